@@ -1,0 +1,1 @@
+"""What every layer above needs: configuration, errors, workspaces, provenance. Imports no engine."""

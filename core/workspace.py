@@ -1,0 +1,243 @@
+"""A workspace on disk: its paths, atomic writes, the lock, its Result and the history of Results."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from ..schemas.result import Artifact, Result
+from .errors import AutoScorerError, ErrorCode, Stage
+
+__all__ = ["TABLE_SUFFIXES", "ArtifactWriter", "Workspace", "open_regular", "write_atomic"]
+
+# In the order they are looked for; one of them only may be there.
+TABLE_SUFFIXES = (".csv", ".json", ".jsonl", ".parquet")
+
+MEDIA_TYPES = {
+    ".svg": "image/svg+xml",
+    ".json": "application/json",
+    ".csv": "text/csv",
+    ".html": "text/html",
+    ".png": "image/png",
+    ".txt": "text/plain",
+    ".md": "text/markdown",
+}
+
+
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Write ``data`` so that ``path`` holds all of it or is as it was (write, fsync, rename, fsync dir)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def open_regular(path: Path, *, stage: Stage = Stage.SCORING) -> IO[bytes]:
+    """Open a file that must be a plain one, without following a link and without blocking on a FIFO.
+
+    Predictions may come from a stranger: ``output/pred.csv`` as a link to the ground truth would score 1.0,
+    as a FIFO it would hang the scorer.
+
+    Raises:
+        AutoScorerError: ``MISSING_FILE`` when it is not there, ``OUTPUT_REJECTED`` when it is not a plain file.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise AutoScorerError(
+            ErrorCode.MISSING_FILE, f"{path.name} is not in {path.parent.name}/.", stage=stage
+        ) from None
+    except OSError as error:
+        raise AutoScorerError(
+            ErrorCode.OUTPUT_REJECTED,
+            f"{path.name} must be a plain file that can be read: {error.strerror}.",
+            stage=stage,
+            details={"file": path.name},
+        ) from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise AutoScorerError(
+            ErrorCode.OUTPUT_REJECTED,
+            f"{path.name} must be a plain file, not a link, a folder, a FIFO or a device.",
+            stage=stage,
+            details={"file": path.name},
+        )
+    return os.fdopen(fd, "rb")
+
+
+class Workspace:
+    """Paths of one workspace, and the few things done to it.
+
+    Args:
+        root: The folder that holds meta.json.
+
+    Raises:
+        AutoScorerError: ``WORKSPACE_NOT_FOUND``.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        path = Path(root)
+        if not path.is_dir():
+            what = "is not a folder" if path.exists() else "does not exist"
+            raise AutoScorerError(
+                ErrorCode.WORKSPACE_NOT_FOUND,
+                f"The workspace {str(root)!r} {what}. Expected a folder with meta.json and input/.",
+            )
+        self.root = path.resolve()
+
+    @property
+    def name(self) -> str:
+        return self.root.name
+
+    @property
+    def meta(self) -> Path:
+        return self.root / "meta.json"
+
+    @property
+    def input(self) -> Path:
+        return self.root / "input"
+
+    @property
+    def output(self) -> Path:
+        return self.root / "output"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.output / "artifacts"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def result_file(self) -> Path:
+        return self.output / "result.json"
+
+    @property
+    def scratch(self) -> Path:
+        """Our own folder inside the workspace, on its file system, so that a rename can move things."""
+        return self.root / ".autoscorer"
+
+    def ground_truth(self) -> Path:
+        """``input/gt.*``: exactly one.
+
+        Raises:
+            AutoScorerError: ``MISSING_FILE`` when there is none, ``BAD_FORMAT`` when there are several.
+        """
+        return self._only_one(self.input, "gt", Stage.VALIDATION)
+
+    def predictions(self) -> Path:
+        """``output/pred.*``: exactly one.
+
+        Raises:
+            AutoScorerError: As ``ground_truth``.
+        """
+        return self._only_one(self.output, "pred", Stage.SCORING)
+
+    def _only_one(self, folder: Path, stem: str, stage: Stage) -> Path:
+        found = [folder / (stem + suffix) for suffix in TABLE_SUFFIXES if os.path.lexists(folder / (stem + suffix))]
+        names = ", ".join(stem + suffix for suffix in TABLE_SUFFIXES)
+        if not found:
+            raise AutoScorerError(ErrorCode.MISSING_FILE, f"{folder.name}/ holds none of {names}.", stage=stage)
+        if len(found) > 1:
+            raise AutoScorerError(
+                ErrorCode.BAD_FORMAT,
+                f"{folder.name}/ holds {' and '.join(p.name for p in found)}; expected only one of them.",
+                stage=stage,
+            )
+        return found[0]
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the workspace: one run or scoring at a time, released by the kernel if this process dies.
+
+        Raises:
+            AutoScorerError: ``CONFLICT`` when another process holds it.
+        """
+        self.scratch.mkdir(exist_ok=True)
+        fd = os.open(self.scratch / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise AutoScorerError(
+                    ErrorCode.CONFLICT,
+                    f"Another process is working on the workspace {self.name!r}. Wait for it, or cancel it.",
+                ) from None
+            yield
+        finally:
+            os.close(fd)
+
+    def read_result(self) -> Result | None:
+        """The Result that lies there, or None."""
+        try:
+            return Result.model_validate_json(self.result_file.read_bytes())
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
+
+    def save_result(self, result: Result) -> Path:
+        """Write result.json, whole or not at all; the previous one moves to ``output/history/``."""
+        data = json.dumps(result.to_dict(), ensure_ascii=False, allow_nan=False, indent=2).encode() + b"\n"
+        self.archive_result()
+        write_atomic(self.result_file, data)
+        return self.result_file
+
+    def archive_result(self) -> None:
+        """Keep a copy of result.json under ``output/history/``, named by when it was written."""
+        try:
+            with open_regular(self.result_file) as file:
+                old, written = file.read(), os.fstat(file.fileno()).st_mtime
+        except AutoScorerError:
+            return
+        stamp = datetime.fromtimestamp(written, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        write_atomic(self.output / "history" / f"result-{stamp}.json", old)
+
+
+class ArtifactWriter:
+    """Writes a scorer's artifacts under ``output/artifacts/`` and remembers them for the Result."""
+
+    def __init__(self, workspace: Path) -> None:
+        self._root = Path(workspace)
+        self.artifacts: dict[str, Artifact] = {}
+
+    def write(self, name: str, filename: str, content: str | bytes) -> Path:
+        """Write one artifact atomically.
+
+        Args:
+            name: Its key in ``Result.artifacts``.
+            filename: Plain file name below ``output/artifacts/``; the suffix gives the media type.
+            content: Text (UTF-8) or bytes.
+        """
+        path = self._root / "output" / "artifacts" / filename
+        write_atomic(path, content.encode() if isinstance(content, str) else content)
+        self.artifacts[name] = Artifact(
+            path=f"output/artifacts/{filename}",
+            media_type=MEDIA_TYPES.get(path.suffix, "application/octet-stream"),
+        )
+        return path
+
+    def write_json(self, name: str, filename: str, value: Any) -> Path:
+        """Write ``value`` as strict JSON."""
+        return self.write(name, filename, json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n")

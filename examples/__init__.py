@@ -1,0 +1,1 @@
+"""Runnable workspaces with real data and real models; `autoscorer demo` runs them."""

@@ -1,0 +1,1 @@
+"""Tasks composed into Prefect flows; no logic of their own."""

@@ -1,0 +1,163 @@
+"""The Result: what scoring a workspace answers, everywhere the same.
+
+JSON is strict: no NaN and no Infinity. A metric that a scorer leaves non-finite becomes ``null`` with a line
+in ``notes``, so an undefined metric can never pass for a number.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+__all__ = ["Artifact", "ErrorInfo", "Interval", "Resources", "Result", "Summary", "Timing", "Versioning"]
+
+
+class _Model(BaseModel):
+    # Ours alone fill these in, so an unknown key is a bug and must not pass.
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
+
+
+class Summary(BaseModel):
+    """The answer in one line. The main metric also stands under its own name (an extra field)."""
+
+    model_config = ConfigDict(extra="allow", validate_assignment=True, allow_inf_nan=False, populate_by_name=True)
+
+    score: float | None = Field(None, description="The main metric; null where it is undefined.")
+    passed: bool | None = Field(
+        None, alias="pass", description="Score against pass_threshold, in the metric's direction; null without one."
+    )
+    rank: str | None = Field(None, description="A, B, C or D; null where the score or the scale is undefined.")
+    higher_is_better: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_non_finite(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            return {k: None if _non_finite(v) else v for k, v in data.items()}
+        return data
+
+
+class Interval(_Model):
+    """A confidence interval, and by which method it was made."""
+
+    low: float
+    high: float
+    level: float = Field(0.95, description="Nominal coverage, 0 to 1.")
+    method: str = Field(description="delta, wilson, bootstrap-multinomial, …")
+    n_resamples: int | None = Field(None, description="Bootstrap resamples; null for a closed form.")
+
+
+class Artifact(_Model):
+    """A file beside the Result. Only ``path`` need be given by a scorer; the rest is measured."""
+
+    path: str = Field(description="Relative to the workspace.")
+    size: int | None = Field(None, description="Bytes.")
+    sha256: str | None = None
+    media_type: str | None = None
+
+
+class Timing(_Model):
+    """Wall-clock seconds of each stage; null where the stage did not run."""
+
+    validate_: float | None = Field(None, alias="validate")
+    queue: float | None = None
+    pull: float | None = None
+    run: float | None = None
+    load: float | None = None
+    compute: float | None = None
+    save: float | None = None
+    total: float | None = None
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False, populate_by_name=True)
+
+
+class Resources(_Model):
+    """What the container used."""
+
+    peak_memory_bytes: int | None = None
+    cpu_seconds: float | None = None
+    output_bytes: int | None = None
+    output_files: int | None = None
+    exit_code: int | None = None
+    backend: str | None = None
+
+
+class Versioning(_Model):
+    """Enough to recompute the number years later."""
+
+    autoscorer: str | None = None
+    scorer: str | None = None
+    scorer_version: str | None = None
+    scorer_sha256: str | None = Field(None, description="Of the source file the scorer was loaded from.")
+    params: dict[str, Any] = Field(default_factory=dict)
+    image: str | None = Field(None, description="The reference as meta.json gave it, or the tag that was built.")
+    image_digest: str | None = None
+    ground_truth_sha256: str | None = None
+    predictions_sha256: str | None = None
+    input_sha256: str | None = Field(None, description="Of input/ without the ground truth: names and contents.")
+    timestamp: str | None = Field(None, description="ISO 8601, UTC.")
+    hostname: str | None = None
+
+
+class ErrorInfo(_Model):
+    """Why there is no score."""
+
+    code: str
+    message: str
+    stage: str
+    details: dict[str, Any] = Field(default_factory=dict)
+
+
+class Result(_Model):
+    """What ``output/result.json`` holds, and the CLI, the API and a flow run return.
+
+    A scorer fills in ``summary`` and ``metrics``, and what it has of ``intervals``, ``artifacts`` and
+    ``notes``; the scoring step adds timing, provenance, ``pass`` and ``rank``.
+    """
+
+    job_id: str | None = None
+    task_type: str | None = None
+    summary: Summary = Field(default_factory=lambda: Summary())
+    metrics: dict[str, float | None] = Field(default_factory=dict)
+    intervals: dict[str, Interval] = Field(default_factory=dict)
+    artifacts: dict[str, Artifact] = Field(default_factory=dict)
+    timing: Timing = Field(default_factory=lambda: Timing())
+    resources: Resources = Field(default_factory=lambda: Resources())
+    versioning: Versioning = Field(default_factory=lambda: Versioning())
+    notes: list[str] = Field(default_factory=list)
+    error: ErrorInfo | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_the_undefined(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        metrics = dict(data.get("metrics") or {})
+        undefined = [name for name, value in metrics.items() if _non_finite(value)]
+        if undefined:
+            notes = list(data.get("notes") or [])
+            for name in undefined:
+                notes.append(f"{name} is undefined: the scorer returned {metrics[name]}.")
+                metrics[name] = None
+            data = {**data, "metrics": metrics, "notes": notes}
+        return data
+
+    @field_validator("artifacts", mode="before")
+    @classmethod
+    def _paths_will_do(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: {"path": v} if isinstance(v, str) else v for k, v in value.items()}
+        return value
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object, with the field names of the design (``pass``, ``validate``)."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def _non_finite(value: Any) -> bool:
+    try:
+        return isinstance(value, float) and not math.isfinite(value)
+    except TypeError:  # pragma: no cover - isinstance guards it
+        return False

@@ -1,0 +1,175 @@
+"""What an executor is: a few verbs around one sealed run, and the values that pass between them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from ..core.workspace import Workspace
+from ..schemas.job import Job
+
+__all__ = ["Ending", "Executor", "Image", "KillReason", "Limits", "Observer", "RunSpec", "SilentObserver", "Usage"]
+
+# Where the model finds its things inside a container, and the variable that says so.
+CONTAINER_ROOT = "/workspace"
+ROOT_VARIABLE = "AUTOSCORER_WORKSPACE"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one run may use; sizes in bytes, times in seconds."""
+
+    cpu: float
+    memory: int
+    gpu: int
+    disk: int
+    shm_size: int
+    timeout: float
+    pids: int
+    nofile: int
+    tmp: int
+    output_files: int
+    log: int
+
+
+class KillReason(StrEnum):
+    """Why the supervisor ended a run."""
+
+    DEADLINE = "deadline"
+    DISK = "disk"
+    FILES = "files"
+    PROCESSES = "processes"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What a run has used so far; None where the backend can't tell."""
+
+    peak_memory: int | None = None
+    cpu_seconds: float | None = None
+    # How often the kernel refused a new process because of the limit.
+    forks_denied: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a run ended, as the backend saw it. ``verdict`` turns it into an error or into none."""
+
+    exit_code: int | None
+    oom_killed: bool = False
+    killed_for: KillReason | None = None
+    forks_denied: int = 0
+    log_tail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """The image a run uses."""
+
+    reference: str
+    # What is run: an immutable id, so that a tag moved meanwhile changes nothing.
+    id: str
+    # The registry's digest where there is one, else the id, which is a digest of the image's configuration.
+    digest: str
+    source: str = "local"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """One run to do."""
+
+    run_id: str
+    workspace: Workspace
+    job: Job
+    limits: Limits
+    network: str = "none"
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+class Observer(Protocol):
+    """Who watches a run: the terminal, a Prefect run. Must not raise and must be quick."""
+
+    def stage(self, name: str, detail: str = "") -> None:
+        """A stage began: pull, load, build, run, collect, score."""
+
+    def log(self, line: str) -> None:
+        """A line of the container's log, control characters removed."""
+
+
+class SilentObserver:
+    """Watches nothing."""
+
+    def stage(self, name: str, detail: str = "") -> None:
+        pass
+
+    def log(self, line: str) -> None:
+        pass
+
+
+class Executor(ABC):
+    """A backend. One instance serves one run: prepare, start, poll until it ends, remove.
+
+    ``remove`` is called on every path and any number of times; after it nothing of the run is left in the
+    backend. An executor never judges: it reports an ``Ending``.
+    """
+
+    name: str
+
+    @abstractmethod
+    def check(self) -> str:
+        """Say in one line that the backend answers.
+
+        Raises:
+            AutoScorerError: ``BACKEND_UNAVAILABLE``, with what to do.
+        """
+
+    @abstractmethod
+    def prepare(self, spec: RunSpec, observer: Observer) -> Image:
+        """Get the image: pull, load or build it.
+
+        Raises:
+            AutoScorerError: ``IMAGE_*`` or ``BACKEND_UNAVAILABLE``.
+        """
+
+    @abstractmethod
+    def owner(self) -> tuple[int, int]:
+        """uid and gid that the model will run as, to make its output folder theirs."""
+
+    @abstractmethod
+    def start(self, spec: RunSpec, image: Image, stage: Path, on_log: Callable[[bytes], None]) -> None:
+        """Start the model on a staged folder (``input/``, ``output/``, ``meta.json``).
+
+        Args:
+            spec: The run.
+            image: What ``prepare`` returned.
+            stage: The staged folder.
+            on_log: Takes stdout and stderr as they come, from another thread.
+
+        Raises:
+            AutoScorerError: ``CONTAINER_FAILED`` when it can't be started, ``BACKEND_UNAVAILABLE``.
+        """
+
+    @abstractmethod
+    def poll(self, seconds: float) -> bool:
+        """Wait at most ``seconds`` for the end; True when the model has ended."""
+
+    @abstractmethod
+    def usage(self) -> Usage:
+        """What was used up to now; after the end, what was seen last."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End every process of the run at once. Does nothing when there is none."""
+
+    @abstractmethod
+    def ending(self) -> tuple[int | None, bool]:
+        """Exit code and whether the kernel killed for memory. Valid once ``poll`` was True."""
+
+    @abstractmethod
+    def remove(self) -> None:
+        """Remove everything of the run from the backend. Does nothing when there is nothing."""

@@ -1,0 +1,271 @@
+"""Folders that a stranger filled: measure, audit and remove them.
+
+Nothing here follows a link, and nothing here recurses: a model can nest folders a million deep, longer than any
+path and any stack. Everything goes through folder file descriptors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.errors import AutoScorerError, ErrorCode, Stage
+from .base import KillReason, Limits
+
+__all__ = ["Audit", "audit", "exchange", "measure", "printable", "remove_tree"]
+
+MAX_DEPTH = 32
+# What the model may not deliver: these names under output/ are ours.
+RESERVED = ("result.json", "artifacts", "history")
+
+_OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audited output folder holds."""
+
+    files: int
+    size: int
+    notes: tuple[str, ...]
+
+
+def printable(name: str) -> str:
+    """A file name that can stand in JSON and on a terminal, whatever bytes it has."""
+    return name.encode("utf-8", "backslashreplace").decode().encode("unicode_escape").decode("ascii")[:200]
+
+
+def measure(root: Path, limits: Limits) -> KillReason | None:
+    """Say whether a folder in use already holds more than allowed; stops at the first excess.
+
+    Args:
+        root: The output folder of a running model. Files may come and go meanwhile.
+        limits: Its ``disk`` counts apparent sizes, so a sparse file counts in full.
+    """
+    entries = size = 0
+    try:
+        for _, _, status, depth in _walk(root):
+            entries += 1
+            if stat.S_ISREG(status.st_mode):
+                size += max(status.st_size, status.st_blocks * 512)
+            if entries > limits.output_files or depth > MAX_DEPTH:
+                return KillReason.FILES
+            if size > limits.disk:
+                return KillReason.DISK
+    except OSError:
+        return None  # it changes under us; the next look or the audit after the end will see
+    return None
+
+
+def audit(root: Path, limits: Limits) -> Audit:
+    """Check a model's output after its end and make it ours: plain files with plain modes, or nothing.
+
+    Every file is opened without following links and loses setuid bits and foreign ownership. Names that are ours
+    (``result.json``, ``artifacts``, ``history``) are removed and noted.
+
+    Args:
+        root: The folder, no longer in use.
+        limits: Caps on count and bytes.
+
+    Raises:
+        AutoScorerError: ``OUTPUT_REJECTED`` for a link, FIFO, socket or device; ``RESOURCE_ERROR`` for too much.
+    """
+    notes = []
+    for name in RESERVED:
+        if os.path.lexists(root / name):
+            remove_tree(root / name)
+            notes.append(f"The model wrote output/{name}; that name is AutoScorer's, so it was ignored.")
+    files = entries = size = 0
+    for parent, name, status, depth in _walk(root, ours=True):
+        entries += 1
+        if entries > limits.output_files or depth > MAX_DEPTH:
+            raise _too_much("files", f"more than {limits.output_files:,} files, or folders more than {MAX_DEPTH} deep")
+        if stat.S_ISDIR(status.st_mode):
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            raise _rejected(name, _kind(status.st_mode))
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+        except PermissionError:
+            os.chmod(name, 0o600, dir_fd=parent)
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            opened = os.fstat(fd)
+            if not stat.S_ISREG(opened.st_mode):  # pragma: no cover - nothing runs that could swap it
+                raise _rejected(name, _kind(opened.st_mode))
+            if os.geteuid() == 0:
+                os.fchown(fd, 0, os.getegid())
+            os.fchmod(fd, 0o644)
+        finally:
+            os.close(fd)
+        files += 1
+        size += opened.st_size
+        if size > limits.disk:
+            raise _too_much("disk", f"more than {limits.disk:,} bytes")
+    return Audit(files, size, tuple(notes))
+
+
+def _walk(root: Path, *, ours: bool = False) -> Iterator[tuple[int, str, os.stat_result, int]]:
+    """Yield (folder descriptor, name, lstat, depth) of everything below ``root``, depth first.
+
+    With ``ours``, folders are first made readable and owned by this process. Deeper than ``MAX_DEPTH`` nothing is
+    opened, so at most that many descriptors are held.
+    """
+    top = os.open(root, _OPEN_DIR)
+    stack = [(top, _names(top, in_order=ours))]
+    try:
+        while stack:
+            fd, names = stack[-1]
+            name = next(names, None)
+            if name is None:
+                os.close(fd)
+                stack.pop()
+                continue
+            try:
+                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            yield fd, name, status, len(stack)
+            if stat.S_ISDIR(status.st_mode) and len(stack) <= MAX_DEPTH:
+                child = _enter(name, fd, ours=ours)
+                if child is not None:
+                    stack.append((child, _names(child, in_order=ours)))
+    finally:
+        for fd, _ in stack:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+def _names(fd: int, *, in_order: bool) -> Iterator[str]:
+    """Names in a folder; in order for a stable verdict, or as they come, so that a huge folder costs nothing."""
+    if in_order:
+        yield from sorted(os.listdir(fd))
+        return
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            yield entry.name
+
+
+def _enter(name: str, parent: int, *, ours: bool) -> int | None:
+    try:
+        fd = os.open(name, _OPEN_DIR, dir_fd=parent)
+    except OSError:
+        if not ours:
+            return None
+        os.chmod(name, 0o700, dir_fd=parent)
+        fd = os.open(name, _OPEN_DIR, dir_fd=parent)
+    if ours:
+        if os.geteuid() == 0:
+            os.fchown(fd, 0, os.getegid())
+        os.fchmod(fd, 0o755)
+    return fd
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file or a folder of any depth and any modes; what is not there is fine.
+
+    Folders inside folders are first moved up to the top, so no path ever grows.
+    """
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(status.st_mode):
+        path.unlink(missing_ok=True)
+        return
+    # The common case is shallow and quick; it must not be trusted with the rest.
+    with contextlib.suppress(OSError, RecursionError):
+        shutil.rmtree(path)
+        return
+    top = _open_dir(path, None)
+    # Nobody who left names in there can have guessed this one.
+    prefix, moved = secrets.token_hex(8), 0
+    try:
+        pending = True
+        while pending:
+            pending = False
+            for name in os.listdir(top):
+                if not stat.S_ISDIR(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode):
+                    os.unlink(name, dir_fd=top)
+                    continue
+                pending = True
+                child = _open_dir(name, top)
+                try:
+                    for inner in os.listdir(child):
+                        if stat.S_ISDIR(os.stat(inner, dir_fd=child, follow_symlinks=False).st_mode):
+                            moved += 1
+                            # A folder that can't be written can't be moved either: its own '..' changes.
+                            os.chmod(inner, 0o700, dir_fd=child)
+                            os.rename(inner, f"{prefix}-{moved}", src_dir_fd=child, dst_dir_fd=top)
+                        else:
+                            os.unlink(inner, dir_fd=child)
+                finally:
+                    os.close(child)
+                os.rmdir(name, dir_fd=top)
+    finally:
+        os.close(top)
+    path.rmdir()
+
+
+def _open_dir(name: Path | str, parent: int | None) -> int:
+    try:
+        fd = os.open(name, _OPEN_DIR, dir_fd=parent)
+    except PermissionError:
+        os.chmod(name, 0o700, dir_fd=parent)
+        fd = os.open(name, _OPEN_DIR, dir_fd=parent)
+    with contextlib.suppress(PermissionError):
+        os.fchmod(fd, 0o700)
+    return fd
+
+
+def exchange(new: Path, place: Path) -> None:
+    """Put the folder ``new`` where ``place`` is and ``place`` where ``new`` was, in one step of the kernel."""
+    if not place.exists():
+        os.rename(new, place)
+        new.mkdir()
+        return
+    import ctypes
+
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    cwd, flag = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if renameat2 is not None and renameat2(cwd, os.fsencode(new), cwd, os.fsencode(place), flag) == 0:
+        return
+    # A file system without RENAME_EXCHANGE (NFS): two renames, with the old folder beside the new in between.
+    aside = new.with_name(new.name + ".replaced")
+    os.rename(place, aside)
+    os.rename(new, place)
+    os.rename(aside, new)
+
+
+def _rejected(name: str, kind: str) -> AutoScorerError:
+    return AutoScorerError(
+        ErrorCode.OUTPUT_REJECTED,
+        f"The model left {kind} in output: {printable(name)!r}. Only plain files are taken.",
+        details={"file": printable(name), "kind": kind},
+    )
+
+
+def _too_much(resource: str, what: str) -> AutoScorerError:
+    return AutoScorerError(
+        ErrorCode.RESOURCE_ERROR,
+        f"The model left {what} in output.",
+        stage=Stage.EXECUTION,
+        details={"resource": resource},
+    )
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFBLK: "a block device",
+        stat.S_IFCHR: "a character device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "a special file")

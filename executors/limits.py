@@ -1,0 +1,64 @@
+"""From what a job asks for and what the operator allows to what a run gets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..core.config import Settings
+from ..core.errors import AutoScorerError, ErrorCode
+from ..schemas.job import Job
+from .base import Limits
+
+__all__ = ["check_limits", "effective_limits"]
+
+
+def check_limits(job: Job, settings: Settings) -> Iterator[AutoScorerError]:
+    """Yield one error for everything that a job asks for above the operator's maximum."""
+    top = settings.security.limits
+    asked: list[tuple[str, Any, Any]] = [
+        ("resources.cpu", job.resources.cpu, top.cpu),
+        ("resources.memory", job.resources.memory, top.memory),
+        ("resources.gpu", job.resources.gpu, top.gpu),
+        ("resources.disk", job.resources.disk, top.disk),
+        ("container.shm_size", job.container.shm_size, top.shm_size),
+        ("timeout", job.timeout, top.timeout),
+    ]
+    for key, value, most in asked:
+        if value is not None and value > most:
+            yield AutoScorerError(
+                ErrorCode.INVALID_META,
+                f"{key}: {value:g} is above the operator's maximum of {most:g}. Ask for less.",
+                details={"key": key, "value": value, "maximum": most},
+            )
+    if job.network_policy not in settings.security.network_policies:
+        allowed = ", ".join(settings.security.network_policies)
+        yield AutoScorerError(
+            ErrorCode.INVALID_META,
+            f"network_policy: {job.network_policy!r} is not allowed here; allowed: {allowed}.",
+            details={"key": "network_policy", "allowed": list(settings.security.network_policies)},
+        )
+
+
+def effective_limits(job: Job, settings: Settings) -> Limits:
+    """What the run gets: the job's wish or the operator's default, never above the operator's maximum.
+
+    Raises:
+        AutoScorerError: ``INVALID_META`` when the job asks for more than the operator's maximum.
+    """
+    for problem in check_limits(job, settings):
+        raise problem
+    top, usual, asked = settings.security.limits, settings.security.defaults, job.resources
+    return Limits(
+        cpu=asked.cpu or min(usual.cpu, top.cpu),
+        memory=asked.memory or min(usual.memory, top.memory),
+        gpu=asked.gpu if asked.gpu is not None else min(usual.gpu, top.gpu),
+        disk=asked.disk or min(usual.disk, top.disk),
+        shm_size=job.container.shm_size or min(usual.shm_size, top.shm_size),
+        timeout=min(job.timeout, top.timeout),
+        pids=top.pids,
+        nofile=top.nofile,
+        tmp=top.tmp,
+        output_files=top.output_files,
+        log=top.log,
+    )

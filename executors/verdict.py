@@ -1,0 +1,109 @@
+"""Did the model fail, and why? One pure function; its table of cases is its test.
+
+The order matters, because several things are often true at once: a process killed for memory can leave a
+parent that waits for it until the deadline, and a fork bomb ends by the deadline as well. What
+names the cause wins over what names the symptom. The log is the model's own text: it only ever
+decides which failure is named, never whether there is one.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+
+from ..core.errors import AutoScorerError, ErrorCode
+from .base import Ending, KillReason, Limits
+
+__all__ = ["clean_text", "verdict"]
+
+_DISK = re.compile(
+    r"No space left on device|File too large|Disk quota exceeded|File size limit exceeded|\[Errno (28|27|122)\]"
+)
+_MEMORY = re.compile(r"^(\S+\.)?MemoryError\b|std::bad_alloc|Cannot allocate memory|Out of memory", re.MULTILINE)
+_FORKS = re.compile(
+    r"can't (fork|start new thread)|[Ff]ork.*Resource temporarily unavailable|BlockingIOError: \[Errno 11\]"
+)
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+LOG_LINES = 20
+
+
+def clean_text(text: str) -> str:
+    """Text of a stranger without terminal escapes and control characters (tabs and newlines stay)."""
+    return _CONTROL.sub("", text.replace("\r\n", "\n"))
+
+
+def verdict(ending: Ending, limits: Limits) -> AutoScorerError | None:
+    """Judge how a run ended.
+
+    Args:
+        ending: What the backend and the supervisor saw.
+        limits: What the run was allowed.
+
+    Returns:
+        None when the model succeeded, else the error that names the cause.
+    """
+    lines = clean_text(ending.log_tail).splitlines()[-LOG_LINES:]
+    details = {"exit_code": ending.exit_code, "log": lines}
+
+    def out_of(resource: str, message: str) -> AutoScorerError:
+        return AutoScorerError(ErrorCode.RESOURCE_ERROR, message, details={"resource": resource, **details})
+
+    memory = f"The model needed more than its {_size(limits.memory)} of memory (swap is never added)."
+    disk = (
+        f"The model wrote more than it may: {_size(limits.disk)} in output, {_size(limits.tmp)} in /tmp, "
+        f"{_size(limits.shm_size)} in /dev/shm."
+    )
+    processes = f"The model started more than its {limits.pids} processes and threads."
+
+    if ending.killed_for is KillReason.CANCELLED:
+        return AutoScorerError(ErrorCode.CANCELLED, "The run was cancelled.", details=details)
+    if ending.killed_for is KillReason.DISK:
+        return out_of("disk", disk)
+    if ending.killed_for is KillReason.FILES:
+        return out_of("files", f"The model left more than {limits.output_files:,} files, or too deep folders, in output.")
+    if ending.killed_for is KillReason.PROCESSES:
+        return out_of("processes", processes)
+    # A worker killed for memory while the parent still ended well is no failure.
+    if ending.oom_killed and (ending.exit_code != 0 or ending.killed_for):
+        return out_of("memory", memory)
+    if ending.killed_for is KillReason.DEADLINE:
+        if ending.forks_denied:
+            return out_of("processes", processes)
+        return AutoScorerError(
+            ErrorCode.TIMEOUT_ERROR,
+            f"The model was still running after its {limits.timeout:g} s and was killed.",
+            details={"timeout": limits.timeout, **details},
+        )
+    if ending.exit_code == 0:
+        return None
+    tail = "\n".join(lines)
+    if ending.exit_code == 128 + signal.SIGXFSZ or _DISK.search(tail):
+        return out_of("disk", disk)
+    if _MEMORY.search(tail):
+        return out_of("memory", memory)
+    if ending.forks_denied or _FORKS.search(tail):
+        return out_of("processes", processes)
+    return AutoScorerError(ErrorCode.CONTAINER_FAILED, _failed(ending.exit_code), details=details)
+
+
+def _failed(code: int | None) -> str:
+    if code is None:
+        return "The model's container is gone, and nobody saw how it ended."
+    if code == 126:
+        return "The model's command is not executable (exit code 126)."
+    if code == 127:
+        return "The model's command does not exist in the image (exit code 127)."
+    if code > 128:
+        try:
+            return f"The model was ended by {signal.Signals(code - 128).name} (exit code {code})."
+        except ValueError:
+            pass
+    return f"The model exited with code {code}. The last lines of its log are in details."
+
+
+def _size(number: int) -> str:
+    for unit, width in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+        if number >= width:
+            return f"{number / width:.4g} {unit}"
+    return f"{number} bytes"

@@ -1,0 +1,182 @@
+"""Predicted against true values, and the residuals."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from ..core.errors import AutoScorerError, ErrorCode
+from .plots_svg import LEVELS, Panel, document, heading, num, ramp_css, svg_text, text_width
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["MAX_POINTS", "residual_svg"]
+
+MAX_POINTS = 2000
+_LARGEST = 1e150  # beyond it, differences and squares of values overflow
+_BIN = 6  # pixels
+_WIDTH, _HEIGHT = 336, 300
+
+
+def residual_svg(truth: np.ndarray, predicted: np.ndarray) -> str:
+    """Draw two panels: predicted against true values with the diagonal, and residuals against predictions.
+
+    Above ``MAX_POINTS`` rows the panels show how many rows fall into each small cell (logarithmic colour) in place
+    of points, so that the file stays small and no region is painted over.
+
+    Args:
+        truth: (N,) true values.
+        predicted: (N,) predicted values in the same order. The residual is true minus predicted.
+
+    Returns:
+        An SVG document.
+
+    Raises:
+        AutoScorerError: ``SCORER_ERROR`` when the shapes differ.
+    """
+    import numpy as np
+
+    y, p = np.asarray(truth, dtype=np.float64).ravel(), np.asarray(predicted, dtype=np.float64).ravel()
+    if y.shape != p.shape:
+        raise AutoScorerError(
+            ErrorCode.SCORER_ERROR, f"A residual plot needs as many predictions as truths, got {p.size} and {y.size}."
+        )
+    with np.errstate(invalid="ignore"):
+        keep = (np.abs(y) <= _LARGEST) & (np.abs(p) <= _LARGEST)
+    left_out = int(y.size - keep.sum())
+    y, p = y[keep], p[keep]
+    residual = y - p
+    binned = y.size > MAX_POINTS
+
+    both = _limits(np.concatenate([y, p]))
+    far = float(np.abs(residual).max(initial=0.0))
+    spread = _limits(np.array([-far, far]))
+    top = 84
+    first = Panel(0, top, _WIDTH, _HEIGHT, both, both)
+    first = Panel(24 + first.label_room(), top, _WIDTH, _HEIGHT, both, both)
+    second = Panel(0, top, _WIDTH, _HEIGHT, _limits(p), spread)
+    second = Panel(first.left + _WIDTH + 40 + second.label_room(), top, _WIDTH, _HEIGHT, second.xlim, second.ylim)
+    width = second.left + _WIDTH + 24
+
+    subtitle = f"{y.size:,} rows" + (", counted in small cells" if binned else "")
+    subtitle += f"; {left_out:,} too large or not finite left out." if left_out else "."
+    head, _ = heading("Predictions and residuals", subtitle, width)
+    parts = [head, first.frame("true value", "predicted value"), second.frame("predicted value", "true − predicted")]
+    css = ".pt{stroke-opacity:.6}"
+    most = 0
+    for panel, xs, ys in ((first, y, p), (second, p, residual)):
+        if binned:
+            drawn, count = _density(panel, xs, ys)
+            most = max(most, count)
+        else:
+            drawn = _points(panel, xs, ys)
+        parts.append(drawn)
+    zero = num(second.y(0.0))
+    parts.append(
+        f'<path class="rf" fill="none" stroke-width="1.3" stroke-dasharray="5 4" '
+        f'd="M{num(first.left)} {num(top + _HEIGHT)}L{num(first.left + _WIDTH)} {top}'
+        f'M{num(second.left)} {zero}H{num(second.left + _WIDTH)}"/>'
+    )
+    height = top + _HEIGHT + 54.0
+    if binned:
+        css = ramp_css("b", range(1, LEVELS + 1))
+        parts.append(_legend(24, height + 4, most))
+        height += 24
+    root_mean_square = math.sqrt(float(np.mean((residual / far) ** 2))) * far if far else 0.0
+    return document(
+        width,
+        height,
+        "".join(parts),
+        title="Predictions and residuals",
+        description=(
+            f"{subtitle} Left: predicted against true values, dashed where they are equal. Right: true minus "
+            f"predicted, against the predicted value; root mean square {root_mean_square:.4g}, largest {far:.4g}."
+        ),
+        css=css,
+    )
+
+
+def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The range of ``values`` with a margin, wide enough to be drawn even if they are all the same."""
+    if not values.size:
+        return 0.0, 1.0
+    low, high = float(values.min()), float(values.max())
+    largest = max(abs(low), abs(high))
+    if largest < 1e-150:
+        return -1.0, 1.0
+    if high - low <= largest * 1e-9:
+        margin = largest * 0.05
+        return low - margin, high + margin
+    margin = (high - low) * 0.04
+    return low - margin, high + margin
+
+
+def _axes(
+    panel: Panel, xs: NDArray[np.float64], ys: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Pixels relative to the panel's top left corner."""
+    across = (xs - panel.xlim[0]) / (panel.xlim[1] - panel.xlim[0]) * panel.width
+    return across, (panel.ylim[1] - ys) / (panel.ylim[1] - panel.ylim[0]) * panel.height
+
+
+def _points(panel: Panel, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> str:
+    """Round dots, as zero-length strokes: a tenth of the bytes of circles.
+
+    Six paths of half-transparent dots, so that where many overlap it shows.
+    """
+    import numpy as np
+
+    px, py = _axes(panel, xs, ys)
+    spots = np.unique(np.column_stack([np.round(px, 1), np.round(py, 1)]), axis=0)
+    size = 4.5 if len(spots) > 200 else 6.5
+    out = []
+    for part in range(6):
+        d = "".join(f"M{num(panel.left + x)} {num(panel.top + y)}h0" for x, y in spots[part::6].tolist())
+        if d:
+            out.append(f'<path class="al pt" fill="none" stroke-width="{size}" stroke-linecap="round" d="{d}"/>')
+    return "".join(out)
+
+
+def _density(panel: Panel, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> tuple[str, int]:
+    """Counts in square cells, one path a colour; neighbours of one colour are joined.
+
+    Returns:
+        The paths, and the largest count.
+    """
+    import numpy as np
+
+    columns, rows = int(panel.width // _BIN), int(panel.height // _BIN)
+    px, py = _axes(panel, xs, ys)
+    ix = np.clip(px / _BIN, 0, columns - 1).astype(np.int64)
+    iy = np.clip(py / _BIN, 0, rows - 1).astype(np.int64)
+    counts = np.bincount(iy * columns + ix, minlength=rows * columns).reshape(rows, columns)
+    most = int(counts.max())
+    with np.errstate(divide="ignore"):
+        share = np.log(counts) / math.log(most) if most > 1 else np.zeros(counts.shape)
+    levels = np.where(counts > 0, 1 + np.floor(np.clip(share, 0, 1) * (LEVELS - 1) + 1e-9), 0).astype(int)
+    paths: dict[int, list[str]] = {}
+    for r in range(rows):
+        line = levels[r]
+        edges = np.flatnonzero(np.diff(line, prepend=-1))
+        for start, end in zip(edges.tolist(), [*edges[1:].tolist(), columns], strict=True):
+            if line[start]:
+                w = (end - start) * _BIN
+                where = f"M{num(panel.left + start * _BIN)} {num(panel.top + r * _BIN)}"
+                paths.setdefault(int(line[start]), []).append(f"{where}h{w}v{_BIN}h-{w}z")
+    drawn = "".join(f'<path class="b{level}" d="{"".join(paths[level])}"/>' for level in sorted(paths))
+    return f'<g shape-rendering="crispEdges">{drawn}</g>', most
+
+
+def _legend(x: float, y: float, most: int) -> str:
+    name = "rows in a cell (logarithmic)"
+    parts = [svg_text(x, y + 4, name, 11, css="mu")]
+    x += text_width(name, 11) + 10
+    parts.append(svg_text(x, y + 4, "1", 11, css="mu"))
+    x += 12
+    for level in range(1, LEVELS + 1):
+        parts.append(f'<rect class="b{level}" x="{num(x)}" y="{num(y - 6)}" width="14" height="12"/>')
+        x += 14
+    parts.append(svg_text(x + 6, y + 4, f"{most:,}", 11, css="mu"))
+    return "".join(parts)

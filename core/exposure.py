@@ -27,7 +27,7 @@ def visible_inputs(workspace: Workspace) -> list[Path]:
     """What of ``input/`` the model sees: everything directly under it but the ground truth, in order.
 
     Raises:
-        AutoScorerError: ``MISSING_FILE`` when ``input/`` is no folder or an entry is a link that leaves it.
+        AutoScorerError: ``MISSING_FILE`` when ``input/`` is no folder or an entry is a link.
     """
     try:
         names = sorted(os.listdir(workspace.input))
@@ -36,15 +36,15 @@ def visible_inputs(workspace: Workspace) -> list[Path]:
             ErrorCode.MISSING_FILE, "The workspace has no input/ folder.", stage=Stage.VALIDATION
         ) from None
     found = []
-    inside = workspace.input.resolve()
     for name in names:
-        path = workspace.input / name
         if is_ground_truth(name):
             continue
-        if path.is_symlink() and not path.resolve().is_relative_to(inside):
+        path = workspace.input / name
+        if path.is_symlink():
+            # A mount would follow it on the host, to wherever it leads.
             raise AutoScorerError(
                 ErrorCode.MISSING_FILE,
-                f"input/{name} is a link that leaves input/, so the model could not follow it. Put the data itself there.",
+                f"input/{name} is a link, which the model can't follow. Put the data itself there.",
                 stage=Stage.VALIDATION,
             )
         found.append(path)

@@ -12,7 +12,18 @@ from typing import Protocol
 from ..core.workspace import Workspace
 from ..schemas.job import Job
 
-__all__ = ["Ending", "Executor", "Image", "KillReason", "Limits", "Observer", "RunSpec", "SilentObserver", "Usage"]
+__all__ = [
+    "Ending",
+    "Executor",
+    "Image",
+    "KillReason",
+    "Limits",
+    "Observer",
+    "RunSpec",
+    "SilentObserver",
+    "Staged",
+    "Usage",
+]
 
 # Where the model finds its things inside a container, and the variable that says so.
 CONTAINER_ROOT = "/workspace"
@@ -91,6 +102,25 @@ class RunSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Staged:
+    """A staged run: ``folder`` holds ``input/`` (empty mount points), ``output/`` and ``meta.json``.
+
+    ``inputs`` maps a name under ``input/`` to the file or folder that is to be seen there.
+    """
+
+    folder: Path
+    inputs: dict[str, Path]
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "output"
+
+    @property
+    def meta(self) -> Path:
+        return self.folder / "meta.json"
+
+
 class Observer(Protocol):
     """Who watches a run: the terminal, a Prefect run. Must not raise and must be quick."""
 
@@ -141,13 +171,13 @@ class Executor(ABC):
         """uid and gid that the model will run as, to make its output folder theirs."""
 
     @abstractmethod
-    def start(self, spec: RunSpec, image: Image, stage: Path, on_log: Callable[[bytes], None]) -> None:
-        """Start the model on a staged folder (``input/``, ``output/``, ``meta.json``).
+    def start(self, spec: RunSpec, image: Image, staged: Staged, on_log: Callable[[bytes], None]) -> None:
+        """Start the model on a staged folder.
 
         Args:
             spec: The run.
             image: What ``prepare`` returned.
-            stage: The staged folder.
+            staged: The staged folder.
             on_log: Takes stdout and stderr as they come, from another thread.
 
         Raises:

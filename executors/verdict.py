@@ -61,7 +61,7 @@ def verdict(ending: Ending, limits: Limits) -> AutoScorerError | None:
     if ending.killed_for is KillReason.DISK:
         return out_of("disk", disk)
     if ending.killed_for is KillReason.FILES:
-        return out_of("files", f"The model left more than {limits.output_files:,} files, or too deep folders, in output.")
+        return out_of("files", f"More than {limits.output_files:,} files were left in output, or too deep folders.")
     if ending.killed_for is KillReason.PROCESSES:
         return out_of("processes", processes)
     # A worker killed for memory while the parent still ended well is no failure.

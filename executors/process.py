@@ -1,0 +1,189 @@
+"""The process backend: runs TRUSTED code as a child of this process, with rlimits and nothing else around it.
+
+For examples, courses on one's own code and machines without Docker. It seals nothing: the code runs as the
+caller, sees the network and every file the caller sees. Hence it must be asked for by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ..core.errors import AutoScorerError, ErrorCode
+from ..core.exposure import build_context
+from .base import ROOT_VARIABLE, Executor, Image, Observer, RunSpec, Staged, Usage
+
+__all__ = ["ProcessExecutor", "kill_staged"]
+
+_PR_SET_PDEATHSIG = 1
+# What of the caller's environment a program needs to start at all.
+_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "OPENBLAS_CORETYPE")
+
+
+class ProcessExecutor(Executor):
+    """Runs one model as a child process in a session of its own."""
+
+    name = "process"
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
+        self._before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self._usage = Usage()
+
+    def check(self) -> str:
+        return "process: runs trusted code only, unsealed"
+
+    def owner(self) -> tuple[int, int]:
+        return os.geteuid(), os.getegid()
+
+    def prepare(self, spec: RunSpec, observer: Observer) -> Image:
+        if not spec.job.container.cmd:
+            raise AutoScorerError(
+                ErrorCode.INVALID_META,
+                "The process backend has no image to take a command from: give container.cmd in meta.json.",
+                details={"key": "container.cmd"},
+            )
+        return Image(reference="process", id="process", digest=f"python-{sys.version.split()[0]}", source="process")
+
+    def start(self, spec: RunSpec, image: Image, staged: Staged, on_log: Callable[[bytes], None]) -> None:
+        for name, path in staged.inputs.items():
+            point = staged.folder / "input" / name
+            point.rmdir() if point.is_dir() else point.unlink()
+            point.symlink_to(path)
+        code = staged.folder / "code"
+        for path in build_context(spec.workspace):
+            target = code / path.relative_to(spec.workspace.root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, target, follow_symlinks=False)
+        code.mkdir(exist_ok=True)
+        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        environment.update({ROOT_VARIABLE: str(staged.folder), "HOME": str(code), "PYTHONDONTWRITEBYTECODE": "1"})
+        environment.update(spec.job.container.env)
+        command = list(spec.job.container.cmd)
+        if command[0] in ("python", "python3"):
+            command[0] = sys.executable
+        limits = spec.limits
+
+        def confine() -> None:
+            # A killed parent takes its model along; without this kill -9 would leave it running.
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            for kind, value in (
+                (resource.RLIMIT_AS, limits.memory),
+                (resource.RLIMIT_FSIZE, limits.disk),
+                (resource.RLIMIT_NOFILE, limits.nofile),
+                (resource.RLIMIT_CPU, int(limits.timeout * max(limits.cpu, 1)) + 60),
+            ):
+                hard = resource.getrlimit(kind)[1]
+                most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+                resource.setrlimit(kind, (most, most))
+
+        try:
+            self._process = subprocess.Popen(
+                command,
+                cwd=code,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=confine,
+            )
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            raise AutoScorerError(
+                ErrorCode.CONTAINER_FAILED,
+                f"The command {command[0]!r} could not be started: {error}.",
+                details={"exit_code": 127, "log": []},
+            ) from error
+        self._reader = threading.Thread(target=self._pump, args=(on_log,), name="autoscorer-log", daemon=True)
+        self._reader.start()
+
+    def _pump(self, on_log: Callable[[bytes], None]) -> None:
+        assert self._process is not None and self._process.stdout is not None
+        with contextlib.suppress(OSError, ValueError):
+            while data := os.read(self._process.stdout.fileno(), 65536):
+                on_log(data)
+
+    def poll(self, seconds: float) -> bool:
+        assert self._process is not None
+        deadline = time.monotonic() + seconds
+        while True:
+            # WNOWAIT keeps the zombie, so that its session can't be reused before we have killed what is left of it.
+            if os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                return True
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(left, 0.005))
+
+    def usage(self) -> Usage:
+        return self._usage
+
+    def kill(self) -> None:
+        if self._process is not None:
+            _kill_session(self._process.pid)
+
+    def ending(self) -> tuple[int | None, bool]:
+        assert self._process is not None
+        self.kill()
+        code = self._process.wait()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - self._before.ru_utime - self._before.ru_stime
+        # ru_maxrss is the largest child this process ever had; it says something of this one only if it grew.
+        grew = after.ru_maxrss > self._before.ru_maxrss
+        self._usage = Usage(peak_memory=after.ru_maxrss * 1024 if grew else None, cpu_seconds=cpu)
+        if self._reader is not None:
+            self._reader.join(5)
+        return (code if code >= 0 else 128 - code), False
+
+    def remove(self) -> None:
+        if self._process is None:
+            return
+        self.kill()
+        self._process.wait()
+        if self._process.stdout is not None and (self._reader is None or not self._reader.is_alive()):
+            self._process.stdout.close()
+        self._process = None
+
+
+def kill_staged(staged: Path) -> None:
+    """Kill what a dead owner's run left: every process whose environment names the run's staged folder."""
+    mark = f"{ROOT_VARIABLE}={staged}".encode()
+    _kill_all(lambda entry: mark in (entry / "environ").read_bytes().split(b"\0"))
+
+
+def _kill_session(session: int) -> None:
+    """Kill every process of a session, also those that left the process group."""
+    _kill_all(lambda entry: int(_stat(entry)[3]) == session and _stat(entry)[0] not in "ZX")
+
+
+def _kill_all(matches: Callable[[Path], bool]) -> None:
+    """Kill until no process matches: one may fork while the others are being killed."""
+    for _ in range(50):
+        found = []
+        for entry in Path("/proc").iterdir():
+            # A process that ends, or is not ours to look at, is none to kill.
+            with contextlib.suppress(OSError):
+                if entry.name.isdigit() and matches(entry):
+                    found.append(int(entry.name))
+        if not found:
+            return
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _stat(entry: Path) -> list[str]:
+    return (entry / "stat").read_text().rpartition(")")[2].split()

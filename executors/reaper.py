@@ -1,0 +1,114 @@
+"""Clearing up after processes that died: their containers, their staged folders, their run records.
+
+A container is an orphan when its owner is certainly dead, or when it outlived its deadline by far, whoever owns it
+(an owner on another host can't be asked).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..core.config import Settings
+from ..core.errors import AutoScorerError
+from ..core.provenance import Owner
+from .files import remove_tree
+from .process import kill_staged
+from .records import RunRecord, RunRecords
+
+__all__ = ["Reaped", "reap", "reap_if_needed"]
+
+
+@dataclass
+class Reaped:
+    """What was removed, and what could not be."""
+
+    containers: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"containers": self.containers, "folders": self.folders, "problems": self.problems}
+
+
+def reap_if_needed(settings: Settings) -> Reaped | None:
+    """Reap only when a record of a dead run lies there: a glance at one folder for every command."""
+    dead = RunRecords(settings.home).dead()
+    return reap(settings) if dead else None
+
+
+def reap(settings: Settings, *, connect: Callable[[Settings], Any] | None = None) -> Reaped:
+    """Remove what dead owners left.
+
+    Args:
+        settings: The configuration; ``home`` holds the records.
+        connect: How to reach the Docker Engine; tests give their own.
+
+    Returns:
+        What was removed; a Docker Engine that does not answer is a problem listed, not an error.
+    """
+    done = Reaped()
+    records = RunRecords(settings.home).dead()
+    docker_done = _reap_containers(settings, done, connect)
+    for record in records:
+        if record.backend == "docker" and not docker_done:
+            continue  # its record must outlive its container
+        _clear(record, done)
+    return done
+
+
+def _reap_containers(settings: Settings, done: Reaped, connect: Callable[[Settings], Any] | None) -> bool:
+    from .docker import LABEL, NAME, engine_errors, remove_container
+    from .docker import connect as usual
+
+    try:
+        client = (connect or usual)(settings)
+        with engine_errors("list the containers"):
+            found = client.containers(all=True, filters={"label": LABEL + "run"})
+        for container in found:
+            labels = container.get("Labels") or {}
+            name = NAME + labels.get(LABEL + "run", "")
+            # The name as well: an image can carry labels like ours, and whoever runs it by hand is no run of ours.
+            if f"/{name}" not in (container.get("Names") or []) or not _orphaned(labels, LABEL):
+                continue
+            remove_container(client, container["Id"])
+            done.containers.append(name)
+    except AutoScorerError as error:
+        done.problems.append(error.message)
+        return False
+    return True
+
+
+def _orphaned(labels: dict[str, str], prefix: str) -> bool:
+    if Owner(labels.get(prefix + "owner", "")).is_dead():
+        return True
+    deadline = labels.get(prefix + "deadline", "")
+    return deadline.isdigit() and time.time() > int(deadline)
+
+
+def _clear(record: RunRecord, done: Reaped) -> None:
+    staged = record.staged
+    try:
+        if record.backend == "process":
+            kill_staged(staged)
+        if os.path.lexists(staged):
+            _restore(record.workspace, staged)
+            remove_tree(staged)
+            done.folders.append(str(staged))
+    except OSError as error:
+        done.problems.append(f"{staged}: {error.strerror}")
+        return
+    record.remove()
+
+
+def _restore(workspace: Path, staged: Path) -> None:
+    """Where a rename in two steps was cut between them, put the old output back."""
+    aside = staged / "output.replaced"
+    if aside.is_dir() and not (workspace / "output").exists():
+        with contextlib.suppress(OSError):
+            aside.rename(workspace / "output")

@@ -1,0 +1,129 @@
+"""The staged folder of a run: what the model may see goes in, what it may have written comes out."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+from pathlib import Path
+
+from ..core.errors import AutoScorerError, ErrorCode
+from ..core.exposure import exposures, visible_inputs
+from ..core.meta import model_meta
+from ..core.workspace import Workspace
+from .base import RunSpec, Staged
+from .files import exchange, remove_tree
+
+__all__ = ["clear", "deliver", "refuse_exposure", "stage_run"]
+
+
+def stage_run(spec: RunSpec, owner: tuple[int, int]) -> Staged:
+    """Lay out the folder of one run, inside the workspace so that its output can be renamed into place.
+
+    Args:
+        spec: The run.
+        owner: uid and gid the model runs as. Input that they could not read is copied with open modes.
+
+    Raises:
+        AutoScorerError: ``GROUND_TRUTH_EXPOSED``; nothing is staged then.
+    """
+    workspace = spec.workspace
+    refuse_exposure(workspace)
+    folder = workspace.scratch / f"run-{spec.run_id}"
+    for name in ("input", "output"):
+        (folder / name).mkdir(parents=True)
+    folder.chmod(0o755)
+    (folder / "input").chmod(0o755)
+    meta = folder / "meta.json"
+    meta.write_text(json.dumps(model_meta(spec.job), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    meta.chmod(0o644)
+    output = folder / "output"
+    if os.geteuid() == 0:
+        os.chown(output, *owner)
+    output.chmod(0o700)
+    inputs = {}
+    for path in visible_inputs(workspace):
+        if not _readable(path, owner):
+            path = _open_copy(path, folder / "readable" / path.name)
+        inputs[path.name] = path
+        point = folder / "input" / path.name
+        if path.is_dir():
+            point.mkdir()
+        else:
+            point.touch()
+    return Staged(folder, inputs)
+
+
+def refuse_exposure(workspace: Workspace) -> None:
+    """Refuse a workspace whose ground truth the model could read under another name.
+
+    Raises:
+        AutoScorerError: ``GROUND_TRUTH_EXPOSED``, naming the files.
+    """
+    try:
+        truth = workspace.ground_truth()
+    except AutoScorerError:
+        return  # a run needs none; validation says so where one is needed
+    found = exposures(workspace, truth)
+    if found:
+        raise AutoScorerError(
+            ErrorCode.GROUND_TRUTH_EXPOSED,
+            f"The model could read the ground truth: {', '.join(found[:5])} has the same bytes as input/{truth.name}. "
+            "Remove it.",
+            details={"files": found},
+        )
+
+
+def deliver(staged: Staged, workspace: Workspace) -> None:
+    """Put the audited output in the workspace's place in one rename; history comes along by hard links."""
+    workspace.archive_result()
+    history = workspace.output / "history"
+    if history.is_dir() and not history.is_symlink():
+        kept = staged.output / "history"
+        kept.mkdir()
+        for entry in sorted(history.iterdir()):
+            if entry.is_file() and not entry.is_symlink():
+                os.link(entry, kept / entry.name)
+    staged.output.chmod(0o755)
+    if os.geteuid() == 0:
+        os.chown(staged.output, 0, os.getegid())
+    exchange(staged.output, workspace.output)
+
+
+def clear(staged: Staged) -> None:
+    """Remove the staged folder."""
+    remove_tree(staged.folder)
+
+
+def _readable(path: Path, owner: tuple[int, int]) -> bool:
+    """Whether a plain Unix user could read a file or a whole folder (modes alone; ACLs are not looked at)."""
+    if owner[0] == os.geteuid():
+        return True
+    if not path.is_dir():
+        return _allows(path.stat(), owner, 4)
+    for parent, _, files in os.walk(path):
+        if not _allows(os.stat(parent), owner, 5):
+            return False
+        for name in files:
+            status = os.lstat(os.path.join(parent, name))
+            if stat.S_ISREG(status.st_mode) and not _allows(status, owner, 4):
+                return False
+    return True
+
+
+def _allows(status: os.stat_result, owner: tuple[int, int], wanted: int) -> bool:
+    shift = 6 if status.st_uid == owner[0] else 3 if status.st_gid == owner[1] else 0
+    return (status.st_mode >> shift) & wanted == wanted
+
+
+def _open_copy(source: Path, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, symlinks=True)
+    else:
+        shutil.copyfile(source, target)
+    for path in [target, *target.rglob("*")]:
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    return target

@@ -1,0 +1,243 @@
+"""One sealed run from beginning to end: stage, prepare, start, watch, remove, audit, deliver.
+
+The same for every backend. Whatever happens in between, an exception, Ctrl-C, a full disk, the backend's
+``remove`` and the clearing of the staged folder are reached.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..core.errors import AutoScorerError, ErrorCode
+from ..core.exposure import input_digest
+from ..core.provenance import Owner, sha256_file, utc_now
+from ..core.workspace import TABLE_SUFFIXES, Workspace, write_atomic
+from ..schemas.job import Job
+from ..schemas.result import Resources
+from .base import Ending, Executor, Image, KillReason, Limits, Observer, RunSpec, Staged
+from .files import Audit, audit, measure, remove_tree
+from .log import CappedLog
+from .records import RunRecords
+from .stage import clear, deliver, stage_run
+from .verdict import verdict
+
+__all__ = ["RunReport", "new_run_id", "run_sealed"]
+
+# How often the run is looked at: short at first, so that a quick model costs little, then calmer.
+POLL_FIRST, POLL_MOST = 0.01, 0.1
+# How long a kill may take before the engine itself counts as broken.
+KILL_PATIENCE = 30.0
+# A model that was refused this many processes is a fork bomb, not one that was unlucky once.
+FORK_BOMB = 2000
+
+
+@dataclass
+class RunReport:
+    """What a run did. ``error`` is None when the model succeeded and its output was delivered."""
+
+    run_id: str
+    backend: str
+    image: Image | None = None
+    resources: Resources = field(default_factory=Resources)
+    pull_seconds: float | None = None
+    run_seconds: float | None = None
+    input_sha256: str | None = None
+    predictions_sha256: str | None = None
+    error: AutoScorerError | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``logs/run_info.json`` holds."""
+        return {
+            "run_id": self.run_id,
+            "backend": self.backend,
+            "image": asdict(self.image) if self.image else None,
+            "resources": self.resources.model_dump(mode="json"),
+            "pull_seconds": self.pull_seconds,
+            "run_seconds": self.run_seconds,
+            "input_sha256": self.input_sha256,
+            "predictions_sha256": self.predictions_sha256,
+            "error": self.error.to_dict() if self.error else None,
+            "notes": self.notes,
+        }
+
+
+def new_run_id() -> str:
+    """A short id that no other run has."""
+    return uuid.uuid4().hex[:12]
+
+
+def run_sealed(
+    executor: Executor,
+    workspace: Workspace,
+    job: Job,
+    limits: Limits,
+    *,
+    records: RunRecords,
+    observer: Observer,
+    cancelled: Callable[[], bool] = lambda: False,
+    labels: Mapping[str, str] | None = None,
+) -> RunReport:
+    """Run a workspace's model and deliver what it wrote.
+
+    The caller holds the workspace's lock.
+
+    Args:
+        executor: A fresh backend.
+        workspace: The workspace.
+        job: Its meta.json.
+        limits: What the run may use.
+        records: Where this run is noted, so that it can be reaped if this process dies.
+        observer: Who watches.
+        cancelled: Asked again and again; True ends the run.
+        labels: Laid on the container.
+
+    Returns:
+        The report; a failure of the submission is in its ``error``, not raised. ``logs/run_info.json`` holds
+        it too.
+
+    Raises:
+        AutoScorerError: What is not the submission's fault (``BACKEND_UNAVAILABLE``, ``IMAGE_PULL_FAILED``).
+    """
+    run_id = new_run_id()
+    spec = RunSpec(
+        run_id=run_id,
+        workspace=workspace,
+        job=job,
+        limits=limits,
+        network=job.network_policy,
+        labels={**(labels or {}), "owner": Owner.current().text},
+    )
+    report = RunReport(run_id, executor.name)
+    staged: Staged | None = None
+    removed = False
+    began = utc_now()
+    workspace.logs.mkdir(exist_ok=True)
+    record = records.add(run_id, workspace, executor.name)
+    try:
+        with CappedLog(workspace.logs / "container.log", limits.log, observer.log) as log:
+            try:
+                started = time.monotonic()
+                report.image = executor.prepare(spec, observer)
+                report.pull_seconds = time.monotonic() - started
+                staged = stage_run(spec, executor.owner())
+                observer.stage("run", report.image.reference)
+                with ThreadPoolExecutor(1, "autoscorer-digest") as pool:
+                    # The data is hashed while the model runs, so that it costs a long run nothing.
+                    digest = pool.submit(input_digest, workspace)
+                    _watch(executor, spec, report, staged, log, cancelled)
+                report.input_sha256 = digest.result()
+            finally:
+                executor.remove()
+                removed = True
+        if report.error is None:
+            observer.stage("collect")
+            report.error = _collect(staged, limits, report)
+        if report.error is not None:
+            # A failed run leaves no predictions behind: old ones would be scored as if they were this run's.
+            _empty(staged)
+        deliver(staged, workspace)
+    except AutoScorerError as error:
+        report.error = error
+        if error.spec.fault.exit_code != 1:
+            raise
+    finally:
+        if staged is not None:
+            clear(staged)
+        info = {**report.to_dict(), "began": began, "ended": utc_now(), "limits": asdict(limits)}
+        write_atomic(workspace.logs / "run_info.json", json.dumps(info, indent=2).encode() + b"\n")
+        if removed:
+            record.remove()
+    return report
+
+
+def _watch(
+    executor: Executor,
+    spec: RunSpec,
+    report: RunReport,
+    staged: Staged,
+    log: CappedLog,
+    cancelled: Callable[[], bool],
+) -> None:
+    limits = spec.limits
+    assert report.image is not None
+    executor.start(spec, report.image, staged, log.write)
+    started = time.monotonic()
+    deadline = started + limits.timeout
+    killed_for: KillReason | None = None
+    pause, next_measure, next_flush = POLL_FIRST, started, started
+    while not executor.poll(max(min(pause, deadline - time.monotonic()), 0)):
+        pause = min(pause * 1.5, POLL_MOST)
+        now = time.monotonic()
+        if killed_for is None:
+            if now >= deadline:
+                killed_for = KillReason.DEADLINE
+            elif cancelled():
+                killed_for = KillReason.CANCELLED
+            elif executor.usage().forks_denied >= FORK_BOMB:
+                killed_for = KillReason.PROCESSES
+            elif now >= next_measure:
+                killed_for = measure(staged.output, limits)
+                # A tenth of the time at most goes into looking, however many files there are.
+                took = time.monotonic() - now
+                next_measure = now + max(pause, 10 * took)
+            if killed_for is not None:
+                executor.kill()
+                deadline = time.monotonic() + KILL_PATIENCE
+        elif now >= deadline:
+            # Not our submission's fault any more: a kernel or an engine that can't end a process.
+            raise AutoScorerError(
+                ErrorCode.BACKEND_UNAVAILABLE, f"The {executor.name} backend could not end the run it was told to kill."
+            )
+        if now >= next_flush:
+            log.flush()
+            next_flush = now + 1
+    report.run_seconds = time.monotonic() - started
+    exit_code, oom_killed = executor.ending()
+    usage = executor.usage()
+    executor.remove()
+    report.resources = Resources(
+        peak_memory_bytes=usage.peak_memory,
+        cpu_seconds=usage.cpu_seconds,
+        exit_code=exit_code,
+        backend=executor.name,
+    )
+    report.error = verdict(
+        Ending(
+            exit_code=exit_code,
+            oom_killed=oom_killed,
+            killed_for=killed_for,
+            forks_denied=usage.forks_denied,
+            log_tail=log.tail(),
+        ),
+        limits,
+    )
+    if oom_killed and report.error is None:
+        report.notes.append(
+            "The kernel ended a process of the model for memory; the model itself went on and succeeded."
+        )
+
+
+def _collect(staged: Staged, limits: Limits, report: RunReport) -> AutoScorerError | None:
+    try:
+        found: Audit = audit(staged.output, limits)
+    except AutoScorerError as error:
+        return error
+    report.resources = report.resources.model_copy(update={"output_bytes": found.size, "output_files": found.files})
+    predictions = [staged.output / f"pred{suffix}" for suffix in TABLE_SUFFIXES]
+    present = [path for path in predictions if path.is_file()]
+    if len(present) == 1:
+        report.predictions_sha256 = sha256_file(present[0]).hex()
+    report.notes.extend(found.notes)
+    return None
+
+
+def _empty(staged: Staged) -> None:
+    remove_tree(staged.output)
+    staged.output.mkdir()

@@ -1,0 +1,90 @@
+"""Validate, run, score: the whole of a job in one process, and one Result whatever happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..core.config import Settings, load_settings
+from ..core.errors import AutoScorerError
+from ..core.meta import load_job
+from ..core.workspace import Workspace
+from ..executors.base import Observer, SilentObserver
+from ..schemas.job import Job
+from ..schemas.result import Result
+from .run import run_workspace
+from .score import save_failure, score_workspace
+from .validate import validate_workspace
+
+__all__ = ["run_pipeline"]
+
+
+def run_pipeline(
+    workspace: Path | str,
+    *,
+    settings: Settings | None = None,
+    backend: str | None = None,
+    scorer: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    observer: Observer | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+    labels: Mapping[str, str] | None = None,
+) -> Result:
+    """Validate, run and score a workspace.
+
+    Args:
+        workspace: The folder.
+        settings: The configuration; read from its usual places when None.
+        backend: ``auto``, ``docker`` or ``process``; the configuration's default when None.
+        scorer: Scorer id instead of meta.json's.
+        params: Scorer params that add to and override meta.json's.
+        observer: Told of stages and log lines.
+        cancelled: Asked again and again; True ends the run.
+        labels: Laid on the container.
+
+    Returns:
+        The Result; a failure at any stage is in its ``error``, and in result.json.
+
+    Raises:
+        AutoScorerError: ``WORKSPACE_NOT_FOUND`` or ``CONFLICT``: nothing was written then.
+    """
+    settings = settings or load_settings()
+    observer = observer or SilentObserver()
+    space = Workspace(workspace)
+    timing: dict[str, float | None] = {}
+    with space.lock():
+        try:
+            started = time.monotonic()
+            observer.stage("validate")
+            try:
+                validate_workspace(
+                    space.root, settings=settings, scorer=scorer, params=params, backend=backend, predictions=False
+                )
+            finally:
+                timing["validate"] = time.monotonic() - started
+            report = run_workspace(
+                space.root,
+                settings=settings,
+                backend=backend,
+                observer=observer,
+                cancelled=cancelled,
+                labels=labels,
+                lock=False,
+            )
+            timing["pull"], timing["run"] = report.pull_seconds, report.run_seconds
+            if report.error is not None:
+                raise report.error
+        except AutoScorerError as error:
+            return save_failure(space, error, job=_job(space), timing=timing)
+        return score_workspace(
+            space.root, settings=settings, scorer=scorer, params=params, observer=observer, timing=timing, lock=False
+        )
+
+
+def _job(space: Workspace) -> Job | None:
+    try:
+        return load_job(space)
+    except AutoScorerError:
+        return None

@@ -91,6 +91,9 @@ class Versioning(_Model):
     scorer: str | None = None
     scorer_version: str | None = None
     scorer_sha256: str | None = Field(None, description="Of the source file the scorer was loaded from.")
+    scorer_siblings: dict[str, str] = Field(
+        default_factory=dict, description="Files beside it that it imports (from .helpers import …): name to sha256."
+    )
     params: dict[str, Any] = Field(default_factory=dict)
     image: str | None = Field(None, description="The reference as meta.json gave it, or the tag that was built.")
     image_digest: str | None = None

@@ -14,8 +14,9 @@ from ..core.workspace import Workspace
 from ..executors.base import Observer, SilentObserver
 from ..schemas.job import Job
 from ..schemas.result import Result
+from .outcome import save_failure
 from .run import run_workspace
-from .score import save_failure, score_workspace
+from .score import score_workspace
 from .validate import validate_workspace
 
 __all__ = ["run_pipeline"]
@@ -53,17 +54,17 @@ def run_pipeline(
     settings = settings or load_settings()
     observer = observer or SilentObserver()
     space = Workspace(workspace)
-    timing: dict[str, float | None] = {}
     with space.lock():
+        started = time.monotonic()
+        observer.stage("validate")
         try:
-            started = time.monotonic()
-            observer.stage("validate")
-            try:
-                validate_workspace(
-                    space.root, settings=settings, scorer=scorer, params=params, backend=backend, predictions=False
-                )
-            finally:
-                timing["validate"] = time.monotonic() - started
+            validate_workspace(
+                space.root, settings=settings, scorer=scorer, params=params, backend=backend, predictions=False
+            )
+        except AutoScorerError as error:
+            return save_failure(space, error, job=_job(space), timing={"validate": time.monotonic() - started})
+        timing: dict[str, float | None] = {"validate": time.monotonic() - started}
+        try:
             report = run_workspace(
                 space.root,
                 settings=settings,
@@ -71,13 +72,16 @@ def run_pipeline(
                 observer=observer,
                 cancelled=cancelled,
                 labels=labels,
+                timing=timing,
                 lock=False,
             )
-            timing["pull"], timing["run"] = report.pull_seconds, report.run_seconds
-            if report.error is not None:
-                raise report.error
-        except AutoScorerError as error:
-            return save_failure(space, error, job=_job(space), timing=timing)
+        except AutoScorerError:
+            report = None
+        if report is None or report.error is not None:
+            saved = space.read_result()
+            assert saved is not None and saved.error is not None
+            return saved
+        timing.update(pull=report.pull_seconds, run=report.run_seconds)
         return score_workspace(
             space.root, settings=settings, scorer=scorer, params=params, observer=observer, timing=timing, lock=False
         )

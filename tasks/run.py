@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..core.config import Settings, load_settings
+from ..core.errors import AutoScorerError
 from ..core.meta import load_job
 from ..core.workspace import Workspace
 from ..executors.backends import make_executor
@@ -15,6 +16,8 @@ from ..executors.limits import effective_limits
 from ..executors.reaper import reap_if_needed
 from ..executors.records import RunRecords
 from ..executors.supervise import RunReport, run_sealed
+from ..schemas.job import Job
+from .outcome import save_failure
 
 __all__ = ["run_workspace"]
 
@@ -27,6 +30,7 @@ def run_workspace(
     observer: Observer | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     labels: Mapping[str, str] | None = None,
+    timing: Mapping[str, float | None] | None = None,
     lock: bool = True,
 ) -> RunReport:
     """Run the workspace's model; its audited output replaces ``output/``.
@@ -38,10 +42,11 @@ def run_workspace(
         observer: Told of stages and log lines.
         cancelled: Asked again and again; True ends the run with ``CANCELLED``.
         labels: Laid on the container, such as the flow run's id.
+        timing: Seconds of stages that ran before, for the Result of a failure.
         lock: Hold the workspace; False when the caller holds it already.
 
     Returns:
-        The report. A failure of the submission is in its ``error``; ``logs/`` holds the container's log.
+        The report. A failure of the submission is in its ``error`` and in result.json; ``logs/`` holds the log.
 
     Raises:
         AutoScorerError: What is not the submission's fault: ``BACKEND_UNAVAILABLE``, ``IMAGE_PULL_FAILED``,
@@ -51,16 +56,23 @@ def run_workspace(
     space = Workspace(workspace)
     reap_if_needed(settings)
     with space.lock() if lock else contextlib.nullcontext():
-        job = load_job(space)
-        limits = effective_limits(job, settings)
-        executor = make_executor(backend or settings.executors.default, settings)
-        return run_sealed(
-            executor,
-            space,
-            job,
-            limits,
-            records=RunRecords(settings.home),
-            observer=observer or SilentObserver(),
-            cancelled=cancelled,
-            labels=labels,
-        )
+        job: Job | None = None
+        try:
+            job = load_job(space)
+            report = run_sealed(
+                make_executor(backend or settings.executors.default, settings),
+                space,
+                job,
+                effective_limits(job, settings),
+                records=RunRecords(settings.home),
+                observer=observer or SilentObserver(),
+                cancelled=cancelled,
+                labels=labels,
+            )
+        except AutoScorerError as error:
+            save_failure(space, error, job=job, timing=timing)
+            raise
+        if report.error is not None:
+            spent = {"pull": report.pull_seconds, "run": report.run_seconds}
+            save_failure(space, report.error, job=job, timing={**(timing or {}), **spent}, ran=True)
+        return report

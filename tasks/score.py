@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import mimetypes
 import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..core.config import Settings, load_settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.exposure import input_digest
 from ..core.meta import load_job
-from ..core.provenance import hostname, sha256_file, utc_now
+from ..core.provenance import sha256_file
 from ..core.workspace import Workspace
 from ..executors.base import Observer, SilentObserver
-from ..executors.files import remove_tree
 from ..schemas.job import Job
-from ..schemas.result import Artifact, ErrorInfo, Resources, Result, Timing
+from ..schemas.result import Result
 from ..scorers.base import BaseScorer, ScorerParams
 from ..scorers.registry import ScorerEntry, get_registry
+from .outcome import measured, remove_stale_artifacts, save_failure, stamp, take_run_facts, timing_fields
 from .validate import resolve_scorer
 
-__all__ = ["failed_result", "save_failure", "score_workspace"]
+__all__ = ["score_workspace"]
 
 
 def score_workspace(
@@ -67,61 +64,26 @@ def score_workspace(
             scorer_id, merged = resolve_scorer(job, scorer, params)
             entry = get_registry().get(scorer_id)
             result = _score(space, job, entry, merged)
+            _complete_artifacts(space, result)
         except AutoScorerError as error:
             return save_failure(space, error, job=job, timing=timing)
-        spent = time.monotonic() - started
         before = {key: value for key, value in (timing or {}).items() if value is not None}
-        saving = time.monotonic()
-        _complete_artifacts(space, result)
-        total = sum(before.values()) + spent + time.monotonic() - saving
-        result.timing = result.timing.model_copy(
-            update={**_timing_fields(before), "save": time.monotonic() - saving, "total": total}
-        )
+        total = sum(before.values()) + time.monotonic() - started
+        result.timing = result.timing.model_copy(update={**timing_fields(before), "total": total})
         if merged.get("artifacts", True):
             from ..scorers.report import write_report
 
-            result.artifacts["report"] = _measured(space, write_report(result, space.root))
-        _remove_stale_artifacts(space, result)
+            result.artifacts["report"] = measured(space, write_report(result, space.root))
+        remove_stale_artifacts(space, result)
         space.save_result(result)
         return result
-
-
-def failed_result(
-    error: AutoScorerError, *, job: Job | None, timing: Mapping[str, float | None] | None = None
-) -> Result:
-    """A Result that says why there is no score."""
-    result = Result(error=ErrorInfo(**error.to_dict()), timing=Timing(**_timing_fields(timing or {})))
-    if job is not None:
-        result.job_id, result.task_type = job.job_id, job.task_type
-        result.versioning.scorer, result.versioning.params = job.scorer, dict(job.params)
-        result.versioning.image = job.container.image
-    _stamp(result)
-    return result
-
-
-def save_failure(
-    space: Workspace,
-    error: AutoScorerError,
-    *,
-    job: Job | None = None,
-    timing: Mapping[str, float | None] | None = None,
-) -> Result:
-    """Write a Result that says why there is no score, with its report, and return it."""
-    from ..scorers.report import write_report
-
-    result = failed_result(error, job=job, timing=timing)
-    _take_run_facts(space, result, always=True)
-    result.artifacts["report"] = _measured(space, write_report(result, space.root))
-    _remove_stale_artifacts(space, result)
-    space.save_result(result)
-    return result
 
 
 def _score(space: Workspace, job: Job, entry: ScorerEntry, params: dict[str, Any]) -> Result:
     scorer: BaseScorer = entry.create()
     checked = scorer.parse_params(params)
-    started = time.monotonic()
     try:
+        started = time.monotonic()
         result = scorer.score(space.root, params)
     except AutoScorerError:
         raise
@@ -144,8 +106,8 @@ def _score(space: Workspace, job: Job, entry: ScorerEntry, params: dict[str, Any
         versioning.ground_truth_sha256 = sha256_file(space.ground_truth()).hex()
     if versioning.predictions_sha256 is None:
         versioning.predictions_sha256 = sha256_file(space.predictions()).hex()
-    _stamp(result)
-    _take_run_facts(space, result)
+    stamp(result)
+    take_run_facts(space, result)
     if versioning.input_sha256 is None:
         versioning.input_sha256 = input_digest(space)
     return result
@@ -180,61 +142,6 @@ def _judge(result: Result, scorer: BaseScorer, params: ScorerParams) -> None:
         summary.rank = next((rank for rank, needed in zip("ABC", scale, strict=True) if reaches(needed)), "D")
 
 
-def _stamp(result: Result) -> None:
-    versioning = result.versioning
-    versioning.autoscorer, versioning.timestamp, versioning.hostname = __version__, utc_now(), hostname()
-
-
-def _take_run_facts(space: Workspace, result: Result, *, always: bool = False) -> None:
-    """Add what is known of the run, if these predictions are that run's: by sha256, not by belief."""
-    try:
-        info = json.loads((space.logs / "run_info.json").read_text(encoding="utf-8"))
-        same = info["predictions_sha256"] is not None and (
-            info["predictions_sha256"] == result.versioning.predictions_sha256
-        )
-        if not (same or always):
-            if result.versioning.image is None:
-                result.notes.append("These predictions are not from the last run in this workspace: no image is known.")
-            return
-        image = info.get("image") or {}
-        result.versioning.image = image.get("reference", result.versioning.image)
-        result.versioning.image_digest = image.get("digest")
-        result.versioning.input_sha256 = info.get("input_sha256")
-        result.resources = Resources(**info["resources"])
-        result.timing = result.timing.model_copy(
-            update={"pull": info.get("pull_seconds"), "run": info.get("run_seconds")}
-        )
-        result.notes.extend(note for note in info.get("notes", []) if note not in result.notes)
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # no run of ours: predictions that came from elsewhere
-
-
-def _timing_fields(timing: Mapping[str, float | None]) -> dict[str, float | None]:
-    return {"validate_" if key == "validate" else key: value for key, value in timing.items()}
-
-
 def _complete_artifacts(space: Workspace, result: Result) -> None:
     for name, artifact in list(result.artifacts.items()):
-        result.artifacts[name] = _measured(space, artifact)
-
-
-def _measured(space: Workspace, artifact: Artifact) -> Artifact:
-    path = (space.root / artifact.path).resolve()
-    if not path.is_relative_to(space.output.resolve()) or not path.is_file():
-        raise AutoScorerError(
-            ErrorCode.SCORER_ERROR, f"The scorer lists the artifact {artifact.path!r}, which is no file under output/."
-        )
-    media = artifact.media_type or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    return artifact.model_copy(
-        update={"size": path.stat().st_size, "sha256": sha256_file(path).hex(), "media_type": media}
-    )
-
-
-def _remove_stale_artifacts(space: Workspace, result: Result) -> None:
-    """Artifacts of an earlier scoring would pass for this one's."""
-    kept = {(space.root / artifact.path).resolve() for artifact in result.artifacts.values()}
-    if not space.artifacts.is_dir():
-        return
-    for path in sorted(space.artifacts.iterdir()):
-        if path.resolve() not in kept and not any(keep.is_relative_to(path.resolve()) for keep in kept):
-            remove_tree(path)
+        result.artifacts[name] = measured(space, artifact)

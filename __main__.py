@@ -1,0 +1,7 @@
+"""``python -m autoscorer``."""
+
+import sys
+
+from .cli.main import main
+
+sys.exit(main())

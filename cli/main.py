@@ -1,0 +1,174 @@
+"""The ``autoscorer`` command: finds the subcommand, runs it, prints one envelope, exits honestly.
+
+A subcommand is a module of this package with ``add_arguments(parser)``, ``run(args)`` (returns the data of the
+success envelope, raises AutoScorerError) and ``render(data, args)`` (a readable view for a terminal). Modules are
+imported only when their command is used, so that ``--help`` and ``score`` start quickly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from .. import __version__
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "init": "write a workspace that runs as it is",
+    "validate": "check a workspace; every problem at once",
+    "run": "run the workspace's model in its sealed container",
+    "score": "score the workspace's predictions",
+    "pipeline": "validate, run and score a workspace",
+    "scorers": "list, show, load, reload, test and write scorers",
+    "reap": "remove what a killed process left behind",
+    "doctor": "say what works here, and what to do about what does not",
+    "demo": "run the three examples end to end",
+    "config": "show the effective configuration",
+}
+
+
+class _Usage(Exception):
+    """Wrong usage, found by argparse."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise _Usage(f"{message}. See `{self.prog} --help`.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: Arguments without the program's name; the process's own when None.
+
+    Returns:
+        The exit code: 0 success, 1 the submission failed, 2 wrong usage, 3 the system failed.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser(arguments)
+    started = time.monotonic()
+    # Known before parsing, because a usage error has to be told in the right form as well.
+    as_json = "--json" in arguments or not sys.stdout.isatty()
+    try:
+        try:
+            args = parser.parse_args(arguments)
+        except _Usage as usage:
+            return _fail(_usage_error(str(usage)), as_json)
+        if args.command is None:
+            parser.print_help()
+            return 2
+        return _run(args, as_json, started)
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(args: argparse.Namespace, as_json: bool, started: float) -> int:
+    from ..core.config import load_settings
+    from ..core.errors import AutoScorerError, ErrorCode
+    from .signals import cancel_on_signals
+
+    module = _module(args.command)
+    try:
+        with cancel_on_signals(), contextlib.redirect_stdout(sys.stderr):
+            if args.command != "init":
+                args.settings = load_settings(args.config)
+                _prepare(args)
+            data = module.run(args)
+    except AutoScorerError as error:
+        return _fail(error, as_json)
+    except KeyboardInterrupt:
+        return _fail(AutoScorerError(ErrorCode.CANCELLED, "Cancelled."), as_json)
+    except Exception as error:
+        if os.environ.get("PYTHONDEVMODE") or sys.flags.dev_mode:
+            raise
+        return _fail(_internal_error(error), as_json)
+    if as_json:
+        from .output import success
+
+        success(data, time.monotonic() - started)
+    else:
+        module.render(data, args)
+    return 0
+
+
+def _prepare(args: argparse.Namespace) -> None:
+    """What every command does first: clear up after the dead, know the custom scorers."""
+    if args.command in ("validate", "run", "score", "pipeline", "demo"):
+        from ..executors.reaper import reap_if_needed
+
+        reap_if_needed(args.settings)
+    if args.command in ("validate", "score", "pipeline", "scorers"):
+        from .custom import load_custom_scorers
+
+        load_custom_scorers(args.settings, args.scorers_dirs)
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="autoscorer",
+        description="Runs a workspace's model in a sealed container and scores what it wrote.",
+        epilog="Exit codes: 0 success, 1 the submission failed, 2 wrong usage, 3 the system failed.",
+    )
+    parser.add_argument("--version", action="version", version=f"autoscorer {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    # Only the command that is used gets its arguments: building all would import every command.
+    wanted = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if name == wanted:
+            _module(name).add_arguments(command)
+            common = command.add_argument_group("common options")
+            common.add_argument("--config", metavar="FILE", help="configuration file (YAML)")
+            common.add_argument("--json", action="store_true", help="print the JSON envelope, also on a terminal")
+            common.add_argument(
+                "--scorers",
+                metavar="DIR",
+                action="append",
+                default=[],
+                dest="scorers_dirs",
+                help="folder of custom scorers; may be given several times",
+            )
+    return parser
+
+
+def _module(command: str) -> Any:
+    return importlib.import_module(f".{command}", __package__)
+
+
+def _usage_error(message: str) -> Any:
+    from ..core.errors import AutoScorerError, ErrorCode
+
+    return AutoScorerError(ErrorCode.INVALID_REQUEST, message)
+
+
+def _internal_error(error: Exception) -> Any:
+    """A fault of ours: the place goes to stderr for a report, the user gets one line."""
+    import traceback
+
+    from ..core.errors import AutoScorerError, ErrorCode
+
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{os.path.basename(frame.filename)}:{frame.lineno}"
+    return AutoScorerError(
+        ErrorCode.INTERNAL_ERROR,
+        f"A fault of AutoScorer itself ({type(error).__name__} in {where}): {error}. Run with PYTHONDEVMODE=1 for the "
+        "whole story, and please report it.",
+        details={"exception": type(error).__name__, "where": where},
+    )
+
+
+def _fail(error: Any, as_json: bool) -> int:
+    from .output import failure
+
+    failure(error, as_json)
+    return int(error.exit_code)

@@ -1,0 +1,87 @@
+"""What the command prints: one JSON envelope for programs, a readable view for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from ..core.errors import AutoScorerError
+from ..core.provenance import utc_now
+
+__all__ = ["failure", "number", "print_result", "success"]
+
+
+def success(data: Any, seconds: float) -> None:
+    """Print the success envelope on stdout."""
+    _print({"status": "success", "data": data, "execution_time": round(seconds, 4), "timestamp": utc_now()})
+
+
+def failure(error: AutoScorerError, as_json: bool) -> None:
+    """Print the error envelope on stdout, or the error in words on stderr."""
+    if as_json:
+        _print({"status": "error", "error": error.to_dict(), "timestamp": utc_now()})
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True, highlight=False)
+    problems = error.details.get("problems") or [error.to_dict()]
+    for problem in problems:
+        console.print(Text.assemble((problem["code"], "bold red"), " ", (f"({problem['stage']})", "dim"), "  "), end="")
+        console.print(Text(printable(problem["message"])))
+        for line in problem["details"].get("log") or []:
+            console.print(Text("    │ " + printable(str(line)), style="dim"))
+
+
+def print_result(data: dict[str, Any]) -> None:
+    """Print a Result for a person: score, interval, metrics, notes, where the report is."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    summary, versioning = data["summary"], data["versioning"]
+    heading = Text.assemble((printable(str(data["job_id"])), "bold"), ("  " + str(versioning["scorer"]), "dim"))
+    if summary["pass"] is not None:
+        heading.append("  PASS" if summary["pass"] else "  FAIL", "bold green" if summary["pass"] else "bold red")
+    if summary["rank"]:
+        heading.append(f"  rank {summary['rank']}", "bold")
+    console.print(heading)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    table.add_column("interval", style="dim")
+    shown = {name: value for name, value in data["metrics"].items() if "/" not in name}
+    for name, value in shown.items():
+        interval = data["intervals"].get(name)
+        spread = ""
+        if interval:
+            level = f"{interval['level']:.0%}"
+            spread = f"[{number(interval['low'])}, {number(interval['high'])}]  {level}, {interval['method']}"
+        main = value is not None and value == summary["score"] and name in summary
+        table.add_row(Text(printable(name), style="bold" if main else ""), Text(number(value)), Text(spread))
+    console.print(table)
+    if len(shown) < len(data["metrics"]):
+        console.print(Text(f"and {len(data['metrics']) - len(shown)} per-class metrics in the Result", style="dim"))
+    for note in data["notes"]:
+        console.print(Text("note: " + printable(note), style="yellow"))
+    report = data["artifacts"].get("report")
+    if report:
+        console.print(Text("report: " + printable(report["path"]), style="dim"))
+
+
+def number(value: float | None) -> str:
+    """A metric for a person: six significant digits, a dash where it is undefined."""
+    return "–" if value is None else f"{value:.6g}"
+
+
+def printable(text: str) -> str:
+    """Text of strangers without control characters, which a terminal would obey."""
+    return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
+
+
+def _print(envelope: dict[str, Any]) -> None:
+    json.dump(envelope, sys.stdout, ensure_ascii=False, allow_nan=False, indent=2)
+    sys.stdout.write("\n")
+    sys.stdout.flush()

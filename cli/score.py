@@ -1,0 +1,28 @@
+"""``autoscorer score``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from .arguments import add_scorer, add_workspace, parse_params, raise_failure
+from .output import print_result
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_workspace(parser)
+    add_scorer(parser)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from ..tasks.score import score_workspace
+
+    result = score_workspace(
+        args.workspace, settings=args.settings, scorer=args.scorer, params=parse_params(args.param)
+    )
+    raise_failure(result)
+    return result.to_dict()
+
+
+def render(data: dict[str, Any], args: argparse.Namespace) -> None:
+    print_result(data)

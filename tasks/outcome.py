@@ -1,0 +1,104 @@
+"""What every outcome shares: who made it, from which run, which artifacts; and the Result of a failure."""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+from collections.abc import Mapping
+
+from .. import __version__
+from ..core.errors import AutoScorerError, ErrorCode
+from ..core.provenance import hostname, sha256_file, utc_now
+from ..core.workspace import Workspace
+from ..executors.files import remove_tree
+from ..schemas.job import Job
+from ..schemas.result import Artifact, ErrorInfo, Resources, Result, Timing
+
+__all__ = ["measured", "remove_stale_artifacts", "save_failure", "stamp", "take_run_facts", "timing_fields"]
+
+
+def save_failure(
+    space: Workspace,
+    error: AutoScorerError,
+    *,
+    job: Job | None = None,
+    timing: Mapping[str, float | None] | None = None,
+    ran: bool = False,
+) -> Result:
+    """Write a Result that says why there is no score, with its report, and return it.
+
+    Args:
+        space: The workspace.
+        error: Why.
+        job: Its meta.json, where it could be read.
+        timing: Seconds of the stages that were done.
+        ran: Whether ``logs/run_info.json`` tells of the run that failed, and not of an earlier one.
+    """
+    from ..scorers.report import write_report
+
+    result = Result(error=ErrorInfo(**error.to_dict()), timing=Timing(**timing_fields(timing or {})))
+    if job is not None:
+        result.job_id, result.task_type = job.job_id, job.task_type
+        result.versioning.scorer, result.versioning.params = job.scorer, dict(job.params)
+        result.versioning.image = job.container.image
+    stamp(result)
+    if ran:
+        take_run_facts(space, result, always=True)
+    result.artifacts["report"] = measured(space, write_report(result, space.root))
+    remove_stale_artifacts(space, result)
+    space.save_result(result)
+    return result
+
+
+def stamp(result: Result) -> None:
+    versioning = result.versioning
+    versioning.autoscorer, versioning.timestamp, versioning.hostname = __version__, utc_now(), hostname()
+
+
+def take_run_facts(space: Workspace, result: Result, *, always: bool = False) -> None:
+    """Add what is known of the run, if these predictions are that run's: by sha256, not by belief."""
+    try:
+        info = json.loads((space.logs / "run_info.json").read_text(encoding="utf-8"))
+        same = info["predictions_sha256"] is not None and (
+            info["predictions_sha256"] == result.versioning.predictions_sha256
+        )
+        if not (same or always):
+            result.notes.append("These predictions are not from the last run in this workspace: no image is known.")
+            return
+        image = info.get("image") or {}
+        result.versioning.image = image.get("reference", result.versioning.image)
+        result.versioning.image_digest = image.get("digest")
+        result.versioning.input_sha256 = info.get("input_sha256")
+        result.resources = Resources(**info["resources"])
+        result.timing = result.timing.model_copy(
+            update={"pull": info.get("pull_seconds"), "run": info.get("run_seconds")}
+        )
+        result.notes.extend(note for note in info.get("notes", []) if note not in result.notes)
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # no run of ours: predictions that came from elsewhere
+
+
+def timing_fields(timing: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {"validate_" if key == "validate" else key: value for key, value in timing.items()}
+
+
+def measured(space: Workspace, artifact: Artifact) -> Artifact:
+    path = (space.root / artifact.path).resolve()
+    if not path.is_relative_to(space.output.resolve()) or not path.is_file():
+        raise AutoScorerError(
+            ErrorCode.SCORER_ERROR, f"The scorer lists the artifact {artifact.path!r}, which is no file under output/."
+        )
+    media = artifact.media_type or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    return artifact.model_copy(
+        update={"size": path.stat().st_size, "sha256": sha256_file(path).hex(), "media_type": media}
+    )
+
+
+def remove_stale_artifacts(space: Workspace, result: Result) -> None:
+    """Artifacts of an earlier scoring would pass for this one's."""
+    kept = {(space.root / artifact.path).resolve() for artifact in result.artifacts.values()}
+    if not space.artifacts.is_dir():
+        return
+    for path in sorted(space.artifacts.iterdir()):
+        if path.resolve() not in kept and not any(keep.is_relative_to(path.resolve()) for keep in kept):
+            remove_tree(path)

@@ -192,6 +192,9 @@ class LoadFailure:
         bare = AutoScorerError(self.error.code, self.error.message, stage=self.error.stage, details=self.error.details)
         object.__setattr__(self, "error", bare)
 
+    def __str__(self) -> str:
+        return self.error.message
+
     def to_dict(self) -> dict[str, Any]:
         """The failure as JSON."""
         return {

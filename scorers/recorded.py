@@ -109,7 +109,9 @@ class RecordedFiles:
             os.close(fd)
 
 
-def load_configured(settings: Settings, registry: ScorerRegistry | None = None) -> ScorerRegistry:
+def load_configured(
+    settings: Settings, *, extra: Sequence[Path] = (), registry: ScorerRegistry | None = None
+) -> ScorerRegistry:
     """Bring a registry up to date with the configuration: ``scorers.dirs``, and the recorded files.
 
     Cheap to call again (unchanged files are not run again), so a worker may call it before every run. What does
@@ -117,6 +119,7 @@ def load_configured(settings: Settings, registry: ScorerRegistry | None = None) 
 
     Args:
         settings: The configuration.
+        extra: More folders (``--scorers DIR``).
         registry: The registry; this process's own when None.
 
     Returns:
@@ -124,7 +127,7 @@ def load_configured(settings: Settings, registry: ScorerRegistry | None = None) 
     """
     registry = get_registry() if registry is None else registry
     registry.entry_points = settings.scorers.entry_points
-    for folder in settings.scorers.dirs:
+    for folder in (*settings.scorers.dirs, *extra):
         with contextlib.suppress(AutoScorerError):
             registry.load_directory(folder.expanduser())
     try:

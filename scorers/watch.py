@@ -21,6 +21,7 @@ from typing import Literal
 
 from ..core.errors import AutoScorerError
 from .loading import read_source
+from .recorded import RecordedFiles
 from .registry import ScorerRegistry, get_registry, scorer_files
 from .store import FileOrigin
 
@@ -34,6 +35,8 @@ TICK = 0.5
 GONE_AFTER = 1.0
 # A time stamp younger than this does not prove that a file is unchanged: two writes may share one.
 SETTLED_AFTER = 2.0
+# The same complaint is made again only after this many seconds.
+QUIET = 60.0
 _MAX_LINKS = 40
 
 
@@ -70,6 +73,7 @@ class ScorerWatcher:
     Args:
         paths: Files and folders; none of them need exist yet. A name that ends in ``.py`` and is no folder is a file.
         registry: The registry to keep up to date; this process's own when None.
+        recorded: Follow scorers.json too: what another process loads or unloads there is loaded or unloaded here.
         on_event: Called from the watching thread with every ``WatchEvent``; what it raises is logged.
     """
 
@@ -78,10 +82,13 @@ class ScorerWatcher:
         paths: Iterable[Path | str] = (),
         *,
         registry: ScorerRegistry | None = None,
+        recorded: RecordedFiles | None = None,
         on_event: Callable[[WatchEvent], None] | None = None,
     ) -> None:
         self.registry = get_registry() if registry is None else registry
         self._paths = tuple(dict.fromkeys(Path(os.path.abspath(Path(path).expanduser())) for path in paths))
+        self._recorded = recorded
+        self._recorded_files: set[Path] = set()
         self._on_event = on_event
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -90,7 +97,7 @@ class ScorerWatcher:
         self._tried: dict[Path, Mapping[Path, str]] = {}
         self._missing_since: dict[Path, float] = {}
         self._gone: dict[Path, FileOrigin] = {}
-        self._complaint: str | None = None
+        self._complaints: dict[str, float] = {}
 
     def start(self) -> ScorerWatcher:
         """Load what is there, then watch in the background. A second start does nothing."""
@@ -189,13 +196,12 @@ class ScorerWatcher:
     def _guarded_scan(self) -> None:
         try:
             self._scan()
-            self._complaint = None
         except Exception as error:
             self._complain(f"{type(error).__name__}: {error}")
 
     def _scan(self) -> None:
+        changed = self._follow_record()
         files = self._files()
-        changed = False
         for path in sorted(files):
             if not _is_there(path):
                 changed |= self._remove_if_gone(path, files[path])
@@ -215,12 +221,32 @@ class ScorerWatcher:
         found: dict[Path, FileOrigin] = dict(self._gone)
         for path in self._paths:
             if os.path.isdir(path):
-                found |= dict.fromkeys(scorer_files(path), "directory")
+                try:
+                    found |= dict.fromkeys(scorer_files(path), "directory")
+                except OSError as error:  # what is loaded from it stays
+                    self._complain(f"{path} can't be read: {error.strerror}")
             elif path.suffix == ".py":
                 found[path] = "file"
-        for source in self.registry.sources():
-            found[source.path] = source.origin
+        found |= dict.fromkeys(self._recorded_files, "file")
+        found |= {source.path: source.origin for source in self.registry.sources()}
         return found
+
+    def _follow_record(self) -> bool:
+        """Take up what was added to scorers.json, and drop what was taken out; whether a scorer went."""
+        if self._recorded is None:
+            return False
+        try:
+            files = set(self._recorded.read())
+        except AutoScorerError as error:
+            self._complain(error.message)
+            return False
+        dropped, self._recorded_files = self._recorded_files - files, files
+        for path in dropped:
+            self._gone.pop(path, None)
+            self._tried.pop(path, None)
+            ids = self.registry.unload_file(path)
+            self._tell(WatchEvent("removed", path, tuple(ids)))
+        return bool(dropped)
 
     def _is_changed(self, path: Path) -> bool:
         source = self.registry.source(path)
@@ -278,8 +304,9 @@ class ScorerWatcher:
     # --- telling -----------------------------------------------------------------------------------------
 
     def _complain(self, error: str) -> None:
-        if error != self._complaint:  # once, not twice a second
-            self._complaint = error
+        now = time.monotonic()
+        if now - self._complaints.get(error, -QUIET) >= QUIET:
+            self._complaints[error] = now
             self._tell(WatchEvent("error", None, (), error))
 
     def _tell(self, event: WatchEvent) -> None:

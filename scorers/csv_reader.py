@@ -1,0 +1,390 @@
+"""CSV, strictly and fast: where every field lies, block by block, found with numpy alone.
+
+The dialect is RFC 4180 with a comma, UTF-8 (a byte-order mark is dropped), lines that end in LF, CRLF or a bare
+CR, and blank lines that mean nothing. Whatever departs from it (a short or long row, a quote that never closes or
+stands inside an unquoted field, invalid UTF-8, a NUL byte) is ``BAD_FORMAT`` with its line: a reader that
+guesses would hand a number to a file that nobody can read twice the same way.
+
+A block holds the bytes of whole records only. Quotes decide where a record ends by their parity, so a quoted
+line break is never a cut; a block without quotes and CR, the common case, takes a path of five array operations.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import IO, NamedTuple, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.errors import AutoScorerError, ErrorCode
+
+__all__ = ["MAX_CSV_BYTES", "MAX_RECORD_BYTES", "PAD", "Block", "CsvReader", "bad_format", "check_size"]
+
+# Small enough that a block and its masks stay in the second-level cache.
+BLOCK_BYTES = 1 << 18
+# Bytes that may be read past the last field of a block (a word-wise load of a field of up to 64 bytes).
+PAD = 80
+MAX_RECORD_BYTES = 1 << 24
+MAX_CSV_BYTES = 16 << 30
+
+_COMMA, _LF, _CR, _QUOTE = 44, 10, 13, 34
+
+Bytes = NDArray[np.uint8]
+Positions = NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class Block:
+    """Some rows of a table as positions in a buffer; valid until the next block is asked for.
+
+    Attributes:
+        data: Bytes, at least ``PAD`` of them after the last field.
+        starts: Per wanted column, the position of each row's field, shape (rows,).
+        lengths: Per wanted column, the bytes of each row's field, shape (rows,).
+        locate: Says where a row of this block stands in its file (``"line 12"``).
+    """
+
+    data: Bytes
+    starts: list[Positions]
+    lengths: list[Positions]
+    locate: Callable[[int], str]
+
+    @property
+    def rows(self) -> int:
+        return len(self.starts[0])
+
+    def text(self, column: int, row: int) -> bytes:
+        """One field's bytes."""
+        start = int(self.starts[column][row])
+        return self.data[start : start + int(self.lengths[column][row])].tobytes()
+
+    def texts(self, column: int) -> list[bytes]:
+        """A column's fields."""
+        whole = self.data.tobytes()
+        starts = self.starts[column]
+        return [whole[a:b] for a, b in zip(starts.tolist(), (starts + self.lengths[column]).tolist(), strict=True)]
+
+
+class _Fields(NamedTuple):
+    """Every field of a chunk: where it starts, where it ends, whether it is the last of its line."""
+
+    starts: Positions
+    ends: Positions
+    last: NDArray[np.bool_]
+    cut: int
+
+
+def bad_format(name: str, where: str, problem: str) -> AutoScorerError:
+    """``BAD_FORMAT`` at a place of a file."""
+    at = f", {where}" if where else ""
+    details: dict[str, object] = {"file": name}
+    kind, _, number = where.partition(" ")
+    if number.isdigit():
+        details[kind] = int(number)
+    return AutoScorerError(ErrorCode.BAD_FORMAT, f"{name}{at}: {problem}", details=details)
+
+
+def check_size(file: IO[bytes], name: str, limit: int) -> int:
+    """The file's size in bytes.
+
+    Raises:
+        AutoScorerError: ``BAD_FORMAT`` when it is larger than ``limit``.
+    """
+    size = os.fstat(file.fileno()).st_size
+    if size > limit:
+        raise bad_format(name, "", f"the file has {size:,} bytes; expected at most {limit:,}.")
+    return size
+
+
+class CsvReader:
+    """Reads one CSV file once, from its first byte to its last, and hashes it on the way.
+
+    Args:
+        file: Opened for reading bytes, at its start.
+        name: What errors call it.
+
+    Raises:
+        AutoScorerError: ``BAD_FORMAT``, with the line.
+    """
+
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        self.size = check_size(file, name, MAX_CSV_BYTES)
+        self.consumed = 0
+        self._file = file
+        self._name = name
+        self._digest = sha256()
+        self._eof = False
+        self._lines = 0  # line ends before the buffer's first byte
+        self._used = 0
+        self._skip = 0
+        self._allocate(BLOCK_BYTES)
+        self.header = self._read_header()
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of what was read so far: of the whole file once ``blocks`` is exhausted."""
+        return self._digest.hexdigest()
+
+    def blocks(self, wanted: Sequence[int]) -> Iterator[Block]:
+        """Yield the rows in order.
+
+        Args:
+            wanted: Indices of the header's columns to locate.
+        """
+        fields: _Fields | None = self._first
+        while fields is not None:
+            width = len(self.header)
+            if len(fields.ends):
+                self._check_widths(fields, width)
+                yield self._block(fields, wanted)
+            self._advance(fields.cut)
+            fields = None
+            while fields is None and self._fill():
+                block = self._plain_block(wanted)
+                if block is None:
+                    fields = self._split()
+                else:
+                    yield block[0]
+                    self._advance(block[1], block[0].rows)
+
+    # -- the buffer ------------------------------------------------------------------------------------------
+
+    def _allocate(self, capacity: int) -> None:
+        storage = bytearray(capacity + PAD)
+        if self._used:
+            storage[: self._used] = memoryview(self._storage)[: self._used]
+        self._storage = storage
+        self._data = np.frombuffer(storage, np.uint8)
+        self._newline = np.empty(len(storage), np.bool_)
+        self._delimiter = np.empty(len(storage), np.bool_)
+        self._capacity = capacity
+
+    def _read_more(self) -> None:
+        with memoryview(self._storage) as view:
+            got = self._file.readinto(view[self._used : self._capacity])  # type: ignore[attr-defined]
+            self._digest.update(view[self._used : self._used + got])
+        self._used += got
+        self.consumed += got
+        if not got:
+            self._eof = True
+            # The last line need not end; from here on every line does.
+            if self._used and self._storage[self._used - 1] != _LF:
+                self._storage[self._used] = _LF
+                self._used += 1
+
+    def _fill(self) -> bool:
+        """Fill the buffer as far as it goes; False when nothing is left."""
+        while not self._eof and self._used < self._capacity:
+            self._read_more()
+        return self._used > 0
+
+    def _grow(self) -> None:
+        if self._capacity >= MAX_RECORD_BYTES:
+            raise self._no_end()
+        self._allocate(self._capacity * 4)
+        self._fill()
+
+    def _advance(self, cut: int, lines: int | None = None) -> None:
+        self._lines += self._count_lines(cut) if lines is None else lines
+        rest = self._used - cut
+        self._storage[:rest] = self._storage[cut : self._used]
+        self._used = rest
+
+    # -- errors ----------------------------------------------------------------------------------------------
+
+    def _count_lines(self, position: int) -> int:
+        raw = bytes(memoryview(self._storage)[:position])
+        crs = raw.count(b"\r")
+        return raw.count(b"\n") + (crs - raw.count(b"\r\n") if crs else 0)
+
+    def _line(self, position: int) -> str:
+        return f"line {self._lines + 1 + self._count_lines(position)}"
+
+    def _fail(self, position: int, problem: str) -> NoReturn:
+        raise bad_format(self._name, self._line(position), problem)
+
+    def _no_end(self) -> AutoScorerError:
+        if self._storage.find(b'"', 0, self._used) >= 0:
+            problem = "a quote is opened in this row and never closed."
+        else:
+            problem = f"the row is longer than {MAX_RECORD_BYTES:,} bytes."
+        return bad_format(self._name, self._line(0), problem)
+
+    def _check_bytes(self, cut: int) -> None:
+        """Refuse NUL bytes and invalid UTF-8 in what is about to be read."""
+        nul = self._storage.find(b"\0", 0, cut)
+        if nul >= 0:
+            self._fail(nul, "a NUL byte; expected UTF-8 text.")
+        if int(self._data[:cut].max(initial=0)) >= 0x80:
+            try:
+                self._storage[:cut].decode()
+            except UnicodeDecodeError as error:
+                self._fail(error.start, f"invalid UTF-8 (byte 0x{self._storage[error.start]:02X}).")
+
+    # -- the common case: no quotes, no CR, no blank lines -------------------------------------------------------
+
+    def _plain_block(self, wanted: Sequence[int]) -> tuple[Block, int] | None:
+        storage, used, width = self._storage, self._used, len(self.header)
+        if storage.find(b'"', 0, used) >= 0 or storage.find(b"\r", 0, used) >= 0:
+            return None
+        cut = storage.rfind(b"\n", 0, used) + 1
+        if not cut:
+            return None
+        data, newline, delimiter = self._data[:cut], self._newline[:cut], self._delimiter[:cut]
+        np.equal(data, _LF, out=newline)
+        np.equal(data, _COMMA, out=delimiter)
+        np.logical_or(delimiter, newline, out=delimiter)
+        found = np.flatnonzero(delimiter)
+        rows = int(np.count_nonzero(newline))
+        # As many line ends as rows, and one at each row's last place: so there is none anywhere else.
+        if len(found) != rows * width or not newline[found[width - 1 :: width]].all():
+            return None
+        self._check_bytes(cut)
+        ends = found.reshape(rows, width)
+        starts, lengths = [], []
+        for column in wanted:
+            start = np.empty(rows, np.int64)
+            if column:
+                np.add(ends[:, column - 1], 1, out=start)
+            else:
+                start[0] = 0
+                np.add(ends[:-1, -1], 1, out=start[1:])
+            starts.append(start)
+            lengths.append(ends[:, column] - start)
+        return Block(self._data, starts, lengths, lambda row: self._line(int(starts[0][row]))), cut
+
+    # -- everything else -------------------------------------------------------------------------------------
+
+    def _split(self) -> _Fields:
+        """Find the fields of every whole record in the buffer, reading on until there is one."""
+        while True:
+            fields = self._split_once()
+            if fields.cut:
+                self._check_bytes(fields.cut)
+                self._check_quotes(fields.cut)
+                return fields
+            if self._eof:
+                raise self._no_end()
+            self._grow()
+
+    def _split_once(self) -> _Fields:
+        limit = self._used
+        if not self._eof and self._storage[limit - 1] == _CR:
+            limit -= 1  # the LF of this CR may come next
+        data = self._data[:limit]
+        ends = np.flatnonzero((data == _COMMA) | (data == _LF) | (data == _CR))
+        quotes = np.flatnonzero(data == _QUOTE)
+        if len(quotes):
+            ends = ends[np.searchsorted(quotes, ends) % 2 == 0]  # an odd number of quotes before it: inside one
+        kind = data[ends]
+        after = ends + 1
+        if (kind == _CR).any():
+            pair = np.flatnonzero((kind[:-1] == _CR) & (kind[1:] == _LF) & (ends[1:] == after[:-1]))
+            after[pair] += 1
+            keep = np.ones(len(ends), np.bool_)
+            keep[pair + 1] = False
+            ends, after, kind = ends[keep], after[keep], kind[keep]
+        last = kind != _COMMA
+        complete = np.flatnonzero(last)
+        count = int(complete[-1]) + 1 if len(complete) else 0
+        cut = int(after[count - 1]) if count else 0
+        ends, last = ends[:count], last[:count]
+        starts = np.zeros(count, np.int64)
+        starts[1:] = after[: max(count - 1, 0)]
+        blank = last & (starts == ends)
+        blank[1:] &= last[:-1]
+        if blank.any():
+            starts, ends, last = starts[~blank], ends[~blank], last[~blank]
+        return _Fields(starts, ends, last, cut)
+
+    def _check_quotes(self, cut: int) -> None:
+        """Every quote opens a field, closes it, or is half of a doubled one."""
+        data = self._data
+        quotes = np.flatnonzero(data[:cut] == _QUOTE)
+        if not len(quotes):
+            return
+        neighbour = np.zeros(256, np.bool_)
+        neighbour[[_COMMA, _LF, _CR, _QUOTE]] = True
+        opening, closing = quotes[::2], quotes[1::2]
+        fine = neighbour[data[np.maximum(opening - 1, 0)]] | (opening == 0)
+        if not fine.all():
+            self._fail(
+                int(opening[np.argmin(fine)]),
+                "a quote inside an unquoted field; expected the field in quotes and its own quotes doubled.",
+            )
+        fine = neighbour[data[closing + 1]]
+        if not fine.all():
+            self._fail(int(closing[np.argmin(fine)]), "text after a closing quote; expected a comma or the line's end.")
+
+    def _check_widths(self, fields: _Fields, width: int) -> None:
+        last = np.flatnonzero(fields.last)
+        widths = np.diff(last, prepend=-1)
+        wrong = np.flatnonzero(widths != width)
+        if len(wrong):
+            row = int(wrong[0])
+            first = int(last[row - 1]) + 1 if row else 0
+            kind = "too few" if widths[row] < width else "too many"
+            self._fail(int(fields.starts[first]), f"{kind} fields: {widths[row]}; expected {width} as in the header.")
+
+    def _block(self, fields: _Fields, wanted: Sequence[int]) -> Block:
+        width = len(self.header)
+        lines = fields.starts.reshape(-1, width)[:, 0]
+        data = self._data
+        starts, lengths = [], []
+        spare: list[bytes] = []
+        offset = len(data)
+        for column in wanted:
+            start = fields.starts.reshape(-1, width)[:, column].copy()
+            end = fields.ends.reshape(-1, width)[:, column].copy()
+            quoted = np.flatnonzero((data[start] == _QUOTE) & (end > start))
+            start[quoted] += 1
+            end[quoted] -= 1
+            for row in quoted[self._has_quote(start[quoted], end[quoted])].tolist():
+                plain = data[start[row] : end[row]].tobytes().replace(b'""', b'"')
+                start[row], end[row] = offset, offset + len(plain)
+                spare.append(plain)
+                offset += len(plain)
+            starts.append(start)
+            lengths.append(end - start)
+        if spare:  # kept apart from the buffer, whose line ends errors still count
+            tail = np.frombuffer(b"".join(spare) + bytes(PAD), np.uint8)
+            data = np.concatenate([data, tail])
+        return Block(data, starts, lengths, lambda row: self._line(int(lines[row])))
+
+    def _has_quote(self, starts: Positions, ends: Positions) -> NDArray[np.bool_]:
+        if not len(starts):
+            return np.zeros(0, np.bool_)
+        quotes = np.flatnonzero(self._data[: int(ends.max())] == _QUOTE)
+        return np.searchsorted(quotes, ends) > np.searchsorted(quotes, starts)
+
+    # -- the header ------------------------------------------------------------------------------------------
+
+    def _read_header(self) -> list[str]:
+        self._fill()
+        if self._storage[:3] == b"\xef\xbb\xbf":
+            self._storage[: self._used - 3] = self._storage[3 : self._used]
+            self._used -= 3
+        if self._storage[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise bad_format(self._name, "line 1", "the file is UTF-16; expected UTF-8.")
+        while True:
+            if not self._used:
+                raise bad_format(self._name, "", "the file is empty; expected a header line.")
+            fields = self._split()
+            if len(fields.ends):
+                break
+            self._advance(fields.cut)
+            self._fill()
+        width = int(np.argmax(fields.last)) + 1
+        head = _Fields(fields.starts[:width], fields.ends[:width], fields.last[:width], fields.cut)
+        self.header = [""] * width
+        block = self._block(head, range(width))
+        names = [block.text(column, 0).decode() for column in range(width)]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            self._fail(int(head.starts[0]), f"the header names {', '.join(map(repr, repeated))} more than once.")
+        self._first = _Fields(fields.starts[width:], fields.ends[width:], fields.last[width:], fields.cut)
+        return names

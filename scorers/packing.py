@@ -1,0 +1,130 @@
+"""Short texts as integers, and back: what lets a million ids be sorted in milliseconds without a doubt.
+
+A text of up to 64 bytes becomes up to eight 64-bit words, its bytes from the most significant down, padded with
+zeros. NUL bytes are refused when a file is read, so the words *are* the text: equal words mean equal texts, and
+numeric order is byte order. Bits that are the same in every id say nothing; squeezing them out often leaves an id that
+fits one word beside its row number ("sample-0001234": 28 bits of 112).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .csv_reader import Bytes, Positions
+
+__all__ = ["MAX_PACKED", "NEVER", "Squeeze", "Words", "mix", "pack", "unpack", "window"]
+
+Words = NDArray[np.uint64]
+
+MAX_PACKED = 64  # bytes
+# A word that no text begins with: 0xFF is no byte of UTF-8.
+NEVER = 0xFF << 56
+_ONES = (1 << 64) - 1
+# _KEEP[n] keeps the first n bytes of a word.
+_KEEP = np.array([_ONES ^ (_ONES >> (8 * n)) for n in range(9)], np.uint64)
+
+
+def window(data: Bytes) -> NDArray[np.uint64]:
+    """The eight bytes at every position of ``data`` as a (byte-swapped) word: a view, nothing is copied."""
+    return np.ndarray((data.size - 7,), np.dtype(">u8"), data, strides=(1,))
+
+
+def pack(view: NDArray[np.uint64], starts: Positions, lengths: Positions, count: int) -> list[Words]:
+    """Texts as ``count`` words each.
+
+    Args:
+        view: ``window`` of the buffer.
+        starts: Positions, shape (rows,).
+        lengths: Bytes of each text; what lies beyond ``8 * count`` is left out.
+        count: Words a text.
+
+    Returns:
+        ``count`` arrays of shape (rows,).
+    """
+    shortest = int(lengths.min(initial=MAX_PACKED))
+    longest = int(lengths.max(initial=0))
+    words = []
+    for j in range(count):
+        word = view[starts + 8 * j if j else starts].astype(np.uint64)
+        if shortest == longest:
+            word &= _KEEP[min(max(longest - 8 * j, 0), 8)]
+        elif shortest < 8 * (j + 1):
+            word &= _KEEP[np.clip(lengths - 8 * j, 0, 8)]
+        words.append(word)
+    return words
+
+
+def unpack(words: Sequence[Words]) -> NDArray[np.bytes_]:
+    """The texts of packed words, shape (rows,); numpy's S type drops the padding."""
+    matrix = np.empty((len(words[0]), len(words)), ">u8")
+    for j, word in enumerate(words):
+        matrix[:, j] = word
+    return matrix.view(f"S{8 * len(words)}").ravel()
+
+
+def mix(words: Sequence[Words]) -> Words:
+    """A 64-bit hash of each text, its high bits the good ones. It finds candidates; it never decides."""
+    h = words[0] * np.uint64(0x9E3779B97F4A7C15)
+    for word in words[1:]:
+        h ^= h >> np.uint64(32)
+        h += word
+        h *= np.uint64(0x9E3779B97F4A7C15)
+    h ^= h >> np.uint64(29)
+    h *= np.uint64(0xBF58476D1CE4E5B9)
+    return h
+
+
+class _Step(NamedTuple):
+    moved: np.uint64
+    by: np.uint64
+
+
+class Squeeze:
+    """Takes the bits of a mask out of a word and lays them side by side at its low end, and puts them back.
+
+    The order of the bits is kept, so numbers compare as the texts do. Method: Warren, Hacker's Delight, 2nd ed.,
+    section 7-4 ("compress"): each bit moves by powers of two.
+
+    Args:
+        mask: The bits to keep.
+    """
+
+    def __init__(self, mask: int) -> None:
+        self.bits = mask.bit_count()
+        self._mask = np.uint64(mask)
+        self._steps: list[_Step] = []
+        # For each kept bit how far it has to go; with those of one power of two moved, go on to the next.
+        places = [position for position in range(64) if mask >> position & 1]
+        for power in range(6):
+            moved = 0
+            for rank, place in enumerate(places):
+                if (place - rank) >> power & 1:
+                    moved |= 1 << place
+            if moved:
+                self._steps.append(_Step(np.uint64(moved), np.uint64(1 << power)))
+            targets = {rank: (place - rank) >> power & 1 for rank, place in enumerate(places)}
+            places = [place - (targets[rank] << power) for rank, place in enumerate(places)]
+
+    def compress(self, words: Words) -> Words:
+        """Keep the mask's bits of each word, side by side."""
+        kept = words & self._mask
+        for moved, by in self._steps:
+            part = kept & moved
+            kept ^= part
+            part >>= by
+            kept |= part
+        return kept
+
+    def expand(self, kept: Words) -> Words:
+        """The inverse: the bits back at their places, zeros elsewhere."""
+        words = kept.copy()
+        for moved, by in reversed(self._steps):
+            part = words & (moved >> by)
+            words ^= part
+            part <<= by
+            words |= part
+        return words

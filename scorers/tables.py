@@ -1,0 +1,272 @@
+"""Two tables joined by id: what every tabular scorer starts from.
+
+``load_aligned`` reads the ground truth and the predictions once each, hashing them on the way, and answers with an
+``AlignedTable``: truth and prediction side by side, in an order that depends on the ids alone. ``check_table`` reads
+the ground truth alone.
+
+The contract: rows are joined by id, never by position; ids and labels are text (``001`` is not ``1``, ``NA`` and
+``null`` are labels); numbers are finite float64; missing, extra and repeated ids are counted and refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.errors import AutoScorerError, ErrorCode, suggest
+from ..core.workspace import Workspace, open_regular
+from .columns import IdColumn, LabelColumn, Labels, LongIds
+from .csv_reader import CsvReader, bad_format
+from .join import Alignment, align, check_unique
+from .numbers import Floats, NumberColumn
+from .record_reader import JsonReader, ParquetReader
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["AlignedTable", "Columns", "Values", "check_table", "load_aligned", "read_columns"]
+
+Values = Literal["text", "number"]
+Reader = CsvReader | JsonReader | ParquetReader
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which columns hold what.
+
+    Attributes:
+        id: The id column, in both files.
+        truth: Names the ground truth's value column may have; the first that is there is taken.
+        prediction: The same for the predictions.
+    """
+
+    id: str = "id"
+    truth: tuple[str, ...] = ("label",)
+    prediction: tuple[str, ...] = ("label", "prediction")
+
+
+@dataclass
+class AlignedTable:
+    """Ground truth and predictions by id, n rows, in the order of the ids.
+
+    The order is the same for the same ids, however the files were sorted.
+
+    Attributes:
+        values: ``text`` or ``number``: as what the two value columns were read.
+        ground_truth_sha256: Hex digest of the file's bytes.
+        predictions_sha256: The same of the predictions.
+        labels: Every label of either file in text order; empty for numbers.
+        truth_codes: For text, index into ``labels`` of each row's truth, shape (n,).
+        prediction_codes: The same for the predictions.
+        truth_numbers: For numbers, float64, shape (n,).
+        prediction_numbers: The same for the predictions.
+    """
+
+    values: Values
+    ground_truth_sha256: str
+    predictions_sha256: str
+    labels: list[str]
+    truth_codes: NDArray[np.integer]
+    prediction_codes: NDArray[np.integer]
+    truth_numbers: Floats
+    prediction_numbers: Floats
+    _alignment: Alignment = field(repr=False)
+    _files: tuple[Path, Path] = field(repr=False)
+    _columns: Columns = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self._alignment.truth_rows)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The ids as text."""
+        return self._alignment.ids()
+
+    @cached_property
+    def truth(self) -> list[str] | Floats:
+        """The truth as what was asked for: a list of str, or float64 of shape (n,)."""
+        return self._as_asked(self.truth_codes, self.truth_numbers)
+
+    @cached_property
+    def prediction(self) -> list[str] | Floats:
+        """The predictions as what was asked for: a list of str, or float64 of shape (n,)."""
+        return self._as_asked(self.prediction_codes, self.prediction_numbers)
+
+    def ids_at(self, rows: NDArray[np.intp]) -> list[str]:
+        """The ids of some rows."""
+        return self._alignment.ids(rows)
+
+    def frame(self) -> pd.DataFrame:
+        """A pandas DataFrame with ``id``, ``truth``, ``prediction`` and every further column of the files as text.
+
+        A further column that both files have, or that is named like one of the three, is told apart by a suffix
+        (``_ground_truth``, ``_predictions``). Reads the files again.
+
+        Raises:
+            AutoScorerError: ``BAD_FORMAT`` when a file has changed since it was scored.
+        """
+        import pandas as pd
+
+        data: dict[str, object] = {"id": self.ids, "truth": self.truth, "prediction": self.prediction}
+        rows = (self._alignment.truth_rows, self._alignment.prediction_rows)
+        names = (self._columns.truth, self._columns.prediction)
+        digests = (self.ground_truth_sha256, self.predictions_sha256)
+        extra: list[dict[str, list[str]]] = []
+        for path, name, digest in zip(self._files, names, digests, strict=True):
+            columns, now = read_columns(path)
+            if now != digest:
+                raise bad_format(path.name, "", "the file was changed while it was being scored.")
+            taken = {self._columns.id, _value_column(list(columns), name, path.name)}
+            extra.append({key: column for key, column in columns.items() if key not in taken})
+        for mine, other, suffix, order in zip(
+            extra, extra[::-1], ("_ground_truth", "_predictions"), rows, strict=True
+        ):
+            for key, column in mine.items():
+                clash = key in other or key in ("id", "truth", "prediction")
+                data[key + suffix if clash else key] = [column[row] for row in order.tolist()]
+        return pd.DataFrame(data)
+
+    def _as_asked(self, codes: NDArray[np.integer], numbers: Floats) -> list[str] | Floats:
+        return numbers if self.values == "number" else [self.labels[code] for code in codes.tolist()]
+
+
+def load_aligned(workspace: Workspace, columns: Columns, values: Values) -> AlignedTable:
+    """Read both files of a workspace, check them and join them by id.
+
+    Raises:
+        AutoScorerError: ``MISSING_FILE``, ``OUTPUT_REJECTED``, ``BAD_FORMAT``, ``PARSE_ERROR`` or ``MISMATCH``.
+    """
+    truth_path, path = workspace.ground_truth(), workspace.predictions()
+    long_ids, labels = LongIds(), Labels()
+    digests, ids, stores = [], [], []
+    for file_path, names in ((truth_path, columns.truth), (path, columns.prediction)):
+        id_column = IdColumn(long_ids)
+        store = LabelColumn(labels) if values == "text" else NumberColumn(file_path.name)
+        digests.append(_read(file_path, columns.id, names, id_column, store, may_be_empty=file_path is path))
+        ids.append(id_column)
+        stores.append(store.finish())
+    alignment = align(ids[0], ids[1], long_ids, truth_path.name, path.name)
+    truth, predictions = stores[0], stores[1]
+    codes: list[NDArray[np.integer]] = [np.zeros(0, np.uint8)] * 2
+    numbers: list[Floats] = [np.zeros(0)] * 2
+    names_in_order: list[str] = []
+    if values == "text":
+        ranks = labels.ranks().astype(truth.dtype if truth.itemsize > predictions.itemsize else predictions.dtype)
+        codes = [ranks[truth][alignment.truth_rows], ranks[predictions][alignment.prediction_rows]]
+        names_in_order = [text.decode() for text in sorted(labels.texts)]
+    else:
+        numbers = [truth[alignment.truth_rows], predictions[alignment.prediction_rows]]
+    return AlignedTable(
+        values=values,
+        ground_truth_sha256=digests[0],
+        predictions_sha256=digests[1],
+        labels=names_in_order,
+        truth_codes=codes[0],
+        prediction_codes=codes[1],
+        truth_numbers=numbers[0],
+        prediction_numbers=numbers[1],
+        _alignment=alignment,
+        _files=(truth_path, path),
+        _columns=columns,
+    )
+
+
+def check_table(path: Path, id_column: str, names: Sequence[str], values: Values) -> str:
+    """Read one file on its own and check that its ids are there and unique.
+
+    Returns:
+        Its sha256.
+
+    Raises:
+        AutoScorerError: As ``load_aligned``.
+    """
+    long_ids = LongIds()
+    ids = IdColumn(long_ids)
+    store = LabelColumn(Labels()) if values == "text" else NumberColumn(path.name)
+    digest = _read(path, id_column, names, ids, store)
+    check_unique(ids, long_ids, path.name)
+    return digest
+
+
+def read_columns(path: Path) -> tuple[dict[str, list[str]], str]:
+    """Every column of a table as text, in file order, and the file's sha256.
+
+    Raises:
+        AutoScorerError: ``BAD_FORMAT``, ``MISSING_FILE`` or ``OUTPUT_REJECTED``.
+    """
+    with open_regular(path) as file:
+        reader = _reader(file, path.name)
+        columns: dict[str, list[str]] = {name: [] for name in reader.header}
+        for block in reader.blocks(range(len(reader.header))):
+            for column, values in enumerate(columns.values()):
+                values.extend(text.decode() for text in block.texts(column))
+        return columns, reader.sha256
+
+
+_READERS: dict[str, Callable[[IO[bytes], str], Reader]] = {
+    ".csv": CsvReader,
+    ".json": lambda file, name: JsonReader(file, name, lines=False),
+    ".jsonl": lambda file, name: JsonReader(file, name, lines=True),
+    ".parquet": ParquetReader,
+}
+
+
+def _reader(file: IO[bytes], name: str) -> Reader:
+    suffix = Path(name).suffix
+    if suffix not in _READERS:
+        raise bad_format(name, "", f"expected one of {', '.join(_READERS)}.")
+    return _READERS[suffix](file, name)
+
+
+def _read(
+    path: Path,
+    id_column: str,
+    names: Sequence[str],
+    ids: IdColumn,
+    store: LabelColumn | NumberColumn,
+    *,
+    may_be_empty: bool = False,
+) -> str:
+    """Stream one file into its columns; returns its sha256."""
+    name = path.name
+    with open_regular(path) as file:
+        reader = _reader(file, name)
+        header = reader.header
+        if id_column not in header:
+            raise _no_column(name, header, [id_column])
+        wanted = [header.index(id_column), header.index(_value_column(header, names, name))]
+        expected = 0
+        for block in reader.blocks(wanted):
+            if not expected:
+                expected = int(block.rows * max(reader.size, 1) / max(reader.consumed, 1) * 1.02) + 64
+            if not block.lengths[0].all():
+                where = block.locate(int(np.argmin(block.lengths[0])))
+                raise bad_format(name, where, "the id is empty.")
+            ids.append(block, 0, expected)
+            store.append(block, 1, expected)
+        if not ids.rows and not may_be_empty:
+            raise bad_format(name, "", "the file has a header and no rows.")
+        return reader.sha256
+
+
+def _value_column(header: Sequence[str], names: Sequence[str], file: str) -> str:
+    for name in names:
+        if name in header:
+            return name
+    raise _no_column(file, header, names)
+
+
+def _no_column(file: str, header: Sequence[str], names: Sequence[str]) -> AutoScorerError:
+    shown = [name[:80] for name in header[:20]]
+    hint = suggest(names[0], shown) if shown else ""
+    return AutoScorerError(
+        ErrorCode.BAD_FORMAT,
+        f"{file}, line 1: expected a column {' or '.join(map(repr, names))}, found {', '.join(map(repr, shown))}{hint}",
+        details={"file": file, "line": 1, "columns": shown, "expected": list(names)},
+    )

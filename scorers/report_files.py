@@ -1,0 +1,143 @@
+"""The sections of the report that show files of ``output/artifacts/``: plots, errors.csv, the list of files."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import re
+from collections.abc import Mapping
+from html import unescape
+from pathlib import Path
+
+from ..core.errors import AutoScorerError
+from ..core.workspace import open_regular
+from ..schemas.result import Artifact
+from .report_html import label, link, size, table, text
+
+__all__ = ["errors", "figures", "listing"]
+
+MAX_PLOT = 1 << 20  # bytes of one picture
+MAX_PLOTS = 12
+MAX_ROWS, MAX_COLUMNS, MAX_CELL = 20, 12, 120
+_READ = 1 << 18  # bytes of errors.csv that are looked at
+_SLIM = 480  # pixels of width that fit a phone
+
+
+def figures(artifacts: Mapping[str, Artifact], workspace: Path) -> str:
+    """The SVG artifacts, embedded as images: a script or a link inside one is dead there."""
+    shown: list[str] = []
+    for name, artifact in artifacts.items():
+        if not artifact.path.endswith(".svg") or len(shown) == MAX_PLOTS:
+            continue
+        content = _read(workspace, artifact.path, MAX_PLOT + 1)
+        if content is None or len(content) > MAX_PLOT:
+            continue
+        described = _found(rb"<desc>([^<]{1,2000})</desc>", content) or _found(
+            rb"<title>([^<]{1,300})</title>", content
+        )
+        width = re.search(rb'^<svg [^>]{0,300}?\bwidth="(\d{1,5})', content)
+        slim = ' class="slim"' if width and int(width[1]) <= _SLIM else ""
+        address = link(artifact.path)
+        source = f"data:image/svg+xml;base64,{base64.b64encode(content).decode('ascii')}"
+        picture = f'<img{slim} alt="{text(described or name, longest=2000)}" src="{source}">'
+        title = label(artifact.path.rsplit("/", 1)[-1])
+        caption = f'<figcaption><a href="{address}">{title}</a></figcaption>' if address else ""
+        shown.append(f"<figure>{picture}{caption}</figure>")
+    if not shown:
+        return ""
+    return f'<section class="card"><h2>Plots</h2><div class="figures">{"".join(shown)}</div></section>'
+
+
+def _found(pattern: bytes, content: bytes) -> str:
+    match = re.search(pattern, content[:8192])
+    return unescape(match[1].decode("utf-8", "replace")) if match else ""
+
+
+def errors(artifacts: Mapping[str, Artifact], workspace: Path) -> str:
+    """The first rows of errors.csv."""
+    path = next((item.path for item in artifacts.values() if item.path.rsplit("/", 1)[-1] == "errors.csv"), None)
+    content = _read(workspace, path, _READ) if path is not None else None
+    if path is None or not content:
+        return ""
+    decoded = content.decode("utf-8-sig", "replace").replace("\0", "\ufffd")
+    whole = len(content) < _READ
+    rows: list[list[str]] = []
+    try:
+        for row in csv.reader(decoded.splitlines(keepends=True)):
+            rows.append(row)
+            if len(rows) > MAX_ROWS + 1:
+                break
+        else:
+            # Cut off in the middle of a row.
+            rows = rows if whole else rows[:-1]
+    except csv.Error:
+        whole = False
+    if len(rows) < 2 or not rows[0]:
+        return ""
+    head, body = rows[0][:MAX_COLUMNS], [row for row in rows[1 : MAX_ROWS + 1] if row]
+    more = not whole or len(rows) > MAX_ROWS + 1
+    width = len(head)
+    cells = ([label(cell, longest=MAX_CELL) for cell in (row + [""] * width)[:width]] for row in body)
+    address = link(path)
+    rest = f' <a href="{address}">All of them</a>.' if more and address else ""
+    count = f"{len(body)} rows" if len(body) != 1 else "row" if more else "1 row"
+    lead = f"The first {count} of errors.csv." if more else f"{count}, from errors.csv."
+    return (
+        f'<section class="card"><h2>Errors</h2><p class="muted small">{lead}{rest}</p>'
+        + table([(label(name, longest=MAX_CELL), False) for name in head], cells, name="Errors")
+        + "</section>"
+    )
+
+
+def listing(artifacts: Mapping[str, Artifact], workspace: Path) -> str:
+    """The files, with relative links."""
+    if not artifacts:
+        return ""
+    rows = []
+    for name, artifact in artifacts.items():
+        address = link(artifact.path)
+        shown = label(artifact.path.removeprefix("output/artifacts/"))
+        count = artifact.size if artifact.size is not None else _size(workspace, artifact.path)
+        digest = artifact.sha256 or ""
+        short = text(digest[:12]) + ("…" if len(digest) > 12 else "")
+        rows.append(
+            [
+                label(name),
+                f'<a href="{address}">{shown}</a>' if address else shown,
+                size(count) if count is not None else "",
+                f'<span class="mono" title="{text(digest)}">{short}</span>',
+            ]
+        )
+    head = [("Name", False), ("File", False), ("Size", True), ("sha256", False)]
+    return f'<section class="card"><h2>Artifacts</h2>{table(head, rows, name="Artifacts")}</section>'
+
+
+def _inside(workspace: Path, path: str) -> Path | None:
+    """The file, if it lies in ``output/artifacts/`` once every link is followed."""
+    if "\0" in path:
+        return None
+    try:
+        root = workspace.resolve()
+        parent = (root / path).parent.resolve()
+    except (OSError, ValueError, RuntimeError):
+        return None
+    return parent / Path(path).name if parent.is_relative_to(root / "output" / "artifacts") else None
+
+
+def _read(workspace: Path, path: str, most: int) -> bytes | None:
+    file = _inside(workspace, path)
+    if file is None:
+        return None
+    try:
+        with open_regular(file) as opened:
+            return opened.read(most)
+    except (AutoScorerError, OSError, ValueError):
+        return None
+
+
+def _size(workspace: Path, path: str) -> int | None:
+    file = _inside(workspace, path)
+    try:
+        return file.lstat().st_size if file is not None else None
+    except (OSError, ValueError):
+        return None

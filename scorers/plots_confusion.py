@@ -42,7 +42,8 @@ def confusion_matrix_svg(labels: Sequence[str], matrix: np.ndarray) -> str:
             ErrorCode.SCORER_ERROR,
             f"A confusion matrix of {len(labels)} labels must be {len(labels)} × {len(labels)}, got {counts.shape}.",
         )
-    counts = np.where(np.isfinite(counts) & (counts > 0), counts, 0.0)
+    # Sums of all cells must stay finite too.
+    counts = np.where(np.isfinite(counts) & (counts > 0), np.minimum(counts, 1e200), 0.0)
     chosen, subtitle = _choose(counts)
     shown = counts[np.ix_(chosen, chosen)]
     totals = counts.sum(axis=1)[chosen]

@@ -139,10 +139,13 @@ def failure(result: Result) -> str:
     details = dict(error.details)
     problems = details.pop("problems", None)
     log = details.pop("log", None)
+    message = error.message
+    if isinstance(problems, list) and message.startswith(f"{len(problems)} problems. "):
+        message = f"{len(problems)} problems:"  # each stands in the list below
     out = [
         '<section class="card failed" aria-labelledby="failed"><h2 id="failed">No score</h2>',
         f'<p class="code">{label(error.code)}</p>',
-        f'<p class="message">{text(error.message, longest=5000, keep=chr(10))}</p>',
+        f'<p class="message">{text(message, longest=5000, keep=chr(10))}</p>',
     ]
     if isinstance(problems, list) and problems:
         out.append(f'<ul class="problems">{"".join(map(_problem, problems[:50]))}</ul>')

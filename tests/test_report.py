@@ -249,10 +249,12 @@ class TestFailure:
 
     def test_several_problems_are_a_list(self, tmp_path: Path) -> None:
         problems = [{"code": "INVALID_META", "message": "first <b>"}, {"code": "MISSING_FILE", "message": "second"}]
-        error = {"code": "INVALID_META", "message": "2 problems.", "stage": "validation"}
+        message = "2 problems. INVALID_META: first <b> | MISSING_FILE: second"
+        error = {"code": "INVALID_META", "message": message, "stage": "validation"}
         result = Result.model_validate({"error": {**error, "details": {"problems": problems}}})
         page = Page(render_report(result, tmp_path))
         assert {" first <b>", " second"} <= {text for tag, text in page.pieces if tag == "li"}
+        assert ("p", "2 problems:") in page.pieces  # and not all of it a second time
 
     def test_a_code_of_a_later_version_is_shown(self, tmp_path: Path) -> None:
         error = {"code": "NEW_CODE", "message": "m", "stage": "scoring"}
@@ -453,7 +455,8 @@ def test_links_stay_inside_the_workspace(path: str) -> None:
 def test_numbers_for_reading_stay_close_and_honest(value: float) -> None:
     shown = number(value)
     back = float(shown.replace("−", "-").replace(",", ""))
-    assert back == pytest.approx(value, rel=6e-4)
+    # Four decimals below 10, four digits elsewhere.
+    assert back == pytest.approx(value, rel=6e-4, abs=5.1e-5 if 1e-3 <= abs(value) < 10 else 0)
     assert (back == 1) == (value == 1) or abs(value) > 1.00001
     assert (back == 0) == (value == 0)
 

@@ -23,7 +23,7 @@ import traceback
 import weakref
 from collections.abc import Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import CodeType, FrameType, ModuleType
@@ -167,9 +167,10 @@ def load_source(path: Path) -> LoadAttempt:
         load.open = False
     if attempt.error is None:
         _show_lines(load)
-        attempt.handle = handle
-    else:
-        attempt.registrations.clear()
+        load.sources.clear()
+        # A copy: the load itself must not hold what keeps it alive.
+        return replace(attempt, handle=handle)
+    attempt.registrations.clear()
     return attempt
 
 

@@ -97,7 +97,8 @@ class Plugin:
     @staticmethod
     def _declared_before(loaded: object, declared: dict[str, dict[str, Registration]]) -> list[Registration]:
         if isinstance(loaded, ModuleType):
-            return list(declared.get(loaded.__name__, {}).values())
+            name = loaded.__name__
+            return [r for m in declared if m == name or m.startswith(name + ".") for r in declared[m].values()]
         if isinstance(loaded, type):
             return [r for r in declared.get(loaded.__module__, {}).values() if r.scorer_class is loaded]
         return []

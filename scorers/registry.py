@@ -272,6 +272,9 @@ class ScorerRegistry:
             except AutoScorerError as error:
                 self._store.keep_last_good(key, origin, attempt, error)
                 raise
+            finally:
+                # Its error's traceback leads back to this frame: a ring that would keep old versions alive.
+                del attempt, now
             return entries
 
     def _load_builtin(self, scorer_id: str) -> ScorerEntry:
@@ -304,7 +307,10 @@ class ScorerRegistry:
 
     def _load_plugin(self, plugin: plugins.Plugin) -> None:
         try:
-            entries = [ScorerEntry.of(r, "entry_point", sha256=_sha256_of(r.path)) for r in plugin.load(_declared)]
+            found = plugin.load(_declared)
+            for registration in found:
+                _declared.setdefault(registration.module, {})[registration.scorer_id] = registration
+            entries = [ScorerEntry.of(r, "entry_point", sha256=_sha256_of(r.path)) for r in found]
             # Imported before by the program itself, the same classes already stand here as code.
             classes = [entry.scorer_class for entry in entries]
             self._store.put(entries, lambda old: old.scorer_class in classes)

@@ -24,6 +24,7 @@ __all__ = [
     "MAX_DETS",
     "Evaluation",
     "Settings",
+    "category_ap",
     "evaluate",
     "evaluate_hotcoco",
     "evaluate_pycocotools",
@@ -250,3 +251,10 @@ def summarize(evaluation: Evaluation, settings: Settings) -> dict[str, float | N
 def _mean(values: Floats) -> float | None:
     defined = values[values > -1]
     return float(defined.mean()) if defined.size else None
+
+
+def category_ap(evaluation: Evaluation, settings: Settings, at: int | None = None) -> list[float | None]:
+    """AP of each of K categories over all areas at the largest cap, or at the one threshold of index ``at``."""
+    overall = evaluation.precision[..., list(settings.area_ranges).index("all")]
+    part = overall if at is None else overall[at : at + 1]
+    return [_mean(part[:, :, k]) for k in range(part.shape[2])]

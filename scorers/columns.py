@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from . import packing
 from .csv_reader import Block
-from .packing import MAX_PACKED, NEVER, Words, pack, unpack, window
+from .packing import MAX_PACKED, NEVER, Words, pack, unpack
 
 __all__ = ["IdColumn", "LabelColumn", "Labels", "LongIds"]
 
-Codes = NDArray[np.int32]
+Codes = NDArray[np.int64]
 
 
 class LongIds:
@@ -69,21 +69,20 @@ class IdColumn:
         starts, lengths = block.starts[column], block.lengths[column]
         longest = int(lengths.max())
         count = min(-(-longest // 8), MAX_PACKED // 8)
-        words = pack(window(block.data), starts, lengths, count)
+        self._reserve(self.rows + block.rows, expected_rows, count)
+        out = [word[self.rows : self.rows + block.rows] for word in self.words[:count]]
+        pack(block.data, starts, lengths, count, out)
         if longest > MAX_PACKED:
             rows = np.flatnonzero(lengths > MAX_PACKED)
-            words[0][rows] = [NEVER | self._long_ids.number(block.text(column, row)) for row in rows.tolist()]
-            for word in words[1:]:
+            out[0][rows] = [NEVER | self._long_ids.number(block.text(column, row)) for row in rows.tolist()]
+            for word in out[1:]:
                 word[rows] = 0
             self._long.append(rows + self.rows)
-        self._reserve(self.rows + block.rows, expected_rows, count)
-        for j, store in enumerate(self.words):
-            if j < count:
-                store[self.rows : self.rows + block.rows] = words[j]
-                self.some[j] |= int(np.bitwise_or.reduce(words[j]))
-                self.every[j] &= int(np.bitwise_and.reduce(words[j]))
-            else:
-                self.every[j] = 0
+        for j, word in enumerate(out):
+            self.some[j] |= int(np.bitwise_or.reduce(word))
+            self.every[j] &= int(np.bitwise_and.reduce(word))
+        for j in range(count, len(self.words)):
+            self.every[j] = 0
         self.rows += block.rows
 
     def finish(self, ranks: NDArray[np.uint64]) -> None:
@@ -122,7 +121,7 @@ class Labels:
     (a new label, a crowded slot, a label of more than 64 bytes) are looked up as Python bytes.
     """
 
-    _PROBES = 4
+    _PROBES = 8
 
     def __init__(self) -> None:
         self.texts: list[bytes] = []
@@ -138,7 +137,7 @@ class Labels:
         if count > self._count:
             self._count = count
             self._rebuild()
-        words = pack(window(block.data), starts, lengths, count)
+        words = pack(block.data, starts, lengths, count)
         if not self.texts:
             some = np.flatnonzero(lengths[:256] <= MAX_PACKED)
             self._learn([word[some] for word in words])
@@ -155,8 +154,8 @@ class Labels:
     def ranks(self) -> Codes:
         """For each code the label's rank in the order of the texts, which is that of Unicode code points."""
         order = sorted(range(len(self.texts)), key=self.texts.__getitem__)
-        ranks = np.empty(len(order), np.int32)
-        ranks[order] = np.arange(len(order), dtype=np.int32)
+        ranks = np.empty(len(order), np.int64)
+        ranks[order] = np.arange(len(order))
         return ranks
 
     def _code(self, text: bytes) -> int:
@@ -165,8 +164,8 @@ class Labels:
             self.texts.append(text)
         return code
 
-    def _look_up(self, words: list[Words]) -> tuple[Codes, NDArray[np.intp]]:
-        slots = (packing.mix(words) >> self._shift).astype(np.int64)
+    def _look_up(self, words: Sequence[Words]) -> tuple[Codes, NDArray[np.intp]]:
+        slots = (packing.mix(words) >> self._shift).view(np.int64)
         entries = self._table[slots]
         wrong = words[0] != self._words[0][entries]
         for j in range(1, len(words)):
@@ -181,25 +180,25 @@ class Labels:
                 right &= word[open_rows] == known[again]
             entries[open_rows[right]] = again[right]
             open_rows = open_rows[~right]
-        return entries - np.int32(1), open_rows
+        return entries - 1, open_rows
 
     def _learn(self, words: list[Words]) -> Codes:
         texts, inverse = np.unique(unpack(words), return_inverse=True)
         before = len(self.texts)
-        codes = np.array([self._code(text) for text in texts.tolist()], np.int32)
+        codes = np.array([self._code(text) for text in texts.tolist()], np.int64)
         if len(self.texts) > before:
             self._rebuild()
         return codes[inverse]
 
     def _rebuild(self) -> None:
-        """Lay the table out anew: at most one slot in eight taken, entry 0 standing for "empty"."""
-        size = max(1024, 1 << (8 * len(self.texts)).bit_length())
+        """Lay the table out anew: at most one slot in sixteen taken, entry 0 standing for "empty"."""
+        size = max(1024, 1 << (16 * len(self.texts)).bit_length())
         short = [text if len(text) <= MAX_PACKED else b"\xff" for text in [b"\xff", *self.texts]]
         packed = np.array(short, f"S{8 * self._count}").view(">u8").reshape(-1, self._count)
         self._words = [packed[:, j].astype(np.uint64) for j in range(self._count)]
         self._shift = np.uint64(64 - (size.bit_length() - 1))
         self._slot_mask = size - 1
-        self._table = np.zeros(size, np.int32)
+        self._table = np.zeros(size, np.int64)
         home = (packing.mix(self._words) >> self._shift).astype(np.int64)
         waiting = np.arange(1, len(short))
         for probe in range(self._PROBES):

@@ -26,6 +26,7 @@ __all__ = ["MAX_CSV_BYTES", "MAX_RECORD_BYTES", "PAD", "Block", "CsvReader", "ba
 
 # Small enough that a block and its masks stay in the second-level cache.
 BLOCK_BYTES = 1 << 18
+KEEP_BYTES = 1 << 22
 # Bytes that may be read past the last field of a block (a word-wise load of a field of up to 64 bytes).
 PAD = 80
 MAX_RECORD_BYTES = 1 << 24
@@ -120,8 +121,11 @@ class CsvReader:
         self._eof = False
         self._lines = 0  # line ends before the buffer's first byte
         self._used = 0
-        self._skip = 0
+        self._storage = bytearray()
         self._allocate(BLOCK_BYTES)
+        # Freeing one large allocation makes glibc keep freed memory up to its size (mallopt(3), M_MMAP_THRESHOLD
+        # is dynamic); without that every block's arrays are mapped, faulted in and unmapped again.
+        np.empty(KEEP_BYTES, np.uint8)
         self.header = self._read_header()
 
     @property
@@ -155,8 +159,7 @@ class CsvReader:
 
     def _allocate(self, capacity: int) -> None:
         storage = bytearray(capacity + PAD)
-        if self._used:
-            storage[: self._used] = memoryview(self._storage)[: self._used]
+        storage[: self._used] = self._storage[: self._used]
         self._storage = storage
         self._data = np.frombuffer(storage, np.uint8)
         self._newline = np.empty(len(storage), np.bool_)
@@ -365,10 +368,10 @@ class CsvReader:
 
     def _read_header(self) -> list[str]:
         self._fill()
-        if self._storage[:3] == b"\xef\xbb\xbf":
+        if self._storage.startswith(b"\xef\xbb\xbf"):
             self._storage[: self._used - 3] = self._storage[3 : self._used]
             self._used -= 3
-        if self._storage[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        if self._storage.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise bad_format(self._name, "line 1", "the file is UTF-16; expected UTF-8.")
         while True:
             if not self._used:

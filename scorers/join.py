@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +26,10 @@ from .packing import Squeeze, Words
 __all__ = ["Alignment", "align", "check_unique"]
 
 Rows = NDArray[np.uint32]
+T = TypeVar("T", bound=np.generic)
 
 # Rows handled at a time where a step needs temporary arrays.
-_STRIDE = 1 << 16
+_STRIDE = 1 << 15
 _FEW = 5
 
 
@@ -39,6 +41,10 @@ class Alignment:
     prediction_rows: Rows
     _source: _Exact | _Hashed
     _long_ids: LongIds
+
+    def gather(self, truth: NDArray[T], predictions: NDArray[T]) -> tuple[NDArray[T], NDArray[T]]:
+        """Two columns of the files, in file order, put into the joined order."""
+        return _gather(truth, self.truth_rows), _gather(predictions, self.prediction_rows)
 
     def ids(self, places: NDArray[np.intp] | slice = slice(None)) -> list[str]:
         """The ids at these places of the joined order, as text."""
@@ -126,6 +132,13 @@ def check_unique(column: IdColumn, long_ids: LongIds, name: str) -> None:
         raise _mismatch(column.words, column.rows, long_ids, name, "")
 
 
+def _gather(values: NDArray[T], rows: Rows) -> NDArray[T]:
+    out = np.empty_like(values)
+    for part in _strides(len(rows)):
+        out[part] = values[rows[part]]
+    return out
+
+
 def _strides(rows: int) -> Iterator[slice]:
     return (slice(at, min(at + _STRIDE, rows)) for at in range(0, rows, _STRIDE))
 
@@ -146,12 +159,14 @@ def _sorted_exact(column: IdColumn, squeezes: list[Squeeze], row_bits: int) -> W
     """Sorted keys (squeezed id, row), written over the column's first word; the other words are let go."""
     keys = column.words[0]
     for part in _strides(column.rows):
-        key = squeezes[0].compress(keys[part])
-        for word, squeeze in zip(column.words[1:], squeezes[1:], strict=True):
+        key = np.arange(part.start, part.stop, dtype=np.uint64)
+        shift = row_bits
+        for word, squeeze in zip(reversed(column.words), reversed(squeezes), strict=True):
             if squeeze.bits:
-                key = (key << np.uint64(squeeze.bits)) | squeeze.compress(word[part])
-        key <<= np.uint64(row_bits)
-        key |= np.arange(part.start, part.stop, dtype=np.uint64)
+                squeezed = squeeze.compress(word[part])
+                squeezed <<= np.uint64(shift)
+                key |= squeezed
+                shift += squeeze.bits
         keys[part] = key
     del column.words[:]
     keys.sort()

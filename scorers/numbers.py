@@ -1,7 +1,8 @@
 """Decimal numbers to float64, a column at a time, to the bit as Python's ``float`` reads them.
 
-Plain decimals (an optional minus, at most 19 digits, perhaps a point) are read eight digits at a time as integers, and the one division is done in twice the precision of float64. Where that leaves any doubt about
-the last bit, and for every other spelling (exponents, longer numbers), Python's own ``float`` decides.
+Plain decimals (an optional minus, at most 19 digits, perhaps a point) are read eight digits at a time as integers,
+and the one division is done in twice the precision of float64. Where that leaves any doubt about the last bit, and
+for every other spelling (exponents, longer numbers), Python's own ``float`` decides.
 
 What is no number here: an empty field, ``nan``, ``inf``, ``1_000``, and whatever is too large for float64.
 """

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from ..core.errors import AutoScorerError, ErrorCode
+from ..core.errors import AutoScorerError
 from .csv_reader import PAD, Block, bad_format, check_size
 
 __all__ = ["MAX_JSON_BYTES", "MAX_PARQUET_ROWS", "JsonReader", "ParquetReader"]

@@ -35,6 +35,9 @@ __all__ = ["AlignedTable", "Columns", "Values", "check_table", "load_aligned", "
 Values = Literal["text", "number"]
 Reader = CsvReader | JsonReader | ParquetReader
 
+_NO_CODES: NDArray[np.integer] = np.zeros(0, np.uint8)
+_NONE: Floats = np.zeros(0)
+
 
 @dataclass(frozen=True, slots=True)
 class Columns:
@@ -124,9 +127,7 @@ class AlignedTable:
                 raise bad_format(path.name, "", "the file was changed while it was being scored.")
             taken = {self._columns.id, _value_column(list(columns), name, path.name)}
             extra.append({key: column for key, column in columns.items() if key not in taken})
-        for mine, other, suffix, order in zip(
-            extra, extra[::-1], ("_ground_truth", "_predictions"), rows, strict=True
-        ):
+        for mine, other, suffix, order in zip(extra, extra[::-1], ("_ground_truth", "_predictions"), rows, strict=True):
             for key, column in mine.items():
                 clash = key in other or key in ("id", "truth", "prediction")
                 data[key + suffix if clash else key] = [column[row] for row in order.tolist()]
@@ -144,31 +145,25 @@ def load_aligned(workspace: Workspace, columns: Columns, values: Values) -> Alig
     """
     truth_path, path = workspace.ground_truth(), workspace.predictions()
     long_ids, labels = LongIds(), Labels()
-    digests, ids, stores = [], [], []
-    for file_path, names in ((truth_path, columns.truth), (path, columns.prediction)):
-        id_column = IdColumn(long_ids)
-        store = LabelColumn(labels) if values == "text" else NumberColumn(file_path.name)
-        digests.append(_read(file_path, columns.id, names, id_column, store, may_be_empty=file_path is path))
-        ids.append(id_column)
-        stores.append(store.finish())
-    alignment = align(ids[0], ids[1], long_ids, truth_path.name, path.name)
-    truth, predictions = stores[0], stores[1]
-    codes: list[NDArray[np.integer]] = [np.zeros(0, np.uint8)] * 2
-    numbers: list[Floats] = [np.zeros(0)] * 2
-    names_in_order: list[str] = []
-    if values == "text":
-        ranks = labels.ranks().astype(truth.dtype if truth.itemsize > predictions.itemsize else predictions.dtype)
-        codes = [ranks[truth][alignment.truth_rows], ranks[predictions][alignment.prediction_rows]]
-        names_in_order = [text.decode() for text in sorted(labels.texts)]
-    else:
-        numbers = [truth[alignment.truth_rows], predictions[alignment.prediction_rows]]
+    ids = IdColumn(long_ids), IdColumn(long_ids)
+    texts = LabelColumn(labels), LabelColumn(labels)
+    floats = NumberColumn(truth_path.name), NumberColumn(path.name)
+    stores = texts if values == "text" else floats
+    digests = (
+        _read(truth_path, columns.id, columns.truth, ids[0], stores[0]),
+        _read(path, columns.id, columns.prediction, ids[1], stores[1], may_be_empty=True),
+    )
+    alignment = align(*ids, long_ids, truth_path.name, path.name)
+    codes = alignment.gather(texts[0].finish(), texts[1].finish()) if values == "text" else (_NO_CODES, _NO_CODES)
+    numbers = alignment.gather(floats[0].finish(), floats[1].finish()) if values == "number" else (_NONE, _NONE)
+    ranks = labels.ranks().astype(np.promote_types(codes[0].dtype, codes[1].dtype))
     return AlignedTable(
         values=values,
         ground_truth_sha256=digests[0],
         predictions_sha256=digests[1],
-        labels=names_in_order,
-        truth_codes=codes[0],
-        prediction_codes=codes[1],
+        labels=[text.decode() for text in sorted(labels.texts)],
+        truth_codes=ranks[codes[0]],
+        prediction_codes=ranks[codes[1]],
         truth_numbers=numbers[0],
         prediction_numbers=numbers[1],
         _alignment=alignment,

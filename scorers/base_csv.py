@@ -1,0 +1,236 @@
+"""The public base of scorers that compare two tables by id.
+
+Ten lines make a scorer::
+
+    @register("within_one")
+    class WithinOne(BaseCSVScorer):
+        name = "within_one"
+        version = "1.0.0"
+        metric = "within_one"
+        values = "number"
+
+        def compute(self, table, params):
+            return {"within_one": float(np.mean(abs(table.prediction - table.truth) <= 1))}
+
+The base class reads both files, checks and joins them by id (``tables``), times, hashes and writes the artifacts. A
+scorer that needs something else overrides ``score`` and shares nothing but ``validate``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from ..core.errors import AutoScorerError, ErrorCode
+from ..core.workspace import ArtifactWriter, Workspace
+from ..schemas.result import Result, Summary
+from .base import BaseScorer, ScorerParams
+from .tables import AlignedTable, Columns, Values, check_table, load_aligned
+
+__all__ = ["MAX_ERROR_ROWS", "BaseCSVScorer", "CSVParams", "csv_text"]
+
+MAX_ERROR_ROWS = 1000
+# A plot of more labels than this says nothing.
+_MAX_PLOTTED_LABELS = 200
+
+
+class CSVParams(ScorerParams):
+    """Params of every tabular scorer. Subclass it to add your own."""
+
+    id_column: str = Field("id", min_length=1, description="The id column, in both files.")
+    label_column: str | None = Field(None, min_length=1, description="The value column, in both files.")
+    truth_column: str | None = Field(None, min_length=1, description="The ground truth's value column.")
+    prediction_column: str | None = Field(None, min_length=1, description="The predictions' value column.")
+
+
+class BaseCSVScorer(BaseScorer):
+    """A scorer of two tables joined by id: implement ``compute``, or override ``score`` altogether.
+
+    Class attributes, beside those of ``BaseScorer``:
+        values: ``text`` (labels, exactly as written) or ``number`` (finite float64).
+        truth_columns: Names the ground truth's value column may have when the params name none, best first.
+        prediction_columns: The same for the predictions.
+    """
+
+    values: ClassVar[Values] = "text"
+    truth_columns: ClassVar[Sequence[str]] = ("label",)
+    prediction_columns: ClassVar[Sequence[str]] = ("label", "prediction")
+    Params: ClassVar[type[ScorerParams]] = CSVParams
+
+    _loaded: tuple[object, AlignedTable, float] | None = None
+
+    def compute(self, table: AlignedTable, params: Any) -> Mapping[str, float | None] | Result:
+        """Compute the metrics.
+
+        Args:
+            table: Ground truth and predictions, joined by id.
+            params: The checked params, an instance of ``Params``.
+
+        Returns:
+            Metric name to number, the main one under ``metric`` (or the only one); or a Result.
+        """
+        raise AutoScorerError(
+            ErrorCode.SCORER_ERROR, f"{type(self).__name__} implements neither compute nor score; write one of them."
+        )
+
+    def write_artifacts(self, writer: ArtifactWriter, table: AlignedTable, params: Any) -> None:
+        """Write what a reader of the Result may want to see: the errors, and a plot of all rows."""
+        write_errors(writer, table)
+        from . import plots
+
+        if self.values == "number":
+            svg = plots.residual_svg(table.truth_numbers, table.prediction_numbers)
+            writer.write("residuals", "residuals.svg", svg)
+        elif len(table.labels) <= _MAX_PLOTTED_LABELS:
+            from .confusion import count_matrix
+
+            matrix = count_matrix(table.truth_codes, table.prediction_codes, table.labels)
+            svg = plots.confusion_matrix_svg(matrix.labels, matrix.dense())
+            writer.write("confusion_matrix_plot", "confusion_matrix.svg", svg)
+
+    def validate(self, workspace: Path, params: dict[str, Any]) -> None:
+        """Check the params, the ground truth, and the predictions when they are there.
+
+        What is read here is kept for ``score``, which reads again only what has changed since. A scorer that
+        overrides ``score`` reads in its own way: of its files only the ground truth's presence is checked.
+
+        Raises:
+            AutoScorerError: The first problem.
+        """
+        parsed = self.parse_params(params)
+        place = Workspace(workspace)
+        truth = place.ground_truth()
+        if type(self).score is not BaseCSVScorer.score:
+            return
+        try:
+            place.predictions()
+        except AutoScorerError as error:
+            if error.code is not ErrorCode.MISSING_FILE:
+                raise
+            columns = self._columns(parsed)
+            check_table(truth, columns.id, columns.truth, self.values)
+            return
+        self._load(place, parsed)
+
+    def score(self, workspace: Path, params: dict[str, Any]) -> Result:
+        """Read, join, compute, write the artifacts.
+
+        Raises:
+            AutoScorerError: ``BAD_PARAMS``, ``MISSING_FILE``, ``BAD_FORMAT``, ``PARSE_ERROR``, ``MISMATCH``, or
+                ``SCORER_ERROR`` when ``compute`` returns something else than it should.
+        """
+        parsed = self.parse_params(params)
+        table, seconds = self._load(Workspace(workspace), parsed)
+        started = time.perf_counter()
+        result = self._as_result(self.compute(table, parsed))
+        computed = time.perf_counter()
+        result.timing.load, result.timing.compute = seconds, computed - started
+        if parsed.artifacts:
+            writer = ArtifactWriter(workspace)
+            self.write_artifacts(writer, table, parsed)
+            result.artifacts = {**result.artifacts, **writer.artifacts}
+            result.timing.save = time.perf_counter() - computed
+        result.versioning.ground_truth_sha256 = table.ground_truth_sha256
+        result.versioning.predictions_sha256 = table.predictions_sha256
+        self._loaded = None
+        return result
+
+    def _columns(self, params: ScorerParams) -> Columns:
+        if not isinstance(params, CSVParams):
+            return Columns(truth=tuple(self.truth_columns), prediction=tuple(self.prediction_columns))
+        truth, prediction = (name or params.label_column for name in (params.truth_column, params.prediction_column))
+        return Columns(
+            id=params.id_column,
+            truth=(truth,) if truth else tuple(self.truth_columns),
+            prediction=(prediction,) if prediction else tuple(self.prediction_columns),
+        )
+
+    def _load(self, workspace: Workspace, params: ScorerParams) -> tuple[AlignedTable, float]:
+        """The joined table and the seconds it took; as ``validate`` read it, if nothing has changed."""
+        columns = self._columns(params)
+        key = (columns, *(_identity(path) for path in (workspace.ground_truth(), workspace.predictions())))
+        if self._loaded is None or self._loaded[0] != key:
+            started = time.perf_counter()
+            table = load_aligned(workspace, columns, self.values)
+            self._loaded = (key, table, time.perf_counter() - started)
+        return self._loaded[1], self._loaded[2]
+
+    def _as_result(self, computed: Mapping[str, float | None] | Result) -> Result:
+        if isinstance(computed, Result):
+            return computed
+        name = type(self).__name__
+        if not isinstance(computed, Mapping) or not computed:
+            raise AutoScorerError(
+                ErrorCode.SCORER_ERROR, f"{name}.compute has to return metrics or a Result, got {computed!r}."
+            )
+        try:
+            metrics = {str(key): None if value is None else float(value) for key, value in computed.items()}
+        except (TypeError, ValueError):
+            raise AutoScorerError(
+                ErrorCode.SCORER_ERROR, f"{name}.compute has to return numbers, got {computed!r}."
+            ) from None
+        main = self.metric if self.metric in metrics else next(iter(metrics))
+        if self.metric not in metrics and len(metrics) > 1:
+            raise AutoScorerError(
+                ErrorCode.SCORER_ERROR,
+                f"{name}.compute returned {', '.join(metrics)} and not its main metric {self.metric!r}. "
+                "Set the class attribute 'metric' to the one that is the score.",
+            )
+        return main_result(main, metrics, higher_is_better=self.higher_is_better)
+
+
+def main_result(main: str, metrics: Mapping[str, float | None], *, higher_is_better: bool, **more: Any) -> Result:
+    """A Result whose summary shows the main metric as the score and under its own name."""
+    value = metrics[main]
+    shown = value if value is not None and math.isfinite(value) else None
+    summary = Summary.model_validate({"score": shown, main: shown, "higher_is_better": higher_is_better})
+    return Result(summary=summary, metrics=dict(metrics), **more)
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Rows as CSV text, quoted where needed; floats as Python writes them, so that they read back exactly."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def write_errors(writer: ArtifactWriter, table: AlignedTable) -> None:
+    """errors.csv: rows whose label is wrong, in id order; or the largest errors first. At most 1,000 of them.
+
+    Which ones are kept does not depend on the order of the files.
+    """
+    if table.values == "number":
+        with np.errstate(over="ignore"):
+            error = table.prediction_numbers - table.truth_numbers
+        worst = np.argsort(-np.abs(error), kind="stable")[:MAX_ERROR_ROWS]
+        columns = (table.truth_numbers[worst], table.prediction_numbers[worst], error[worst])
+        rows = zip(table.ids_at(worst), *(column.tolist() for column in columns), strict=True)
+        text = csv_text(("id", "truth", "prediction", "error"), rows)
+    else:
+        wrong = np.flatnonzero(table.truth_codes != table.prediction_codes)[:MAX_ERROR_ROWS]
+        truth, prediction = (
+            [table.labels[code] for code in codes[wrong].tolist()]
+            for codes in (table.truth_codes, table.prediction_codes)
+        )
+        text = csv_text(("id", "truth", "prediction"), sorted(zip(table.ids_at(wrong), truth, prediction, strict=True)))
+    writer.write("errors", "errors.csv", text)
+
+
+def _identity(path: Path) -> tuple[object, ...]:
+    """What changes when a file does."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return (path, None)
+    return (path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

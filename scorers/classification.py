@@ -1,0 +1,208 @@
+"""Classification by label: F1 and its kin, and accuracy and its kin, from one confusion matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from ..core.errors import AutoScorerError, ErrorCode
+from ..core.workspace import ArtifactWriter
+from ..schemas.result import Interval, Result
+from .base import ScorerParams
+from .base_csv import BaseCSVScorer, CSVParams, csv_text, main_result, write_errors
+from .confusion import Averages, ConfusionMatrix, count_matrix, metrics_of, per_class
+from .intervals import bootstrap, delta, wilson
+from .registry import register
+from .tables import AlignedTable
+
+__all__ = ["AccuracyParams", "ClassificationAccuracy", "ClassificationF1", "F1Params"]
+
+# More classes than this would flood the metrics; all of them are in per_class.csv.
+_MAX_CLASSES_IN_METRICS = 20
+_MAX_NAMES_IN_NOTES = 10
+_MAX_BOOTSTRAP_CLASSES = 10
+_MAX_DENSE_CLASSES = 200
+_MAX_CELLS = 100_000
+# These are the accuracy by another name, so its interval serves them.
+_ACCURACIES = ("accuracy", "f1_micro", "precision_micro", "recall_micro", "recall_weighted")
+
+
+class AccuracyParams(CSVParams):
+    """Params of classification_accuracy."""
+
+    interval_method: Literal["delta", "bootstrap"] = Field(
+        "delta", description="Closed forms (delta, Wilson), or the multinomial bootstrap for up to 10 classes."
+    )
+    n_resamples: int = Field(1000, ge=100, le=100_000, description="Resamples of the bootstrap.")
+    seed: int = Field(0, ge=0, description="Seed of the bootstrap.")
+
+
+class F1Params(AccuracyParams):
+    """Params of classification_f1."""
+
+    average: Literal["macro", "micro", "weighted"] = Field("macro", description="Which F1 is the score.")
+
+
+class _Classification(BaseCSVScorer):
+    """What both scorers share: the matrix, intervals, notes and artifacts."""
+
+    version: ClassVar[str] = "1.0.0"
+    task_type: ClassVar[str] = "classification"
+    rank_thresholds: ClassVar[tuple[float, float, float] | None] = (0.9, 0.8, 0.6)
+    metrics: ClassVar[Sequence[str]] = ()
+    intervals: ClassVar[Sequence[str]] = ()
+
+    _matrix: ConfusionMatrix
+
+    def compute(self, table: AlignedTable, params: Any) -> Result:
+        """Count the matrix once, and derive everything from it."""
+        matrix = count_matrix(table.truth_codes, table.prediction_codes, table.labels)
+        self._matrix = matrix
+        values = metrics_of(matrix.hits, matrix.truth, matrix.predicted)
+        metrics: dict[str, float | None] = {name: float(values[name]) for name in self.metrics}
+        notes = _notes(matrix, table)
+        for name, value in metrics.items():
+            if value != value:  # NaN: undefined
+                metrics[name] = None
+                notes.append(f"{name} is undefined: only one label occurs in the ground truth and the predictions.")
+        if len(matrix.labels) == 1 and "matthews_corrcoef" in metrics:
+            notes.append("matthews_corrcoef is 0/0 with a single label; taken as 0, as scikit-learn does.")
+        intervals = self._intervals(matrix, metrics, params, notes)
+        if len(matrix.labels) <= _MAX_CLASSES_IN_METRICS:
+            metrics.update(_class_metrics(matrix))
+        else:
+            notes.append(f"{len(matrix.labels):,} classes: the metrics of each are in per_class.csv.")
+        return main_result(self._main(params), metrics, higher_is_better=True, intervals=intervals, notes=notes)
+
+    def _main(self, params: Any) -> str:
+        return self.metric
+
+    def _intervals(
+        self, matrix: ConfusionMatrix, metrics: dict[str, float | None], params: Any, notes: list[str]
+    ) -> dict[str, Interval]:
+        names = [name for name in self.intervals if metrics[name] is not None]
+        if params.interval_method == "bootstrap":
+            if len(matrix.labels) > _MAX_BOOTSTRAP_CLASSES:
+                raise AutoScorerError(
+                    ErrorCode.BAD_PARAMS,
+                    f"interval_method 'bootstrap' is meant for up to {_MAX_BOOTSTRAP_CLASSES} classes; here are "
+                    f"{len(matrix.labels):,}. Use 'delta'.",
+                    details={"params": ["interval_method"]},
+                )
+            return bootstrap(matrix, names, params.confidence_level, n_resamples=params.n_resamples, seed=params.seed)
+        found = {}
+        for name in names:
+            value = metrics[name]
+            assert value is not None
+            if name in _ACCURACIES:
+                found[name] = wilson(int(matrix.hits.sum()), matrix.n, params.confidence_level)
+                continue
+            interval = delta(matrix, name, value, params.confidence_level)
+            if interval is not None:
+                found[name] = interval
+        flat = [name for name, interval in found.items() if interval.low == interval.high]
+        if flat:
+            notes.append(f"The interval of {', '.join(flat)} has no width: the sample shows no variation in it.")
+        return found
+
+    def write_artifacts(self, writer: ArtifactWriter, table: AlignedTable, params: Any) -> None:
+        """confusion_matrix.json, per_class.csv, errors.csv, and two plots."""
+        from . import plots
+
+        matrix = self._matrix
+        writer.write_json("confusion_matrix", "confusion_matrix.json", _matrix_json(matrix))
+        precision, recall, f1 = per_class(matrix.hits, matrix.truth, matrix.predicted)
+        columns = (precision, recall, f1, matrix.truth, matrix.predicted)
+        rows = zip(matrix.labels, *(column.tolist() for column in columns), strict=True)
+        header = ("label", "precision", "recall", "f1", "support", "predicted")
+        writer.write("per_class", "per_class.csv", csv_text(header, rows))
+        write_errors(writer, table)
+        # Plots show the most frequent classes only when there are many.
+        shown = np.sort(np.argsort(-(matrix.truth + matrix.predicted), kind="stable")[:_MAX_DENSE_CLASSES])
+        labels = [matrix.labels[index] for index in shown.tolist()]
+        svg = plots.confusion_matrix_svg(labels, matrix.dense(shown))
+        writer.write("confusion_matrix_plot", "confusion_matrix.svg", svg)
+        svg = plots.per_class_svg(labels, f1[shown].tolist(), title="F1 by class")
+        writer.write("per_class_plot", "per_class.svg", svg)
+
+
+@register("classification_f1")
+class ClassificationF1(_Classification):
+    """F1, precision and recall, averaged over classes as scikit-learn does by default."""
+
+    name: ClassVar[str] = "classification_f1"
+    description: ClassVar[str] = "F1 (macro, micro or weighted), precision, recall and accuracy of predicted labels."
+    metric: ClassVar[str] = "f1_macro"
+    Params: ClassVar[type[ScorerParams]] = F1Params
+    metrics: ClassVar[Sequence[str]] = (
+        *(f"{name}_{average}" for name in ("f1", "precision", "recall") for average in Averages),
+        "accuracy",
+    )
+    intervals: ClassVar[Sequence[str]] = metrics
+
+    def _main(self, params: Any) -> str:
+        return f"f1_{params.average}"
+
+
+@register("classification_accuracy")
+class ClassificationAccuracy(_Classification):
+    """Accuracy, plain, balanced and corrected for chance."""
+
+    name: ClassVar[str] = "classification_accuracy"
+    description: ClassVar[str] = "Accuracy, balanced accuracy, Matthews' coefficient and Cohen's kappa."
+    metric: ClassVar[str] = "accuracy"
+    Params: ClassVar[type[ScorerParams]] = AccuracyParams
+    metrics: ClassVar[Sequence[str]] = ("accuracy", "balanced_accuracy", "matthews_corrcoef", "cohen_kappa")
+    intervals: ClassVar[Sequence[str]] = metrics
+
+
+def _class_metrics(matrix: ConfusionMatrix) -> dict[str, float | None]:
+    precision, recall, f1 = per_class(matrix.hits, matrix.truth, matrix.predicted)
+    columns = {"precision": precision, "recall": recall, "f1": f1, "support": matrix.truth}
+    return {
+        f"{name}[{label}]": float(column[index])
+        for name, column in columns.items()
+        for index, label in enumerate(matrix.labels)
+    }
+
+
+def _notes(matrix: ConfusionMatrix, table: AlignedTable) -> list[str]:
+    notes = []
+    for counts, what in (
+        (matrix.predicted, "never predicted: its precision is 0/0 and counts as 0"),
+        (matrix.truth, "predicted but not in the ground truth: its recall is 0/0 and counts as 0"),
+    ):
+        absent = np.flatnonzero(counts == 0)
+        if len(absent):
+            names = ", ".join(repr(matrix.labels[index][:80]) for index in absent[:_MAX_NAMES_IN_NOTES].tolist())
+            dots = ", …" if len(absent) > _MAX_NAMES_IN_NOTES else ""
+            plural = (
+                what
+                if len(absent) == 1
+                else what.replace("its", "their").replace(" is ", " are ").replace("counts", "count")
+            )
+            notes.append(f"{len(absent):,} label{'s' * (len(absent) > 1)} {plural} ({names}{dots}).")
+    if matrix.labels[0] == "":
+        notes.append(
+            f"The empty text is a label like any other: {matrix.truth[0]:,} times in the ground truth, "
+            f"{matrix.predicted[0]:,} times predicted."
+        )
+    return notes
+
+
+def _matrix_json(matrix: ConfusionMatrix) -> dict[str, Any]:
+    """Dense for up to 200 labels; else its cells, the largest first, at most 100,000 of them."""
+    if len(matrix.labels) <= _MAX_DENSE_CLASSES:
+        return {"labels": matrix.labels, "format": "dense", "matrix": matrix.dense().tolist()}
+    order = np.argsort(-matrix.counts, kind="stable")[:_MAX_CELLS]
+    cells = np.stack([matrix.rows[order], matrix.columns[order], matrix.counts[order]], axis=1)
+    return {
+        "labels": matrix.labels,
+        "format": "cells",
+        "columns": ["truth", "prediction", "count"],
+        "cells": cells.tolist(),
+        "cells_left_out": len(matrix.counts) - len(order),
+    }

@@ -80,6 +80,9 @@ class CocoRecord(msgspec.Struct):
     licenses: msgspec.Raw = msgspec.Raw()
 
 
+_UNREAD = ("info", "licenses")
+
+
 def file_name(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
@@ -140,6 +143,8 @@ def _decode_leniently(raw: bytes, kind: type[R], path: Path, error: Exception) -
             content: Any = [json.loads(line, parse_constant=constant) for line in text.split("\n") if line.strip()]
         else:
             content = json.loads(text, parse_constant=constant)
+        if isinstance(content, dict):
+            content = {key: item for key, item in content.items() if key not in _UNREAD}
         converted = msgspec.convert(content, kind)
     except msgspec.ValidationError as invalid:
         _explain(invalid, path)

@@ -250,7 +250,12 @@ def summarize(evaluation: Evaluation, settings: Settings) -> dict[str, float | N
 
 def _mean(values: Floats) -> float | None:
     defined = values[values > -1]
-    return float(defined.mean()) if defined.size else None
+    if not defined.size:
+        return None
+    mean = float(defined.mean())
+    # The reference adds 2.2e-16 to a denominator, so a single right detection is 0.9999999999999998 there, and a
+    # pass_threshold of 1 out of reach.
+    return 1.0 if mean > 1 - 1e-12 else mean
 
 
 def category_ap(evaluation: Evaluation, settings: Settings, at: int | None = None) -> list[float | None]:

@@ -4,6 +4,9 @@ Images are taken as independent draws. With weights w on the images (1 each), mA
 w, and its variance is the sum over images of the squared derivative: the infinitesimal jackknife (B. Efron, The
 Jackknife, the Bootstrap and Other Resampling Plans, 1982, chapter 6). One pass over the matches gives all
 derivatives, where a bootstrap evaluates a thousand times.
+
+It covers the score expected over draws of as many images. That is not mAP over endless images: COCO's envelope
+picks the best of noisy precisions, so mAP of few images is too high on average, for every model alike.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from .detection_match import Matches, Ranking
 
 __all__ = ["METHOD", "MIN_IMAGES", "image_influence", "map_interval"]
 
-METHOD = "delta-images (infinitesimal jackknife)"
+METHOD = "delta over images (infinitesimal jackknife)"
 # Below it the normal approximation is a guess; docs/decisions/0002-detection-engine.md has the coverage.
 MIN_IMAGES = 20
 

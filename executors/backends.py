@@ -35,6 +35,7 @@ def make_executor(backend: str, settings: Settings) -> Executor:
     try:
         executor.check()
     except AutoScorerError as error:
+        executor.close()
         if backend == "auto":
             error.message += " Code that you trust runs without Docker by --backend process, unsealed."
         raise

@@ -203,3 +203,6 @@ class Executor(ABC):
     @abstractmethod
     def remove(self) -> None:
         """Remove everything of the run from the backend. Does nothing when there is nothing."""
+
+    def close(self) -> None:  # noqa: B027 - a backend without connections has nothing to close
+        """Let go of connections. The executor is of no use after it."""

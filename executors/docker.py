@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import posixpath
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from .base import CONTAINER_ROOT, ROOT_VARIABLE, Executor, Image, Observer, RunSpec, Staged, Usage
 from .cgroup import CgroupReader
+from .docker_attach import AttachedOutput
 from .docker_images import DockerImages
 
 __all__ = ["LABEL", "DockerExecutor", "connect", "engine_errors"]
@@ -29,7 +31,7 @@ SECCOMP_BY_NAME = (1, 42)
 GRACE = 120
 
 
-def connect(settings: Settings, *, timeout: float = 60) -> Any:
+def connect(settings: Settings, *, timeout: float | None = 60, version: str = "auto") -> Any:
     """A client of the Engine that the settings or ``DOCKER_HOST`` name.
 
     Raises:
@@ -39,11 +41,8 @@ def connect(settings: Settings, *, timeout: float = 60) -> Any:
 
     with engine_errors("reach the Docker Engine"):
         base_url = settings.executors.docker.base_url
-        # 1.40 is what every engine since 2019 speaks; asking for the newest costs a request we need anyway.
-        if base_url:
-            return docker.APIClient(base_url=base_url, version="auto", timeout=timeout)
-        environment = docker.utils.kwargs_from_env()
-        return docker.APIClient(version="auto", timeout=timeout, **environment)
+        environment = {"base_url": base_url} if base_url else docker.utils.kwargs_from_env()
+        return docker.APIClient(version=version, timeout=timeout, **environment)
 
 
 @contextlib.contextmanager
@@ -84,6 +83,7 @@ class DockerExecutor(Executor):
         self._ended = threading.Event()
         self._exit_code: int | None = None
         self._wait_failed: Exception | None = None
+        self._output: AttachedOutput | None = None
         self._reader: threading.Thread | None = None
         self._cgroup: CgroupReader | None = None
         self._usage = Usage()
@@ -147,8 +147,11 @@ class DockerExecutor(Executor):
                     raise self._unstartable(error) from error
                 raise
             # Attached before the start, so that no byte of the log is missed and none lies on the engine's disk.
-            stream = self.client.attach(self._container, stdout=True, stderr=True, stream=True, logs=False)
-            self._reader = threading.Thread(target=_pump, args=(stream, on_log), name="autoscorer-log", daemon=True)
+            patient = connect(self._settings, timeout=None, version=self.client.api_version)
+            self._output = AttachedOutput(patient, self._container)
+            self._reader = threading.Thread(
+                target=_pump, args=(self._output, on_log), name="autoscorer-log", daemon=True
+            )
             self._reader.start()
             try:
                 self.client.start(self._container)
@@ -244,6 +247,16 @@ class DockerExecutor(Executor):
         self._ended.set()
         self._container = None
 
+    def close(self) -> None:
+        if self._output is not None:
+            self._output.close()
+            self._output = None
+        if self._reader is not None:
+            self._reader.join(5)
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
 
 def container_config(
     spec: RunSpec, image: Image, staged: Staged, owner: tuple[int, int], seccomp: str, volumes: list[str]
@@ -260,10 +273,17 @@ def container_config(
             writable without limit on the host's disk.
     """
     limits, job = spec.limits, spec.job
+    mounts = [
+        _mount(staged.folder / "input", "/input"),
+        *(_mount(path, f"/input/{name}") for name, path in sorted(staged.inputs.items())),
+        _mount(staged.meta, "/meta.json"),
+        _mount(staged.output, "/output", read_only=False),
+    ]
     tmpfs = {"/tmp": f"rw,nosuid,nodev,exec,size={limits.tmp},mode=1777"}
-    for path in volumes:
-        if not path.startswith(CONTAINER_ROOT):
-            tmpfs.setdefault(path.rstrip("/") or "/", f"rw,nosuid,nodev,noexec,size={limits.tmp},mode=1777")
+    ours = {mount["Target"] for mount in mounts}
+    for path in map(posixpath.normpath, volumes):
+        if path not in ours:
+            tmpfs.setdefault(path, f"rw,nosuid,nodev,noexec,size={limits.tmp},mode=1777")
     deadline = int(time.time() + limits.timeout + GRACE)
     config: dict[str, Any] = {
         "Image": image.id,
@@ -293,12 +313,7 @@ def container_config(
             "Privileged": False,
             "ReadonlyRootfs": True,
             "Tmpfs": tmpfs,
-            "Mounts": [
-                _mount(staged.folder / "input", "/input"),
-                *(_mount(path, f"/input/{name}") for name, path in sorted(staged.inputs.items())),
-                _mount(staged.meta, "/meta.json"),
-                _mount(staged.output, "/output", read_only=False),
-            ],
+            "Mounts": mounts,
             "IpcMode": "private",
             "PidMode": "",
             "UTSMode": "",
@@ -370,8 +385,8 @@ def remove_container(client: Any, container: str) -> None:
                 time.sleep(0.2 * 2**attempt)
 
 
-def _pump(stream: Any, on_log: Callable[[bytes], None]) -> None:
+def _pump(output: AttachedOutput, on_log: Callable[[bytes], None]) -> None:
     # The stream ends with the container; the engine may also cut it, and then the log just ends.
     with contextlib.suppress(*_engine_exceptions(), ValueError):
-        for chunk in stream:
-            on_log(chunk)
+        for data in output:
+            on_log(data)

@@ -22,20 +22,21 @@ def check_limits(job: Job, settings: Settings) -> Iterator[AutoScorerError]:
         ("resources.gpu", job.resources.gpu, top.gpu),
         ("resources.disk", job.resources.disk, top.disk),
         ("container.shm_size", job.container.shm_size, top.shm_size),
-        ("timeout", job.timeout, top.timeout),
+        # 300 s where the job says nothing is our choice, no wish of the job's.
+        ("timeout", job.timeout if "timeout" in job.model_fields_set else None, top.timeout),
     ]
     for key, value, most in asked:
         if value is not None and value > most:
             yield AutoScorerError(
                 ErrorCode.INVALID_META,
-                f"{key}: {value:g} is above the operator's maximum of {most:g}. Ask for less.",
+                f"{key}: {_shown(value)} is above the operator's maximum of {_shown(most)}. Ask for less.",
                 details={"key": key, "value": value, "maximum": most},
             )
     if job.network_policy not in settings.security.network_policies:
         allowed = ", ".join(settings.security.network_policies)
         yield AutoScorerError(
             ErrorCode.INVALID_META,
-            f"network_policy: {job.network_policy!r} is not allowed here; allowed: {allowed}.",
+            f"network_policy: {job.network_policy[:50]!r} is not allowed here; allowed: {allowed}.",
             details={"key": "network_policy", "allowed": list(settings.security.network_policies)},
         )
 
@@ -62,3 +63,8 @@ def effective_limits(job: Job, settings: Settings) -> Limits:
         output_files=top.output_files,
         log=top.log,
     )
+
+
+def _shown(value: float) -> str:
+    text = f"{value:,}" if isinstance(value, int) else f"{value:g}"
+    return text if len(text) <= 40 else f"a number of {len(text)} digits"

@@ -21,7 +21,7 @@ from .files import remove_tree
 from .process import kill_staged
 from .records import RunRecord, RunRecords
 
-__all__ = ["Reaped", "reap", "reap_if_needed"]
+__all__ = ["Reaped", "reap", "reap_if_needed", "remove_by_label"]
 
 
 @dataclass
@@ -62,12 +62,52 @@ def reap(settings: Settings, *, connect: Callable[[Settings], Any] | None = None
     return done
 
 
+def remove_by_label(
+    settings: Settings, key: str, value: str, *, connect: Callable[[Settings], Any] | None = None
+) -> list[str]:
+    """Remove our containers that carry a label, whoever owns them and however they are doing.
+
+    Args:
+        settings: The configuration.
+        key: The label's name without our prefix, such as ``flow_run``.
+        value: Its value.
+        connect: How to reach the Docker Engine; tests give their own.
+
+    Returns:
+        The names of the containers that were removed.
+
+    Raises:
+        AutoScorerError: ``BACKEND_UNAVAILABLE`` when the Docker Engine does not answer.
+    """
+    from .docker import LABEL, NAME, engine_errors, remove_container
+    from .docker import connect as usual
+
+    client = (connect or usual)(settings)
+    try:
+        with engine_errors("list the containers"):
+            found = client.containers(all=True, filters={"label": [LABEL + "run", f"{LABEL}{key}={value}"]})
+        removed = []
+        for container in found:
+            name = NAME + (container.get("Labels") or {}).get(LABEL + "run", "")
+            # The name as well: an image can carry labels like ours.
+            if f"/{name}" in (container.get("Names") or []):
+                remove_container(client, container["Id"])
+                removed.append(name)
+        return removed
+    finally:
+        client.close()
+
+
 def _reap_containers(settings: Settings, done: Reaped, connect: Callable[[Settings], Any] | None) -> bool:
     from .docker import LABEL, NAME, engine_errors, remove_container
     from .docker import connect as usual
 
     try:
         client = (connect or usual)(settings)
+    except AutoScorerError as error:
+        done.problems.append(error.message)
+        return False
+    try:
         with engine_errors("list the containers"):
             found = client.containers(all=True, filters={"label": LABEL + "run"})
         for container in found:
@@ -81,6 +121,8 @@ def _reap_containers(settings: Settings, done: Reaped, connect: Callable[[Settin
     except AutoScorerError as error:
         done.problems.append(error.message)
         return False
+    finally:
+        client.close()
     return True
 
 

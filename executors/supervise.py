@@ -154,6 +154,7 @@ def run_sealed(
         write_atomic(workspace.logs / "run_info.json", json.dumps(info, indent=2).encode() + b"\n")
         if removed:
             record.remove()
+        executor.close()
     return report
 
 

@@ -1,0 +1,75 @@
+"""Fixtures that every test file may use: a configuration of its own, real backends, small workspaces."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autoscorer.core.config import Settings, load_settings
+
+HERE = Path(__file__).parent
+BUSYBOX = "autoscorer-test-busybox"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of its own for every test; nothing of the person's installation is read or written."""
+    for name in list(os.environ):
+        if name.startswith("AUTOSCORER_"):
+            monkeypatch.delenv(name)
+    folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("AUTOSCORER_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    """The default configuration with that home."""
+    return load_settings()
+
+
+@pytest.fixture(scope="session")
+def docker_client() -> Iterator[Any]:
+    """A real Docker Engine. Without one the test is skipped, and CI fails if one was."""
+    from autoscorer.core.errors import AutoScorerError
+    from autoscorer.executors.docker import connect
+
+    try:
+        client = connect(Settings())
+    except AutoScorerError as error:
+        pytest.skip(f"Docker does not answer: {error.message}")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def busybox(docker_client: Any) -> str:
+    """A tiny image made from Debian's busybox-static, no registry needed."""
+    subprocess.run([HERE / "images" / "build-busybox", BUSYBOX], check=True, capture_output=True)
+    return BUSYBOX
+
+
+@pytest.fixture
+def make_workspace(tmp_path: Path) -> Callable[..., Path]:
+    """Write a small classification workspace; keywords go into meta.json."""
+
+    def make(name: str = "ws", *, truth: str | None = None, pred: str | None = None, **meta: Any) -> Path:
+        root = tmp_path / name
+        (root / "input" / "data").mkdir(parents=True)
+        (root / "input" / "gt.csv").write_text(truth or "id,label\na,SECRET-TRUTH-1\nb,SECRET-TRUTH-2\n")
+        (root / "input" / "data" / "x.csv").write_text("id,x\na,1\nb,2\n")
+        if pred is not None:
+            (root / "output").mkdir()
+            (root / "output" / "pred.csv").write_text(pred)
+        (root / "meta.json").write_text(
+            json.dumps({"task_type": "classification", "scorer": "classification_f1", **meta})
+        )
+        return root
+
+    return make

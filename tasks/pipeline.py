@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.config import Settings, load_settings
 from ..core.errors import AutoScorerError
@@ -20,6 +20,18 @@ from .score import score_workspace
 from .validate import validate_workspace
 
 __all__ = ["run_pipeline"]
+
+if TYPE_CHECKING:
+    from .prefect_tasks import pipeline_task as pipeline_task
+else:
+    # ``pipeline_task`` is made on first use: importing Prefect takes seconds that plain users must not pay. Hidden from
+    # the type checker, which would otherwise take any name for an attribute of this module.
+    def __getattr__(name: str) -> object:
+        if name != "pipeline_task":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from .prefect_tasks import pipeline_task
+
+        return pipeline_task
 
 
 def run_pipeline(

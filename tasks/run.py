@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..core.config import Settings, load_settings
 from ..core.errors import AutoScorerError
@@ -20,6 +21,18 @@ from ..schemas.job import Job
 from .outcome import save_failure
 
 __all__ = ["run_workspace"]
+
+if TYPE_CHECKING:
+    from .prefect_tasks import run_task as run_task
+else:
+    # ``run_task`` is made on first use: importing Prefect takes seconds that plain users must not pay. Hidden from
+    # the type checker, which would otherwise take any name for an attribute of this module.
+    def __getattr__(name: str) -> object:
+        if name != "run_task":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from .prefect_tasks import run_task
+
+        return run_task
 
 
 def run_workspace(

@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.config import Settings, load_settings
 from ..core.errors import AutoScorerError, ErrorCode
@@ -24,6 +24,18 @@ from .outcome import measured, remove_stale_artifacts, save_failure, stamp, take
 from .validate import resolve_scorer
 
 __all__ = ["score_workspace"]
+
+if TYPE_CHECKING:
+    from .prefect_tasks import score_task as score_task
+else:
+    # ``score_task`` is made on first use: importing Prefect takes seconds that plain users must not pay. Hidden from
+    # the type checker, which would otherwise take any name for an attribute of this module.
+    def __getattr__(name: str) -> object:
+        if name != "score_task":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from .prefect_tasks import score_task
+
+        return score_task
 
 
 def score_workspace(

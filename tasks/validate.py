@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.config import Settings, load_settings
 from ..core.errors import AutoScorerError, ErrorCode, InvalidWorkspace
@@ -21,6 +21,18 @@ from ..schemas.job import Job
 from ..scorers.registry import get_registry
 
 __all__ = ["resolve_scorer", "validate_workspace"]
+
+if TYPE_CHECKING:
+    from .prefect_tasks import validate_task as validate_task
+else:
+    # ``validate_task`` is made on first use: importing Prefect takes seconds that plain users must not pay. Hidden from
+    # the type checker, which would otherwise take any name for an attribute of this module.
+    def __getattr__(name: str) -> object:
+        if name != "validate_task":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from .prefect_tasks import validate_task
+
+        return validate_task
 
 
 def validate_workspace(

@@ -1,0 +1,210 @@
+"""What a flow run leaves in Prefect for people: a Result as Markdown, its metrics as a table, a link to its report.
+
+Keys are the same for every run of a workspace, so Prefect shows them as versions of one thing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.logging import get_run_logger
+
+from ..core.errors import AutoScorerError
+from ..core.workspace import Workspace, open_regular
+from ..schemas.result import Result
+from ..scorers.plots_svg import printable
+from ..scorers.report_html import duration, number, size
+from ..tasks.prefect_tasks import headline
+
+__all__ = ["artifact_key", "plain", "publish", "publish_result", "render_result", "table"]
+
+# Prefect keeps artifacts in its database: bytes of one plot and of all, metrics and notes shown.
+_PLOT, _PLOTS = 256 * 1024, 768 * 1024
+_METRICS, _NOTES = 500, 50
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!&$:])|(?<=www)(\.)")
+
+
+def artifact_key(path: Path | str, what: str) -> str:
+    """A key that only this workspace has: its name for people, a digest of its path against namesakes.
+
+    Args:
+        path: The workspace.
+        what: Which of its artifacts: lowercase letters, digits, dashes.
+    """
+    whole = os.path.realpath(path)
+    slug = re.sub(r"[^a-z0-9]+", "-", os.path.basename(whole).lower())[:60].strip("-") or "workspace"
+    return f"{slug}-{hashlib.sha256(os.fsencode(whole)).hexdigest()[:8]}-{what}"
+
+
+def publish(*makers: Callable[[], Any]) -> None:
+    """Create artifacts; one that can't be is told in the log and costs the run nothing."""
+    for make in makers:
+        try:
+            make()
+        except Exception as error:  # the server, the network, the client: none of it is worth a run
+            get_run_logger().warning(
+                "An artifact could not be stored in Prefect (%s: %s); the Result is in the workspace all the same.",
+                type(error).__name__,
+                error,
+            )
+            return  # the next one would only wait for the same server
+
+
+def publish_result(space: Workspace, result: Result) -> None:
+    """Publish a Result: ``…-result`` (Markdown), ``…-metrics`` (table), ``…-report`` (link)."""
+    name = result.job_id or space.name
+    makers: list[Callable[[], Any]] = [
+        lambda: create_markdown_artifact(
+            key=artifact_key(space.root, "result"),
+            markdown=render_result(result, space.root),
+            description=f"Result of {name}: {headline(result)}",
+        )
+    ]
+    if result.metrics:
+        makers.append(
+            lambda: create_table_artifact(
+                key=artifact_key(space.root, "metrics"), table=metric_rows(result), description=f"Metrics of {name}"
+            )
+        )
+    report = result.artifacts.get("report")
+    if report is not None:
+        makers.append(
+            lambda: create_link_artifact(
+                key=artifact_key(space.root, "report"),
+                link=(space.root / report.path).as_uri(),
+                link_text="report.html",
+                # A browser does not follow a file link from a page of a server; the path can be copied.
+                description=f"Report of {name}, on the host that scored it: {space.root / report.path}",
+            )
+        )
+    publish(*makers)
+
+
+def metric_rows(result: Result) -> list[dict[str, Any]]:
+    """The metrics as rows of a table, per-class ones last."""
+    rows = []
+    for name, value in sorted(result.metrics.items(), key=lambda item: "/" in item[0])[:_METRICS]:
+        interval = result.intervals.get(name)
+        rows.append(
+            {
+                "metric": name,
+                "value": value,
+                "low": interval.low if interval else None,
+                "high": interval.high if interval else None,
+                "method": f"{interval.level:.0%} {interval.method}" if interval else None,
+            }
+        )
+    return rows
+
+
+def render_result(result: Result, workspace: Path) -> str:
+    """A Result as Markdown. What a submission named (labels, log lines, notes) is escaped.
+
+    Args:
+        result: What to show.
+        workspace: Its workspace; the plots are read from it and go in as data URIs.
+    """
+    sections = [
+        f"# {plain(result.job_id or workspace.name)}: {headline(result)}",
+        _error(result) if result.error else _metrics(result),
+        _list("Notes", [plain(note, longest=1000) for note in result.notes[:_NOTES]]),
+        *_plots(result, workspace),
+        "## Provenance\n\n" + table(["", ""], _provenance(result)),
+        f"Workspace: {plain(str(workspace), longest=1000)}",
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def plain(text: object, *, longest: int = 300) -> str:
+    """Text of strangers for Markdown: one line, cut at ``longest`` characters, nothing in it has a meaning."""
+    whole = printable(" ".join(str(text).split()))
+    cut = whole if len(whole) <= longest else whole[: longest - 1] + "…"
+    return _SPECIAL.sub(r"\\\g<0>", cut)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table of cells that are Markdown already."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _list(title: str, items: list[str]) -> str:
+    return f"## {title}\n\n" + "\n".join(f"- {item}" for item in items) if items else ""
+
+
+def _error(result: Result) -> str:
+    assert result.error is not None
+    error = result.error
+    problems = error.details.get("problems") or [error.model_dump()]
+    parts = [
+        table(
+            ["Code", "Stage", "What happened"],
+            [[plain(p["code"]), plain(p["stage"]), plain(p["message"], longest=2000)] for p in problems],
+        )
+    ]
+    log = error.details.get("log")
+    if isinstance(log, list) and log:
+        lines = [printable(str(line)) for line in log[-30:]]
+        # Indented, not fenced: no line of a stranger can end an indented block.
+        parts.append("The model's last lines:\n\n" + "\n".join("    " + line for line in lines))
+    return "\n\n".join(parts)
+
+
+def _metrics(result: Result) -> str:
+    rows = []
+    for row in metric_rows(result):
+        spread = f"{number(row['low'])} to {number(row['high'])} ({row['method']})" if row["method"] else ""
+        rows.append(
+            [plain(row["metric"]), "undefined" if row["value"] is None else number(row["value"]), plain(spread)]
+        )
+    text = "## Metrics\n\n" + table(["Metric", "Value", "Interval"], rows)
+    left = len(result.metrics) - len(rows)
+    return text + (f"\n\nand {left:,} more in result.json" if left else "")
+
+
+def _plots(result: Result, workspace: Path) -> list[str]:
+    shown, left = [], _PLOTS
+    for name, artifact in result.artifacts.items():
+        if artifact.media_type != "image/svg+xml":
+            continue
+        try:
+            with open_regular(workspace / artifact.path) as file:
+                content = file.read(min(_PLOT, left) + 1)
+        except (AutoScorerError, OSError):
+            continue
+        if len(content) > min(_PLOT, left):
+            shown.append(f"{plain(name)}: too large to show here, see {plain(artifact.path)}")
+            continue
+        left -= len(content)
+        shown.append(f"![{plain(name)}](data:image/svg+xml;base64,{base64.b64encode(content).decode('ascii')})")
+    return ["## Plots", *shown] if shown else []
+
+
+def _provenance(result: Result) -> list[list[str]]:
+    v, used, timing = result.versioning, result.resources, result.timing
+    parts = timing.model_dump(by_alias=True, exclude_none=True)
+    facts = {
+        "Scorer": " ".join(filter(None, [v.scorer, v.scorer_version])),
+        "Scorer source": v.scorer_sha256,
+        "Params": ", ".join(f"{key}={value}" for key, value in v.params.items()),
+        "Image": v.image,
+        "Image digest": v.image_digest,
+        "Ground truth": v.ground_truth_sha256,
+        "Predictions": v.predictions_sha256,
+        "Input": v.input_sha256,
+        "Backend": used.backend,
+        "Peak memory": size(used.peak_memory_bytes) if used.peak_memory_bytes is not None else None,
+        "CPU time": duration(used.cpu_seconds) if used.cpu_seconds is not None else None,
+        "Timing": ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items()),
+        "AutoScorer": v.autoscorer,
+        "When": v.timestamp,
+        "Host": v.hostname,
+    }
+    return [[name, plain(value)] for name, value in facts.items() if value]

@@ -1,0 +1,76 @@
+"""What is done for a flow run that was cancelled or crashed, by whoever is still alive to do it.
+
+The hook runs in the worker when the flow's process was killed, and in the flow's own process otherwise. It finds the
+containers by their label, because nothing that the flow's process knew is left.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.flows import Flow
+from prefect.logging.loggers import flow_run_logger
+
+from ..core.config import Settings
+from ..core.errors import AutoScorerError, ErrorCode
+from ..core.meta import load_job
+from ..core.workspace import Workspace
+from ..executors.reaper import reap_if_needed, remove_by_label
+from ..tasks.outcome import save_failure
+from ..tasks.prefect_tasks import here
+
+__all__ = ["clear_up"]
+
+
+def clear_up(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Remove the run's containers and staged folders, and see that its workspace says how it ended."""
+    log = flow_run_logger(flow_run, flow)
+    settings = here().settings
+    assert settings is not None
+    try:
+        removed = remove_by_label(settings, "flow_run", str(flow_run.id))
+        if removed:
+            log.info("Removed %s.", ", ".join(removed))
+    except AutoScorerError as error:
+        if settings.executors.default != "process":
+            log.warning("Containers of this run could not be looked for: %s", error.message)
+    done = reap_if_needed(settings)
+    for problem in done.problems if done else ():
+        log.warning("Not cleared up: %s", problem)
+    workspace = (flow_run.parameters or {}).get("workspace")
+    if isinstance(workspace, str):
+        _conclude(workspace, flow_run, state, log, settings)
+
+
+def _conclude(workspace: str, flow_run: FlowRun, state: State[Any], log: Any, settings: Settings) -> None:
+    """Write result.json where the killed process could not: an accepted job ends in a stated outcome."""
+    if flow_run.start_time is None:
+        return  # it never touched the workspace
+    if state.is_crashed():
+        error = AutoScorerError(
+            ErrorCode.INTERNAL_ERROR, f"The flow run {flow_run.name} crashed: {state.message or 'no reason known'}"
+        )
+    else:
+        error = AutoScorerError(ErrorCode.CANCELLED, f"The flow run {flow_run.name} was cancelled.")
+    try:
+        space = Workspace(workspace)
+        with space.lock():
+            if _written_since(space, flow_run.start_time.timestamp()):
+                return
+            try:
+                job = load_job(space)
+            except AutoScorerError:
+                job = None
+            save_failure(space, error, job=job)
+            log.info("Wrote %s to result.json.", error.code)
+    except AutoScorerError as reason:
+        # CONFLICT: another run has the workspace by now, and its Result is the one that counts.
+        log.warning("result.json was left as it is: %s", reason.message)
+
+
+def _written_since(space: Workspace, moment: float) -> bool:
+    try:
+        return space.result_file.stat().st_mtime >= moment
+    except OSError:
+        return False

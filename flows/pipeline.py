@@ -1,0 +1,191 @@
+"""The flows of one workspace: ``pipeline``, ``score_only``, ``run_only``. Tasks composed, and nothing else.
+
+How a flow reports: a scored workspace is ``Completed``, its data the Result as a dict, so ``pipeline(workspace)``
+returns it. A submission that failed is ``Failed`` (``Cancelled`` when it was cancelled); the state's message is the
+error's code and message, its data an ``Unscored``. So ``pipeline(workspace)`` raises that, ``pipeline(workspace,
+return_state=True)`` does not, and either way result.json holds the Result with its ``error``. A flow is never retried
+as a whole: its tasks retry what is ours.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed
+from pydantic import Field
+
+from ..core.errors import AutoScorerError, ErrorCode
+from ..core.meta import load_job
+from ..core.workspace import Workspace
+from ..schemas.job import Job
+from ..schemas.result import Result
+from ..tasks.outcome import save_failure
+from ..tasks.prefect_tasks import Unscored, failure_of, headline, settled
+from ..tasks.run import run_task
+from ..tasks.score import score_task
+from ..tasks.validate import validate_task
+from .artifacts import publish_result
+from .hooks import clear_up
+
+__all__ = ["BackendName", "ParamsField", "ScorerField", "pipeline", "run_only", "score_only"]
+
+WorkspacePath = Annotated[
+    str,
+    Field(
+        title="Workspace",
+        description="Folder with meta.json and input/, as the worker sees it.",
+        min_length=1,
+        examples=["/data/workspaces/team-a"],
+    ),
+]
+ScorerField = Annotated[
+    str | None, Field(title="Scorer", description="Scorer id instead of the one that meta.json names.")
+]
+ParamsField = Annotated[
+    dict[str, Any] | None,
+    Field(title="Scorer params", description="Added to meta.json's params, and stronger than they are."),
+]
+BackendName = Annotated[
+    Literal["auto", "docker", "process"] | None,
+    Field(
+        title="Backend",
+        description="docker: sealed. process: unsealed, for code you trust. auto: docker or nothing. Empty: as the "
+        "worker is configured.",
+    ),
+]
+
+
+def _run_name() -> str:
+    workspace = flow_run.parameters.get("workspace")
+    return os.path.basename(os.path.abspath(str(workspace)))
+
+
+@flow(
+    name="pipeline",
+    description="Validate a workspace, run its model in a sealed container, score what it wrote.",
+    flow_run_name=_run_name,
+    persist_result=False,
+    on_cancellation=[clear_up],
+    on_crashed=[clear_up],
+)
+def pipeline(
+    workspace: WorkspacePath, scorer: ScorerField = None, params: ParamsField = None, backend: BackendName = None
+) -> Any:
+    """Validate, run and score one workspace.
+
+    Args:
+        workspace: Folder with meta.json and input/, as the worker sees it.
+        scorer: Scorer id instead of the one that meta.json names.
+        params: Added to meta.json's params, and stronger than they are.
+        backend: auto, docker or process; empty as the worker is configured.
+
+    Returns:
+        The Result; see the module for what a failed submission answers.
+    """
+
+    def steps(space: Workspace) -> State[Any]:
+        where = str(space.root)
+        state = validate_task(where, scorer=scorer, params=params, backend=backend, return_state=True)
+        if not state.is_completed():
+            return state
+        timing: dict[str, float | None] = {"validate": _data(state)["seconds"]}
+        state = run_task(where, backend=backend, timing=timing, lock=False, return_state=True)
+        if not state.is_completed():
+            return state
+        report = _data(state)
+        timing.update(pull=report["pull_seconds"], run=report["run_seconds"])
+        return score_task(where, scorer=scorer, params=params, timing=timing, lock=False, return_state=True)
+
+    return _holding(workspace, steps)
+
+
+@flow(
+    name="score-only",
+    description="Score the predictions that lie in a workspace.",
+    flow_run_name=_run_name,
+    persist_result=False,
+    on_cancellation=[clear_up],
+    on_crashed=[clear_up],
+)
+def score_only(workspace: WorkspacePath, scorer: ScorerField = None, params: ParamsField = None) -> Any:
+    """Score one workspace's predictions.
+
+    Args:
+        workspace: Folder with meta.json, input/ and output/, as the worker sees it.
+        scorer: Scorer id instead of the one that meta.json names.
+        params: Added to meta.json's params, and stronger than they are.
+
+    Returns:
+        The Result; see the module for what a failed submission answers.
+    """
+    return _holding(
+        workspace,
+        lambda space: score_task(str(space.root), scorer=scorer, params=params, lock=False, return_state=True),
+    )
+
+
+@flow(
+    name="run-only",
+    description="Run a workspace's model in its sealed container; nothing is scored.",
+    flow_run_name=_run_name,
+    persist_result=False,
+    on_cancellation=[clear_up],
+    on_crashed=[clear_up],
+)
+def run_only(workspace: WorkspacePath, backend: BackendName = None) -> Any:
+    """Run one workspace's model.
+
+    Args:
+        workspace: Folder with meta.json and input/, as the worker sees it.
+        backend: auto, docker or process; empty as the worker is configured.
+
+    Returns:
+        The run's report, as logs/run_info.json has it; see the module for what a failed submission answers.
+    """
+    return _holding(workspace, lambda space: run_task(str(space.root), backend=backend, lock=False, return_state=True))
+
+
+def _holding(workspace: str, steps: Callable[[Workspace], State[Any]]) -> State[Any]:
+    """Do the steps while holding the workspace, publish the Result, and give the flow's own final state."""
+    try:
+        space = Workspace(workspace)
+        with space.lock():
+            try:
+                state = steps(space)
+            except AutoScorerError as error:  # a signal between two steps
+                return settled(error, save_failure(space, error, job=_job(space)))
+            if state.is_completed():
+                return _completed(space, _data(state))
+            failure = failure_of(state)
+            if failure.result is None:
+                failure = Unscored.of(failure, save_failure(space, failure, job=_job(space)))
+            if failure.code is not ErrorCode.CANCELLED:
+                publish_result(space, Result.model_validate(failure.result))
+            return settled(failure)
+    except AutoScorerError as error:  # not there, or another run holds it: nothing was written
+        return settled(error)
+
+
+def _completed(space: Workspace, data: dict[str, Any]) -> State[Any]:
+    if "summary" not in data:  # a run's report: there is no score to show
+        return Completed(message=f"The model ran for {data['run_seconds']:.1f} s.", data=data)
+    result = Result.model_validate(data)
+    publish_result(space, result)
+    return Completed(message=headline(result), data=data)
+
+
+def _data(state: State[Any]) -> dict[str, Any]:
+    data: dict[str, Any] = state.result()
+    return data
+
+
+def _job(space: Workspace) -> Job | None:
+    try:
+        return load_job(space)
+    except AutoScorerError:
+        return None

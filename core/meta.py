@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from typing import Any
 
 from pydantic import ValidationError
 
-from ..schemas.job import KNOWN_KEYS, Job
-from .errors import AutoScorerError, ErrorCode, InvalidWorkspace, suggest
-from .workspace import Workspace
+from ..schemas.job import KNOWN_KEYS, Job, fold_spellings
+from .errors import AutoScorerError, ErrorCode, InvalidWorkspace, Stage, suggest
+from .workspace import Workspace, open_regular
 
 __all__ = ["load_job", "model_meta", "parse_job"]
 
 MAX_META = 1024 * 1024
+# Deeper than this no job nests, and pydantic can't write much deeper ones back.
+MAX_DEPTH = 64
+# How many problems are told one by one.
+MAX_PROBLEMS = 50
 
 
 def load_job(workspace: Workspace) -> Job:
@@ -26,18 +32,26 @@ def load_job(workspace: Workspace) -> Job:
         AutoScorerError: ``INVALID_META``; several problems come as one ``InvalidWorkspace``.
     """
     try:
-        size = workspace.meta.stat().st_size
-        if size > MAX_META:
+        # A link could show another file's keys in an error, a FIFO would hang.
+        with open_regular(workspace.meta, stage=Stage.VALIDATION) as file:
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(MAX_META + 1)
+        if len(data) > MAX_META:
             raise _invalid(f"meta.json is {size:,} bytes long; at most {MAX_META:,} are read.")
-        text = workspace.meta.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise _invalid("meta.json is missing. Write one, or start from `autoscorer init`.") from None
+        text = data.decode("utf-8-sig")
+    except AutoScorerError as error:
+        if error.code is ErrorCode.MISSING_FILE:
+            raise _invalid("meta.json is missing. Write one, or start from `autoscorer init`.") from None
+        raise _invalid(error.message) from None
     except UnicodeDecodeError as error:
         raise _invalid(f"meta.json is not UTF-8 (byte {error.start}).") from None
     except OSError as error:
         raise _invalid(f"meta.json can't be read: {error.strerror}.") from None
     job = parse_job(text)
-    return job if job.job_id else job.model_copy(update={"job_id": workspace.name})
+    if job.job_id:
+        return job
+    # A folder may be named by any bytes; a Result holds text.
+    return job.model_copy(update={"job_id": os.fsencode(workspace.name).decode("utf-8", "replace")})
 
 
 def parse_job(text: str) -> Job:
@@ -47,18 +61,37 @@ def parse_job(text: str) -> Job:
         AutoScorerError: ``INVALID_META``; several problems come as one ``InvalidWorkspace``.
     """
     try:
-        data = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constants)
+        data = json.loads(
+            text, object_pairs_hook=_no_duplicates, parse_constant=_no_constants, parse_float=_finite_number
+        )
+        too_deep = _deeper_than(data, MAX_DEPTH)
+        if not too_deep:
+            json.dumps(data, ensure_ascii=False).encode()
     except RecursionError:
-        raise _invalid("meta.json is nested too deeply.") from None
+        too_deep = True
+    except UnicodeEncodeError:
+        raise _invalid("meta.json holds an escape such as \\ud800 that stands for no character.") from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise _invalid(f"meta.json is not valid JSON: {error.msg} at {where}.") from None
     except ValueError as error:
-        raise _invalid(f"meta.json: {error}.") from None
+        raise _invalid(f"meta.json: {_short(str(error))}.") from None
+    if too_deep:
+        raise _invalid(f"meta.json is nested too deeply; at most {MAX_DEPTH} levels are read.")
+    problems: list[AutoScorerError] = []
+    if isinstance(data, dict):
+        data, conflicts = fold_spellings(data)
+        problems = [_invalid(_short(message), key=key) for key, message in conflicts.items()]
     try:
-        return Job.model_validate(data)
+        job = Job.model_validate(data)
     except ValidationError as error:
-        raise InvalidWorkspace.of(_explain(item) for item in error.errors(include_url=False)) from None
+        items = error.errors(include_url=False)
+        problems += [_explain(item) for item in items[:MAX_PROBLEMS]]
+        if len(items) > MAX_PROBLEMS:
+            problems.append(_invalid(f"meta.json: {len(items) - MAX_PROBLEMS} more problems."))
+    if problems:
+        raise InvalidWorkspace.of(problems)
+    return job
 
 
 def model_meta(job: Job) -> dict[str, Any]:
@@ -67,16 +100,22 @@ def model_meta(job: Job) -> dict[str, Any]:
 
 
 def _explain(item: Any) -> AutoScorerError:
-    location = [str(part) for part in item["loc"]]
-    path = ".".join(location)
+    location = [str(part) for part in item["loc"] if part != "[key]"]
+    path = _short(".".join(location))
     if item["type"] == "extra_forbidden":
         known = KNOWN_KEYS.get(".".join(location[:-1]), ())
         return _invalid(f"{path}: unknown key{suggest(location[-1], known)}", key=path)
-    message = str(item["msg"]).removeprefix("Value error, ")
+    message = _short(str(item["msg"]).removeprefix("Value error, "))
     value = item["input"]
-    if path and not isinstance(value, dict) and repr(value) not in message:
-        message += f", got {value!r}"
+    if path and not isinstance(value, dict) and "got " not in message:
+        message += f", got {_short(repr(value))}"
     return _invalid(f"{path}: {message}" if path else f"meta.json: {message}", **({"key": path} if path else {}))
+
+
+def _short(text: str) -> str:
+    """A stranger's text as part of a message: cut, and with control characters escaped."""
+    text = text if len(text) <= 200 else text[:200] + "…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _invalid(message: str, **details: Any) -> AutoScorerError:
@@ -94,3 +133,24 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constants(name: str) -> Any:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _finite_number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large for a number")
+    return number
+
+
+def _deeper_than(data: Any, levels: int) -> bool:
+    row = [data]
+    for _ in range(levels + 1):
+        row = [
+            child
+            for item in row
+            if isinstance(item, (dict, list))
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
+        if not row:
+            return False
+    return True

@@ -8,11 +8,21 @@ one thing twice with two values is an error.
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-__all__ = ["DEFAULT_TIMEOUT", "KNOWN_KEYS", "Bytes", "Container", "Job", "ResourceRequest", "parse_bytes"]
+__all__ = [
+    "DEFAULT_TIMEOUT",
+    "KNOWN_KEYS",
+    "Bytes",
+    "Container",
+    "Job",
+    "ResourceRequest",
+    "fold_spellings",
+    "parse_bytes",
+]
 
 DEFAULT_TIMEOUT = 300.0
 
@@ -24,6 +34,8 @@ _UNITS = {
     "t": 1024**4, "tb": 1024**4, "ti": 1024**4, "tib": 1024**4,
 }  # fmt: skip
 _SIZE = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)\s*$")
+# Kernels and engines count bytes in a signed 64-bit number.
+_MAX_SIZE = 2**63 - 1
 
 
 def parse_bytes(value: Any) -> int:
@@ -33,7 +45,8 @@ def parse_bytes(value: Any) -> int:
         value: An int of bytes, or text.
 
     Returns:
-        Bytes, at least 1. Docker's and Kubernetes' letters alike are powers of 1024 here, as in Docker.
+        Bytes, at least 1 and below 8 EiB. Docker's and Kubernetes' letters alike are powers of 1024 here, as in
+        Docker.
 
     Raises:
         ValueError: Not a positive size.
@@ -44,13 +57,35 @@ def parse_bytes(value: Any) -> int:
     unit = _UNITS.get(match[2].lower()) if match else None
     if match is None or unit is None:
         raise ValueError(f"expected a size such as '512Mi' or '4g', got {value!r}")
-    size = int(float(match[1]) * unit)
-    if size < 1:
-        raise ValueError(f"expected a positive size, got {value!r}")
+    size = int(Fraction(match[1]) * unit)  # exact: a float would round from 2^53 on
+    if not 1 <= size <= _MAX_SIZE:
+        raise ValueError(f"expected a size from 1 byte to 8 EiB, got {value!r}")
     return size
 
 
+def _number(value: Any) -> Any:
+    # pydantic would read true as 1 and "2" as 2.
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"expected a number, got {value!r}")
+    return value
+
+
+def _env_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", value):
+        raise ValueError(f"{value!r} is no name for an environment variable")
+    return value
+
+
+def _env_value(value: Any) -> Any:
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError(f"expected text, got {value!r}")
+    return value
+
+
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+Number = Annotated[float, BeforeValidator(_number)]
+EnvName = Annotated[str, AfterValidator(_env_name)]
+EnvValue = Annotated[str, BeforeValidator(_env_value)]
 
 
 class _Strict(BaseModel):
@@ -62,25 +97,23 @@ class Container(_Strict):
 
     image: str | None = Field(None, min_length=1, description="Image reference; may be absent with a Dockerfile.")
     cmd: tuple[str, ...] = Field((), description="Command; the image's own when empty.")
-    env: dict[str, str] = Field(default_factory=dict, description="Environment of the model; nothing else is passed.")
+    env: dict[EnvName, EnvValue] = Field(
+        default_factory=dict, description="Environment of the model; nothing else is passed."
+    )
     shm_size: Bytes | None = Field(None, description="/dev/shm in bytes; the operator's default when absent.")
 
-    @field_validator("env", mode="before")
+    @field_validator("cmd", mode="before")
     @classmethod
-    def _env_values_are_text(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            for key, item in value.items():
-                if not isinstance(key, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", key):
-                    raise ValueError(f"{key!r} is no name for an environment variable")
-                if not isinstance(item, str) or "\0" in item:
-                    raise ValueError(f"the value of {key} must be text, got {item!r}")
+    def _no_shell(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError("expected a list of strings, such as ['python', 'predict.py']")
         return value
 
 
 class ResourceRequest(_Strict):
     """What the model may use. None means the operator's default."""
 
-    cpu: float | None = Field(None, gt=0, description="CPUs, may be a fraction.")
+    cpu: Number | None = Field(None, gt=0, description="CPUs, may be a fraction.")
     memory: Bytes | None = Field(None, description="Bytes; swap is never added.")
     gpu: int | None = Field(None, ge=0, description="GPUs.", strict=True)
     disk: Bytes | None = Field(None, description="Bytes the model may write to output.")
@@ -89,13 +122,13 @@ class ResourceRequest(_Strict):
 class Job(_Strict):
     """meta.json in today's names."""
 
-    job_id: str | None = Field(None, pattern=r"^[^/\\\x00-\x1f]{1,200}$")
+    job_id: str | None = Field(None, pattern=r"^[^/\\\x00-\x1f\x7f]{1,200}$")
     task_type: str | None = Field(None, min_length=1)
     scorer: str | None = Field(None, min_length=1)
     params: dict[str, Any] = Field(default_factory=dict)
     container: Container = Field(default_factory=lambda: Container())
     resources: ResourceRequest = Field(default_factory=lambda: ResourceRequest())
-    timeout: float = Field(DEFAULT_TIMEOUT, gt=0, description="Seconds the model may run.")
+    timeout: Number = Field(DEFAULT_TIMEOUT, gt=0, description="Seconds the model may run.")
     network_policy: str = Field("none", description="'none' (or 'restricted'); others only where allowed.")
     input_uri: str | None = None
     output_uri: str | None = None
@@ -107,11 +140,11 @@ class Job(_Strict):
     def _labels_may_be_numbers(cls, value: Any) -> Any:
         return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
-    @field_validator("timeout", mode="before")
+    @field_validator("job_id")
     @classmethod
-    def _timeout_is_a_number(cls, value: Any) -> Any:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ValueError(f"expected seconds as a number, got {value!r}")
+    def _names_a_folder(cls, value: str | None) -> str | None:
+        if value in (".", ".."):
+            raise ValueError("expected a name that could be a folder's")
         return value
 
     @field_validator("input_uri", "output_uri")
@@ -133,38 +166,50 @@ class Job(_Strict):
     def _fold_spellings(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             raise ValueError(f"expected an object, got {type(data).__name__}")
-        data = dict(data)
-        container = dict(data["container"]) if isinstance(data.get("container"), dict) else data.get("container")
-        resources = dict(data["resources"]) if isinstance(data.get("resources"), dict) else data.get("resources")
-        _fold(data, "time_limit", data, "timeout")
-        _fold(data, "scorer_params", data, "params")
-        if resources is None and isinstance(container, dict) and "gpus" in container:
-            resources = {}
-        if isinstance(resources, dict):
-            _fold(resources, "gpus", resources, "gpu", prefix="resources.")
-            if isinstance(container, dict):
-                _fold(container, "gpus", resources, "gpu", prefix="container.", into="resources.")
-        if isinstance(container, dict):
-            _fold(container, "network_policy", data, "network_policy", prefix="container.")
-            if isinstance(container.get("cmd"), str):
-                raise ValueError("container.cmd: expected a list of strings, such as ['python', 'predict.py']")
-        for key, value in (("container", container), ("resources", resources)):
-            if value is not None:
-                data[key] = value
-            else:
-                data.pop(key, None)
-        return data
+        folded, conflicts = fold_spellings(data)
+        if conflicts:
+            raise ValueError("; ".join(conflicts.values()))
+        return folded
 
 
-def _fold(source: dict[str, Any], old: str, target: dict[str, Any], new: str, prefix: str = "", into: str = "") -> None:
-    if old not in source or (source is target and old == new):
-        return
-    value = source.pop(old)
-    if new in target and target[new] != value:
-        raise ValueError(
-            f"{prefix}{old} and {into or prefix}{new} mean the same and differ: {value!r}, {target[new]!r}"
-        )
-    target[new] = value
+def fold_spellings(data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Write a job in today's names.
+
+    Args:
+        data: The object of meta.json, not checked yet.
+
+    Returns:
+        The same with every older spelling under its name of today, and for each key that contradicts another
+        what is wrong with it.
+    """
+    data = dict(data)
+    conflicts: dict[str, str] = {}
+
+    def fold(source: dict[str, Any], old: str, target: dict[str, Any], new: str, was: str, now: str) -> None:
+        if old not in source:
+            return
+        value = source.pop(old)
+        if new in target and target[new] != value:
+            conflicts[was] = f"{was} and {now} mean the same and differ: {value!r}, {target[new]!r}"
+        else:
+            target[new] = value
+
+    for section in ("container", "resources"):
+        if isinstance(data.get(section), dict):
+            data[section] = dict(data[section])
+        elif data.get(section, 0) is None:
+            del data[section]
+    container = data["container"] if isinstance(data.get("container"), dict) else {}
+    fold(data, "time_limit", data, "timeout", "time_limit", "timeout")
+    fold(data, "scorer_params", data, "params", "scorer_params", "params")
+    fold(container, "network_policy", data, "network_policy", "container.network_policy", "network_policy")
+    if "gpus" in container:
+        data.setdefault("resources", {})
+    # Where resources is no object, that is the problem to tell of, not what would have been folded into it.
+    resources = data["resources"] if isinstance(data.get("resources"), dict) else {}
+    fold(resources, "gpus", resources, "gpu", "resources.gpus", "resources.gpu")
+    fold(container, "gpus", resources, "gpu", "container.gpus", "resources.gpu")
+    return data, conflicts
 
 
 # What an unknown key is compared with, by the object that holds it.

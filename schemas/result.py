@@ -137,15 +137,16 @@ class Result(_Model):
     def _null_the_undefined(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        metrics = dict(data.get("metrics") or {})
-        undefined = [name for name, value in metrics.items() if _non_finite(value)]
-        if undefined:
-            notes = list(data.get("notes") or [])
-            for name in undefined:
-                notes.append(f"{name} is undefined: the scorer returned {metrics[name]}.")
-                metrics[name] = None
-            data = {**data, "metrics": metrics, "notes": notes}
-        return data
+        metrics, notes = data.get("metrics"), data.get("notes") or []
+        # Of another type they are refused below, by name.
+        if not isinstance(metrics, dict) or not isinstance(notes, (list, tuple)):
+            return data
+        undefined = {name: value for name, value in metrics.items() if _non_finite(value)}
+        return {
+            **data,
+            "metrics": {**metrics, **dict.fromkeys(undefined)},
+            "notes": [*notes, *(f"{name} is undefined: the scorer returned {undefined[name]}." for name in undefined)],
+        }
 
     @field_validator("artifacts", mode="before")
     @classmethod
@@ -156,11 +157,15 @@ class Result(_Model):
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object, with the field names of the design (``pass``, ``validate``)."""
-        return self.model_dump(mode="json", by_alias=True)
+        # Once more through the checks: a scorer may have put a NaN into the metrics after they were checked.
+        return Result.model_validate(self.model_dump(by_alias=True)).model_dump(mode="json", by_alias=True)
 
 
 def _non_finite(value: Any) -> bool:
+    # Not only float: numpy's float32 is none, and its NaN is one all the same.
+    if isinstance(value, (bool, int)):
+        return False
     try:
-        return isinstance(value, float) and not math.isfinite(value)
-    except TypeError:  # pragma: no cover - isinstance guards it
+        return not math.isfinite(value)
+    except (TypeError, ValueError, OverflowError):
         return False

@@ -1,7 +1,8 @@
 """The ``autoscorer`` command: finds the subcommand, runs it, prints one envelope, exits honestly.
 
 A subcommand is a module of this package with ``add_arguments(parser)``, ``run(args)`` (returns the data of the
-success envelope, raises AutoScorerError) and ``render(data, args)`` (a readable view for a terminal). Modules are
+success envelope, raises AutoScorerError), ``render(data, args)`` (a readable view for a terminal) and, where data
+may be bad news, ``exit_code(data)``. Modules are
 imported only when their command is used, so that ``--help`` and ``score`` start quickly.
 """
 
@@ -98,7 +99,7 @@ def _run(args: argparse.Namespace, as_json: bool, started: float) -> int:
         success(data, time.monotonic() - started)
     else:
         module.render(data, args)
-    return 0
+    return int(module.exit_code(data)) if hasattr(module, "exit_code") else 0
 
 
 def _prepare(args: argparse.Namespace) -> None:
@@ -107,7 +108,7 @@ def _prepare(args: argparse.Namespace) -> None:
         from ..executors.reaper import reap_if_needed
 
         reap_if_needed(args.settings)
-    if args.command in ("validate", "score", "pipeline", "scorers"):
+    if args.command in ("validate", "score", "pipeline", "scorers", "doctor"):
         from .custom import load_custom_scorers
 
         load_custom_scorers(args.settings, args.scorers_dirs)

@@ -113,6 +113,14 @@ class DockerExecutor(Executor):
             )
         return f"Docker Engine {version.get('Version')} (API {version.get('ApiVersion')}), {info.get('NCPU')} CPUs"
 
+    def missing_limits(self) -> list[str]:
+        """Which limits of a sealed run this engine's kernel can't hold."""
+        with engine_errors("ask the Docker Engine"):
+            info = self.client.info()
+        needed = {"MemoryLimit": "memory", "SwapLimit": "swap", "PidsLimit": "processes", "CpuCfsQuota": "CPU"}
+        # Engines of 2026 leave out what they can't know; only a plain False is bad news.
+        return [name for key, name in needed.items() if info.get(key) is False]
+
     def owner(self) -> tuple[int, int]:
         configured = self._settings.executors.docker.user
         mine = (os.geteuid(), os.getegid())

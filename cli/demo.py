@@ -1,0 +1,133 @@
+"""``autoscorer demo``: the three examples end to end, on a copy."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import AutoScorerError, ErrorCode
+from ..schemas.result import Result
+from .progress import progress
+
+EXAMPLES = ("classification", "regression", "detection")
+# What says that this machine can't run the examples sealed, and not that an example is broken.
+_NO_DOCKER = (ErrorCode.BACKEND_UNAVAILABLE, ErrorCode.IMAGE_BUILD_FAILED)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dir", metavar="DIR", default="autoscorer-demo", help="where the copies go (default: ./autoscorer-demo)"
+    )
+    parser.add_argument(
+        "--backend", choices=("auto", "docker", "process"), help="auto: docker where it works, else process (default)"
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    target = Path(args.dir)
+    rows: list[dict[str, Any]] = []
+    note = ""
+    backend = args.backend or "auto"
+    for name in EXAMPLES:
+        workspace = _copy(name, target)
+        started = time.monotonic()
+        used = "docker" if backend == "auto" else backend
+        result = _pipeline(workspace, used, args)
+        if backend == "auto" and result.error is not None and result.error.code in _NO_DOCKER:
+            note = (
+                "The examples ran UNSEALED, as processes: Docker can't run them here "
+                f"({result.error.code}: {result.error.message}) See `autoscorer doctor`."
+            )
+            print(note, file=sys.stderr)
+            backend = used = "process"
+            result = _pipeline(workspace, used, args)
+        if result.error is not None:
+            error = result.error
+            raise AutoScorerError(
+                error.code, f"The example {name} failed: {error.message}", stage=error.stage, details=error.details
+            )
+        data = result.to_dict()
+        rows.append(
+            {
+                "example": name,
+                "backend": used,
+                "scorer": data["versioning"]["scorer"],
+                "score": data["summary"]["score"],
+                "interval": _main_interval(data),
+                "pass": data["summary"]["pass"],
+                "seconds": round(time.monotonic() - started, 2),
+                "report": str((workspace / data["artifacts"]["report"]["path"]).absolute()),
+            }
+        )
+    return {"examples": rows, "note": note or None}
+
+
+def _pipeline(workspace: Path, backend: str, args: argparse.Namespace) -> Result:
+    from ..tasks.pipeline import run_pipeline
+
+    print(f"{workspace.name}:", file=sys.stderr)
+    with progress(not args.json) as observer:
+        return run_pipeline(workspace, settings=args.settings, backend=backend, observer=observer)
+
+
+def _copy(name: str, target: Path) -> Path:
+    """A fresh copy of an example: nobody's installation is written to, and a second demo starts like the first."""
+    workspace = target / name
+    source = Path(__file__).resolve().parent.parent / "examples" / name
+    try:
+        if (workspace / "meta.json").exists():
+            for part in ("input", "output", "logs"):
+                shutil.rmtree(workspace / part, ignore_errors=True)
+        shutil.copytree(
+            source, workspace, dirs_exist_ok=True, ignore=shutil.ignore_patterns("output", "logs", ".*", "__*")
+        )
+    except OSError as error:
+        raise AutoScorerError(
+            ErrorCode.INVALID_REQUEST,
+            f"The demo can't write to {str(target)!r}: {error.strerror or error}. Give --dir.",
+        ) from error
+    return workspace
+
+
+def _main_interval(data: dict[str, Any]) -> list[float] | None:
+    for name, interval in data["intervals"].items():
+        if name in data["summary"]:
+            return [interval["low"], interval["high"]]
+    return None
+
+
+def render(data: dict[str, Any], args: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from .output import number
+
+    table = Table()
+    for column in ("example", "scorer", "backend"):
+        table.add_column(column)
+    for column in ("score", "95 % interval", "seconds"):
+        table.add_column(column, justify="right")
+    table.add_column("passed")
+    for row in data["examples"]:
+        low, high = row["interval"] or (None, None)
+        table.add_row(
+            row["example"],
+            row["scorer"],
+            row["backend"],
+            number(row["score"]),
+            f"{number(low)} – {number(high)}" if row["interval"] else "–",
+            f"{row['seconds']:.1f}",
+            {True: "yes", False: "no", None: "–"}[row["pass"]],
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("Reports:")
+    for row in data["examples"]:
+        # Not through the console, which would break a long path.
+        print(f"  {row['report']}")
+    if data["note"]:
+        console.print(data["note"], style="yellow")

@@ -1,0 +1,158 @@
+"""``autoscorer doctor``: what works here, and what to do about what does not."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from .. import __version__
+from ..core.config import Settings
+from ..core.errors import AutoScorerError
+
+
+class Check(NamedTuple):
+    """One thing looked at. ``fail`` stops the main job, ``warn`` only something beside it."""
+
+    name: str
+    state: str
+    detail: str
+    advice: str = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    checks: list[Check] = []
+    for name, look in (
+        ("python", _python),
+        ("home", _home),
+        ("docker", _docker),
+        ("leftovers", _leftovers),
+        ("scorers", _scorers),
+        ("prefect", _prefect),
+    ):
+        try:
+            checks.extend(look(args.settings))
+        except AutoScorerError as error:
+            checks.append(Check(name, "fail", error.message))
+    return {"ok": all(check.state != "fail" for check in checks), "checks": [check._asdict() for check in checks]}
+
+
+def exit_code(data: dict[str, Any]) -> int:
+    """3 when something that the main job needs does not work."""
+    return 0 if data["ok"] else 3
+
+
+def render(data: dict[str, Any], args: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    style = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+    for check in data["checks"]:
+        mark = {"ok": "✓", "warn": "!", "fail": "✗"}[check["state"]]
+        console.print(
+            Text.assemble((f"{mark} ", style[check["state"]]), (f"{check['name']:<10}", "bold"), check["detail"])
+        )
+        if check["advice"]:
+            console.print(Text(" " * 12 + check["advice"], style="dim"))
+
+
+def _python(settings: Settings) -> Iterator[Check]:
+    yield Check("python", "ok", f"Python {platform.python_version()}, AutoScorer {__version__}, {os.cpu_count()} CPUs")
+
+
+def _home(settings: Settings) -> Iterator[Check]:
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        probe = settings.home / ".doctor"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        yield Check(
+            "home", "fail", f"{settings.home}: {error.strerror}", "Set AUTOSCORER_HOME to a folder you may write."
+        )
+        return
+    free = shutil.disk_usage(settings.home).free
+    enough = free > 5 * 1024**3
+    yield Check(
+        "home",
+        "ok" if enough else "warn",
+        f"{settings.home}, {free / 1024**3:.0f} GiB free",
+        "" if enough else "Images and outputs need room; free some, or set AUTOSCORER_HOME.",
+    )
+
+
+def _docker(settings: Settings) -> Iterator[Check]:
+    from ..executors.docker import DockerExecutor
+
+    executor = DockerExecutor(settings)
+    try:
+        detail = executor.check()
+        executor.owner()
+        missing = executor.missing_limits()
+    except AutoScorerError as error:
+        yield Check(
+            "docker",
+            "fail",
+            error.message,
+            "Install and start Docker Engine (Debian, Ubuntu: apt-get install docker.io), and join the group docker. "
+            "Without it only code that you trust can be run, by --backend process.",
+        )
+        return
+    finally:
+        executor.close()
+    yield Check("docker", "ok", detail)
+    if missing:
+        yield Check(
+            "docker",
+            "fail",
+            f"The kernel can't limit {', '.join(missing)}, so a run would not be sealed.",
+            "Enable these control groups; for memory and swap boot with cgroup_enable=memory swapaccount=1.",
+        )
+
+
+def _leftovers(settings: Settings) -> Iterator[Check]:
+    from ..executors.records import RunRecords
+
+    dead = RunRecords(settings.home).dead()
+    if dead:
+        yield Check("leftovers", "warn", f"{len(dead)} runs of processes that died", "Run `autoscorer reap`.")
+    else:
+        yield Check("leftovers", "ok", "no process died and left something")
+
+
+def _scorers(settings: Settings) -> Iterator[Check]:
+    from ..scorers.registry import get_registry
+
+    registry = get_registry()
+    known = [entry.id for entry in registry.list()]
+    yield Check("scorers", "ok", f"{len(known)}: {', '.join(known)}")
+    for problem in registry.errors():
+        yield Check("scorers", "warn", str(problem), "`autoscorer scorers list` shows the details.")
+
+
+def _prefect(settings: Settings) -> Iterator[Check]:
+    import urllib.error
+    import urllib.request
+
+    url = settings.prefect.api_url or os.environ.get("PREFECT_API_URL")
+    advice = "Only needed for --track and deployments: `prefect server start`, then set PREFECT_API_URL."
+    if not url:
+        yield Check("prefect", "warn", "no Prefect server is configured", advice)
+        return
+    try:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("not an http address")
+        with urllib.request.urlopen(url.rstrip("/") + "/health", timeout=5) as answer:  # noqa: S310
+            healthy = answer.status == 200
+    except (OSError, ValueError, urllib.error.URLError) as error:
+        yield Check("prefect", "warn", f"{url} does not answer: {error}", advice)
+        return
+    yield Check("prefect", "ok" if healthy else "warn", f"{url} answers")

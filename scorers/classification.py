@@ -179,12 +179,9 @@ def _notes(matrix: ConfusionMatrix, table: AlignedTable) -> list[str]:
         if len(absent):
             names = ", ".join(repr(matrix.labels[index][:80]) for index in absent[:_MAX_NAMES_IN_NOTES].tolist())
             dots = ", …" if len(absent) > _MAX_NAMES_IN_NOTES else ""
-            plural = (
-                what
-                if len(absent) == 1
-                else what.replace("its", "their").replace(" is ", " are ").replace("counts", "count")
-            )
-            notes.append(f"{len(absent):,} label{'s' * (len(absent) > 1)} {plural} ({names}{dots}).")
+            many = len(absent) > 1
+            what = what.replace("its", "their") if many else what
+            notes.append(f"{len(absent):,} label{'s' * many} {what} ({names}{dots}).")
     if matrix.labels[0] == "":
         notes.append(
             f"The empty text is a label like any other: {matrix.truth[0]:,} times in the ground truth, "

@@ -266,11 +266,16 @@ def _mismatch(words: list[Words], truths: int, long_ids: LongIds, truth_name: st
 
 def _smallest(words: list[Words], rows: Rows) -> NDArray[np.intp]:
     """Where in ``rows`` the first few ids in text order stand."""
-    places = np.arange(len(rows))
+    sure: list[NDArray[np.intp]] = []
+    tied = np.arange(len(rows))
     for word in words:
-        if len(places) <= _FEW:
+        wanted = _FEW - sum(map(len, sure))
+        if len(tied) <= wanted:
             break
-        values = word[rows[places]]
-        places = places[values <= np.partition(values, _FEW - 1)[_FEW - 1]]
+        values = word[rows[tied]]
+        limit = np.partition(values, wanted - 1)[wanted - 1]
+        sure.append(tied[values < limit])
+        tied = tied[values == limit]
+    places = np.concatenate([*sure, tied])
     order = np.lexsort([word[rows[places]] for word in reversed(words)])
     return places[order][:_FEW]

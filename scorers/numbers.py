@@ -27,6 +27,7 @@ _TEN = np.array([10**n for n in range(_MAX_DIGITS + 1)], np.uint64)
 _TEN_FLOAT = _TEN.astype(np.float64)
 _ZEROS = np.uint64(0x3030303030303030)
 _ALLOWED = b"0123456789+-.eE \t"
+_REACH = 24  # bytes that a fetch may begin before the end of its digits
 _SPLIT = 134217729.0  # 2^27 + 1
 # _TAIL[n] keeps the last n bytes of a word.
 _TAIL = np.array([(1 << (8 * n)) - 1 for n in range(9)], np.uint64)
@@ -114,7 +115,8 @@ def parse_decimals(data: Bytes, starts: Positions, lengths: Positions) -> tuple[
         unsure = ~(whole_fine & fine)
     else:
         mantissa, unsure = whole, ~whole_fine
-    unsure |= digits < 1
+    # Digits are fetched as words that end where they do, which is not possible at the very start of the buffer.
+    unsure |= (digits < 1) | (starts < _REACH)
     if unsure.any():
         mantissa[unsure] = 0
     values, doubtful = _divide(mantissa, after)
@@ -147,7 +149,6 @@ def _digits(view: NDArray[np.uint64], ends: Positions, counts: Positions) -> tup
     longest = min(int(counts.max(initial=0)), _MAX_DIGITS)
     shortest = int(counts.min(initial=longest))
     for j in range(0, longest, 8):
-        # A load that starts before the buffer wraps round; the mask drops every byte it is not meant to see.
         word = view[ends - (j + 8)].astype(np.uint64)
         word ^= _ZEROS
         if shortest < j + 8:

@@ -136,8 +136,8 @@ class Squeeze:
         return kept
 
     def expand(self, kept: Words) -> Words:
-        """The inverse: the bits back at their places, zeros elsewhere."""
-        words = kept.copy()
+        """The inverse: the low bits back at their places, zeros elsewhere."""
+        words = kept & np.uint64((1 << self.bits) - 1)
         for moved, by in reversed(self._steps):
             part = words & (moved >> by)
             words ^= part

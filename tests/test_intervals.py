@@ -1,0 +1,136 @@
+"""Intervals: the right gradient, the right coverage, the same bytes each time."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from autoscorer.core.errors import AutoScorerError, ErrorCode
+from autoscorer.scorers.classification import ClassificationF1
+from autoscorer.scorers.confusion import ConfusionMatrix, count_matrix, metrics_of
+from autoscorer.scorers.intervals import _GRADIENTS, bootstrap, delta, gradient, standard_error, wilson, z_value
+from autoscorer.scorers.regression import regression_metrics
+
+# Truth by prediction: unbalanced, every cell likely enough to be seen.
+CELLS = np.array([[0.30, 0.05, 0.03], [0.06, 0.20, 0.04], [0.02, 0.08, 0.22]])
+
+
+def matrix_of(counts: np.ndarray) -> ConfusionMatrix:
+    size = len(counts)
+    rows, columns = np.divmod(np.repeat(np.arange(size * size), counts.ravel()), size)
+    return count_matrix(rows, columns, [str(i) for i in range(size)])
+
+
+def value(cells: np.ndarray, name: str) -> float:
+    """The metric of cell probabilities (its definitions are the same for whole counts of a large n)."""
+    n = 10**9
+    counts = np.rint(cells / cells.sum() * n).astype(np.int64)
+    return float(metrics_of(np.diagonal(counts), counts.sum(1), counts.sum(0))[name])
+
+
+@pytest.mark.parametrize("name", list(_GRADIENTS))
+def test_the_gradient_is_the_metrics_own(name):
+    counts = np.rint(CELLS * 1000).astype(int)
+    matrix = matrix_of(counts)
+    g = gradient(matrix, name)
+    ours = g.row[:, None] + g.column[None, :] + np.diag(g.diagonal)
+    step = 1e-4
+    theirs = np.zeros_like(CELLS)
+    for cell in np.ndindex(CELLS.shape):
+        moved = {}
+        for sign in (-1, 1):
+            shifted = CELLS.copy()
+            shifted[cell] += sign * step
+            moved[sign] = value(shifted, name)
+        theirs[cell] = (moved[1] - moved[-1]) / (2 * step)
+    # Only differences from the mean count: adding a constant moves along probabilities that no longer sum to one.
+    ours -= (ours * CELLS).sum()
+    theirs -= (theirs * CELLS).sum()
+    assert ours == pytest.approx(theirs, abs=2e-4)
+    variance = (CELLS * theirs**2).sum() / 1000
+    assert standard_error(matrix, g) == pytest.approx(math.sqrt(variance), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", list(_GRADIENTS))
+def test_nominal_95_percent_covers_94_to_96(name):
+    rng = np.random.default_rng(7)
+    n, trials = 1500, 3000
+    truth = value(CELLS, name)
+    draws = rng.multinomial(n, CELLS.ravel(), size=trials).reshape(trials, 3, 3)
+    covered = 0
+    accuracy = name in ("accuracy", "f1_micro", "precision_micro", "recall_micro", "recall_weighted")
+    labels = ["a", "b", "c"]
+    rows, columns = np.divmod(np.arange(9), 3)
+    for counts in draws:
+        hits, true, predicted = np.diagonal(counts), counts.sum(1), counts.sum(0)
+        if accuracy:
+            interval = wilson(int(hits.sum()), n, 0.95)
+        else:
+            matrix = ConfusionMatrix(labels, rows, columns, counts.ravel(), hits, true, predicted, n)
+            interval = delta(matrix, name, float(metrics_of(hits, true, predicted)[name]), 0.95)
+        covered += interval.low <= truth <= interval.high
+    assert 0.94 <= covered / trials <= 0.96
+
+
+@pytest.mark.parametrize("noise", ["normal", "uniform"])
+def test_regression_intervals_cover_as_they_say(noise):
+    rng = np.random.default_rng(11)
+    n, trials = 2000, 2500
+    covered = {"rmse": 0, "mse": 0, "mae": 0}
+    square, absolute = (1.0, math.sqrt(2 / math.pi)) if noise == "normal" else (1 / 3, 0.5)
+    expected = {"rmse": math.sqrt(square), "mse": square, "mae": absolute}
+    truth = rng.normal(size=n)
+    for _ in range(trials):
+        error = rng.normal(size=n) if noise == "normal" else rng.uniform(-1, 1, n)
+        _, intervals, _ = regression_metrics(truth, truth + error)
+        for name, interval in intervals.items():
+            covered[name] += interval.low <= expected[name] <= interval.high
+    for name, count in covered.items():
+        assert 0.94 <= count / trials <= 0.96, name
+
+
+def test_the_bootstrap_agrees_with_the_delta_method_and_with_itself():
+    matrix = matrix_of(np.rint(CELLS * 2000).astype(int))
+    names = ["f1_macro", "accuracy", "cohen_kappa", "matthews_corrcoef"]
+    one, two = (bootstrap(matrix, names, 0.95, n_resamples=4000, seed=3) for _ in range(2))
+    assert one == two
+    for name in names:
+        centre = float(metrics_of(matrix.hits, matrix.truth, matrix.predicted)[name])
+        closed = delta(matrix, name, centre, 0.95)
+        assert one[name].low == pytest.approx(closed.low, abs=0.003)
+        assert one[name].high == pytest.approx(closed.high, abs=0.003)
+        assert (one[name].method, one[name].n_resamples) == ("bootstrap-multinomial", 4000)
+
+
+def test_the_bootstrap_is_for_up_to_ten_classes(tmp_path):
+    for folder, name in (("input", "gt"), ("output", "pred")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{name}.csv").write_text("id,label\n" + "".join(f"{i},{i}\n" for i in range(11)))
+    with pytest.raises(AutoScorerError, match="up to 10 classes") as caught:
+        ClassificationF1().score(tmp_path, {"interval_method": "bootstrap"})
+    assert caught.value.code is ErrorCode.BAD_PARAMS
+    for folder, name in (("input", "gt"), ("output", "pred")):
+        (tmp_path / folder / f"{name}.csv").write_text("id,label\n" + "".join(f"{i},{i % 10}\n" for i in range(50)))
+    result = ClassificationF1().score(tmp_path, {"interval_method": "bootstrap", "artifacts": False})
+    assert result.intervals["f1_macro"].method == "bootstrap-multinomial"
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    # Newcombe, Statistics in Medicine 17 (1998), table I, method 3.
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+        (20, 20, 0.8389, 1.0),
+    ],
+)
+def test_wilson_is_the_published_one(successes, n, low, high):
+    interval = wilson(successes, n, 0.95)
+    assert (interval.low, interval.high) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
+
+
+def test_the_quantile_is_the_tables_one():
+    assert z_value(0.95) == pytest.approx(1.959963984540054, abs=1e-12)

@@ -99,7 +99,6 @@ def cpu() -> float:
 def work(who: str, folder: Path) -> dict[str, Any]:
     """Score in this process."""
     if who == "ours":
-        import hotcoco  # noqa: F401 - an import, so not counted as part of the step, as pycocotools' is not
         from autoscorer.scorers.detection import DetectionMAP
 
         before = cpu()

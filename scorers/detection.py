@@ -27,8 +27,7 @@ from .detection_engine import (
     reference_recall_thresholds,
     summarize,
 )
-from .detection_interval import map_interval
-from .detection_match import match, rank
+from .detection_interval import image_influence, map_interval
 from .registry import register
 
 __all__ = ["DetectionMAP", "DetectionParams"]
@@ -44,13 +43,13 @@ class DetectionParams(ScorerParams):
     iou_thresholds: tuple[float, ...] | None = Field(
         None,
         min_length=1,
-        max_length=100,
+        max_length=50,
         description="IoU thresholds, ascending, above 0 up to 1; null: .50:.05:.95.",
     )
     recall_thresholds: tuple[float, ...] | None = Field(
         None,
         min_length=1,
-        max_length=10_001,
+        max_length=1_001,
         description="Recalls at which precision is taken, ascending; null: 0:.01:1.",
     )
     max_dets: tuple[int, ...] = Field(
@@ -61,7 +60,7 @@ class DetectionParams(ScorerParams):
     )
     area_ranges: dict[str, tuple[float, float]] | None = Field(
         None,
-        max_length=20,
+        max_length=10,
         description="Name to [low, high] in pixels²; null: COCO's all, small, medium, large. 'all' is always there.",
     )
     extra_images: Literal["refuse", "count"] = Field(
@@ -179,7 +178,7 @@ class DetectionMAP(BaseScorer):
 
         evaluation = evaluate(truth, detections, settings)
         numbers = summarize(evaluation, settings)
-        ranking = rank(truth, detections, settings.max_dets[-1])
+        ranking = evaluation.overall.ranking
         score = numbers["map"]
         result = Result(summary=Summary.model_validate({"score": score, "map": score, "higher_is_better": True}))
         notes = result.notes
@@ -194,14 +193,12 @@ class DetectionMAP(BaseScorer):
                 f"{ranking.tied} detections share their score with another one of their category; on one image "
                 "the order of the file decides between them, as in the reference."
             )
-        if evaluation.engine.startswith("pycocotools"):
-            notes.append(f"Evaluated with {evaluation.engine}, since hotcoco can't be imported here.")
         notes += _notes_on_undefined(numbers, truth, settings)
         per_category = category_ap(evaluation, settings)
         metrics = numbers | _category_metrics(truth, per_category, notes)
         if checked.interval and score is not None:
-            matches = match(truth, detections, ranking, settings.iou_thresholds, settings.area_ranges["all"])
-            interval = map_interval(score, truth, detections, ranking, matches, checked.confidence_level)
+            influence = image_influence(truth, detections, evaluation.overall)
+            interval = map_interval(score, len(truth.image_ids), influence, checked.confidence_level)
             if isinstance(interval, str):
                 notes.append(interval)
             else:

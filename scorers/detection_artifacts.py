@@ -12,7 +12,7 @@ import numpy as np
 from ..core.workspace import ArtifactWriter
 from .coco import Detections, Truth
 from .detection_engine import Evaluation, Settings, category_ap
-from .detection_match import Matches, Ranking, match, rank
+from .detection_match import Matches, Pairs, Ranking, find_pairs, match
 
 __all__ = ["write_artifacts"]
 
@@ -30,10 +30,11 @@ def write_artifacts(
     Returns:
         Notes for the Result.
     """
-    ranking = rank(truth, detections, settings.max_dets[-1])
-    matches = match(truth, detections, ranking, [ERROR_IOU], settings.area_ranges["all"])
+    ranking = evaluation.overall.ranking
+    pairs = find_pairs(truth, detections, ranking, ERROR_IOU)
+    (matches,) = match(truth, detections, ranking, pairs, [ERROR_IOU], [settings.area_ranges["all"]])
     writer.write("per_class", "per_class.csv", _per_class(truth, detections, matches, evaluation, settings))
-    errors, notes = _errors(truth, detections, ranking, matches)
+    errors, notes = _errors(truth, detections, ranking, matches, pairs)
     writer.write("errors", "errors.csv", errors)
     _write_curves(writer, truth, matches, evaluation, settings)
     return notes
@@ -59,10 +60,12 @@ def _per_class(
     return _csv(["category_id", "category", "boxes", "detections", *columns], rows)
 
 
-def _errors(truth: Truth, detections: Detections, ranking: Ranking, matches: Matches) -> tuple[str, list[str]]:
+def _errors(
+    truth: Truth, detections: Detections, ranking: Ranking, matches: Matches, pairs: Pairs
+) -> tuple[str, list[str]]:
     """False positives, the most confident first, then missed boxes, the largest first."""
     order = ranking.order
-    false = np.flatnonzero((matches.box[0] < 0) & ~matches.ignored[0])
+    false = np.flatnonzero((matches.box[0] < 0) & matches.in_range)
     false = false[np.lexsort((detections.record[order[false]], -detections.scores[order[false]]))]
     found = np.zeros(len(truth.boxes), np.bool_)
     found[matches.box[0][matches.box[0] >= 0]] = True
@@ -70,7 +73,7 @@ def _errors(truth: Truth, detections: Detections, ranking: Ranking, matches: Mat
     missed = missed[np.lexsort((missed, -truth.area[missed]))]
     rows: list[list[Any]] = []
     for e in false[:_MAX_ERRORS].tolist():
-        d, best = int(order[e]), float(matches.best_iou[e])
+        d, best = int(order[e]), float(pairs.best_iou[e])
         kind = "duplicate" if best >= ERROR_IOU else "badly_placed" if best >= _BACKGROUND_IOU else "background"
         at = truth.image_ids[detections.image[d]], truth.category_names[detections.category[d]]
         box = map(repr, detections.boxes[d].tolist())

@@ -1,33 +1,29 @@
-"""The engine behind one function: COCO's precision and recall arrays for checked boxes.
+"""The engine: COCO's precision and recall arrays, and the numbers of its summary, for checked boxes.
 
-hotcoco computes them; pycocotools, the reference, stands in where hotcoco can't be imported. Engines get
-ids of our own, dense and from 1 (annotation id 0 means "unmatched" inside pycocotools), in the order of the
-file's ids, which decides between equal scores of different images.
+Equal to pycocotools in every number (the tests compare all of them, match by match) at a hundredth of its time;
+docs/decisions/0002-detection-engine.md says why it is ours.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import AutoScorerError, ErrorCode
 from .coco import Detections, Truth
+from .detection_curves import Curves, points_needed, trace
+from .detection_match import Matches, Pairs, Ranking, find_pairs, match, rank
 
 __all__ = [
     "AREA_RANGES",
     "MAX_DETS",
     "Evaluation",
+    "Overall",
     "Settings",
     "category_ap",
     "evaluate",
-    "evaluate_hotcoco",
-    "evaluate_pycocotools",
     "reference_iou_thresholds",
     "reference_recall_thresholds",
     "summarize",
@@ -72,7 +68,17 @@ class Evaluation:
     precision: Floats  # (T, R, K, A) at the largest cap
     recall: Floats  # (T, K, A) at the largest cap
     recall_by_cap: Floats  # (T, K, M) over all areas
-    engine: str
+    overall: Overall
+
+
+@dataclass(frozen=True, eq=False)
+class Overall:
+    """How the arrays of the area range ``all`` came about."""
+
+    ranking: Ranking
+    pairs: Pairs
+    matches: Matches
+    curves: list[Curves]  # T of them
 
 
 def evaluate(truth: Truth, detections: Detections, settings: Settings) -> Evaluation:
@@ -84,142 +90,41 @@ def evaluate(truth: Truth, detections: Detections, settings: Settings) -> Evalua
         settings: Thresholds, area ranges and caps.
 
     Returns:
-        The arrays that every number of COCO's summary is a mean of.
-
-    Raises:
-        AutoScorerError: ``SCORER_LOAD_ERROR`` when no engine is installed, ``SCORER_ERROR`` when it fails.
+        The arrays that every number of COCO's summary is a mean of, and what an interval needs.
     """
-    if not len(truth.boxes) or not len(detections.scores):
-        return _without_engine(truth, settings)
-    with _mapped_failures():
-        return _engine()(truth, detections, settings)
-
-
-def _without_engine(truth: Truth, settings: Settings) -> Evaluation:
-    """No boxes, or no detections: 0 where a category has a box that counts in an area range, else -1."""
-    value = np.full((len(truth.category_ids), len(settings.area_ranges)), -1.0)
-    for a, (low, high) in enumerate(settings.area_ranges.values()):
-        counted = ~truth.crowd & (truth.area >= low) & (truth.area <= high)
-        value[truth.category[counted], a] = 0.0
-    t, r, m = len(settings.iou_thresholds), len(settings.recall_thresholds), len(settings.max_dets)
-    overall = value[:, list(settings.area_ranges).index("all")]
-    return Evaluation(
-        precision=np.broadcast_to(value, (t, r, *value.shape)),
-        recall=np.broadcast_to(value, (t, *value.shape)),
-        recall_by_cap=np.broadcast_to(overall[:, None], (t, len(overall), m)),
-        engine="none",
-    )
-
-
-def _engine() -> Callable[[Truth, Detections, Settings], Evaluation]:
-    try:
-        import hotcoco  # noqa: F401
-    except ImportError as missing:
-        try:
-            import pycocotools  # noqa: F401
-        except ImportError:
-            raise AutoScorerError(
-                ErrorCode.SCORER_LOAD_ERROR,
-                f"Neither hotcoco ({missing}) nor pycocotools can be imported: pip install hotcoco==1.3.0.",
-            ) from None
-        return evaluate_pycocotools
-    return evaluate_hotcoco
-
-
-@contextlib.contextmanager
-def _mapped_failures() -> Iterator[None]:
-    try:
-        yield
-    except (AutoScorerError, MemoryError):
-        raise
-    except BaseException as error:
-        # A panic in Rust arrives as pyo3's PanicException, which is no Exception.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        raise AutoScorerError(
-            ErrorCode.SCORER_ERROR, f"The detection engine failed: {type(error).__name__}: {error}"
-        ) from error
-
-
-def evaluate_hotcoco(truth: Truth, detections: Detections, settings: Settings) -> Evaluation:
-    """``evaluate`` by hotcoco; boxes and detections must not be empty."""
-    import hotcoco
-
-    images = [{"id": i + 1} for i in range(len(truth.image_ids))]
-    categories = [{"id": k + 1, "name": str(k + 1)} for k in range(len(truth.category_ids))]
-    gt = hotcoco.COCO.from_arrays(
-        images, categories, truth.image + 1, truth.category + 1, truth.boxes, area=truth.area, iscrowd=truth.crowd
-    )
-    rows = np.empty((len(detections.scores), 7))
-    rows[:, 0] = detections.image + 1
-    rows[:, 1:5] = detections.boxes
-    rows[:, 5] = detections.scores
-    rows[:, 6] = detections.category + 1
-    run = hotcoco.COCOeval(gt, gt.load_res(rows), "bbox")
-    params = run.params
-    params.iou_thrs = settings.iou_thresholds.tolist()
-    params.rec_thrs = settings.recall_thresholds.tolist()
-    params.max_dets = list(settings.max_dets)
-    params.area_rng = [list(pair) for pair in settings.area_ranges.values()]
-    params.area_rng_lbl = list(settings.area_ranges)
-    run.evaluate()
-    # Accumulating every cap over every area, as by default, computes twice what the summary needs.
-    params.max_dets = [settings.max_dets[-1]]
-    run.accumulate()
-    areas: Any = run.eval
-    params.max_dets = list(settings.max_dets)
-    params.area_rng, params.area_rng_lbl = [list(settings.area_ranges["all"])], ["all"]
-    run.accumulate()
-    caps: Any = run.eval
-    return Evaluation(
-        areas["precision"][..., 0], areas["recall"][..., 0], caps["recall"][:, :, 0], f"hotcoco {hotcoco.__version__}"
-    )
-
-
-def evaluate_pycocotools(truth: Truth, detections: Detections, settings: Settings) -> Evaluation:
-    """``evaluate`` by pycocotools, the reference, a hundred times slower; boxes and detections must not be empty."""
-    from importlib.metadata import version
-
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    def dataset(image: Any, category: Any, boxes: Floats, area: Floats, more: Callable[[int], dict[str, Any]]) -> Any:
-        coco = COCO()
-        coco.dataset = {
-            "images": [{"id": i + 1} for i in range(len(truth.image_ids))],
-            "categories": [{"id": k + 1} for k in range(len(truth.category_ids))],
-            "annotations": [
-                {"id": i + 1, "image_id": im + 1, "category_id": cat + 1, "bbox": box, "area": size, **more(i)}
-                for i, (im, cat, box, size) in enumerate(
-                    zip(image.tolist(), category.tolist(), boxes.tolist(), area.tolist(), strict=True)
-                )
-            ],
-        }
-        coco.createIndex()
-        return coco
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        d, scores = detections, detections.scores.tolist()
-        gt = dataset(truth.image, truth.category, truth.boxes, truth.area, lambda i: {"iscrowd": int(truth.crowd[i])})
-        dt = dataset(
-            d.image, d.category, d.boxes, d.boxes[:, 2] * d.boxes[:, 3], lambda i: {"iscrowd": 0, "score": scores[i]}
-        )
-        run = COCOeval(gt, dt, "bbox")
-        run.params.iouThrs = settings.iou_thresholds
-        run.params.recThrs = settings.recall_thresholds
-        run.params.maxDets = list(settings.max_dets)
-        run.params.areaRng = [list(pair) for pair in settings.area_ranges.values()]
-        run.params.areaRngLbl = list(settings.area_ranges)
-        run.evaluate()
-        run.accumulate()
-    recall = run.eval["recall"]
-    overall = list(settings.area_ranges).index("all")
-    return Evaluation(
-        run.eval["precision"][..., -1],
-        recall[..., -1],
-        recall[:, :, overall],
-        f"pycocotools {version('pycocotools')}",
-    )
+    k, t, r = len(truth.category_ids), len(settings.iou_thresholds), len(settings.recall_thresholds)
+    precision = np.full((t, r, k, len(settings.area_ranges)), -1.0)
+    recall = np.full((t, k, len(settings.area_ranges)), -1.0)
+    by_cap = np.full((t, k, len(settings.max_dets)), -1.0)
+    ranking = rank(truth, detections, settings.max_dets[-1])
+    category = detections.category[ranking.order]
+    ends = np.bincount(category, minlength=k).cumsum()
+    pairs = find_pairs(truth, detections, ranking, float(settings.iou_thresholds.min()))
+    # 'all' first: the other ranges differ from it in a few cells only.
+    names = sorted(settings.area_ranges, key=lambda name: name != "all")
+    ranges = [settings.area_ranges[name] for name in names]
+    overall: Overall | None = None
+    for name, matches in zip(
+        names, match(truth, detections, ranking, pairs, settings.iou_thresholds, ranges), strict=True
+    ):
+        a = list(settings.area_ranges).index(name)
+        boxes = np.bincount(truth.category[matches.counted], minlength=k)
+        present = boxes > 0
+        needed = points_needed(boxes, settings.recall_thresholds)
+        traced = []
+        for i in range(t):
+            curves = trace(matches, i, category, ends)
+            precision[i, :, present, a] = curves.sample(needed)[present]
+            recall[i, present, a] = np.diff(curves.first)[present] / boxes[present]
+            if name == "all":
+                traced.append(curves)
+                for m, cap in enumerate(settings.max_dets):
+                    found = np.bincount(curves.category[ranking.place[curves.hits] < cap], minlength=k)
+                    by_cap[i, present, m] = found[present] / boxes[present]
+        if name == "all":
+            overall = Overall(ranking, pairs, matches, traced)
+    assert overall is not None
+    return Evaluation(precision, recall, by_cap, overall)
 
 
 def summarize(evaluation: Evaluation, settings: Settings) -> dict[str, float | None]:

@@ -8,7 +8,7 @@ cells can't disturb each other, so the n-th choice of every cell is one vectoris
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from .coco import Detections, Truth
 
-__all__ = ["Matches", "Ranking", "match", "rank"]
+__all__ = ["Matches", "Pairs", "Ranking", "find_pairs", "match", "rank"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -25,6 +25,8 @@ Bools = NDArray[np.bool_]
 
 # Pairs of boxes compared at a time: few enough for the processor's cache.
 _CHUNK = 30_000
+# The reference's guard against an IoU of 1 that comes out a bit below it.
+_ALMOST_ONE = 1 - 1e-10
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,24 +35,29 @@ class Ranking:
 
     order: Ints  # (E,) positions in Detections: by category, then score (best first), then image, then file
     by_cell: Ints  # (E,) positions in ``order``: by image, then category, then score, then file
+    place: Ints  # (E,) place of each detection of ``order`` among those of its cell, from 0
     over_cap: int  # detections left out
     tied: int  # detections of one category that share their score
 
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Matches of E ranked detections to N boxes at T thresholds."""
+    """Matches of E ranked detections to N boxes at T thresholds, for one area range."""
 
     box: NDArray[np.int32]  # (T, E) matched position in Truth, or -1
-    ignored: Bools  # (T, E) neither right nor wrong: on an ignored box, or unmatched and out of the area range
-    best_iou: Floats  # (E,) IoU with the best box of the same cell, 0 without one
     counted: Bools  # (N,) boxes that count: no crowd, and in the area range
+    in_range: Bools  # (E,) detections whose area is in the range
 
-    @property
-    def hit(self) -> Bools:
-        """(T, E) true positives."""
-        hit: Bools = (self.box >= 0) & ~self.ignored
-        return hit
+    def at(self, t: int) -> tuple[Ints, Bools]:
+        """Hits at threshold ``t`` as positions in the ranking, and which detections (E,) are right or wrong at all.
+
+        Neither right nor wrong are those on a box that does not count, and unmatched ones out of the area range.
+        """
+        matched = np.flatnonzero(self.box[t] >= 0)
+        right = self.counted[self.box[t, matched]] if len(matched) else np.zeros(0, np.bool_)
+        shown = self.in_range.copy()
+        shown[matched] = right
+        return matched[right], shown
 
 
 def rank(truth: Truth, detections: Detections, max_dets: int) -> Ranking:
@@ -72,54 +79,82 @@ def rank(truth: Truth, detections: Detections, max_dets: int) -> Ranking:
     tied[:-1] |= same
     # A stable sort by image leaves categories, and scores within them, in order.
     by_cell = _narrow(image[order]).argsort(kind="stable")
-    over = _place_in_run(_cells(truth, image, category)[order[by_cell]]) >= max_dets
-    n_over = int(over.sum())
-    if n_over:
-        keep = np.ones(len(order), np.bool_)
-        keep[by_cell[over]] = False
-        order = order[keep]
+    place = np.empty(len(order), np.int64)
+    place[by_cell] = _place_in_run(_cells(truth, image, category)[order[by_cell]])
+    kept = place < max_dets
+    over = int(len(order) - kept.sum())
+    if over:
+        order, place = order[kept], place[kept]
         by_cell = _narrow(image[order]).argsort(kind="stable")
-    return Ranking(order, by_cell, n_over, int(tied.sum()))
+    return Ranking(order, by_cell, place, over, int(tied.sum()))
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """P pairs of a detection and a box of its cell, by cell, then by score, then by the box's place in the file."""
+
+    detection: Ints  # (P,) positions in the ranking
+    box: Ints  # (P,) positions in Truth
+    iou: Floats  # (P,)
+    cell: Ints  # (P,)
+    best_iou: Floats  # (E,) of each ranked detection with any box of its cell, 0 without one
+
+
+def find_pairs(truth: Truth, detections: Detections, ranking: Ranking, lowest_iou: float) -> Pairs:
+    """Every detection with every box of its cell from an IoU of ``lowest_iou`` on."""
+    best_iou = np.zeros(len(ranking.order))
+    found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
+    for detection, box, iou in _pairs(truth, detections, ranking):
+        starts = _run_starts(detection)
+        best_iou[detection[starts]] = np.maximum.reduceat(iou, starts)
+        near = iou >= min(lowest_iou, _ALMOST_ONE)
+        found.append((detection[near], box[near], iou[near]))
+    detection, box, iou = (np.concatenate(columns) for columns in zip(*found, strict=True))
+    cells = _cells(truth, truth.image, truth.category)
+    return Pairs(detection, box, iou, cells[box] if len(box) else box, best_iou)
 
 
 def match(
     truth: Truth,
     detections: Detections,
     ranking: Ranking,
+    pairs: Pairs,
     iou_thresholds: Sequence[float] | Floats,
-    area_range: tuple[float, float],
-) -> Matches:
-    """Match detections to boxes as the reference does.
+    area_ranges: Iterable[tuple[float, float]],
+) -> Iterator[Matches]:
+    """Match detections to boxes as the reference does, for one area range after the other.
 
     Args:
         truth: N boxes.
         detections: The detections.
         ranking: Of ``rank``, for the same two.
+        pairs: Of ``find_pairs``, from the lowest threshold or below.
         iou_thresholds: (T,) IoU that a match needs at least.
-        area_range: Boxes of an area (pixels²) out of it are ignored, and so are unmatched detections.
+        area_ranges: Boxes of an area (pixels²) out of it are ignored, and so are unmatched detections.
     """
-    # The reference's guard against an IoU of 1 that comes out a bit below it.
-    thresholds = np.minimum(np.asarray(iou_thresholds, np.float64), 1 - 1e-10)
-    low, high = area_range
-    counted = ~(truth.crowd | (truth.area < low) | (truth.area > high))
-    box = np.full((len(thresholds), len(ranking.order)), -1, np.int32)
-    best_iou = np.zeros(len(ranking.order))
-    found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
-    for detection, candidate, iou in _pairs(truth, detections, ranking):
-        starts = _run_starts(detection)
-        best_iou[detection[starts]] = np.maximum.reduceat(iou, starts)
-        near = iou >= thresholds.min()
-        found.append((detection[near], candidate[near], iou[near]))
-    detection, candidate, iou = (np.concatenate(columns) for columns in zip(*found, strict=True))
-    if len(detection):
-        cells = _cells(truth, truth.image, truth.category)
-        _choose(detection, candidate, iou, cells[candidate], thresholds, truth.crowd, counted, box)
-    matched = box >= 0
+    thresholds = np.minimum(np.asarray(iou_thresholds, np.float64), _ALMOST_ONE)
     area = detections.boxes[ranking.order, 2] * detections.boxes[ranking.order, 3]
-    ignored = ~matched & ((area < low) | (area > high))
-    if not counted.all():
-        ignored |= matched & ~counted[box]
-    return Matches(box, ignored, best_iou, counted)
+    starts = _run_starts(pairs.detection)
+    cell = _run_numbers(pairs.cell)
+    box = np.full((len(thresholds), len(ranking.order)), -1, np.int32)
+    swayed_before: Bools | None = None
+    for low, high in area_ranges:
+        counted = ~(truth.crowd | (truth.area < low) | (truth.area > high))
+        # What counts sways a choice only where a detection has candidates of both kinds. Cells without such a
+        # detection, here and in the range before, keep their matches.
+        if len(starts):
+            counts = counted[pairs.box]
+            both = np.logical_or.reduceat(counts, starts) & ~np.logical_and.reduceat(counts, starts)
+            swayed = np.zeros(cell[-1] + 1, np.bool_)
+            swayed[cell[starts[both]]] = True
+            anew = np.ones(len(cell), np.bool_) if swayed_before is None else (swayed | swayed_before)[cell]
+            swayed_before = swayed
+            if anew.any():
+                box = box.copy()
+                box[:, pairs.detection[anew]] = -1
+                part = pairs.detection[anew], pairs.box[anew], pairs.iou[anew], pairs.cell[anew]
+                _choose(*part, thresholds, truth.crowd, counted, box)
+        yield Matches(box, counted, (area >= low) & (area <= high))
 
 
 def _pairs(truth: Truth, detections: Detections, ranking: Ranking) -> Iterator[tuple[Ints, Ints, Floats]]:
@@ -226,6 +261,12 @@ def _cells(truth: Truth, image: Ints, category: Ints) -> Ints:
 def _run_starts(values: NDArray[Any]) -> Ints:
     """Positions where a run of equal values begins."""
     return np.flatnonzero(np.r_[np.ones(min(1, len(values)), np.bool_), values[1:] != values[:-1]])
+
+
+def _run_numbers(values: NDArray[Any]) -> Ints:
+    """The number of each value's run of equal values, from 0."""
+    starts = _run_starts(values)
+    return np.repeat(np.arange(len(starts)), np.diff(np.r_[starts, len(values)]))
 
 
 def _place_in_run(values: NDArray[Any]) -> Ints:

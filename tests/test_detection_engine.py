@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.scorers import detection_engine as engine
 from autoscorer.scorers.coco import Detections, Truth
+from autoscorer.scorers.detection_curves import points_needed
 from autoscorer.scorers.detection_interval import image_influence, map_interval
-from autoscorer.scorers.detection_match import match, rank
+from autoscorer.scorers.detection_match import find_pairs, match, rank
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
@@ -107,6 +107,14 @@ def ours(truth: Truth, detections: Detections) -> list[float]:
     return [-1.0 if value is None else value for value in numbers.values()]
 
 
+def _assert_same_arrays(evaluation: engine.Evaluation, run: COCOeval) -> None:
+    """Every precision and recall, not only their means."""
+    overall = run.params.areaRngLbl.index("all")
+    assert evaluation.precision == pytest.approx(run.eval["precision"][..., -1], abs=1e-12)
+    assert evaluation.recall == pytest.approx(run.eval["recall"][..., -1], abs=1e-12)
+    assert evaluation.recall_by_cap == pytest.approx(run.eval["recall"][:, :, overall], abs=1e-12)
+
+
 def random_scene(
     seed: int, *, images: int = 12, categories: int = 4, boxes: int = 60, detections: int = 150, ties: bool = True
 ) -> tuple[Truth, Detections]:
@@ -128,10 +136,21 @@ def random_scene(
     )  # fmt: skip
 
 
+def assert_equals_reference(truth: Truth, detections: Detections) -> None:
+    run = oracle(truth, detections)
+    assert ours(truth, detections) == pytest.approx(list(run.stats), abs=1e-9)
+    _assert_same_arrays(engine.evaluate(truth, detections, reference_settings()), run)
+    _assert_same_matches(truth, detections, run)
+
+
 @pytest.mark.parametrize("seed", range(12))
-def test_the_twelve_numbers_equal_pycocotools(seed: int) -> None:
-    truth, detections = random_scene(seed)
-    assert ours(truth, detections) == pytest.approx(list(oracle(truth, detections).stats), abs=1e-9)
+def test_random_scenes_equal_pycocotools(seed: int) -> None:
+    assert_equals_reference(*random_scene(seed))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_crowded_scenes_equal_pycocotools(seed: int) -> None:
+    assert_equals_reference(*random_scene(seed, images=5, categories=2, boxes=80, detections=300))
 
 
 SQUARE = [0, 0, 10, 10, 20, 20]
@@ -165,9 +184,7 @@ AWKWARD: Mapping[str, tuple[Any, Any, Any]] = {
 def test_awkward_inputs_equal_pycocotools(name: str) -> None:
     boxes, found, crowd = AWKWARD[name]
     truth, detections = make(boxes, found, images=4, categories=3, crowd=crowd)
-    expected = list(oracle(truth, detections).stats)
-    assert ours(truth, detections) == pytest.approx(expected, abs=1e-9)
-    _assert_same_matches(truth, detections)
+    assert_equals_reference(truth, detections)
 
 
 coordinate = st.integers(0, 6).map(lambda v: v * 8.0)
@@ -183,8 +200,7 @@ def test_coarse_grids_full_of_ties_equal_pycocotools(boxes: Any, found: Any) -> 
     truth, detections = make(
         [b for b, _ in boxes], [[*d, s] for d, s in found], images=3, categories=2, crowd=[c for _, c in boxes]
     )
-    assert ours(truth, detections) == pytest.approx(list(oracle(truth, detections).stats), abs=1e-9)
-    _assert_same_matches(truth, detections)
+    assert_equals_reference(truth, detections)
 
 
 def test_custom_settings_equal_pycocotools() -> None:
@@ -196,11 +212,8 @@ def test_custom_settings_equal_pycocotools() -> None:
         truth, detections, iouThrs=custom.iou_thresholds, recThrs=custom.recall_thresholds, maxDets=[2, 5],
         areaRng=[[0.0, 1e10], [0.0, 500.0]], areaRngLbl=["all", "tiny"],
     )  # fmt: skip
-    for evaluate in (engine.evaluate, engine.evaluate_hotcoco, engine.evaluate_pycocotools):
-        evaluation = evaluate(truth, detections, custom)
-        assert evaluation.precision == pytest.approx(run.eval["precision"][..., -1], abs=1e-12)
-        assert evaluation.recall == pytest.approx(run.eval["recall"][..., -1], abs=1e-12)
-        assert evaluation.recall_by_cap == pytest.approx(run.eval["recall"][:, :, 0], abs=1e-12)
+    evaluation = engine.evaluate(truth, detections, custom)
+    _assert_same_arrays(evaluation, run)
     numbers = engine.summarize(evaluation, custom)
     assert numbers["map_75"] is None and numbers["map_small"] is None and numbers["mar_100"] is None
     assert numbers["map_tiny"] is not None and numbers["mar_5"] is not None
@@ -224,54 +237,43 @@ def test_file_order_decides_nothing_without_ties() -> None:
     assert ours(truth, detections) == ours(truth, again)
 
 
-def test_pycocotools_stands_in_where_hotcoco_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    truth, detections = random_scene(6)
-    expected = ours(truth, detections)
-    monkeypatch.setitem(__import__("sys").modules, "hotcoco", None)
-    evaluation = engine.evaluate(truth, detections, reference_settings())
-    assert evaluation.engine.startswith("pycocotools 2")
-    assert ours(truth, detections) == pytest.approx(expected, abs=1e-12)
-    monkeypatch.setitem(__import__("sys").modules, "pycocotools", None)
-    with pytest.raises(AutoScorerError, match="pip install hotcoco") as caught:
-        engine.evaluate(truth, detections, reference_settings())
-    assert caught.value.code is ErrorCode.SCORER_LOAD_ERROR
-
-
-def test_engines_print_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    truth, detections = random_scene(7)
-    custom = engine.Settings(np.array([0.4]), np.array([0.0, 0.5]), {"all": (0.0, 1e10)}, (3,))
-    for chosen in (custom, reference_settings()):
-        engine.evaluate_hotcoco(truth, detections, chosen)
-        engine.evaluate_pycocotools(truth, detections, chosen)
-    assert capfd.readouterr() == ("", "")
-
-
 # Matches
 
 
-def _assert_same_matches(truth: Truth, detections: Detections) -> None:
+def _assert_same_matches(truth: Truth, detections: Detections, run: COCOeval) -> None:
     """Our matches are pycocotools' evalImgs, detection by detection, in every area range."""
-    run = oracle(truth, detections)
     ranking = rank(truth, detections, 100)
-    matches = {
-        tuple(area): match(truth, detections, ranking, run.params.iouThrs, (area[0], area[1]))
-        for area in run.params.areaRng
-    }
+    pairs = find_pairs(truth, detections, ranking, 0.5)
+    areas = [tuple(area) for area in run.params.areaRng]
+    matches = dict(zip(areas, match(truth, detections, ranking, pairs, run.params.iouThrs, areas), strict=True))
     place = {int(d): e for e, d in enumerate(ranking.order)}
-    seen = dict.fromkeys(matches, 0)
+    seen = dict.fromkeys(areas, 0)
     for cell in filter(None, run.evalImgs):
         area = tuple(cell["aRng"])
         columns = [place[i - 1] for i in cell["dtIds"]]
         seen[area] += len(columns)
         # Ids are positions from 1 on both sides, and 0 is unmatched: shift ours.
         assert (matches[area].box[:, columns] + 1).tolist() == cell["dtMatches"].astype(int).tolist()
-        assert matches[area].ignored[:, columns].tolist() == cell["dtIgnore"].astype(bool).tolist()
+        for t in range(len(run.params.iouThrs)):
+            hits, shown = matches[area].at(t)
+            assert (~shown[columns]).tolist() == cell["dtIgnore"][t].astype(bool).tolist()
+            right = (cell["dtMatches"][t] > 0) & ~cell["dtIgnore"][t].astype(bool)
+            assert np.isin(columns, hits).tolist() == right.tolist()
     assert set(seen.values()) == {len(ranking.order)}
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_matches_equal_pycocotools(seed: int) -> None:
-    _assert_same_matches(*random_scene(seed, images=5, categories=2, boxes=80, detections=300))
+def test_more_than_a_chunk_of_pairs_match_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, detections = random_scene(8, boxes=80, detections=300)
+    expected = ours(truth, detections)
+    monkeypatch.setattr("autoscorer.scorers.detection_match._CHUNK", 7)
+    assert ours(truth, detections) == expected
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 10, 29, 58, 100, 101, 1000, 4999])
+def test_points_needed_are_those_of_the_reference(n: int) -> None:
+    recalls = np.r_[engine.reference_recall_thresholds(), np.random.default_rng(n).random(500), 1 / 3, 0.1 + 0.2]
+    expected = (np.arange(1, n + 1) / n).searchsorted(recalls, "left") + 1
+    assert points_needed(np.array([n]), recalls)[0].tolist() == expected.tolist()
 
 
 def test_ranking_counts_what_the_reference_hides() -> None:
@@ -286,10 +288,12 @@ def test_ranking_counts_what_the_reference_hides() -> None:
 # Interval
 
 
-def _interval_parts(truth: Truth, detections: Detections) -> tuple[float, Any, Any]:
-    ranking = rank(truth, detections, 100)
-    matches = match(truth, detections, ranking, engine.reference_iou_thresholds(), AREAS["all"])
-    return ours(truth, detections)[0], ranking, matches
+def _interval_parts(truth: Truth, detections: Detections) -> tuple[float, np.ndarray]:
+    """map, and the influence of each image."""
+    evaluation = engine.evaluate(truth, detections, reference_settings())
+    score = engine.summarize(evaluation, reference_settings())["map"]
+    assert score is not None
+    return score, image_influence(truth, detections, evaluation.overall)
 
 
 def _images_of(truth: Truth, detections: Detections, chosen: np.ndarray) -> tuple[Truth, Detections]:
@@ -328,8 +332,7 @@ def population(seed: int, images: int) -> tuple[Truth, Detections]:
 
 def test_influence_sums_to_zero_and_matches_the_bootstrap() -> None:
     truth, detections = population(1, 120)
-    _, ranking, matches = _interval_parts(truth, detections)
-    influence = image_influence(truth, detections, ranking, matches)
+    _, influence = _interval_parts(truth, detections)
     assert influence.sum() == pytest.approx(0, abs=1e-12)
     rng = np.random.default_rng(2)
     draws = [ours(*_images_of(truth, detections, rng.integers(0, 120, 120)))[0] for _ in range(150)]
@@ -342,21 +345,18 @@ def test_the_interval_covers_the_expected_score() -> None:
     expected = np.mean([ours(*population(seed, images))[0] for seed in range(1000, 1000 + runs)])
     hits = 0
     for seed in range(runs):
-        truth, detections = population(seed, images)
-        score, ranking, matches = _interval_parts(truth, detections)
-        interval = map_interval(score, truth, detections, ranking, matches, 0.95)
+        score, influence = _interval_parts(*population(seed, images))
+        interval = map_interval(score, images, influence, 0.95)
         assert not isinstance(interval, str)
         hits += interval.low <= expected <= interval.high
     assert 0.90 <= hits / runs <= 0.98
 
 
 def test_no_interval_where_it_would_be_a_guess() -> None:
-    truth, detections = random_scene(1)
-    score, ranking, matches = _interval_parts(truth, detections)
-    assert "12 images" in str(map_interval(score, truth, detections, ranking, matches, 0.95))
+    assert "12 images" in str(map_interval(0.5, 12, np.full(12, 0.1), 0.95))
     perfect = make(
         [[i, *SQUARE[1:]] for i in range(30)], [[i, *SQUARE[1:], 0.5] for i in range(30)], images=30, categories=1
     )
-    score, ranking, matches = _interval_parts(*perfect)
+    score, influence = _interval_parts(*perfect)
     assert score == 1.0
-    assert "does not vary" in str(map_interval(score, *perfect, ranking, matches, 0.95))
+    assert "does not vary" in str(map_interval(score, 30, influence, 0.95))

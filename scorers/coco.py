@@ -1,9 +1,9 @@
 """Reading boxes: COCO ground truth, COCO results and plain lists, checked record by record.
 
-Whatever an engine would guess, drop or crash on is settled here, so that an engine only ever sees dense ids
-(its own, from 1), finite boxes and finite scores. The ground truth is either a COCO object
-(``images``, ``annotations``, ``categories``) or a plain list of boxes
-(``[{"image_id", "bbox", "category_id"}]``); predictions are a COCO results list; both may be JSON lines.
+Whatever pycocotools would guess, drop or crash on is settled here, so that matching only ever sees positions
+instead of ids, finite boxes and finite scores. The ground truth is either a COCO object (``images``,
+``annotations``, ``categories``) or a plain list of boxes (``[{"image_id", "bbox", "category_id"}]``);
+predictions are a COCO results list; both lists may be JSON lines.
 """
 
 from __future__ import annotations
@@ -67,7 +67,6 @@ class Truth:
     boxes: Floats  # (N, 4): x, y, width, height in pixels
     area: Floats  # (N,) pixels²
     crowd: Bools  # (N,)
-    ids: list[Any]  # annotation ids as the file has them, None or UNSET without one; for reports only
     names_all_images: bool  # True for a COCO object, False for a plain list
     areas_filled: int
     sha256: str
@@ -153,7 +152,6 @@ def read_truth(path: Path) -> Truth:
         boxes=boxes,
         area=np.where(given, area, boxes[:, 2] * boxes[:, 3]),
         crowd=np.fromiter(crowd, np.bool_, n),
-        ids=list(map(attrgetter("id"), annotations)),
         names_all_images=where == "annotations",
         areas_filled=int(n - given.sum()),
         sha256=sha256,

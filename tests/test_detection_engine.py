@@ -48,7 +48,6 @@ def make(
         boxes=t[:, 2:],
         area=t[:, 4] * t[:, 5] if area is None else np.array(area, np.float64),
         crowd=np.zeros(n, np.bool_) if crowd is None else np.array(crowd, np.bool_).reshape(n),
-        ids=list(range(n)),
         names_all_images=True,
         areas_filled=0,
         sha256="",

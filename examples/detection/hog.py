@@ -97,7 +97,7 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
         centres = (np.arange(new) + 0.5) * old / new - 0.5
         reach = max(old / new, 1.0)
         weights = np.maximum(0, 1 - np.abs(np.arange(old)[None, :] - centres[:, None]) / reach)
-        return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+        return (weights / weights.sum(axis=1, keepdims=True)).astype(image.dtype)
 
     return matrix(image.shape[0], height) @ image @ matrix(image.shape[1], width).T
 

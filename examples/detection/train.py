@@ -19,7 +19,7 @@ from cascade import Cascade
 from hog import BINS, CELL, Template, candidates, gradients, overlap, resize
 from skimage import data, io
 from skimage.color import rgb2gray
-from skimage.util import img_as_float32, img_as_ubyte
+from skimage.util import img_as_float, img_as_float32, img_as_ubyte
 from sklearn.linear_model import LogisticRegression, Ridge
 
 SEED = 20260101
@@ -49,7 +49,7 @@ NEGATIVES = ("brick", "grass", "gravel", "moon", "rocket", "chelsea", "page", "t
 
 
 def grey(image: np.ndarray, width: int) -> np.ndarray:
-    image = img_as_float32(rgb2gray(image) if image.ndim == 3 else image)
+    image = img_as_float(rgb2gray(image) if image.ndim == 3 else image)
     return resize(image, round(image.shape[0] * width / image.shape[1]), width)
 
 

@@ -199,13 +199,14 @@ class DockerExecutor(Executor):
         import docker.errors
 
         failures = 0
+        stumbles = (*_engine_exceptions(), ValueError)
         while not self._ended.is_set():
             try:
                 self._exit_code = self.client.wait(container, timeout=None)["StatusCode"]
                 self._ended.set()
             except docker.errors.NotFound:
                 self._ended.set()  # somebody removed it: no exit code
-            except (*_engine_exceptions(), ValueError) as error:
+            except stumbles as error:
                 # The engine restarts, say. It must come back within a minute or the run counts as lost.
                 failures += 1
                 if failures > 60:

@@ -1,0 +1,141 @@
+"""Whatever happens to the process that runs a model, no container stays and the workspace remains usable."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from autoscorer.core.config import Settings
+from autoscorer.core.provenance import Owner
+from autoscorer.executors.docker import LABEL, NAME
+from autoscorer.executors.reaper import reap
+
+pytestmark = pytest.mark.docker
+
+
+def _containers(client: Any, name: str) -> list[Any]:
+    found: list[Any] = client.containers(all=True, filters={"label": f"{LABEL}workspace={name}"})
+    return found
+
+
+def _start(root: Path, *, command: str = "run") -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "autoscorer", command, str(root)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def _until(condition: Callable[[], Any], seconds: float = 20) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not happen in time")
+
+
+def _command(*arguments: str) -> tuple[int, dict[str, Any]]:
+    done = subprocess.run([sys.executable, "-m", "autoscorer", *arguments], capture_output=True, timeout=60)
+    return done.returncode, json.loads(done.stdout)
+
+
+@pytest.fixture
+def sleeper(make_workspace: Callable[..., Path], busybox: str, request: pytest.FixtureRequest) -> Path:
+    """A workspace whose model sleeps until it is killed."""
+    script = "trap '' TERM INT; echo started; echo half > /workspace/output/pred.csv; while true; do sleep 1; done"
+    name = "crash-" + request.node.name.replace("[", "-").replace("]", "").lower()
+    return make_workspace(name, container={"image": busybox, "cmd": ["sh", "-c", script]}, timeout=300)
+
+
+@pytest.mark.parametrize("next_command", ["run", "score", "validate", "reap"])
+def test_kill_9_and_the_next_command_clears_up(
+    sleeper: Path, docker_client: Any, home: Path, next_command: str
+) -> None:
+    process = _start(sleeper)
+    _until(lambda: _containers(docker_client, sleeper.name) and (sleeper / "logs" / "container.log").stat().st_size)
+    process.kill()
+    process.communicate()
+    assert _containers(docker_client, sleeper.name), "the container should have outlived its owner"
+    meta = json.loads((sleeper / "meta.json").read_text())
+    meta["container"]["cmd"] = ["sh", "-c", "echo ok > /workspace/output/pred.csv"]
+    (sleeper / "meta.json").write_text(json.dumps(meta))
+    _command(*([next_command] if next_command == "reap" else [next_command, str(sleeper)]))
+    assert not _containers(docker_client, sleeper.name)
+    assert not list((sleeper / ".autoscorer").glob("run-*"))
+    assert not list((home / "runs").glob("*"))
+    code, answer = _command("run", str(sleeper))
+    assert code == 0, answer
+    assert (sleeper / "output" / "pred.csv").read_text() == "ok\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_removes_the_container_and_leaves_a_result(sleeper: Path, docker_client: Any, number: int) -> None:
+    process = _start(sleeper, command="pipeline")
+    _until(lambda: _containers(docker_client, sleeper.name) and (sleeper / "logs" / "container.log").stat().st_size)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert json.loads(out)["error"]["code"] == "CANCELLED"
+    assert not _containers(docker_client, sleeper.name)
+    result = json.loads((sleeper / "output" / "result.json").read_text())
+    assert result["error"]["code"] == "CANCELLED" and result["summary"]["score"] is None
+    assert not (sleeper / "output" / "pred.csv").exists()
+    assert (sleeper / "logs" / "container.log").read_text() == "started\n"
+
+
+def test_a_second_run_of_the_same_workspace_is_refused(sleeper: Path, docker_client: Any) -> None:
+    process = _start(sleeper)
+    _until(lambda: _containers(docker_client, sleeper.name))
+    code, answer = _command("run", str(sleeper))
+    assert (code, answer["error"]["code"]) == (2, "CONFLICT")
+    assert len(_containers(docker_client, sleeper.name)) == 1, "the first run must go on undisturbed"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+
+
+def test_the_reaper_leaves_the_living_and_strangers_alone(docker_client: Any, busybox: str, settings: Settings) -> None:
+    """Only containers with our name AND labels whose owner is dead or whose deadline passed are removed."""
+    mine = Owner.current().text
+    dead = mine.rpartition("|")[0] + "|1"
+    later, past = str(int(time.time()) + 900), str(int(time.time()) - 1)
+    cases = {
+        "alive": (NAME + "aaaa1", {"run": "aaaa1", "owner": mine, "deadline": later}, False),
+        "dead": (NAME + "aaaa2", {"run": "aaaa2", "owner": dead, "deadline": later}, True),
+        "late": (NAME + "aaaa3", {"run": "aaaa3", "owner": mine, "deadline": past}, True),
+        "elsewhere": (NAME + "aaaa4", {"run": "aaaa4", "owner": "other-host|b|1|1|1", "deadline": later}, False),
+        "other-name": ("somebodys-own", {"run": "aaaa5", "owner": dead, "deadline": past}, False),
+        "no-labels": (NAME + "aaaa6", {}, False),
+    }
+    made = {}
+    try:
+        for key, (name, labels, _) in cases.items():
+            made[key] = docker_client.create_container(
+                busybox, ["true"], name=name, labels={LABEL + label: value for label, value in labels.items()}
+            )["Id"]
+        done = reap(settings)
+        left = {container["Id"] for container in docker_client.containers(all=True)}
+        assert {key for key, id_ in made.items() if id_ not in left} == {key for key, case in cases.items() if case[2]}
+        assert done.problems == []
+    finally:
+        for id_ in made.values():
+            subprocess.run(["docker", "rm", "-f", id_], capture_output=True)
+
+
+def test_an_engine_that_is_away_is_ours(
+    make_workspace: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    root = make_workspace(container={"image": "x", "cmd": ["true"]})
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nothing.sock")
+    code, answer = _command("run", str(root))
+    assert (code, answer["error"]["code"]) == (3, "BACKEND_UNAVAILABLE")
+    assert "--backend process" in answer["error"]["message"]
+    result = json.loads((root / "output" / "result.json").read_text())
+    assert result["error"]["code"] == "BACKEND_UNAVAILABLE"
+    assert os.listdir(root / ".autoscorer") == ["lock"]

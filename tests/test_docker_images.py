@@ -1,0 +1,290 @@
+"""Where images come from: the engine, an archive, a Dockerfile; what is refused, and what leaves no trace."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.server
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from autoscorer.core.config import Images, Security, Settings
+from autoscorer.core.errors import AutoScorerError, ErrorCode
+from autoscorer.core.meta import load_job
+from autoscorer.core.workspace import Workspace
+from autoscorer.executors.base import Image
+from autoscorer.executors.docker_images import DockerImages, allowed, image_source
+
+pytestmark = pytest.mark.docker
+
+
+class Stages:
+    """Remembers what the executor did."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def stage(self, name: str, detail: str = "") -> None:
+        self.seen.append(name)
+
+    def log(self, line: str) -> None:
+        pass
+
+
+@pytest.fixture
+def resolve(docker_client: Any, settings: Settings) -> Callable[..., tuple[Image, list[str]]]:
+    def run(root: Path, **sections: Any) -> tuple[Image, list[str]]:
+        space, stages = Workspace(root), Stages()
+        images = DockerImages(docker_client, settings.model_copy(update=sections))
+        return images.resolve(space, load_job(space), stages), stages.seen
+
+    return run
+
+
+@pytest.fixture
+def throwaway(docker_client: Any) -> Iterator[list[str]]:
+    """Images to remove afterwards."""
+    tags: list[str] = []
+    yield tags
+    for tag in tags:
+        docker_client.remove_image(tag, force=True)
+
+
+def _save(client: Any, reference: str, target: Path) -> None:
+    with target.open("wb") as file:
+        for block in client.get_image(reference):
+            file.write(block)
+
+
+def test_a_local_image_is_pinned_by_id(resolve: Any, make_workspace: Any, busybox: str, docker_client: Any) -> None:
+    image, stages = resolve(make_workspace(container={"image": busybox}))
+    assert image.id == docker_client.inspect_image(busybox)["Id"]
+    assert image.digest.startswith("sha256:") and stages == []
+
+
+def test_never_pulling_says_what_to_do(resolve: Any, make_workspace: Any) -> None:
+    root = make_workspace(container={"image": "no-such-image:1"})
+    with pytest.raises(AutoScorerError) as caught:
+        resolve(root, images=Images(pull_policy="never"))
+    assert caught.value.code is ErrorCode.IMAGE_NOT_FOUND
+    assert "no-such-image:1" in caught.value.message
+
+
+def test_an_invalid_reference_is_the_metas_fault(resolve: Any, make_workspace: Any) -> None:
+    with pytest.raises(AutoScorerError) as caught:
+        resolve(make_workspace(container={"image": "Not A Reference!"}), images=Images(pull_policy="never"))
+    assert caught.value.code in (ErrorCode.INVALID_META, ErrorCode.IMAGE_NOT_FOUND)
+
+
+class _Registry(http.server.BaseHTTPRequestHandler):
+    """A registry on loopback that fails as told: docker treats 127.0.0.0/8 as plain HTTP."""
+
+    status = 500
+    calls = 0
+
+    def do_GET(self) -> None:
+        if "/manifests/" in self.path:
+            type(self).calls += 1
+        status = 200 if self.path == "/v2/" else self.status
+        body = b'{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}' if status == 404 else b"{}"
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def registry() -> Iterator[Callable[[int], str]]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Registry)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def failing_with(status: int) -> str:
+        _Registry.status, _Registry.calls = status, 0
+        return f"127.0.0.1:{server.server_address[1]}/team/model:1"
+
+    yield failing_with
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_registry_that_stumbles_is_retried_and_then_ours(resolve: Any, make_workspace: Any, registry: Any) -> None:
+    root = make_workspace(container={"image": registry(500)})
+    with pytest.raises(AutoScorerError) as caught:
+        resolve(root, images=Images(pull_retries=1))
+    assert caught.value.code is ErrorCode.IMAGE_PULL_FAILED
+    assert caught.value.exit_code == 3, "a registry's failure is not the submission's"
+    assert caught.value.details["tries"] == 2
+
+
+def test_an_image_that_does_not_exist_is_not_retried(resolve: Any, make_workspace: Any, registry: Any) -> None:
+    root = make_workspace(container={"image": registry(404)})
+    with pytest.raises(AutoScorerError) as caught:
+        resolve(root, images=Images(pull_retries=3))
+    assert caught.value.code is ErrorCode.IMAGE_NOT_FOUND
+    assert caught.value.exit_code == 1
+
+
+def test_the_prefix_names_the_registry(resolve: Any, make_workspace: Any, registry: Any) -> None:
+    mirror = registry(404).partition("/")[0]
+    with pytest.raises(AutoScorerError) as caught:
+        resolve(make_workspace(container={"image": "team/model:1"}), images=Images(registry_prefix=mirror))
+    assert f"{mirror}/team/model:1" in caught.value.message and _Registry.calls > 0
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["tar", "tar.gz"])
+def test_an_archive_is_loaded_once_and_cannot_replace_an_image(
+    resolve: Any, make_workspace: Any, busybox: str, docker_client: Any, throwaway: list[str], packed: bool
+) -> None:
+    """The archive carries the tag of an image that is here; loading it must not move that tag."""
+    root = make_workspace(container={"cmd": ["sh"]})
+    victim = "autoscorer-test-victim:1"
+    evil = _built(docker_client, root.parent, f"FROM {busybox}\nLABEL evil={packed}\n")
+    docker_client.tag(evil, "autoscorer-test-victim", "1")
+    _save(docker_client, victim, root / "image.tar")
+    docker_client.tag(busybox, "autoscorer-test-victim", "1")
+    throwaway += [victim, evil]
+    docker_client.remove_image(evil, force=True)
+    throwaway.remove(evil)
+    before = docker_client.inspect_image(victim)["Id"]
+    if packed:
+        (root / "image.tar.gz").write_bytes(gzip.compress((root / "image.tar").read_bytes()))
+        (root / "image.tar").unlink()
+    image, stages = resolve(root)
+    throwaway.append(image.reference)
+    assert docker_client.inspect_image(victim)["Id"] == before, "a stranger's archive replaced an image"
+    assert image.id != before and stages == ["load"]
+    again, stages = resolve(root)
+    assert (again.id, stages) == (image.id, [])
+
+
+def test_an_archive_that_is_none(resolve: Any, make_workspace: Any) -> None:
+    root = make_workspace(container={"cmd": ["sh"]})
+    (root / "image.tar").write_bytes(b"no archive at all")
+    with pytest.raises(AutoScorerError) as caught:
+        resolve(root)
+    assert caught.value.code is ErrorCode.IMAGE_NOT_FOUND and "image.tar" in caught.value.message
+
+
+def test_an_archive_larger_than_allowed(resolve: Any, make_workspace: Any, busybox: str, docker_client: Any) -> None:
+    root = make_workspace(container={"cmd": ["sh"]})
+    _save(docker_client, busybox, root / "image.tar")
+    with pytest.raises(AutoScorerError) as caught:
+        resolve(root, images=Images(max_archive=100_000))
+    assert "allowed 100,000 bytes" in caught.value.message
+
+
+def test_a_dockerfile_is_built_once_per_content(
+    resolve: Any, make_workspace: Any, busybox: str, throwaway: list[str]
+) -> None:
+    root = make_workspace(container={})
+    (root / "Dockerfile").write_text(f"FROM {busybox}\nCOPY model.txt /\n")
+    (root / "model.txt").write_text("one")
+    first, stages = resolve(root)
+    assert "build" in stages
+    again, stages = resolve(root)
+    assert stages == [] and again.id == first.id
+    (root / "model.txt").write_text("two")
+    other, stages = resolve(root)
+    throwaway += [first.reference, other.reference]
+    assert "build" in stages and other.id != first.id
+    argued, _ = resolve(root, images=Images(build_args={"X": "1"}))
+    throwaway.append(argued.reference)
+    assert argued.reference != other.reference
+
+
+def test_the_ground_truth_is_not_in_the_build_context(
+    resolve: Any, make_workspace: Any, busybox: str, docker_client: Any, throwaway: list[str]
+) -> None:
+    root = make_workspace(container={})
+    (root / "output").mkdir()
+    (root / "output" / "old.txt").write_text("old")
+    (root / "Dockerfile").write_text(f"FROM {busybox}\nCOPY . /all\nRUN find /all -type f > /listing\n")
+    image, _ = resolve(root)
+    throwaway.append(image.reference)
+    container = docker_client.create_container(image.id, ["cat", "/listing"], network_disabled=True)["Id"]
+    docker_client.start(container)
+    docker_client.wait(container)
+    listing = docker_client.logs(container).decode().split()
+    docker_client.remove_container(container, force=True, v=True)
+    assert listing == ["/all/Dockerfile"]
+
+
+def test_a_dockerfile_that_does_not_build(resolve: Any, make_workspace: Any, busybox: str) -> None:
+    root = make_workspace(container={})
+    (root / "Dockerfile").write_text(f"FROM {busybox}\nRUN echo before-the-end && exit 7\n")
+    with pytest.raises(AutoScorerError) as caught:
+        resolve(root)
+    assert caught.value.code is ErrorCode.IMAGE_BUILD_FAILED
+    assert "before-the-end" in caught.value.details["log"]
+
+
+def test_a_build_that_never_ends(resolve: Any, make_workspace: Any, busybox: str, docker_client: Any) -> None:
+    root = make_workspace(container={})
+    (root / "Dockerfile").write_text(f"FROM {busybox}\nRUN while true; do echo busy; sleep 0.2; done\n")
+    with pytest.raises(AutoScorerError) as caught:
+        resolve(root, images=Images(build_timeout=3))
+    assert caught.value.code is ErrorCode.IMAGE_BUILD_FAILED and "not done after 3 s" in caught.value.message
+
+
+def test_a_build_without_network_when_told(resolve: Any, make_workspace: Any, busybox: str) -> None:
+    root = make_workspace(container={})
+    (root / "Dockerfile").write_text(f"FROM {busybox}\nRUN ls /sys/class/net && exit 1\n")
+    with pytest.raises(AutoScorerError) as caught:
+        resolve(root, images=Images(build_network="none"))
+    assert [line for line in caught.value.details["log"] if line in ("lo", "eth0")] == ["lo"]
+
+
+@pytest.mark.parametrize(
+    ("reference", "patterns", "answer"),
+    [
+        ("team/model:1", ("team/*",), True),
+        ("team/model", ("team/model:latest",), True),
+        ("team/model", ("team/model",), True),
+        ("other/model:1", ("team/*",), False),
+        ("evil.example/team/model", ("team/*",), False),
+        ("TEAM/model", ("team/*",), False),
+        ("anything", (), False),
+    ],
+)
+def test_allowed(reference: str, patterns: tuple[str, ...], answer: bool) -> None:
+    assert allowed(reference, patterns) is answer
+
+
+def test_what_the_operator_forbids(make_workspace: Any, settings: Settings) -> None:
+    strict = settings.model_copy(
+        update={"security": Security(allowed_images=("team/*",), allow_build=False, allow_image_archive=False)}
+    )
+    named = Workspace(make_workspace("a", container={"image": "evil:1"}))
+    archive = Workspace(make_workspace("b", container={}))
+    (archive.root / "image.tar").write_bytes(b"x")
+    build = Workspace(make_workspace("c", container={}))
+    (build.root / "Dockerfile").write_text("FROM scratch\n")
+    for space in (named, archive, build):
+        with pytest.raises(AutoScorerError) as caught:
+            image_source(space, load_job(space), strict)
+        assert caught.value.code is ErrorCode.IMAGE_NOT_ALLOWED
+    nothing = Workspace(make_workspace("d", container={}))
+    with pytest.raises(AutoScorerError) as caught:
+        image_source(nothing, load_job(nothing), settings)
+    assert caught.value.code is ErrorCode.INVALID_META
+
+
+def _built(client: Any, folder: Path, dockerfile: str) -> str:
+    context = folder / "context"
+    shutil.rmtree(context, ignore_errors=True)
+    context.mkdir()
+    (context / "Dockerfile").write_text(dockerfile)
+    tag = "autoscorer-test-built:" + hashlib.sha256(dockerfile.encode()).hexdigest()[:12]
+    for event in client.build(path=str(context), tag=tag, rm=True, decode=True):
+        assert "error" not in event, event
+    return tag

@@ -58,26 +58,42 @@ def try_scorer(
 
 @contextlib.contextmanager
 def _copy(space: Workspace) -> Iterator[Workspace]:
-    """A workspace with the same input and predictions. What may be large, folders below input/, is linked."""
+    """A workspace with the same input and predictions. What may be large, the content of folders, is linked."""
     with tempfile.TemporaryDirectory(prefix="autoscorer-test-") as temporary:
         root = Path(temporary) / space.name
         root.mkdir()
-        if space.meta.exists():
-            shutil.copyfile(space.meta, root / "meta.json")
-        for folder, left_out in ((space.input, ()), (space.output, ("result.json", "artifacts", "history"))):
-            (root / folder.name).mkdir()
-            for item in sorted(folder.iterdir()) if folder.is_dir() else ():
-                if item.name in left_out:
-                    continue
-                copied = root / folder.name / item.name
-                if item.is_file() and not item.is_symlink():
-                    shutil.copyfile(item, copied)
-                elif item.is_dir():
-                    copied.symlink_to(item.absolute())
-                elif item.is_symlink():
-                    # Kept as the link it is: a scorer must see, and refuse, what it would meet in the workspace.
-                    copied.symlink_to(os.readlink(item))
-        if (space.logs / "run_info.json").is_file():
-            (root / "logs").mkdir()
-            shutil.copyfile(space.logs / "run_info.json", root / "logs" / "run_info.json")
+        for file in (space.meta, space.logs / "run_info.json"):
+            if file.is_file():
+                _copy_file(file, root / file.relative_to(space.root))
+        (root / "input").mkdir()
+        (root / "output").mkdir()
+        for item in _entries(space.input):
+            copied = root / "input" / item.name
+            if item.is_dir() and not item.is_symlink():
+                copied.mkdir()  # a link right under input/ would be refused, as no model could follow it
+                for inside in _entries(item):
+                    (copied / inside.name).symlink_to(inside)
+            else:
+                _copy_file(item, copied)
+        for item in _entries(space.output):
+            copied = root / "output" / item.name
+            if item.name in ("result.json", "artifacts", "history"):
+                continue
+            if item.is_dir() and not item.is_symlink():
+                copied.symlink_to(item)
+            else:
+                _copy_file(item, copied)
         yield Workspace(root)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    """Copy a file; a link stays the link it is, so that the scorer meets, and refuses, what lies in the workspace."""
+    target.parent.mkdir(exist_ok=True)
+    if source.is_symlink():
+        target.symlink_to(os.path.join(source.parent, os.readlink(source)))
+    elif source.is_file():
+        shutil.copyfile(source, target)

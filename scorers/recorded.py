@@ -127,6 +127,7 @@ def load_configured(
     """
     registry = get_registry() if registry is None else registry
     registry.entry_points = settings.scorers.entry_points
+    told = {failure.error.message for failure in registry.errors()}
     for folder in (*settings.scorers.dirs, *extra):
         with contextlib.suppress(AutoScorerError):
             registry.load_directory(folder.expanduser())
@@ -139,6 +140,6 @@ def load_configured(
         with contextlib.suppress(AutoScorerError):
             registry.load_file(file)
     for failure in registry.errors():
-        if failure.origin in ("file", "directory"):
+        if failure.origin in ("file", "directory") and failure.error.message not in told:
             logger.warning("%s", failure.error.message)
     return registry

@@ -107,7 +107,8 @@ def test_what_new_writes_is_clean_code(tmp_path: Path) -> None:
     ("name", "reason"),
     [
         ("", "identifier"), ("9lives", "identifier"), ("a-b", "identifier"), ("a.b", "identifier"),
-        ("../x", "identifier"), ("class", "identifier"), ("é", "identifier"), ("_x", "identifier"), ("x" * 200, "identifier"),
+        ("../x", "identifier"), ("class", "identifier"), ("é", "identifier"), ("_x", "identifier"),
+        ("x" * 200, "identifier"),
         ("test_x", "taken for a test"), ("x_test", "taken for a test"),
         ("regression_rmse", "built-in"), ("json", "installed Python module"), ("numpy", "installed Python module"),
     ],

@@ -86,10 +86,11 @@ def write_workspace(directory: str, task: str, *, force: bool = False) -> dict[s
             can't be written.
     """
     root = Path(os.path.abspath(directory))
+    _check_name(root)
+    _check_contents(root, task, force)
     contents = {
         name: _fill(name, path, directory, root.name, TASKS[task]) for name, path in sorted(_files(task).items())
     }
-    _check(root, task, force)
     for name, data in contents.items():
         try:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +140,7 @@ def _fill(name: str, path: Path, directory: str, job_id: str, task: _Task) -> by
     return data
 
 
-def _check(root: Path, task: str, force: bool) -> None:
+def _check_name(root: Path) -> None:
     # The same rule as Job.job_id; a test holds the two together, for pydantic would double this command's start.
     if not re.fullmatch(r"[^/\\\x00-\x1f\x7f]{1,200}", root.name):
         raise AutoScorerError(
@@ -148,11 +149,13 @@ def _check(root: Path, task: str, force: bool) -> None:
             f"characters, got {root.name!r}.",
         )
     try:
-        root.name.encode()
+        str(root).encode()
     except UnicodeEncodeError:
-        raise AutoScorerError(
-            ErrorCode.INVALID_REQUEST, f"DIR: its name becomes the job's id and must be UTF-8, got {root.name!r}."
-        ) from None
+        # The envelope and meta.json are UTF-8, and could not tell where the workspace is.
+        raise AutoScorerError(ErrorCode.INVALID_REQUEST, f"DIR: expected a path in UTF-8, got {str(root)!r}.") from None
+
+
+def _check_contents(root: Path, task: str, force: bool) -> None:
     try:
         names = sorted(os.listdir(root))
     except FileNotFoundError:

@@ -151,10 +151,10 @@ class Labels:
                 codes[row] = self._code(block.text(column, row))
         return codes
 
-    def ranks(self) -> Codes:
-        """For each code the label's rank in the order of the texts, which is that of Unicode code points."""
+    def ranks(self) -> NDArray[np.integer]:
+        """For each code the label's rank in the order of the texts (of Unicode code points), in the smallest type."""
         order = sorted(range(len(self.texts)), key=self.texts.__getitem__)
-        ranks = np.empty(len(order), np.int64)
+        ranks = np.empty(len(order), _smallest_type(len(order)))
         ranks[order] = np.arange(len(order))
         return ranks
 
@@ -208,6 +208,10 @@ class Labels:
             waiting = waiting[self._table[slots] != waiting]
 
 
+def _smallest_type(codes: int) -> np.dtype[np.integer]:
+    return np.dtype(np.uint8 if codes <= 1 << 8 else np.uint16 if codes <= 1 << 16 else np.int32)
+
+
 class LabelColumn:
     """The label codes of one file, in the smallest type that holds them."""
 
@@ -220,8 +224,7 @@ class LabelColumn:
         """Add a block's labels."""
         codes = self.labels.encode(block, column)
         needed = self.rows + len(codes)
-        kind = np.min_scalar_type(max(len(self.labels.texts) - 1, 0))
-        kind = np.dtype(np.int32) if kind.itemsize > 2 else kind
+        kind = _smallest_type(len(self.labels.texts))
         if needed > len(self.codes) or kind.itemsize > self.codes.itemsize:
             capacity = len(self.codes)
             if needed > capacity:

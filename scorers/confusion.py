@@ -19,8 +19,8 @@ __all__ = ["Averages", "ConfusionMatrix", "count_matrix", "metrics_of", "per_cla
 Counts = NDArray[np.int64]
 Averages = ("macro", "micro", "weighted")
 
-# Above this many cells the pairs are sorted rather than counted into a dense matrix.
-_DENSE_CELLS = 1 << 20
+# So many cells are always counted one by one.
+_FEW_CELLS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -68,18 +68,21 @@ def count_matrix(truth: NDArray[np.integer], predicted: NDArray[np.integer], lab
         labels: L label texts.
     """
     size, n = len(labels), len(truth)
-    if size * size <= _DENSE_CELLS:
-        matrix = np.zeros(size * size, np.int64)
-        step = max(1 << 15, 2 * size * size)
+    cells_in_all = size * size
+    if cells_in_all <= max(_FEW_CELLS, n // 8):
+        matrix = np.zeros(cells_in_all, np.int64)
+        step = max(1 << 15, 2 * cells_in_all)
         for at in range(0, n, step):
-            matrix += np.bincount(_pairs(truth[at : at + step], predicted[at : at + step], size), minlength=size * size)
+            pairs = _pairs(truth[at : at + step], predicted[at : at + step], size, np.int64)
+            matrix += np.bincount(pairs, minlength=cells_in_all)
         cells = np.flatnonzero(matrix)
         counts = matrix[cells]
     else:
-        pairs = _pairs(truth, predicted, size)
+        # Where few rows meet many cells, sorting the pairs is faster, and takes no room for the empty ones.
+        pairs = _pairs(truth, predicted, size, np.uint32 if cells_in_all < 1 << 32 else np.int64)
         pairs.sort()
         first = np.flatnonzero(np.concatenate([[True], pairs[1:] != pairs[:-1]]))
-        cells, counts = pairs[first], np.diff(first, append=n)
+        cells, counts = pairs[first].astype(np.int64), np.diff(first, append=n)
     rows, columns = np.divmod(cells, size)
     diagonal = rows == columns
     hits = np.zeros(size, np.int64)
@@ -97,10 +100,10 @@ def count_matrix(truth: NDArray[np.integer], predicted: NDArray[np.integer], lab
     )
 
 
-def _pairs(truth: NDArray[np.integer], predicted: NDArray[np.integer], size: int) -> NDArray[np.int64]:
-    pairs = truth.astype(np.int64)
+def _pairs(truth: NDArray[np.integer], predicted: NDArray[np.integer], size: int, kind: type) -> NDArray[np.integer]:
+    pairs: NDArray[np.integer] = truth.astype(kind)
     pairs *= size
-    pairs += predicted
+    pairs += predicted.astype(kind)
     return pairs
 
 

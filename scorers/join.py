@@ -23,7 +23,7 @@ from . import packing
 from .columns import IdColumn, LongIds, texts_of
 from .packing import Squeeze, Words
 
-__all__ = ["Alignment", "align", "check_unique"]
+__all__ = ["Alignment", "align", "check_unique", "gather", "gather_names"]
 
 Rows = NDArray[np.uint32]
 T = TypeVar("T", bound=np.generic)
@@ -41,10 +41,6 @@ class Alignment:
     prediction_rows: Rows
     _source: _Exact | _Hashed
     _long_ids: LongIds
-
-    def gather(self, truth: NDArray[T], predictions: NDArray[T]) -> tuple[NDArray[T], NDArray[T]]:
-        """Two columns of the files, in file order, put into the joined order."""
-        return _gather(truth, self.truth_rows), _gather(predictions, self.prediction_rows)
 
     def ids(self, places: NDArray[np.intp] | slice = slice(None)) -> list[str]:
         """The ids at these places of the joined order, as text."""
@@ -132,10 +128,19 @@ def check_unique(column: IdColumn, long_ids: LongIds, name: str) -> None:
         raise _mismatch(column.words, column.rows, long_ids, name, "")
 
 
-def _gather(values: NDArray[T], rows: Rows) -> NDArray[T]:
-    out = np.empty_like(values)
+def gather(values: NDArray[T], rows: Rows) -> NDArray[T]:
+    """``values[rows]`` without an array of 64-bit indices."""
+    out = np.empty(len(rows), values.dtype)
     for part in _strides(len(rows)):
         out[part] = values[rows[part]]
+    return out
+
+
+def gather_names(values: NDArray[np.integer], rows: Rows, names: NDArray[T]) -> NDArray[T]:
+    """``names[values[rows]]``, in the same way."""
+    out = np.empty(len(rows), names.dtype)
+    for part in _strides(len(rows)):
+        out[part] = names[values[rows[part]]]
     return out
 
 

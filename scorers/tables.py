@@ -23,7 +23,7 @@ from ..core.errors import AutoScorerError, ErrorCode, suggest
 from ..core.workspace import Workspace, open_regular
 from .columns import IdColumn, LabelColumn, Labels, LongIds
 from .csv_reader import CsvReader, bad_format
-from .join import Alignment, align, check_unique
+from .join import Alignment, align, check_unique, gather, gather_names
 from .numbers import Floats, NumberColumn
 from .record_reader import JsonReader, ParquetReader
 
@@ -154,16 +154,20 @@ def load_aligned(workspace: Workspace, columns: Columns, values: Values) -> Alig
         _read(path, columns.id, columns.prediction, ids[1], stores[1], may_be_empty=True),
     )
     alignment = align(*ids, long_ids, truth_path.name, path.name)
-    codes = alignment.gather(texts[0].finish(), texts[1].finish()) if values == "text" else (_NO_CODES, _NO_CODES)
-    numbers = alignment.gather(floats[0].finish(), floats[1].finish()) if values == "number" else (_NONE, _NONE)
-    ranks = labels.ranks().astype(np.promote_types(codes[0].dtype, codes[1].dtype))
+    codes, numbers = (_NO_CODES, _NO_CODES), (_NONE, _NONE)
+    rows = alignment.truth_rows, alignment.prediction_rows
+    if values == "text":
+        ranks = labels.ranks()
+        codes = gather_names(texts[0].finish(), rows[0], ranks), gather_names(texts[1].finish(), rows[1], ranks)
+    else:
+        numbers = gather(floats[0].finish(), rows[0]), gather(floats[1].finish(), rows[1])
     return AlignedTable(
         values=values,
         ground_truth_sha256=digests[0],
         predictions_sha256=digests[1],
         labels=[text.decode() for text in sorted(labels.texts)],
-        truth_codes=ranks[codes[0]],
-        prediction_codes=ranks[codes[1]],
+        truth_codes=codes[0],
+        prediction_codes=codes[1],
         truth_numbers=numbers[0],
         prediction_numbers=numbers[1],
         _alignment=alignment,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -132,5 +133,7 @@ def test_wilson_is_the_published_one(successes, n, low, high):
     assert (interval.low, interval.high) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
 
 
-def test_the_quantile_is_the_tables_one():
-    assert z_value(0.95) == pytest.approx(1.959963984540054, abs=1e-12)
+@pytest.mark.parametrize("level", [0.501, 0.6, 0.8, 0.9, 0.95, 0.99, 0.9999, 1 - 1e-12])
+def test_the_quantile_is_the_normal_distributions(level):
+    assert z_value(level) == pytest.approx(NormalDist().inv_cdf((1 + level) / 2), rel=1e-4 if level > 0.9999 else 1e-12)
+    assert 0.5 * math.erfc(z_value(level) / math.sqrt(2)) == pytest.approx((1 - level) / 2, rel=1e-9)

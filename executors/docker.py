@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import posixpath
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ __all__ = ["LABEL", "DockerExecutor", "connect", "engine_errors"]
 # Prefix of our labels and of our containers' names; reaping goes by both.
 LABEL = "io.autoscorer."
 NAME = "autoscorer-"
+DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 # 1.42 (Engine 23) is the first that takes the name of its own default profile.
 SECCOMP_BY_NAME = (1, 42)
 # Seconds past its deadline after which a container is orphaned, whoever owns it.
@@ -42,7 +44,15 @@ def connect(settings: Settings, *, timeout: float | None = 60, version: str = "a
     with engine_errors("reach the Docker Engine"):
         base_url = settings.executors.docker.base_url
         environment = {"base_url": base_url} if base_url else docker.utils.kwargs_from_env()
+        _knock(environment.get("base_url") or DEFAULT_SOCKET)
         return docker.APIClient(version=version, timeout=timeout, **environment)
+
+
+def _knock(base_url: str) -> None:
+    """Fail at once where no engine listens: docker-py would leave the socket it tried to the garbage collector."""
+    if base_url.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(base_url.removeprefix("unix://"))
 
 
 @contextlib.contextmanager

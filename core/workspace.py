@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import stat
@@ -20,6 +21,8 @@ __all__ = ["TABLE_SUFFIXES", "ArtifactWriter", "Workspace", "open_regular", "wri
 
 # In the order they are looked for; one of them only may be there.
 TABLE_SUFFIXES = (".csv", ".json", ".jsonl", ".parquet")
+
+_YEAR_9999 = 253_402_300_799.0
 
 MEDIA_TYPES = {
     ".svg": "image/svg+xml",
@@ -87,6 +90,13 @@ def open_regular(path: Path, *, stage: Stage = Stage.SCORING) -> IO[bytes]:
     return os.fdopen(fd, "rb")
 
 
+def _own_folder(path: Path) -> None:
+    """Make a folder for what we write. A link that a stranger left in its place would send it somewhere else."""
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        path.unlink()
+    path.mkdir(exist_ok=True)
+
+
 class Workspace:
     """Paths of one workspace, and the few things done to it.
 
@@ -99,8 +109,9 @@ class Workspace:
 
     def __init__(self, root: Path | str) -> None:
         path = Path(root)
-        if not path.is_dir():
-            what = "is not a folder" if path.exists() else "does not exist"
+        # os.path answers for any name; Path raises for one that is too long or may not be looked at.
+        if not os.path.isdir(path):
+            what = "is not a folder" if os.path.exists(path) else "does not exist, or may not be opened"
             raise AutoScorerError(
                 ErrorCode.WORKSPACE_NOT_FOUND,
                 f"The workspace {str(root)!r} {what}. Expected a folder with meta.json and input/.",
@@ -174,10 +185,17 @@ class Workspace:
         """Hold the workspace: one run or scoring at a time, released by the kernel if this process dies.
 
         Raises:
-            AutoScorerError: ``CONFLICT`` when another process holds it.
+            AutoScorerError: ``CONFLICT`` when another process holds it, ``INVALID_REQUEST`` when it can't be written.
         """
-        self.scratch.mkdir(exist_ok=True)
-        fd = os.open(self.scratch / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            self.scratch.mkdir(exist_ok=True)
+            fd = os.open(self.scratch / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise AutoScorerError(
+                ErrorCode.INVALID_REQUEST,
+                f"The workspace {self.name!r} can't be written: {error.strerror}. Results and logs go into it.",
+                stage=Stage.VALIDATION,
+            ) from None
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -193,13 +211,16 @@ class Workspace:
     def read_result(self) -> Result | None:
         """The Result that lies there, or None."""
         try:
-            return Result.model_validate_json(self.result_file.read_bytes())
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+            with open_regular(self.result_file) as file:
+                return Result.model_validate_json(file.read())
+        except (AutoScorerError, OSError, ValueError):
             return None
 
     def save_result(self, result: Result) -> Path:
         """Write result.json, whole or not at all; the previous one moves to ``output/history/``."""
-        data = json.dumps(result.to_dict(), ensure_ascii=False, allow_nan=False, indent=2).encode() + b"\n"
+        text = json.dumps(result.to_dict(), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+        # What is no character becomes its JSON escape.
+        data = text.encode("utf-8", "backslashreplace")
         self.archive_result()
         write_atomic(self.result_file, data)
         return self.result_file
@@ -211,8 +232,19 @@ class Workspace:
                 old, written = file.read(), os.fstat(file.fileno()).st_mtime
         except AutoScorerError:
             return
-        stamp = datetime.fromtimestamp(written, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        write_atomic(self.output / "history" / f"result-{stamp}.json", old)
+        # A file may carry any time; a date holds years 1 to 9999.
+        moment = datetime.fromtimestamp(min(max(written, 0.0), _YEAR_9999), UTC)
+        stem = f"result-{moment:%Y%m%dT%H%M%S.%fZ}"
+        history = self.output / "history"
+        _own_folder(history)
+        for number in itertools.count(1):
+            # Two Results within one tick of the file system's clock are told apart by a number.
+            path = history / (f"{stem}.json" if number == 1 else f"{stem}-{number}.json")
+            if not os.path.lexists(path):
+                write_atomic(path, old)
+                return
+            if path.is_file() and path.read_bytes() == old:
+                return
 
 
 class ArtifactWriter:
@@ -227,10 +259,18 @@ class ArtifactWriter:
 
         Args:
             name: Its key in ``Result.artifacts``.
-            filename: Plain file name below ``output/artifacts/``; the suffix gives the media type.
+            filename: Plain file name, no path, below ``output/artifacts/``; the suffix gives the media type.
             content: Text (UTF-8) or bytes.
+
+        Raises:
+            ValueError: The file name is a path, as one made of a label may be.
         """
-        path = self._root / "output" / "artifacts" / filename
+        if filename in ("", "..") or Path(filename).name != filename or "\0" in filename:
+            raise ValueError(f"expected a plain file name for an artifact, got {filename!r}")
+        folder = self._root / "output" / "artifacts"
+        folder.parent.mkdir(exist_ok=True)
+        _own_folder(folder)
+        path = folder / filename
         write_atomic(path, content.encode() if isinstance(content, str) else content)
         self.artifacts[name] = Artifact(
             path=f"output/artifacts/{filename}",

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from .errors import AutoScorerError, ErrorCode, Stage
 from .provenance import sha256_file
-from .workspace import Workspace
+from .workspace import Workspace, open_regular
 
-__all__ = ["build_context", "exposures", "input_digest", "visible_inputs"]
+__all__ = ["build_context", "exposures", "ground_truths", "input_digest", "visible_inputs"]
 
 # Never part of an image: the data, the answers, what runs left, and what describes the job.
 NOT_CODE = frozenset({"input", "output", "logs", "meta.json", ".autoscorer", ".git", "image.tar", "image.tar.gz"})
@@ -23,32 +23,64 @@ def is_ground_truth(name: str) -> bool:
     return name == "gt" or name.startswith(("gt.", "gt_", "gt-", "gt ", ".gt"))
 
 
+def ground_truths(workspace: Workspace) -> list[Path]:
+    """Every file directly under ``input/`` that is hidden as ground truth: more than one where backups lie about."""
+    try:
+        names = sorted(os.listdir(workspace.input))
+    except OSError:
+        return []
+    return [workspace.input / name for name in names if is_ground_truth(name) and (workspace.input / name).is_file()]
+
+
 def visible_inputs(workspace: Workspace) -> list[Path]:
     """What of ``input/`` the model sees: everything directly under it but the ground truth, in order.
 
     Raises:
-        AutoScorerError: ``MISSING_FILE`` when ``input/`` is no folder or an entry is a link.
+        AutoScorerError: ``MISSING_FILE`` when ``input/`` is no folder, or it or an entry is a link.
     """
+    if workspace.input.is_symlink():
+        raise _is_a_link("input")
     try:
         names = sorted(os.listdir(workspace.input))
     except (FileNotFoundError, NotADirectoryError):
         raise AutoScorerError(
             ErrorCode.MISSING_FILE, "The workspace has no input/ folder.", stage=Stage.VALIDATION
         ) from None
+    except OSError as error:
+        raise _unreadable(workspace, workspace.input, error) from None
     found = []
     for name in names:
         if is_ground_truth(name):
             continue
         path = workspace.input / name
         if path.is_symlink():
-            # A mount would follow it on the host, to wherever it leads.
-            raise AutoScorerError(
-                ErrorCode.MISSING_FILE,
-                f"input/{name} is a link, which the model can't follow. Put the data itself there.",
-                stage=Stage.VALIDATION,
-            )
+            raise _is_a_link(f"input/{name}")
         found.append(path)
     return found
+
+
+def _is_a_link(name: str) -> AutoScorerError:
+    # A mount would follow it on the host, to wherever it leads.
+    return AutoScorerError(
+        ErrorCode.MISSING_FILE,
+        f"{_printable(name)} is a link, which the model can't follow. Put the data itself there.",
+        stage=Stage.VALIDATION,
+    )
+
+
+def _unreadable(workspace: Workspace, path: Path, error: OSError) -> AutoScorerError:
+    name = _printable(str(path.relative_to(workspace.root)))
+    return AutoScorerError(
+        ErrorCode.MISSING_FILE,
+        f"{name} can't be read: {error.strerror}. Give this user the right to read it.",
+        stage=Stage.VALIDATION,
+        details={"file": name},
+    )
+
+
+def _printable(name: str) -> str:
+    """A path that can stand in a message, whatever bytes are in it."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
 
 
 def build_context(workspace: Workspace) -> list[Path]:
@@ -62,58 +94,93 @@ def build_context(workspace: Workspace) -> list[Path]:
 
 
 def exposures(workspace: Workspace, ground_truth: Path) -> list[str]:
-    """Files that hold the ground truth's bytes where the model could read them, as paths in the workspace.
+    """What leads to the ground truth's bytes where the model could read them, as paths in the workspace.
 
+    Files with the same bytes, links to one, and links in the data to a folder that the ground truth lies in.
     Compared by size first, then by content: a large data folder costs a ``stat`` a file.
+
+    Raises:
+        AutoScorerError: ``MISSING_FILE`` when a file that has to be compared can't be read; ``OUTPUT_REJECTED`` when
+            the ground truth is no plain file.
     """
-    size = ground_truth.stat().st_size
+    with open_regular(ground_truth, stage=Stage.VALIDATION) as file:
+        size = os.fstat(file.fileno()).st_size
     truth: bytes | None = None
     found = []
     for path in _readable_by_model(workspace):
         try:
             status = path.stat()
         except OSError:
+            continue  # a link to nowhere
+        if stat.S_ISDIR(status.st_mode):
+            # Only links come as folders. In a container this one leads nowhere, elsewhere it might.
+            if path.is_relative_to(workspace.input) and ground_truth.resolve().is_relative_to(path.resolve()):
+                found.append(path)
             continue
         if not stat.S_ISREG(status.st_mode) or status.st_size != size or size == 0:
             continue
-        truth = truth or sha256_file(ground_truth)
-        if sha256_file(path) == truth:
-            found.append(str(path.relative_to(workspace.root)))
-    return sorted(found)
+        truth = truth or _content(workspace, ground_truth)
+        if _content(workspace, path) == truth:
+            found.append(path)
+    return sorted(_printable(str(path.relative_to(workspace.root))) for path in found)
+
+
+def _content(workspace: Workspace, path: Path) -> bytes:
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise _unreadable(workspace, path, error) from None
 
 
 def _readable_by_model(workspace: Workspace) -> Iterator[Path]:
     if workspace.input.is_dir():
         for entry in visible_inputs(workspace):
-            yield from [entry] if not entry.is_dir() else _tree(entry)
+            yield from _tree(entry) if entry.is_dir() else [entry]
     yield from build_context(workspace)
 
 
 def _tree(root: Path) -> Iterator[Path]:
-    for folder, folders, files in os.walk(root):
-        folders.sort()
-        for name in sorted(files):
-            yield Path(folder) / name
-        for name in folders:
-            if (Path(folder) / name).is_symlink():
-                yield Path(folder) / name
+    """Everything below a folder that is no folder itself, links to folders included; in order, and in any depth."""
+    for path, is_folder in _walk(root):
+        if not is_folder:
+            yield path
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, bool]]:
+    # os.walk recurses, and a thousand folders in each other end it.
+    pending = [root]
+    while pending:
+        folder = pending.pop()
+        try:
+            with os.scandir(folder) as entries:
+                inside = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+        except OSError:
+            continue  # what we may not list, the model may not either
+        yield from ((folder / name, is_folder) for name, is_folder in inside)
+        pending.extend(folder / name for name, is_folder in reversed(inside) if is_folder)
 
 
 def input_digest(workspace: Workspace) -> str:
     """sha256 over the names and contents of what the model sees of ``input/``.
 
-    Per file, in order of path: length and bytes of the path, then the sha256 of the content (of the target's name
-    for a link). So the digest depends on nothing but names and bytes.
+    Per file and folder: length and bytes of the path, then what it is, then for a file the sha256 of the content,
+    for a link that of its target's name. Folders are walked in the order of their names, so the digest depends on
+    nothing but names and bytes.
+
+    Raises:
+        AutoScorerError: ``MISSING_FILE`` when a file can't be read.
     """
     total = hashlib.sha256()
     for entry in visible_inputs(workspace):
-        for path in [entry] if entry.is_symlink() or not entry.is_dir() else _tree(entry):
+        for path in [entry, *(path for path, _ in _walk(entry))] if entry.is_dir() else [entry]:
             name = os.fsencode(path.relative_to(workspace.input))
             total.update(len(name).to_bytes(8, "little") + name)
             if path.is_symlink():
                 total.update(b"link" + hashlib.sha256(os.fsencode(os.readlink(path))).digest())
+            elif path.is_dir():
+                total.update(b"dir ")
             elif path.is_file():
-                total.update(b"file" + sha256_file(path))
+                total.update(b"file" + _content(workspace, path))
             else:
                 total.update(b"none")
     return total.hexdigest()

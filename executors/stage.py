@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 
 from ..core.errors import AutoScorerError, ErrorCode
-from ..core.exposure import exposures, visible_inputs
+from ..core.exposure import exposures, ground_truths, visible_inputs
 from ..core.meta import model_meta
 from ..core.workspace import Workspace
 from .base import RunSpec, Staged
@@ -30,7 +30,16 @@ def stage_run(spec: RunSpec, owner: tuple[int, int]) -> Staged:
     """
     workspace = spec.workspace
     refuse_exposure(workspace)
+    visible = visible_inputs(workspace)
     folder = workspace.scratch / f"run-{spec.run_id}"
+    try:
+        return Staged(folder, _lay_out(folder, spec, visible, owner))
+    except BaseException:
+        remove_tree(folder)
+        raise
+
+
+def _lay_out(folder: Path, spec: RunSpec, visible: list[Path], owner: tuple[int, int]) -> dict[str, Path]:
     for name in ("input", "output"):
         (folder / name).mkdir(parents=True)
     folder.chmod(0o755)
@@ -43,7 +52,7 @@ def stage_run(spec: RunSpec, owner: tuple[int, int]) -> Staged:
         os.chown(output, *owner)
     output.chmod(0o700)
     inputs = {}
-    for path in visible_inputs(workspace):
+    for path in visible:
         if not _readable(path, owner):
             path = _open_copy(path, folder / "readable" / path.name)
         inputs[path.name] = path
@@ -52,7 +61,7 @@ def stage_run(spec: RunSpec, owner: tuple[int, int]) -> Staged:
             point.mkdir()
         else:
             point.touch()
-    return Staged(folder, inputs)
+    return inputs
 
 
 def refuse_exposure(workspace: Workspace) -> None:
@@ -61,18 +70,15 @@ def refuse_exposure(workspace: Workspace) -> None:
     Raises:
         AutoScorerError: ``GROUND_TRUTH_EXPOSED``, naming the files.
     """
-    try:
-        truth = workspace.ground_truth()
-    except AutoScorerError:
-        return  # a run needs none; validation says so where one is needed
-    found = exposures(workspace, truth)
-    if found:
-        raise AutoScorerError(
-            ErrorCode.GROUND_TRUTH_EXPOSED,
-            f"The model could read the ground truth: {', '.join(found[:5])} has the same bytes as input/{truth.name}. "
-            "Remove it.",
-            details={"files": found},
-        )
+    for truth in ground_truths(workspace):
+        found = exposures(workspace, truth)
+        if found:
+            raise AutoScorerError(
+                ErrorCode.GROUND_TRUTH_EXPOSED,
+                f"The model could read the ground truth: {', '.join(found[:5])} leads to the same bytes as "
+                f"input/{truth.name}. Remove it.",
+                details={"files": found},
+            )
 
 
 def deliver(staged: Staged, workspace: Workspace) -> None:

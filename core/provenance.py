@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,7 +56,8 @@ class Owner:
             return False
         if boot != _boot():
             return True
-        if namespace != _pid_namespace() or not pid.isdigit():
+        # Written by whoever made the label or record, so not every text is a number.
+        if namespace != _pid_namespace() or not re.fullmatch("[0-9]{1,10}", pid):
             return False
         return _started(int(pid)) != started
 

@@ -56,9 +56,12 @@ class RunRecords:
         for path in paths:
             try:
                 data = json.loads(path.read_text(encoding="utf-8"))
-                yield RunRecord(path, data["run_id"], data["backend"], Owner(data["owner"]), Path(data["workspace"]))
-            except (OSError, ValueError, KeyError, TypeError):
+                fields = [data[key] for key in ("run_id", "backend", "owner", "workspace")]
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 continue
+            if all(isinstance(field, str) for field in fields):
+                run_id, backend, owner, workspace = fields
+                yield RunRecord(path, run_id, backend, Owner(owner), Path(workspace))
 
     def dead(self) -> list[RunRecord]:
         """Records whose owner certainly lives no more."""

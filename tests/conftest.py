@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from autoscorer.core.config import Settings, load_settings
 
 HERE = Path(__file__).parent

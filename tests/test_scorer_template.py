@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,16 @@ def test_ten_lines_that_compute_from_aligned_tables_are_a_scorer(tmp_path: Path,
     scorer = ScorerRegistry().load_file(path)[0].create()
     scorer.validate(place, {})
     assert scorer.score(place, {}).metrics == {"agreement": 0.5}
+
+
+def test_the_scorers_of_the_documentation_load(tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "scorers.md").read_text(encoding="utf-8")
+    blocks = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "@register" in block]
+    assert len(blocks) == 2
+    for number, block in enumerate(blocks):
+        path = tmp_path / f"block{number}.py"
+        path.write_text(block)
+        assert ScorerRegistry().load_file(path)
 
 
 @pytest.mark.parametrize("name", ["my_scorer", "X", "a1"])

@@ -14,6 +14,7 @@ from ..schemas.result import Result
 from .progress import progress
 
 EXAMPLES = ("classification", "regression", "detection")
+_NOT_COPIED = shutil.ignore_patterns("output", "logs", ".*", "__*")
 # What says that this machine can't run the examples sealed, and not that an example is broken.
 _NO_DOCKER = (ErrorCode.BACKEND_UNAVAILABLE, ErrorCode.IMAGE_BUILD_FAILED)
 
@@ -51,6 +52,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 error.code, f"The example {name} failed: {error.message}", stage=error.stage, details=error.details
             )
         data = result.to_dict()
+        print(f"{name}: {data['summary']['score']:.4f} ({data['versioning']['scorer']}, {used})", file=sys.stderr)
         rows.append(
             {
                 "example": name,
@@ -69,7 +71,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _pipeline(workspace: Path, backend: str, args: argparse.Namespace) -> Result:
     from ..tasks.pipeline import run_pipeline
 
-    print(f"{workspace.name}:", file=sys.stderr)
     with progress(not args.json) as observer:
         return run_pipeline(workspace, settings=args.settings, backend=backend, observer=observer)
 

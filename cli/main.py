@@ -74,7 +74,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, as_json: bool, started: float) -> int:
-    from ..core.config import load_settings
     from ..core.errors import AutoScorerError, ErrorCode
     from .signals import cancel_on_signals
 
@@ -82,6 +81,8 @@ def _run(args: argparse.Namespace, as_json: bool, started: float) -> int:
     try:
         with cancel_on_signals(), contextlib.redirect_stdout(sys.stderr):
             if args.command != "init":
+                from ..core.config import load_settings
+
                 args.settings = load_settings(args.config)
                 _prepare(args)
             data = module.run(args)

@@ -4,6 +4,19 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 ROOT=$PWD
 
+# install ARGUMENT...: pip, whose long output is shown only when it fails.
+install() {
+    local log
+    log=$(mktemp)
+    if ! .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@" >"$log" 2>&1; then
+        cat "$log" >&2
+        rm -f "$log"
+        echo "pip install $* failed; its output stands above." >&2
+        exit 3
+    fi
+    rm -f "$log"
+}
+
 # ensure_venv FILE: a virtual environment with requirements/FILE.txt and this checkout, editable.
 ensure_venv() {
     local wanted=$1 python=${PYTHON:-python3} stamp
@@ -20,7 +33,7 @@ ensure_venv() {
         echo "The venv module is missing (Debian, Ubuntu: apt-get install python3-venv)." >&2
         exit 3
     }
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "requirements/$wanted.txt"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+    install -r "requirements/$wanted.txt"
+    install --no-deps -e .
     echo "$stamp" >".venv/.autoscorer-$wanted"
 }

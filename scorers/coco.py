@@ -209,7 +209,7 @@ def join(truth: Truth, raw: RawDetections, extra_images: ExtraImages = "refuse")
     n = len(raw.image_ids)
     image = _lookup(image_index, raw.image_ids, n)
     if (image < 0).any():
-        unknown = sorted({raw.image_ids[i] for i in np.flatnonzero(image < 0)})
+        unknown = _in_order({raw.image_ids[i] for i in np.flatnonzero(image < 0)})
         if truth.names_all_images or (extra_images == "refuse" and truth.image_ids):
             _refuse_images(truth, raw.file, unknown, int((image < 0).sum()))
         truth = _with_images(truth, unknown)
@@ -227,9 +227,14 @@ def join(truth: Truth, raw: RawDetections, extra_images: ExtraImages = "refuse")
         scores=raw.scores if everything else raw.scores[record],
         record=record,
         records=n,
-        unknown_categories=sorted(dropped.items()),
+        unknown_categories=[(ident, dropped[ident]) for ident in _in_order(dropped)],
         sha256=raw.sha256,
     )
+
+
+def _in_order(idents: Iterable[Ident]) -> list[Ident]:
+    """Ids in a fixed order, numbers before text: predictions can mix the two, which Python does not compare."""
+    return sorted(idents, key=lambda ident: (isinstance(ident, str), ident))
 
 
 def _same_type(kind: str, truth: Sequence[Ident], predicted: Sequence[Ident], file: str) -> None:
@@ -266,7 +271,7 @@ def _refuse_images(truth: Truth, file: str, unknown: Sequence[Ident], records: i
 
 def _with_images(truth: Truth, extra: Sequence[Ident]) -> Truth:
     """The same ground truth over more images."""
-    image_ids: list[Ident] = sorted([*truth.image_ids, *extra])
+    image_ids = _in_order([*truth.image_ids, *extra])
     index = {ident: i for i, ident in enumerate(image_ids)}
     moved = np.array([index[ident] for ident in truth.image_ids], np.int64)
     fields = {name: getattr(truth, name) for name in truth.__dataclass_fields__}
@@ -316,7 +321,7 @@ def _index(idents: Iterable[Ident], kind: str, where: str, path: Path) -> dict[I
         bad_file(path, f"{kind} ids are partly numbers and partly text; expected one of them throughout")
     if (i := first_repeated(listed)) is not None:
         bad_record(path, where, i, f"{kind} id {_show(listed[i])} is there twice", "id")
-    return {ident: i for i, ident in enumerate(sorted(listed))}
+    return {ident: i for i, ident in enumerate(_in_order(listed))}
 
 
 def _refuse_duplicate_ids(annotations: Sequence[AnnotationRecord], where: str, path: Path) -> None:

@@ -113,6 +113,7 @@ def _score(space: Workspace, job: Job, entry: ScorerEntry, params: dict[str, Any
     _judge(result, scorer, checked)
     versioning = result.versioning
     versioning.scorer, versioning.scorer_version, versioning.scorer_sha256 = entry.id, entry.version, entry.sha256
+    versioning.scorer_siblings = dict(entry.siblings)
     versioning.params = checked.model_dump(mode="json", exclude_unset=True)
     if versioning.ground_truth_sha256 is None:
         versioning.ground_truth_sha256 = sha256_file(space.ground_truth()).hex()

@@ -209,7 +209,7 @@ class DockerExecutor(Executor):
         import docker.errors
 
         failures = 0
-        stumbles = (*_engine_exceptions(), ValueError)
+        stumbles: tuple[type[Exception], ...] = (*_engine_exceptions(), ValueError)
         while not self._ended.is_set():
             try:
                 self._exit_code = self.client.wait(container, timeout=None)["StatusCode"]

@@ -86,11 +86,17 @@ def standard_error(matrix: ConfusionMatrix, g: Gradient) -> float:
     """Standard error of a metric with gradient g, by the delta method."""
     n = matrix.n
     row_p, column_p, both_p = matrix.truth / n, matrix.predicted / n, matrix.hits / n
-    mean = row_p @ g.row + column_p @ g.column + both_p @ g.diagonal
-    cross = (g.row[matrix.rows] * g.column[matrix.columns]) @ matrix.counts / n
-    second = row_p @ g.row**2 + column_p @ g.column**2 + 2 * cross
-    second += both_p @ (g.diagonal * (g.diagonal + 2 * (g.row + g.column)))
-    return math.sqrt(max(float(second - mean * mean), 0.0) / n)
+    mean = _dot(row_p, g.row) + _dot(column_p, g.column) + _dot(both_p, g.diagonal)
+    second = _dot(row_p, g.row**2) + _dot(column_p, g.column**2)
+    second += _dot(both_p, g.diagonal * (g.diagonal + 2 * (g.row + g.column)))
+    if g.row.any() and g.column.any():
+        second += 2 * _dot(g.row[matrix.rows] * g.column[matrix.columns], matrix.counts) / n
+    return math.sqrt(max(second - mean * mean, 0.0) / n)
+
+
+def _dot(a: Floats, b: NDArray[np.generic]) -> float:
+    """The scalar product without BLAS, whose sums, and whose idle threads' CPU time, depend on how many it runs."""
+    return float(np.multiply(a, b).sum())
 
 
 def gradient(matrix: ConfusionMatrix, name: str) -> Gradient:
@@ -161,14 +167,14 @@ def _accuracy(x: _Parts) -> Gradient:
 
 
 def _kappa(x: _Parts) -> Gradient:
-    observed, expected = x.hits.sum(), x.truth @ x.predicted
+    observed, expected = x.hits.sum(), _dot(x.truth, x.predicted)
     pull = -(1 - observed) / (1 - expected) ** 2
     return Gradient(pull * x.predicted, pull * x.truth, x.one / (1 - expected))
 
 
 def _matthews(x: _Parts) -> Gradient:
-    covariance = x.hits.sum() - x.truth @ x.predicted
-    spread_truth, spread = 1 - x.truth @ x.truth, 1 - x.predicted @ x.predicted
+    covariance = float(x.hits.sum()) - _dot(x.truth, x.predicted)
+    spread_truth, spread = 1 - _dot(x.truth, x.truth), 1 - _dot(x.predicted, x.predicted)
     product = spread_truth * spread
     if product <= 0:
         return Gradient(x.zero, x.zero, x.zero)

@@ -21,6 +21,7 @@ __all__ = ["Settings", "load_settings"]
 
 Gi = 1024**3
 Mi = 1024**2
+DEFAULT_HOME = Path("~/.autoscorer")
 
 
 class _Section(BaseModel):
@@ -41,8 +42,8 @@ class DockerExecutor(_Section):
     @field_validator("user")
     @classmethod
     def _never_root(cls, value: str | None) -> str | None:
-        if value is not None and int(value.split(":")[0]) == 0:
-            raise ValueError("the model must not run as uid 0")
+        if value is not None and 0 in map(int, value.split(":")):
+            raise ValueError("the model must not run as uid or gid 0")
         return value
 
 
@@ -128,7 +129,7 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
-    home: Path = Field(Path("~/.autoscorer"), description="State of this installation.")
+    home: Path = Field(DEFAULT_HOME, description="State of this installation.")
     executors: Executors = Field(default_factory=Executors)
     images: Images = Field(default_factory=Images)
     security: Security = Field(default_factory=Security)
@@ -138,10 +139,16 @@ class Settings(BaseSettings):
     # Set in the environment, but no setting: where the file is, and what a model's own container is told.
     not_settings: ClassVar[frozenset[str]] = frozenset({"AUTOSCORER_CONFIG", "AUTOSCORER_WORKSPACE"})
 
+    @field_validator("home", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: Any) -> Any:
+        # As for every XDG variable; an empty path would be the current folder.
+        return DEFAULT_HOME if value == "" else value
+
     @field_validator("home")
     @classmethod
     def _expand(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+        return _expanded(value).absolute()
 
     @classmethod
     def settings_customise_sources(
@@ -169,20 +176,30 @@ def load_settings(path: Path | str | None = None) -> Settings:
     Raises:
         AutoScorerError: ``INVALID_REQUEST`` at stage ``config``, naming every unknown key and wrong value.
     """
-    source, must_exist = _config_file(path)
-    values: Any = {}
+    try:
+        source, must_exist = _config_file(path)
+    except ValueError as error:
+        raise _wrong([str(error)]) from None
+    values: dict[str, Any] = {}
     if must_exist or source.is_file():
         values = _read_yaml(source)
-    where = str(source)
     problems = _unknown_environment()
+    for key in values:
+        # Checked here, because BaseSettings takes some names (_env_file) as orders to itself.
+        if key not in Settings.model_fields:
+            problems.append(f"{key}: unknown key in {source}{suggest(key, Settings.model_fields)}")
     if not problems:
         try:
             return Settings(**values)
         except ValidationError as error:
-            problems = [_explain(item, where) for item in error.errors(include_url=False, include_context=False)]
+            problems = [_explain(item, str(source)) for item in error.errors(include_url=False, include_context=False)]
         except ValueError as error:  # a nested variable that is no JSON where JSON is needed
-            problems = [f"environment: {error}"]
-    raise AutoScorerError(
+            problems = [f'environment: {error}; lists and sections are written as JSON, such as ["a", "b"]']
+    raise _wrong(problems)
+
+
+def _wrong(problems: list[str]) -> AutoScorerError:
+    return AutoScorerError(
         ErrorCode.INVALID_REQUEST,
         "The configuration is wrong: " + "; ".join(problems),
         stage=Stage.CONFIG,
@@ -193,9 +210,15 @@ def load_settings(path: Path | str | None = None) -> Settings:
 def _config_file(path: Path | str | None) -> tuple[Path, bool]:
     named = path or os.environ.get("AUTOSCORER_CONFIG")
     if named:
-        return Path(named).expanduser(), True
-    home = os.environ.get("AUTOSCORER_HOME") or "~/.autoscorer"
-    return Path(home).expanduser() / "config.yaml", False
+        return _expanded(Path(named)), True
+    return _expanded(Path(os.environ.get("AUTOSCORER_HOME") or DEFAULT_HOME)) / "config.yaml", False
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:  # a container may run as a uid that has no name and no HOME
+        raise ValueError(f"{path} begins with a home folder that is unknown here; set AUTOSCORER_HOME") from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -204,14 +227,27 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     def fail(why: str) -> AutoScorerError:
         return AutoScorerError(ErrorCode.INVALID_REQUEST, f"The configuration {path.name} {why}.", stage=Stage.CONFIG)
 
+    class Strict(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            # PyYAML takes the last of two equal keys; a section that stands twice would loosen a limit in silence.
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            for key in keys:
+                if keys.count(key) > 1:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key!r} stands twice", node.start_mark
+                    )
+            return super().construct_mapping(node, deep)
+
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=Strict)  # noqa: S506 - a SafeLoader
     except FileNotFoundError:
         raise fail("does not exist; give --config an existing YAML file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise fail(f"can't be read: {error}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: 2001-13-45 looks like a date and is none
         raise fail(f"is not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise fail("is nested too deeply") from None
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
@@ -220,15 +256,19 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _unknown_environment() -> list[str]:
-    """pydantic-settings ignores a variable it does not know; a typo must not loosen a limit in silence."""
+    """Variables that pydantic-settings would ignore; a typo must not loosen a limit in silence."""
     problems = []
-    known = {f"AUTOSCORER_{name.upper()}" for name in Settings.model_fields}
+    known = {f"AUTOSCORER_{name.upper()}": field for name, field in Settings.model_fields.items()}
     for variable in sorted(os.environ):
         upper = variable.upper()
         if upper.startswith("AUTOSCORER_") and upper not in Settings.not_settings:
-            section = upper.split("__")[0]
-            if section not in known:
+            section, _, below = upper.partition("__")
+            # pydantic ignores what stands below a plain value, too.
+            if section not in known or (below and not hasattr(known[section].annotation, "model_fields")):
                 problems.append(f"environment: {variable} is no setting{suggest(section, known)}")
+            # Which of the two wins is a matter of their order in the environment.
+            if any(other.upper().startswith(upper + "__") for other in os.environ):
+                problems.append(f"environment: {variable} and {variable}__… set the same section; use one of them")
     return problems
 
 
@@ -237,7 +277,10 @@ def _explain(item: Any, where: str) -> str:
     if item["type"] == "extra_forbidden":
         hint = suggest(str(item["loc"][-1]), _keys_beside(item["loc"]))
         return f"{path}: unknown key in {where} or the environment{hint}"
-    return f"{path}: {item['msg']}, got {item['input']!r}"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    # What stands there may be a key in the wrong place.
+    secret = item["loc"][0] == "prefect"
+    return f"{path}: {message}" if secret or "got " in message else f"{path}: {message}, got {item['input']!r}"
 
 
 def _keys_beside(location: tuple[Any, ...]) -> list[str]:

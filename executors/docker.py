@@ -73,7 +73,14 @@ def _engine_exceptions() -> tuple[type[Exception], ...]:
     import requests
     import urllib3.exceptions
 
-    return (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+    return (
+        docker.errors.DockerException,
+        docker.errors.StreamParseError,
+        requests.RequestException,
+        urllib3.exceptions.HTTPError,
+        urllib3.exceptions.ProxySchemeUnsupported,
+        OSError,
+    )
 
 
 def _short(why: Any) -> str:

@@ -190,19 +190,12 @@ def test_the_walk_finds_the_libraries_exceptions() -> None:
     assert {"APIError", "BuildError", "TLSParameterError", "ReadTimeout", "NewConnectionError"} <= names
 
 
-# Subclasses of RuntimeError and ValueError alone, which engine_errors does not know yet.
-UNMAPPED = ("StreamParseError", "ProxySchemeUnsupported")
-
-
 @pytest.mark.parametrize(
     "cls",
     [
         pytest.param(
             cls,
             id=f"{cls.__module__}.{cls.__name__}",
-            marks=[pytest.mark.xfail(reason="gets past engine_errors", strict=True)]
-            if cls.__name__ in UNMAPPED
-            else [],
         )
         for cls in (*LIBRARIES, *BELOW)
     ],

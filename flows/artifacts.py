@@ -116,7 +116,7 @@ def render_result(result: Result, workspace: Path) -> str:
         _error(result) if result.error else _metrics(result),
         _list("Notes", [plain(note, longest=1000) for note in result.notes[:_NOTES]]),
         *_plots(result, workspace),
-        "## Provenance\n\n" + table(["", ""], _provenance(result)),
+        "## Provenance\n\n" + table(["What", "Value"], _provenance(result)),
         f"Workspace: {plain(str(workspace), longest=1000)}",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"

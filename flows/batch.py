@@ -1,7 +1,7 @@
 """The flow ``batch``: many workspaces, a few at a time, and one failure stops none of the others."""
 
-from __future__ import annotations
-
+# No ``from __future__ import annotations`` here: Prefect reads the annotations of a flow also where it has the
+# function without its module (``flow.serve()`` sends it to another process), and text could not be resolved there.
 import hashlib
 import threading
 import time
@@ -229,24 +229,27 @@ def _row(outcome: Outcome) -> dict[str, Any]:
 
 
 def _render(summary: dict[str, Any], rows: list[Outcome]) -> str:
-    lines = []
+    lines, errors = [], []
     for outcome in rows[:_SHOWN]:
-        passed = {True: "pass", False: "fail", None: ""}[outcome["pass"]]
-        error = outcome["error"]
+        name, error = plain(outcome["workspace"]), outcome["error"]
         lines.append(
             [
-                plain(outcome["workspace"]),
+                name,
                 outcome["state"],
                 "" if outcome["score"] is None else number(outcome["score"]),
-                passed,
+                {True: "pass", False: "fail", None: ""}[outcome["pass"]],
                 plain(outcome["rank"] or ""),
                 "" if outcome["seconds"] is None else duration(outcome["seconds"]),
-                f"{plain(error['code'])}: {plain(error['message'])}" if error else "",
+                plain(error["code"]) if error else "",
             ]
         )
+        if error:
+            errors.append(f"- {name}: {plain(error['code'])}: {plain(error['message'], longest=1000)}")
     header = ["Workspace", "State", "Score", "Pass", "Rank", "Time", "Error"]
-    left = len(rows) - len(lines)
     parts = [f"# {_headline(summary)}", f"Took {duration(summary['seconds'])}.", table(header, lines)]
-    if left:
-        parts.append(f"and {left:,} more in the table artifact")
+    if len(rows) > len(lines):
+        parts.append(f"and {len(rows) - len(lines):,} more in the table artifact")
+    if errors:
+        # Below the table, where a message may be as long as it is.
+        parts.append("## Why they failed\n\n" + "\n".join(errors))
     return "\n\n".join(parts) + "\n"

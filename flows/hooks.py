@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 from prefect.logging.loggers import flow_run_logger
@@ -45,6 +46,10 @@ def clear_up(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None
 
 def _conclude(workspace: str, flow_run: FlowRun, state: State[Any], log: Any, settings: Settings) -> None:
     """Write result.json where the killed process could not: an accepted job ends in a stated outcome."""
+    if flow_run.start_time is None:
+        # The worker knows the run from before it began.
+        with get_client(sync_client=True) as client:
+            flow_run = client.read_flow_run(flow_run.id)
     if flow_run.start_time is None:
         return  # it never touched the workspace
     if state.is_crashed():

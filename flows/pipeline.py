@@ -7,8 +7,8 @@ return_state=True)`` does not, and either way result.json holds the Result with 
 as a whole: its tasks retry what is ours.
 """
 
-from __future__ import annotations
-
+# No ``from __future__ import annotations`` here: Prefect reads the annotations of a flow also where it has the
+# function without its module (``flow.serve()`` sends it to another process), and text could not be resolved there.
 import os
 from collections.abc import Callable
 from typing import Annotated, Any, Literal

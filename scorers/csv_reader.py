@@ -25,7 +25,7 @@ from ..core.errors import AutoScorerError, ErrorCode
 __all__ = ["MAX_CSV_BYTES", "MAX_RECORD_BYTES", "PAD", "Block", "CsvReader", "bad_format", "check_size"]
 
 # Small enough that a block and its masks stay in the second-level cache.
-BLOCK_BYTES = 1 << 18
+BLOCK_BYTES = 1 << 19
 KEEP_BYTES = 1 << 22
 # Bytes that may be read past the last field of a block (a word-wise load of a field of up to 64 bytes).
 PAD = 80

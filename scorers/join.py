@@ -1,9 +1,9 @@
 """The join by id: exact, in one sort a file, whatever the order of the rows.
 
-Every id becomes a 64-bit sort key with its row number in the low bits. Where the bits that differ between ids fit
-beside the row number, the key *is* the id and sorting it settles the matter. Otherwise the key is a hash: rows whose
-hashes agree are put in order by their words, and every pair is compared word by word. The hash
-finds candidates, the words decide; with a hash that maps every id to one number the join is slow and still right.
+Every id becomes a 64-bit sort key, with its label's code (or its row number) in the low bits. Where the bits that
+differ between ids fit beside it, the key *is* the id and sorting it settles the matter. Otherwise the key is a hash:
+rows whose hashes agree are put in order by their words, and every pair is compared word by word. The hash finds
+candidates, the words decide; with a hash that maps every id to one number the join is slow and still right.
 
 Either way the order that comes out depends on the set of ids alone, so nothing computed in it can depend on the
 order of a file.
@@ -23,7 +23,7 @@ from . import packing
 from .columns import IdColumn, LongIds, texts_of
 from .packing import Squeeze, Words
 
-__all__ = ["Alignment", "align", "check_unique", "gather", "gather_names"]
+__all__ = ["Alignment", "align", "check_unique", "gather"]
 
 Rows = NDArray[np.uint32]
 T = TypeVar("T", bound=np.generic)
@@ -35,12 +35,20 @@ _FEW = 5
 
 @dataclass(slots=True)
 class Alignment:
-    """Which row of each file holds the i-th id, shape (rows,) each."""
+    """Both files in one order.
 
-    truth_rows: Rows
-    prediction_rows: Rows
+    Attributes:
+        truth: What came along with the ground truth's ids, in that order: its codes, or its row numbers; shape (n,).
+        predictions: The same of the predictions.
+    """
+
+    truth: NDArray[np.integer]
+    predictions: NDArray[np.integer]
     _source: _Exact | _Hashed
     _long_ids: LongIds
+
+    def __len__(self) -> int:
+        return len(self.truth)
 
     def ids(self, places: NDArray[np.intp] | slice = slice(None)) -> list[str]:
         """The ids at these places of the joined order, as text."""
@@ -76,15 +84,21 @@ class _Hashed:
         return [word[rows] for word in self._words]
 
 
-def align(truth: IdColumn, predictions: IdColumn, long_ids: LongIds, truth_name: str, name: str) -> Alignment:
+def align(
+    truth: IdColumn,
+    predictions: IdColumn,
+    long_ids: LongIds,
+    names: tuple[str, str],
+    codes: tuple[NDArray[np.integer], NDArray[np.integer]] | None = None,
+) -> Alignment:
     """Join two id columns; their words may be used up.
 
     Args:
         truth: The ground truth's ids.
         predictions: The predictions' ids.
         long_ids: The store both columns used.
-        truth_name: What errors call the ground truth.
-        name: What errors call the predictions.
+        names: What errors call the two files.
+        codes: Small integers that go with the ids, in file order; without them the row numbers do.
 
     Raises:
         AutoScorerError: ``MISMATCH`` with all counts and the first few of each kind.
@@ -96,24 +110,28 @@ def align(truth: IdColumn, predictions: IdColumn, long_ids: LongIds, truth_name:
     truth.widen(count)
     predictions.widen(count)
     row_bits = max(truth.rows + predictions.rows, 2).bit_length()
+    bits = row_bits if codes is None else max(int(one.max(initial=0)) for one in codes).bit_length()
     squeezes, constant = _squeezes([truth, predictions])
-    if sum(squeeze.bits for squeeze in squeezes) + row_bits <= 64:
-        keys, others = (_sorted_exact(column, squeezes, row_bits) for column in (truth, predictions))
-        heads, rows = _unpack_keys(keys, row_bits)
-        other_heads, other_rows = _unpack_keys(others, row_bits)
+    if sum(squeeze.bits for squeeze in squeezes) + bits <= 64:
+        mine, theirs = (None, None) if codes is None else codes
+        heads, along = _sorted_exact(truth, squeezes, bits, mine)
+        other_heads, other_along = _sorted_exact(predictions, squeezes, bits, theirs)
         source = _Exact(heads, squeezes, constant)
         if not _repeats(heads) and not _repeats(other_heads) and np.array_equal(heads, other_heads):
-            return Alignment(rows, other_rows, source, long_ids)
+            return Alignment(along, other_along, source, long_ids)
         other = _Exact(other_heads, squeezes, constant)
         pairs = zip(source.words_at(slice(None)), other.words_at(slice(None)), strict=True)
-        raise _mismatch([np.concatenate(pair) for pair in pairs], truth.rows, long_ids, truth_name, name)
+        raise _mismatch([np.concatenate(pair) for pair in pairs], truth.rows, long_ids, names)
     rows, unique = _sorted_hashed(truth.words, row_bits)
     if unique and truth.rows == predictions.rows:
         other_rows, unique = _sorted_hashed(predictions.words, row_bits)
         if unique and _all_equal(truth.words, rows, predictions.words, other_rows):
-            return Alignment(rows, other_rows, _Hashed(truth.words, rows), long_ids)
+            hashed = _Hashed(truth.words, rows)
+            if codes is None:
+                return Alignment(rows, other_rows, hashed, long_ids)
+            return Alignment(gather(codes[0], rows), gather(codes[1], other_rows), hashed, long_ids)
     both = [np.concatenate(pair) for pair in zip(truth.words, predictions.words, strict=True)]
-    raise _mismatch(both, truth.rows, long_ids, truth_name, name)
+    raise _mismatch(both, truth.rows, long_ids, names)
 
 
 def check_unique(column: IdColumn, long_ids: LongIds, name: str) -> None:
@@ -125,22 +143,14 @@ def check_unique(column: IdColumn, long_ids: LongIds, name: str) -> None:
     column.finish(long_ids.settle())
     _, unique = _sorted_hashed(column.words, max(column.rows, 2).bit_length())
     if not unique:
-        raise _mismatch(column.words, column.rows, long_ids, name, "")
+        raise _mismatch(column.words, column.rows, long_ids, (name, ""))
 
 
-def gather(values: NDArray[T], rows: Rows) -> NDArray[T]:
+def gather(values: NDArray[T], rows: NDArray[np.integer]) -> NDArray[T]:
     """``values[rows]`` without an array of 64-bit indices."""
     out = np.empty(len(rows), values.dtype)
     for part in _strides(len(rows)):
         out[part] = values[rows[part]]
-    return out
-
-
-def gather_names(values: NDArray[np.integer], rows: Rows, names: NDArray[T]) -> NDArray[T]:
-    """``names[values[rows]]``, in the same way."""
-    out = np.empty(len(rows), names.dtype)
-    for part in _strides(len(rows)):
-        out[part] = names[values[rows[part]]]
     return out
 
 
@@ -160,12 +170,14 @@ def _squeezes(columns: list[IdColumn]) -> tuple[list[Squeeze], list[int]]:
     return squeezes, constant
 
 
-def _sorted_exact(column: IdColumn, squeezes: list[Squeeze], row_bits: int) -> Words:
-    """Sorted keys (squeezed id, row), written over the column's first word; the other words are let go."""
+def _sorted_exact(
+    column: IdColumn, squeezes: list[Squeeze], bits: int, along: NDArray[np.integer] | None
+) -> tuple[Words, NDArray[np.integer]]:
+    """Squeezed ids in order, written over the column's first word, and what comes along; other words are let go."""
     keys = column.words[0]
     for part in _strides(column.rows):
-        key = np.arange(part.start, part.stop, dtype=np.uint64)
-        shift = row_bits
+        key = np.arange(part.start, part.stop, dtype=np.uint64) if along is None else along[part].astype(np.uint64)
+        shift = bits
         for word, squeeze in zip(reversed(column.words), reversed(squeezes), strict=True):
             if squeeze.bits:
                 squeezed = squeeze.compress(word[part])
@@ -175,17 +187,17 @@ def _sorted_exact(column: IdColumn, squeezes: list[Squeeze], row_bits: int) -> W
         keys[part] = key
     del column.words[:]
     keys.sort()
-    return keys
+    ordered = np.empty(column.rows, np.uint32) if along is None else along
+    _unpack_keys(keys, bits, ordered)
+    return keys, ordered
 
 
-def _unpack_keys(keys: Words, row_bits: int) -> tuple[Words, Rows]:
-    """Split sorted keys into heads (in place) and rows."""
-    rows = np.empty(len(keys), np.uint32)
-    mask = np.uint64((1 << row_bits) - 1)
+def _unpack_keys(keys: Words, bits: int, along: NDArray[np.integer]) -> None:
+    """Split sorted keys into heads, in place, and the low bits."""
+    mask = np.uint64((1 << bits) - 1)
     for part in _strides(len(keys)):
-        rows[part] = keys[part] & mask
-        keys[part] >>= np.uint64(row_bits)
-    return keys, rows
+        np.bitwise_and(keys[part], mask, out=along[part], casting="unsafe")
+        keys[part] >>= np.uint64(bits)
 
 
 def _repeats(heads: Words) -> bool:
@@ -207,7 +219,9 @@ def _sorted_hashed(words: list[Words], row_bits: int) -> tuple[Rows, bool]:
         key |= np.arange(part.start, part.stop, dtype=np.uint64)
         keys[part] = key
     keys.sort()
-    heads, order = _unpack_keys(keys, row_bits)
+    order = np.empty(rows, np.uint32)
+    _unpack_keys(keys, row_bits, order)
+    heads = keys
     places = [np.flatnonzero(heads[part][1:] == heads[part][:-1]) + part.start for part in _overlapping(rows)]
     same = np.concatenate(places) if places else np.zeros(0, np.intp)
     if not len(same):
@@ -231,8 +245,9 @@ def _all_equal(words: list[Words], rows: Rows, others: list[Words], other_rows: 
     return True
 
 
-def _mismatch(words: list[Words], truths: int, long_ids: LongIds, truth_name: str, name: str) -> AutoScorerError:
+def _mismatch(words: list[Words], truths: int, long_ids: LongIds, names: tuple[str, str]) -> AutoScorerError:
     """Count what is missing, extra and repeated over both files, whose ids stand one after the other."""
+    truth_name, name = names
     total = len(words[0]) if words else 0
     order, _ = _sorted_hashed(words, max(total, 2).bit_length())
     fresh = np.ones(total, np.bool_)

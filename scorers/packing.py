@@ -24,8 +24,11 @@ MAX_PACKED = 64  # bytes
 # A word that no text begins with: 0xFF is no byte of UTF-8.
 NEVER = 0xFF << 56
 _ONES = (1 << 64) - 1
-# _KEEP[n] keeps the first n bytes of a word.
-_KEEP = np.array([_ONES ^ (_ONES >> (8 * n)) for n in range(9)], np.uint64)
+# _KEEP[j][n] keeps of word j what belongs to a text of n bytes.
+_KEEP = np.array(
+    [[_ONES ^ (_ONES >> (8 * min(max(n - j, 0), 8))) for n in range(MAX_PACKED + 1)] for j in range(0, MAX_PACKED, 8)],
+    np.uint64,
+)
 
 
 def window(data: Bytes) -> NDArray[np.uint64]:
@@ -62,15 +65,8 @@ def pack(
         else:
             words[j][:] = window(data)[places]
     for j, word in enumerate(words):
-        if shortest == longest:
-            if longest < 8 * (j + 1):
-                word &= _KEEP[max(longest - 8 * j, 0)]
-        elif shortest < 8 * (j + 1):
-            kept = np.minimum(lengths, 8 * j + 8)
-            if j:
-                kept -= 8 * j
-                np.maximum(kept, 0, out=kept)
-            word &= _KEEP[kept]
+        if shortest < 8 * (j + 1):
+            word &= _KEEP[j][longest] if shortest == longest else _KEEP[j].take(lengths, mode="clip")
     return words
 
 
@@ -84,14 +80,13 @@ def unpack(words: Sequence[Words]) -> NDArray[np.bytes_]:
 
 def mix(words: Sequence[Words]) -> Words:
     """A 64-bit hash of each text, its high bits the good ones. It finds candidates; it never decides."""
-    h = words[0] * np.uint64(0x9E3779B97F4A7C15)
+    h = words[0]
     for word in words[1:]:
+        h = h * np.uint64(0x9E3779B97F4A7C15)
         h ^= h >> np.uint64(32)
         h += word
-        h *= np.uint64(0x9E3779B97F4A7C15)
-    h ^= h >> np.uint64(29)
-    h *= np.uint64(0xBF58476D1CE4E5B9)
-    return h
+    # One product is enough for the highest bits: they depend on every bit below them.
+    return h * np.uint64(0xBF58476D1CE4E5B9)
 
 
 class _Step(NamedTuple):

@@ -23,7 +23,7 @@ from ..core.errors import AutoScorerError, ErrorCode, suggest
 from ..core.workspace import Workspace, open_regular
 from .columns import IdColumn, LabelColumn, Labels, LongIds
 from .csv_reader import CsvReader, bad_format
-from .join import Alignment, align, check_unique, gather, gather_names
+from .join import Alignment, align, check_unique, gather
 from .numbers import Floats, NumberColumn
 from .record_reader import JsonReader, ParquetReader
 
@@ -84,7 +84,7 @@ class AlignedTable:
     _columns: Columns = field(repr=False)
 
     def __len__(self) -> int:
-        return len(self._alignment.truth_rows)
+        return len(self._alignment)
 
     @cached_property
     def ids(self) -> list[str]:
@@ -117,7 +117,6 @@ class AlignedTable:
         import pandas as pd
 
         data: dict[str, object] = {"id": self.ids, "truth": self.truth, "prediction": self.prediction}
-        rows = (self._alignment.truth_rows, self._alignment.prediction_rows)
         names = (self._columns.truth, self._columns.prediction)
         digests = (self.ground_truth_sha256, self.predictions_sha256)
         extra: list[dict[str, list[str]]] = []
@@ -125,12 +124,14 @@ class AlignedTable:
             columns, now = read_columns(path)
             if now != digest:
                 raise bad_format(path.name, "", "the file was changed while it was being scored.")
-            taken = {self._columns.id, _value_column(list(columns), name, path.name)}
-            extra.append({key: column for key, column in columns.items() if key not in taken})
-        for mine, other, suffix, order in zip(extra, extra[::-1], ("_ground_truth", "_predictions"), rows, strict=True):
+            row_of = {key: row for row, key in enumerate(columns.pop(self._columns.id))}
+            rows = [row_of[key] for key in self.ids]
+            columns.pop(_value_column(list(columns), name, path.name))
+            extra.append({key: [column[row] for row in rows] for key, column in columns.items()})
+        for mine, other, suffix in zip(extra, extra[::-1], ("_ground_truth", "_predictions"), strict=True):
             for key, column in mine.items():
                 clash = key in other or key in ("id", "truth", "prediction")
-                data[key + suffix if clash else key] = [column[row] for row in order.tolist()]
+                data[key + suffix if clash else key] = column
         return pd.DataFrame(data)
 
     def _as_asked(self, codes: NDArray[np.integer], numbers: Floats) -> list[str] | Floats:
@@ -153,14 +154,15 @@ def load_aligned(workspace: Workspace, columns: Columns, values: Values) -> Alig
         _read(truth_path, columns.id, columns.truth, ids[0], stores[0]),
         _read(path, columns.id, columns.prediction, ids[1], stores[1], may_be_empty=True),
     )
-    alignment = align(*ids, long_ids, truth_path.name, path.name)
+    names = truth_path.name, path.name
     codes, numbers = (_NO_CODES, _NO_CODES), (_NONE, _NONE)
-    rows = alignment.truth_rows, alignment.prediction_rows
     if values == "text":
+        alignment = align(*ids, long_ids, names, (texts[0].finish(), texts[1].finish()))
         ranks = labels.ranks()
-        codes = gather_names(texts[0].finish(), rows[0], ranks), gather_names(texts[1].finish(), rows[1], ranks)
+        codes = ranks[alignment.truth], ranks[alignment.predictions]
     else:
-        numbers = gather(floats[0].finish(), rows[0]), gather(floats[1].finish(), rows[1])
+        alignment = align(*ids, long_ids, names)
+        numbers = gather(floats[0].finish(), alignment.truth), gather(floats[1].finish(), alignment.predictions)
     return AlignedTable(
         values=values,
         ground_truth_sha256=digests[0],

@@ -44,9 +44,9 @@ def column(ids: list[str], long_ids: LongIds, at_a_time: int = 7) -> IdColumn:
     return out
 
 
-def joined(truth: list[str], predictions: list[str]) -> join.Alignment:
+def joined(truth: list[str], predictions: list[str], codes=None) -> join.Alignment:
     long_ids = LongIds()
-    return align(column(truth, long_ids), column(predictions, long_ids, 5), long_ids, "gt.csv", "pred.csv")
+    return align(column(truth, long_ids), column(predictions, long_ids, 5), long_ids, ("gt.csv", "pred.csv"), codes)
 
 
 @pytest.fixture(params=list(HASHES), autouse=True)
@@ -67,8 +67,12 @@ def test_rows_meet_by_id_and_the_order_of_the_files_does_not_show(make_id, rows)
         rng = random.Random(seed)
         truth, predictions = rng.sample(ids, rows), rng.sample(ids, rows)
         found = joined(truth, predictions)
-        assert [truth[row] for row in found.truth_rows] == found.ids()
-        assert [predictions[row] for row in found.prediction_rows] == found.ids()
+        assert [truth[row] for row in found.truth] == found.ids()
+        assert [predictions[row] for row in found.predictions] == found.ids()
+        codes = (np.array([len(one) for one in truth]), np.array([ord(one[-1]) for one in predictions]))
+        found = joined(truth, predictions, codes)
+        assert found.truth.tolist() == [len(one) for one in found.ids()]
+        assert found.predictions.tolist() == [ord(one[-1]) for one in found.ids()]
         orders.append(found.ids())
     assert orders[0] == orders[1]
     assert sorted(orders[0]) == sorted(ids)
@@ -82,8 +86,8 @@ def test_the_join_answers_as_python_dictionaries_would(truth, predictions, same)
         predictions = truth[::-1]
     if len(set(truth)) == len(truth) and sorted(truth) == sorted(predictions):
         found = joined(truth, predictions)
-        assert [truth[row] for row in found.truth_rows] == found.ids()
-        assert [predictions[row] for row in found.prediction_rows] == found.ids()
+        assert [truth[row] for row in found.truth] == found.ids()
+        assert [predictions[row] for row in found.predictions] == found.ids()
         return
     with pytest.raises(AutoScorerError) as caught:
         joined(truth, predictions)

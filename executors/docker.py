@@ -114,7 +114,6 @@ class DockerExecutor(Executor):
 
     def check(self) -> str:
         with engine_errors("ask the Docker Engine"):
-            version = self.client.version()
             info = self.client.info()
         options = info.get("SecurityOptions") or []
         if not any("name=seccomp" in option for option in options):
@@ -128,7 +127,7 @@ class DockerExecutor(Executor):
                 "The Docker Engine is rootless, which AutoScorer does not support yet: it maps the model's user to one "
                 "whose files the caller can't read. Use a rootful engine.",
             )
-        return f"Docker Engine {version.get('Version')} (API {version.get('ApiVersion')}), {info.get('NCPU')} CPUs"
+        return f"Docker Engine {info.get('ServerVersion')} (API {self.client.api_version}), {info.get('NCPU')} CPUs"
 
     def missing_limits(self) -> list[str]:
         """Which limits of a sealed run this engine's kernel can't hold."""

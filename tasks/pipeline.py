@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -81,7 +82,7 @@ def run_pipeline(
                 space.root,
                 settings=settings,
                 backend=backend,
-                observer=observer,
+                observer=_Preloading(observer),
                 cancelled=cancelled,
                 labels=labels,
                 timing=timing,
@@ -97,6 +98,23 @@ def run_pipeline(
         return score_workspace(
             space.root, settings=settings, scorer=scorer, params=params, observer=observer, timing=timing, lock=False
         )
+
+
+class _Preloading:
+    """Passes everything on, and imports what scoring will need while the container starts and runs."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self.log = observer.log
+
+    def stage(self, name: str, detail: str = "") -> None:
+        self._observer.stage(name, detail)
+        if name == "run":
+            threading.Thread(target=_preload, name="autoscorer-preload", daemon=True).start()
+
+
+def _preload() -> None:
+    from ..scorers import plots, report  # noqa: F401
 
 
 def _job(space: Workspace) -> Job | None:

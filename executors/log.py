@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import threading
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from .files import remove_tree
 from .verdict import clean_text
 
 __all__ = ["CappedLog"]
 
 _MAX_LINE = 2000
+# How much of one write is looked at for lines.
+_MAX_CHUNK = 64 * 1024
 
 
 class CappedLog:
@@ -21,11 +24,13 @@ class CappedLog:
 
     The head is written at once; past it, the last bytes are kept in memory and laid behind the head by ``flush``
     (the supervisor calls it about once a second) and by ``close``, with a line between that says how much is left
-    out. So the file is a good log at any moment, and a model that logs without end costs ``cap`` bytes.
+    out. So the file is a good log at any moment, and a model that logs without end costs ``cap`` bytes. A disk that is
+    full costs lines of the log, never the run: whoever reads the model's output must not stop, or the model would
+    wait for it until its deadline.
 
     Args:
         path: The file; replaced.
-        cap: Most bytes kept, half of it head and half tail.
+        cap: Most bytes kept, half of it head and half tail; the line between comes on top.
         on_line: Takes each line of the log (control characters removed), at most ``lines_per_flush`` between flushes.
     """
 
@@ -33,12 +38,12 @@ class CappedLog:
 
     def __init__(self, path: Path, cap: int, on_line: Callable[[str], None] | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)  # it may be a link that somebody left
+        remove_tree(path)  # it may be a link or a folder that somebody left
         self._file = path.open("xb", buffering=0)
         self._half = max(cap // 2, 1)
-        self._head = 0
-        self._tail: deque[bytes] = deque()
-        self._tail_size = 0
+        self._head, self._head_end = 0, self._half
+        # The last bytes past the head: at least the half that is kept, at most twice that.
+        self._tail = bytearray()
         self._dirty = False
         self._omitted = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -55,36 +60,60 @@ class CappedLog:
                 return
             self.total += len(data)
             lines = self._lines(data)
-            room = self._half - self._head
-            if room > 0:
-                self._file.write(data[:room])
-                self._head += min(len(data), room)
-                data = data[room:]
+            data = self._write_head(data)
             if data:
                 self._keep_tail(data)
         if self._on_line is not None:
             for line in lines:
                 self._on_line(line)
 
+    def _write_head(self, data: bytes) -> bytes:
+        """Write what still belongs to the head; returns the rest."""
+        part = data[: max(self._head_end - self._head, 0)]
+        if not part:
+            return data
+        written = 0
+        with contextlib.suppress(OSError):
+            written = self._file.write(part) or 0
+        self._head += written
+        if written < len(part):
+            self._head_end = self._head  # the disk is full: the head ends here
+        return data[written:]
+
     def _keep_tail(self, data: bytes) -> None:
-        self._tail.append(data[-self._half :])
-        self._omitted += max(len(data) - self._half, 0)
-        self._tail_size += min(len(data), self._half)
-        while self._tail_size - len(self._tail[0]) >= self._half:
-            gone = len(self._tail.popleft())
-            self._tail_size -= gone
-            self._omitted += gone
+        if len(data) >= self._half:
+            self._drop(len(self._tail))
+            self._omitted += len(data) - self._half
+            data = data[-self._half :]
+        self._tail += data
+        if len(self._tail) > 2 * self._half:
+            self._drop(len(self._tail) - self._half)
         self._dirty = True
 
+    def _drop(self, size: int) -> None:
+        del self._tail[:size]
+        self._omitted += size
+
     def _lines(self, data: bytes) -> list[str]:
-        if self._on_line is None or self._quota <= 0:
+        if self._on_line is None:
             return []
-        text = self._line + self._decoder.decode(data[: 64 * 1024])
+        if self._quota <= 0:
+            self._forget_line()
+            return []
+        text = self._line + self._decoder.decode(data[:_MAX_CHUNK])
         *whole, rest = text.replace("\r", "\n").split("\n")
         self._line = rest[-_MAX_LINE:]
-        taken = [clean_text(line[:_MAX_LINE]) for line in whole if line.strip()][: self._quota]
+        if len(data) > _MAX_CHUNK:
+            self._forget_line()
+        cleaned = (clean_text(line[:_MAX_LINE]) for line in whole)
+        taken = [line for line in cleaned if line.strip()][: self._quota]
         self._quota -= len(taken)
         return taken
+
+    def _forget_line(self) -> None:
+        # What was begun goes on in bytes that were not looked at; its end would be glued to another line's.
+        self._line = ""
+        self._decoder.reset()
 
     def flush(self) -> None:
         """Lay the tail behind the head, so that a reader of the file sees the newest lines."""
@@ -95,19 +124,21 @@ class CappedLog:
     def _flush(self) -> None:
         if not self._dirty or self._file.closed:
             return
-        tail = b"".join(self._tail)
+        if len(self._tail) > self._half:
+            self._drop(len(self._tail) - self._half)
         gap = b"\n[... %d bytes left out ...]\n" % self._omitted if self._omitted else b""
-        self._file.seek(self._head)
-        self._file.write(gap + tail)
-        self._file.truncate()
+        with contextlib.suppress(OSError):
+            self._file.seek(self._head)
+            self._file.write(gap + self._tail)
+            self._file.truncate()
         self._dirty = False
 
     def tail(self, size: int = 8192) -> str:
         """The last ``size`` bytes of the stream as text."""
         with self._lock:
-            data = b"".join(self._tail)[-size:]
+            data = bytes(self._tail[-size:])
             if len(data) < size and self._head and not self._omitted:
-                with open(self._file.name, "rb") as file:
+                with contextlib.suppress(OSError), open(self._file.name, "rb") as file:
                     start = max(self._head - (size - len(data)), 0)
                     file.seek(start)
                     data = file.read(self._head - start) + data

@@ -23,7 +23,8 @@ _MEMORY = re.compile(r"^(\S+\.)?MemoryError\b|std::bad_alloc|Cannot allocate mem
 _FORKS = re.compile(
     r"can't (fork|start new thread)|[Ff]ork.*Resource temporarily unavailable|BlockingIOError: \[Errno 11\]"
 )
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# CSI sequences and OSC strings whole, then every control character that is left of others.
+_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 LOG_LINES = 20
 

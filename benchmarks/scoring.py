@@ -64,7 +64,6 @@ def work():
 from pathlib import Path
 from autoscorer.scorers.{module} import {scorer}
 scorer = {scorer}()
-import statistics
 def work():
     return scorer.score(Path.cwd(), {{"artifacts": False}})
 """,

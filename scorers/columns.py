@@ -66,12 +66,12 @@ class IdColumn:
             column: Which of the block's columns holds the ids.
             expected_rows: How many rows the file may have in all; a hint.
         """
-        starts, lengths = block.starts[column], block.lengths[column]
+        lengths = block.lengths[column]
         longest = int(lengths.max())
         count = min(-(-longest // 8), MAX_PACKED // 8)
         self._reserve(self.rows + block.rows, expected_rows, count)
         out = [word[self.rows : self.rows + block.rows] for word in self.words[:count]]
-        pack(block.data, starts, lengths, count, out)
+        pack(block, column, count, out)
         if longest > MAX_PACKED:
             rows = np.flatnonzero(lengths > MAX_PACKED)
             out[0][rows] = [NEVER | self._long_ids.number(block.text(column, row)) for row in rows.tolist()]
@@ -122,6 +122,8 @@ class Labels:
     """
 
     _PROBES = 8
+    _FEW = 4096
+    _TRIALS = 16
 
     def __init__(self) -> None:
         self.texts: list[bytes] = []
@@ -131,13 +133,13 @@ class Labels:
 
     def encode(self, block: Block, column: int) -> Codes:
         """The code of each row's label; labels never seen before get the next ones."""
-        starts, lengths = block.starts[column], block.lengths[column]
+        lengths = block.lengths[column]
         longest = int(lengths.max())
         count = max(self._count, min(-(-longest // 8), MAX_PACKED // 8))
         if count > self._count:
             self._count = count
             self._rebuild()
-        words = pack(block.data, starts, lengths, count)
+        words = pack(block, column, count)
         if not self.texts:
             some = np.flatnonzero(lengths[:256] <= MAX_PACKED)
             self._learn([word[some] for word in words])
@@ -165,7 +167,7 @@ class Labels:
         return code
 
     def _look_up(self, words: Sequence[Words]) -> tuple[Codes, NDArray[np.intp]]:
-        slots = (packing.mix(words) >> self._shift).view(np.int64)
+        slots = self._slots(packing.mix(words))
         entries = self._table[slots]
         wrong = words[0] != self._words[0][entries]
         for j in range(1, len(words)):
@@ -191,21 +193,35 @@ class Labels:
         return codes[inverse]
 
     def _rebuild(self) -> None:
-        """Lay the table out anew: at most one slot in sixteen taken, entry 0 standing for "empty"."""
-        size = max(1024, 1 << (16 * len(self.texts)).bit_length())
+        """Lay the table out anew: at most one slot in sixteen taken, entry 0 standing for "empty".
+
+        For a usual number of labels a table and a multiplier are looked for that give each a slot of its own: a
+        second probe for a few rows costs as much as the first one for all.
+        """
+        taken = len(self.texts)
+        few = taken <= self._FEW
+        size = 1 << max(10, (16 * taken).bit_length(), min((taken * taken // 2).bit_length(), 18) if few else 0)
         short = [text if len(text) <= MAX_PACKED else b"\xff" for text in [b"\xff", *self.texts]]
         packed = np.array(short, f"S{8 * self._count}").view(">u8").reshape(-1, self._count)
         self._words = [packed[:, j].astype(np.uint64) for j in range(self._count)]
         self._shift = np.uint64(64 - (size.bit_length() - 1))
         self._slot_mask = size - 1
+        hashes = packing.mix(self._words)
+        for trial in range(self._TRIALS if few else 1):
+            self._salt = np.uint64((2 * trial + 1) * 0x9E3779B97F4A7C15 % 2**64)
+            home = self._slots(hashes)[1:]
+            if few and len(np.unique(home)) == taken:
+                break
         self._table = np.zeros(size, np.int64)
-        home = (packing.mix(self._words) >> self._shift).astype(np.int64)
         waiting = np.arange(1, len(short))
         for probe in range(self._PROBES):
-            slots = (home[waiting] + probe) & self._slot_mask
+            slots = (home[waiting - 1] + probe) & self._slot_mask
             free = self._table[slots] == 0
             self._table[slots[free]] = waiting[free]
             waiting = waiting[self._table[slots] != waiting]
+
+    def _slots(self, hashes: Words) -> NDArray[np.int64]:
+        return ((hashes * self._salt) >> self._shift).view(np.int64)
 
 
 def _smallest_type(codes: int) -> np.dtype[np.integer]:

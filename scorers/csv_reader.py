@@ -29,6 +29,7 @@ BLOCK_BYTES = 1 << 19
 KEEP_BYTES = 1 << 22
 # Bytes that may be read past the last field of a block (a word-wise load of a field of up to 64 bytes).
 PAD = 80
+GRID_BYTES = 64
 MAX_RECORD_BYTES = 1 << 24
 MAX_CSV_BYTES = 16 << 30
 
@@ -47,12 +48,17 @@ class Block:
         starts: Per wanted column, the position of each row's field, shape (rows,).
         lengths: Per wanted column, the bytes of each row's field, shape (rows,).
         locate: Says where a row of this block stands in its file (``"line 12"``).
+        grid: Where each column starts at the same offset in every row: the rows' first bytes, copied side by side,
+            shape (rows, at most 64); else None. One fetch a row that serves all columns.
+        offsets: Per wanted column, its offset in ``grid``.
     """
 
     data: Bytes
     starts: list[Positions]
     lengths: list[Positions]
     locate: Callable[[int], str]
+    grid: Bytes | None = None
+    offsets: Sequence[int] = ()
 
     @property
     def rows(self) -> int:
@@ -121,6 +127,7 @@ class CsvReader:
         self._eof = False
         self._lines = 0  # line ends before the buffer's first byte
         self._used = 0
+        self._aligned = True
         self._storage = bytearray()
         self._allocate(BLOCK_BYTES)
         # Freeing one large allocation makes glibc keep freed memory up to its size (mallopt(3), M_MMAP_THRESHOLD
@@ -163,7 +170,7 @@ class CsvReader:
         self._storage = storage
         self._data = np.frombuffer(storage, np.uint8)
         self._newline = np.empty(len(storage), np.bool_)
-        self._delimiter = np.empty(len(storage), np.bool_)
+        self._comma = np.empty(len(storage), np.bool_)
         self._capacity = capacity
 
     def _read_more(self) -> None:
@@ -237,28 +244,55 @@ class CsvReader:
         cut = storage.rfind(b"\n", 0, used) + 1
         if not cut:
             return None
-        data, newline, delimiter = self._data[:cut], self._newline[:cut], self._delimiter[:cut]
+        data, newline, comma = self._data[:cut], self._newline[:cut], self._comma[:cut]
         np.equal(data, _LF, out=newline)
-        np.equal(data, _COMMA, out=delimiter)
-        np.logical_or(delimiter, newline, out=delimiter)
-        found = np.flatnonzero(delimiter)
-        rows = int(np.count_nonzero(newline))
-        # As many line ends as rows, and one at each row's last place: so there is none anywhere else.
-        if len(found) != rows * width or not newline[found[width - 1 :: width]].all():
+        np.equal(data, _COMMA, out=comma)
+        ends = np.flatnonzero(newline)
+        rows = len(ends)
+        if np.count_nonzero(comma) != rows * (width - 1):
             return None
         self._check_bytes(cut)
-        ends = found.reshape(rows, width)
-        starts, lengths = [], []
-        for column in wanted:
-            start = np.empty(rows, np.int64)
-            if column:
-                np.add(ends[:, column - 1], 1, out=start)
-            else:
-                start[0] = 0
-                np.add(ends[:-1, -1], 1, out=start[1:])
-            starts.append(start)
-            lengths.append(ends[:, column] - start)
-        return Block(self._data, starts, lengths, lambda row: self._line(int(starts[0][row]))), cut
+        starts = np.zeros(rows, np.int64)
+        np.add(ends[:-1], 1, out=starts[1:])
+        block = self._grid_block(starts, ends, wanted) if self._aligned else None
+        if block is None:
+            self._aligned = False
+            np.logical_or(comma, newline, out=comma)
+            found = np.flatnonzero(comma)
+            # As many line ends as rows, and one at each row's last place: so there is none anywhere else.
+            if not newline[found[width - 1 :: width]].all():
+                return None
+            block = self._position_block(starts, found.reshape(rows, width), wanted)
+        return block, cut
+
+    def _position_block(self, starts: Positions, ends: Positions, wanted: Sequence[int]) -> Block:
+        firsts = [ends[:, column - 1] + 1 if column else starts for column in wanted]
+        lengths = [ends[:, column] - first for column, first in zip(wanted, firsts, strict=True)]
+        return Block(self._data, firsts, lengths, lambda row: self._line(int(starts[row])))
+
+    def _grid_block(self, starts: Positions, ends: Positions, wanted: Sequence[int]) -> Block | None:
+        """The block, if every row has its commas at the same offsets: ids of one length, then labels of any."""
+        lengths = ends - starts
+        longest = int(lengths.max())
+        commas = np.flatnonzero(self._comma[: int(ends[0])])
+        # As many commas as there should be, and each row has its own at these places: so there is none elsewhere.
+        if longest > GRID_BYTES or len(commas) != len(self.header) - 1 or int(lengths.min()) <= int(commas[-1]):
+            return None
+        size = -(-longest // 16) * 16
+        records = np.ndarray((len(self._data) - size + 1,), f"V{size}", self._data, strides=(1,))[starts]
+        grid = records.view(np.uint8).reshape(len(starts), size)
+        if not all((grid[:, place] == _COMMA).all() for place in commas.tolist()):
+            return None
+        bounds = [-1, *commas.tolist()]
+        offsets = [bounds[column] + 1 for column in wanted]
+        widths = [
+            np.broadcast_to(np.int64(bounds[column + 1] - offset), len(starts))
+            if column + 1 < len(bounds)
+            else lengths - offset
+            for column, offset in zip(wanted, offsets, strict=True)
+        ]
+        firsts = [starts + offset if offset else starts for offset in offsets]
+        return Block(self._data, firsts, widths, lambda row: self._line(int(starts[row])), grid, offsets)
 
     # -- everything else -------------------------------------------------------------------------------------
 

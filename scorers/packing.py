@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .csv_reader import Bytes, Positions
+from .csv_reader import Block, Bytes
 
 __all__ = ["MAX_PACKED", "NEVER", "Squeeze", "Words", "mix", "pack", "unpack", "window"]
 
@@ -36,32 +36,36 @@ def window(data: Bytes) -> NDArray[np.uint64]:
     return np.ndarray((data.size - 7,), np.dtype(">u8"), data, strides=(1,))
 
 
-def pack(
-    data: Bytes, starts: Positions, lengths: Positions, count: int, out: Sequence[Words] | None = None
-) -> Sequence[Words]:
-    """Texts as ``count`` words each.
+def pack(block: Block, column: int, count: int, out: Sequence[Words] | None = None) -> Sequence[Words]:
+    """A column's texts as ``count`` words each.
 
     Args:
-        data: The buffer, ``PAD`` bytes longer than its last text.
-        starts: Positions, shape (rows,).
-        lengths: Bytes of each text; what lies beyond ``8 * count`` is left out.
-        count: Words a text.
-        out: Where to write, ``count`` arrays of shape (rows,).
+        block: n rows.
+        column: Which of its columns.
+        count: Words a text; what lies beyond ``8 * count`` bytes is left out.
+        out: Where to write, ``count`` arrays of shape (n,).
 
     Returns:
-        ``count`` arrays of shape (rows,); ``out`` when it was given.
+        ``count`` arrays of shape (n,); ``out`` when it was given.
     """
+    data, starts, lengths = block.data, block.starts[column], block.lengths[column]
     shortest = int(lengths.min(initial=MAX_PACKED))
     longest = int(lengths.max(initial=0))
     words = [np.empty(len(starts), np.uint64) for _ in range(count)] if out is None else out
+    fetched = 0
+    if block.grid is not None:
+        size, offset = block.grid.shape[1], block.offsets[column]
+        fetched = min(count, (size - offset) // 8)
+        for j in range(fetched):
+            words[j][:] = np.ndarray(len(starts), ">u8", block.grid, offset + 8 * j, (size,))
     # Fetching 16 bytes at a position costs no more than fetching 8.
     pairs = np.ndarray((data.size - 15,), "V16", data, strides=(1,))
-    for j in range(0, count, 2):
+    for j in range(fetched, count, 2):
         places = starts + 8 * j if j else starts
         if j + 1 < count:
-            fetched = pairs[places].view(">u8").reshape(-1, 2)
-            words[j][:] = fetched[:, 0]
-            words[j + 1][:] = fetched[:, 1]
+            two = pairs[places].view(">u8").reshape(-1, 2)
+            words[j][:] = two[:, 0]
+            words[j + 1][:] = two[:, 1]
         else:
             words[j][:] = window(data)[places]
     for j, word in enumerate(words):

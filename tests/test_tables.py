@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.core.workspace import Workspace
-from autoscorer.scorers import csv_reader
+from autoscorer.scorers import csv_reader, packing
 from autoscorer.scorers.tables import Columns, load_aligned, read_columns
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -238,8 +238,11 @@ def test_the_frame_has_the_further_columns_as_text(make):
     }
 
 
+@pytest.mark.parametrize("collide", [False, True])
 @pytest.mark.parametrize("classes", [3, 400, 70_000])
-def test_labels_keep_their_text_however_many_there_are(make, classes):
+def test_labels_keep_their_text_however_many_there_are(make, monkeypatch, classes, collide):
+    if collide:
+        monkeypatch.setattr(packing, "mix", lambda words: np.zeros(len(words[0]), np.uint64))
     rng = np.random.default_rng(0)
     names = [f"label {i}" + "é" * (i % 3) + "x" * (i % 7 == 0) * 70 for i in range(classes)]
     truth = rng.permutation(max(classes, 2000)) % classes

@@ -28,7 +28,9 @@ __all__ = ["artifact_key", "plain", "publish", "publish_result", "render_result"
 # Prefect keeps artifacts in its database: bytes of one plot and of all, metrics and notes shown.
 _PLOT, _PLOTS = 256 * 1024, 768 * 1024
 _METRICS, _NOTES = 500, 50
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!&$:])|(?<=www)(\.)")
+# What has a meaning anywhere, what makes a link of a bare address, and what makes a list at the beginning.
+_SPECIAL = re.compile(r"[\\`*_{}\[\]<>#|~!&$:@]|(?<=www)\.", re.IGNORECASE)
+_LIST = re.compile(r"^([0-9]*)([-+=.)])")
 
 
 def artifact_key(path: Path | str, what: str) -> str:
@@ -126,7 +128,7 @@ def plain(text: object, *, longest: int = 300) -> str:
     """Text of strangers for Markdown: one line, cut at ``longest`` characters, nothing in it has a meaning."""
     whole = printable(" ".join(str(text).split()))
     cut = whole if len(whole) <= longest else whole[: longest - 1] + "…"
-    return _SPECIAL.sub(r"\\\g<0>", cut)
+    return _LIST.sub(r"\1\\\2", _SPECIAL.sub(r"\\\g<0>", cut))
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -14,7 +14,7 @@ from prefect.flows import Flow
 from prefect.logging.loggers import flow_run_logger
 
 from ..core.config import Settings
-from ..core.errors import AutoScorerError, ErrorCode
+from ..core.errors import AutoScorerError, ErrorCode, Stage
 from ..core.meta import load_job
 from ..core.workspace import Workspace
 from ..executors.reaper import reap_if_needed, remove_by_label
@@ -54,7 +54,9 @@ def _conclude(workspace: str, flow_run: FlowRun, state: State[Any], log: Any, se
         return  # it never touched the workspace
     if state.is_crashed():
         error = AutoScorerError(
-            ErrorCode.INTERNAL_ERROR, f"The flow run {flow_run.name} crashed: {state.message or 'no reason known'}"
+            ErrorCode.INTERNAL_ERROR,
+            f"The flow run {flow_run.name} crashed: {state.message or 'no reason known'}",
+            stage=Stage.EXECUTION,
         )
     else:
         error = AutoScorerError(ErrorCode.CANCELLED, f"The flow run {flow_run.name} was cancelled.")

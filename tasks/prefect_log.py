@@ -6,14 +6,19 @@ one record, the whole of a run is bounded, and the thread that reads the contain
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import logging
+import os
 import threading
-from collections import deque
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ..core.errors import AutoScorerError
+from ..core.workspace import open_regular
 from ..executors.base import Observer
+from ..executors.verdict import clean_text
 
 __all__ = ["RunLog", "Tee"]
 
@@ -22,8 +27,8 @@ _PAUSE = 1.0
 # Characters of one record, and of all records of a run: Prefect's database is no place for a model's whole output.
 _RECORD = 32 * 1024
 _RUN = 1024 * 1024
-# Lines kept for the end of the run once the budget is spent: how it ended is what a reader looks for.
-_TAIL = 30
+# Of container.log, for the end of the log where lines were left out: how it ended is what a reader looks for.
+_TAIL_LINES, _TAIL_BYTES = 30, 16 * 1024
 # Marks what the model wrote: it could print lines that look like ours or Prefect's.
 _MARK = "model | "
 
@@ -33,16 +38,20 @@ class RunLog:
 
     Args:
         logger: What ``get_run_logger`` gave inside the run; its records carry the run's id from any thread.
+        container_log: The workspace's container.log. Who feeds us leaves out lines too, so when the last line of the
+            file is not the last that came here, the end of the file is logged at the end.
     """
 
-    def __init__(self, logger: logging.Logger | logging.LoggerAdapter[Any]) -> None:
+    def __init__(self, logger: logging.Logger | logging.LoggerAdapter[Any], container_log: Path) -> None:
         self._logger = logger
+        self._file = container_log
         self._left = _RUN
         self._spent = False
         self._lines: list[str] = []
         self._size = 0
         self._skipped = 0
-        self._tail: deque[str] = deque(maxlen=_TAIL)
+        # The last line that was taken; empty where it was left out, None where none ever came.
+        self._last: str | None = None
         self._gathering = threading.Lock()
         self._sending = threading.Lock()
         self._done = threading.Event()
@@ -58,11 +67,11 @@ class RunLog:
         with self._gathering:
             if self._spent or self._size + len(line) > _RECORD:
                 self._skipped += 1
-                self._tail.append(line)
+                self._last = ""
             else:
-                self._tail.clear()
                 self._lines.append(_MARK + line)
                 self._size += len(line) + len(_MARK) + 1
+                self._last = line
             if self._thread is None:
                 # Not before there is a line: a batch of scorings needs no thread each.
                 send_on = contextvars.copy_context().run
@@ -81,10 +90,20 @@ class RunLog:
         if self._thread is not None:
             self._thread.join(5)
         self._send()
-        with self._gathering:
-            last = [_MARK + line for line in self._tail]
-        if last:
-            self._logger.info("%s", "\n".join(["how the model's log ended:", *last]))
+        if self._last is not None:
+            tail = self._tail()
+            if tail and tail[-1] != self._last:
+                lines = [_MARK + line for line in tail]
+                self._logger.info("%s", "\n".join(["Lines were left out. How the model's log ends:", *lines]))
+
+    def _tail(self) -> list[str]:
+        with contextlib.suppress(AutoScorerError, OSError), open_regular(self._file) as file:
+            start = max(os.fstat(file.fileno()).st_size - _TAIL_BYTES, 0)
+            file.seek(start)
+            text = clean_text(file.read(_TAIL_BYTES).decode("utf-8", "replace")).replace("\r", "\n")
+            lines = [line for line in text.split("\n")[1 if start else 0 :] if line.strip()]
+            return [line[:_TAIL_BYTES] for line in lines[-_TAIL_LINES:]]
+        return []
 
     def _send_on(self) -> None:
         while not self._done.wait(_PAUSE):

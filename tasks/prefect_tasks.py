@@ -30,7 +30,7 @@ from prefect.states import Cancelled, Completed, Failed
 from prefect.tasks import Task
 
 from ..core.config import Settings, load_settings
-from ..core.errors import AutoScorerError, ErrorCode, Fault
+from ..core.errors import AutoScorerError, ErrorCode, Fault, Stage
 from ..core.meta import load_job
 from ..core.workspace import Workspace
 from ..executors.base import Observer, SilentObserver
@@ -196,7 +196,7 @@ def validate_task(
         data = {**checked, "seconds": time.monotonic() - started}
         return Completed(message=f"Valid, for {checked['scorer']}.", data=data)
 
-    return _attempt(workspace, work)
+    return _attempt(workspace, Stage.VALIDATION, work)
 
 
 @_step("run")
@@ -231,7 +231,7 @@ def run_task(
             return settled(report.error, _written(workspace, report.error))
         return Completed(message=f"The model ran for {report.run_seconds:.1f} s.", data=report.to_dict())
 
-    return _attempt(workspace, work, timing)
+    return _attempt(workspace, Stage.EXECUTION, work, timing)
 
 
 @_step("score", timeout=STEP_TIMEOUT)
@@ -269,7 +269,7 @@ def score_task(
             )
         )
 
-    return _attempt(workspace, work, timing)
+    return _attempt(workspace, Stage.SCORING, work, timing)
 
 
 @_step("pipeline")
@@ -303,11 +303,12 @@ def pipeline_task(
                 )
             )
 
-    return _attempt(workspace, work)
+    return _attempt(workspace, Stage.EXECUTION, work)
 
 
 def _attempt(
     workspace: str,
+    stage: Stage,
     work: Callable[[Settings, Observer], State[Any]],
     timing: Mapping[str, float | None] | None = None,
 ) -> State[Any]:
@@ -315,7 +316,7 @@ def _attempt(
     found = here()
     assert found.settings is not None
     try:
-        with RunLog(get_run_logger()) as log:
+        with RunLog(get_run_logger(), Path(workspace) / "logs" / "container.log") as log:
             if found.cancelled():
                 raise AutoScorerError(ErrorCode.CANCELLED, "Cancelled before it began.")
             for folder in found.settings.scorers.dirs:
@@ -330,6 +331,7 @@ def _attempt(
         fault = AutoScorerError(
             ErrorCode.INTERNAL_ERROR,
             f"A fault of AutoScorer itself ({type(error).__name__}): {error}. The log of the run has the whole story.",
+            stage=stage,
         )
         return settled(fault, _saved(workspace, fault, timing or {}))
 

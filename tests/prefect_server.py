@@ -1,0 +1,163 @@
+"""A real Prefect server on a temporary SQLite database, and questions to it. Tests import the fixture ``server``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+__all__ = ["PrefectServer", "eventually", "server"]
+
+T = TypeVar("T")
+
+# A fresh database takes half a minute on a loaded machine.
+START = 240.0
+
+
+def eventually(look: Callable[[], T], *, within: float = 60.0) -> T:
+    """Ask until the answer is true; Prefect records task runs and logs a little later than they happen."""
+    deadline = time.monotonic() + within
+    while not (answer := look()):
+        assert time.monotonic() < deadline, f"still {answer!r} after {within} s"
+        time.sleep(0.1)
+    return answer
+
+
+class PrefectServer:
+    """A server, its address, and what it has recorded."""
+
+    def __init__(self, api_url: str, environment: dict[str, str], process: subprocess.Popen[bytes]) -> None:
+        self.api_url = api_url
+        self.environment = environment
+        self.process = process
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        request = urllib.request.Request(
+            self.api_url + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"content-type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            content = response.read()
+        return json.loads(content) if content else None
+
+    def flow_runs(self, name: str) -> list[Any]:
+        """Runs of that name, newest first."""
+        body = {"flow_runs": {"name": {"any_": [name]}}, "sort": "START_TIME_DESC"}
+        return self.call("POST", "/flow_runs/filter", body)
+
+    def flow_run(self, name: str) -> Any:
+        """The newest run of that name."""
+        return eventually(lambda: self.flow_runs(name))[0]
+
+    def task_runs(self, flow_run_id: str, count: int) -> dict[str, Any]:
+        """Task runs by name, once ``count`` of them are final."""
+        body = {"flow_runs": {"id": {"any_": [flow_run_id]}}}
+
+        def look() -> dict[str, Any]:
+            runs = self.call("POST", "/task_runs/filter", body)
+            final = [run for run in runs if run["end_time"]]
+            return {run["name"]: run for run in runs} if len(final) == count else {}
+
+        return eventually(look)
+
+    def logs(self, flow_run_id: str, wanted: str) -> str:
+        """The run's log as text, once it contains ``wanted``."""
+        body = {"logs": {"flow_run_id": {"any_": [flow_run_id]}}, "sort": "TIMESTAMP_ASC"}
+
+        def look() -> str:
+            text = "\n".join(record["message"] for record in self.call("POST", "/logs/filter", body))
+            return text if wanted in text else ""
+
+        return eventually(look)
+
+    def artifacts(self, flow_run_id: str) -> dict[str, Any]:
+        """The run's artifacts by key."""
+        body = {"artifacts": {"flow_run_id": {"any_": [flow_run_id]}}}
+        return {item["key"]: item for item in self.call("POST", "/artifacts/filter", body)}
+
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """The server takes connections and answers nothing, as one that hangs does."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.process.pid, signal.SIGCONT)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """A Prefect server for the whole session; this process and its children talk to it."""
+    folder = tmp_path_factory.mktemp("prefect")
+    port = _free_port()
+    api_url = f"http://127.0.0.1:{port}/api"
+    quiet = {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.2",
+    }
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+            env={**clean, **quiet, "PREFECT_HOME": str(folder / "server"), "PREFECT_SERVER_UI_API_URL": api_url},
+            cwd=folder,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    environment = {**quiet, "PREFECT_HOME": str(folder / "client"), "PREFECT_API_URL": api_url}
+    running = PrefectServer(api_url, environment, process)
+    try:
+        eventually(lambda: _healthy(running, folder / "server.log"), within=START)
+        with pytest.MonkeyPatch.context() as patch:
+            for key, value in {**environment, "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false"}.items():
+                patch.setenv(key, value)
+            from prefect.settings import temporary_settings
+
+            # Prefect reads the environment once, when it is imported: another test may have done that before.
+            with temporary_settings({"api.url": api_url, "home": Path(environment["PREFECT_HOME"])}):
+                yield running
+                _send_what_is_held()
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _healthy(running: PrefectServer, log: Path) -> bool:
+    assert running.process.poll() is None, log.read_text(errors="replace")[-2000:]
+    with contextlib.suppress(OSError, urllib.error.HTTPError):
+        return running.call("GET", "/health") is True
+    return False
+
+
+def _send_what_is_held() -> None:
+    """Prefect's background services would try for a minute, at exit, to reach a server that is gone."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for service in (APILogWorker, EventsWorker):
+        service.drain_all(timeout=20)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -2,13 +2,19 @@
 
 ``docker load`` takes the tags that an archive names. One that names ``python:3.12-slim`` would replace that image for
 everybody on the engine. So the archive is copied with its names taken out and one of ours put in.
+
+What the engine unpacks must be what was checked here: a second ``manifest.json`` (as ``x/../manifest.json``, or
+through a link) would bring the names back. So every path is plain and stands once. The headers are read here and not by
+``tarfile``, which reads a name of any length into memory, and gzip makes a gigabyte of zeros out of a megabyte.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
+import posixpath
 import tarfile
 import tempfile
 import zlib
@@ -16,11 +22,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from ..core.errors import AutoScorerError, ErrorCode
+from ..core.errors import AutoScorerError, ErrorCode, Stage
+from ..core.workspace import open_regular
 
 __all__ = ["untagged"]
 
 _MAX_MANIFEST = 4 * 1024 * 1024
+_MAX_MEMBERS = 20_000
+# Headers that only say something of the next one: long names (GNU) and records (PAX).
+_EXTRA = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE)
+_MAX_EXTRA = 64 * 1024
+_BLOCK = tarfile.BLOCKSIZE
 _NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 
 
@@ -51,50 +63,190 @@ def untagged(archive: Path, tag: str, max_bytes: int) -> Iterator[IO[bytes]]:
             KeyError,
             TypeError,
             RecursionError,
+            AutoScorerError,  # it is no plain file
         ) as error:
+            why = error.message if isinstance(error, AutoScorerError) else str(error)
             raise AutoScorerError(
-                ErrorCode.IMAGE_NOT_FOUND, f"{archive.name} is no image archive that `docker save` writes: {error}"
+                ErrorCode.IMAGE_NOT_FOUND, f"{archive.name} is no image archive that `docker save` writes: {why}"
             ) from error
         target.seek(0)
         yield target
 
 
 def _copy(archive: Path, target: IO[bytes], tag: str, max_bytes: int) -> None:
-    total = 0
-    named = False
-    with tarfile.open(archive, "r|*") as source, tarfile.open(fileobj=target, mode="w") as out:
-        for member in source:
-            total += max(member.size, 0) + 512
-            if total > max_bytes:
-                raise ValueError(f"it unpacks to more than the allowed {max_bytes:,} bytes")
-            if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
-                raise ValueError(f"{member.name!r} is no plain file")
-            name = member.name.removeprefix("./")
-            if name == "repositories":
+    kinds: dict[str, bytes] = {}
+    with (
+        open_regular(archive, stage=Stage.EXECUTION) as file,
+        _unzipped(file) as plain,
+        tarfile.open(fileobj=target, mode="w") as out,
+    ):
+        source = _Source(plain, max_bytes)
+        for member in _members(source):
+            path = _checked(member, kinds)
+            if path in ("", "repositories"):  # the archive's own folder, or the names of old engines
+                source.skip(member.size)
                 continue
-            file = source.extractfile(member) if member.isreg() else None
-            if name in ("manifest.json", "index.json") and file is not None:
+            # A header of ours: nothing but name, kind and size is taken over.
+            header = tarfile.TarInfo(path)
+            header.type, header.linkname = member.type, member.linkname
+            header.mode = 0o755 if member.isdir() else 0o644
+            if path in ("manifest.json", "index.json"):
                 if member.size > _MAX_MANIFEST:
-                    raise ValueError(f"{name} is {member.size:,} bytes long")
-                content = json.loads(file.read())
-                data = json.dumps(_manifest(content, tag) if name == "manifest.json" else _index(content)).encode()
-                named |= name == "manifest.json"
-                member.size = len(data)
-                member.pax_headers = {}
-                file = io.BytesIO(data)
-            out.addfile(member, file)
-    if not named:
+                    raise ValueError(f"{path} is {member.size:,} bytes long")
+                content = json.loads(source.exactly(member.size))
+                data = json.dumps(_manifest(content, tag) if path == "manifest.json" else _index(content)).encode()
+                header.size = len(data)
+                out.addfile(header, io.BytesIO(data))
+                source.skip(-member.size % _BLOCK, padded=False)
+            elif member.isreg():
+                header.size = member.size
+                out.addfile(header, source)
+                source.skip(-member.size % _BLOCK, padded=False)
+            else:
+                out.addfile(header)
+        source.drain()
+    if "manifest.json" not in kinds:
         raise ValueError("it has no manifest.json")
 
 
+@contextlib.contextmanager
+def _unzipped(file: IO[bytes]) -> Iterator[IO[bytes] | gzip.GzipFile]:
+    zipped = file.read(2) == b"\x1f\x8b"
+    file.seek(0)
+    if not zipped:
+        yield file
+        return
+    with gzip.GzipFile(fileobj=file) as plain:
+        yield plain
+
+
+class _Source:
+    """The unpacked archive, read in order and only up to a cap."""
+
+    def __init__(self, file: IO[bytes] | gzip.GzipFile, most: int) -> None:
+        self._file = file
+        self._left = self._most = most
+
+    def read(self, size: int = -1, /) -> bytes:
+        size = self._left if size < 0 else size
+        self.want(size)
+        data = self._file.read(size)
+        self._left -= len(data)
+        return data
+
+    def want(self, size: int) -> None:
+        if size > self._left:
+            raise ValueError(f"it unpacks to more than the allowed {self._most:,} bytes")
+
+    def exactly(self, size: int) -> bytes:
+        data = self.read(size)
+        if len(data) != size:
+            raise EOFError("it ends too early")
+        return data
+
+    def drain(self) -> None:
+        """Read to the end: there gzip keeps the checksum of everything before it."""
+        while self._left and self.read(min(self._left, 1024 * 1024)):
+            pass
+
+    def skip(self, size: int, *, padded: bool = True) -> None:
+        size += -size % _BLOCK if padded else 0
+        while size > 0:
+            size -= len(self.exactly(min(size, 1024 * 1024)))
+
+
+def _members(source: _Source) -> Iterator[tarfile.TarInfo]:
+    """Headers in order; whoever takes one reads its content, up to the next block, before asking for another."""
+    extra: dict[str, str] = {}
+    for _ in range(_MAX_MEMBERS):
+        block = source.exactly(_BLOCK)
+        if not any(block):
+            return
+        member = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        if member.type in _EXTRA:
+            if not 0 <= member.size <= _MAX_EXTRA:
+                raise ValueError(f"a name or record in it is {member.size:,} bytes long")
+            data = source.exactly(member.size)
+            source.skip(-member.size % _BLOCK, padded=False)
+            if member.type == tarfile.XHDTYPE:
+                extra.update(_records(data))
+            elif member.type != tarfile.XGLTYPE:
+                key = "path" if member.type == tarfile.GNUTYPE_LONGNAME else "linkpath"
+                extra[key] = data.rstrip(b"\0").decode("utf-8", "surrogateescape")
+            continue
+        member.name = extra.get("path", member.name)
+        member.linkname = extra.get("linkpath", member.linkname)
+        member.size = int(extra.get("size", member.size)) if member.isreg() else 0
+        if member.size < 0:
+            raise ValueError(f"{member.name!r} has a negative size")
+        source.want(member.size)
+        extra = {}
+        yield member
+    raise ValueError(f"it holds more than {_MAX_MEMBERS:,} files")
+
+
+def _records(data: bytes) -> dict[str, str]:
+    """PAX records: ``length key=value`` and a newline, the length counting all of it."""
+    found = {}
+    while data:
+        length = int(data.partition(b" ")[0])
+        record, data = data[:length], data[length:]
+        key, separator, value = record.partition(b" ")[2].partition(b"=")
+        if length < 5 or not separator or not value.endswith(b"\n"):
+            raise ValueError("a record in it is broken")
+        name = key.decode("utf-8", "surrogateescape")
+        if name.startswith("GNU.sparse"):
+            raise ValueError("a file in it is sparse")
+        found[name] = value[:-1].decode("utf-8", "surrogateescape")
+    return found
+
+
+def _checked(member: tarfile.TarInfo, kinds: dict[str, bytes]) -> str:
+    """The member's path, plain and new; ``kinds`` holds those before it."""
+    name = member.name
+    path = name.removeprefix("./").rstrip("/")
+    if path in ("", ".") and member.isdir():
+        return ""
+    if posixpath.normpath(path) != path or path[0] == "/" or path.split("/")[0] in ("..", ".") or "\0" in path:
+        raise ValueError(f"{name!r} is no plain path inside the archive")
+    if not (member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.isdir() or _is_layer_link(path, member)):
+        raise ValueError(f"{name!r} is no plain file")
+    if path in kinds and not (member.isdir() and kinds[path] == tarfile.DIRTYPE):
+        raise ValueError(f"{name!r} stands twice in it")
+    parent = posixpath.dirname(path)
+    while parent:
+        if kinds.setdefault(parent, tarfile.DIRTYPE) != tarfile.DIRTYPE:
+            raise ValueError(f"{name!r} lies below what is no folder")
+        parent = posixpath.dirname(parent)
+    if path in ("manifest.json", "index.json", "repositories") and not member.isreg():
+        raise ValueError(f"{name!r} is no plain file")
+    kinds[path] = member.type
+    return path
+
+
+def _is_layer_link(path: str, member: tarfile.TarInfo) -> bool:
+    """Engines before 25 write a layer that stands twice as a link, ``<id>/layer.tar -> ../<id>/layer.tar``."""
+    target = posixpath.normpath(posixpath.join(posixpath.dirname(path), member.linkname))
+    return (
+        member.issym()
+        and posixpath.basename(path) == "layer.tar"
+        and target.endswith(".tar")
+        and not target.startswith(("/", "../"))
+    )
+
+
 def _manifest(content: Any, tag: str) -> Any:
-    if not isinstance(content, list) or len(content) != 1:
+    if not isinstance(content, list) or len(content) != 1 or not isinstance(content[0], dict):
         raise ValueError(f"expected one image, found {len(content) if isinstance(content, list) else 'none'}")
     return [{**content[0], "RepoTags": [tag]}]
 
 
 def _index(content: Any) -> Any:
-    for manifest in content.get("manifests", []):
-        for name in _NAMES:
-            (manifest.get("annotations") or {}).pop(name, None)
+    manifests = content.get("manifests") if isinstance(content, dict) else None
+    if not isinstance(manifests, list) or not all(isinstance(manifest, dict) for manifest in manifests):
+        raise ValueError("index.json lists no manifests")
+    for manifest in manifests:
+        annotations = manifest.get("annotations")
+        if isinstance(annotations, dict):
+            manifest["annotations"] = {key: value for key, value in annotations.items() if key not in _NAMES}
     return content

@@ -97,11 +97,26 @@ class Security(_Section):
     """What a submission may do."""
 
     allowed_images: tuple[str, ...] = Field(("*",), description="Patterns (*, ?) of image references.")
-    allow_build: bool = Field(True, description="Build the workspace's Dockerfile.")
-    allow_image_archive: bool = Field(True, description="Load the workspace's image.tar or image.tar.gz.")
+    # Whoever restricts the images means it for those that a workspace brings along, too.
+    allow_build: bool | None = Field(
+        None, description="Build the workspace's Dockerfile; when absent, only where allowed_images allows every image."
+    )
+    allow_image_archive: bool | None = Field(
+        None, description="Load the workspace's image.tar or image.tar.gz; when absent, as for allow_build."
+    )
     network_policies: tuple[Literal["none", "bridge"], ...] = ("none",)
     limits: ResourceLimits = Field(default_factory=ResourceLimits)
     defaults: ResourceDefaults = Field(default_factory=ResourceDefaults)
+
+    @property
+    def builds(self) -> bool:
+        """Whether a workspace's Dockerfile is built."""
+        return "*" in self.allowed_images if self.allow_build is None else self.allow_build
+
+    @property
+    def archives(self) -> bool:
+        """Whether a workspace's image archive is loaded."""
+        return "*" in self.allowed_images if self.allow_image_archive is None else self.allow_image_archive
 
 
 class Scorers(_Section):

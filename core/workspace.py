@@ -104,7 +104,7 @@ class Workspace:
         root: The folder that holds meta.json.
 
     Raises:
-        AutoScorerError: ``WORKSPACE_NOT_FOUND``.
+        AutoScorerError: ``WORKSPACE_NOT_FOUND``, or ``INVALID_REQUEST`` when a folder that is written to is a link.
     """
 
     def __init__(self, root: Path | str) -> None:
@@ -117,6 +117,13 @@ class Workspace:
                 f"The workspace {str(root)!r} {what}. Expected a folder with meta.json and input/.",
             )
         self.root = path.resolve()
+        for folder in (self.output, self.logs, self.scratch):
+            if folder.is_symlink():
+                raise AutoScorerError(
+                    ErrorCode.INVALID_REQUEST,
+                    f"{folder.name} in the workspace is a link. What runs and scorings write must stay in the workspace: "
+                    "make it a folder.",
+                )
 
     @property
     def name(self) -> str:

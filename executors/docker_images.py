@@ -50,14 +50,14 @@ def image_source(workspace: Workspace, job: Job, settings: Settings) -> str:
             )
         return "reference"
     if archive_of(workspace) is not None:
-        if not security.allow_image_archive:
+        if not security.archives:
             raise AutoScorerError(
                 ErrorCode.IMAGE_NOT_ALLOWED,
                 "Image archives are not allowed here (security.allow_image_archive); name an image in meta.json.",
             )
         return "archive"
     if (workspace.root / "Dockerfile").is_file():
-        if not security.allow_build:
+        if not security.builds:
             raise AutoScorerError(
                 ErrorCode.IMAGE_NOT_ALLOWED,
                 "Building a Dockerfile is not allowed here (security.allow_build); name an image in meta.json.",
@@ -107,7 +107,7 @@ class DockerImages:
     def _by_reference(self, wanted: str, workspace: Workspace, observer: Observer) -> Image:
         images = self._settings.images
         reference = _with_prefix(wanted, images.registry_prefix)
-        archive = archive_of(workspace) if self._settings.security.allow_image_archive else None
+        archive = archive_of(workspace) if self._settings.security.archives else None
         if images.pull_policy != "always" or archive is not None:
             # The name as it stands first: an image built here has no registry.
             found = self._inspect(wanted) or self._inspect(reference)

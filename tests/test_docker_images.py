@@ -260,10 +260,12 @@ def test_allowed(reference: str, patterns: tuple[str, ...], answer: bool) -> Non
     assert allowed(reference, patterns) is answer
 
 
-def test_what_the_operator_forbids(make_workspace: Any, settings: Settings) -> None:
-    strict = settings.model_copy(
-        update={"security": Security(allowed_images=("team/*",), allow_build=False, allow_image_archive=False)}
-    )
+@pytest.mark.parametrize(
+    "security", [{}, {"allow_build": False, "allow_image_archive": False}], ids=["implied", "said"]
+)
+def test_what_the_operator_forbids(make_workspace: Any, settings: Settings, security: dict[str, bool]) -> None:
+    """Allowing some images only forbids archives and builds as well, or they would be the way around."""
+    strict = settings.model_copy(update={"security": Security(allowed_images=("team/*",), **security)})
     named = Workspace(make_workspace("a", container={"image": "evil:1"}))
     archive = Workspace(make_workspace("b", container={}))
     (archive.root / "image.tar").write_bytes(b"x")
@@ -273,6 +275,11 @@ def test_what_the_operator_forbids(make_workspace: Any, settings: Settings) -> N
         with pytest.raises(AutoScorerError) as caught:
             image_source(space, load_job(space), strict)
         assert caught.value.code is ErrorCode.IMAGE_NOT_ALLOWED
+    said = settings.model_copy(
+        update={"security": Security(allowed_images=("team/*",), allow_build=True, allow_image_archive=True)}
+    )
+    assert image_source(archive, load_job(archive), said) == "archive"
+    assert image_source(build, load_job(build), said) == "build"
     nothing = Workspace(make_workspace("d", container={}))
     with pytest.raises(AutoScorerError) as caught:
         image_source(nothing, load_job(nothing), settings)
@@ -288,3 +295,14 @@ def _built(client: Any, folder: Path, dockerfile: str) -> str:
     for event in client.build(path=str(context), tag=tag, rm=True, decode=True):
         assert "error" not in event, event
     return tag
+
+
+def test_an_archive_is_no_way_around_the_allowed_images(
+    resolve: Any, make_workspace: Any, busybox: str, docker_client: Any
+) -> None:
+    """An allowed name that is nowhere, and an archive that would pass for it."""
+    root = make_workspace(container={"image": "team/model:1"})
+    _save(docker_client, busybox, root / "image.tar")
+    with pytest.raises(AutoScorerError) as caught:
+        resolve(root, security=Security(allowed_images=("team/*",)), images=Images(pull_policy="never"))
+    assert caught.value.code is ErrorCode.IMAGE_NOT_FOUND

@@ -411,3 +411,15 @@ def test_an_artifact_made_of_a_label_can_not_leave_its_folder(tmp_path: Path, na
     with pytest.raises(ValueError, match="plain file name"):
         ArtifactWriter(tmp_path).write("a", name, "x")
     assert listing(tmp_path) == set()
+
+
+@pytest.mark.parametrize("name", ["output", "logs", ".autoscorer"])
+def test_folders_that_are_written_to_may_not_be_links(tmp_path: Path, name: str) -> None:
+    """A stranger's workspace must not make us write, or remove, somewhere else."""
+    (tmp_path / "elsewhere").mkdir()
+    root = tmp_path / "ws"
+    root.mkdir()
+    (root / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(AutoScorerError) as caught:
+        Workspace(root)
+    assert caught.value.code is ErrorCode.INVALID_REQUEST and name in caught.value.message

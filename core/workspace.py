@@ -121,8 +121,8 @@ class Workspace:
             if folder.is_symlink():
                 raise AutoScorerError(
                     ErrorCode.INVALID_REQUEST,
-                    f"{folder.name} in the workspace is a link. What runs and scorings write must stay in the workspace: "
-                    "make it a folder.",
+                    f"{folder.name} in the workspace is a link. What runs and scorings write must stay in the "
+                    "workspace: make it a folder.",
                 )
 
     @property

@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import shutil
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -175,9 +176,14 @@ def test_an_archive_that_is_none(resolve: Any, make_workspace: Any) -> None:
     assert caught.value.code is ErrorCode.IMAGE_NOT_FOUND and "image.tar" in caught.value.message
 
 
-def test_an_archive_larger_than_allowed(resolve: Any, make_workspace: Any, busybox: str, docker_client: Any) -> None:
+def test_an_archive_larger_than_allowed(
+    resolve: Any, make_workspace: Any, busybox: str, docker_client: Any, throwaway: list[str]
+) -> None:
     root = make_workspace(container={"cmd": ["sh"]})
-    _save(docker_client, busybox, root / "image.tar")
+    # Of a content that no engine has loaded yet, or there would be nothing to load.
+    unique = _built(docker_client, root.parent, f"FROM {busybox}\nLABEL unique={uuid.uuid4().hex}\n")
+    throwaway.append(unique)
+    _save(docker_client, unique, root / "image.tar")
     with pytest.raises(AutoScorerError) as caught:
         resolve(root, images=Images(max_archive=100_000))
     assert "allowed 100,000 bytes" in caught.value.message

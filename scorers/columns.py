@@ -129,6 +129,9 @@ class Labels:
         self.texts: list[bytes] = []
         self._codes: dict[bytes, int] = {}
         self._count = 1
+        self._words: list[Words] = []
+        self._table = np.zeros(0, np.int64)
+        self._slot_mask = 0
         self._rebuild()
 
     def encode(self, block: Block, column: int) -> Codes:
@@ -140,14 +143,22 @@ class Labels:
             self._count = count
             self._rebuild()
         words = pack(block, column, count)
-        if not self.texts:
-            some = np.flatnonzero(lengths[:256] <= MAX_PACKED)
-            self._learn([word[some] for word in words])
-        codes, missed = self._look_up(words)
-        if longest > MAX_PACKED:
-            missed = missed[lengths[missed] <= MAX_PACKED]
-        if len(missed):
-            codes[missed] = self._learn([word[missed] for word in words])
+        missed = np.flatnonzero(lengths <= MAX_PACKED) if longest > MAX_PACKED else np.arange(block.rows)
+        codes = np.zeros(block.rows, np.int64)
+        if self.texts:
+            if self._crowded and not self._spread:
+                self._rebuild(spread=True)
+            codes, missed = self._look_up(words)
+            if longest > MAX_PACKED:
+                missed = missed[lengths[missed] <= MAX_PACKED]
+        while len(missed):
+            # A few new labels at a time: most of the other rows repeat them, and need not be sorted then.
+            few = max(512, len(self.texts))
+            some, missed = missed[:few], missed[few:]
+            codes[some] = self._learn([word[some] for word in words])
+            if len(missed):
+                codes[missed], still = self._look_up([word[missed] for word in words])
+                missed = missed[still]
         if longest > MAX_PACKED:
             for row in np.flatnonzero(lengths > MAX_PACKED).tolist():
                 codes[row] = self._code(block.text(column, row))
@@ -173,6 +184,7 @@ class Labels:
         for j in range(1, len(words)):
             wrong |= words[j] != self._words[j][entries]
         open_rows = np.flatnonzero(wrong)
+        self._crowded = bool(len(open_rows))
         for probe in range(1, self._PROBES):
             if not len(open_rows):
                 break
@@ -192,25 +204,28 @@ class Labels:
             self._rebuild()
         return codes[inverse]
 
-    def _rebuild(self) -> None:
+    def _rebuild(self, *, spread: bool = False) -> None:
         """Lay the table out anew: at most one slot in sixteen taken, entry 0 standing for "empty".
 
-        For a usual number of labels a table and a multiplier are looked for that give each a slot of its own: a
-        second probe for a few rows costs as much as the first one for all.
+        Args:
+            spread: Look for a table and a multiplier that give each label a slot of its own: worth it once no more
+                labels turn up, as a second probe for a few rows costs as much as the first one for all.
         """
         taken = len(self.texts)
-        few = taken <= self._FEW
-        size = 1 << max(10, (16 * taken).bit_length(), min((taken * taken // 2).bit_length(), 18) if few else 0)
+        spread = spread and taken <= self._FEW
+        size = 1 << max(10, (16 * taken).bit_length(), min((taken * taken // 2).bit_length(), 18) if spread else 0)
+        self._spread = spread or taken > self._FEW
+        self._crowded = False
         short = [text if len(text) <= MAX_PACKED else b"\xff" for text in [b"\xff", *self.texts]]
         packed = np.array(short, f"S{8 * self._count}").view(">u8").reshape(-1, self._count)
         self._words = [packed[:, j].astype(np.uint64) for j in range(self._count)]
         self._shift = np.uint64(64 - (size.bit_length() - 1))
         self._slot_mask = size - 1
         hashes = packing.mix(self._words)
-        for trial in range(self._TRIALS if few else 1):
+        for trial in range(self._TRIALS if spread else 1):
             self._salt = np.uint64((2 * trial + 1) * 0x9E3779B97F4A7C15 % 2**64)
             home = self._slots(hashes)[1:]
-            if few and len(np.unique(home)) == taken:
+            if spread and (np.diff(np.sort(home)) != 0).all():
                 break
         self._table = np.zeros(size, np.int64)
         waiting = np.arange(1, len(short))

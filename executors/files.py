@@ -47,13 +47,15 @@ def measure(root: Path, limits: Limits) -> KillReason | None:
     Args:
         root: The output folder of a running model. Files may come and go meanwhile.
         limits: Its ``disk`` counts apparent sizes, so a sparse file counts in full.
+
+    Folders that their owner may not read are made readable: a mode is no place to hide in.
     """
     entries = size = 0
     try:
         for _, _, status, depth in _walk(root):
             entries += 1
             if stat.S_ISREG(status.st_mode):
-                size += max(status.st_size, status.st_blocks * 512)
+                size += _held(status)
             if entries > limits.output_files or depth > MAX_DEPTH:
                 return KillReason.FILES
             if size > limits.disk:
@@ -76,12 +78,13 @@ def audit(root: Path, limits: Limits) -> Audit:
     Raises:
         AutoScorerError: ``OUTPUT_REJECTED`` for a link, FIFO, socket or device; ``RESOURCE_ERROR`` for too much.
     """
+    os.close(_open_dir(root, None))  # whatever modes the model left it with
     notes = []
     for name in RESERVED:
         if os.path.lexists(root / name):
             remove_tree(root / name)
             notes.append(f"The model wrote output/{name}; that name is AutoScorer's, so it was ignored.")
-    files = entries = size = 0
+    files = entries = size = held = 0
     for parent, name, status, depth in _walk(root, ours=True):
         entries += 1
         if entries > limits.output_files or depth > MAX_DEPTH:
@@ -106,9 +109,19 @@ def audit(root: Path, limits: Limits) -> Audit:
             os.close(fd)
         files += 1
         size += opened.st_size
-        if size > limits.disk:
+        held += _held(opened)
+        if held > limits.disk:
             raise _too_much("disk", f"more than {limits.disk:,} bytes")
     return Audit(files, size, tuple(notes))
+
+
+def _held(status: os.stat_result) -> int:
+    """Bytes a file counts for: its size, also where it is sparse; its blocks where more than one is held beyond that.
+
+    ``fallocate`` can reserve a whole disk for an empty file, whatever RLIMIT_FSIZE says.
+    """
+    blocks = status.st_blocks * 512
+    return blocks if blocks > status.st_size + 4096 else status.st_size
 
 
 def _walk(root: Path, *, ours: bool = False) -> Iterator[tuple[int, str, os.stat_result, int]]:
@@ -117,7 +130,7 @@ def _walk(root: Path, *, ours: bool = False) -> Iterator[tuple[int, str, os.stat
     With ``ours``, folders are first made readable and owned by this process. Deeper than ``MAX_DEPTH`` nothing is
     opened, so at most that many descriptors are held.
     """
-    top = os.open(root, _OPEN_DIR)
+    top = _opened(root, None)
     stack = [(top, _names(top, in_order=ours))]
     try:
         while stack:
@@ -154,12 +167,11 @@ def _names(fd: int, *, in_order: bool) -> Iterator[str]:
 
 def _enter(name: str, parent: int, *, ours: bool) -> int | None:
     try:
-        fd = os.open(name, _OPEN_DIR, dir_fd=parent)
+        fd = _opened(name, parent)
     except OSError:
-        if not ours:
-            return None
-        os.chmod(name, 0o700, dir_fd=parent)
-        fd = os.open(name, _OPEN_DIR, dir_fd=parent)
+        if ours:
+            raise
+        return None
     if ours:
         if os.geteuid() == 0:
             os.fchown(fd, 0, os.getegid())
@@ -214,19 +226,33 @@ def remove_tree(path: Path) -> None:
 
 
 def _open_dir(name: Path | str, parent: int | None) -> int:
-    try:
-        fd = os.open(name, _OPEN_DIR, dir_fd=parent)
-    except PermissionError:
-        os.chmod(name, 0o700, dir_fd=parent)
-        fd = os.open(name, _OPEN_DIR, dir_fd=parent)
+    fd = _opened(name, parent)
     with contextlib.suppress(PermissionError):
         os.fchmod(fd, 0o700)
     return fd
 
 
+def _opened(name: Path | str, parent: int | None) -> int:
+    """Open a folder, never through a link; one of our own that its modes keep us out of is made readable first."""
+    try:
+        fd = os.open(name, _OPEN_DIR, dir_fd=parent)
+    except PermissionError:
+        # By a descriptor and not by name: a model still running could put a link there in between.
+        place = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            os.chmod(f"/proc/self/fd/{place}", 0o700)
+            fd = os.open(".", _OPEN_DIR, dir_fd=place)
+        finally:
+            os.close(place)
+    status = os.fstat(fd)
+    if status.st_uid == os.geteuid() and status.st_mode & 0o500 != 0o500:
+        os.fchmod(fd, stat.S_IMODE(status.st_mode) | 0o500)
+    return fd
+
+
 def exchange(new: Path, place: Path) -> None:
     """Put the folder ``new`` where ``place`` is and ``place`` where ``new`` was, in one step of the kernel."""
-    if not place.exists():
+    if not os.path.lexists(place):
         os.rename(new, place)
         new.mkdir()
         return

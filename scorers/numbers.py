@@ -1,8 +1,9 @@
 """Decimal numbers to float64, a column at a time, to the bit as Python's ``float`` reads them.
 
-Plain decimals (an optional minus, at most 19 digits, perhaps a point) are read eight digits at a time as integers,
-and the one division is done in twice the precision of float64. Where that leaves any doubt about the last bit, and
-for every other spelling (exponents, longer numbers), Python's own ``float`` decides.
+Plain decimals (an optional minus, at most 19 digits, perhaps a point) are read as integers, eight digits at a time,
+then divided by their power of ten. The quotient of two float64 is at most one and a half units off; its exact
+remainder, which 64-bit integers hold, says where the next float is nearer. Where that leaves a doubt, and for every
+other spelling (exponents, longer numbers), Python's own ``float`` decides.
 
 What is no number here: an empty field, ``nan``, ``inf``, ``1_000``, and whatever is too large for float64.
 """
@@ -16,21 +17,40 @@ from numpy.typing import NDArray
 
 from ..core.errors import AutoScorerError, ErrorCode
 from .csv_reader import Block, Bytes, Positions
-from .packing import Words, window
+from .packing import Words
 
 __all__ = ["Floats", "NumberColumn", "parse_decimals"]
 
 Floats = NDArray[np.float64]
 
 _MAX_DIGITS = 19  # 10^19 < 2^64, and float64 holds 10^19 exactly
+_MAX_DECIMALS = 18  # twice 10^18 < 2^63
 _TEN = np.array([10**n for n in range(_MAX_DIGITS + 1)], np.uint64)
-_TEN_FLOAT = _TEN.astype(np.float64)
-_ZEROS = np.uint64(0x3030303030303030)
+_REACH = 32  # bytes that are fetched, up to the end of a number
 _ALLOWED = b"0123456789+-.eE \t"
-_REACH = 24  # bytes that a fetch may begin before the end of its digits
-_SPLIT = 134217729.0  # 2^27 + 1
-# _TAIL[n] keeps the last n bytes of a word.
-_TAIL = np.array([(1 << (8 * n)) - 1 for n in range(9)], np.uint64)
+
+# Eight characters as one little-endian word, the first of them its lowest byte.
+_WORD = np.dtype("<u8")
+_ZEROS = np.uint64(0x3030303030303030)
+_NO_DIGIT = np.uint64(0x8080808080808080)
+_ABOVE_NINE = np.uint64(0x7676767676767676)
+# _LAST[j][n] keeps of the j-th word from the right what belongs to the last n characters.
+_LAST = np.array(
+    [
+        [((1 << 64) - 1) >> k << k if k < 64 else 0 for k in (64 - 8 * min(max(n - j, 0), 8) for n in range(25))]
+        for j in (0, 8, 16)
+    ],
+    np.uint64,
+)
+# Neighbouring digits are combined to pairs, pairs to fours, fours to eight: (factor, shift, what stays).
+_COMBINE = tuple(
+    (np.uint64(factor), np.uint64(shift), np.uint64(kept))
+    for factor, shift, kept in (
+        (10 * 2**8 + 1, 8, 0x00FF00FF00FF00FF),
+        (100 * 2**16 + 1, 16, 0x0000FFFF0000FFFF),
+        (10_000 * 2**32 + 1, 32, 0x00000000FFFFFFFF),
+    )
+)
 
 
 class NumberColumn:
@@ -97,26 +117,21 @@ def parse_decimals(data: Bytes, starts: Positions, lengths: Positions) -> tuple[
     Returns:
         Values, and where they are not to be trusted (not a plain decimal, or the last bit in doubt).
     """
-    view = window(data)
     ends = starts + lengths
     negative = data[starts] == ord("-")
     first = starts + negative
     point = _points(data, first, ends)
-    after = np.where(point >= 0, ends - point - 1, 0)
-    before = np.where(point >= 0, point, ends) - first
-    digits = before + after
-    whole, whole_fine = _digits(view, ends - after - (point >= 0), before)
-    if int(after.max(initial=0)):
-        fraction, fine = _digits(view, ends, after)
-        scale = _TEN[np.clip(after, 0, _MAX_DIGITS)]
-        # whole * 10^after + fraction has to stay below 10^19.
-        fine &= whole < _TEN[np.clip(_MAX_DIGITS - after, 0, _MAX_DIGITS)]
-        mantissa = whole * scale + fraction
-        unsure = ~(whole_fine & fine)
-    else:
-        mantissa, unsure = whole, ~whole_fine
-    # Digits are fetched as words that end where they do, which is not possible at the very start of the buffer.
-    unsure |= (digits < 1) | (starts < _REACH)
+    pointed = point >= first
+    after = ends - point - 1
+    if not pointed.all():
+        after[~pointed] = 0
+        point = np.where(pointed, point, ends)
+    digits = point - first + after
+    # How many characters stand right of the point; all of them where there is none.
+    right = np.where(pointed, after, _REACH) if pointed.any() else None
+    # Numbers are fetched with what stands before them, which is not possible at the very start of the buffer.
+    unsure = (starts < _REACH) | (digits < 1)
+    mantissa = _digits(data, ends, digits, right, unsure)
     if unsure.any():
         mantissa[unsure] = 0
     values, doubtful = _divide(mantissa, after)
@@ -126,74 +141,104 @@ def parse_decimals(data: Bytes, starts: Positions, lengths: Positions) -> tuple[
 
 
 def _points(data: Bytes, first: Positions, ends: Positions) -> Positions:
-    """Where each number's first point is, or -1."""
+    """Where each number's first point is, or -1.
+
+    Where every number has a point in the same place from its end, that is not looked at again for an earlier one: a
+    number with two points is none, and the one among the digits says so.
+    """
     if not len(first):
         return first
-    start = int(first.min())
-    points = np.flatnonzero(data[start : int(ends.max())] == ord("."))
-    points += start
-    if len(points) == len(first) and ((points >= first) & (points < ends)).all():
-        return points
-    place = np.searchsorted(points, first)
-    found = np.append(points, -1)[place]
-    return np.where(found < ends, found, -1)
+    last = data[first[-1] : ends[-1]].tobytes()
+    place = last.rfind(b".") - len(last)
+    if place >= -len(last) and int((ends - first).min()) >= -place:
+        points = ends + place
+        if (data[points] == ord(".")).all():
+            return points
+    points = first + 1
+    open_rows = np.flatnonzero(data[points] != ord("."))
+    for _ in range(3):
+        points[open_rows] += 1
+        open_rows = open_rows[data[points[open_rows]] != ord(".")]
+        if not len(open_rows):
+            break
+    if len(open_rows) or (data[first] == ord(".")).any():
+        start = int(first.min())
+        found = np.flatnonzero(data[start : int(ends.max())] == ord(".")) + start
+        points = np.append(found, -1)[np.searchsorted(found, first)]
+    return np.where(points < ends, points, -1)
 
 
-def _digits(view: NDArray[np.uint64], ends: Positions, counts: Positions) -> tuple[Words, NDArray[np.bool_]]:
-    """The integers written in the ``counts`` digits before ``ends``, and where that holds.
+def _digits(
+    data: Bytes, ends: Positions, counts: Positions, right: Positions | None, unsure: NDArray[np.bool_]
+) -> Words:
+    """The integers that the digits before ``ends`` make without their point; what is none is marked as unsure.
 
-    Eight digits at a time, as bytes of one word: neighbours are combined to pairs, pairs to fours, fours to eight.
+    Args:
+        data: The bytes the positions refer to.
+        ends: Where each number ends, shape (rows,).
+        counts: Its digits.
+        right: How many characters stand right of its point; None when no row has one.
+        unsure: Written to.
     """
     total = np.zeros(len(ends), np.uint64)
-    fine = counts <= _MAX_DIGITS
-    longest = min(int(counts.max(initial=0)), _MAX_DIGITS)
-    shortest = int(counts.min(initial=longest))
-    for j in range(0, longest, 8):
-        word = view[ends - (j + 8)].astype(np.uint64)
+    most = _MAX_DIGITS
+    if np.count_nonzero(counts > 16) <= len(counts) >> 7:
+        most = 16  # the few longer ones are not worth a third word for all
+    longest = min(int(counts.max(initial=0)), most)
+    unsure |= counts > most
+    # One fetch a row: 32 bytes at a position cost no more than 8.
+    records = np.ndarray((len(data) - _REACH + 1,), f"V{_REACH}", data, strides=(1,))[ends - _REACH]
+    suspect = np.zeros(len(ends), np.uint64)
+    for j in range(-(-longest // 8)):
+        place = _REACH - 8 * j - 8
+        word = np.ndarray(len(ends), _WORD, records, place, (_REACH,)).astype(np.uint64)
+        if right is not None:
+            # What stands before the point is one byte further left.
+            left = np.ndarray(len(ends), _WORD, records, place - 1, (_REACH,))
+            word ^= left
+            word &= _LAST[j].take(right, mode="clip")
+            word ^= left
         word ^= _ZEROS
-        if shortest < j + 8:
-            word &= _TAIL[np.clip(counts - j, 0, 8)]
-        wrong = ((word + np.uint64(0x7676767676767676)) | word) & np.uint64(0x8080808080808080)
-        fine &= wrong == 0
-        # The first digit is the highest byte.
-        word = ((word >> np.uint64(8)) & np.uint64(0x00FF00FF00FF00FF)) * np.uint64(10) + (
-            word & np.uint64(0x00FF00FF00FF00FF)
-        )
-        word = (word >> np.uint64(16) & np.uint64(0x0000FFFF0000FFFF)) * np.uint64(100) + (
-            word & np.uint64(0x0000FFFF0000FFFF)
-        )
-        word = (word >> np.uint64(32)) * np.uint64(10_000) + (word & np.uint64(0xFFFFFFFF))
-        total += word * np.uint64(10**j) if j else word
-    return total, fine
+        word &= _LAST[j].take(counts, mode="clip")
+        suspect |= word
+        suspect |= word + _ABOVE_NINE
+        for factor, shift, kept in _COMBINE:
+            word *= factor
+            word >>= shift
+            word &= kept
+        if j:
+            word *= _TEN[8 * j]
+        total += word
+    unsure |= (suspect & _NO_DIGIT) != 0
+    return total
 
 
 def _divide(mantissa: Words, power: Positions) -> tuple[Floats, NDArray[np.bool_]]:
     """``mantissa / 10^power`` correctly rounded, or marked as doubtful.
 
-    With mantissa = high + low exactly, q = high / 10^power and its exact remainder (Dekker's product, Numerische
-    Mathematik 18, 1971), q + remainder / 10^power is off by some 2^-100 of itself before the last rounding; only
-    where that sum lies next to the middle between two floats, or at a power of two, could the rounding go astray.
+    With quotient q = w * 2^e (w of 53 bits), (mantissa - q * 10^power) / 2^e is an integer below 1.5 * 10^power; so
+    64-bit arithmetic gives it exactly, however much its terms overflow. Beyond half of 10^power, the next float is
+    nearer.
     """
-    divisor = _TEN_FLOAT[np.minimum(power, _MAX_DIGITS)]
-    high = mantissa.astype(np.float64)
-    quotient = high / divisor
-    if int(mantissa.max(initial=0)) <= 1 << 53:
-        return quotient, np.zeros(len(power), np.bool_)
-    low = (mantissa - high.astype(np.uint64)).astype(np.int64).astype(np.float64)
-    product = quotient * divisor
-    a, b = _halves(quotient)
-    c, d = _halves(divisor)
-    error = ((a * c - product) + a * d + b * c) + b * d
-    correction = ((high - product) - error + low) / divisor
-    values = quotient + correction
-    rest = correction - (values - quotient)
-    power_of_two = values.view(np.uint64) & np.uint64((1 << 52) - 1) == 0
-    inexact = mantissa > 1 << 53
-    doubtful = ((np.abs(rest) > 0.4999 * np.spacing(values)) | power_of_two) & inexact
-    return np.where(inexact, values, quotient), doubtful
-
-
-def _halves(x: Floats) -> tuple[Floats, Floats]:
-    scaled = x * _SPLIT
-    high = scaled - (scaled - x)
-    return high, x - high
+    ten = _TEN.take(power, mode="clip")
+    quotient = mantissa.astype(np.float64)
+    # Up to 2^53 the mantissa is a float64 itself, and so one division is right; so is no division at all.
+    rounded = mantissa > 1 << 53
+    quotient /= ten
+    rounded &= power > 0
+    if not rounded.any():
+        return quotient, rounded
+    bits = quotient.view(np.uint64)
+    exponent = bits >> np.uint64(52)
+    fraction = bits & np.uint64((1 << 52) - 1)
+    off = (mantissa << (np.uint64(1075) - exponent)) - (fraction | np.uint64(1 << 52)) * ten
+    remainder = off.view(np.int64)
+    half = (ten >> np.uint64(1)).view(np.int64)
+    size = np.abs(remainder)
+    # Not told apart here: ties, powers of two (the floats below lie closer), large numbers with a fraction.
+    doubtful = (size == half) | (size >= 3 * half) | (fraction == 0) | (exponent > np.uint64(1075))
+    doubtful |= power > _MAX_DECIMALS
+    doubtful &= rounded
+    next_is_nearer = (size > half) & rounded & ~doubtful
+    bits[next_is_nearer] += np.sign(remainder[next_is_nearer]).view(np.uint64)
+    return quotient, doubtful

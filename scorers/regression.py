@@ -9,6 +9,7 @@ is zero, with a note.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,6 +23,7 @@ from .tables import AlignedTable
 
 __all__ = ["RegressionRMSE", "regression_metrics"]
 
+_STRETCH = 1 << 14  # rows
 _EPSILON = float(np.finfo(np.float64).eps)
 
 
@@ -62,83 +64,105 @@ def regression_metrics(
     """
     n = len(truth)
     notes: list[str] = []
-    with np.errstate(over="ignore", invalid="ignore"):
-        error = predicted - truth
-        size = np.abs(error)
-        largest = float(size.max())
-        metrics: dict[str, float | None]
-        if not math.isfinite(largest):
-            names = ("rmse", "mse", "mae", "r2", "mape", "median_absolute_error", "max_error", "explained_variance")
-            notes.append("An error is beyond what float64 holds (1.8e308), so no metric is defined.")
-            return dict.fromkeys(names), {}, notes
-        scale = _scale(largest)
-        scaled = size / scale
-        squares = scaled * scaled
-        mean_square = float(squares.mean())
-        root = math.sqrt(mean_square)
-        metrics = {
-            "rmse": root * scale,
-            "mse": mean_square * scale * scale,
-            "mae": float(scaled.mean()) * scale,
-            "r2": None,
-            "mape": float((size / np.maximum(np.abs(truth), _EPSILON)).mean()),
-            "median_absolute_error": _median(scaled) * scale,
-            "max_error": largest,
-            "explained_variance": None,
-        }
-        _explained(metrics, truth, error, notes)
-    zeros = int(np.count_nonzero(truth == 0))
-    if zeros:
-        notes.append(
-            f"{zeros:,} of {n:,} true values are 0: mape divides by 2.2e-16 there, as scikit-learn does, "
-            "and says little."
-        )
+    with np.errstate(over="ignore"):
+        sizes = predicted - truth
+        np.abs(sizes, out=sizes)
+    largest = float(sizes.max())
+    if not math.isfinite(largest):
+        names = ("rmse", "mse", "mae", "r2", "mape", "median_absolute_error", "max_error", "explained_variance")
+        notes.append("An error is beyond what float64 holds (1.8e308), so no metric is defined.")
+        return dict.fromkeys(names), {}, notes
+    scale = _scale(largest)
+    sizes /= scale
+    mean = _mean(lambda part: sizes[part], n)
+    mean_square = _mean(lambda part: sizes[part] ** 2, n)
+    root = math.sqrt(mean_square)
+    r2, explained = _explained(truth, predicted, largest, notes)
+    metrics: dict[str, float | None] = {
+        "rmse": root * scale,
+        "mse": mean_square * scale * scale,
+        "mae": mean * scale,
+        "r2": r2,
+        "mape": _mape(truth, predicted, notes),
+        "median_absolute_error": None,
+        "max_error": largest,
+        "explained_variance": explained,
+    }
+    intervals: dict[str, Interval | None] = {}
+    if n > 1:
+        share = 1 / (n - 1)  # of the variance of a mean: sum of squares / (n - 1) / n
+        square_error = math.sqrt(_mean(lambda part: (sizes[part] ** 2 - mean_square) ** 2, n) * share)
+        error = math.sqrt(_mean(lambda part: (sizes[part] - mean) ** 2, n) * share)
+        for name, spread in (
+            ("rmse", (square_error / (2 * root) if root else 0.0) * scale),
+            ("mse", square_error * scale * scale),
+            ("mae", error * scale),
+        ):
+            value = metrics[name]
+            if value is not None and math.isfinite(value):
+                intervals[name] = normal(value, spread, level, method="delta", low=0.0)
+    else:
+        notes.append("One row has no intervals.")
+    metrics["median_absolute_error"] = _median(sizes) * scale  # puts the sizes in another order
     for name, value in metrics.items():
         if value is not None and not math.isfinite(value):
             metrics[name] = None
             notes.append(f"{name} is beyond what float64 holds (1.8e308).")
-    intervals: dict[str, Interval | None] = {}
-    if n > 1:
-        square_error = float(squares.std(ddof=1)) / math.sqrt(n)
-        root_error = square_error / (2 * root) if root else 0.0
-        absolute_error = float(scaled.std(ddof=1)) / math.sqrt(n)
-        for name, spread in (
-            ("rmse", root_error * scale),
-            ("mse", square_error * scale * scale),
-            ("mae", absolute_error * scale),
-        ):
-            value = metrics[name]
-            if value is not None:
-                intervals[name] = normal(value, spread, level, method="delta", low=0.0)
-    else:
-        notes.append("One row has no intervals.")
     return metrics, {name: interval for name, interval in intervals.items() if interval is not None}, notes
 
 
+def _mean(values: Callable[[slice], Floats], n: int) -> float:
+    """The mean of n values that are made a stretch at a time: whole columns of them would have to leave the cache.
+
+    Stretches are the same whatever the machine, their sums are added exactly, and the rows come in the order of their
+    ids: the same rows give the same bits.
+    """
+    return math.fsum(float(values(slice(at, at + _STRETCH)).sum()) for at in range(0, n, _STRETCH)) / n
+
+
+def _mape(truth: Floats, predicted: Floats, notes: list[str]) -> float:
+    zeros = len(truth) - int(np.count_nonzero(truth))
+    if zeros:
+        notes.append(
+            f"{zeros:,} of {len(truth):,} true values are 0: mape divides by 2.2e-16 there, as scikit-learn does, "
+            "and says little."
+        )
+    with np.errstate(over="ignore"):
+        try:
+            return _mean(
+                lambda part: np.abs(predicted[part] - truth[part]) / np.maximum(np.abs(truth[part]), _EPSILON),
+                len(truth),
+            )
+        except OverflowError:  # what fsum says of sums that leave float64
+            return math.inf
+
+
 def _median(values: Floats) -> float:
-    """The median; np.median answers the same, and imports numpy.ma for it."""
+    """The median, in place; np.median answers the same, and imports numpy.ma for it."""
     half = len(values) // 2
     places = [half] if len(values) % 2 else [half - 1, half]
-    return float(np.partition(values, places)[places].mean())
+    values.partition(places)
+    return float(values[places].mean())
 
 
-def _explained(metrics: dict[str, float | None], truth: Floats, error: Floats, notes: list[str]) -> None:
+def _explained(truth: Floats, predicted: Floats, largest: float, notes: list[str]) -> tuple[float | None, float | None]:
     """R² and the explained variance, where the truth varies."""
+    n = len(truth)
     low, high = float(truth.min()), float(truth.max())
     if low == high:
-        why = "there is only one row" if len(truth) == 1 else "the ground truth is constant"
+        why = "there is only one row" if n == 1 else "the ground truth is constant"
         notes.append(f"r2 and explained_variance are undefined: {why}.")
-        return
-    scale = _scale(max(abs(low), abs(high), float(np.abs(error).max())))
-    truth, error = truth / scale, error / scale
-    spread = truth - truth.mean()
-    total = float((spread * spread).sum())
+        return None, None
+    scale = _scale(max(abs(low), abs(high), largest))
+    centre = _mean(lambda part: truth[part] / scale, n)
+    total = _mean(lambda part: (truth[part] / scale - centre) ** 2, n)
     if total == 0:
         notes.append("r2 and explained_variance are undefined: the ground truth varies too little beside the errors.")
-        return
-    centred = error - error.mean()
-    metrics["r2"] = 1 - float((error * error).sum()) / total
-    metrics["explained_variance"] = 1 - float((centred * centred).sum()) / total
+        return None, None
+    bias = _mean(lambda part: (predicted[part] - truth[part]) / scale, n)
+    wrong = _mean(lambda part: ((predicted[part] - truth[part]) / scale) ** 2, n)
+    unexplained = _mean(lambda part: ((predicted[part] - truth[part]) / scale - bias) ** 2, n)
+    return 1 - wrong / total, 1 - unexplained / total
 
 
 def _scale(largest: float) -> float:

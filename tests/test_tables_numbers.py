@@ -77,7 +77,7 @@ def test_numbers_next_to_the_middle_between_two_floats_are_right():
 
 def test_the_usual_spellings_need_no_second_look():
     values = np.random.default_rng(3).normal(size=10_000)
-    for spell in (repr, "{:.6f}".format):
+    for spell in (repr, "{:.6f}".format, "{:.6g}".format, "{:.0f}".format):
         rows = block([spell(value).encode() for value in values.tolist() if abs(value) > 1e-4])
         _, unsure = parse_decimals(rows.data, rows.starts[0], rows.lengths[0])
         assert unsure.mean() < 0.01

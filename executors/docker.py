@@ -3,89 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import posixpath
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from importlib import resources as package_files
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
-from .base import CONTAINER_ROOT, ROOT_VARIABLE, Executor, Image, Observer, RunSpec, Staged, Usage
+from .base import Executor, Image, Observer, RunSpec, Staged, Usage
 from .cgroup import CgroupReader
 from .docker_attach import AttachedOutput
+from .docker_engine import connect, engine_errors, engine_exceptions, short
 from .docker_images import DockerImages
+from .docker_seal import NAME, container_config, seccomp_profile
 
-__all__ = ["LABEL", "DockerExecutor", "connect", "engine_errors"]
+__all__ = ["DockerExecutor", "remove_container"]
 
-# Prefix of our labels and of our containers' names; reaping goes by both.
-LABEL = "io.autoscorer."
-NAME = "autoscorer-"
-DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 # 1.42 (Engine 23) is the first that takes the name of its own default profile.
 SECCOMP_BY_NAME = (1, 42)
-# Seconds past its deadline after which a container is orphaned, whoever owns it.
-GRACE = 120
-
-
-def connect(settings: Settings, *, timeout: float | None = 60, version: str = "auto") -> Any:
-    """A client of the Engine that the settings or ``DOCKER_HOST`` name.
-
-    Raises:
-        AutoScorerError: ``BACKEND_UNAVAILABLE``.
-    """
-    import docker
-
-    with engine_errors("reach the Docker Engine"):
-        base_url = settings.executors.docker.base_url
-        environment = {"base_url": base_url} if base_url else docker.utils.kwargs_from_env()
-        _knock(environment.get("base_url") or DEFAULT_SOCKET)
-        return docker.APIClient(version=version, timeout=timeout, **environment)
-
-
-def _knock(base_url: str) -> None:
-    """Fail at once where no engine listens: docker-py would leave the socket it tried to the garbage collector."""
-    if base_url.startswith("unix://"):
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.connect(base_url.removeprefix("unix://"))
-
-
-@contextlib.contextmanager
-def engine_errors(action: str) -> Iterator[None]:
-    """Map everything that docker, requests, urllib3 or a socket raise to ``BACKEND_UNAVAILABLE``."""
-    try:
-        yield
-    except _engine_exceptions() as error:
-        why = getattr(error, "explanation", None) or str(error) or type(error).__name__
-        raise AutoScorerError(
-            ErrorCode.BACKEND_UNAVAILABLE,
-            f"Could not {action}: {_short(why)}. Check that Docker runs and that you may use it (`autoscorer doctor`).",
-        ) from error
-
-
-def _engine_exceptions() -> tuple[type[Exception], ...]:
-    import docker.errors
-    import requests
-    import urllib3.exceptions
-
-    return (
-        docker.errors.DockerException,
-        docker.errors.StreamParseError,
-        requests.RequestException,
-        urllib3.exceptions.HTTPError,
-        urllib3.exceptions.ProxySchemeUnsupported,
-        OSError,
-    )
-
-
-def _short(why: Any) -> str:
-    text = why.decode("utf-8", "replace") if isinstance(why, bytes) else str(why)
-    return " ".join(text.split())[:300].rstrip(".")
 
 
 class DockerExecutor(Executor):
@@ -190,7 +126,7 @@ class DockerExecutor(Executor):
     def _unstartable(error: Any) -> AutoScorerError:
         return AutoScorerError(
             ErrorCode.CONTAINER_FAILED,
-            f"The model's container could not be started: {_short(error.explanation)}.",
+            f"The model's container could not be started: {short(error.explanation)}.",
             details={"exit_code": 127, "log": []},
         )
 
@@ -215,7 +151,7 @@ class DockerExecutor(Executor):
         import docker.errors
 
         failures = 0
-        stumbles: tuple[type[Exception], ...] = (*_engine_exceptions(), ValueError)
+        stumbles: tuple[type[Exception], ...] = (*engine_exceptions(), ValueError)
         while not self._ended.is_set():
             try:
                 self._exit_code = self.client.wait(container, timeout=None)["StatusCode"]
@@ -283,111 +219,6 @@ class DockerExecutor(Executor):
             self._client = None
 
 
-def container_config(
-    spec: RunSpec, image: Image, staged: Staged, owner: tuple[int, int], seccomp: str, volumes: list[str]
-) -> dict[str, Any]:
-    """The whole seal, as the body of the Engine's create request. docs/sealed-run.md says why each line is there.
-
-    Args:
-        spec: The run.
-        image: Its image.
-        staged: Its folder.
-        owner: uid and gid of the model.
-        seccomp: ``builtin`` or the profile as JSON text.
-        volumes: Paths that the image declares as volumes; they become small folders in memory, because a volume is
-            writable without limit on the host's disk.
-    """
-    limits, job = spec.limits, spec.job
-    mounts = [
-        _mount(staged.folder / "input", "/input"),
-        *(_mount(path, f"/input/{name}") for name, path in sorted(staged.inputs.items())),
-        _mount(staged.meta, "/meta.json"),
-        _mount(staged.output, "/output", read_only=False),
-    ]
-    tmpfs = {"/tmp": f"rw,nosuid,nodev,exec,size={limits.tmp},mode=1777"}
-    ours = {mount["Target"] for mount in mounts}
-    for path in map(posixpath.normpath, volumes):
-        if path not in ours:
-            tmpfs.setdefault(path, f"rw,nosuid,nodev,noexec,size={limits.tmp},mode=1777")
-    deadline = int(time.time() + limits.timeout + GRACE)
-    config: dict[str, Any] = {
-        "Image": image.id,
-        "User": f"{owner[0]}:{owner[1]}",
-        # HOME in /tmp: the user has no entry in the image, and libraries want a place for their caches.
-        "Env": [
-            f"{key}={value}"
-            for key, value in {ROOT_VARIABLE: CONTAINER_ROOT, "HOME": "/tmp", **job.container.env}.items()
-        ],
-        "Labels": {
-            LABEL + "run": spec.run_id,
-            LABEL + "deadline": str(deadline),
-            LABEL + "workspace": spec.workspace.name,
-            **{LABEL + key: value for key, value in spec.labels.items()},
-        },
-        "Hostname": "model",
-        "AttachStdout": True,
-        "AttachStderr": True,
-        "Tty": False,
-        "OpenStdin": False,
-        "Healthcheck": {"Test": ["NONE"]},
-        "Volumes": {},
-        "HostConfig": {
-            "NetworkMode": spec.network,
-            "CapDrop": ["ALL"],
-            "SecurityOpt": ["no-new-privileges:true", f"seccomp={seccomp}"],
-            "Privileged": False,
-            "ReadonlyRootfs": True,
-            "Tmpfs": tmpfs,
-            "Mounts": mounts,
-            "IpcMode": "private",
-            "PidMode": "",
-            "UTSMode": "",
-            "CgroupnsMode": "private",
-            "Init": True,
-            "NanoCpus": int(min(limits.cpu, os.cpu_count() or 1) * 1e9),
-            "Memory": limits.memory,
-            "MemorySwap": limits.memory,
-            "PidsLimit": limits.pids,
-            "ShmSize": min(limits.shm_size, limits.memory),
-            "Ulimits": [
-                {"Name": "nofile", "Soft": limits.nofile, "Hard": limits.nofile},
-                {"Name": "core", "Soft": 0, "Hard": 0},
-                # One file at a time is held to the limit by the kernel, all together by the supervisor.
-                {"Name": "fsize", "Soft": fsize(spec), "Hard": fsize(spec)},
-            ],
-            "LogConfig": {"Type": "none", "Config": {}},
-            "RestartPolicy": {"Name": "no"},
-            "AutoRemove": False,
-            "OomKillDisable": False,
-            "DeviceRequests": [{"Driver": "", "Count": limits.gpu, "Capabilities": [["gpu"]]}] if limits.gpu else [],
-        },
-    }
-    if job.container.cmd:
-        config["Cmd"] = list(job.container.cmd)
-    return config
-
-
-def fsize(spec: RunSpec) -> int:
-    """The largest file, in bytes, that the model may write anywhere."""
-    return max(spec.limits.disk, spec.limits.tmp, spec.limits.shm_size)
-
-
-def _mount(source: Path, target: str, *, read_only: bool = True) -> dict[str, Any]:
-    return {
-        "Type": "bind",
-        "Source": str(source),
-        "Target": CONTAINER_ROOT + target,
-        "ReadOnly": read_only,
-        "BindOptions": {"Propagation": "rprivate"},
-    }
-
-
-def seccomp_profile() -> str:
-    """Moby's default profile as one line of JSON, for engines too old to take it by name."""
-    text = package_files.files(__package__).joinpath("seccomp.json").read_text(encoding="utf-8")
-    return json.dumps(json.loads(text), separators=(",", ":"))
-
-
 def remove_container(client: Any, container: str) -> None:
     """Kill and remove a container with its anonymous volumes; one that is gone already is fine.
 
@@ -412,6 +243,6 @@ def remove_container(client: Any, container: str) -> None:
 
 def _pump(output: AttachedOutput, on_log: Callable[[bytes], None]) -> None:
     # The stream ends with the container; the engine may also cut it, and then the log just ends.
-    with contextlib.suppress(*_engine_exceptions(), ValueError):
+    with contextlib.suppress(*engine_exceptions(), ValueError):
         for data in output:
             on_log(data)

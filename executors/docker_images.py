@@ -18,6 +18,7 @@ from ..core.workspace import Workspace
 from ..schemas.job import Job
 from .archive import untagged
 from .base import Image, Observer
+from .docker_engine import engine_errors
 from .verdict import clean_text
 
 __all__ = ["ARCHIVES", "DockerImages", "allowed", "image_source"]
@@ -127,8 +128,6 @@ class DockerImages:
     def _inspect(self, reference: str) -> dict[str, Any] | None:
         import docker.errors
 
-        from .docker import engine_errors
-
         with engine_errors("look for the image"):
             try:
                 found: dict[str, Any] = self._client.inspect_image(reference)
@@ -192,8 +191,6 @@ class DockerImages:
         """Load an archive under a tag of ours; the tags it carries are dropped, or it could replace any image here."""
         import docker.errors
 
-        from .docker import engine_errors
-
         with archive.open("rb") as file:
             tag = f"{LOADED}:{hashlib.file_digest(file, 'sha256').hexdigest()[:32]}"
         found = self._inspect(tag)
@@ -235,8 +232,6 @@ class DockerImages:
     def _run_build(self, context: IO[bytes], tag: str, observer: Observer) -> None:
         import docker.errors
         import urllib3.exceptions
-
-        from .docker import engine_errors
 
         images = self._settings.images
         late = f"not done after {images.build_timeout:g} s"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -79,8 +80,10 @@ def remove_by_label(
     Raises:
         AutoScorerError: ``BACKEND_UNAVAILABLE`` when the Docker Engine does not answer.
     """
-    from .docker import LABEL, NAME, engine_errors, remove_container
-    from .docker import connect as usual
+    from .docker import remove_container
+    from .docker_engine import connect as usual
+    from .docker_engine import engine_errors
+    from .docker_seal import LABEL, NAME
 
     client = (connect or usual)(settings)
     try:
@@ -99,8 +102,10 @@ def remove_by_label(
 
 
 def _reap_containers(settings: Settings, done: Reaped, connect: Callable[[Settings], Any] | None) -> bool:
-    from .docker import LABEL, NAME, engine_errors, remove_container
-    from .docker import connect as usual
+    from .docker import remove_container
+    from .docker_engine import connect as usual
+    from .docker_engine import engine_errors
+    from .docker_seal import LABEL, NAME
 
     try:
         client = (connect or usual)(settings)
@@ -130,7 +135,7 @@ def _orphaned(labels: dict[str, str], prefix: str) -> bool:
     if Owner(labels.get(prefix + "owner", "")).is_dead():
         return True
     deadline = labels.get(prefix + "deadline", "")
-    return deadline.isdigit() and time.time() > int(deadline)
+    return bool(re.fullmatch("[0-9]{1,12}", deadline)) and time.time() > int(deadline)
 
 
 def _clear(record: RunRecord, done: Reaped) -> None:
@@ -142,10 +147,9 @@ def _clear(record: RunRecord, done: Reaped) -> None:
             _restore(record.workspace, staged)
             remove_tree(staged)
             done.folders.append(str(staged))
+        record.remove()
     except OSError as error:
         done.problems.append(f"{staged}: {error.strerror}")
-        return
-    record.remove()
 
 
 def _restore(workspace: Path, staged: Path) -> None:

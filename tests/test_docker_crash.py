@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from autoscorer.core.config import Settings
 from autoscorer.core.provenance import Owner
-from autoscorer.executors.docker import LABEL, NAME
+from autoscorer.executors.docker_seal import LABEL, NAME
 from autoscorer.executors.reaper import reap
 
 pytestmark = pytest.mark.docker

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from autoscorer.core.config import Settings
 from autoscorer.core.workspace import Workspace
-from autoscorer.executors.docker import LABEL
+from autoscorer.executors.docker_seal import LABEL
 from autoscorer.executors.supervise import RunReport
 from autoscorer.tasks.run import run_workspace
 

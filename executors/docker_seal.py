@@ -1,0 +1,126 @@
+"""The seal: everything that is asked of the Engine for one container."""
+
+from __future__ import annotations
+
+import json
+import os
+import posixpath
+import time
+from importlib import resources as package_files
+from pathlib import Path
+from typing import Any
+
+from .base import CONTAINER_ROOT, ROOT_VARIABLE, Image, RunSpec, Staged
+
+__all__ = ["LABEL", "NAME", "container_config", "seccomp_profile"]
+
+# Prefix of our labels and of our containers' names; reaping goes by both.
+LABEL = "io.autoscorer."
+NAME = "autoscorer-"
+# Seconds past its deadline after which a container is orphaned, whoever owns it.
+GRACE = 120
+
+
+def container_config(
+    spec: RunSpec, image: Image, staged: Staged, owner: tuple[int, int], seccomp: str, volumes: list[str]
+) -> dict[str, Any]:
+    """The whole seal, as the body of the Engine's create request. docs/sealed-run.md says why each line is there.
+
+    Args:
+        spec: The run.
+        image: Its image.
+        staged: Its folder.
+        owner: uid and gid of the model.
+        seccomp: ``builtin`` or the profile as JSON text.
+        volumes: Paths that the image declares as volumes; they become small folders in memory, because a volume is
+            writable without limit on the host's disk.
+    """
+    limits, job = spec.limits, spec.job
+    mounts = [
+        _mount(staged.folder / "input", "/input"),
+        *(_mount(path, f"/input/{name}") for name, path in sorted(staged.inputs.items())),
+        _mount(staged.meta, "/meta.json"),
+        _mount(staged.output, "/output", read_only=False),
+    ]
+    tmpfs = {"/tmp": f"rw,nosuid,nodev,exec,size={limits.tmp},mode=1777"}
+    ours = {mount["Target"] for mount in mounts}
+    for path in map(posixpath.normpath, volumes):
+        if path not in ours:
+            tmpfs.setdefault(path, f"rw,nosuid,nodev,noexec,size={limits.tmp},mode=1777")
+    deadline = int(time.time() + limits.timeout + GRACE)
+    config: dict[str, Any] = {
+        "Image": image.id,
+        "User": f"{owner[0]}:{owner[1]}",
+        # HOME in /tmp: the user has no entry in the image, and libraries want a place for their caches.
+        "Env": [
+            f"{key}={value}"
+            for key, value in {ROOT_VARIABLE: CONTAINER_ROOT, "HOME": "/tmp", **job.container.env}.items()
+        ],
+        "Labels": {
+            LABEL + "run": spec.run_id,
+            LABEL + "deadline": str(deadline),
+            LABEL + "workspace": spec.workspace.name,
+            **{LABEL + key: value for key, value in spec.labels.items()},
+        },
+        "Hostname": "model",
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "Tty": False,
+        "OpenStdin": False,
+        "Healthcheck": {"Test": ["NONE"]},
+        "Volumes": {},
+        "HostConfig": {
+            "NetworkMode": spec.network,
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges:true", f"seccomp={seccomp}"],
+            "Privileged": False,
+            "ReadonlyRootfs": True,
+            "Tmpfs": tmpfs,
+            "Mounts": mounts,
+            "IpcMode": "private",
+            "PidMode": "",
+            "UTSMode": "",
+            "CgroupnsMode": "private",
+            "Init": True,
+            "NanoCpus": int(min(limits.cpu, os.cpu_count() or 1) * 1e9),
+            "Memory": limits.memory,
+            "MemorySwap": limits.memory,
+            "PidsLimit": limits.pids,
+            "ShmSize": min(limits.shm_size, limits.memory),
+            "Ulimits": [
+                {"Name": "nofile", "Soft": limits.nofile, "Hard": limits.nofile},
+                {"Name": "core", "Soft": 0, "Hard": 0},
+                # One file at a time is held to the limit by the kernel, all together by the supervisor.
+                {"Name": "fsize", "Soft": fsize(spec), "Hard": fsize(spec)},
+            ],
+            "LogConfig": {"Type": "none", "Config": {}},
+            "RestartPolicy": {"Name": "no"},
+            "AutoRemove": False,
+            "OomKillDisable": False,
+            "DeviceRequests": [{"Driver": "", "Count": limits.gpu, "Capabilities": [["gpu"]]}] if limits.gpu else [],
+        },
+    }
+    if job.container.cmd:
+        config["Cmd"] = list(job.container.cmd)
+    return config
+
+
+def fsize(spec: RunSpec) -> int:
+    """The largest file, in bytes, that the model may write anywhere."""
+    return max(spec.limits.disk, spec.limits.tmp, spec.limits.shm_size)
+
+
+def _mount(source: Path, target: str, *, read_only: bool = True) -> dict[str, Any]:
+    return {
+        "Type": "bind",
+        "Source": str(source),
+        "Target": CONTAINER_ROOT + target,
+        "ReadOnly": read_only,
+        "BindOptions": {"Propagation": "rprivate"},
+    }
+
+
+def seccomp_profile() -> str:
+    """Moby's default profile as one line of JSON, for engines too old to take it by name."""
+    text = package_files.files(__package__).joinpath("seccomp.json").read_text(encoding="utf-8")
+    return json.dumps(json.loads(text), separators=(",", ":"))

@@ -58,9 +58,8 @@ def _parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
         importlib.import_module(f"autoscorer.cli.{command}").add_arguments(parser)
         below = next((a for a in parser._actions if isinstance(a, argparse._SubParsersAction)), None)
         if below is None:
-            first = parser._actions[1] if len(parser._actions) > 1 else None
-            typed = f" {first.choices[0]}" if command == "config" and first is not None and first.choices else ""
-            yield command + typed, parser
+            # `config` has one action so far, and it is no subcommand.
+            yield "config show" if command == "config" else command, parser
         else:
             yield from ((f"{command} {name}", found) for name, found in below.choices.items())
 

@@ -143,15 +143,13 @@ def test_the_tutorial_runs_as_it_is_written_sealed(tutorial: Any, docker_client:
 def test_the_tutorials_run_is_recorded(tutorial: Any, server: PrefectServer) -> None:
     folder, steps, tracked = tutorial
     _play(folder, steps[:1], {})
-    address = server.api_url.removesuffix("/api")
-    here = [Step(*(_at(address, part) for part in step)) for step in _unsealed(tracked)]  # type: ignore[arg-type]
+    usual, address = "http://127.0.0.1:4200", server.api_url.removesuffix("/api")
+    here = [
+        Step(step.command.replace(usual, address), tuple(line.replace(usual, address) for line in step.expected))
+        for step in _unsealed(tracked)
+    ]
     _play(folder, here, server.environment)
     assert server.flow_run("flowers")["state_type"] == "COMPLETED"
-
-
-def _at(address: str, value: Any) -> Any:
-    usual = "http://127.0.0.1:4200"
-    return value.replace(usual, address) if isinstance(value, str) else tuple(_at(address, line) for line in value)
 
 
 def test_the_demo_prints_the_scores_that_the_readme_shows(tmp_path: Path) -> None:

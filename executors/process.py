@@ -37,6 +37,7 @@ class ProcessExecutor(Executor):
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._staged: Path | None = None
         self._reader: threading.Thread | None = None
         self._before = resource.getrusage(resource.RUSAGE_CHILDREN)
         self._usage = Usage()
@@ -63,13 +64,17 @@ class ProcessExecutor(Executor):
             point.symlink_to(path)
         code = staged.folder / "code"
         for path in build_context(spec.workspace):
+            if not (path.is_symlink() or path.is_file()):
+                continue  # a FIFO or a socket is no code, and reading it may never end
             target = code / path.relative_to(spec.workspace.root)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, target, follow_symlinks=False)
         code.mkdir(exist_ok=True)
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-        environment.update({ROOT_VARIABLE: str(staged.folder), "HOME": str(code), "PYTHONDONTWRITEBYTECODE": "1"})
-        environment.update(spec.job.container.env)
+        environment.update({"HOME": str(code), "PYTHONDONTWRITEBYTECODE": "1", **spec.job.container.env})
+        # Last, because it is also the mark by which the run's processes are found.
+        environment[ROOT_VARIABLE] = str(staged.folder)
+        self._staged = staged.folder
         command = list(spec.job.container.cmd)
         if command[0] in ("python", "python3"):
             command[0] = sys.executable
@@ -131,8 +136,12 @@ class ProcessExecutor(Executor):
         return self._usage
 
     def kill(self) -> None:
-        if self._process is not None:
+        if self._process is None:
+            return
+        if self._process.returncode is None:  # once it is waited for, another process may get its number
             _kill_session(self._process.pid)
+        if self._staged is not None:
+            kill_staged(self._staged)  # those that opened a session of their own
 
     def ending(self) -> tuple[int | None, bool]:
         assert self._process is not None
@@ -158,7 +167,7 @@ class ProcessExecutor(Executor):
 
 
 def kill_staged(staged: Path) -> None:
-    """Kill what a dead owner's run left: every process whose environment names the run's staged folder."""
+    """Kill what a run left: every process whose environment names the run's staged folder."""
     mark = f"{ROOT_VARIABLE}={staged}".encode()
     _kill_all(lambda entry: mark in (entry / "environ").read_bytes().split(b"\0"))
 
@@ -180,7 +189,7 @@ def _kill_all(matches: Callable[[Path], bool]) -> None:
         if not found:
             return
         for pid in found:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
 

@@ -58,7 +58,8 @@ def run_tracked(args: argparse.Namespace, params: dict[str, Any]) -> Result:
     from prefect.utilities.urls import url_for
 
     from ..flows.pipeline import pipeline
-    from ..tasks.prefect_tasks import Local, Unscored, local
+    from ..tasks.prefect_local import Local, local
+    from ..tasks.prefect_tasks import Unscored
 
     cancelled = threading.Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
@@ -126,6 +127,8 @@ def _connect(settings: Settings) -> None:
         "DO_NOT_TRACK": "1",
         # What we say ourselves, and Prefect's records at the server, are enough for a terminal.
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        # A quarter of a minute for each request to a server that went away, not a whole one: somebody is waiting.
+        "PREFECT_CLIENT_MAX_RETRIES": os.environ.get("PREFECT_CLIENT_MAX_RETRIES", "3"),
     }
     section = settings.prefect
     if section.api_url:

@@ -28,6 +28,8 @@ __all__ = ["artifact_key", "plain", "publish", "publish_result", "render_result"
 # Prefect keeps artifacts in its database: bytes of one plot and of all, metrics and notes shown.
 _PLOT, _PLOTS = 256 * 1024, 768 * 1024
 _METRICS, _NOTES = 500, 50
+# With more metrics than these, those of single classes would push the plots out of sight.
+_FEW = 20
 # What has a meaning anywhere, what makes a link of a bare address, and what makes a list at the beginning.
 _SPECIAL = re.compile(r"[\\`*_{}\[\]<>#|~!&$:@]|(?<=www)\.", re.IGNORECASE)
 _LIST = re.compile(r"^([0-9]*)([-+=.)])")
@@ -90,20 +92,30 @@ def publish_result(space: Workspace, result: Result) -> None:
 
 
 def metric_rows(result: Result) -> list[dict[str, Any]]:
-    """The metrics as rows of a table, per-class ones last."""
+    """The metrics as rows of a table: the main one first, those of single classes last."""
+    main = _main(result)
     rows = []
-    for name, value in sorted(result.metrics.items(), key=lambda item: "/" in item[0])[:_METRICS]:
+    for name in sorted(result.metrics, key=lambda name: (name != main, _of_one_class(name)))[:_METRICS]:
         interval = result.intervals.get(name)
         rows.append(
             {
                 "metric": name,
-                "value": value,
+                "value": result.metrics[name],
                 "low": interval.low if interval else None,
                 "high": interval.high if interval else None,
                 "method": f"{interval.level:.0%} {interval.method}" if interval else None,
             }
         )
     return rows
+
+
+def _main(result: Result) -> str | None:
+    """The name of the main metric: it stands in the summary under its own name."""
+    return next(iter(result.summary.model_extra or {}), None)
+
+
+def _of_one_class(name: str) -> bool:
+    return name.endswith("]") or "/" in name
 
 
 def render_result(result: Result, workspace: Path) -> str:
@@ -162,13 +174,20 @@ def _error(result: Result) -> str:
 def _metrics(result: Result) -> str:
     rows = []
     for row in metric_rows(result):
+        if _of_one_class(row["metric"]) and len(result.metrics) > _FEW:
+            continue
+        name = plain(row["metric"])
         spread = f"{number(row['low'])} to {number(row['high'])} ({row['method']})" if row["method"] else ""
         rows.append(
-            [plain(row["metric"]), "undefined" if row["value"] is None else number(row["value"]), plain(spread)]
+            [
+                f"**{name}**" if row["metric"] == _main(result) else name,
+                "undefined" if row["value"] is None else number(row["value"]),
+                plain(spread),
+            ]
         )
     text = "## Metrics\n\n" + table(["Metric", "Value", "Interval"], rows)
     left = len(result.metrics) - len(rows)
-    return text + (f"\n\nand {left:,} more in result.json" if left else "")
+    return text + (f"\n\nand {left:,} of single classes in the table artifact and in result.json" if left else "")
 
 
 def _plots(result: Result, workspace: Path) -> list[str]:

@@ -6,6 +6,7 @@ import hashlib
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -22,7 +23,8 @@ from ..core.errors import AutoScorerError, ErrorCode
 from ..scorers.report_html import duration, number
 from ..tasks.pipeline import pipeline_task
 from ..tasks.prefect_cancel import CancelWatch
-from ..tasks.prefect_tasks import failure_of, here, local, settled
+from ..tasks.prefect_local import AWAY, here, local, unrecorded
+from ..tasks.prefect_tasks import failure_of, settled
 from ..tasks.score import score_task
 from .artifacts import plain, publish, table
 from .expand import Entry, expand
@@ -135,21 +137,43 @@ def _work(
     # A runner of our own, because how many workspaces at once is a parameter, and the flow's is set before it has any.
     runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=concurrency)
     outer = here()
-    with CancelWatch(flow_run.id, outer.cancelled) as cancelled:
-        inner = replace(outer, cancelled=lambda: stop.is_set() or cancelled())
-        with local(inner), runner:
-            try:
-                futures = [
-                    runner.submit(step, {"workspace": str(entry.path), **options}) if entry.is_work else None
-                    for entry in entries
-                ]
-                for future in futures:
-                    if future is not None:
-                        future.wait()
-            except BaseException:
-                stop.set()  # the models that run are ended, and what has not begun does not begin
-                raise
-        return [future.state if future is not None else None for future in futures], cancelled()
+    with CancelWatch(flow_run.id, outer.cancelled) as cancelled, runner:
+        try:
+            work = [
+                _Work(step, {"workspace": str(entry.path), **options}, runner, lambda: stop.is_set() or cancelled())
+                if entry.is_work
+                else None
+                for entry in entries
+            ]
+            return [item.state() if item is not None else None for item in work], cancelled()
+        except BaseException:
+            stop.set()  # the models that run are ended, and what has not begun does not begin
+            raise
+
+
+class _Work:
+    """One workspace, submitted to the runner."""
+
+    def __init__(
+        self,
+        step: Task[..., State[Any]],
+        parameters: dict[str, Any],
+        runner: ThreadPoolTaskRunner[Any],
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self._step, self._parameters = step, parameters
+        self._local = replace(here(), cancelled=cancelled, states=[])
+        with local(self._local):
+            self._future = runner.submit(step, parameters)
+
+    def state(self) -> State[Any]:
+        """Wait, and say how it ended."""
+        try:
+            self._future.wait()
+            return self._future.state
+        except AWAY as error:
+            with local(self._local):
+                return unrecorded(error, self._step, self._local.states or [], **self._parameters)
 
 
 def _outcome(entry: Entry, state: State[Any] | None) -> Outcome:

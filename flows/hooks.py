@@ -19,7 +19,7 @@ from ..core.meta import load_job
 from ..core.workspace import Workspace
 from ..executors.reaper import reap_if_needed, remove_by_label
 from ..tasks.outcome import save_failure
-from ..tasks.prefect_tasks import here
+from ..tasks.prefect_local import here
 
 __all__ = ["clear_up"]
 

@@ -25,6 +25,7 @@ from ..core.workspace import Workspace
 from ..schemas.job import Job
 from ..schemas.result import Result
 from ..tasks.outcome import save_failure
+from ..tasks.prefect_local import recorded
 from ..tasks.prefect_tasks import Unscored, failure_of, headline, settled
 from ..tasks.run import run_task
 from ..tasks.score import score_task
@@ -90,16 +91,16 @@ def pipeline(
 
     def steps(space: Workspace) -> State[Any]:
         where = str(space.root)
-        state = validate_task(where, scorer=scorer, params=params, backend=backend, return_state=True)
+        state = recorded(validate_task, where, scorer=scorer, params=params, backend=backend)
         if not state.is_completed():
             return state
         timing: dict[str, float | None] = {"validate": _data(state)["seconds"]}
-        state = run_task(where, backend=backend, timing=timing, lock=False, return_state=True)
+        state = recorded(run_task, where, backend=backend, timing=timing, lock=False)
         if not state.is_completed():
             return state
         report = _data(state)
         timing.update(pull=report["pull_seconds"], run=report["run_seconds"])
-        return score_task(where, scorer=scorer, params=params, timing=timing, lock=False, return_state=True)
+        return recorded(score_task, where, scorer=scorer, params=params, timing=timing, lock=False)
 
     return _holding(workspace, steps)
 
@@ -125,7 +126,7 @@ def score_only(workspace: WorkspacePath, scorer: ScorerField = None, params: Par
     """
     return _holding(
         workspace,
-        lambda space: score_task(str(space.root), scorer=scorer, params=params, lock=False, return_state=True),
+        lambda space: recorded(score_task, str(space.root), scorer=scorer, params=params, lock=False),
     )
 
 
@@ -147,7 +148,7 @@ def run_only(workspace: WorkspacePath, backend: BackendName = None) -> Any:
     Returns:
         The run's report, as logs/run_info.json has it; see the module for what a failed submission answers.
     """
-    return _holding(workspace, lambda space: run_task(str(space.root), backend=backend, lock=False, return_state=True))
+    return _holding(workspace, lambda space: recorded(run_task, str(space.root), backend=backend, lock=False))
 
 
 def _holding(workspace: str, steps: Callable[[Workspace], State[Any]]) -> State[Any]:

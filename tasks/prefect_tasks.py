@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -29,7 +27,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 from prefect.tasks import Task
 
-from ..core.config import Settings, load_settings
+from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Fault, Stage
 from ..core.meta import load_job
 from ..core.workspace import Workspace
@@ -41,18 +39,16 @@ from ..scorers.report_html import number
 from .outcome import save_failure
 from .pipeline import run_pipeline
 from .prefect_cancel import CancelWatch
+from .prefect_local import here
 from .prefect_log import RunLog, Tee
 from .run import run_workspace
 from .score import score_workspace
 from .validate import validate_workspace
 
 __all__ = [
-    "Local",
     "Unscored",
     "failure_of",
     "headline",
-    "here",
-    "local",
     "pipeline_task",
     "run_task",
     "score_task",
@@ -84,34 +80,6 @@ class Unscored(AutoScorerError):
         made = cls(error.code, error.message, stage=error.stage, details=error.details)
         made.result = result.to_dict() if result is not None else None
         return made
-
-
-@dataclass(frozen=True, kw_only=True)
-class Local:
-    """What a process adds to flows that it runs itself; a flow run's parameters are JSON and can't carry it."""
-
-    settings: Settings | None = None
-    observer: Observer | None = None
-    cancelled: Callable[[], bool] = lambda: False
-
-
-_local: ContextVar[Local | None] = ContextVar("autoscorer_local", default=None)
-
-
-@contextlib.contextmanager
-def local(value: Local) -> Iterator[None]:
-    """Run flows inside with ``value``."""
-    token = _local.set(value)
-    try:
-        yield
-    finally:
-        _local.reset(token)
-
-
-def here() -> Local:
-    """What applies here, with the settings read."""
-    found = _local.get() or Local()
-    return found if found.settings is not None else replace(found, settings=load_settings())
 
 
 def settled(error: AutoScorerError, result: Result | None = None) -> State[Any]:
@@ -313,6 +281,18 @@ def _attempt(
     timing: Mapping[str, float | None] | None = None,
 ) -> State[Any]:
     """Do a task's work with its settings, its scorers and its log; whatever goes wrong becomes the state to end in."""
+    state = _state_of(workspace, stage, work, timing)
+    if (states := here().states) is not None:
+        states.append(state)
+    return state
+
+
+def _state_of(
+    workspace: str,
+    stage: Stage,
+    work: Callable[[Settings, Observer], State[Any]],
+    timing: Mapping[str, float | None] | None,
+) -> State[Any]:
     found = here()
     assert found.settings is not None
     try:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from autoscorer.core.workspace import Workspace
 
-from .prefect_server import PrefectServer, eventually, server
+from .prefect_server import Gate, PrefectServer, eventually, server
 
 __all__ = ["server"]
 
@@ -181,7 +181,7 @@ def test_a_workspace_that_is_held_is_left_alone(server: PrefectServer, model: Mo
 
 def test_the_pipeline_holds_its_workspace_from_beginning_to_end(server: PrefectServer, model: Model) -> None:
     from autoscorer.flows.pipeline import pipeline
-    from autoscorer.tasks.prefect_tasks import Local, local
+    from autoscorer.tasks.prefect_local import Local, local
 
     root = model("holding", GOOD)
     seen = []
@@ -453,6 +453,44 @@ def test_the_model_runs_on_while_the_server_stands_still(server: PrefectServer, 
     assert run["state"]["type"] == "COMPLETED"
     log = server.logs(run["id"], "model | wrote predictions")
     assert "model | line 0\n" in log and "model | line 1999\n" in log
+
+
+@pytest.fixture
+def gate(server: PrefectServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    """Children reach the server through it, and give up on it sooner than Prefect does by itself."""
+    made = Gate(server)
+    monkeypatch.setenv("PREFECT_API_URL", made.api_url)
+    monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "1")
+    yield made
+    made.cut()
+
+
+def test_the_work_is_done_when_the_server_goes_away(gate: Gate, slow: tuple[Path, Path]) -> None:
+    root, go = slow
+    process = started(root, "--backend", "process")
+    gate.cut()
+    go.touch()
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert json.loads(out)["data"] == result_of(root)
+    assert result_of(root)["metrics"]["accuracy"] == 0.75
+    assert "could not be recorded" in err
+
+
+def test_a_batch_is_worked_through_when_the_server_goes_away(gate: Gate, slow: tuple[Path, Path], model: Model) -> None:
+    first, go = slow
+    second = model("then", GOOD)
+    code = (
+        "from autoscorer.flows.batch import batch\n"
+        f"batch([{str(first)!r}, {str(second)!r}], backend='process', concurrency=1)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = first / "logs" / "container.log"
+    eventually(lambda: log.is_file() and "ready" in log.read_text())
+    gate.cut()
+    go.touch()
+    process.wait(120)
+    assert [result_of(root)["metrics"]["accuracy"] for root in (first, second)] == [0.75, 0.75]
 
 
 def model_processes(root: Path) -> list[str]:

@@ -1,0 +1,83 @@
+"""What a process adds to the flow runs it has, and how a flow goes on when Prefect is away."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Any
+
+import httpx
+from prefect.client.schemas.objects import State
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
+from prefect.logging import get_run_logger
+from prefect.tasks import Task
+
+from ..core.config import Settings, load_settings
+from ..executors.base import Observer
+
+__all__ = ["AWAY", "Local", "here", "local", "recorded", "unrecorded"]
+
+# What comes out of a call of a task when the server does not answer for about a minute. The second is the first place
+# where a task asks: whether one of its tags has a concurrency limit.
+AWAY = (httpx.HTTPError, ConcurrencySlotAcquisitionError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Local:
+    """What a process adds to flows that it runs itself; a flow run's parameters are JSON and can't carry it."""
+
+    settings: Settings | None = None
+    observer: Observer | None = None
+    cancelled: Callable[[], bool] = lambda: False
+    # Where a task puts the state that it ends in: what was done need not be done again for want of a record.
+    states: list[State[Any]] | None = None
+
+
+_local: ContextVar[Local | None] = ContextVar("autoscorer_local", default=None)
+
+
+@contextlib.contextmanager
+def local(value: Local) -> Iterator[None]:
+    """Run flows inside with ``value``."""
+    token = _local.set(value)
+    try:
+        yield
+    finally:
+        _local.reset(token)
+
+
+def here() -> Local:
+    """What applies here, with the settings read."""
+    found = _local.get() or Local()
+    return found if found.settings is not None else replace(found, settings=load_settings())
+
+
+def recorded(task: Task[..., State[Any]], *args: Any, **kwargs: Any) -> State[Any]:
+    """Call a task in a flow; when Prefect's server is away for too long, do its work all the same."""
+    states: list[State[Any]] = []
+    with local(replace(here(), states=states)):
+        try:
+            return task(*args, **kwargs, return_state=True)
+        except AWAY as error:
+            return unrecorded(error, task, states, *args, **kwargs)
+
+
+def unrecorded(
+    error: Exception, task: Task[..., State[Any]], states: list[State[Any]], *args: Any, **kwargs: Any
+) -> State[Any]:
+    """Go on without a record: a model that ran for hours is not given up for the sake of one.
+
+    Args:
+        error: One of ``AWAY``.
+        task: The task that could not be recorded.
+        states: What was its ``Local.states``.
+        args: What it was called with.
+        kwargs: The same.
+
+    Returns:
+        The state that it ended in, or that its work ends in now.
+    """
+    get_run_logger().warning("Prefect does not answer (%s): %s goes on unrecorded.", error, task.name)
+    return states[-1] if states else task.fn(*args, **kwargs)

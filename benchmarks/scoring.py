@@ -139,8 +139,10 @@ def compare(rows: int, kind: str, rounds: int, skip: list[str]) -> None:
         run(GENERATE, folder, str(folder), str(rows), kind)
         files = [folder / "input/gt.csv", folder / "output/pred.csv"]
         size = sum(file.stat().st_size for file in files)
-        for file in files:
-            file.read_bytes()  # into the page cache
+        for file in files:  # into the page cache; a little at a time, as children inherit the parent's peak memory
+            with file.open("rb") as opened:
+                while opened.read(1 << 16):
+                    pass
         seen: dict[str, list[dict[str, float]]] = {"read": [], "ours": []}
         for _ in range(rounds):
             for peer in seen:

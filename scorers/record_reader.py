@@ -53,11 +53,11 @@ class _RecordReader:
         return bad_format(self._name, f"{self.unit} {number}" if number else "", problem)
 
     def _block(self, fields: _Fields, numbers: Sequence[int]) -> Block:
-        for values in fields:
-            for row, value in enumerate(values):
-                if b"\0" in value:
-                    raise self._fail(numbers[row], "a NUL character; expected text without it.")
-        data = np.frombuffer(b"".join([*(value for values in fields for value in values), bytes(PAD)]), np.uint8)
+        whole = b"".join([value for values in fields for value in values])
+        if b"\0" in whole:
+            row = next(row for values in fields for row, value in enumerate(values) if b"\0" in value)
+            raise self._fail(numbers[row], "a NUL character; expected text without it.")
+        data = np.frombuffer(whole + bytes(PAD), np.uint8)
         starts, lengths = [], []
         offset = 0
         for values in fields:
@@ -77,8 +77,12 @@ class JsonReader(_RecordReader):
     """
 
     def __init__(self, file: IO[bytes], name: str, *, lines: bool) -> None:
+        import msgspec
+
         super().__init__(file, name, MAX_JSON_BYTES)
-        self._lines = lines
+        self._string = msgspec.json.Decoder(str).decode
+        self._error = msgspec.DecodeError
+        self._record = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
         self.unit = "line" if lines else "record"
         if lines:
             self._records = self._read_lines()
@@ -112,16 +116,14 @@ class JsonReader(_RecordReader):
         yield from self._records
 
     def _text(self, record: dict[str, Any], name: str, number: int) -> bytes:
-        import msgspec
-
         raw = record.get(name)
         if raw is None:
             raise self._fail(number, f"the key {name!r} is missing.")
         text = bytes(raw)
         if text[:1] == b'"':
             try:
-                return msgspec.json.decode(text, type=str).encode()
-            except (msgspec.DecodeError, UnicodeError):
+                return self._string(text).encode() if b"\\" in text or not text.isascii() else text[1:-1]
+            except ValueError:  # msgspec's DecodeError and UnicodeError are both
                 raise self._fail(number, f"{name!r} is not valid UTF-8 text.") from None
         if text[:1] in b"[{" or text == b"null":
             kind = {b"[": "a list", b"{": "an object"}.get(text[:1], "null")
@@ -136,28 +138,22 @@ class JsonReader(_RecordReader):
             records = msgspec.json.decode(_without_bom(data), type=list[msgspec.Raw])
         except (msgspec.DecodeError, UnicodeError) as error:
             raise bad_format(self._name, "", f"expected a JSON list of objects ({error}).") from None
-        decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
         self.consumed = self.size
         for number, raw in enumerate(records, 1):
-            yield number, self._object(decoder, raw, number)
+            yield number, self._object(raw, number)
 
     def _read_lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        import msgspec
-
-        decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
         for number, line in enumerate(self._file, 1):
             self._digest.update(line)
             self.consumed += len(line)
             text = _without_bom(line) if number == 1 else line
             if text.strip():
-                yield number, self._object(decoder, text, number)
+                yield number, self._object(text, number)
 
-    def _object(self, decoder: Any, text: Any, number: int) -> dict[str, Any]:
-        import msgspec
-
+    def _object(self, text: Any, number: int) -> dict[str, Any]:
         try:
-            return decoder.decode(text)  # type: ignore[no-any-return]
-        except (msgspec.DecodeError, UnicodeError) as error:
+            return self._record(text)
+        except (self._error, UnicodeError) as error:
             raise self._fail(number, f"expected a JSON object ({error}).") from None
 
 

@@ -106,7 +106,7 @@ def is_infrastructure(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> 
     return isinstance(error, AutoScorerError) and error.spec.fault is Fault.SYSTEM and error.code in RETRIED
 
 
-def _step(name: str, *, timeout: float | None = None) -> Callable[[Callable[..., R]], Task[..., R]]:
+def _step(name: str, *tags: str, timeout: float | None = None) -> Callable[[Callable[..., R]], Task[..., R]]:
     """The options that all our tasks share."""
 
     def run_name(parameters: Data) -> str:
@@ -114,7 +114,7 @@ def _step(name: str, *, timeout: float | None = None) -> Callable[[Callable[...,
 
     return task(
         name=name,
-        tags=["autoscorer", name],
+        tags=["autoscorer", name, *tags],
         # Prefect's own protocol for such a function asks for a class method that no function has.
         task_run_name=cast(Any, run_name),
         retries=len(RETRY_DELAYS),
@@ -240,7 +240,8 @@ def score_task(
     return _attempt(workspace, Stage.SCORING, work, timing)
 
 
-@_step("pipeline")
+# It runs a model, so a limit on the tag ``run`` must hold for it too.
+@_step("pipeline", "run")
 def pipeline_task(
     workspace: str, *, scorer: str | None = None, params: Data | None = None, backend: str | None = None
 ) -> State[Any]:

@@ -80,6 +80,9 @@ class ResourceLimits(_Section):
     nofile: int = Field(4096, ge=64, description="Open files of one process.")
     tmp: Bytes = Field(256 * Mi, description="Size of /tmp; it lies in memory and counts as such.")
     output_files: int = Field(10_000, ge=1, description="Files and folders a model may leave in output.")
+    free_disk: Bytes = Field(
+        1 * Gi, description="Room the workspaces' disk keeps: no run is started, and none goes on, with less free."
+    )
     log: Bytes = Field(4 * Mi, description="Bytes of container.log that are kept: half its head, half its tail.")
 
 

@@ -45,6 +45,8 @@ class Limits:
     tmp: int
     output_files: int
     log: int
+    # What the workspace's disk must keep free; below it the run ends.
+    free_disk: int = 0
 
 
 class KillReason(StrEnum):
@@ -191,6 +193,14 @@ class Executor(ABC):
     @abstractmethod
     def usage(self) -> Usage:
         """What was used up to now; after the end, what was seen last."""
+
+    def hidden_bytes(self, device: int) -> int:
+        """Bytes on a device that the run holds in files it has deleted; 0 where the backend can't tell.
+
+        Args:
+            device: ``st_dev`` of the output folder.
+        """
+        return 0
 
     @abstractmethod
     def kill(self) -> None:

@@ -174,6 +174,9 @@ class DockerExecutor(Executor):
     def usage(self) -> Usage:
         return self._usage
 
+    def hidden_bytes(self, device: int) -> int:
+        return self._cgroup.deleted_bytes(device) if self._cgroup is not None else 0
+
     def kill(self) -> None:
         import docker.errors
 

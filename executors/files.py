@@ -41,16 +41,19 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode().encode("unicode_escape").decode("ascii")[:200]
 
 
-def measure(root: Path, limits: Limits) -> KillReason | None:
+def measure(root: Path, limits: Limits, hidden: int = 0) -> KillReason | None:
     """Say whether a folder in use already holds more than allowed; stops at the first excess.
 
     Args:
         root: The output folder of a running model. Files may come and go meanwhile.
         limits: Its ``disk`` counts apparent sizes, so a sparse file counts in full.
+        hidden: Bytes that the run holds elsewhere on the same disk, in files it has deleted.
 
     Folders that their owner may not read are made readable: a mode is no place to hide in.
     """
-    entries = size = 0
+    entries, size = 0, hidden
+    if size > limits.disk:
+        return KillReason.DISK
     try:
         for _, _, status, depth in _walk(root):
             entries += 1

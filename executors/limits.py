@@ -62,6 +62,7 @@ def effective_limits(job: Job, settings: Settings) -> Limits:
         tmp=top.tmp,
         output_files=top.output_files,
         log=top.log,
+        free_disk=top.free_disk,
     )
 
 

@@ -7,11 +7,13 @@ The same for every backend. Whatever happens in between, an exception, Ctrl-C, a
 from __future__ import annotations
 
 import json
+import os
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ..core.errors import AutoScorerError, ErrorCode
@@ -126,6 +128,7 @@ def run_sealed(
                 started = time.monotonic()
                 report.image = executor.prepare(spec, observer)
                 report.pull_seconds = time.monotonic() - started
+                _need_room(workspace, limits)
                 staged = stage_run(spec, executor.owner())
                 observer.stage("run", report.image.reference)
                 with ThreadPoolExecutor(1, "autoscorer-digest") as pool:
@@ -147,6 +150,9 @@ def run_sealed(
         report.error = error
         if error.spec.fault.exit_code != 1:
             raise
+        if staged is not None:  # it could not be started, or was cancelled
+            _empty(staged)
+            deliver(staged, workspace)
     finally:
         if staged is not None:
             clear(staged)
@@ -184,7 +190,7 @@ def _watch(
             elif executor.usage().forks_denied >= FORK_BOMB:
                 killed_for = KillReason.PROCESSES
             elif now >= next_measure:
-                killed_for = measure(staged.output, limits)
+                killed_for = _measure(executor, staged, limits)
                 # A tenth of the time at most goes into looking, however many files there are.
                 took = time.monotonic() - now
                 next_measure = now + max(pause, 10 * took)
@@ -223,6 +229,30 @@ def _watch(
         report.notes.append(
             "The kernel ended a process of the model for memory; the model itself went on and succeeded."
         )
+
+
+def _measure(executor: Executor, staged: Staged, limits: Limits) -> KillReason | None:
+    # Files that were deleted while open fill the disk as well, and no folder shows them.
+    hidden = executor.hidden_bytes(os.stat(staged.output).st_dev)
+    # The last line of defence, whatever hides where: the host keeps some room.
+    if _free(staged.output) < limits.free_disk:
+        return KillReason.DISK
+    return measure(staged.output, limits, hidden)
+
+
+def _need_room(workspace: Workspace, limits: Limits) -> None:
+    if (free := _free(workspace.root)) < limits.free_disk:
+        raise AutoScorerError(
+            ErrorCode.BACKEND_UNAVAILABLE,
+            f"The workspace's disk has {free:,} bytes free; a run is started only with "
+            f"{limits.free_disk:,} (security.limits.free_disk). Free some.",
+            details={"free": free, "needed": limits.free_disk},
+        )
+
+
+def _free(path: Path) -> int:
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
 
 
 def _collect(staged: Staged, limits: Limits, report: RunReport) -> AutoScorerError | None:

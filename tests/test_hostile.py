@@ -181,6 +181,16 @@ def test_many_files_that_fill_the_disk_together(attack: Attack) -> None:
     assert _resource(report) == "disk"
 
 
+def test_deleted_files_that_fill_the_disk(attack: Attack) -> None:
+    """No folder shows a file that was deleted while it is open, and it fills the disk all the same."""
+    report = attack(
+        "cd /workspace/output; "
+        + "".join(f"exec {n}>x{n}; rm x{n}; dd if=/dev/zero bs=1M count=15 >&{n} 2>/dev/null; " for n in range(3, 8))
+        + "sleep 15"
+    )
+    assert _resource(report) == "disk"
+
+
 def test_an_image_volume_is_no_way_to_the_disk(
     attack: Attack, docker_client: Any, busybox: str, tmp_path: Path
 ) -> None:

@@ -417,9 +417,7 @@ def test_a_run_that_can_not_be_staged_leaves_no_folder(space: Workspace) -> None
         ("time.sleep(60)", None),
         ("os.mkfifo(out / 'x')", None),
         ("(out / 'pred.csv').write_text('half'); sys.exit(1)", None),
-        pytest.param(
-            "", ["no-such-program"], marks=pytest.mark.xfail(reason="run_sealed delivers nothing then", strict=True)
-        ),
+        ("", ["no-such-program"]),
     ],
     ids=["exit 1", "deadline", "rejected", "half written", "never started"],
 )
@@ -579,3 +577,11 @@ def test_a_container_is_an_orphan_only_when_that_is_certain(owner: str, deadline
     engine = Engine([{"Id": "id", "Names": [name], "Labels": labels}])
     done = reap(load_settings(), connect=lambda _: engine)
     assert (engine.removed, done.containers) == ((["id"], ["autoscorer-r"]) if orphan else ([], []))
+
+
+def test_a_disk_that_is_nearly_full_starts_nothing(space: Workspace) -> None:
+    """With less room than the host must keep, the run is refused: that is the operator's to mend."""
+    give(space)
+    with pytest.raises(AutoScorerError) as caught:
+        run(space, limits=replace(LIMITS, free_disk=1 << 60))
+    assert caught.value.code is ErrorCode.BACKEND_UNAVAILABLE and "security.limits.free_disk" in caught.value.message

@@ -16,7 +16,7 @@ from .progress import progress
 EXAMPLES = ("classification", "regression", "detection")
 _NOT_COPIED = shutil.ignore_patterns("output", "logs", ".*", "__*")
 # What says that this machine can't run the examples sealed, and not that an example is broken.
-_NO_DOCKER = (ErrorCode.BACKEND_UNAVAILABLE, ErrorCode.IMAGE_BUILD_FAILED)
+_NO_DOCKER = (ErrorCode.BACKEND_UNAVAILABLE, ErrorCode.IMAGE_PULL_FAILED, ErrorCode.IMAGE_BUILD_FAILED)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,8 +40,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         result = _pipeline(workspace, used, args)
         if backend == "auto" and result.error is not None and result.error.code in _NO_DOCKER:
             note = (
-                "The examples ran UNSEALED, as processes: Docker can't run them here "
-                f"({result.error.code}: {result.error.message}) See `autoscorer doctor`."
+                "The examples ran UNSEALED, as processes, because Docker can't run them here. "
+                f"{result.error.code}: {result.error.message}"
             )
             print(note, file=sys.stderr)
             backend = used = "process"
@@ -107,12 +107,13 @@ def render(data: dict[str, Any], args: argparse.Namespace) -> None:
 
     from .output import number
 
-    table = Table()
+    # Fits the 80 columns that a terminal has at least.
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for column in ("example", "scorer", "backend"):
-        table.add_column(column)
-    for column in ("score", "95 % interval", "seconds"):
-        table.add_column(column, justify="right")
-    table.add_column("passed")
+        table.add_column(column, no_wrap=True)
+    for column in ("score", "95 % interval", "time"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("pass")
     for row in data["examples"]:
         low, high = row["interval"] or (None, None)
         table.add_row(
@@ -121,7 +122,7 @@ def render(data: dict[str, Any], args: argparse.Namespace) -> None:
             row["backend"],
             number(row["score"]),
             f"{number(low)} – {number(high)}" if row["interval"] else "–",
-            f"{row['seconds']:.1f}",
+            f"{row['seconds']:.1f} s",
             {True: "yes", False: "no", None: "–"}[row["pass"]],
         )
     console = Console(highlight=False)

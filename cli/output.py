@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -34,7 +35,7 @@ def failure(error: AutoScorerError, as_json: bool) -> None:
             console.print(Text("    │ " + printable(str(line)), style="dim"))
 
 
-def print_result(data: dict[str, Any]) -> None:
+def print_result(data: dict[str, Any], workspace: str) -> None:
     """Print a Result for a person: score, interval, metrics, notes, where the report is."""
     from rich.console import Console
     from rich.table import Table
@@ -68,7 +69,8 @@ def print_result(data: dict[str, Any]) -> None:
         console.print(Text("note: " + printable(note), style="yellow"))
     report = data["artifacts"].get("report")
     if report:
-        console.print(Text("report: " + printable(report["path"]), style="dim"))
+        # As it can be opened from here.
+        print("report: " + printable(os.path.join(workspace, report["path"])))
 
 
 def number(value: float | None) -> str:

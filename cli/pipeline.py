@@ -40,4 +40,4 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def render(data: dict[str, Any], args: argparse.Namespace) -> None:
-    print_result(data)
+    print_result(data, args.workspace)

@@ -8,9 +8,11 @@ these at the module that talks to that library.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from enum import StrEnum
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "Fault",
     "InvalidWorkspace",
     "Stage",
+    "internal_error",
     "suggest",
 ]
 
@@ -196,6 +199,18 @@ class InvalidWorkspace(AutoScorerError):
 
 def _rebuild(kind: type[AutoScorerError], code: str, message: str, stage: str, details: dict[str, Any]) -> Any:
     return kind(code, message, stage=stage, details=details)
+
+
+def internal_error(error: Exception) -> AutoScorerError:
+    """Our own fault, told in one line: what was raised and where; never a traceback."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{PurePath(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown place"
+    return AutoScorerError(
+        ErrorCode.INTERNAL_ERROR,
+        f"A fault of AutoScorer itself ({type(error).__name__} in {where}): {error}. Please report it; with "
+        "PYTHONDEVMODE=1 the command shows where it comes from.",
+        details={"exception": type(error).__name__, "where": where},
+    )
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

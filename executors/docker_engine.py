@@ -46,7 +46,7 @@ def engine_errors(action: str) -> Iterator[None]:
         why = getattr(error, "explanation", None) or str(error) or type(error).__name__
         raise AutoScorerError(
             ErrorCode.BACKEND_UNAVAILABLE,
-            f"Could not {action}: {short(why)}. Check that Docker runs and that you may use it (`autoscorer doctor`).",
+            f"Could not {action}: {short(why)}. Check that Docker runs and that you may use it.",
         ) from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import hashlib
+import re
 import tarfile
 import tempfile
 import time
@@ -270,6 +271,14 @@ class DockerImages:
 
 
 def _build_failed(why: str, lines: list[str]) -> AutoScorerError:
+    # What the engine itself says of a registry it can't reach; a RUN step's own words never begin an error.
+    if re.match(r'(Get|Head) "https?://|error pulling image|toomanyrequests|net/http', why):
+        return AutoScorerError(
+            ErrorCode.IMAGE_PULL_FAILED,
+            f"The Dockerfile's base image could not be pulled: {why}. Where no registry can be reached, name a base "
+            "image that is here in images.build_args; scripts/build-base-image makes one from Debian packages.",
+            details={"log": lines[-_BUILD_LINES:]},
+        )
     return AutoScorerError(
         ErrorCode.IMAGE_BUILD_FAILED,
         f"The Dockerfile does not build: {why}. The last lines of the build are in details.",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..core.errors import AutoScorerError, ErrorCode, Stage
 from ..core.provenance import Owner
 from ..core.workspace import Workspace, write_atomic
 
@@ -42,9 +43,21 @@ class RunRecords:
         self._folder = home / "runs"
 
     def add(self, run_id: str, workspace: Workspace, backend: str) -> RunRecord:
-        """Note a run of this process before anything of it exists."""
+        """Note a run of this process before anything of it exists.
+
+        Raises:
+            AutoScorerError: ``INVALID_REQUEST`` at stage ``config`` when the home can't be written.
+        """
         record = RunRecord(self._folder / f"{run_id}.json", run_id, backend, Owner.current(), workspace.root)
-        write_atomic(record.path, json.dumps(_content(record)).encode())
+        try:
+            write_atomic(record.path, json.dumps(_content(record)).encode())
+        except OSError as error:
+            raise AutoScorerError(
+                ErrorCode.INVALID_REQUEST,
+                f"AutoScorer's own folder {str(self._folder.parent)!r} can't be written: {error.strerror}. Set "
+                "AUTOSCORER_HOME to a folder you may write.",
+                stage=Stage.CONFIG,
+            ) from None
         return record
 
     def all(self) -> Iterator[RunRecord]:

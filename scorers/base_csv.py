@@ -212,11 +212,11 @@ def write_errors(writer: ArtifactWriter, table: AlignedTable) -> None:
     """
     if table.values == "number":
         with np.errstate(over="ignore"):
-            error = table.prediction_numbers - table.truth_numbers
-        worst = np.argsort(-np.abs(error), kind="stable")[:MAX_ERROR_ROWS]
-        columns = (table.truth_numbers[worst], table.prediction_numbers[worst], error[worst])
+            residual = table.truth_numbers - table.prediction_numbers
+        worst = np.argsort(-np.abs(residual), kind="stable")[:MAX_ERROR_ROWS]
+        columns = (table.truth_numbers[worst], table.prediction_numbers[worst], residual[worst])
         rows = zip(table.ids_at(worst), *(column.tolist() for column in columns), strict=True)
-        text = csv_text(("id", "truth", "prediction", "error"), rows)
+        text = csv_text(("id", "truth", "prediction", "residual"), rows)
     else:
         wrong = np.flatnonzero(table.truth_codes != table.prediction_codes)[:MAX_ERROR_ROWS]
         truth, prediction = (

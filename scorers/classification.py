@@ -163,7 +163,7 @@ def _class_metrics(matrix: ConfusionMatrix) -> dict[str, float | None]:
     precision, recall, f1 = per_class(matrix.hits, matrix.truth, matrix.predicted)
     columns = {"precision": precision, "recall": recall, "f1": f1, "support": matrix.truth}
     return {
-        f"{name}[{label}]": float(column[index])
+        f"{name}/{label}": float(column[index])
         for name, column in columns.items()
         for index, label in enumerate(matrix.labels)
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.config import Settings, load_settings
-from ..core.errors import AutoScorerError
+from ..core.errors import AutoScorerError, internal_error
 from ..core.meta import load_job
 from ..core.workspace import Workspace
 from ..executors.base import Observer, SilentObserver
@@ -76,6 +76,9 @@ def run_pipeline(
             )
         except AutoScorerError as error:
             return save_failure(space, error, job=_job(space), timing={"validate": time.monotonic() - started})
+        except Exception as error:
+            fault = internal_error(error)
+            return save_failure(space, fault, job=_job(space), timing={"validate": time.monotonic() - started})
         timing: dict[str, float | None] = {"validate": time.monotonic() - started}
         try:
             report = run_workspace(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.config import Settings, load_settings
-from ..core.errors import AutoScorerError
+from ..core.errors import AutoScorerError, internal_error
 from ..core.meta import load_job
 from ..core.workspace import Workspace
 from ..executors.backends import make_executor
@@ -85,6 +85,10 @@ def run_workspace(
         except AutoScorerError as error:
             save_failure(space, error, job=job, timing=timing)
             raise
+        except Exception as error:  # a fault of ours leaves a Result too, or an old one would pass for this run's
+            fault = internal_error(error)
+            save_failure(space, fault, job=job, timing=timing)
+            raise fault from error
         if report.error is not None:
             spent = {"pull": report.pull_seconds, "run": report.run_seconds}
             save_failure(space, report.error, job=job, timing={**(timing or {}), **spent}, ran=True)

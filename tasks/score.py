@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.config import Settings, load_settings
-from ..core.errors import AutoScorerError, ErrorCode
+from ..core.errors import AutoScorerError, ErrorCode, internal_error
 from ..core.exposure import input_digest
 from ..core.meta import load_job
 from ..core.provenance import sha256_file
@@ -79,6 +79,8 @@ def score_workspace(
             _complete_artifacts(space, result)
         except AutoScorerError as error:
             return save_failure(space, error, job=job, timing=timing)
+        except Exception as error:  # a fault of ours leaves a Result too, or an old one would pass for this one
+            return save_failure(space, internal_error(error), job=job, timing=timing)
         before = {key: value for key, value in (timing or {}).items() if value is not None}
         total = sum(before.values()) + time.monotonic() - started
         result.timing = result.timing.model_copy(update={**timing_fields(before), "total": total})

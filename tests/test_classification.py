@@ -105,8 +105,8 @@ def test_the_result_says_what_a_reader_needs(workspace):
     assert result.summary.score == result.metrics["f1_macro"] == pytest.approx(1 / 6)
     assert result.to_dict()["summary"]["f1_macro"] == result.summary.score
     assert result.summary.higher_is_better
-    assert result.metrics["f1[cat]"] == pytest.approx(2 / 3)
-    assert result.metrics["support[owl]"] == 1
+    assert result.metrics["f1/cat"] == pytest.approx(2 / 3)
+    assert result.metrics["support/owl"] == 1
     assert "2 labels never predicted: their precision is 0/0 and counts as 0 ('dog', 'owl')." in result.notes
     assert any(
         note.startswith("1 label predicted but not in the ground truth") and "'NA'" in note for note in result.notes
@@ -246,7 +246,7 @@ def test_ten_lines_make_a_scorer(workspace):
     assert set(result.artifacts) == {"errors", "residuals"}
     assert (
         root / "output/artifacts/errors.csv"
-    ).read_text() == "id,truth,prediction,error\nb,1.0,3.0,2.0\na,5.0,5.5,0.5\n"
+    ).read_text() == "id,truth,prediction,residual\nb,1.0,3.0,-2.0\na,5.0,5.5,-0.5\n"
     assert result.versioning.ground_truth_sha256
 
 

@@ -98,6 +98,7 @@ class Page(HTMLParser):
 
 def classification(workspace: Path) -> Result:
     """A Result as the classification scorer leaves it, with its files on disk."""
+    workspace.mkdir(exist_ok=True)
     writer = ArtifactWriter(workspace)
     labels = ["cat", "dog", "<b>bird</b>"]
     matrix = np.array([[50, 2, 1], [3, 40, 0], [0, 4, 12]])
@@ -658,6 +659,7 @@ class TestBrowser:
         found = []
         for result in (classification(tmp_path / "good"), failed()):
             workspace = tmp_path / ("good" if result.error is None else "bad")
+            workspace.mkdir(exist_ok=True)
             found.append(workspace / write_report(result, workspace).path)
         return found
 

@@ -157,7 +157,10 @@ def test_the_demo_prints_the_scores_that_the_readme_shows(tmp_path: Path) -> Non
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     examples = json.loads(done.stdout)["data"]["examples"]
     for name in READMES:
-        shown = {row[0]: row for row in re.findall(r"^│ (\w+) +│ (\w+) +│ \w+ +│ +(\S+) │ +(.+?) │", read(name), re.M)}
+        shown = {
+            row[0]: row
+            for row in re.findall(r"^(\w+) +(\w+) +docker +(\S+) +(\S+(?: – \S+)?) +\S+ s", read(name), re.M)
+        }
         assert len(shown) == len(examples)
         for example in examples:
             low, high = example["interval"] or (None, None)

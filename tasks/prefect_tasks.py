@@ -28,13 +28,13 @@ from prefect.states import Cancelled, Completed, Failed
 from prefect.tasks import Task
 
 from ..core.config import Settings
-from ..core.errors import AutoScorerError, ErrorCode, Fault, Stage
+from ..core.errors import AutoScorerError, ErrorCode, Fault, internal_error
 from ..core.meta import load_job
 from ..core.workspace import Workspace
 from ..executors.base import Observer, SilentObserver
 from ..schemas.job import Job
 from ..schemas.result import Result
-from ..scorers.registry import get_registry
+from ..scorers.recorded import load_configured
 from ..scorers.report_html import number
 from .outcome import save_failure
 from .pipeline import run_pipeline
@@ -164,7 +164,7 @@ def validate_task(
         data = {**checked, "seconds": time.monotonic() - started}
         return Completed(message=f"Valid, for {checked['scorer']}.", data=data)
 
-    return _attempt(workspace, Stage.VALIDATION, work)
+    return _attempt(workspace, work)
 
 
 @_step("run")
@@ -199,7 +199,7 @@ def run_task(
             return settled(report.error, _written(workspace, report.error))
         return Completed(message=f"The model ran for {report.run_seconds:.1f} s.", data=report.to_dict())
 
-    return _attempt(workspace, Stage.EXECUTION, work, timing)
+    return _attempt(workspace, work, timing)
 
 
 @_step("score", timeout=STEP_TIMEOUT)
@@ -237,7 +237,7 @@ def score_task(
             )
         )
 
-    return _attempt(workspace, Stage.SCORING, work, timing)
+    return _attempt(workspace, work, timing)
 
 
 # It runs a model, so a limit on the tag ``run`` must hold for it too.
@@ -272,17 +272,16 @@ def pipeline_task(
                 )
             )
 
-    return _attempt(workspace, Stage.EXECUTION, work)
+    return _attempt(workspace, work)
 
 
 def _attempt(
     workspace: str,
-    stage: Stage,
     work: Callable[[Settings, Observer], State[Any]],
     timing: Mapping[str, float | None] | None = None,
 ) -> State[Any]:
     """Do a task's work with its settings, its scorers and its log; whatever goes wrong becomes the state to end in."""
-    state = _state_of(workspace, stage, work, timing)
+    state = _state_of(workspace, work, timing)
     if (states := here().states) is not None:
         states.append(state)
     return state
@@ -290,7 +289,6 @@ def _attempt(
 
 def _state_of(
     workspace: str,
-    stage: Stage,
     work: Callable[[Settings, Observer], State[Any]],
     timing: Mapping[str, float | None] | None,
 ) -> State[Any]:
@@ -300,20 +298,14 @@ def _state_of(
         with RunLog(get_run_logger(), Path(workspace) / "logs" / "container.log") as log:
             if found.cancelled():
                 raise AutoScorerError(ErrorCode.CANCELLED, "Cancelled before it began.")
-            for folder in found.settings.scorers.dirs:
-                # A folder or file that does not load is in the registry's errors, and SCORER_NOT_FOUND names it.
-                with contextlib.suppress(AutoScorerError):
-                    get_registry().load_directory(folder)
+            # A file that does not load is in the registry's errors, and SCORER_NOT_FOUND names it.
+            load_configured(found.settings)
             return work(found.settings, Tee(log, found.observer or SilentObserver()))
     except AutoScorerError as error:
         return settled(error, _written(workspace, error))
     except Exception as error:
         get_run_logger().error("A fault of AutoScorer itself; please report it.", exc_info=True)
-        fault = AutoScorerError(
-            ErrorCode.INTERNAL_ERROR,
-            f"A fault of AutoScorer itself ({type(error).__name__}): {error}. The log of the run has the whole story.",
-            stage=stage,
-        )
+        fault = internal_error(error)
         return settled(fault, _saved(workspace, fault, timing or {}))
 
 

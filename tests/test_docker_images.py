@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import http.server
 import shutil
+import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -232,6 +233,27 @@ def test_a_dockerfile_that_does_not_build(resolve: Any, make_workspace: Any, bus
         resolve(root)
     assert caught.value.code is ErrorCode.IMAGE_BUILD_FAILED
     assert "before-the-end" in caught.value.details["log"]
+
+
+def test_a_base_image_that_no_registry_delivers_is_ours(resolve: Any, make_workspace: Any) -> None:
+    """The engine says of a registry that is away what it says; the submission must not be blamed for it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = f"127.0.0.1:{free.getsockname()[1]}"
+    root = make_workspace(container={})
+    (root / "Dockerfile").write_text(f"FROM {nobody}/base:1\nRUN true\n")
+    with pytest.raises(AutoScorerError) as caught:
+        resolve(root)
+    assert caught.value.code is ErrorCode.IMAGE_PULL_FAILED and caught.value.exit_code == 3
+    assert "images.build_args" in caught.value.message
+
+
+def test_a_run_step_cannot_pass_for_the_registry(resolve: Any, make_workspace: Any, busybox: str) -> None:
+    root = make_workspace(container={})
+    (root / "Dockerfile").write_text(f"FROM {busybox}\nRUN echo 'Get \"https://x\": dial tcp' >&2; exit 1\n")
+    with pytest.raises(AutoScorerError) as caught:
+        resolve(root)
+    assert caught.value.code is ErrorCode.IMAGE_BUILD_FAILED
 
 
 def test_a_build_that_never_ends(resolve: Any, make_workspace: Any, busybox: str, docker_client: Any) -> None:

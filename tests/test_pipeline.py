@@ -227,6 +227,33 @@ def test_a_workspace_that_does_not_exist(settings: Settings, tmp_path: Path) -> 
     assert caught.value.code is ErrorCode.WORKSPACE_NOT_FOUND
 
 
+def test_a_home_that_cannot_be_written_is_the_operators_to_mend(writer: Any, settings: Settings) -> None:
+    root = writer()
+    result = run_pipeline(root, settings=settings.model_copy(update={"home": Path("/proc/nope")}), backend="process")
+    assert result.error is not None and (result.error.code, result.error.stage) == ("INVALID_REQUEST", "config")
+    assert "AUTOSCORER_HOME" in result.error.message
+
+
+@pytest.mark.parametrize("step", ["validate.validate_workspace", "run.run_sealed", "score._score"])
+def test_a_fault_of_our_own_leaves_no_old_result(
+    writer: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Whatever breaks in us, the Result on disk is this run's, and says so without a traceback."""
+    root = writer()
+    assert run_pipeline(root, settings=settings, backend="process").error is None
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("injected")
+
+    module, name = step.split(".")
+    user = {"validate": "pipeline"}.get(module, module)
+    monkeypatch.setattr(f"autoscorer.tasks.{user}.{name}", broken)
+    result = run_pipeline(root, settings=settings, backend="process")
+    assert result.error is not None and result.error.code == "INTERNAL_ERROR"
+    assert "ZeroDivisionError" in result.error.message and "Traceback" not in result.error.message
+    assert _saved(root) == result.to_dict()
+
+
 @pytest.mark.docker
 def test_the_whole_of_it_in_docker(make_workspace: Any, busybox: str, settings: Settings) -> None:
     command = [

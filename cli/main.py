@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from .. import __version__
 
-__all__ = ["main"]
+__all__ = ["entry", "main"]
 
 COMMANDS = {
     "init": "write a workspace that runs as it is",
@@ -45,6 +45,19 @@ class _Parser(argparse.ArgumentParser):
         raise _Usage(f"{message}. See `{self.prog} --help`.")
 
 
+def entry() -> NoReturn:
+    """The process of the ``autoscorer`` command: ``main``, and what only a short process may do to be shorter."""
+    # OpenBLAS starts threads when numpy is imported, and scoring has no use for them: a tenth of its CPU time.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Imports make many objects that live to the end; looking through them again and again is a tenth of a short
+    # command's time.
+    gc.set_threshold(100_000, 20, 20)
+    code = main()
+    # And once more at exit: 0.1 s of nothing, unless they are declared to stay.
+    gc.freeze()
+    sys.exit(code)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -54,11 +67,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 success, 1 the submission failed, 2 wrong usage, 3 the system failed.
     """
-    # OpenBLAS starts threads when numpy is imported, and scoring has no use for them: a tenth of its CPU time.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # Imports make many objects that live to the end; looking through them again and again is a tenth of a short
-    # command's time.
-    gc.set_threshold(100_000, 20, 20)
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = _parser(arguments)
     started = time.monotonic()

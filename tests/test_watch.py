@@ -167,6 +167,8 @@ def test_a_broken_save_keeps_the_last_good_version_and_shows_its_error(bench: Be
     until(lambda: bench.registry.get("mine").status == "stale", "stale")
     assert bench.value() == 1
     assert "SyntaxError" in (bench.registry.get("mine").error or "")
+    # The registry has it before the listener is told.
+    until(lambda: bench.told("failed"), "the failure")
     assert "SyntaxError" in (bench.told("failed")[0].error or "")
     save_in_place(path, source(3))
     bench.becomes(3)
@@ -184,6 +186,7 @@ def test_a_broken_file_is_run_once_a_save_not_twice_a_second(bench: Bench, tmp_p
         save_in_place(tmp_path / "mine.py", source(value))
         bench.becomes(value)
     assert counter.read_text() == "."
+    until(lambda: bench.told("failed"), "the failure")
     assert len(bench.told("failed")) == 1
 
 
@@ -196,6 +199,7 @@ def test_a_file_that_does_not_exist_yet_that_goes_and_comes_back(bench: Bench, t
     bench.becomes(1)
     path.unlink()
     bench.becomes(None)
+    until(lambda: bench.told("removed"), "the removal")
     assert bench.told("removed")[0].ids == ("mine",)
     path.write_text(source(1))
     bench.becomes(1)

@@ -61,5 +61,4 @@ def parse_params(items: list[str]) -> dict[str, Any]:
 def raise_failure(result: Result) -> None:
     """Raise a Result's error, so that the command fails as the Result says."""
     if result.error is not None:
-        error = result.error
-        raise AutoScorerError(error.code, error.message, stage=error.stage, details=error.details)
+        raise AutoScorerError.from_dict(result.error.model_dump())

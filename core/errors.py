@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 __all__ = [
     "CATALOGUE",
@@ -171,6 +171,11 @@ class AutoScorerError(Exception):
             "stage": self.stage.value,
             "details": self.details,
         }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The error again, from what ``to_dict`` gave and a Result or an envelope holds."""
+        return cls(data["code"], data["message"], stage=data["stage"], details=data["details"])
 
     def __str__(self) -> str:
         return f"{self.code.value}: {self.message}"

@@ -77,7 +77,7 @@ class Unscored(AutoScorerError):
 
     @classmethod
     def of(cls, error: AutoScorerError, result: Result | None = None) -> Unscored:
-        made = cls(error.code, error.message, stage=error.stage, details=error.details)
+        made = cls.from_dict(error.to_dict())
         made.result = result.to_dict() if result is not None else None
         return made
 
@@ -332,8 +332,7 @@ def _labels() -> dict[str, str]:
 def _ended(result: Result) -> State[Any]:
     if result.error is None:
         return Completed(message=headline(result), data=result.to_dict())
-    error = result.error
-    return settled(AutoScorerError(error.code, error.message, stage=error.stage, details=error.details), result)
+    return settled(AutoScorerError.from_dict(result.error.model_dump()), result)
 
 
 def _written(workspace: str, error: AutoScorerError) -> Result | None:

@@ -135,7 +135,7 @@ class _Problems:
             yield
         except InvalidWorkspace as error:
             for item in error.details.get("problems", []):
-                self.add(AutoScorerError(item["code"], item["message"], stage=item["stage"], details=item["details"]))
+                self.add(AutoScorerError.from_dict(item))
         except AutoScorerError as error:
             self.add(error)
 

@@ -9,131 +9,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from ..schemas.job import Bytes
+from .config_sections import Api, Callbacks, Executors, Images, PrefectSection, Scorers, Security, Service
 from .errors import AutoScorerError, ErrorCode, Stage, suggest
 
 __all__ = ["Settings", "load_settings"]
 
-Gi = 1024**3
-Mi = 1024**2
 DEFAULT_HOME = Path("~/.autoscorer")
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class DockerExecutor(_Section):
-    """How to reach the Docker Engine and how its containers run."""
-
-    base_url: str | None = Field(None, description="DOCKER_HOST or the default socket when absent.")
-    user: str | None = Field(
-        None,
-        pattern=r"^[0-9]+:[0-9]+$",
-        description="uid:gid of the model; by default the caller's own, or 65534:65534 when the caller is root.",
-    )
-    runtime: str | None = Field(None, description="OCI runtime such as runsc (gVisor) or kata; the engine's default.")
-
-    @field_validator("user")
-    @classmethod
-    def _never_root(cls, value: str | None) -> str | None:
-        if value is not None and 0 in map(int, value.split(":")):
-            raise ValueError("the model must not run as uid or gid 0")
-        return value
-
-
-class Executors(_Section):
-    """Which backend runs a model."""
-
-    default: Literal["auto", "docker", "process"] = "auto"
-    docker: DockerExecutor = Field(default_factory=DockerExecutor)
-
-
-class Images(_Section):
-    """Where images come from."""
-
-    pull_policy: Literal["always", "ifnotpresent", "never"] = "ifnotpresent"
-    registry_prefix: str = Field("", description="Put before references that name no registry, such as a mirror.")
-    pull_timeout: float = Field(900, gt=0, description="Seconds.")
-    pull_retries: int = Field(2, ge=0, le=10)
-    build_timeout: float = Field(1800, gt=0, description="Seconds.")
-    build_network: Literal["default", "none"] = Field("default", description="Network of RUN steps in a build.")
-    build_args: dict[str, str] = Field(default_factory=dict, description="Such as BASE_IMAGE, for every build.")
-    max_archive: Bytes = Field(20 * Gi, description="Largest image.tar, unpacked, in bytes.")
-
-
-class ResourceLimits(_Section):
-    """The most a job may ask for, and what is not for a job to choose."""
-
-    cpu: float = Field(64, gt=0)
-    memory: Bytes = 64 * Gi
-    gpu: int = Field(8, ge=0)
-    disk: Bytes = 64 * Gi
-    shm_size: Bytes = 8 * Gi
-    timeout: float = Field(24 * 3600, gt=0, description="Seconds.")
-    pids: int = Field(256, ge=8, description="Processes and threads of one model.")
-    nofile: int = Field(4096, ge=64, description="Open files of one process.")
-    tmp: Bytes = Field(256 * Mi, description="Size of /tmp; it lies in memory and counts as such.")
-    output_files: int = Field(10_000, ge=1, description="Files and folders a model may leave in output.")
-    free_disk: Bytes = Field(
-        1 * Gi, description="Room the workspaces' disk keeps: no run is started, and none goes on, with less free."
-    )
-    log: Bytes = Field(4 * Mi, description="Bytes of container.log that are kept: half its head, half its tail.")
-
-
-class ResourceDefaults(_Section):
-    """What a job gets that asks for nothing."""
-
-    cpu: float = Field(1, gt=0)
-    memory: Bytes = 2 * Gi
-    gpu: int = Field(0, ge=0)
-    disk: Bytes = 1 * Gi
-    shm_size: Bytes = 64 * Mi
-
-
-class Security(_Section):
-    """What a submission may do."""
-
-    allowed_images: tuple[str, ...] = Field(("*",), description="Patterns (*, ?) of image references.")
-    # Whoever restricts the images means it for those that a workspace brings along, too.
-    allow_build: bool | None = Field(
-        None, description="Build the workspace's Dockerfile; when absent, only where allowed_images allows every image."
-    )
-    allow_image_archive: bool | None = Field(
-        None, description="Load the workspace's image.tar or image.tar.gz; when absent, as for allow_build."
-    )
-    network_policies: tuple[Literal["none", "bridge"], ...] = ("none",)
-    limits: ResourceLimits = Field(default_factory=ResourceLimits)
-    defaults: ResourceDefaults = Field(default_factory=ResourceDefaults)
-
-    @property
-    def builds(self) -> bool:
-        """Whether a workspace's Dockerfile is built."""
-        return "*" in self.allowed_images if self.allow_build is None else self.allow_build
-
-    @property
-    def archives(self) -> bool:
-        """Whether a workspace's image archive is loaded."""
-        return "*" in self.allowed_images if self.allow_image_archive is None else self.allow_image_archive
-
-
-class Scorers(_Section):
-    """Where custom scorers come from."""
-
-    dirs: tuple[Path, ...] = ()
-    entry_points: bool = Field(True, description="Scorers of installed packages.")
-
-
-class PrefectSection(_Section):
-    """The Prefect server that records runs."""
-
-    api_url: str | None = Field(None, description="PREFECT_API_URL or Prefect's own profile when absent.")
-    api_key: SecretStr | None = None
+ROLES = ("submit", "admin")
 
 
 class Settings(BaseSettings):
@@ -148,11 +35,26 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(DEFAULT_HOME, description="State of this installation.")
+    workspace_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (),
+        description="Folders that the API takes workspaces from; in the environment separated by colons. The folder it "
+        "was started in when empty.",
+    )
+    api_tokens: SecretStr | None = Field(
+        None,
+        description="Tokens the API accepts: role:token, separated by commas; the roles are submit and admin. Without "
+        "any it serves loopback only.",
+    )
+    api_url: str | None = Field(None, description="The API that submit, status and the like talk to.")
+    api_token: SecretStr | None = Field(None, description="The token they show to it.")
     executors: Executors = Field(default_factory=Executors)
     images: Images = Field(default_factory=Images)
     security: Security = Field(default_factory=Security)
     scorers: Scorers = Field(default_factory=Scorers)
     prefect: PrefectSection = Field(default_factory=PrefectSection)
+    api: Api = Field(default_factory=Api)
+    service: Service = Field(default_factory=Service)
+    callbacks: Callbacks = Field(default_factory=Callbacks)
 
     # Set in the environment, but no setting: where the file is, and what a model's own container is told.
     not_settings: ClassVar[frozenset[str]] = frozenset({"AUTOSCORER_CONFIG", "AUTOSCORER_WORKSPACE"})
@@ -167,6 +69,35 @@ class Settings(BaseSettings):
     @classmethod
     def _expand(cls, value: Path) -> Path:
         return _expanded(value).absolute()
+
+    @field_validator("workspace_roots", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
+
+    @field_validator("workspace_roots")
+    @classmethod
+    def _expand_each(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(_expanded(path).absolute() for path in value)
+
+    @field_validator("api_tokens")
+    @classmethod
+    def _known_roles(cls, value: SecretStr | None) -> SecretStr | None:
+        for number, entry in enumerate(_entries(value), 1):
+            role, colon, token = entry.partition(":")
+            if not colon or role not in ROLES or not token:
+                # Without what stands there: it is a secret, in the wrong form or not.
+                raise ValueError(
+                    f"entry {number} is not of the form role:token with a role of {', '.join(ROLES)}; entries are "
+                    "separated by commas"
+                )
+        return value
+
+    @property
+    def tokens(self) -> tuple[tuple[str, str], ...]:
+        """``api_tokens`` as (role, token)."""
+        parts = (entry.partition(":") for entry in _entries(self.api_tokens))
+        return tuple((role, token) for role, _, token in parts)
 
     @classmethod
     def settings_customise_sources(
@@ -183,6 +114,11 @@ class Settings(BaseSettings):
     def to_dict(self) -> dict[str, Any]:
         """The effective configuration as JSON, secrets masked."""
         return self.model_dump(mode="json")
+
+
+def _entries(tokens: SecretStr | None) -> list[str]:
+    text = tokens.get_secret_value() if tokens is not None else ""
+    return [entry.strip() for entry in text.split(",") if entry.strip()]
 
 
 def load_settings(path: Path | str | None = None) -> Settings:
@@ -297,7 +233,7 @@ def _explain(item: Any, where: str) -> str:
         return f"{path}: unknown key in {where} or the environment{hint}"
     message = str(item["msg"]).removeprefix("Value error, ")
     # What stands there may be a key in the wrong place.
-    secret = item["loc"][0] == "prefect"
+    secret = item["loc"][0] in ("prefect", "callbacks", "api_token", "api_tokens")
     return f"{path}: {message}" if secret or "got " in message else f"{path}: {message}, got {item['input']!r}"
 
 

@@ -6,10 +6,15 @@ import hashlib
 import os
 import re
 import socket
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 
-__all__ = ["Owner", "hostname", "sha256_file", "utc_now"]
+__all__ = ["Owner", "current_flow_run", "hostname", "sha256_file", "utc_now"]
+
+# The Prefect flow run that this code works for: its id goes into every Result, so that nobody takes an older Result for
+# this run's. Set where a flow run begins; the layers below do not know Prefect.
+current_flow_run: ContextVar[str | None] = ContextVar("autoscorer_flow_run", default=None)
 
 
 def sha256_file(path: Path) -> bytes:

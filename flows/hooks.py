@@ -16,6 +16,7 @@ from prefect.logging.loggers import flow_run_logger
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
 from ..core.meta import load_job
+from ..core.provenance import current_flow_run
 from ..core.workspace import Workspace
 from ..executors.reaper import reap_if_needed, remove_by_label
 from ..tasks.outcome import save_failure
@@ -60,6 +61,7 @@ def _conclude(workspace: str, flow_run: FlowRun, state: State[Any], log: Any, se
         )
     else:
         error = AutoScorerError(ErrorCode.CANCELLED, f"The flow run {flow_run.name} was cancelled.")
+    token = current_flow_run.set(str(flow_run.id))
     try:
         space = Workspace(workspace)
         with space.lock():
@@ -74,6 +76,8 @@ def _conclude(workspace: str, flow_run: FlowRun, state: State[Any], log: Any, se
     except AutoScorerError as reason:
         # CONFLICT: another run has the workspace by now, and its Result is the one that counts.
         log.warning("result.json was left as it is: %s", reason.message)
+    finally:
+        current_flow_run.reset(token)
 
 
 def _written_since(space: Workspace, moment: float) -> bool:

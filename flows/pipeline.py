@@ -21,6 +21,7 @@ from pydantic import Field
 
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.meta import load_job
+from ..core.provenance import current_flow_run
 from ..core.workspace import Workspace
 from ..schemas.job import Job
 from ..schemas.result import Result
@@ -153,6 +154,7 @@ def run_only(workspace: WorkspacePath, backend: BackendName = None) -> Any:
 
 def _holding(workspace: str, steps: Callable[[Workspace], State[Any]]) -> State[Any]:
     """Do the steps while holding the workspace, publish the Result, and give the flow's own final state."""
+    token = current_flow_run.set(str(flow_run.id) if flow_run.id else None)
     try:
         space = Workspace(workspace)
         with space.lock():
@@ -170,6 +172,8 @@ def _holding(workspace: str, steps: Callable[[Workspace], State[Any]]) -> State[
             return settled(failure)
     except AutoScorerError as error:  # not there, or another run holds it: nothing was written
         return settled(error)
+    finally:
+        current_flow_run.reset(token)
 
 
 def _completed(space: Workspace, data: dict[str, Any]) -> State[Any]:

@@ -102,6 +102,7 @@ class Versioning(_Model):
     input_sha256: str | None = Field(None, description="Of input/ without the ground truth: names and contents.")
     timestamp: str | None = Field(None, description="ISO 8601, UTC.")
     hostname: str | None = None
+    flow_run_id: str | None = Field(None, description="Of the Prefect flow run that made it; null outside of any.")
 
 
 class ErrorInfo(_Model):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from .. import __version__
 from ..core.errors import AutoScorerError, ErrorCode
-from ..core.provenance import hostname, sha256_file, utc_now
+from ..core.provenance import current_flow_run, hostname, sha256_file, utc_now
 from ..core.workspace import Workspace
 from ..executors.files import remove_tree
 from ..schemas.job import Job
@@ -53,6 +53,7 @@ def save_failure(
 def stamp(result: Result) -> None:
     versioning = result.versioning
     versioning.autoscorer, versioning.timestamp, versioning.hostname = __version__, utc_now(), hostname()
+    versioning.flow_run_id = current_flow_run.get()
 
 
 def take_run_facts(space: Workspace, result: Result, *, always: bool = False) -> None:

@@ -30,6 +30,7 @@ from prefect.tasks import Task
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Fault, internal_error
 from ..core.meta import load_job
+from ..core.provenance import current_flow_run
 from ..core.workspace import Workspace
 from ..executors.base import Observer, SilentObserver
 from ..schemas.job import Job
@@ -294,6 +295,7 @@ def _state_of(
 ) -> State[Any]:
     found = here()
     assert found.settings is not None
+    token = current_flow_run.set(str(flow_run.id) if flow_run.id else None)
     try:
         with RunLog(get_run_logger(), Path(workspace) / "logs" / "container.log") as log:
             if found.cancelled():
@@ -307,6 +309,8 @@ def _state_of(
         get_run_logger().error("A fault of AutoScorer itself; please report it.", exc_info=True)
         fault = internal_error(error)
         return settled(fault, _saved(workspace, fault, timing or {}))
+    finally:
+        current_flow_run.reset(token)
 
 
 def headline(result: Result) -> str:

@@ -1,0 +1,182 @@
+"""What the processes of one installation tell each other about a flow run, as files under ``<home>/flow-runs``.
+
+Prefect holds a flow run's state. What it does not hold lies here: which process works on it (so that a dead one is
+noticed at once and for certain), at which stage it is, what a batch has already done (so that a second attempt goes
+on where the first was killed), and an ending that Prefect could not be told yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from .provenance import Owner
+from .workspace import write_atomic
+
+__all__ = ["Claim", "FlowRunFiles", "wake", "wake_file"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Who works on a flow run: the worker's process, and the process it started for the run (None before that)."""
+
+    worker: Owner
+    child: Owner | None = None
+    child_pid: int | None = None
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether nobody is left who would finish the run or say how it ended."""
+        return self.worker.is_dead()
+
+
+class FlowRunFiles:
+    """The files of one flow run.
+
+    Args:
+        home: The installation's folder.
+        flow_run_id: The flow run's UUID.
+
+    Raises:
+        ValueError: ``flow_run_id`` is no UUID, and would be some other path.
+    """
+
+    def __init__(self, home: Path, flow_run_id: str) -> None:
+        self.flow_run_id = str(UUID(str(flow_run_id)))
+        self.folder = home / "flow-runs" / self.flow_run_id
+
+    @classmethod
+    def all(cls, home: Path) -> Iterator[FlowRunFiles]:
+        """Every flow run that has left files."""
+        try:
+            names = sorted(os.listdir(home / "flow-runs"))
+        except OSError:
+            return
+        for name in names:
+            with contextlib.suppress(ValueError):
+                yield cls(home, name)
+
+    # --- who works on it ------------------------------------------------------------------------------------
+
+    def claim(self, claim: Claim) -> None:
+        """Note who works on it, before any work begins; on disk when this returns."""
+        self._write_durably(
+            "claim.json",
+            {
+                "worker": claim.worker.text,
+                "child": claim.child.text if claim.child else None,
+                "child_pid": claim.child_pid,
+            },
+        )
+
+    def read_claim(self) -> Claim | None:
+        """Who works on it; None when nobody of this installation does."""
+        data = self._read("claim.json")
+        if data is None or not isinstance(data.get("worker"), str):
+            return None
+        child, pid = data.get("child"), data.get("child_pid")
+        return Claim(
+            Owner(data["worker"]),
+            Owner(child) if isinstance(child, str) else None,
+            pid if isinstance(pid, int) else None,
+        )
+
+    def release(self) -> None:
+        """Nobody works on it any more."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.folder / "claim.json").unlink()
+
+    # --- how far it is --------------------------------------------------------------------------------------
+
+    def set_stage(self, name: str, detail: str = "") -> None:
+        """Note what it is doing. For people who watch; nothing depends on it, so it is not synced."""
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            temporary = self.folder / f".stage.{os.getpid()}"
+            temporary.write_text(json.dumps({"stage": name, "detail": detail}), encoding="utf-8")
+            temporary.replace(self.folder / "stage.json")
+
+    def read_stage(self) -> str | None:
+        """What it was doing last."""
+        data = self._read("stage.json")
+        stage = data.get("stage") if data else None
+        return stage if isinstance(stage, str) else None
+
+    # --- what a batch has done ------------------------------------------------------------------------------
+
+    def set_total(self, total: int) -> None:
+        """Note how many workspaces a batch has."""
+        self._write_durably("batch.json", {"total": total})
+
+    def read_total(self) -> int | None:
+        """How many workspaces a batch has; None before it knows."""
+        data = self._read("batch.json")
+        total = data.get("total") if data else None
+        return total if isinstance(total, int) else None
+
+    def add_outcome(self, outcome: dict[str, Any]) -> None:
+        """Add the outcome of one workspace of a batch. Several threads and processes may."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        line = json.dumps(outcome, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        fd = os.open(self.folder / "outcomes.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            os.write(fd, line)
+        finally:
+            os.close(fd)
+
+    def outcomes(self) -> list[dict[str, Any]]:
+        """The outcomes so far, in the order they came. A line that a crash cut short is left out."""
+        try:
+            lines = (self.folder / "outcomes.jsonl").read_bytes().split(b"\n")
+        except OSError:
+            return []
+        found = []
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                value = json.loads(line)
+                if isinstance(value, dict):
+                    found.append(value)
+        return found
+
+    # --- how it ended ---------------------------------------------------------------------------------------
+
+    def save_ending(self, ending: dict[str, Any]) -> None:
+        """Keep how it ended until Prefect has been told; on disk when this returns."""
+        self._write_durably("ending.json", ending)
+
+    def read_ending(self) -> dict[str, Any] | None:
+        """How it ended, where Prefect may not know yet."""
+        return self._read("ending.json")
+
+    def remove(self) -> None:
+        """Nobody needs to know any more."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _write_durably(self, name: str, value: dict[str, Any]) -> None:
+        write_atomic(self.folder / name, json.dumps(value, allow_nan=False).encode())
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        try:
+            value = json.loads((self.folder / name).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return value if isinstance(value, dict) else None
+
+
+def wake_file(home: Path) -> Path:
+    """A file whose change tells the workers of this installation that there may be something to do."""
+    return home / "wake"
+
+
+def wake(home: Path) -> None:
+    """Let the workers look at once instead of at their next regular look."""
+    with contextlib.suppress(OSError):
+        home.mkdir(parents=True, exist_ok=True)
+        wake_file(home).write_bytes(b"")

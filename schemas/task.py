@@ -1,0 +1,173 @@
+"""Tasks of the service: what is asked for, and what became of it.
+
+A *task* is one request that was accepted; a Prefect flow run is how it is worked on. One task has one flow run, which
+may be attempted several times.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from .result import ErrorInfo
+
+__all__ = [
+    "ACTIVE",
+    "Action",
+    "BatchRequest",
+    "CallbackState",
+    "CallbackView",
+    "Priority",
+    "Progress",
+    "SingleAction",
+    "SubmitRequest",
+    "TaskState",
+    "TaskView",
+]
+
+SingleAction = Literal["validate", "run", "score", "pipeline"]
+Action = Literal["validate", "run", "score", "pipeline", "batch"]
+Priority = Literal["high", "normal", "low"]
+BackendName = Literal["auto", "docker", "process"]
+CallbackState = Literal["waiting", "pending", "delivered", "failed"]
+
+
+class TaskState(StrEnum):
+    """Where a task is. The last three are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self not in ACTIVE
+
+
+ACTIVE = frozenset({TaskState.QUEUED, TaskState.RUNNING, TaskState.CANCELLING})
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    @field_validator("workspace", "scorer", "callback_url", check_fields=False)
+    @classmethod
+    def _plain_text(cls, value: str | None) -> str | None:
+        # A NUL ends a path in the kernel, a lone surrogate has no UTF-8, and both come from hostile JSON only.
+        if value is not None and ("\0" in value or any("\ud800" <= char <= "\udfff" for char in value)):
+            raise ValueError("must be plain text without NUL or lone surrogates")
+        return value
+
+
+class SubmitRequest(_Request):
+    """One workspace to work on."""
+
+    action: SingleAction = "pipeline"
+    workspace: str = Field(
+        min_length=1,
+        max_length=4096,
+        description="Folder with meta.json: absolute, or relative to a workspace root.",
+        examples=["team-a"],
+    )
+    scorer: str | None = Field(None, max_length=200, description="Scorer id instead of meta.json's.")
+    params: dict[str, Any] | None = Field(None, description="Scorer params; they add to meta.json's and win over them.")
+    backend: BackendName | None = Field(None, description="As the worker is configured when absent.")
+    priority: Priority = "normal"
+    callback_url: str | None = Field(
+        None, max_length=2000, description="http(s) address that gets the envelope when the task has ended."
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.action == "score" and self.backend is not None:
+            raise ValueError("backend says where a model runs, and action score runs none; leave it out")
+        if self.action == "run" and (self.scorer is not None or self.params is not None):
+            raise ValueError("scorer and params are for scoring, and action run scores nothing; leave them out")
+        return self
+
+
+class BatchRequest(_Request):
+    """Many workspaces to work on."""
+
+    workspaces: list[str] = Field(
+        min_length=1,
+        max_length=10_000,
+        description="Each a workspace, a folder of workspaces, or a pattern such as round-1/*.",
+        examples=[["round-1"]],
+    )
+    action: Literal["pipeline", "score"] = "pipeline"
+    scorer: str | None = Field(None, max_length=200)
+    params: dict[str, Any] | None = None
+    backend: BackendName | None = None
+    concurrency: int = Field(2, ge=1, le=64, description="Workspaces worked on at the same time.")
+    priority: Priority = "normal"
+    callback_url: str | None = Field(None, max_length=2000)
+
+    @field_validator("workspaces")
+    @classmethod
+    def _plain_texts(cls, value: list[str]) -> list[str]:
+        for item in value:
+            if not item or len(item) > 4096:
+                raise ValueError("each workspace must have 1 to 4096 characters")
+            cls._plain_text(item)
+        return value
+
+
+class Progress(BaseModel):
+    """How far a batch is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    done: int
+    total: int
+
+
+class CallbackView(BaseModel):
+    """What became of a task's callback."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: CallbackState = Field(
+        description="waiting: the task has not ended. pending: to be delivered or to be tried again."
+    )
+    attempts: int = 0
+    last_error: str | None = None
+    delivered_at: str | None = None
+
+
+class TaskView(BaseModel):
+    """A task as the facade shows it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    action: Action
+    workspace: str | None = Field(None, description="Relative to its root; null for a batch.")
+    workspaces: list[str] | None = Field(None, description="What a batch was asked to work on.")
+    scorer: str | None = None
+    params: dict[str, Any] | None = None
+    backend: str | None = None
+    priority: Priority = "normal"
+    state: TaskState
+    stage: str | None = Field(None, description="What it is doing: accepted, scheduled, validate, pull, run, score, …")
+    progress: Progress | None = None
+    attempts: int = Field(0, description="How often work on it began; more than 1 after infrastructure failed.")
+    created_at: str
+    started_at: str | None = None
+    ended_at: str | None = None
+    queue_seconds: float | None = None
+    run_seconds: float | None = None
+    flow_run_id: str | None = Field(None, description="Of Prefect; null until Prefect knows of it.")
+    origin: Literal["api", "prefect"] = Field("api", description="prefect: started there, by a schedule or by hand.")
+    retry_of: str | None = Field(None, description="The task that this one repeats.")
+    reason: str | None = Field(None, description="The last thing that happened to it other than its own work.")
+    result: dict[str, Any] | None = Field(
+        None, description="The Result; for run the run's report, for validate what was found, for a batch its summary."
+    )
+    error: ErrorInfo | None = None
+    callback: CallbackView | None = None

@@ -1,0 +1,1 @@
+"""The service: accepted tasks, the Prefect flow runs that work on them, and the processes around both."""

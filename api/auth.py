@@ -1,0 +1,175 @@
+"""Who may ask: bearer tokens with roles, and without any token nobody but this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+
+from ..core.config import Settings
+from ..core.errors import AutoScorerError, ErrorCode
+from .context import context_of
+
+__all__ = ["PUBLIC", "Authenticator", "Caller", "Role", "is_loopback_name", "require"]
+
+Role = Literal["submit", "admin"]
+
+# Served without a token: probes have none, and the page asks for it. Nothing of a task is in them.
+PUBLIC = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/favicon.ico"})
+PUBLIC_BELOW = "/static/"
+
+# A proxy of this machine passes on requests from elsewhere, and its own address is loopback.
+_FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: a name that is not the token and stays the same for it, and what the token may do."""
+
+    name: str
+    role: Role
+
+
+class Authenticator:
+    """Tells who asks, from a request's headers and address.
+
+    Args:
+        settings: The configuration, with the tokens.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._known = [
+            (_digest(token.encode()), Caller(_name(role, token), role)) for role, token in _strongest(settings.tokens)
+        ]
+        self.has_tokens = bool(self._known)
+        self._local = Caller("local", "admin")
+
+    def check(self, scope: Any, headers: dict[bytes, bytes]) -> Caller | None:
+        """Who asks; None for somebody without a token who asks for what needs none.
+
+        Args:
+            scope: The ASGI scope.
+            headers: Its headers, by lower-case name.
+
+        Raises:
+            AutoScorerError: ``UNAUTHORIZED`` without a valid token, ``FORBIDDEN`` for a request from elsewhere when
+                there are no tokens.
+        """
+        if not self._known:
+            self._only_this_machine(scope, headers)
+            return self._local
+        given = headers.get(b"authorization")
+        if given is None:
+            if scope["path"] in PUBLIC or scope["path"].startswith(PUBLIC_BELOW):
+                return None
+            raise AutoScorerError(
+                ErrorCode.UNAUTHORIZED, "This needs a token: send the header `Authorization: Bearer TOKEN`."
+            )
+        scheme, _, token = given.partition(b" ")
+        caller = self._find(token.strip()) if scheme.lower() == b"bearer" else None
+        if caller is None:
+            raise AutoScorerError(
+                ErrorCode.UNAUTHORIZED,
+                "The token is not valid here. Expected `Authorization: Bearer TOKEN` with one of the configured tokens.",
+                details={"token_was_given": True},
+            )
+        return caller
+
+    def _find(self, token: bytes) -> Caller | None:
+        # Digests of equal length, each compared in full and all of them: the time tells nothing of any token.
+        digest = _digest(token)
+        found: Caller | None = None
+        for known, caller in self._known:
+            if hmac.compare_digest(known, digest):
+                found = caller
+        return found
+
+    def _only_this_machine(self, scope: Any, headers: dict[bytes, bytes]) -> None:
+        client = scope.get("client")
+        why = None
+        if client is not None and not _is_loopback_address(client[0]):
+            why = "the request comes from another machine"
+        elif any(name in headers for name in _FORWARDED):
+            why = "the request was passed on by a proxy, and may come from another machine"
+        elif not is_loopback_name(_host(headers.get(b"host", b""))):
+            # A page of a stranger whose name was made to point here (DNS rebinding) sends its own name.
+            why = "the Host header names another machine"
+        elif b"origin" in headers and not _same_origin(headers):
+            # Browsers let any page send plain forms here; they always say from where.
+            why = "the request comes from a page of another site"
+        if why is not None:
+            raise AutoScorerError(
+                ErrorCode.FORBIDDEN,
+                f"Without tokens only this machine is served, and {why}. Set AUTOSCORER_API_TOKENS to serve others.",
+            )
+
+
+def require(role: Role) -> Callable[[Request], Awaitable[Caller]]:
+    """A dependency: the caller, who must have this role (an admin has both).
+
+    The token was checked before the body was read; what is left is what it may do.
+    """
+
+    async def check(request: Request) -> Caller:
+        caller = context_of(request).caller
+        if caller is None:
+            raise AutoScorerError(ErrorCode.UNAUTHORIZED, "This needs a token.")
+        if role == "admin" and caller.role != "admin":
+            raise AutoScorerError(
+                ErrorCode.FORBIDDEN, f"This needs a token of the role admin; yours has the role {caller.role}."
+            )
+        return caller
+
+    return check
+
+
+def is_loopback_name(host: str) -> bool:
+    """Whether a host, as in an address (without port), is this machine by name or number."""
+    return host.lower().rstrip(".") == "localhost" or _is_loopback_address(host)
+
+
+def _is_loopback_address(text: str) -> bool:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
+
+
+def _host(header: bytes) -> str:
+    """The host of a Host header, without port and brackets; empty for what is none."""
+    try:
+        return urlsplit("//" + header.decode("ascii")).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _same_origin(headers: dict[bytes, bytes]) -> bool:
+    origin = headers[b"origin"].lower()
+    return origin.partition(b"://")[2] == headers.get(b"host", b"").lower()
+
+
+def _digest(token: bytes) -> bytes:
+    return hashlib.sha256(token).digest()
+
+
+def _name(role: str, token: str) -> str:
+    # Slow on purpose: the name stands in logs, and a token that can be guessed must not be found from it.
+    digest = hashlib.pbkdf2_hmac("sha256", token.encode(), b"autoscorer caller", 100_000)
+    return f"{role}-{digest[:4].hex()}"
+
+
+def _strongest(tokens: tuple[tuple[str, str], ...]) -> list[tuple[Role, str]]:
+    """Each token once; one that stands there with both roles has the stronger."""
+    roles: dict[str, Role] = {}
+    for role, token in tokens:
+        if role == "admin" or token not in roles:
+            roles[token] = "admin" if role == "admin" else "submit"
+    return [(role, token) for token, role in roles.items()]

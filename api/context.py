@@ -1,0 +1,59 @@
+"""What is known of the request that is being served, from the moment it came in."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import HTTPConnection
+
+if TYPE_CHECKING:
+    from ..service.tasks import TaskService
+    from .auth import Caller
+
+__all__ = ["RequestContext", "context_of", "request_id_of", "tasks_of"]
+
+# Goes into logs, answers and a header: a plain short word, or we make our own.
+_PLAIN_WORD = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """One request."""
+
+    request_id: str
+    started: float = field(default_factory=time.perf_counter)
+    caller: Caller | None = None
+    task_id: str | None = None
+    timeout: asyncio.Timeout | None = None
+
+    def allow(self, seconds: float | None) -> None:
+        """Let this request take ``seconds`` longer than the usual timeout; None lifts it, as for a stream."""
+        if self.timeout is None or self.timeout.expired():
+            return
+        when = self.timeout.when()
+        self.timeout.reschedule(None if seconds is None or when is None else when + seconds)
+
+
+def request_id_of(given: bytes | None) -> str:
+    """The caller's own request id when it is a plain short word, else a new one."""
+    if given is not None and _PLAIN_WORD.fullmatch(given):
+        return given.decode("ascii")
+    return secrets.token_hex(8)
+
+
+def context_of(request: HTTPConnection) -> RequestContext:
+    """The context of a request."""
+    context: RequestContext = request.scope["state"]["context"]
+    return context
+
+
+def tasks_of(request: HTTPConnection) -> TaskService:
+    """The running task service."""
+    tasks: Any = request.app.state.tasks
+    service: TaskService = tasks
+    return service

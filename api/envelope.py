@@ -1,0 +1,83 @@
+"""Every answer in the one shape of ``schemas/envelope.py``, without a path of this host."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from pydantic import BaseModel
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+
+from .. import __version__
+from ..core.errors import AutoScorerError
+from ..core.provenance import utc_now
+from .context import context_of
+
+__all__ = ["encode", "envelope", "error_envelope", "failure"]
+
+JSON = "application/json"
+
+_encoder = msgspec.json.Encoder()
+
+
+def envelope(
+    request: HTTPConnection, data: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """The answer to a request that was served.
+
+    Args:
+        request: The request.
+        data: A pydantic model or JSON value. The host's paths are taken out of its strings.
+        status: HTTP status.
+        headers: Further headers.
+    """
+    if isinstance(data, BaseModel):
+        data = data.model_dump(by_alias=True)
+    body = encode({"ok": True, "data": scrub_of(request)(data), "meta": _meta(context_of(request).request_id)})
+    return Response(body, status, headers, media_type=JSON)
+
+
+def failure(
+    request: HTTPConnection,
+    error: AutoScorerError,
+    *,
+    status: int | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """The answer to a request that was not served.
+
+    Args:
+        request: The request.
+        error: Why.
+        status: HTTP status; the catalogue's for the error's code when not given.
+        headers: Further headers.
+    """
+    body = error_envelope(error, context_of(request).request_id, scrub_of(request))
+    return Response(body, status or error.spec.http_status, headers, media_type=JSON)
+
+
+def error_envelope(error: AutoScorerError, request_id: str, scrub: Callable[[Any], Any]) -> bytes:
+    """The error envelope as JSON."""
+    return encode({"ok": False, "error": scrub(error.to_dict()), "meta": _meta(request_id)})
+
+
+def scrub_of(request: HTTPConnection) -> Callable[[Any], Any]:
+    """What takes the host's paths out of an answer."""
+    scrub: Callable[[Any], Any] = request.app.state.scrub
+    return scrub
+
+
+def encode(value: Any) -> bytes:
+    """Strict JSON, whatever the strings hold."""
+    try:
+        return _encoder.encode(value)
+    except UnicodeEncodeError:
+        # A file's name need not be UTF-8; what is no character becomes its JSON escape.
+        return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
+
+
+def _meta(request_id: str) -> dict[str, str]:
+    return {"timestamp": utc_now(), "version": __version__, "request_id": request_id}

@@ -1,0 +1,108 @@
+"""Every exception as the envelope of an error of the catalogue: nothing else leaves the facade."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..core.errors import AutoScorerError, ErrorCode
+from .context import context_of
+from .envelope import failure
+
+__all__ = ["RefusedBody", "invalid_request", "register", "unexpected"]
+
+logger = logging.getLogger(__name__)
+
+# More would only repeat themselves: a batch may have ten thousand wrong items.
+_SHOWN = 20
+
+
+class RefusedBody(HTTPException):
+    """The body is refused while it is being read.
+
+    An HTTPException, because FastAPI lets nothing else pass where it reads bodies.
+    """
+
+    def __init__(self, error: AutoScorerError) -> None:
+        # The rest of the body is not read, so nothing more can follow on this connection.
+        super().__init__(error.spec.http_status, headers={"Connection": "close"})
+        self.error = error
+
+
+def register(app: FastAPI) -> None:
+    """Let ``app`` answer every exception with an envelope."""
+    app.add_exception_handler(AutoScorerError, _known)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+
+
+def invalid_request(problems: Iterable[Mapping[str, Any]]) -> AutoScorerError:
+    """pydantic's findings as one error that names the fields, and never what stood in them."""
+    fields = [
+        {"field": _field(problem["loc"]), "message": str(problem["msg"]).removeprefix("Value error, ")}
+        for problem in problems
+    ]
+    shown = fields[:_SHOWN]
+    more = f"; and {len(fields) - len(shown)} more" if len(fields) > len(shown) else ""
+    text = "; ".join(f"{item['field']}: {item['message']}" for item in shown)
+    return AutoScorerError(
+        ErrorCode.INVALID_REQUEST, f"The request is not as it must be: {text}{more}.", details={"fields": shown}
+    )
+
+
+def unexpected(error: Exception, request_id: str) -> AutoScorerError:
+    """Our own fault: all of it into the log, only where to look into the answer."""
+    logger.error("unexpected exception", exc_info=error, extra={"fields": {"request_id": request_id}})
+    return AutoScorerError(
+        ErrorCode.INTERNAL_ERROR,
+        f"A fault of AutoScorer itself. The server's log tells more under the request id {request_id}.",
+        details={"request_id": request_id},
+    )
+
+
+def _field(location: Iterable[Any]) -> str:
+    # A name may be anything that a stranger wrote.
+    parts = ["".join(char if char.isprintable() else "\ufffd" for char in str(part))[:100] for part in location]
+    return ".".join(parts) if parts else "body"
+
+
+async def _known(request: Request, error: Exception) -> Response:
+    assert isinstance(error, AutoScorerError)
+    headers = {"WWW-Authenticate": "Bearer"} if error.code is ErrorCode.UNAUTHORIZED else None
+    if error.spec.http_status >= 500:
+        logger.error(
+            "request failed: %s", error, extra={"fields": {"request_id": context_of(request).request_id}}
+        )
+    return failure(request, error, headers=headers)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return failure(request, invalid_request(error.errors()))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    """What Starlette and FastAPI raise themselves."""
+    assert isinstance(error, HTTPException)
+    if isinstance(error, RefusedBody):
+        return failure(request, error.error, headers=error.headers)
+    if error.status_code == 404:
+        known = AutoScorerError(ErrorCode.NOT_FOUND, "There is nothing at this address; /openapi.json lists what is.")
+    elif error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "another")
+        known = AutoScorerError(
+            ErrorCode.INVALID_REQUEST, f"This address does not take {request.method}; expected {allowed}."
+        )
+    elif error.status_code < 500:
+        known = AutoScorerError(ErrorCode.INVALID_REQUEST, f"The request can't be read: {error.detail}.")
+        return failure(request, known, headers=error.headers)
+    else:
+        known = unexpected(error, context_of(request).request_id)
+    return failure(request, known, status=error.status_code, headers=error.headers)

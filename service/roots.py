@@ -1,0 +1,240 @@
+"""Where workspaces may lie, and how they are called outside: never by the host's own paths.
+
+With one root a workspace's name is its path below that root. With several, the name begins with the root's own name, so
+that one name never means two folders.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..core.config import Settings
+from ..core.errors import AutoScorerError, ErrorCode
+
+__all__ = ["WorkspaceRoots"]
+
+_PATTERN = frozenset("*?[")
+_PACKAGE = Path(__file__).resolve().parent.parent
+# What follows a path in a text ends here; a name that merely begins like one of ours (/data and /database) is another.
+_END = r"(?![^/\s'\"`:,;()\[\]{}<>|])"
+
+
+class WorkspaceRoots:
+    """The folders that workspaces are taken from.
+
+    Links in the roots themselves are resolved once, here.
+
+    Args:
+        settings: ``workspace_roots``, or the current folder when there are none.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        given = settings.workspace_roots or (Path.cwd(),)
+        self._roots: dict[str, Path] = {}
+        for root in given:
+            real = Path(os.path.realpath(root))
+            if real not in self._roots.values():
+                self._roots[_free(root.name or "root", self._roots)] = real
+        # The longest first: the name of a workspace in a root within a root comes from the inner one.
+        self._inner_first = sorted(self._roots.items(), key=lambda item: len(item[1].parts), reverse=True)
+        self._scrubber = _Scrubber([*given, *self._roots.values()], settings.home)
+
+    @property
+    def paths(self) -> list[Path]:
+        """The roots, links resolved, in the order of the configuration."""
+        return list(self._roots.values())
+
+    def resolve(self, text: str) -> Path:
+        """Find the workspace that a text means.
+
+        Args:
+            text: An absolute path, a path relative to a root, or what ``name`` gave.
+
+        Returns:
+            The folder, absolute, links resolved.
+
+        Raises:
+            AutoScorerError: ``INVALID_REQUEST`` for what can be no path, ``FORBIDDEN`` for one that is under no root,
+                ``WORKSPACE_NOT_FOUND`` for one that is not there.
+        """
+        path = self.locate(text)
+        if not os.path.isdir(path):
+            raise _not_found(text)
+        return path
+
+    def locate(self, text: str) -> Path:
+        """As ``resolve``, for what need not be there (any more), and may be a file.
+
+        Raises:
+            AutoScorerError: ``INVALID_REQUEST`` or ``FORBIDDEN``.
+        """
+        _check(text)
+        inside = [real for real in map(_real, self._candidates(text)) if self._holds(real)]
+        if not inside:
+            raise AutoScorerError(
+                ErrorCode.FORBIDDEN,
+                f"The workspace {_shown(text)} is under none of the workspace roots, or a link leads out of them. Name a "
+                "folder relative to a root.",
+                details={"roots": list(self._roots)},
+            )
+        path = next((real for real in inside if os.path.lexists(real)), inside[0])
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:  # a link led to a name that is no text: nobody could be told of it
+            raise _not_found(text) from None
+        return path
+
+    def resolve_item(self, text: str) -> str:
+        """Find what one entry of a batch means: a folder, or a pattern whose fixed beginning is one.
+
+        Returns:
+            The folder's path, or a pattern that matches under the roots as far as no link leads out.
+
+        Raises:
+            AutoScorerError: As ``resolve``, and ``INVALID_REQUEST`` for a pattern with ``..`` or several ``**``.
+        """
+        _check(text)
+        if not _PATTERN & set(text):
+            return str(self.resolve(text))
+        located = self._located(text)
+        if located is not None:  # a folder whose name happens to hold such a character
+            return str(located)
+        parts = Path(text).parts
+        first = next(index for index, part in enumerate(parts) if _PATTERN & set(part))
+        pattern = parts[first:]
+        if ".." in pattern or pattern.count("**") > 1:
+            raise AutoScorerError(
+                ErrorCode.INVALID_REQUEST,
+                f"The pattern {_shown(text)} holds .. or more than one **; give one without.",
+            )
+        bases = [str(Path(*parts[:first]))] if first else [str(path) for path in self._roots.values()][:1]
+        if not first and len(self._roots) > 1:
+            raise AutoScorerError(
+                ErrorCode.INVALID_REQUEST,
+                f"The pattern {_shown(text)} must begin with a folder: there are several workspace roots.",
+                details={"roots": list(self._roots)},
+            )
+        import glob
+
+        return os.path.join(glob.escape(str(self.resolve(bases[0]))), *pattern)
+
+    def name(self, path: Path | str) -> str:
+        """What a workspace is called outside; ``resolve(name(path)) == path``.
+
+        Args:
+            path: Absolute, links resolved.
+
+        Raises:
+            AutoScorerError: ``FORBIDDEN`` when it is under no root.
+        """
+        path = Path(path)
+        for label, root in self._inner_first:
+            if path.is_relative_to(root):
+                relative = path.relative_to(root).as_posix()
+                if len(self._roots) == 1:
+                    return relative
+                return label if relative == "." else f"{label}/{relative}"
+        raise AutoScorerError(ErrorCode.FORBIDDEN, f"The workspace {path.name!r} is under none of the workspace roots.")
+
+    def holds(self, path: Path | str) -> bool:
+        """Whether a path lies under a root once its links are resolved."""
+        return self._holds(_real(path))
+
+    def scrub(self, value: Any) -> Any:
+        """Take the host's paths out of every string of a JSON value, keys included.
+
+        A root's own path goes away (what is below it stays, relative); the home, the package's and the temporary folder
+        become ``<home>``, ``<autoscorer>``, ``<tmp>``.
+        """
+        return self._scrubber(value)
+
+    def _located(self, text: str) -> Path | None:
+        try:
+            path = self.locate(text)
+        except AutoScorerError:
+            return None
+        return path if os.path.isdir(path) else None
+
+    def _candidates(self, text: str) -> Iterable[Path]:
+        path = Path(text)
+        if path.is_absolute():
+            return [path]
+        parts = path.parts
+        # The name of a root goes before what a folder in a root happens to be called.
+        if len(self._roots) > 1 and parts and parts[0] in self._roots:
+            return [self._roots[parts[0]].joinpath(*parts[1:])]
+        return [root / path for root in self._roots.values()]
+
+    def _holds(self, real: Path) -> bool:
+        return any(real.is_relative_to(root) for root in self._roots.values())
+
+
+class _Scrubber:
+    """Takes the host's paths out of JSON values."""
+
+    def __init__(self, roots: Iterable[Path], home: Path) -> None:
+        self._to: dict[str, str] = {}
+        for root in roots:
+            self._to.setdefault(str(root), "")
+        for path, instead in ((home, "<home>"), (_PACKAGE, "<autoscorer>"), (Path(tempfile.gettempdir()), "<tmp>")):
+            for spelled in (path, Path(os.path.realpath(path))):
+                self._to.setdefault(str(spelled), instead)
+        # A path of which every other begins, such as / itself as a root, says nothing about the host.
+        known = sorted((text for text in self._to if text != "/"), key=len, reverse=True)
+        self._pattern = re.compile("(" + "|".join(map(re.escape, known)) + ")" + _END + "(/?)")
+
+    def __call__(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._pattern.sub(self._instead, value) if "/" in value else value
+        if isinstance(value, dict):
+            return {self(key): self(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self(item) for item in value]
+        return value
+
+    def _instead(self, found: re.Match[str]) -> str:
+        instead = self._to[found[1]]
+        if instead:
+            return instead + found[2]
+        following = found.string[found.end() : found.end() + 1]
+        return "" if found[2] and following else "."
+
+
+def _check(text: str) -> None:
+    if not text or "\0" in text:
+        raise AutoScorerError(ErrorCode.INVALID_REQUEST, "A workspace must be a path that is not empty, without NUL.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise AutoScorerError(ErrorCode.INVALID_REQUEST, "A workspace must be a path of whole characters.") from None
+
+
+def _real(path: Path | str) -> Path:
+    # realpath answers for any name: of what is too long, or may not be looked at, nothing is resolved further.
+    return Path(os.path.realpath(path))
+
+
+def _free(name: str, taken: dict[str, Path]) -> str:
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name}-{number}"
+    return free
+
+
+def _not_found(text: str) -> AutoScorerError:
+    return AutoScorerError(
+        ErrorCode.WORKSPACE_NOT_FOUND,
+        f"There is no workspace {_shown(text)} under the workspace roots. Expected a folder with meta.json and input/.",
+    )
+
+
+def _shown(text: str) -> str:
+    """The caller's own words, without folders that only an absolute path would tell."""
+    shown = repr(os.path.basename(text.rstrip("/")) if text.startswith("/") else text)
+    return shown if len(shown) <= 200 else shown[:199] + "…"

@@ -4,8 +4,8 @@
 everybody on the engine. So the archive is copied with its names taken out and one of ours put in.
 
 What the engine unpacks must be what was checked here: a second ``manifest.json`` (as ``x/../manifest.json``, or
-through a link) would bring the names back. So every path is plain and stands once. The headers are read here and not by
-``tarfile``, which reads a name of any length into memory, and gzip makes a gigabyte of zeros out of a megabyte.
+through a link) would bring the names back. So every path is plain and stands once. How the headers are
+read: ``tar_stream.py``.
 """
 
 from __future__ import annotations
@@ -24,14 +24,12 @@ from typing import IO, Any
 
 from ..core.errors import AutoScorerError, ErrorCode, Stage
 from ..core.workspace import open_regular
+from .tar_stream import TarSource, members
 
 __all__ = ["untagged"]
 
 _MAX_MANIFEST = 4 * 1024 * 1024
 _MAX_MEMBERS = 20_000
-# Headers that only say something of the next one: long names (GNU) and records (PAX).
-_EXTRA = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE)
-_MAX_EXTRA = 64 * 1024
 _BLOCK = tarfile.BLOCKSIZE
 _NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 
@@ -80,8 +78,8 @@ def _copy(archive: Path, target: IO[bytes], tag: str, max_bytes: int) -> None:
         _unzipped(file) as plain,
         tarfile.open(fileobj=target, mode="w") as out,
     ):
-        source = _Source(plain, max_bytes)
-        for member in _members(source):
+        source = TarSource(plain, max_bytes)
+        for member in members(source, _MAX_MEMBERS):
             path = _checked(member, kinds)
             if path in ("", "repositories"):  # the archive's own folder, or the names of old engines
                 source.skip(member.size)
@@ -118,87 +116,6 @@ def _unzipped(file: IO[bytes]) -> Iterator[IO[bytes] | gzip.GzipFile]:
         return
     with gzip.GzipFile(fileobj=file) as plain:
         yield plain
-
-
-class _Source:
-    """The unpacked archive, read in order and only up to a cap."""
-
-    def __init__(self, file: IO[bytes] | gzip.GzipFile, most: int) -> None:
-        self._file = file
-        self._left = self._most = most
-
-    def read(self, size: int = -1, /) -> bytes:
-        size = self._left if size < 0 else size
-        self.want(size)
-        data = self._file.read(size)
-        self._left -= len(data)
-        return data
-
-    def want(self, size: int) -> None:
-        if size > self._left:
-            raise ValueError(f"it unpacks to more than the allowed {self._most:,} bytes")
-
-    def exactly(self, size: int) -> bytes:
-        data = self.read(size)
-        if len(data) != size:
-            raise EOFError("it ends too early")
-        return data
-
-    def drain(self) -> None:
-        """Read to the end: there gzip keeps the checksum of everything before it."""
-        while self._left and self.read(min(self._left, 1024 * 1024)):
-            pass
-
-    def skip(self, size: int, *, padded: bool = True) -> None:
-        size += -size % _BLOCK if padded else 0
-        while size > 0:
-            size -= len(self.exactly(min(size, 1024 * 1024)))
-
-
-def _members(source: _Source) -> Iterator[tarfile.TarInfo]:
-    """Headers in order; whoever takes one reads its content, up to the next block, before asking for another."""
-    extra: dict[str, str] = {}
-    for _ in range(_MAX_MEMBERS):
-        block = source.exactly(_BLOCK)
-        if not any(block):
-            return
-        member = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-        if member.type in _EXTRA:
-            if not 0 <= member.size <= _MAX_EXTRA:
-                raise ValueError(f"a name or record in it is {member.size:,} bytes long")
-            data = source.exactly(member.size)
-            source.skip(-member.size % _BLOCK, padded=False)
-            if member.type == tarfile.XHDTYPE:
-                extra.update(_records(data))
-            elif member.type != tarfile.XGLTYPE:
-                key = "path" if member.type == tarfile.GNUTYPE_LONGNAME else "linkpath"
-                extra[key] = data.rstrip(b"\0").decode("utf-8", "surrogateescape")
-            continue
-        member.name = extra.get("path", member.name)
-        member.linkname = extra.get("linkpath", member.linkname)
-        member.size = int(extra.get("size", member.size)) if member.isreg() else 0
-        if member.size < 0:
-            raise ValueError(f"{member.name!r} has a negative size")
-        source.want(member.size)
-        extra = {}
-        yield member
-    raise ValueError(f"it holds more than {_MAX_MEMBERS:,} files")
-
-
-def _records(data: bytes) -> dict[str, str]:
-    """PAX records: ``length key=value`` and a newline, the length counting all of it."""
-    found = {}
-    while data:
-        length = int(data.partition(b" ")[0])
-        record, data = data[:length], data[length:]
-        key, separator, value = record.partition(b" ")[2].partition(b"=")
-        if length < 5 or not separator or not value.endswith(b"\n"):
-            raise ValueError("a record in it is broken")
-        name = key.decode("utf-8", "surrogateescape")
-        if name.startswith("GNU.sparse"):
-            raise ValueError("a file in it is sparse")
-        found[name] = value[:-1].decode("utf-8", "surrogateescape")
-    return found
 
 
 def _checked(member: tarfile.TarInfo, kinds: dict[str, bytes]) -> str:

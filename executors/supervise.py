@@ -18,7 +18,7 @@ from typing import Any
 
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.exposure import input_digest
-from ..core.provenance import Owner, sha256_file, utc_now
+from ..core.provenance import Owner, current_flow_run, sha256_file, utc_now
 from ..core.workspace import TABLE_SUFFIXES, Workspace, write_atomic
 from ..schemas.job import Job
 from ..schemas.result import Resources
@@ -157,6 +157,7 @@ def run_sealed(
         if staged is not None:
             clear(staged)
         info = {**report.to_dict(), "began": began, "ended": utc_now(), "limits": asdict(limits)}
+        info["flow_run_id"] = current_flow_run.get()
         write_atomic(workspace.logs / "run_info.json", json.dumps(info, indent=2).encode() + b"\n")
         if removed:
             record.remove()

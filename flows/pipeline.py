@@ -1,4 +1,4 @@
-"""The flows of one workspace: ``pipeline``, ``score_only``, ``run_only``. Tasks composed, and nothing else.
+"""The flows of one workspace: ``pipeline``, ``score_only``, ``run_only``, ``validate_only``. Tasks composed, nothing else.
 
 How a flow reports: a scored workspace is ``Completed``, its data the Result as a dict, so ``pipeline(workspace)``
 returns it. A submission that failed is ``Failed`` (``Cancelled`` when it was cancelled); the state's message is the
@@ -32,9 +32,10 @@ from ..tasks.run import run_task
 from ..tasks.score import score_task
 from ..tasks.validate import validate_task
 from .artifacts import publish_result
+from .endings import keep_ending
 from .hooks import clear_up
 
-__all__ = ["BackendName", "ParamsField", "ScorerField", "pipeline", "run_only", "score_only"]
+__all__ = ["BackendName", "ParamsField", "ScorerField", "pipeline", "run_only", "score_only", "validate_only"]
 
 WorkspacePath = Annotated[
     str,
@@ -152,8 +153,40 @@ def run_only(workspace: WorkspacePath, backend: BackendName = None) -> Any:
     return _holding(workspace, lambda space: recorded(run_task, str(space.root), backend=backend, lock=False))
 
 
+@flow(
+    name="validate-only",
+    description="Check a workspace: every problem at once. Nothing is run, scored or written.",
+    flow_run_name=_run_name,
+    persist_result=False,
+)
+def validate_only(
+    workspace: WorkspacePath, scorer: ScorerField = None, params: ParamsField = None, backend: BackendName = None
+) -> Any:
+    """Check one workspace.
+
+    Args:
+        workspace: Folder with meta.json and input/, as the worker sees it.
+        scorer: Scorer id instead of the one that meta.json names.
+        params: Added to meta.json's params, and stronger than they are.
+        backend: auto, docker or process; empty as the worker is configured.
+
+    Returns:
+        What was checked; every problem is in the error's details.
+    """
+    try:
+        state = recorded(
+            validate_task, workspace, scorer=scorer, params=params, backend=backend, predictions=True, save=False
+        )
+        return keep_ending(state if state.is_completed() else settled(failure_of(state)))
+    except AutoScorerError as error:  # a signal
+        return keep_ending(settled(error))
+
+
 def _holding(workspace: str, steps: Callable[[Workspace], State[Any]]) -> State[Any]:
-    """Do the steps while holding the workspace, publish the Result, and give the flow's own final state."""
+    """Do the steps while holding the workspace, publish the Result, and give the flow's own final state.
+
+    How it ended is on disk before anything is published or told: Prefect may be away.
+    """
     token = current_flow_run.set(str(flow_run.id) if flow_run.id else None)
     try:
         space = Workspace(workspace)
@@ -161,27 +194,29 @@ def _holding(workspace: str, steps: Callable[[Workspace], State[Any]]) -> State[
             try:
                 state = steps(space)
             except AutoScorerError as error:  # a signal between two steps
-                return settled(error, save_failure(space, error, job=_job(space)))
+                return keep_ending(settled(error, save_failure(space, error, job=_job(space))))
             if state.is_completed():
                 return _completed(space, _data(state))
             failure = failure_of(state)
             if failure.result is None:
                 failure = Unscored.of(failure, save_failure(space, failure, job=_job(space)))
+            ended = keep_ending(settled(failure))
             if failure.code is not ErrorCode.CANCELLED:
                 publish_result(space, Result.model_validate(failure.result))
-            return settled(failure)
+            return ended
     except AutoScorerError as error:  # not there, or another run holds it: nothing was written
-        return settled(error)
+        return keep_ending(settled(error))
     finally:
         current_flow_run.reset(token)
 
 
 def _completed(space: Workspace, data: dict[str, Any]) -> State[Any]:
     if "summary" not in data:  # a run's report: there is no score to show
-        return Completed(message=f"The model ran for {data['run_seconds']:.1f} s.", data=data)
+        return keep_ending(Completed(message=f"The model ran for {data['run_seconds']:.1f} s.", data=data))
     result = Result.model_validate(data)
+    ended = keep_ending(Completed(message=headline(result), data=data))
     publish_result(space, result)
-    return Completed(message=headline(result), data=data)
+    return ended
 
 
 def _data(state: State[Any]) -> dict[str, Any]:

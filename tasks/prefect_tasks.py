@@ -29,6 +29,7 @@ from prefect.tasks import Task
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Fault, internal_error
+from ..core.flowruns import FlowRunFiles
 from ..core.meta import load_job
 from ..core.provenance import current_flow_run
 from ..core.workspace import Workspace
@@ -302,7 +303,7 @@ def _state_of(
                 raise AutoScorerError(ErrorCode.CANCELLED, "Cancelled before it began.")
             # A file that does not load is in the registry's errors, and SCORER_NOT_FOUND names it.
             load_configured(found.settings)
-            return work(found.settings, Tee(log, found.observer or SilentObserver()))
+            return work(found.settings, Tee(log, _stages(found.settings), found.observer or SilentObserver()))
     except AutoScorerError as error:
         return settled(error, _written(workspace, error))
     except Exception as error:
@@ -311,6 +312,26 @@ def _state_of(
         return settled(fault, _saved(workspace, fault, timing or {}))
     finally:
         current_flow_run.reset(token)
+
+
+class _Stages:
+    """Notes each stage among the flow run's files, for whoever asks how far it is."""
+
+    def __init__(self, files: FlowRunFiles) -> None:
+        self._files = files
+
+    def stage(self, name: str, detail: str = "") -> None:
+        self._files.set_stage(name, detail)
+
+    def log(self, line: str) -> None:
+        pass
+
+
+def _stages(settings: Settings) -> Observer:
+    # A batch is at many stages at once; how far it is, its outcomes say.
+    if not flow_run.id or flow_run.flow_name == "batch":
+        return SilentObserver()
+    return _Stages(FlowRunFiles(settings.home, str(flow_run.id)))
 
 
 def headline(result: Result) -> str:

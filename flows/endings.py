@@ -1,0 +1,53 @@
+"""How a flow run ended, kept on disk before Prefect is told: Prefect may be away, and the work is done all the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+
+from ..core.errors import ErrorCode
+from ..core.flowruns import FlowRunFiles
+from ..tasks.prefect_local import here
+from ..tasks.prefect_tasks import failure_of
+
+__all__ = ["ending_of", "keep_ending"]
+
+
+def ending_of(state: State[Any]) -> dict[str, Any]:
+    """A final state as ``FlowRunFiles.save_ending`` takes it.
+
+    Args:
+        state: ``Completed`` with a dict as its data, or what ``settled`` made of an error.
+
+    Returns:
+        ``{state, message, data, error}``: for a failure ``data`` is the Result that says why, where there is one.
+    """
+    message = state.message or ""
+    if state.is_completed():
+        return {"state": "COMPLETED", "message": message, "data": state.result(), "error": None}
+    failure = failure_of(state)
+    name = "CANCELLED" if failure.code is ErrorCode.CANCELLED else "FAILED"
+    return {"state": name, "message": message, "data": failure.result, "error": failure.to_dict()}
+
+
+def keep_ending(state: State[Any]) -> State[Any]:
+    """Save how this flow run ends.
+
+    Args:
+        state: The final state that the flow is about to return.
+
+    Returns:
+        The same state.
+    """
+    if flow_run.id:
+        settings = here().settings
+        assert settings is not None
+        try:
+            FlowRunFiles(settings.home, str(flow_run.id)).save_ending(ending_of(state))
+        except (OSError, ValueError, TypeError) as error:
+            # A full disk, say. The state is still told to Prefect as ever.
+            get_run_logger().warning("How this run ended could not be kept on disk: %s", error)
+    return state

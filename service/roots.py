@@ -6,10 +6,11 @@ that one name never means two folders.
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ __all__ = ["WorkspaceRoots"]
 
 _PATTERN = frozenset("*?[")
 _PACKAGE = Path(__file__).resolve().parent.parent
-# What follows a path in a text ends here; a name that merely begins like one of ours (/data and /database) is another.
-_END = r"(?![^/\s'\"`:,;()\[\]{}<>|])"
+# A name that merely begins like one of ours (/database, /data.old for /data) is another, and so is one that only ends
+# like it (/mnt/data, s3://data).
+_BEGIN, _END = r"(?<![\w.-])(?<!:/)", r"(?![\w-]|\.\w)"
 
 
 class WorkspaceRoots:
@@ -42,7 +44,7 @@ class WorkspaceRoots:
                 self._roots[_free(root.name or "root", self._roots)] = real
         # The longest first: the name of a workspace in a root within a root comes from the inner one.
         self._inner_first = sorted(self._roots.items(), key=lambda item: len(item[1].parts), reverse=True)
-        self._scrubber = _Scrubber([*given, *self._roots.values()], settings.home)
+        self._scrubber = _Scrubber(self._spelled(given), settings.home)
 
     @property
     def paths(self) -> list[Path]:
@@ -78,8 +80,8 @@ class WorkspaceRoots:
         if not inside:
             raise AutoScorerError(
                 ErrorCode.FORBIDDEN,
-                f"The workspace {_shown(text)} is under none of the workspace roots, or a link leads out of them. Name a "
-                "folder relative to a root.",
+                f"The workspace {_shown(text)} is under none of the workspace roots, or a link leads out of them. "
+                "Name a folder relative to a root.",
                 details={"roots": list(self._roots)},
             )
         path = next((real for real in inside if os.path.lexists(real)), inside[0])
@@ -112,16 +114,14 @@ class WorkspaceRoots:
                 ErrorCode.INVALID_REQUEST,
                 f"The pattern {_shown(text)} holds .. or more than one **; give one without.",
             )
-        bases = [str(Path(*parts[:first]))] if first else [str(path) for path in self._roots.values()][:1]
         if not first and len(self._roots) > 1:
             raise AutoScorerError(
                 ErrorCode.INVALID_REQUEST,
                 f"The pattern {_shown(text)} must begin with a folder: there are several workspace roots.",
                 details={"roots": list(self._roots)},
             )
-        import glob
-
-        return os.path.join(glob.escape(str(self.resolve(bases[0]))), *pattern)
+        base = self.resolve(os.path.join(*parts[:first])) if first else self.paths[0]
+        return os.path.join(glob.escape(str(base)), *pattern)
 
     def name(self, path: Path | str) -> str:
         """What a workspace is called outside; ``resolve(name(path)) == path``.
@@ -148,8 +148,8 @@ class WorkspaceRoots:
     def scrub(self, value: Any) -> Any:
         """Take the host's paths out of every string of a JSON value, keys included.
 
-        A root's own path goes away (what is below it stays, relative); the home, the package's and the temporary folder
-        become ``<home>``, ``<autoscorer>``, ``<tmp>``.
+        What lies in a root becomes what ``name`` calls it; the home, the package's and the temporary folder become
+        ``<home>``, ``<autoscorer>``, ``<tmp>``.
         """
         return self._scrubber(value)
 
@@ -159,6 +159,14 @@ class WorkspaceRoots:
         except AutoScorerError:
             return None
         return path if os.path.isdir(path) else None
+
+    def _spelled(self, given: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+        """Every way to write a root, and how it is called."""
+        for root in given:
+            real = _real(root)
+            label = next(label for label, known in self._roots.items() if known == real)
+            for path in (root, real):
+                yield path, "" if len(self._roots) == 1 else label
 
     def _candidates(self, text: str) -> Iterable[Path]:
         path = Path(text)
@@ -177,32 +185,31 @@ class WorkspaceRoots:
 class _Scrubber:
     """Takes the host's paths out of JSON values."""
 
-    def __init__(self, roots: Iterable[Path], home: Path) -> None:
-        self._to: dict[str, str] = {}
-        for root in roots:
-            self._to.setdefault(str(root), "")
-        for path, instead in ((home, "<home>"), (_PACKAGE, "<autoscorer>"), (Path(tempfile.gettempdir()), "<tmp>")):
-            for spelled in (path, Path(os.path.realpath(path))):
-                self._to.setdefault(str(spelled), instead)
-        # A path of which every other begins, such as / itself as a root, says nothing about the host.
-        known = sorted((text for text in self._to if text != "/"), key=len, reverse=True)
-        self._pattern = re.compile("(" + "|".join(map(re.escape, known)) + ")" + _END + "(/?)")
+    def __init__(self, roots: Iterable[tuple[Path, str]], home: Path) -> None:
+        self._instead: dict[str, str] = {}
+        for path, label in roots:
+            self._instead.setdefault(str(path), label)
+        for path, called in ((home, "<home>"), (_PACKAGE, "<autoscorer>"), (Path(tempfile.gettempdir()), "<tmp>")):
+            for spelled in (path, _real(path)):
+                self._instead.setdefault(str(spelled), called)
+        # / itself, as a root, says nothing about the host. The longest first: a root may lie in the home.
+        known = sorted((text for text in self._instead if text != "/"), key=len, reverse=True)
+        self._pattern = re.compile(f"{_BEGIN}({'|'.join(map(re.escape, known))}){_END}(/+(?=[^/\\s]))?")
 
     def __call__(self, value: Any) -> Any:
         if isinstance(value, str):
-            return self._pattern.sub(self._instead, value) if "/" in value else value
+            return self._pattern.sub(self._replace, value) if "/" in value else value
         if isinstance(value, dict):
             return {self(key): self(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
             return [self(item) for item in value]
         return value
 
-    def _instead(self, found: re.Match[str]) -> str:
-        instead = self._to[found[1]]
-        if instead:
-            return instead + found[2]
-        following = found.string[found.end() : found.end() + 1]
-        return "" if found[2] and following else "."
+    def _replace(self, found: re.Match[str]) -> str:
+        instead = self._instead[found[1]]
+        if found[2]:  # something in it
+            return f"{instead}/" if instead else ""
+        return instead or "."
 
 
 def _check(text: str) -> None:

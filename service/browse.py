@@ -1,0 +1,360 @@
+"""What may be read of a workspace from outside: its Result, its log, its artifacts; and which workspaces there are.
+
+Nothing else of a workspace leaves it, the ground truth least of all.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import stat
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..core.errors import AutoScorerError, ErrorCode, Stage
+from ..core.meta import load_job
+from ..core.workspace import TABLE_SUFFIXES, Workspace
+from .roots import WorkspaceRoots
+
+__all__ = [
+    "ArtifactFile",
+    "RunLog",
+    "WorkspacePage",
+    "WorkspaceView",
+    "list_workspaces",
+    "open_artifact",
+    "read_logs",
+    "read_result",
+    "view_workspace",
+]
+
+# Workspaces are looked for this many folders below a root: rounds of teams of models lie at 3.
+MAX_DEPTH = 3
+# Nothing that we write as a Result or a run's record comes near; a file planted there must not fill the memory.
+_MAX_JSON = 64 * 1024**2
+_READ_BACK = 64 * 1024
+_MAX_PARTS = 32
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+_MEDIA_TYPES = {
+    ".svg": "image/svg+xml",
+    ".html": "text/html; charset=utf-8",
+    ".json": "application/json",
+    ".csv": "text/csv; charset=utf-8",
+    ".txt": "text/plain; charset=utf-8",
+    ".log": "text/plain; charset=utf-8",
+    ".md": "text/markdown; charset=utf-8",
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".jsonl": "application/x-ndjson",
+    ".parquet": "application/vnd.apache.parquet",
+}
+
+
+class WorkspaceView(BaseModel):
+    """A workspace in a listing."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(description="What `workspace` takes: relative to the workspace roots.", examples=["team-a"])
+    job_id: str | None = None
+    task_type: str | None = None
+    scorer: str | None = None
+    has_ground_truth: bool = False
+    has_predictions: bool = False
+    score: float | None = Field(None, description="Of the last Result.")
+    passed: bool | None = Field(None, alias="pass", description="Of the last Result.")
+    rank: str | None = Field(None, description="Of the last Result.")
+    scored_at: str | None = Field(None, description="When the last Result was made, or its error arose.")
+    error: str | None = Field(None, description="The last Result's error code, or that of a meta.json nobody can use.")
+
+
+class WorkspacePage(BaseModel):
+    """One page of workspaces, in the order of their names."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    workspaces: list[WorkspaceView]
+    next_cursor: str | None = Field(description="Ask for the following page with it; null on the last.")
+
+
+class RunLog(BaseModel):
+    """What a model wrote, and how its container ran."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    workspace: str
+    log: str = Field(description="The last lines of logs/container.log; stdout and stderr together.")
+    lines: int = Field(description="Lines in `log`.")
+    truncated: bool = Field(description="Whether earlier lines were left out.")
+    size: int = Field(description="Bytes of the whole file.")
+    run_info: dict[str, Any] | None = Field(description="logs/run_info.json; null before a run has ended.")
+
+
+@dataclass(frozen=True)
+class ArtifactFile:
+    """An artifact, open for reading; whoever takes it closes ``file``."""
+
+    file: IO[bytes]
+    name: str
+    size: int
+    media_type: str
+
+
+# --- one workspace ---------------------------------------------------------------------------------------------------
+
+
+def read_result(roots: WorkspaceRoots, workspace: str) -> dict[str, Any]:
+    """The Result that lies in a workspace.
+
+    Raises:
+        AutoScorerError: As ``roots.resolve``; ``NOT_FOUND`` when nothing has been scored there yet.
+    """
+    space = Workspace(roots.resolve(workspace))
+    result = space.read_result()
+    if result is None:
+        raise AutoScorerError(
+            ErrorCode.NOT_FOUND,
+            f"The workspace {roots.name(space.root)!r} has no Result yet. Submit it, and look again after that.",
+        )
+    return result.to_dict()
+
+
+def read_logs(roots: WorkspaceRoots, workspace: str, tail: int) -> RunLog:
+    """The end of a workspace's container log, also while the model runs.
+
+    Args:
+        roots: Where workspaces may lie.
+        workspace: The workspace.
+        tail: Most lines.
+
+    Raises:
+        AutoScorerError: As ``roots.resolve``; ``NOT_FOUND`` when no model has run there yet.
+    """
+    space = Workspace(roots.resolve(workspace))
+    info = _json(space.root, ("logs", "run_info.json"))
+    try:
+        with _open_beneath(space.root, ("logs", "container.log")) as file:
+            text, truncated, size = _tail(file, tail)
+    except AutoScorerError:
+        if info is None:
+            raise AutoScorerError(
+                ErrorCode.NOT_FOUND, f"No model has run in the workspace {roots.name(space.root)!r} yet: it has no log."
+            ) from None
+        text, truncated, size = "", False, 0
+    return RunLog(
+        workspace=roots.name(space.root),
+        log=text,
+        lines=text.count("\n") + (not text.endswith("\n") and text != ""),
+        truncated=truncated,
+        size=size,
+        run_info=info,
+    )
+
+
+def open_artifact(roots: WorkspaceRoots, workspace: str, path: str) -> ArtifactFile:
+    """Open what a scorer left for readers: a file in output/artifacts, or one in output that the Result lists.
+
+    Args:
+        roots: Where workspaces may lie.
+        workspace: The workspace.
+        path: Relative to the workspace, as the Result lists it, or to output/artifacts.
+
+    Raises:
+        AutoScorerError: As ``roots.resolve``; ``NOT_FOUND`` for what is no artifact, whatever else lies there.
+    """
+    space = Workspace(roots.resolve(workspace))
+    name = PurePosixPath(path)
+    unknown = AutoScorerError(
+        ErrorCode.NOT_FOUND,
+        f"The workspace {roots.name(space.root)!r} has no artifact of that name; its Result lists those there are.",
+        details={"artifact": path[:200]},
+    )
+    plain = name.parts and not name.is_absolute() and ".." not in name.parts and len(name.parts) <= _MAX_PARTS
+    if "\0" in path or not plain:
+        raise unknown
+    parts = name.parts if name.parts[0] == "output" else ("output", "artifacts", *name.parts)
+    if parts[:2] != ("output", "artifacts"):
+        result = space.read_result()
+        if result is None or not any(PurePosixPath(a.path).parts == parts for a in result.artifacts.values()):
+            raise unknown
+    try:
+        file = _open_beneath(space.root, parts)
+    except AutoScorerError:
+        raise unknown from None
+    suffix = PurePosixPath(parts[-1]).suffix.lower()
+    return ArtifactFile(
+        file, parts[-1], os.fstat(file.fileno()).st_size, _MEDIA_TYPES.get(suffix, "application/octet-stream")
+    )
+
+
+def view_workspace(roots: WorkspaceRoots, root: Path) -> WorkspaceView:
+    """What a listing says of a workspace.
+
+    Args:
+        roots: Where workspaces may lie.
+        root: The folder, absolute, links resolved.
+    """
+    view: dict[str, Any] = {"name": roots.name(root)}
+    try:
+        space = Workspace(root)
+        job = load_job(space)
+        view |= {"job_id": job.job_id, "task_type": job.task_type, "scorer": job.scorer}
+        view["has_ground_truth"] = _has_table(space.input, "gt")
+        view["has_predictions"] = _has_table(space.output, "pred")
+        result = space.read_result()
+    except AutoScorerError as error:
+        return WorkspaceView(**view, error=error.code.value)
+    if result is not None:
+        view |= {"score": result.summary.score, "pass": result.summary.passed, "rank": result.summary.rank}
+        view["scored_at"] = result.versioning.timestamp
+        view["error"] = result.error.code if result.error else None
+    return WorkspaceView(**view)
+
+
+# --- all of them -----------------------------------------------------------------------------------------------------
+
+
+def list_workspaces(
+    roots: WorkspaceRoots, *, limit: int, cursor: str | None = None, search: str | None = None
+) -> WorkspacePage:
+    """The workspaces under the roots, by name; those in another one and hidden folders are none.
+
+    Args:
+        roots: Where workspaces may lie.
+        limit: Most entries of the page.
+        cursor: ``next_cursor`` of the page before.
+        search: Only names that hold this text, whatever its case.
+
+    Raises:
+        AutoScorerError: ``INVALID_REQUEST`` for a cursor that is none of ours.
+    """
+    number, after = _read_cursor(cursor)
+    found: list[tuple[int, tuple[str, ...], Path]] = []
+    wanted = search.casefold() if search else ""
+    for index, root in enumerate(roots.paths):
+        if index < number:
+            continue
+        for parts in _walk(root, (), after if index == number else ()):
+            path = root.joinpath(*parts)
+            # A root within a root is listed once, where the inner one stands.
+            if (parts and path in roots.paths) or not _is_text(path) or wanted not in roots.name(path).casefold():
+                continue
+            found.append((index, parts, path))
+            if len(found) > limit:
+                break
+        if len(found) > limit:
+            break
+    page = found[:limit]
+    more = _cursor(*page[-1][:2]) if len(found) > limit else None
+    return WorkspacePage(workspaces=[view_workspace(roots, path) for _, _, path in page], next_cursor=more)
+
+
+def _walk(root: Path, parts: tuple[str, ...], after: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Workspaces at or below ``root/parts``, in order, from the one after ``after`` on."""
+    folder = root.joinpath(*parts)
+    if os.path.lexists(folder / "meta.json"):
+        if parts > after or (not parts and not after):
+            yield parts
+        return
+    if len(parts) >= MAX_DEPTH:
+        return
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir(follow_symlinks=False))
+    except OSError:
+        return
+    for name in names:
+        below = (*parts, name)
+        if below >= after[: len(below)]:
+            yield from _walk(root, below, after)
+
+
+def _cursor(index: int, parts: tuple[str, ...]) -> str:
+    return base64.urlsafe_b64encode(json.dumps([index, *parts]).encode()).decode()
+
+
+def _read_cursor(cursor: str | None) -> tuple[int, tuple[str, ...]]:
+    if cursor is None:
+        return 0, ()
+    try:
+        index, *parts = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        if isinstance(index, int) and all(isinstance(part, str) for part in parts):
+            # A root that is a workspace itself holds no others.
+            return (index, tuple(parts)) if parts else (index + 1, ())
+    except (ValueError, TypeError, RecursionError):
+        pass
+    raise AutoScorerError(ErrorCode.INVALID_REQUEST, "cursor is none that this listing gave; begin without one.")
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _has_table(folder: Path, stem: str) -> bool:
+    return any(os.path.lexists(folder / (stem + suffix)) for suffix in TABLE_SUFFIXES)
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _open_beneath(root: Path, parts: tuple[str, ...]) -> IO[bytes]:
+    """Open a plain file below a folder; no component may be a link, whoever exchanges them meanwhile.
+
+    Raises:
+        AutoScorerError: ``MISSING_FILE`` or ``OUTPUT_REJECTED``.
+    """
+    try:
+        with contextlib.ExitStack() as opened:
+            folder = os.open(root, _FOLDER)
+            opened.callback(os.close, folder)
+            for part in parts[:-1]:
+                folder = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+                opened.callback(os.close, folder)
+            fd = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except OSError as error:
+        code = ErrorCode.MISSING_FILE if isinstance(error, FileNotFoundError) else ErrorCode.OUTPUT_REJECTED
+        raise AutoScorerError(code, f"{'/'.join(parts)} is no plain file that can be read.", stage=Stage.API) from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise AutoScorerError(ErrorCode.OUTPUT_REJECTED, f"{'/'.join(parts)} is no plain file.", stage=Stage.API)
+    return os.fdopen(fd, "rb")
+
+
+def _json(root: Path, parts: tuple[str, ...]) -> dict[str, Any] | None:
+    with contextlib.suppress(AutoScorerError, OSError, ValueError, RecursionError):
+        with _open_beneath(root, parts) as file:
+            data = json.loads(file.read(_MAX_JSON))
+        return data if isinstance(data, dict) else None
+    return None
+
+
+def _tail(file: IO[bytes], lines: int) -> tuple[str, bool, int]:
+    """The last lines of a file, whether any stand before them, and the file's size; reads from its end."""
+    size = position = os.fstat(file.fileno()).st_size
+    blocks: deque[bytes] = deque()
+    newlines = 0
+    # One more than wanted: the newline that ends the line before.
+    while position > 0 and newlines <= lines:
+        length = min(_READ_BACK, position)
+        position -= length
+        file.seek(position)
+        blocks.appendleft(file.read(length))
+        newlines += blocks[0].count(b"\n")
+    kept = b"".join(blocks).split(b"\n")
+    ends = kept[-1] == b""
+    wanted = kept[-(lines + ends) :] if lines else []
+    truncated = position > 0 or len(wanted) < len(kept)
+    return b"\n".join(wanted).decode("utf-8", "replace"), truncated, size

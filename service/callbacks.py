@@ -179,7 +179,8 @@ class Callbacks:
             return
         next_at = None
         if wait is not None and attempt < self._settings.max_attempts:
-            next_at = time.time() + max(wait, retry_delay(self._settings.retry_delay, attempt))
+            pause = max(wait, retry_delay(self._settings.retry_delay, attempt))
+            next_at = time.time() + pause
         logger.warning(
             "callbacks: task %s: attempt %d failed: %s%s",
             due.task_id,
@@ -188,6 +189,8 @@ class Callbacks:
             "" if next_at is not None else "; given up",
         )
         self._ledger.callback_done(due.task_id, False, error, next_at)
+        if next_at is not None:
+            asyncio.get_running_loop().call_later(pause, self.wake)
 
     async def _send(self, due: CallbackDue) -> tuple[str | None, float | None]:
         """One attempt: what went wrong, or None; and the seconds to wait at least, None where another is in vain."""

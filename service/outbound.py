@@ -152,10 +152,9 @@ def check_callback_url(settings: Settings, url: str) -> None:
     """
     try:
         parsed = _parse(url)
-        host = parsed.raw_host.decode("ascii")
+        name = parsed.raw_host.decode("ascii").rstrip(".")
         allow = settings.callbacks.allow_private
-        literal = _literal(host)
-        name = host.rstrip(".")
+        literal = _literal(name)
         if not allow and (name == "localhost" or name.endswith(".localhost")):
             raise NotAllowed(_NOT_PUBLIC)
         if literal is not None and not is_allowed(literal, allow_private=allow):
@@ -187,8 +186,8 @@ def _parse(url: str) -> httpx.URL:
         raise NotAllowed("it names no host")
     if parsed.userinfo:
         raise NotAllowed("it must hold no user name or password; the signature tells the receiver who sends")
-    if parsed.port == 0:
-        raise NotAllowed("port 0 is no port")
+    if parsed.port is not None and not 0 < parsed.port < 65536:
+        raise NotAllowed("its port is none: ports go from 1 to 65535")
     return parsed
 
 

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,12 +124,21 @@ class FlowRunFiles:
     def add_outcome(self, outcome: dict[str, Any]) -> None:
         """Add the outcome of one workspace of a batch. Several threads and processes may."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        line = json.dumps(outcome, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        line = self._line(outcome)
         fd = os.open(self.folder / "outcomes.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             os.write(fd, line)
         finally:
             os.close(fd)
+
+    def keep_outcomes(self, outcomes: Iterable[dict[str, Any]]) -> None:
+        """Begin the journal anew with these: a second attempt does the others again. On disk when this returns."""
+        write_atomic(self.folder / "outcomes.jsonl", b"".join(map(self._line, outcomes)))
+
+    @staticmethod
+    def _line(outcome: dict[str, Any]) -> bytes:
+        # ASCII: a folder's name may hold bytes that are no UTF-8, and must come back as it was.
+        return json.dumps(outcome, allow_nan=False).encode() + b"\n"
 
     def outcomes(self) -> list[dict[str, Any]]:
         """The outcomes so far, in the order they came. A line that a crash cut short is left out."""

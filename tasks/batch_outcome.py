@@ -1,0 +1,191 @@
+"""What a batch says of each of its workspaces, and of all of them together."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import AutoScorerError, ErrorCode, Fault
+from ..core.flowruns import FlowRunFiles
+from ..core.workspace import Workspace
+from ..schemas.result import Result
+
+__all__ = [
+    "Outcome",
+    "cancelled_outcome",
+    "duplicate_outcome",
+    "failed_outcome",
+    "headline",
+    "is_settled",
+    "kept_outcomes",
+    "outcome_of",
+    "outcome_of_run",
+    "summarize",
+    "summary_so_far",
+]
+
+# ``{workspace, state, score, metric, higher_is_better, interval, pass, rank, seconds, error}``; the keys are always
+# there, and a duplicate has ``duplicate_of`` besides. ``workspace`` is an absolute path.
+Outcome = dict[str, Any]
+
+_NAMES = {"completed": "scored", "failed": "failed", "cancelled": "cancelled", "duplicates": "named twice"}
+
+
+def outcome_of(workspace: Path | str, result: Result) -> Outcome:
+    """The outcome that a Result stands for, completed or not.
+
+    Args:
+        workspace: The folder, as the batch names it.
+        result: What its scoring, or its run, ended in.
+    """
+    seconds = _seconds(result)
+    if result.error is not None:
+        error = AutoScorerError.from_dict(result.error.model_dump())
+        return failed_outcome(workspace, error, seconds=seconds)
+    summary = result.summary
+    metric = next(iter(summary.model_extra or {}), None)
+    interval = result.intervals.get(metric) if metric is not None else None
+    return {
+        **_blank(workspace, "completed"),
+        "score": summary.score,
+        "metric": metric,
+        "higher_is_better": summary.higher_is_better,
+        "interval": interval.model_dump(exclude={"n_resamples"}) if interval is not None else None,
+        "pass": summary.passed,
+        "rank": summary.rank,
+        "seconds": seconds,
+    }
+
+
+def failed_outcome(workspace: Path | str, error: AutoScorerError, *, seconds: float | None = None) -> Outcome:
+    """The outcome of a workspace that ended in ``error``: failed, or cancelled for ``CANCELLED``."""
+    state = "cancelled" if error.code is ErrorCode.CANCELLED else "failed"
+    return {**_blank(workspace, state), "seconds": seconds, "error": error.to_dict()}
+
+
+def cancelled_outcome(workspace: Path | str) -> Outcome:
+    """The outcome of a workspace that the batch did not come to; nothing in it was touched."""
+    return failed_outcome(workspace, AutoScorerError(ErrorCode.CANCELLED, "The batch was cancelled before its turn."))
+
+
+def duplicate_outcome(workspace: Path | str, first: int) -> Outcome:
+    """The outcome of a folder that was named before, at position ``first``."""
+    return {**_blank(workspace, "duplicate"), "duplicate_of": first}
+
+
+def is_settled(outcome: Mapping[str, Any]) -> bool:
+    """Whether a second attempt of the batch would end in the same: scored, or failed by the submission's own fault.
+
+    What was cancelled, or failed for want of a daemon, a scorer or a free workspace, is done again.
+    """
+    if outcome.get("state") == "completed":
+        return True
+    if outcome.get("state") != "failed":
+        return False
+    try:
+        return AutoScorerError.from_dict(outcome["error"]).spec.fault is Fault.SUBMISSION
+    except (KeyError, TypeError, ValueError):  # a journal of another version
+        return False
+
+
+def outcome_of_run(workspace: Path | str, flow_run_id: str | None) -> Outcome | None:
+    """What this flow run has already made of the workspace, by its result.json; None when it is not settled.
+
+    The process may be killed after it wrote result.json and before it said so.
+    """
+    try:
+        result = Workspace(workspace).read_result()
+    except AutoScorerError:
+        return None
+    if flow_run_id is None or result is None or result.versioning.flow_run_id != flow_run_id:
+        return None
+    outcome = outcome_of(workspace, result)
+    return outcome if is_settled(outcome) else None
+
+
+def summarize(action: str, outcomes: list[Outcome], *, seconds: float, resumed: int = 0) -> dict[str, Any]:
+    """The batch in one object.
+
+    Args:
+        action: pipeline or score.
+        outcomes: In the order given.
+        seconds: Wall clock of this attempt.
+        resumed: How many outcomes an earlier attempt had left.
+    """
+    counts = Counter(outcome["state"] for outcome in outcomes)
+    return {
+        "action": action,
+        "total": len(outcomes),
+        "completed": counts["completed"],
+        "failed": counts["failed"],
+        "cancelled": counts["cancelled"],
+        "duplicates": counts["duplicate"],
+        "resumed": resumed,
+        "seconds": round(seconds, 3),
+        "outcomes": outcomes,
+    }
+
+
+def summary_so_far(action: str, outcomes: Iterable[Outcome], total: int | None = None) -> dict[str, Any]:
+    """The summary of a batch that is under way, or whose process did not live to write one.
+
+    Args:
+        action: pipeline or score.
+        outcomes: The journal (``FlowRunFiles.outcomes``).
+        total: How many workspaces it has (``FlowRunFiles.read_total``); those without an outcome are only counted.
+    """
+    summary = summarize(action, list(outcomes), seconds=0.0)
+    return {**summary, "total": max(summary["total"], total or 0), "seconds": None}
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """A batch in one line."""
+    counts = [
+        f"{summary[key]} {name}" for key, name in _NAMES.items() if summary[key] or key in ("completed", "failed")
+    ]
+    again = f" ({summary['resumed']} of them by an earlier attempt)" if summary["resumed"] else ""
+    return f"{summary['total']} workspaces: {', '.join(counts)}{again}"
+
+
+def kept_outcomes(files: FlowRunFiles, paths: Iterable[str], flow_run_id: str) -> dict[str, Outcome]:
+    """What earlier attempts of this flow run have settled, by the folder's real path.
+
+    Args:
+        files: The flow run's files.
+        paths: The workspaces of the batch.
+        flow_run_id: Whose Results count where the journal has no line.
+    """
+    if files.read_total() is None:
+        return {}  # no attempt has come to its first workspace
+    journal = {os.path.realpath(outcome["workspace"]): outcome for outcome in files.outcomes() if is_settled(outcome)}
+    kept = {}
+    for path in paths:
+        real = os.path.realpath(path)
+        found = journal.get(real) or outcome_of_run(path, flow_run_id)
+        if found is not None:
+            kept[real] = {**found, "workspace": path}
+    return kept
+
+
+def _blank(workspace: Path | str, state: str) -> Outcome:
+    return {
+        "workspace": os.path.abspath(workspace),
+        "state": state,
+        "score": None,
+        "metric": None,
+        "higher_is_better": None,
+        "interval": None,
+        "pass": None,
+        "rank": None,
+        "seconds": None,
+        "error": None,
+    }
+
+
+def _seconds(result: Result) -> float | None:
+    timing = result.timing.model_dump(exclude_none=True)
+    total = timing.get("total")
+    return round(total if total is not None else sum(timing.values()), 3) if timing else None

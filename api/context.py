@@ -23,12 +23,24 @@ _PLAIN_WORD = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(slots=True)
 class RequestContext:
-    """One request."""
+    """One request.
+
+    Attributes:
+        request_id: In the answer, in its headers and in the log.
+        headers: By lower-case name; the last of several.
+        started: Of ``time.perf_counter``.
+        caller: Who asks; None where no token was given and none is needed.
+        task_id: The task that it is about, for the log.
+        status: Of the answer, once that has begun.
+        timeout: Ends the request.
+    """
 
     request_id: str
+    headers: dict[bytes, bytes]
     started: float = field(default_factory=time.perf_counter)
     caller: Caller | None = None
     task_id: str | None = None
+    status: int | None = None
     timeout: asyncio.Timeout | None = None
 
     def allow(self, seconds: float | None) -> None:

@@ -16,7 +16,7 @@ from ..core.errors import AutoScorerError, ErrorCode
 from .context import context_of
 from .envelope import failure
 
-__all__ = ["RefusedBody", "invalid_request", "register", "unexpected"]
+__all__ = ["RefusedBody", "headers_of", "invalid_request", "register", "unexpected"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +31,7 @@ class RefusedBody(HTTPException):
     """
 
     def __init__(self, error: AutoScorerError) -> None:
-        # The rest of the body is not read, so nothing more can follow on this connection.
-        super().__init__(error.spec.http_status, headers={"Connection": "close"})
+        super().__init__(error.spec.http_status)
         self.error = error
 
 
@@ -67,6 +66,16 @@ def unexpected(error: Exception, request_id: str) -> AutoScorerError:
     )
 
 
+def headers_of(error: AutoScorerError) -> dict[str, str]:
+    """Headers that belong to an error."""
+    if error.code is ErrorCode.UNAUTHORIZED:
+        given = ', error="invalid_token"' if error.details.get("token_was_given") else ""
+        return {"WWW-Authenticate": f'Bearer realm="autoscorer"{given}'}
+    if error.code is ErrorCode.RATE_LIMITED and "retry_after" in error.details:
+        return {"Retry-After": str(error.details["retry_after"])}
+    return {}
+
+
 def _field(location: Iterable[Any]) -> str:
     # A name may be anything that a stranger wrote.
     parts = ["".join(char if char.isprintable() else "\ufffd" for char in str(part))[:100] for part in location]
@@ -75,12 +84,11 @@ def _field(location: Iterable[Any]) -> str:
 
 async def _known(request: Request, error: Exception) -> Response:
     assert isinstance(error, AutoScorerError)
-    headers = {"WWW-Authenticate": "Bearer"} if error.code is ErrorCode.UNAUTHORIZED else None
     if error.spec.http_status >= 500:
         logger.error(
             "request failed: %s", error, extra={"fields": {"request_id": context_of(request).request_id}}
         )
-    return failure(request, error, headers=headers)
+    return failure(request, error, headers=headers_of(error))
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -92,7 +100,7 @@ async def _http(request: Request, error: Exception) -> Response:
     """What Starlette and FastAPI raise themselves."""
     assert isinstance(error, HTTPException)
     if isinstance(error, RefusedBody):
-        return failure(request, error.error, headers=error.headers)
+        return failure(request, error.error)
     if error.status_code == 404:
         known = AutoScorerError(ErrorCode.NOT_FOUND, "There is nothing at this address; /openapi.json lists what is.")
     elif error.status_code == 405:

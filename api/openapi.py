@@ -1,0 +1,70 @@
+"""What the OpenAPI document says beyond the routes themselves: texts, the token, what every answer may be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from .auth import PUBLIC
+
+__all__ = ["DESCRIPTION", "TAGS", "describe"]
+
+DESCRIPTION = """\
+Runs untrusted models in sealed containers and scores what they wrote.
+
+Every answer is an envelope: `{"ok": true, "data": …, "meta": …}` or `{"ok": false, "error": {"code", "message", "stage",
+"details"}, "meta": …}`. Exceptions are named at their routes: artifacts, streams, CSV, `/metrics`, the page.
+
+**Tokens.** `Authorization: Bearer TOKEN`. The role `submit` may do everything but what is marked *admin*. Without
+configured tokens only this machine is served, and may do everything.
+
+**Tasks.** What takes longer than a moment is a *task*. `POST /submit` accepts one (it is on disk by then) and
+`GET /tasks/{task_id}` tells of it; `POST /pipeline` and its like also wait for the outcome. There is one active task for
+each workspace and action: asking again answers with that one. `Idempotency-Key` makes a repeated request safe.
+
+This document is all there is of interactive documentation: pages that load their scripts from elsewhere are not served.
+"""
+
+TAGS = [
+    {"name": "tasks", "description": "Submit, follow, cancel and repeat."},
+    {"name": "actions", "description": "Submit and wait for the outcome."},
+    {"name": "batch", "description": "Many workspaces, and who is best."},
+    {"name": "workspaces", "description": "Upload workspaces; read Results, logs and artifacts."},
+    {"name": "scorers", "description": "What scorers there are; load, reload, test and watch them."},
+    {"name": "service", "description": "Whether all is well, and how much there is to do."},
+]
+
+
+def describe(app: FastAPI) -> None:
+    """Complete what ``app.openapi()`` gives."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _complete(
+                get_openapi(
+                    title=app.title,
+                    version=app.version,
+                    description=app.description,
+                    tags=app.openapi_tags,
+                    routes=app.routes,
+                )
+            )
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _complete(document: dict[str, Any]) -> dict[str, Any]:
+    components = document.setdefault("components", {})
+    components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+    # FastAPI's own shape of a refused request, which no answer here has.
+    for name in ("HTTPValidationError", "ValidationError"):
+        components.get("schemas", {}).pop(name, None)
+    document["security"] = [{"bearer": []}]
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            if path in PUBLIC:
+                operation["security"] = []
+    return document

@@ -22,12 +22,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import json
 import logging
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from typing import Protocol
 from uuid import UUID, uuid5
 
 import httpx
@@ -38,10 +37,12 @@ from ..core.errors import AutoScorerError
 from ..core.provenance import utc_now
 from ..schemas.envelope import Envelope, Meta
 from ..schemas.task import TaskView
+from .ledger import CallbackDue, Ledger
 from .outbound import NotAllowed, Outbound, Unreachable, check_callback_url
+from .roots import WorkspaceRoots
 from .signatures import callback_secret, sign, verify
 
-__all__ = ["CallbackDue", "CallbackLedger", "Callbacks", "check_callback_url", "delivery_id", "verify"]
+__all__ = ["Callbacks", "check_callback_url", "delivery_id", "verify"]
 
 logger = logging.getLogger(__name__)
 
@@ -51,33 +52,10 @@ PER_RECEIVER = 4
 # Seconds between two looks into the ledger; a task that ends wakes the loop at once.
 LOOK = 1.0
 LONGEST_DELAY = 3600.0
+# Seconds after an attempt that the ledger could not note.
+UNNOTED = 60.0
 
 _DELIVERIES = UUID("9d3c7c0e-5a0b-4c55-8d0f-0d6a3f0b7f51")
-
-
-class CallbackDue(Protocol):
-    """A callback that is to be sent now."""
-
-    @property
-    def task_id(self) -> str: ...
-    @property
-    def url(self) -> str: ...
-    @property
-    def attempts(self) -> int:
-        """Attempts that were made."""
-
-
-class CallbackLedger(Protocol):
-    """What the ledger keeps of callbacks."""
-
-    def due_callbacks(self, now: float) -> Sequence[CallbackDue]:
-        """Those of ended tasks whose time has come."""
-
-    def callback_done(self, task_id: str, delivered: bool, error: str | None, next_at: float | None) -> None:
-        """An attempt was made; with ``next_at`` another will be, at that time."""
-
-    def view(self, task_id: str) -> TaskView:
-        """The task as the facade shows it."""
 
 
 class Callbacks:
@@ -86,19 +64,17 @@ class Callbacks:
     Args:
         settings: The configuration.
         ledger: Where they are kept.
-        shown: What makes a task fit to be sent out, such as taking the host's paths from it.
+        roots: The workspace roots; the host's paths are taken from what is sent.
 
     Raises:
         AutoScorerError: ``INVALID_REQUEST`` when there is no secret to sign with and none can be made.
     """
 
-    def __init__(
-        self, settings: Settings, ledger: CallbackLedger, *, shown: Callable[[TaskView], TaskView] | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, roots: WorkspaceRoots) -> None:
         self._settings = settings.callbacks
         self._secret = callback_secret(settings)
         self._ledger = ledger
-        self._shown = shown
+        self._roots = roots
         self._woken = asyncio.Event()
         self._waiting: dict[str, deque[CallbackDue]] = {}
         self._known: set[str] = set()
@@ -116,7 +92,7 @@ class Callbacks:
             while True:
                 self._woken.clear()
                 try:
-                    self._look()
+                    await self._look()
                 except Exception:  # a full disk, a fault of ours: the next look may succeed, and nothing is lost
                     logger.exception("callbacks: what is due could not be read")
                 with contextlib.suppress(TimeoutError):
@@ -130,9 +106,11 @@ class Callbacks:
             await asyncio.gather(*under_way, return_exceptions=True)
             await self._outbound.close()
 
-    def _look(self) -> None:
-        for due in self._ledger.due_callbacks(time.time()):
-            if due.task_id not in self._known:
+    async def _look(self) -> None:
+        # Those of before, too: an attempt that ends while the ledger is asked is in its answer all the same.
+        before = set(self._known)
+        for due in await self._ledger.due_callbacks(time.time()):
+            if due.task_id not in before and due.task_id not in self._known:
                 self._known.add(due.task_id)
                 self._waiting.setdefault(receiver_of(due.url), deque()).append(due)
         self._start()
@@ -161,13 +139,15 @@ class Callbacks:
         self._under_way[receiver] -= 1
         if not self._under_way[receiver]:
             del self._under_way[receiver]
-        self._known.discard(due.task_id)
         if task not in self._running:
             return  # the loop has ended
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            # It is still due, and tried again at the next look.
             logger.error("callbacks: task %s: the attempt could not be noted", due.task_id, exc_info=error)
+            # It is still due; but a ledger that can't be written must not have the receiver asked every second.
+            asyncio.get_running_loop().call_later(UNNOTED, self._known.discard, due.task_id)
+        else:
+            self._known.discard(due.task_id)
         self._start()
 
     async def _attempt(self, due: CallbackDue) -> None:
@@ -175,7 +155,7 @@ class Callbacks:
         error, wait = await self._send(due)
         if error is None:
             logger.info("callbacks: task %s: delivered at attempt %d", due.task_id, attempt)
-            self._ledger.callback_done(due.task_id, True, None, None)
+            await self._ledger.callback_done(due.task_id, True, None, None)
             return
         next_at = None
         if wait is not None and attempt < self._settings.max_attempts:
@@ -188,14 +168,14 @@ class Callbacks:
             error,
             "" if next_at is not None else "; given up",
         )
-        self._ledger.callback_done(due.task_id, False, error, next_at)
+        await self._ledger.callback_done(due.task_id, False, error, next_at)
         if next_at is not None:
             asyncio.get_running_loop().call_later(pause, self.wake)
 
     async def _send(self, due: CallbackDue) -> tuple[str | None, float | None]:
         """One attempt: what went wrong, or None; and the seconds to wait at least, None where another is in vain."""
         try:
-            body = self._body(due.task_id)
+            body = await self._body(due.task_id)
             moment = int(time.time())
             answer = await self._outbound.post(
                 due.url,
@@ -222,13 +202,11 @@ class Callbacks:
         gone = answer.status == 410
         return f"the receiver answered {answer.status}", None if gone else min(answer.retry_after or 0.0, LONGEST_DELAY)
 
-    def _body(self, task_id: str) -> bytes:
-        view = self._ledger.view(task_id)
-        if self._shown is not None:
-            view = self._shown(view)
+    async def _body(self, task_id: str) -> bytes:
+        view = await self._ledger.view(task_id)
         meta = Meta(timestamp=utc_now(), version=__version__, request_id=delivery_id(task_id))
-        envelope = Envelope[TaskView](data=view, meta=meta)
-        return envelope.model_dump_json().encode()
+        envelope = Envelope[TaskView](data=view, meta=meta).model_dump(mode="json")
+        return json.dumps(self._roots.scrub(envelope), ensure_ascii=False, allow_nan=False).encode()
 
 
 def delivery_id(task_id: str) -> str:

@@ -27,6 +27,7 @@ from autoscorer.core.errors import AutoScorerError
 from autoscorer.schemas.task import TaskState, TaskView
 from autoscorer.service.callbacks import Callbacks, check_callback_url, delivery_id, retry_delay, verify
 from autoscorer.service.outbound import Outbound, is_allowed
+from autoscorer.service.roots import WorkspaceRoots
 from autoscorer.service.signatures import callback_secret, sign
 from hypothesis import given
 from hypothesis import strategies as st
@@ -108,15 +109,15 @@ class Kept:
     def __init__(self, *urls: str) -> None:
         self.rows = {f"task-{number}": Due(f"task-{number}", url) for number, url in enumerate(urls)}
 
-    def due_callbacks(self, now: float) -> Sequence[Due]:
+    async def due_callbacks(self, now: float) -> Sequence[Due]:
         return [row for row in self.rows.values() if row.next_at is not None and row.next_at <= now]
 
-    def callback_done(self, task_id: str, delivered: bool, error: str | None, next_at: float | None) -> None:
+    async def callback_done(self, task_id: str, delivered: bool, error: str | None, next_at: float | None) -> None:
         row = self.rows[task_id]
         row.attempts += 1
         row.delivered, row.error, row.next_at = delivered, error, next_at
 
-    def view(self, task_id: str) -> TaskView:
+    async def view(self, task_id: str) -> TaskView:
         return TaskView(
             id=task_id,
             action="score",
@@ -148,7 +149,7 @@ async def until(met: Callable[[], bool], seconds: float = 20.0) -> None:
 
 @contextlib.asynccontextmanager
 async def delivering(settings: Settings, kept: Kept) -> AsyncIterator[Callbacks]:
-    callbacks = Callbacks(settings, kept)
+    callbacks = Callbacks(settings, kept, WorkspaceRoots(settings))  # type: ignore[arg-type]
     loop = asyncio.create_task(callbacks.run())
     try:
         yield callbacks
@@ -194,10 +195,10 @@ def test_a_receiver_gets_the_envelope_signed(home: Path) -> None:
 
 def test_a_failed_task_comes_in_the_same_shape(home: Path) -> None:
     class Failed(Kept):
-        def view(self, task_id: str) -> TaskView:
+        async def view(self, task_id: str) -> TaskView:
             error = {"code": "TIMEOUT_ERROR", "message": "m", "stage": "execution", "details": {}}
             return TaskView.model_validate(
-                {**super().view(task_id).model_dump(), "state": "failed", "result": None, "error": error}
+                {**(await super().view(task_id)).model_dump(), "state": "failed", "result": None, "error": error}
             )
 
     async def main() -> bytes:
@@ -316,11 +317,11 @@ def test_a_ledger_that_fails_for_a_moment_stops_nothing(home: Path, caplog: pyte
     class Shaky(Kept):
         looks = 0
 
-        def due_callbacks(self, now: float) -> Sequence[Due]:
+        async def due_callbacks(self, now: float) -> Sequence[Due]:
             self.looks += 1
             if self.looks == 1:
                 raise OSError("disk full")
-            return super().due_callbacks(now)
+            return await super().due_callbacks(now)
 
     async def main() -> None:
         async with receiving(answers("200 OK")) as receiver:

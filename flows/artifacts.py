@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import Artifact, LinkArtifact, MarkdownArtifact, TableArtifact
 from prefect.logging import get_run_logger
 
 from ..core.errors import AutoScorerError
@@ -23,7 +23,7 @@ from ..scorers.plots_svg import printable
 from ..scorers.report_html import duration, number, size
 from ..tasks.prefect_tasks import headline
 
-__all__ = ["artifact_key", "plain", "publish", "publish_result", "render_result", "table"]
+__all__ = ["artifact_key", "plain", "publish", "publish_result", "render_result", "result_artifacts", "table"]
 
 # Prefect keeps artifacts in its database: bytes of one plot and of all, metrics and notes shown.
 _PLOT, _PLOTS = 256 * 1024, 768 * 1024
@@ -62,10 +62,27 @@ def publish(*makers: Callable[[], Any]) -> None:
 
 
 def publish_result(space: Workspace, result: Result) -> None:
-    """Publish a Result: ``…-result`` (Markdown), ``…-metrics`` (table), ``…-report`` (link)."""
+    """Publish a Result's artifacts, from inside a flow run."""
+
+    def creating(make: Callable[[], Artifact]) -> Callable[[], Any]:
+        return lambda: make().create()
+
+    publish(*[creating(make) for make in result_artifacts(space, result)])
+
+
+def result_artifacts(space: Workspace, result: Result) -> list[Callable[[], Artifact]]:
+    """What makes a Result's artifacts: ``…-result`` (Markdown), ``…-metrics`` (table), ``…-report`` (link).
+
+    Args:
+        space: The workspace.
+        result: Its Result.
+
+    Returns:
+        One maker each; a maker renders, and raises what Prefect does not take.
+    """
     name = result.job_id or space.name
-    makers: list[Callable[[], Any]] = [
-        lambda: create_markdown_artifact(
+    makers: list[Callable[[], Artifact]] = [
+        lambda: MarkdownArtifact(
             key=artifact_key(space.root, "result"),
             markdown=render_result(result, space.root),
             description=f"Result of {name}: {headline(result)}",
@@ -73,14 +90,14 @@ def publish_result(space: Workspace, result: Result) -> None:
     ]
     if result.metrics:
         makers.append(
-            lambda: create_table_artifact(
+            lambda: TableArtifact(
                 key=artifact_key(space.root, "metrics"), table=metric_rows(result), description=f"Metrics of {name}"
             )
         )
     report = result.artifacts.get("report")
     if report is not None:
         makers.append(
-            lambda: create_link_artifact(
+            lambda: LinkArtifact(
                 key=artifact_key(space.root, "report"),
                 link=(space.root / report.path).as_uri(),
                 link_text="report.html",
@@ -88,7 +105,7 @@ def publish_result(space: Workspace, result: Result) -> None:
                 description=f"Report of {name}, on the host that scored it: {space.root / report.path}",
             )
         )
-    publish(*makers)
+    return makers
 
 
 def metric_rows(result: Result) -> list[dict[str, Any]]:

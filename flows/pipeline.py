@@ -1,4 +1,4 @@
-"""The flows of one workspace: ``pipeline``, ``score_only``, ``run_only``, ``validate_only``. Tasks composed, nothing else.
+"""The flows of one workspace: ``pipeline``, ``score_only``, ``run_only``, ``validate_only``. Tasks composed, no more.
 
 How a flow reports: a scored workspace is ``Completed``, its data the Result as a dict, so ``pipeline(workspace)``
 returns it. A submission that failed is ``Failed`` (``Cancelled`` when it was cancelled); the state's message is the

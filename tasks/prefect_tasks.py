@@ -48,13 +48,16 @@ from .score import score_workspace
 from .validate import validate_workspace
 
 __all__ = [
+    "STEP_TIMEOUT",
     "Unscored",
+    "ended",
     "failure_of",
     "headline",
     "pipeline_task",
     "run_task",
     "score_task",
     "settled",
+    "valid",
     "validate_task",
 ]
 
@@ -91,6 +94,11 @@ def settled(error: AutoScorerError, result: Result | None = None) -> State[Any]:
     message = message if len(message) <= _MESSAGE else message[: _MESSAGE - 1] + "…"
     make = Cancelled if error.code is ErrorCode.CANCELLED else Failed
     return make(message=message, data=unscored)
+
+
+def valid(checked: Data, seconds: float) -> State[Any]:
+    """The final state of a task or flow run that found a workspace valid."""
+    return Completed(message=f"Valid, for {checked['scorer']}.", data={**checked, "seconds": seconds})
 
 
 def failure_of(state: State[Any]) -> Unscored:
@@ -163,8 +171,7 @@ def validate_task(
         except AutoScorerError as error:
             spent = {"validate": time.monotonic() - started}
             return settled(error, _saved(workspace, error, spent) if save else None)
-        data = {**checked, "seconds": time.monotonic() - started}
-        return Completed(message=f"Valid, for {checked['scorer']}.", data=data)
+        return valid(checked, time.monotonic() - started)
 
     return _attempt(workspace, work)
 
@@ -227,7 +234,7 @@ def score_task(
     """
 
     def work(settings: Settings, observer: Observer) -> State[Any]:
-        return _ended(
+        return ended(
             score_workspace(
                 workspace,
                 settings=settings,
@@ -261,7 +268,7 @@ def pipeline_task(
 
     def work(settings: Settings, observer: Observer) -> State[Any]:
         with CancelWatch(flow_run.id, here().cancelled) as cancelled:
-            return _ended(
+            return ended(
                 run_pipeline(
                     workspace,
                     settings=settings,
@@ -354,7 +361,8 @@ def _labels() -> dict[str, str]:
     return {"flow_run": str(flow_run.id)} if flow_run.id else {}
 
 
-def _ended(result: Result) -> State[Any]:
+def ended(result: Result) -> State[Any]:
+    """The final state of a task or flow run that wrote ``result``."""
     if result.error is None:
         return Completed(message=headline(result), data=result.to_dict())
     return settled(AutoScorerError.from_dict(result.error.model_dump()), result)

@@ -1,0 +1,299 @@
+"""What happens in the process that was forked for one flow run.
+
+It reads its order from its channel, works, and saves how the run ended before it says so. ``score`` and ``validate``
+are done here as plain functions, and the worker tells Prefect; the other flows are run by Prefect's own engine, which
+asks and tells the server itself.
+
+The channel also carries the other way: the worker says ``cancel``, and its end is the worker's death.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+from uuid import UUID
+
+from prefect.client.schemas.objects import State
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..core.config import Settings
+from ..core.errors import AutoScorerError, ErrorCode, internal_error
+from ..core.flowruns import FlowRunFiles
+from ..core.provenance import current_flow_run
+from ..core.workspace import Workspace
+from ..flows.artifacts import result_artifacts
+from ..flows.endings import ending_of
+from ..schemas.result import Result
+from ..scorers.recorded import load_configured
+from ..tasks.prefect_local import Local, local
+from ..tasks.prefect_tasks import ended, settled, valid
+from ..tasks.score import score_workspace
+from ..tasks.validate import validate_workspace
+
+__all__ = ["Channel", "serve"]
+
+Json = dict[str, Any]
+T = TypeVar("T", bound=BaseModel)
+
+_LENGTH = struct.Struct("!I")
+# Seconds to hand Prefect the last log records and task runs. The run has ended; the server may be away for hours.
+_FLUSH = 10.0
+# Characters of one log record.
+_RECORD = 32 * 1024
+
+
+class Channel:
+    """Talks with the worker, from any thread."""
+
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(fileno=fd)
+        self._file = self._socket.makefile("rb")
+        self._sending = threading.Lock()
+
+    def receive(self) -> Json | None:
+        """The worker's next message; None when the worker is gone."""
+        with contextlib.suppress(ConnectionError):
+            head = self._file.read(_LENGTH.size)
+            if len(head) == _LENGTH.size:
+                message: Json = json.loads(self._file.read(_LENGTH.unpack(head)[0]))
+                return message
+        return None
+
+    def send(self, message: Json) -> None:
+        """Tell the worker something."""
+        data = json.dumps(message).encode()
+        with self._sending, contextlib.suppress(ConnectionError):
+            self._socket.sendall(_LENGTH.pack(len(data)) + data)
+
+    def log(self, level: int, text: str) -> None:
+        """Give the worker a record for the flow run's log in Prefect."""
+        self.send({"log": {"level": level, "message": text[:_RECORD], "timestamp": datetime.now(UTC).isoformat()}})
+
+
+def serve(fd: int, settings: Settings) -> int:
+    """Work on one flow run.
+
+    Args:
+        fd: The channel to the worker.
+        settings: The configuration.
+
+    Returns:
+        The process's exit code: 0 when an ending was saved or Prefect's engine is done with the run.
+    """
+    channel = Channel(fd)
+    order = channel.receive()
+    if order is None:
+        return 0  # somebody else has the run
+    cancelled = threading.Event()
+    threading.Thread(target=_listen, args=(channel, cancelled), name="autoscorer-channel", daemon=True).start()
+    files = FlowRunFiles(settings.home, order["flow_run"])
+    try:
+        if order["kind"] == "engine":
+            return _run_engine(order, files, Local(settings=settings, cancelled=cancelled.is_set))
+        _work(order, files, settings, channel)
+    except Exception as error:
+        # A full disk, a home that can't be written: the worker tries again elsewhen, and says why.
+        channel.send({"fault": str(internal_error(error))})
+        return 1
+    return 0
+
+
+def _listen(channel: Channel, cancelled: threading.Event) -> None:
+    while channel.receive() is not None:
+        cancelled.set()  # there is no other message
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+# --- score and validate ----------------------------------------------------------------------------------
+
+
+class _Validate(BaseModel):
+    """Parameters of ``validate_only``; a flow run's come from anybody who may talk to Prefect."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    workspace: str = Field(min_length=1)
+    scorer: str | None = None
+    params: Json | None = None
+    backend: Literal["auto", "docker", "process"] | None = None
+
+
+class _Score(BaseModel):
+    """Parameters of ``score_only``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    workspace: str = Field(min_length=1)
+    scorer: str | None = None
+    params: Json | None = None
+
+
+def _work(order: Json, files: FlowRunFiles, settings: Settings, channel: Channel) -> None:
+    watcher = _Watcher(files, channel)
+    token = current_flow_run.set(files.flow_run_id)
+    result: Result | None = None
+    with _logged(channel):
+        try:
+            # What was loaded a moment ago counts; a file that does not load is named by SCORER_NOT_FOUND.
+            load_configured(settings)
+            if order["kind"] == "score":
+                score = _parsed(_Score, order["parameters"])
+                result = score_workspace(
+                    score.workspace, settings=settings, scorer=score.scorer, params=score.params, observer=watcher
+                )
+                state = ended(result)
+            else:
+                state = _validate(_parsed(_Validate, order["parameters"]), settings, watcher)
+        except AutoScorerError as error:
+            state = settled(error)
+        except Exception as error:
+            state = settled(internal_error(error))
+        finally:
+            current_flow_run.reset(token)
+    # The message says what is to be known; it stands in the log as well, where people look for it.
+    channel.log(logging.INFO if state.is_completed() else logging.ERROR, state.message or "")
+    files.save_ending(ending_of(state))
+    channel.send({"ended": True})
+    if result is not None:
+        _send_artifacts(Workspace(order["parameters"]["workspace"]), result, channel)
+
+
+def _validate(asked: _Validate, settings: Settings, watcher: _Watcher) -> State[Any]:
+    watcher.stage("validate")
+    started = time.monotonic()
+    checked = validate_workspace(
+        asked.workspace, settings=settings, scorer=asked.scorer, params=asked.params, backend=asked.backend
+    )
+    return valid(checked, time.monotonic() - started)
+
+
+def _parsed(kind: type[T], parameters: Mapping[str, Any]) -> T:
+    try:
+        return kind.model_validate(parameters)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_url=False)]
+        raise AutoScorerError(
+            ErrorCode.INVALID_REQUEST,
+            "The flow run's parameters are not those of its flow: " + "; ".join(problems) + ". Start it again with "
+            "others.",
+            details={"problems": problems},
+        ) from None
+
+
+class _Watcher:
+    """Notes the stages, for those who look at the files and those who read the log."""
+
+    def __init__(self, files: FlowRunFiles, channel: Channel) -> None:
+        self._files = files
+        self._channel = channel
+
+    def stage(self, name: str, detail: str = "") -> None:
+        self._files.set_stage(name, detail)
+        self._channel.log(logging.INFO, f"stage {name}: {detail}" if detail else f"stage {name}")
+
+    def log(self, line: str) -> None:
+        pass  # nothing here has a container
+
+
+class _Forwarding(logging.Handler):
+    """Sends what our own code logs to the flow run's log."""
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__(logging.INFO)
+        self._channel = channel
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._channel.log(record.levelno, record.getMessage())
+
+
+@contextlib.contextmanager
+def _logged(channel: Channel) -> Iterator[None]:
+    logger, handler = logging.getLogger("autoscorer"), _Forwarding(channel)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def _send_artifacts(space: Workspace, result: Result, channel: Channel) -> None:
+    """Give the worker what the flow would have published itself; after the end, which must not wait for it."""
+    bodies = []
+    for make in result_artifacts(space, result):
+        # It can't be rendered or Prefect would not take it: not worth the run that has ended well.
+        with contextlib.suppress(Exception):
+            made = make()
+            body = {"key": made.key, "type": made.type, "description": made.description}
+            bodies.append({**body, "data": _formatted(made)})
+    if bodies:
+        channel.send({"artifacts": bodies})
+
+
+def _formatted(artifact: Any) -> str:
+    text: str = artifact.format()
+    return text
+
+
+# --- Prefect's engine ------------------------------------------------------------------------------------
+
+
+def _run_engine(order: Json, files: FlowRunFiles, own: Local) -> int:
+    """Run a flow as ``python -m prefect.engine`` does, in this process."""
+    from prefect.engine import handle_engine_signals
+    from prefect.flow_engine import load_flow_run, run_flow
+    from prefect.logging.loggers import flow_run_logger
+
+    flow_run_id = UUID(files.flow_run_id)
+    os.environ["PREFECT__FLOW_RUN_ID"] = str(flow_run_id)
+    module, _, name = order["entrypoint"].rpartition(".")
+    code = 0
+    with _own_folder(files):
+        try:
+            with handle_engine_signals(flow_run_id), local(own):
+                flow = getattr(importlib.import_module(module), name)
+                flow_run = load_flow_run(flow_run_id)
+                # A failed submission is a state that is returned, not an exception: nothing of it is ours to log.
+                log: Any = flow_run_logger(flow_run)  # an adapter, where a Logger is declared
+                run_flow(flow, flow_run=flow_run, return_type="state", error_logger=log)
+        except SystemExit as exit:
+            code = exit.code if isinstance(exit.code, int) else 1
+        _flush()
+    return code
+
+
+@contextlib.contextmanager
+def _own_folder(files: FlowRunFiles) -> Iterator[None]:
+    """A working folder that no other run shares; what it holds at the end is nobody's."""
+    folder: Path = files.folder / "cwd"
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir("/")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _flush() -> None:
+    """Hand over what Prefect's services still hold: log records, and the events that its task runs are made of."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    deadline = time.monotonic() + _FLUSH
+    services: tuple[Callable[..., Any], ...] = (APILogWorker.drain_all, EventsWorker.drain_all)
+    for drain in services:
+        with contextlib.suppress(Exception):
+            drain(timeout=max(deadline - time.monotonic(), 0.1))

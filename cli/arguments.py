@@ -38,8 +38,8 @@ def add_scorer(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def parse_params(items: list[str]) -> dict[str, Any]:
-    """Read ``--param k=v``.
+def parse_params(items: list[str], *, option: str = "--param") -> dict[str, Any]:
+    """Read ``--param k=v``, or another option of that form.
 
     Raises:
         AutoScorerError: ``INVALID_REQUEST`` when there is no ``=`` or a key stands twice.
@@ -48,9 +48,9 @@ def parse_params(items: list[str]) -> dict[str, Any]:
     for item in items:
         key, equals, value = item.partition("=")
         if not equals or not key:
-            raise AutoScorerError(ErrorCode.INVALID_REQUEST, f"--param expects KEY=VALUE, got {item!r}.")
+            raise AutoScorerError(ErrorCode.INVALID_REQUEST, f"{option} expects KEY=VALUE, got {item!r}.")
         if key in params:
-            raise AutoScorerError(ErrorCode.INVALID_REQUEST, f"--param {key} was given twice.")
+            raise AutoScorerError(ErrorCode.INVALID_REQUEST, f"{option} {key} was given twice.")
         try:
             params[key] = json.loads(value)
         except ValueError:

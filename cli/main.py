@@ -2,8 +2,8 @@
 
 A subcommand is a module of this package with ``add_arguments(parser)``, ``run(args)`` (returns the data of the
 success envelope, raises AutoScorerError), ``render(data, args)`` (a readable view for a terminal) and, where data
-may be bad news, ``exit_code(data)``. Modules are
-imported only when their command is used, so that ``--help`` and ``score`` start quickly.
+may be bad news, ``exit_code(data)``. A command that stays (``up``) says when it is ready with ``args.announce(data)``
+and returns None. Modules are imported only when their command is used, so that ``--help`` and ``score`` start quickly.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ COMMANDS = {
     "pipeline": "validate, run and score a workspace",
     "scorers": "list, show, load, reload, test and write scorers",
     "reap": "remove what a killed process left behind",
+    "up": "start a whole installation: Prefect server, deployments, workers, API",
+    "deploy": "register work pools and deployments with Prefect",
     "doctor": "say what works here, and what to do about what does not",
     "demo": "run the three examples end to end",
     "config": "show the effective configuration",
@@ -92,6 +94,19 @@ def _run(args: argparse.Namespace, as_json: bool, started: float) -> int:
     from .signals import cancel_on_signals
 
     module = _module(args.command)
+    stdout = sys.stdout
+
+    def announce(data: Any) -> None:
+        with contextlib.redirect_stdout(stdout):
+            if as_json:
+                from .output import success
+
+                success(data, time.monotonic() - started)
+            else:
+                module.render(data, args)
+                sys.stdout.flush()
+
+    args.announce = announce
     try:
         with cancel_on_signals(), contextlib.redirect_stdout(sys.stderr):
             if args.command != "init":
@@ -108,12 +123,9 @@ def _run(args: argparse.Namespace, as_json: bool, started: float) -> int:
         if os.environ.get("PYTHONDEVMODE") or sys.flags.dev_mode:
             raise
         return _fail(internal_error(error), as_json)
-    if as_json:
-        from .output import success
-
-        success(data, time.monotonic() - started)
-    else:
-        module.render(data, args)
+    if data is None:
+        return 0
+    announce(data)
     return int(module.exit_code(data)) if hasattr(module, "exit_code") else 0
 
 

@@ -1,0 +1,68 @@
+"""``autoscorer deploy``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, get_args
+
+from ..core.errors import AutoScorerError, ErrorCode
+from ..service.pools import PoolType
+from .arguments import parse_params
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pool", metavar="NAME", help="work pool of pipeline, run and batch (default: configuration)")
+    parser.add_argument("--score-pool", metavar="NAME", help="work pool of score and validate (default: configuration)")
+    parser.add_argument("--type", choices=get_args(PoolType), help="type of the first pool (default: process)")
+    parser.add_argument(
+        "--variable",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="default in that pool's job template, such as image=registry/autoscorer:1; may be given several times",
+    )
+    parser.add_argument("--cron", metavar="CRON", help='when nightly-batch runs, such as "0 2 * * *"')
+    parser.add_argument("--timezone", metavar="NAME", help="timezone of --cron (default: UTC)")
+    parser.add_argument(
+        "--workspaces",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="what nightly-batch works on, as the worker sees it; may be given several times",
+    )
+    parser.add_argument(
+        "--wait", metavar="SECONDS", type=float, default=0.0, help="wait so long for a server that is starting"
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    import asyncio
+
+    from ..service.deploy import Nightly, deploy
+
+    nightly = None
+    if args.cron:
+        nightly = Nightly(args.cron, args.timezone or "UTC", tuple(args.workspaces))
+    elif args.workspaces or args.timezone:
+        raise AutoScorerError(
+            ErrorCode.INVALID_REQUEST, "--workspaces and --timezone are for --cron, which says when; give it too."
+        )
+    return asyncio.run(
+        deploy(
+            args.settings,
+            pool=args.pool,
+            score_pool=args.score_pool,
+            type=args.type,
+            variables=parse_params(args.variable, option="--variable"),
+            nightly=nightly,
+            patience=args.wait,
+        )
+    )
+
+
+def render(data: dict[str, Any], args: argparse.Namespace) -> None:
+    for pool in data["pools"]:
+        kept = f", kept as changed by hand: {', '.join(pool['kept'])}" if pool["kept"] else ""
+        print(f"{pool['change']:<10} pool {pool['name']} ({pool['type']}, {pool['concurrency_limit']} at a time{kept})")
+    for deployment in data["deployments"]:
+        print(f"{deployment['change']:<10} {deployment['name']} in {deployment['pool']}")

@@ -205,8 +205,9 @@ class Callbacks:
     async def _body(self, task_id: str) -> bytes:
         view = await self._ledger.view(task_id)
         meta = Meta(timestamp=utc_now(), version=__version__, request_id=delivery_id(task_id))
-        envelope = Envelope[TaskView](data=view, meta=meta).model_dump(mode="json")
-        return json.dumps(self._roots.scrub(envelope), ensure_ascii=False, allow_nan=False).encode()
+        envelope = Envelope[TaskView](data=view, meta=meta).model_dump(by_alias=True)
+        # In ASCII: the name of a file may hold what is no character, and has no UTF-8.
+        return json.dumps(self._roots.scrub(envelope), allow_nan=False).encode()
 
 
 def delivery_id(task_id: str) -> str:

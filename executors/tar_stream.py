@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import Protocol
 
-__all__ = ["TarSource", "members"]
+__all__ = ["TarSource", "TooMuch", "members"]
 
 # Headers that only say something of the next one: long names (GNU) and records (PAX).
 _EXTRA = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE)
@@ -19,6 +19,10 @@ _BLOCK = tarfile.BLOCKSIZE
 
 class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
+
+
+class TooMuch(ValueError):
+    """The archive is larger than the cap."""
 
 
 class TarSource:
@@ -42,9 +46,9 @@ class TarSource:
         return data
 
     def want(self, size: int) -> None:
-        """Refuse what would go past the cap, before any of it is read."""
+        """Refuse what would go past the cap, before any of it is read (``TooMuch``)."""
         if size > self._left:
-            raise ValueError(f"it unpacks to more than the allowed {self._most:,} bytes")
+            raise TooMuch(f"it unpacks to more than the allowed {self._most:,} bytes")
 
     def exactly(self, size: int) -> bytes:
         """``size`` bytes, no fewer."""

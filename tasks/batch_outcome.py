@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -12,17 +13,16 @@ from ..core.errors import AutoScorerError, ErrorCode, Fault
 from ..core.flowruns import FlowRunFiles
 from ..core.workspace import Workspace
 from ..schemas.result import Result
+from .conclude import last_word
 
 __all__ = [
     "Outcome",
-    "cancelled_outcome",
     "duplicate_outcome",
     "failed_outcome",
     "headline",
     "is_settled",
     "kept_outcomes",
     "outcome_of",
-    "outcome_of_run",
     "summarize",
     "summary_so_far",
 ]
@@ -66,11 +66,6 @@ def failed_outcome(workspace: Path | str, error: AutoScorerError, *, seconds: fl
     return {**_blank(workspace, state), "seconds": seconds, "error": error.to_dict()}
 
 
-def cancelled_outcome(workspace: Path | str) -> Outcome:
-    """The outcome of a workspace that the batch did not come to; nothing in it was touched."""
-    return failed_outcome(workspace, AutoScorerError(ErrorCode.CANCELLED, "The batch was cancelled before its turn."))
-
-
 def duplicate_outcome(workspace: Path | str, first: int) -> Outcome:
     """The outcome of a folder that was named before, at position ``first``."""
     return {**_blank(workspace, "duplicate"), "duplicate_of": first}
@@ -89,21 +84,6 @@ def is_settled(outcome: Mapping[str, Any]) -> bool:
         return AutoScorerError.from_dict(outcome["error"]).spec.fault is Fault.SUBMISSION
     except (KeyError, TypeError, ValueError):  # a journal of another version
         return False
-
-
-def outcome_of_run(workspace: Path | str, flow_run_id: str | None) -> Outcome | None:
-    """What this flow run has already made of the workspace, by its result.json; None when it is not settled.
-
-    The process may be killed after it wrote result.json and before it said so.
-    """
-    try:
-        result = Workspace(workspace).read_result()
-    except AutoScorerError:
-        return None
-    if flow_run_id is None or result is None or result.versioning.flow_run_id != flow_run_id:
-        return None
-    outcome = outcome_of(workspace, result)
-    return outcome if is_settled(outcome) else None
 
 
 def summarize(action: str, outcomes: list[Outcome], *, seconds: float, resumed: int = 0) -> dict[str, Any]:
@@ -150,23 +130,27 @@ def headline(summary: Mapping[str, Any]) -> str:
     return f"{summary['total']} workspaces: {', '.join(counts)}{again}"
 
 
-def kept_outcomes(files: FlowRunFiles, paths: Iterable[str], flow_run_id: str) -> dict[str, Outcome]:
-    """What earlier attempts of this flow run have settled, by the folder's real path.
+def kept_outcomes(files: FlowRunFiles, workspaces: Iterable[str]) -> dict[str, Outcome]:
+    """What earlier attempts of a flow run have settled, by workspace.
+
+    By the journal; and where it has no line, by result.json: the process may have been killed between the two.
 
     Args:
         files: The flow run's files.
-        paths: The workspaces of the batch.
-        flow_run_id: Whose Results count where the journal has no line.
+        workspaces: The workspaces of the batch.
     """
     if files.read_total() is None:
         return {}  # no attempt has come to its first workspace
     journal = {os.path.realpath(outcome["workspace"]): outcome for outcome in files.outcomes() if is_settled(outcome)}
     kept = {}
-    for path in paths:
-        real = os.path.realpath(path)
-        found = journal.get(real) or outcome_of_run(path, flow_run_id)
-        if found is not None:
-            kept[real] = {**found, "workspace": path}
+    for workspace in workspaces:
+        if (found := journal.get(os.path.realpath(workspace))) is not None:
+            kept[workspace] = {**found, "workspace": workspace}
+            continue
+        with contextlib.suppress(AutoScorerError):
+            result = last_word(Workspace(workspace), files.flow_run_id)
+            if result is not None:
+                kept[workspace] = outcome_of(workspace, result)
     return kept
 
 

@@ -18,11 +18,8 @@ from typing import Any, Self, cast
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
-from ..core.meta import load_job
-from ..core.workspace import Workspace
-from ..schemas.job import Job
-from .batch_outcome import Outcome, failed_outcome, outcome_of, outcome_of_run
-from .outcome import save_failure
+from .batch_outcome import Outcome, failed_outcome, outcome_of
+from .conclude import conclude
 from .score_process import READY, Orders
 
 __all__ = ["ScorePool"]
@@ -42,10 +39,10 @@ class ScorePool:
     Args:
         settings: The configuration.
         size: Processes.
-        scorer: Scorer id instead of each meta.json's.
-        params: Scorer params that add to and override each meta.json's.
         flow_run_id: For each Result's provenance.
         timeout: Seconds that one scoring may take.
+        scorer: Scorer id instead of each meta.json's.
+        params: Scorer params that add to and override each meta.json's.
     """
 
     def __init__(
@@ -53,10 +50,10 @@ class ScorePool:
         settings: Settings,
         *,
         size: int,
+        flow_run_id: str,
+        timeout: float,
         scorer: str | None = None,
         params: Mapping[str, Any] | None = None,
-        flow_run_id: str | None = None,
-        timeout: float = 6 * 3600.0,
     ) -> None:
         self._orders = Orders(settings, scorer, dict(params) if params is not None else None, flow_run_id)
         self._size = size
@@ -162,8 +159,13 @@ class ScorePool:
         member.kill()
         seconds = round(time.monotonic() - member.since, 3)
         workspace = member.done()
-        outcome = outcome_of_run(workspace, self._orders.flow_run_id)
-        return workspace, outcome or _failure(workspace, error, seconds)
+        try:
+            result = conclude(workspace, self._orders.flow_run_id, error, patience=_GRACE)
+        except (AutoScorerError, OSError):
+            # Another run has it by now, or it can't be written: the outcome says it all the same.
+            return workspace, failed_outcome(workspace, error, seconds=seconds)
+        outcome = outcome_of(workspace, result)
+        return workspace, {**outcome, "seconds": outcome["seconds"] or seconds}
 
     def _replace(self, member: _Member) -> _Member:
         member.close()
@@ -234,17 +236,3 @@ def _ending(code: int) -> str:
         return f"was killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"was killed by signal {-code}"
-
-
-def _failure(workspace: str, error: AutoScorerError, seconds: float) -> Outcome:
-    try:
-        space = Workspace(workspace)
-        job: Job | None = None
-        with contextlib.suppress(AutoScorerError):
-            job = load_job(space)
-        with space.lock():
-            result = save_failure(space, error, job=job, timing={"total": seconds})
-        return outcome_of(workspace, result)
-    except (AutoScorerError, OSError):
-        # Another run has it by now, or it can't be written: the outcome says it all the same.
-        return failed_outcome(workspace, error, seconds=seconds)

@@ -42,7 +42,7 @@ class Orders:
     settings: Settings
     scorer: str | None
     params: dict[str, Any] | None
-    flow_run_id: str | None
+    flow_run_id: str
 
 
 def main(descriptor: int, parent: int) -> None:

@@ -45,10 +45,20 @@ class Owner:
         parts = text.split("|")
         self._parts = parts if len(parts) == 5 else ["", "", "", "", ""]
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Owner) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
     @classmethod
     def current(cls) -> Owner:
         """This process."""
-        pid = os.getpid()
+        return cls.of(os.getpid())
+
+    @classmethod
+    def of(cls, pid: int) -> Owner:
+        """A process of this host, as it is now; one that is gone already counts as dead."""
         return cls("|".join([hostname(), _boot(), _pid_namespace(), str(pid), _started(pid) or "0"]))
 
     def is_dead(self) -> bool:

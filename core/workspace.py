@@ -9,6 +9,7 @@ import json
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import IO, Any
 
 from ..schemas.result import Artifact, Result
 from .errors import AutoScorerError, ErrorCode, Stage
+from .provenance import current_flow_run
 
 __all__ = ["TABLE_SUFFIXES", "ArtifactWriter", "Workspace", "open_regular", "write_atomic"]
 
@@ -204,16 +206,38 @@ class Workspace:
                 stage=Stage.VALIDATION,
             ) from None
         try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _locked(fd):
                 raise AutoScorerError(
                     ErrorCode.CONFLICT,
                     f"Another process is working on the workspace {self.name!r}. Wait for it, or cancel it.",
-                ) from None
-            yield
+                )
+            _mark(fd, current_flow_run.get() or "")
+            try:
+                yield
+            finally:
+                _mark(fd, "")
         finally:
             os.close(fd)
+
+    def left_by(self) -> str | None:
+        """The flow run whose process held the workspace last and did not live to let go of it; None for none."""
+        with contextlib.suppress(OSError):
+            return (self.scratch / "lock").read_text(encoding="utf-8", errors="replace").strip() or None
+        return None
+
+    def is_held(self) -> bool:
+        """Whether a process works on it at this moment. Only whoever has the lock can rely on the answer."""
+        try:
+            fd = os.open(self.scratch / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
 
     def read_result(self) -> Result | None:
         """The Result that lies there, or None."""
@@ -252,6 +276,26 @@ class Workspace:
                 return
             if path.is_file() and path.read_bytes() == old:
                 return
+
+
+def _mark(fd: int, text: str) -> None:
+    """Write into the lock who holds it. For those who come after a kill; on a full disk they go without."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, text.encode(), 0)
+
+
+def _locked(fd: int) -> bool:
+    # Again, because ``is_held`` of another process may have it for a moment.
+    for pause in (0.02, 0.08, None):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if pause is not None:
+                time.sleep(pause)
+        else:
+            return True
+    return False
 
 
 class ArtifactWriter:

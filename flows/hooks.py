@@ -13,13 +13,9 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 from prefect.logging.loggers import flow_run_logger
 
-from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
-from ..core.meta import load_job
-from ..core.provenance import current_flow_run
-from ..core.workspace import Workspace
 from ..executors.reaper import reap_if_needed, remove_by_label
-from ..tasks.outcome import save_failure
+from ..tasks.conclude import conclude
 from ..tasks.prefect_local import here
 
 __all__ = ["clear_up"]
@@ -42,10 +38,10 @@ def clear_up(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None
         log.warning("Not cleared up: %s", problem)
     workspace = (flow_run.parameters or {}).get("workspace")
     if isinstance(workspace, str):
-        _conclude(workspace, flow_run, state, log, settings)
+        _conclude(workspace, flow_run, state, log)
 
 
-def _conclude(workspace: str, flow_run: FlowRun, state: State[Any], log: Any, settings: Settings) -> None:
+def _conclude(workspace: str, flow_run: FlowRun, state: State[Any], log: Any) -> None:
     """Write result.json where the killed process could not: an accepted job ends in a stated outcome."""
     if flow_run.start_time is None:
         # The worker knows the run from before it began.
@@ -61,27 +57,10 @@ def _conclude(workspace: str, flow_run: FlowRun, state: State[Any], log: Any, se
         )
     else:
         error = AutoScorerError(ErrorCode.CANCELLED, f"The flow run {flow_run.name} was cancelled.")
-    token = current_flow_run.set(str(flow_run.id))
     try:
-        space = Workspace(workspace)
-        with space.lock():
-            if _written_since(space, flow_run.start_time.timestamp()):
-                return
-            try:
-                job = load_job(space)
-            except AutoScorerError:
-                job = None
-            save_failure(space, error, job=job)
-            log.info("Wrote %s to result.json.", error.code)
+        written = conclude(workspace, str(flow_run.id), error)
     except AutoScorerError as reason:
-        # CONFLICT: another run has the workspace by now, and its Result is the one that counts.
         log.warning("result.json was left as it is: %s", reason.message)
-    finally:
-        current_flow_run.reset(token)
-
-
-def _written_since(space: Workspace, moment: float) -> bool:
-    try:
-        return space.result_file.stat().st_mtime >= moment
-    except OSError:
-        return False
+    else:
+        if written.error is not None and written.error.message == error.message:
+            log.info("Wrote %s to result.json.", error.code)

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from ..core.config import Settings
-from .prefect_api import PrefectApi
+import asyncio
+import contextlib
+import os
+import select
+import signal
+from typing import Any
 
-__all__ = ["recover"]
+from ..core.config import Settings
+from ..core.errors import AutoScorerError, ErrorCode
+from ..core.flowruns import Claim, FlowRunFiles
+from ..executors.reaper import reap_if_needed, remove_by_label
+from ..executors.records import RunRecords
+from .decide import Verdict, decide
+from .prefect_api import PrefectApi
+from .requeue import end, requeue, tell
+from .situation import look_at, patience, settling
+
+__all__ = ["clear_away", "recover"]
+
+Json = dict[str, Any]
+
+# Seconds that the kernel has to end a process that was killed; one in the middle of a write to a slow disk takes some.
+_DYING = 5.0
+_REASON = "The worker that had it died."
 
 
 async def recover(prefect: PrefectApi, settings: Settings) -> list[str]:
@@ -25,4 +45,105 @@ async def recover(prefect: PrefectApi, settings: Settings) -> list[str]:
     Raises:
         PrefectAway: The server does not answer. Children and containers of dead workers are gone all the same.
     """
-    raise NotImplementedError
+    with settling(settings) as alone:
+        if not alone:
+            return []
+        # Everything that needs no server first: whatever Prefect says later, none of it may go on.
+        lost = await asyncio.to_thread(_stop_lost, settings)
+        done = []
+        for files, claim in lost:
+            run = await prefect.flow_run(files.flow_run_id)
+            if line := await _settle(prefect, settings, files, claim, run):
+                done.append(f"{run['name'] if run else 'flow run'} ({files.flow_run_id}): {line}")
+        return done
+
+
+async def _settle(
+    prefect: PrefectApi, settings: Settings, files: FlowRunFiles, claim: Claim, run: Json | None
+) -> str | None:
+    situation = await asyncio.to_thread(look_at, files, run)
+    if files.read_claim() != claim:
+        return None  # somebody has it again
+    match decide(situation, patience(settings)):
+        case Verdict.TELL:
+            assert run is not None
+            await tell(prefect, settings, run)
+            return "its ending was saved, and Prefect knows now"
+        case Verdict.REQUEUE:
+            assert run is not None
+            queued = await requeue(prefect, settings, run, _REASON, only_if=run["state"]["id"])
+            return "back in its queue" if queued else "not put back: it has ended, or was tried often enough"
+        case Verdict.CANCEL:
+            assert run is not None
+            error = AutoScorerError(ErrorCode.CANCELLED, f"The flow run {run['name']} was cancelled.")
+            await end(prefect, settings, run, error)
+            return "cancelled"
+        case Verdict.CLEAR:
+            files.release(only=claim)
+        case Verdict.FORGET:
+            # The ledger asks for the ending of a task whose flow run is gone; without one it sends it off anew.
+            if files.read_ending() is None:
+                files.remove()
+            else:
+                files.release(only=claim)
+            return "Prefect does not know it any more"
+        case Verdict.LEAVE:
+            pass
+    return None
+
+
+def _stop_lost(settings: Settings) -> list[tuple[FlowRunFiles, Claim]]:
+    """End what is left of dead workers' runs; those of which nothing works any more."""
+    lost = []
+    for files in FlowRunFiles.all(settings.home):
+        claim = files.read_claim()
+        if claim is not None and claim.is_dead and _end_child(claim):
+            lost.append((files, claim, _had_container(settings, claim)))
+    if lost:
+        reap_if_needed(settings)
+    # Where the engine does not answer, its model may be running yet.
+    return [(files, claim) for files, claim, had in lost if clear_away(settings, files.flow_run_id, needed=had)]
+
+
+def clear_away(settings: Settings, flow_run_id: str, *, needed: bool) -> bool:
+    """Remove a flow run's containers by their label.
+
+    Args:
+        settings: The configuration.
+        flow_run_id: The flow run.
+        needed: Whether there may be some. Where there can't, an engine that does not answer keeps nobody waiting.
+
+    Returns:
+        Whether there are none any more.
+    """
+    try:
+        remove_by_label(settings, "flow_run", flow_run_id)
+    except AutoScorerError:
+        return not needed
+    return True
+
+
+def _had_container(settings: Settings, claim: Claim) -> bool:
+    """Whether a container of it may be there: its record lies there until it is gone."""
+    owners = (claim.child, claim.worker)
+    return any(record.backend == "docker" and record.owner in owners for record in RunRecords(settings.home).all())
+
+
+def _end_child(claim: Claim) -> bool:
+    """Kill what a dead worker left; whether it is gone."""
+    if claim.child is None or claim.child_pid is None or claim.child.is_dead():
+        return True
+    try:
+        # The descriptor names the process, also if the number is given to another one meanwhile.
+        process = os.pidfd_open(claim.child_pid)
+    except ProcessLookupError:
+        return True
+    try:
+        if claim.child.is_dead():
+            return True
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+        # Readable when it has ended, be it buried or not.
+        return bool(select.select([process], [], [], _DYING)[0])
+    finally:
+        os.close(process)

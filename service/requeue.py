@@ -6,15 +6,29 @@ says at that moment, not on what the caller saw a while ago.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ..core.config import Settings
-from ..core.errors import AutoScorerError
+from ..core.errors import AutoScorerError, ErrorCode, Stage
+from ..core.flowruns import FlowRunFiles, wake
+from ..core.workspace import Workspace
+from ..flows.expand import expand
+from ..schemas.result import Result
+from ..tasks.batch_outcome import outcome_of, summary_so_far
+from ..tasks.conclude import conclude
+from .decide import ENDED
 from .prefect_api import PrefectApi
 
-__all__ = ["end", "requeue", "tell"]
+__all__ = ["AWAITING_RETRY", "end", "requeue", "tell"]
 
 Json = dict[str, Any]
+
+# The name of the state in which a run waits for another attempt: so many times was it put back.
+AWAITING_RETRY = "AwaitingRetry"
 
 
 async def requeue(
@@ -45,19 +59,63 @@ async def requeue(
     Raises:
         PrefectAway: The server does not answer; nothing was lost, ask again.
     """
-    raise NotImplementedError
+    flow_run_id = run["id"]
+    files = FlowRunFiles(settings.home, flow_run_id)
+    claim = files.read_claim()
+    states: list[Json] = await prefect.call("GET", f"/flow_run_states/?flow_run_id={flow_run_id}")
+    attempt = _attempt(states)
+    now = await prefect.flow_run(flow_run_id)
+    if now is None:
+        return False
+    state = now["state"]
+    if state["type"] in ENDED or (only_if is not None and state["id"] != only_if):
+        return bool(state["type"] == "SCHEDULED")
+    if state["type"] in ("SCHEDULED", "PAUSED"):
+        files.release(only=claim)
+        return True
+    if state["type"] == "CANCELLING":
+        await end(prefect, settings, now, _cancelled(now))
+        return False
+    if now["deployment_id"] is None or (counted and attempt >= settings.service.max_attempts):
+        await end(prefect, settings, now, _given_up(now, attempt, reason))
+        return False
+    name, message, delay = None, reason, 0.0
+    if counted:
+        name, message = AWAITING_RETRY, f"{reason} Attempt {attempt + 1} of {settings.service.max_attempts} follows."
+        delay = settings.service.retry_delay * 2 ** (attempt - 1)
+    await prefect.set_state(
+        flow_run_id,
+        "SCHEDULED",
+        name=name,
+        message=message,
+        scheduled_time=datetime.now(UTC) + timedelta(seconds=delay),
+        force=True,
+    )
+    # Only now: a run in RUNNING without a claim is one that nobody would miss.
+    files.release(only=claim)
+    wake(settings.home)
+    return True
 
 
 async def end(prefect: PrefectApi, settings: Settings, run: Json, error: AutoScorerError) -> None:
     """End a flow run whose process can't do it any more: CANCELLED for that code, else FAILED.
 
-    The workspace's result.json says so, unless a Result of this flow run lies there; the ending is saved; Prefect is
-    told; the claim is released.
+    The workspace's result.json says so (of a batch, those that were being worked on). Where this flow run has left its
+    last word there, the score or a failure of the submission's own, the run ends as that says. The ending is saved;
+    Prefect is told; the claim is released.
+
+    Args:
+        prefect: The server.
+        settings: The configuration.
+        run: The flow run as Prefect gave it.
+        error: Why.
 
     Raises:
-        PrefectAway: The server does not answer; the ending is saved all the same.
+        PrefectAway: The server does not answer; where it was asked for the last time, the ending is saved.
     """
-    raise NotImplementedError
+    flow = await prefect.call("GET", f"/flows/{run['flow_id']}", missing_ok=True)
+    await asyncio.to_thread(_save_ending, settings, run, (flow or {}).get("name"), error)
+    await tell(prefect, settings, run)
 
 
 async def tell(prefect: PrefectApi, settings: Settings, run: Json) -> bool:
@@ -69,4 +127,84 @@ async def tell(prefect: PrefectApi, settings: Settings, run: Json) -> bool:
     Raises:
         PrefectAway: The server does not answer.
     """
-    raise NotImplementedError
+    files = FlowRunFiles(settings.home, run["id"])
+    claim, ending = files.read_claim(), files.read_ending()
+    if ending is None:
+        return False
+    now = await prefect.flow_run(run["id"])
+    if now is not None and now["state"]["type"] not in ENDED:
+        await prefect.set_state(run["id"], ending["state"], message=ending.get("message"), force=True)
+    files.release(only=claim)
+    return True
+
+
+def _attempt(states: Iterable[Json]) -> int:
+    """The number of the last attempt. A run that had ended, and that somebody sent off again, begins anew."""
+    attempt, ended = 1, False
+    for state in sorted(states, key=lambda state: str(state["timestamp"])):
+        if state["type"] in ENDED:
+            ended = True
+        elif ended:
+            attempt, ended = 1, False
+        elif state["type"] == "SCHEDULED" and state["name"] == AWAITING_RETRY:
+            attempt += 1
+    return attempt
+
+
+def _cancelled(run: Json) -> AutoScorerError:
+    return AutoScorerError(ErrorCode.CANCELLED, f"The flow run {run['name']} was cancelled.")
+
+
+def _given_up(run: Json, attempt: int, reason: str) -> AutoScorerError:
+    often = "once" if attempt == 1 else f"{attempt} times"
+    return AutoScorerError(
+        ErrorCode.INTERNAL_ERROR,
+        f"The flow run {run['name']} was tried {often} and did not come to an end: {reason}",
+        stage=Stage.EXECUTION,
+        details={"attempts": attempt, "reason": reason},
+    )
+
+
+def _save_ending(settings: Settings, run: Json, flow: str | None, error: AutoScorerError) -> None:
+    files = FlowRunFiles(settings.home, run["id"])
+    data: Json | None = None
+    if flow == "batch":
+        data = _batch_so_far(files, run, error, settings)
+    elif flow != "validate-only" and _began(files, run, error):  # validating writes no Result
+        result = _concluded(settings, (run["parameters"] or {}).get("workspace"), run["id"], error)
+        if result is not None and result.error is None:
+            score = result.summary.score
+            message = "scored; its process died after that" if score is None else f"score {score:.4g}"
+            files.save_ending({"state": "COMPLETED", "message": message, "data": result.to_dict(), "error": None})
+            return
+        if result is not None and result.error is not None:
+            data = result.to_dict()
+            error = AutoScorerError.from_dict(result.error.model_dump())
+    state = "CANCELLED" if error.code is ErrorCode.CANCELLED else "FAILED"
+    files.save_ending({"state": state, "message": str(error), "data": data, "error": error.to_dict()})
+
+
+def _began(files: FlowRunFiles, run: Json, error: AutoScorerError) -> bool:
+    """Whether it may have touched its workspace. One that was cancelled in the queue leaves the old Result there."""
+    return error.code is not ErrorCode.CANCELLED or run["start_time"] is not None or files.read_stage() is not None
+
+
+def _concluded(settings: Settings, workspace: Any, flow_run_id: str, error: AutoScorerError) -> Result | None:
+    if not isinstance(workspace, str):
+        return None
+    # Not visible from this host, held by another run, not writable: then there is nothing of ours to say there.
+    with contextlib.suppress(AutoScorerError, OSError):
+        return conclude(workspace, flow_run_id, error, patience=settings.service.cancel_grace)
+    return None
+
+
+def _batch_so_far(files: FlowRunFiles, run: Json, error: AutoScorerError, settings: Settings) -> Json:
+    outcomes = files.outcomes()
+    parameters = run["parameters"] or {}
+    for entry in expand(parameters.get("workspaces") or [], settings.workspace_roots):
+        if not entry.is_work or Workspace(entry.path).left_by() != run["id"]:
+            continue
+        result = _concluded(settings, str(entry.path), run["id"], error)
+        if result is not None:
+            outcomes.append(outcome_of(entry.path, result))
+    return summary_so_far(parameters.get("action") or "pipeline", outcomes, files.read_total())

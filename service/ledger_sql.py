@@ -1,0 +1,257 @@
+"""What is done to the ledger's tables: each function a piece of one transaction."""
+
+# ruff: noqa: S608 - every value is bound; the SQL is put together from constants of this package.
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from ..core.errors import AutoScorerError, ErrorCode
+from ..schemas.task import ACTIVE, TaskState
+from .ledger_rows import COLUMNS, Ending, NewTask, Observed, TaskRow
+
+__all__ = [
+    "active",
+    "add",
+    "adopt",
+    "callback_done",
+    "claim_undispatched",
+    "dispatch_anew",
+    "dispatched",
+    "finish",
+    "observe",
+    "page",
+    "prune",
+    "request_cancel",
+    "row",
+    "unclaim",
+]
+
+_ACTIVE = "('queued', 'running', 'cancelling')"
+assert {state.value for state in ACTIVE} == {"queued", "running", "cancelling"}
+# Tasks that are forgotten in one transaction: others wait for it.
+_PRUNE = 500
+
+
+def add(db: sqlite3.Connection, task: NewTask, key: str | None, request_hash: str, keep: float) -> tuple[TaskRow, bool]:
+    """Accept a task, or find the one that stands for it; keys are remembered for ``keep`` seconds."""
+    if key is not None:
+        known = db.execute(
+            "SELECT task_id, request_hash FROM idempotency WHERE caller = ? AND key = ? AND created_at > ?",
+            (task.caller, key, task.created_at - keep),
+        ).fetchone()
+        found = row(db, known[0]) if known else None
+        if found:
+            if known[1] != request_hash:
+                raise AutoScorerError(
+                    ErrorCode.CONFLICT,
+                    f"The Idempotency-Key was used before, for task {found.id} and another request. Use a new key for "
+                    "each request, and the same one only to repeat it.",
+                    details={"task_id": found.id},
+                )
+            return found, False
+    created = _insert(db, task)
+    if created:
+        found = row(db, task.id)
+    else:
+        where = f"origin = 'api' AND state IN {_ACTIVE} AND action = ? AND subject = ?"
+        found = next(iter(_rows(db, where, (task.action, task.subject))), None)
+    assert found is not None
+    if key is not None:
+        db.execute(
+            "INSERT OR REPLACE INTO idempotency VALUES (?, ?, ?, ?, ?)",
+            (task.caller, key, request_hash, found.id, task.created_at),
+        )
+    return found, created
+
+
+def adopt(db: sqlite3.Connection, tasks: Sequence[NewTask]) -> list[TaskRow]:
+    """Take in those that are not known."""
+    return [found for task in tasks if _insert(db, task) and (found := row(db, task.id))]
+
+
+def _insert(db: sqlite3.Connection, task: NewTask) -> bool:
+    done = db.execute(
+        "INSERT INTO tasks (id, origin, caller, action, subject, workspace, scorer, priority, request, parameters, "
+        "retry_of, state, created_at, flow_run_id, callback_url, callback_state) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (
+            task.id,
+            task.origin,
+            task.caller,
+            task.action,
+            task.subject,
+            task.workspace,
+            task.scorer,
+            task.priority,
+            _dump(task.request),
+            _dump(task.parameters),
+            task.retry_of,
+            task.created_at,
+            task.flow_run_id,
+            task.callback_url,
+            "waiting" if task.callback_url else None,
+        ),
+    )
+    return bool(done.rowcount)
+
+
+def claim_undispatched(db: sqlite3.Connection, limit: int, without: Collection[str]) -> list[TaskRow]:
+    """Take those that Prefect is to be told of, apart from some actions; the most urgent first."""
+    marks = ", ".join("?" * len(without))
+    found: list[TaskRow] = []
+    # One after the other: high, low, normal is how their names would sort.
+    for priority in ("high", "normal", "low"):
+        where = (
+            "flow_run_id IS NULL AND state IN ('queued', 'cancelling') AND priority = ? "
+            f"AND action NOT IN ({marks}) ORDER BY id LIMIT ?"
+        )
+        if len(found) < limit:
+            found += _rows(db, where, (priority, *without, limit - len(found)))
+    db.executemany("UPDATE tasks SET dispatching = 1 WHERE id = ?", [(task.id,) for task in found])
+    return found
+
+
+def unclaim(db: sqlite3.Connection, task_ids: Collection[str], reason: str | None) -> None:
+    """Put back what Prefect was not told of; what was to be cancelled meanwhile has ended with that."""
+    for task_id in task_ids:
+        db.execute(
+            "UPDATE tasks SET dispatching = 0, reason = coalesce(?, reason) WHERE id = ? AND flow_run_id IS NULL",
+            (reason, task_id),
+        )
+
+
+def dispatched(db: sqlite3.Connection, pairs: Sequence[tuple[str, str]]) -> list[TaskRow]:
+    """Note (task id, flow run id)."""
+    db.executemany(
+        "UPDATE tasks SET flow_run_id = ?, dispatching = 0, prefect_state = 'SCHEDULED' WHERE id = ?",
+        [(flow_run_id, task_id) for task_id, flow_run_id in pairs],
+    )
+    return [found for task_id, _ in pairs if (found := row(db, task_id))]
+
+
+def dispatch_anew(db: sqlite3.Connection, task_id: str, lost: str, reason: str) -> bool:
+    """Forget the flow run ``lost``."""
+    done = db.execute(
+        "UPDATE tasks SET flow_run_id = NULL, prefect_state = NULL, dispatch = dispatch + 1, dispatching = 0, "
+        "earlier_attempts = attempts, reason = ?, "
+        "state = CASE WHEN cancel_requested THEN state ELSE 'queued' END "
+        f"WHERE id = ? AND flow_run_id = ? AND state IN {_ACTIVE}",
+        (reason, task_id, lost),
+    )
+    return bool(done.rowcount)
+
+
+def observe(db: sqlite3.Connection, changes: Sequence[Observed]) -> None:
+    """Note what Prefect says of tasks under way."""
+    db.executemany(
+        "UPDATE tasks SET state = CASE WHEN cancel_requested THEN 'cancelling' ELSE ? END, prefect_state = ?, "
+        "attempts = earlier_attempts + ?, started_at = coalesce(started_at, ?), reason = coalesce(?, reason) "
+        f"WHERE id = ? AND state IN {_ACTIVE}",
+        [
+            (each.state, each.prefect_state, each.attempts, each.started_at, each.reason, each.task_id)
+            for each in changes
+        ],
+    )
+
+
+def finish(db: sqlite3.Connection, endings: Sequence[Ending]) -> list[str]:
+    """Note how tasks ended; the ids of those that had not."""
+    return [ending.task_id for ending in endings if _finish(db, ending)]
+
+
+def _finish(db: sqlite3.Connection, ending: Ending) -> bool:
+    now = time.time()
+    done = db.execute(
+        "UPDATE tasks SET state = ?, reason = coalesce(?, reason), "
+        "attempts = coalesce(earlier_attempts + ?, attempts), started_at = coalesce(started_at, ?), ended_at = ?, "
+        "dispatching = 0, callback_state = CASE WHEN callback_url IS NULL THEN NULL ELSE 'pending' END, "
+        f"callback_at = ? WHERE id = ? AND state IN {_ACTIVE}",
+        (
+            ending.state,
+            ending.reason,
+            ending.attempts,
+            ending.started_at,
+            now if ending.ended_at is None else ending.ended_at,
+            now,
+            ending.task_id,
+        ),
+    ).rowcount
+    if done:
+        outcome = (ending.task_id, _dump(ending.result), _dump(ending.error))
+        db.execute("INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?)", outcome)
+    return bool(done)
+
+
+def request_cancel(db: sqlite3.Connection, task_id: str) -> tuple[TaskRow | None, bool]:
+    """End a task that Prefect was never told of, note the wish at another; and whether it was ended."""
+    found = row(db, task_id)
+    if found is None or found.is_final:
+        return found, False
+    if found.flow_run_id is None and not found.dispatching:
+        error = AutoScorerError(ErrorCode.CANCELLED, "The task was cancelled before work on it began.")
+        _finish(db, Ending(task_id, TaskState.CANCELLED, error=error.to_dict()))
+        return row(db, task_id), True
+    db.execute("UPDATE tasks SET cancel_requested = 1, state = 'cancelling' WHERE id = ?", (task_id,))
+    return row(db, task_id), False
+
+
+def callback_done(
+    db: sqlite3.Connection, task_id: str, delivered: bool, error: str | None, next_at: float | None
+) -> None:
+    """Note an attempt at a callback."""
+    state = "delivered" if delivered else "failed" if next_at is None else "pending"
+    db.execute(
+        "UPDATE tasks SET callback_state = ?, callback_attempts = callback_attempts + 1, callback_error = ?, "
+        "callback_at = ?, callback_delivered_at = ? WHERE id = ?",
+        (state, error, next_at, time.time() if delivered else None, task_id),
+    )
+
+
+def prune(db: sqlite3.Connection, keys_before: float, tasks_before: float) -> int:
+    """Forget some of what is old; how many tasks that were."""
+    db.execute("DELETE FROM idempotency WHERE created_at <= ?", (keys_before,))
+    done = db.execute(
+        "DELETE FROM tasks WHERE id IN (SELECT id FROM tasks WHERE ended_at < ? AND callback_state IS NOT 'pending' "
+        "ORDER BY ended_at LIMIT ?)",
+        (tasks_before, _PRUNE),
+    )
+    return done.rowcount
+
+
+def active(db: sqlite3.Connection) -> list[TaskRow]:
+    """Every task that has not ended."""
+    return _rows(db, f"state IN {_ACTIVE} ORDER BY id", ())
+
+
+def row(db: sqlite3.Connection, task_id: str) -> TaskRow | None:
+    """One task."""
+    return next(iter(_rows(db, "id = ?", (task_id,))), None)
+
+
+def page(
+    db: sqlite3.Connection, conditions: Sequence[tuple[str, Sequence[Any]]], before: str | None, limit: int
+) -> tuple[list[tuple[TaskRow, str | None]], int]:
+    """Tasks for which all conditions hold (SQL and its values), newest first, each with its error; and their number."""
+    where = " AND ".join(sql for sql, _ in conditions) or "1"
+    values = [value for _, some in conditions for value in some]
+    (total,) = db.execute(f"SELECT count(*) FROM tasks WHERE {where}", values).fetchone()
+    beyond, last = (" AND id < ?", [before]) if before is not None else ("", [])
+    found = db.execute(
+        f"SELECT {COLUMNS}, (SELECT error FROM outcomes WHERE task_id = id) FROM tasks WHERE {where}{beyond} "
+        "ORDER BY id DESC LIMIT ?",
+        [*values, *last, limit],
+    )
+    return [(TaskRow(*each[:-1]), each[-1]) for each in found], total
+
+
+def _rows(db: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[TaskRow]:
+    return [TaskRow(*each) for each in db.execute(f"SELECT {COLUMNS} FROM tasks WHERE {where}", values)]
+
+
+def _dump(value: dict[str, Any] | None) -> str | None:
+    return None if value is None else json.dumps(value, allow_nan=False)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from .provenance import Owner
 from .workspace import write_atomic
@@ -78,7 +78,10 @@ class FlowRunFiles:
 
     def read_claim(self) -> Claim | None:
         """Who works on it; None when nobody of this installation does."""
-        data = self._read("claim.json")
+        return self._claim_in("claim.json")
+
+    def _claim_in(self, name: str) -> Claim | None:
+        data = self._read(name)
         if data is None or not isinstance(data.get("worker"), str):
             return None
         child, pid = data.get("child"), data.get("child_pid")
@@ -88,10 +91,25 @@ class FlowRunFiles:
             pid if isinstance(pid, int) else None,
         )
 
-    def release(self) -> None:
-        """Nobody works on it any more."""
-        with contextlib.suppress(FileNotFoundError):
-            (self.folder / "claim.json").unlink()
+    def release(self, only: Claim | None = None) -> None:
+        """Nobody works on it any more.
+
+        Args:
+            only: Whose claim is meant. One that somebody else has laid there meanwhile stays.
+        """
+        path = self.folder / "claim.json"
+        aside = self.folder / f".claim.{uuid4()}"
+        try:
+            path.rename(aside)
+        except FileNotFoundError:
+            return
+        try:
+            if only is not None and self._claim_in(aside.name) != only:
+                # Not over one that was laid there since: that is the newer one.
+                with contextlib.suppress(FileExistsError):
+                    os.link(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
 
     # --- how far it is --------------------------------------------------------------------------------------
 
@@ -163,6 +181,15 @@ class FlowRunFiles:
     def read_ending(self) -> dict[str, Any] | None:
         """How it ended, where Prefect may not know yet."""
         return self._read("ending.json")
+
+    def has_ending(self) -> bool:
+        """Whether an ending was saved."""
+        return (self.folder / "ending.json").exists()
+
+    def forget_ending(self) -> None:
+        """It begins anew: how it ended before is not how it ends."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.folder / "ending.json").unlink()
 
     def remove(self) -> None:
         """Nobody needs to know any more."""

@@ -138,7 +138,7 @@ async def deploy(
         ]
         flows = {name: await _flow(prefect, name) for name in dict.fromkeys(each.flow for each in wanted)}
         deployments = [await _ensure(prefect, each, flows[each.flow], nightly) for each in wanted]
-        # await ensure_crash_automation(prefect)
+        await ensure_crash_automation(prefect)
         return {
             "prefect": prefect.url,
             "pools": pools,

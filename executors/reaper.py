@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from .files import remove_tree
 from .process import kill_staged
 from .records import RunRecord, RunRecords
 
-__all__ = ["Reaped", "reap", "reap_if_needed", "remove_by_label"]
+__all__ = ["OwnContainer", "Reaped", "own_containers", "reap", "reap_if_needed", "remove_by_label"]
 
 
 @dataclass
@@ -35,6 +35,15 @@ class Reaped:
 
     def to_dict(self) -> dict[str, Any]:
         return {"containers": self.containers, "folders": self.folders, "problems": self.problems}
+
+
+@dataclass(frozen=True)
+class OwnContainer:
+    """A container of ours; the labels without our prefix."""
+
+    id: str
+    name: str
+    labels: Mapping[str, str]
 
 
 def reap_if_needed(settings: Settings) -> Reaped | None:
@@ -81,60 +90,75 @@ def remove_by_label(
         AutoScorerError: ``BACKEND_UNAVAILABLE`` when the Docker Engine does not answer.
     """
     from .docker import remove_container
+
+    removed = []
+    with _engine(settings, connect) as client:
+        for container in _ours(client, f"{key}={value}"):
+            remove_container(client, container.id)
+            removed.append(container.name)
+    return removed
+
+
+def own_containers(settings: Settings, *, connect: Callable[[Settings], Any] | None = None) -> list[OwnContainer]:
+    """Our containers on this host, of every installation.
+
+    Args:
+        settings: The configuration.
+        connect: How to reach the Docker Engine; tests give their own.
+
+    Raises:
+        AutoScorerError: ``BACKEND_UNAVAILABLE`` when the Docker Engine does not answer.
+    """
+    with _engine(settings, connect) as client:
+        return list(_ours(client))
+
+
+@contextlib.contextmanager
+def _engine(settings: Settings, connect: Callable[[Settings], Any] | None) -> Iterator[Any]:
     from .docker_engine import connect as usual
-    from .docker_engine import engine_errors
-    from .docker_seal import LABEL, NAME
 
     client = (connect or usual)(settings)
     try:
-        with engine_errors("list the containers"):
-            found = client.containers(all=True, filters={"label": [LABEL + "run", f"{LABEL}{key}={value}"]})
-        removed = []
-        for container in found:
-            name = NAME + (container.get("Labels") or {}).get(LABEL + "run", "")
-            # The name as well: an image can carry labels like ours.
-            if f"/{name}" in (container.get("Names") or []):
-                remove_container(client, container["Id"])
-                removed.append(name)
-        return removed
+        yield client
     finally:
         client.close()
+
+
+def _ours(client: Any, *labels: str) -> Iterator[OwnContainer]:
+    from .docker_engine import engine_errors
+    from .docker_seal import LABEL, NAME
+
+    wanted = [LABEL + label for label in ("run", *labels)]
+    with engine_errors("list the containers"):
+        found = client.containers(all=True, filters={"label": wanted})
+    for container in found:
+        labels = container.get("Labels") or {}
+        own = {key.removeprefix(LABEL): text for key, text in labels.items() if key.startswith(LABEL)}
+        name = NAME + own.get("run", "")
+        # The name as well: an image can carry labels like ours, and whoever runs it by hand is no run of ours.
+        if f"/{name}" in (container.get("Names") or []):
+            yield OwnContainer(container["Id"], name, own)
 
 
 def _reap_containers(settings: Settings, done: Reaped, connect: Callable[[Settings], Any] | None) -> bool:
     from .docker import remove_container
-    from .docker_engine import connect as usual
-    from .docker_engine import engine_errors
-    from .docker_seal import LABEL, NAME
 
     try:
-        client = (connect or usual)(settings)
+        with _engine(settings, connect) as client:
+            for container in _ours(client):
+                if _orphaned(container.labels):
+                    remove_container(client, container.id)
+                    done.containers.append(container.name)
     except AutoScorerError as error:
         done.problems.append(error.message)
         return False
-    try:
-        with engine_errors("list the containers"):
-            found = client.containers(all=True, filters={"label": LABEL + "run"})
-        for container in found:
-            labels = container.get("Labels") or {}
-            name = NAME + labels.get(LABEL + "run", "")
-            # The name as well: an image can carry labels like ours, and whoever runs it by hand is no run of ours.
-            if f"/{name}" not in (container.get("Names") or []) or not _orphaned(labels, LABEL):
-                continue
-            remove_container(client, container["Id"])
-            done.containers.append(name)
-    except AutoScorerError as error:
-        done.problems.append(error.message)
-        return False
-    finally:
-        client.close()
     return True
 
 
-def _orphaned(labels: dict[str, str], prefix: str) -> bool:
-    if Owner(labels.get(prefix + "owner", "")).is_dead():
+def _orphaned(labels: Mapping[str, str]) -> bool:
+    if Owner(labels.get("owner", "")).is_dead():
         return True
-    deadline = labels.get(prefix + "deadline", "")
+    deadline = labels.get("deadline", "")
     return bool(re.fullmatch("[0-9]{1,12}", deadline)) and time.time() > int(deadline)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
-from ..core.flowruns import FlowRunFiles, wake
+from ..core.flowruns import Claim, FlowRunFiles, wake
 from ..core.workspace import Workspace
 from ..flows.expand import expand
 from ..schemas.result import Result
@@ -71,7 +71,7 @@ async def requeue(
     if state["type"] in ENDED or (only_if is not None and state["id"] != only_if):
         return bool(state["type"] == "SCHEDULED")
     if state["type"] in ("SCHEDULED", "PAUSED"):
-        files.release(only=claim)
+        _release(files, claim)
         return True
     if state["type"] == "CANCELLING":
         await end(prefect, settings, now, _cancelled(now))
@@ -92,7 +92,7 @@ async def requeue(
         force=True,
     )
     # Only now: a run in RUNNING without a claim is one that nobody would miss.
-    files.release(only=claim)
+    _release(files, claim)
     wake(settings.home)
     return True
 
@@ -134,8 +134,14 @@ async def tell(prefect: PrefectApi, settings: Settings, run: Json) -> bool:
     now = await prefect.flow_run(run["id"])
     if now is not None and now["state"]["type"] not in ENDED:
         await prefect.set_state(run["id"], ending["state"], message=ending.get("message"), force=True)
-    files.release(only=claim)
+    _release(files, claim)
     return True
+
+
+def _release(files: FlowRunFiles, claim: Claim | None) -> None:
+    # Never another's: whoever takes the run next lays its own as soon as Prefect lets it have the run.
+    if claim is not None:
+        files.release(only=claim)
 
 
 def _attempt(states: Iterable[Json]) -> int:

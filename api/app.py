@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 
 from .. import __version__
 from ..core.config import Settings
+from ..core.errors import AutoScorerError
+from ..service.readiness import Readiness
 from ..service.roots import WorkspaceRoots
 from ..service.tasks import TaskService
 from . import errors
@@ -19,10 +21,11 @@ from .limits import Limits
 from .logging import Observer
 from .metrics import Metrics
 from .openapi import DESCRIPTION, TAGS, describe
+from .scorers_runtime import scorer_watch
 
 __all__ = ["create_app"]
 
-# In the order of the documentation; the busiest first, because addresses are compared one after the other.
+# The busiest first: addresses are compared one after the other.
 _ROUTERS = ("tasks", "actions", "batch", "workspaces", "scorers", "health", "metrics")
 
 
@@ -33,20 +36,28 @@ def create_app(settings: Settings) -> FastAPI:
         settings: The configuration.
 
     Returns:
-        The application, with ``state.settings``, ``state.roots``, ``state.scrub``, ``state.tasks`` (in its lifespan),
-        ``state.metrics``, and ``state.stopping``: set it and answers that wait or stream come to their end.
+        The application. Its ``state`` holds ``settings``, ``roots``, ``scrub`` and ``metrics``, in its lifespan also
+        ``tasks``, ``scorers``, ``readiness``, and ``stopping``: set it and answers that wait or stream come to their end.
+        ``failure`` is the error that kept it from starting, or None.
     """
     roots = WorkspaceRoots(settings)
     metrics = Metrics(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.stopping = asyncio.Event()
-        async with TaskService.running(settings, roots) as tasks:
-            tasks.on_finished = metrics.finished
-            app.state.tasks = tasks
-            async with metrics.watching(tasks):
-                yield
+        state = app.state
+        state.loop, state.stopping, state.streams = asyncio.get_running_loop(), asyncio.Event(), 0
+        async with AsyncExitStack() as running:
+            try:
+                tasks = await running.enter_async_context(TaskService.running(settings, roots))
+                tasks.on_finished = metrics.finished
+                state.scorers = await running.enter_async_context(scorer_watch(settings, roots))
+                await running.enter_async_context(metrics.watching(tasks))
+                state.readiness, state.tasks = Readiness(settings, tasks.prefect), tasks
+            except AutoScorerError as error:
+                # Told by whoever serves: raised here, the web server would log it with a traceback.
+                state.failure = error
+            yield
 
     app = FastAPI(
         title="AutoScorer",
@@ -62,11 +73,11 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.settings, app.state.roots, app.state.metrics = settings, roots, metrics
-    app.state.scrub = roots.scrub
+    app.state.scrub, app.state.tasks, app.state.failure = roots.scrub, None, None
     errors.register(app)
     for name in _ROUTERS:
         app.include_router(importlib.import_module(f".routes.{name}", __package__).router)
-    describe(app, has_tokens=bool(settings.tokens))
+    describe(app)
     # The last is the outermost: what Limits refuses is observed like everything else.
     app.add_middleware(Limits, settings=settings, authenticator=Authenticator(settings), scrub=roots.scrub)
     app.add_middleware(Observer, metrics=metrics)

@@ -76,7 +76,7 @@ class Authenticator:
         if caller is None:
             raise AutoScorerError(
                 ErrorCode.UNAUTHORIZED,
-                "The token is not valid here. Expected `Authorization: Bearer TOKEN` with one of the configured tokens.",
+                "The token is not valid here. Expected `Authorization: Bearer TOKEN` with a configured token.",
                 details={"token_was_given": True},
             )
         return caller

@@ -7,9 +7,11 @@ import re
 import secrets
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.requests import HTTPConnection
+
+from ..core.errors import AutoScorerError, ErrorCode
 
 if TYPE_CHECKING:
     from ..service.tasks import TaskService
@@ -66,6 +68,7 @@ def context_of(request: HTTPConnection) -> RequestContext:
 
 def tasks_of(request: HTTPConnection) -> TaskService:
     """The running task service."""
-    tasks: Any = request.app.state.tasks
-    service: TaskService = tasks
-    return service
+    tasks: TaskService | None = request.app.state.tasks
+    if tasks is None:
+        raise AutoScorerError(ErrorCode.BACKEND_UNAVAILABLE, "The service could not start, and is being stopped.")
+    return tasks

@@ -85,9 +85,7 @@ def _field(location: Iterable[Any]) -> str:
 async def _known(request: Request, error: Exception) -> Response:
     assert isinstance(error, AutoScorerError)
     if error.spec.http_status >= 500:
-        logger.error(
-            "request failed: %s", error, extra={"fields": {"request_id": context_of(request).request_id}}
-        )
+        logger.error("request failed: %s", error, extra={"fields": {"request_id": context_of(request).request_id}})
     return failure(request, error, headers=headers_of(error))
 
 

@@ -73,9 +73,7 @@ class Metrics:
             ("action",),
             registry=self.registry,
         )
-        self._containers = Gauge(
-            "autoscorer_containers", "Containers of models on this host.", registry=self.registry
-        )
+        self._containers = Gauge("autoscorer_containers", "Containers of models on this host.", registry=self.registry)
         self._containers.set(float("nan"))
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)

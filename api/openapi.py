@@ -14,15 +14,16 @@ __all__ = ["DESCRIPTION", "TAGS", "describe"]
 DESCRIPTION = """\
 Runs untrusted models in sealed containers and scores what they wrote.
 
-Every answer is an envelope: `{"ok": true, "data": …, "meta": …}` or `{"ok": false, "error": {"code", "message", "stage",
-"details"}, "meta": …}`. Exceptions are named at their routes: artifacts, streams, CSV, `/metrics`, the page.
+Every answer is an envelope: `{"ok": true, "data": …, "meta": …}` or
+`{"ok": false, "error": {"code", "message", "stage", "details"}, "meta": …}`.
+Exceptions are named at their routes: artifacts, streams, CSV, `/metrics`, the page.
 
 **Tokens.** `Authorization: Bearer TOKEN`. The role `submit` may do everything but what is marked *admin*. Without
 configured tokens only this machine is served, and may do everything.
 
 **Tasks.** What takes longer than a moment is a *task*. `POST /submit` accepts one (it is on disk by then) and
-`GET /tasks/{task_id}` tells of it; `POST /pipeline` and its like also wait for the outcome. There is one active task for
-each workspace and action: asking again answers with that one. `Idempotency-Key` makes a repeated request safe.
+`GET /tasks/{task_id}` tells of it; `POST /pipeline` and its like also wait for the outcome. There is one active task
+for each workspace and action: asking again answers with that one. `Idempotency-Key` makes a repeated request safe.
 
 This document is all there is of interactive documentation: pages that load their scripts from elsewhere are not served.
 """

@@ -11,11 +11,12 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
+from .. import __version__
 from ..core.errors import AutoScorerError, ErrorCode
-from ..schemas.envelope import ErrorEnvelope
+from ..schemas.envelope import Envelope, ErrorEnvelope
 from .errors import RefusedBody
 
-__all__ = ["MAX_DEPTH", "ApiRouter", "answers"]
+__all__ = ["MAX_DEPTH", "ApiRouter", "answers", "served"]
 
 # Levels of lists and objects in a body; what is meant to be there has five.
 MAX_DEPTH = 32
@@ -40,6 +41,22 @@ _MEANINGS = {
 def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The error answers of a route, for its ``responses``; those that every route has come by themselves."""
     return {status: {"model": ErrorEnvelope, "description": _MEANINGS[status]} for status in sorted(statuses)}
+
+
+def served(status: int, model: Any, description: str, example: Any = None) -> dict[int | str, dict[str, Any]]:
+    """The answer of a route that was served, for its ``responses``.
+
+    Args:
+        status: HTTP status.
+        model: What ``data`` holds.
+        description: When it is given.
+        example: Of ``data``.
+    """
+    answer: dict[str, Any] = {"model": Envelope[model], "description": description}
+    if example is not None:
+        meta = {"timestamp": "2026-11-22T21:00:00Z", "version": __version__, "request_id": "5f0c2b7e9d1a4c38"}
+        answer["content"] = {"application/json": {"example": {"ok": True, "data": example, "meta": meta}}}
+    return {status: answer}
 
 
 class _StrictRequest(Request):

@@ -31,6 +31,7 @@ COMMANDS = {
     "scorers": "list, show, load, reload, test and write scorers",
     "reap": "remove what a killed process left behind",
     "up": "start a whole installation: Prefect server, deployments, workers, API",
+    "serve": "serve the REST API alone",
     "deploy": "register work pools and deployments with Prefect",
     "doctor": "say what works here, and what to do about what does not",
     "demo": "run the three examples end to end",

@@ -1,0 +1,108 @@
+"""Bodies and answers that only the facade has, and examples of all of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..schemas.task import BackendName, TaskView
+
+__all__ = [
+    "BATCH_EXAMPLE",
+    "SUBMIT_EXAMPLES",
+    "TASK_EXAMPLE",
+    "RunBody",
+    "ScoreBody",
+    "TaskList",
+    "WorkBody",
+]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    workspace: str = Field(
+        min_length=1,
+        max_length=4096,
+        description="Folder with meta.json: absolute, or relative to a workspace root.",
+        examples=["team-a"],
+    )
+
+
+class RunBody(_Body):
+    """What ``/run`` works on."""
+
+    backend: BackendName | None = Field(None, description="As the worker is configured when absent.")
+
+
+class ScoreBody(_Body):
+    """What ``/score`` works on."""
+
+    scorer: str | None = Field(None, max_length=200, description="Scorer id instead of meta.json's.")
+    params: dict[str, Any] | None = Field(None, description="Scorer params; they add to meta.json's and win over them.")
+
+
+class WorkBody(RunBody, ScoreBody):
+    """What ``/validate`` and ``/pipeline`` work on."""
+
+
+class TaskList(BaseModel):
+    """One page of tasks, newest first, without their results."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tasks: list[TaskView]
+    next_cursor: str | None = Field(description="Give it as `cursor` to go on; null on the last page.")
+    total: int = Field(description="How many tasks there are in all, on every page together.")
+
+
+SUBMIT_EXAMPLES: dict[str, Any] = {
+    "pipeline": {
+        "summary": "Validate, run and score",
+        "value": {"action": "pipeline", "workspace": "team-a", "params": {"pass_threshold": 0.8}},
+    },
+    "score": {
+        "summary": "Score the predictions that are there, before others",
+        "value": {"action": "score", "workspace": "team-a", "scorer": "classification_f1", "priority": "high"},
+    },
+    "callback": {
+        "summary": "Be told when it has ended",
+        "value": {"action": "run", "workspace": "team-a", "callback_url": "https://example.org/scored"},
+    },
+}
+
+TASK_EXAMPLE: dict[str, Any] = {
+    "id": "0190f2d4a1b34c5e8f90a1b2c3d4e5f6",
+    "action": "pipeline",
+    "workspace": "team-a",
+    "workspaces": None,
+    "scorer": None,
+    "params": {"pass_threshold": 0.8},
+    "backend": None,
+    "priority": "normal",
+    "state": "queued",
+    "stage": "accepted",
+    "progress": None,
+    "attempts": 0,
+    "created_at": "2026-11-22T21:00:00Z",
+    "started_at": None,
+    "ended_at": None,
+    "queue_seconds": None,
+    "run_seconds": None,
+    "flow_run_id": None,
+    "origin": "api",
+    "retry_of": None,
+    "reason": None,
+    "result": None,
+    "error": None,
+    "callback": None,
+}
+
+BATCH_EXAMPLE: dict[str, Any] = {
+    **TASK_EXAMPLE,
+    "action": "batch",
+    "workspace": None,
+    "workspaces": ["round-1"],
+    "params": None,
+}

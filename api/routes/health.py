@@ -1,0 +1,74 @@
+"""Whether the facade lives, and whether the installation can work."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ...core.errors import AutoScorerError, ErrorCode
+from ...service.readiness import Readiness, ReadyView
+from ..envelope import envelope, failure
+from ..routing import ApiRouter, answers, served
+
+__all__ = ["router"]
+
+router = ApiRouter("service")
+
+_READY = {
+    "ready": True,
+    "server": {"state": "ok", "detail": "answers"},
+    "pools": {"autoscorer": {"state": "ok", "detail": "type process"}},
+    "workers": {"autoscorer": {"state": "ok", "detail": "1 online"}},
+    "executors": {"docker": {"state": "ok", "detail": "Docker Engine 28.0 (API 1.48), 8 CPUs"}},
+}
+
+
+class Alive(BaseModel):
+    """That the facade answers at all."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: Literal["alive"] = "alive"
+
+
+@router.get(
+    "/healthz",
+    summary="Does the facade live",
+    responses=served(200, Alive, "It does.", {"status": "alive"}),
+)
+async def healthz(request: Request) -> Response:
+    """Says that this process answers, and nothing of what is behind it. Needs no token."""
+    return envelope(request, {"status": "alive"})
+
+
+@router.get(
+    "/readyz",
+    summary="Can the installation work",
+    responses={**served(200, ReadyView, "It can.", _READY), **answers(503)},
+)
+async def readyz(request: Request) -> Response:
+    """Looks at the Prefect server, the work pools, their workers and the executors, at most once a second.
+
+    200 when the server and both pools are there and each pool has a worker online; else 503, with the same checks in
+    `error.details`. Executors are told and do not decide. Needs no token.
+    """
+    readiness: Readiness = request.app.state.readiness
+    view = await readiness.look()
+    if view.ready:
+        return envelope(request, view)
+    wrong = [
+        f"{kind} {name}: {check.detail}" if name else f"{kind}: {check.detail}"
+        for kind, name, check in (
+            ("server", "", view.server),
+            *(("pool", name, check) for name, check in view.pools.items()),
+            *(("workers of", name, check) for name, check in view.workers.items()),
+        )
+        if check.state == "unavailable"
+    ]
+    error = AutoScorerError(
+        ErrorCode.BACKEND_UNAVAILABLE, "Not ready: " + "; ".join(wrong) + ".", stage="api", details=view.model_dump()
+    )
+    return failure(request, error)

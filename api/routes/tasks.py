@@ -1,0 +1,213 @@
+"""Submit tasks, follow, cancel and repeat them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import Body, Depends, Header, Path, Query
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from ...core.errors import AutoScorerError, ErrorCode
+from ...schemas.task import Action, SubmitRequest, TaskState, TaskView
+from ...service.prefect_api import PAGE
+from ...service.task_logs import LogPage, follow, read_page
+from ...service.tasks import TaskQuery
+from ..auth import Caller, require
+from ..bodies import SUBMIT_EXAMPLES, TASK_EXAMPLE, TaskList
+from ..context import context_of, tasks_of
+from ..envelope import encode, envelope, scrub_of
+from ..routing import ApiRouter, answers, served
+from ..waiting import accepted
+
+__all__ = ["IdempotencyKey", "Submitter", "TaskId", "router"]
+
+router = ApiRouter("tasks")
+
+Submitter = Annotated[Caller, Depends(require("submit"))]
+TaskId = Annotated[str, Path(min_length=1, max_length=64, examples=[TASK_EXAMPLE["id"]])]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]+$",
+        description="A word of your choice. The same word again within a day answers with the first's task.",
+    ),
+]
+
+# Followers at once: each asks Prefect every second.
+_MOST_STREAMS = 64
+_NDJSON = "application/x-ndjson"
+
+
+@router.post(
+    "/submit",
+    status_code=202,
+    summary="Submit a task",
+    responses={
+        **served(202, TaskView, "Accepted, and on disk; or the task that was there already.", TASK_EXAMPLE),
+        **answers(404, 409, 413, 503),
+    },
+)
+async def submit(
+    request: Request,
+    body: Annotated[SubmitRequest, Body(openapi_examples=SUBMIT_EXAMPLES)],
+    caller: Submitter,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Accept a task. A workspace has one active task for each action: a second submit answers with that one, and
+    the header `X-Task-Created` is `false`."""
+    submitted = await tasks_of(request).submit(body, caller=caller.name, idempotency_key=idempotency_key)
+    return accepted(request, submitted)
+
+
+@router.get(
+    "/tasks",
+    summary="List tasks",
+    responses=served(200, TaskList, "One page.", {"tasks": [TASK_EXAMPLE], "next_cursor": None, "total": 1}),
+)
+async def list_tasks(
+    request: Request,
+    caller: Submitter,
+    state: Annotated[list[TaskState] | None, Query(description="Any of these; may be given several times.")] = None,
+    workspace: Annotated[str | None, Query(min_length=1, max_length=4096)] = None,
+    scorer: Annotated[str | None, Query(min_length=1, max_length=200)] = None,
+    action: Annotated[Action | None, Query()] = None,
+    since: Annotated[datetime | None, Query(description="Created then or later; UTC where no zone is given.")] = None,
+    until: Annotated[datetime | None, Query(description="Created before then.")] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    cursor: Annotated[str | None, Query(max_length=500, description="`next_cursor` of the page before.")] = None,
+) -> Response:
+    """Tasks, newest first, without their results."""
+    page = await tasks_of(request).list(
+        TaskQuery(
+            states=tuple(state or ()),
+            workspace=workspace,
+            scorer=scorer,
+            action=action,
+            since=_aware(since),
+            until=_aware(until),
+            limit=limit,
+            cursor=cursor,
+        )
+    )
+    return envelope(request, TaskList(tasks=page.tasks, next_cursor=page.next_cursor, total=page.total))
+
+
+@router.get(
+    "/tasks/{task_id}",
+    summary="One task",
+    responses={**served(200, TaskView, "The task as it is now.", TASK_EXAMPLE), **answers(404)},
+)
+async def get_task(request: Request, caller: Submitter, task_id: TaskId) -> Response:
+    """State, stage and progress; the Result or the error once it has ended."""
+    context_of(request).task_id = task_id
+    return envelope(request, await tasks_of(request).get(task_id))
+
+
+@router.post(
+    "/tasks/{task_id}/cancel",
+    summary="Cancel a task",
+    responses={
+        **served(200, TaskView, "It is being cancelled, or has been.", {**TASK_EXAMPLE, "state": "cancelling"}),
+        **answers(404, 409, 503),
+    },
+)
+async def cancel_task(request: Request, caller: Submitter, task_id: TaskId) -> Response:
+    """End a task; its container is gone within ten seconds. Cancelling twice is no error, cancelling what has
+    ended otherwise is a conflict."""
+    context_of(request).task_id = task_id
+    return envelope(request, await tasks_of(request).cancel(task_id))
+
+
+@router.post(
+    "/tasks/{task_id}/retry",
+    status_code=202,
+    summary="Repeat a task",
+    responses={
+        **served(
+            202,
+            TaskView,
+            "A new task that does the same.",
+            {**TASK_EXAMPLE, "retry_of": "0190f2d49c0e7d118a6b5c4d3e2f1a0b"},
+        ),
+        **answers(404, 409, 503),
+    },
+)
+async def retry_task(request: Request, caller: Submitter, task_id: TaskId) -> Response:
+    """Do once more what a task that has ended was asked for."""
+    return accepted(request, await tasks_of(request).retry(task_id, caller=caller.name))
+
+
+@router.get(
+    "/tasks/{task_id}/logs",
+    summary="A task's log",
+    responses={
+        200: {
+            **served(200, LogPage, "Records; with `follow`, a stream of JSON objects, one a line.")[200],
+            "content": {
+                _NDJSON: {
+                    "schema": {"type": "string"},
+                    "example": '{"type":"log","time":"2026-11-22T21:00:01Z","level":"info","source":"flow",'
+                    '"message":"stage run"}\n{"type":"end","state":"completed","reason":null}\n',
+                }
+            },
+        },
+        **answers(404, 503),
+    },
+)
+async def task_logs(
+    request: Request,
+    caller: Submitter,
+    task_id: TaskId,
+    follow_: Annotated[
+        bool,
+        Query(
+            alias="follow",
+            description="Stream the log until the task has ended: lines of the types log, heartbeat and end.",
+        ),
+    ] = False,
+    offset: Annotated[int, Query(ge=0, le=10_000_000, description="Records to leave out; not with follow.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=PAGE, description="Most records; not with follow.")] = PAGE,
+) -> Response:
+    """What the task's flow run recorded, and what its model wrote."""
+    context_of(request).task_id = task_id
+    if follow_:
+        return await _stream(request, task_id)
+    return envelope(request, await read_page(tasks_of(request), task_id, offset, limit))
+
+
+async def _stream(request: Request, task_id: str) -> Response:
+    state = request.app.state
+    if state.streams >= _MOST_STREAMS:
+        raise AutoScorerError(
+            ErrorCode.RATE_LIMITED,
+            f"{_MOST_STREAMS} readers follow logs already. Try again later, or ask without follow.",
+            details={"retry_after": 10},
+        )
+    tasks = tasks_of(request)
+    await tasks.get(task_id)  # a task that is not there is an error, not a stream
+    context_of(request).allow(None)
+    scrub = scrub_of(request)
+    events = follow(tasks, task_id, state.stopping)
+
+    async def lines() -> AsyncIterator[bytes]:
+        state.streams += 1
+        try:
+            async for event in events:
+                yield encode(scrub(event)) + b"\n"
+        except AutoScorerError as error:
+            yield encode({"type": "end", "state": None, "reason": scrub(str(error))}) + b"\n"
+        finally:
+            state.streams -= 1
+
+    # Proxies that gather answers would hold lines back.
+    return StreamingResponse(lines(), media_type=_NDJSON, headers={"X-Accel-Buffering": "no"})
+
+
+def _aware(moment: datetime | None) -> Any:
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment

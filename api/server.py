@@ -1,0 +1,213 @@
+"""The facade's web server: uvicorn, told what it must not do."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import threading
+from types import FrameType
+
+import uvicorn
+from starlette.datastructures import State
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from ..core.config import Settings
+from ..core.errors import AutoScorerError, ErrorCode, Stage
+from .app import create_app
+from .auth import is_loopback_name
+from .context import request_id_of
+from .envelope import JSON, error_envelope
+from .logging import configure_logging
+
+__all__ = ["FacadeServer", "serve", "server_config"]
+
+# Seconds that a client has for the head of its request, and bytes that the head may have: uvicorn bounds neither.
+_HEAD_SECONDS, _HEAD_BYTES = 15.0, 64 * 1024
+# Seconds between two requests on a connection; more than the usual 60 of proxies is not needed.
+_KEEP_ALIVE = 65
+# Seconds for answers that are under way when the server is stopped.
+_GRACE = 10
+
+
+class FacadeServer(uvicorn.Server):
+    """A server that lets answers which wait or stream come to their end before it ends.
+
+    Args:
+        config: How it serves.
+        state: The application's.
+    """
+
+    def __init__(self, config: uvicorn.Config, state: State) -> None:
+        super().__init__(config)
+        self._state = state
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve, unless the application could not start."""
+        await super().startup(sockets)
+        if self._state.failure is not None:
+            self.should_exit = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal: stop, and at the second one do not wait for answers either."""
+        # uvicorn would raise the signal again at the end, and a server that was asked to stop has not failed.
+        self.force_exit = self.should_exit
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop serving, from any thread."""
+        self.should_exit = True
+        loop: asyncio.AbstractEventLoop | None = getattr(self._state, "loop", None)
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._state.stopping.set)
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's protocol, with bounds on the head of a request, and an envelope for what is no HTTP at all."""
+
+    _head_timer: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+    _in_head = True
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has come."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """A client has gone."""
+        self._drop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes of a request have come."""
+        if self._in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and self._head_bytes > _HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too large.")
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._in_head = True
+        if self._head_timer is None:
+            self._await_head()
+
+    def on_headers_complete(self) -> None:
+        """The head of a request is there."""
+        self._in_head, self._head_bytes = False, 0
+        self._drop_timer()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what can't be read, and close."""
+        error = AutoScorerError(ErrorCode.INVALID_REQUEST, f"This is not a request that can be read: {msg}")
+        body = error_envelope(error, request_id_of(None), lambda value: value)
+        head = f"content-type: {JSON}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        self.transport.write(STATUS_LINE[400] + head.encode("ascii") + body)
+        self.transport.close()
+
+    def _await_head(self) -> None:
+        self._head_bytes = 0
+        self._head_timer = self.loop.call_later(_HEAD_SECONDS, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        # Where a request is being served, the next one's head may wait in the pipeline.
+        if self._in_head and not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete):
+            self.transport.close()
+
+    def _drop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+def server_config(settings: Settings, host: str, port: int) -> tuple[uvicorn.Config, State]:
+    """How the facade is served, and the application's state.
+
+    Args:
+        settings: The configuration.
+        host: Address to listen on.
+        port: Port; 0 for any.
+
+    Raises:
+        AutoScorerError: ``INVALID_REQUEST`` for an address that others reach where no tokens are configured.
+    """
+    if not settings.tokens and not is_loopback_name(host):
+        raise AutoScorerError(
+            ErrorCode.INVALID_REQUEST,
+            f"Without tokens the API is served on this machine only, and {host!r} can be reached by others. Set "
+            "AUTOSCORER_API_TOKENS (role:token, the roles are submit and admin), or use --host 127.0.0.1.",
+            stage=Stage.CONFIG,
+        )
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        loop="uvloop",
+        http=_Protocol,
+        ws="none",
+        lifespan="on",
+        # Ours has the request's id, and not its query.
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        # Whoever can reach this port could name any address.
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=_GRACE,
+    )
+    return config, app.state
+
+
+def serve(settings: Settings, host: str, port: int) -> None:
+    """Serve the facade until SIGINT or SIGTERM.
+
+    Args:
+        settings: The configuration.
+        host: Address to listen on.
+        port: Port; 0 for any.
+
+    Raises:
+        AutoScorerError: ``INVALID_REQUEST`` for an address that can't be used, or must not be without tokens.
+    """
+    config, state = server_config(settings, host, port)
+    listener = _listen(host, port)
+    configure_logging()
+    server = FacadeServer(config, state)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, server.handle_exit)
+    try:
+        server.run(sockets=[listener])
+    finally:
+        listener.close()
+    if state.failure is not None:
+        raise state.failure
+    if not server.started:
+        raise AutoScorerError(ErrorCode.INTERNAL_ERROR, "The API could not start; its log above says why.")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port before anything else is begun, so that one that is taken costs nothing."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(2048)
+        except BaseException:
+            listener.close()
+            raise
+    except OSError as error:
+        raise AutoScorerError(
+            ErrorCode.INVALID_REQUEST,
+            f"The API can't listen on {host}, port {port}: {error.strerror}. Choose another with --host and --port.",
+            stage=Stage.CONFIG,
+        ) from None
+    return listener

@@ -1,0 +1,137 @@
+"""Whether the installation can work: the Prefect server, its pools, their workers, and what runs models here."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..core.config import Settings
+from ..core.errors import AutoScorerError
+from .prefect_api import PrefectApi
+
+__all__ = ["Check", "Readiness", "ReadyView"]
+
+State = Literal["ok", "degraded", "unavailable"]
+
+# Seconds for one look at the server; a probe must not wait for one that hangs.
+_PATIENCE = 5.0
+# Seconds for which an answer stands: probes of many, or a flood of them, cost one look.
+_FRESH = 1.0
+# The same for executors, which are asked in a thread and take longer.
+_EXECUTORS_FRESH = 15.0
+
+
+class Check(BaseModel):
+    """One thing that was looked at."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: State
+    detail: str
+
+
+class ReadyView(BaseModel):
+    """Whether tasks can be worked on, and why not."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ready: bool
+    server: Check = Field(description="The Prefect server.")
+    pools: dict[str, Check] = Field(description="Work pools, by name.")
+    workers: dict[str, Check] = Field(description="Workers that are online, by pool.")
+    executors: dict[str, Check] = Field(
+        description="Backends on this host. A worker may run elsewhere, so these do not decide."
+    )
+
+
+class Readiness:
+    """Looks at most once a second, however often it is asked.
+
+    Args:
+        settings: The configuration.
+        prefect: The connection to the server.
+    """
+
+    def __init__(self, settings: Settings, prefect: PrefectApi) -> None:
+        self._settings, self._prefect = settings, prefect
+        self._looking: asyncio.Task[ReadyView] | None = None
+        self._looked = 0.0
+        self._executors: asyncio.Task[dict[str, Check]] | None = None
+        self._executors_looked = 0.0
+
+    async def look(self) -> ReadyView:
+        """How things are, at most a second old."""
+        now = time.monotonic()
+        if self._looking is None or (self._looking.done() and now - self._looked > _FRESH):
+            self._looking = asyncio.create_task(self._look())
+        # Whoever asks meanwhile gets the same answer; one who leaves does not end it for the others.
+        return await asyncio.shield(self._looking)
+
+    async def _look(self) -> ReadyView:
+        service = self._settings.service
+        names = list(dict.fromkeys((service.pool, service.score_pool)))
+        (server, executors), found = await asyncio.gather(
+            asyncio.gather(self._server(), self._all_executors()), asyncio.gather(*(self._pool(name) for name in names))
+        )
+        pools = {name: pool for name, (pool, _) in zip(names, found, strict=True)}
+        workers = {name: worker for name, (_, worker) in zip(names, found, strict=True)}
+        ready = all(check.state != "unavailable" for check in (server, *pools.values(), *workers.values()))
+        self._looked = time.monotonic()
+        return ReadyView(ready=ready, server=server, pools=pools, workers=workers, executors=executors)
+
+    async def _server(self) -> Check:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                healthy = await self._prefect.is_healthy()
+        except TimeoutError:
+            healthy = False
+        if healthy:
+            return Check(state="ok", detail="answers")
+        return Check(state="unavailable", detail="does not answer, or can't use its database")
+
+    async def _pool(self, name: str) -> tuple[Check, Check]:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                pool = await self._prefect.work_pool(name)
+                known = await self._prefect.workers(name) if pool is not None else []
+        except (AutoScorerError, TimeoutError):
+            unknown = Check(state="unavailable", detail="unknown: the Prefect server does not answer")
+            return unknown, unknown
+        if pool is None:
+            missing = Check(state="unavailable", detail="there is no such work pool; run `autoscorer deploy`")
+            return missing, Check(state="unavailable", detail="none: there is no such work pool")
+        state: State = "degraded" if pool.get("is_paused") else "ok"
+        detail = "paused: nothing of it is started" if pool.get("is_paused") else f"type {pool.get('type')}"
+        online = sum(worker.get("status") == "ONLINE" for worker in known)
+        workers = Check(state="ok", detail=f"{online} online")
+        if not online:
+            workers = Check(state="unavailable", detail="none is online; start one with `autoscorer worker`")
+        return Check(state=state, detail=detail), workers
+
+    async def _all_executors(self) -> dict[str, Check]:
+        # Never two threads at an engine that hangs.
+        now = time.monotonic()
+        if self._executors is None or (self._executors.done() and now - self._executors_looked > _EXECUTORS_FRESH):
+            self._executors_looked = now
+            self._executors = asyncio.create_task(asyncio.to_thread(_executors, self._settings))
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                return await asyncio.shield(self._executors)
+        except TimeoutError:
+            return {"docker": Check(state="unavailable", detail="the Docker Engine does not answer in time")}
+
+
+def _executors(settings: Settings) -> dict[str, Check]:
+    from ..executors.docker import DockerExecutor
+
+    executor = DockerExecutor(settings)
+    try:
+        docker = Check(state="ok", detail=executor.check())
+    except AutoScorerError as error:
+        docker = Check(state="unavailable", detail=error.message)
+    finally:
+        executor.close()
+    return {"docker": docker, "process": Check(state="ok", detail="unsealed; only for code that is trusted")}

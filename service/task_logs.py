@@ -1,0 +1,249 @@
+"""A task's log: what its flow run told Prefect, and live what its model writes.
+
+Prefect's records come in some seconds late and hold the model's lines as well. So a reader who follows a run on this
+host gets the model's lines from container.log as they come, and then not from Prefect again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..core.errors import AutoScorerError
+from ..core.workspace import open_regular
+from ..schemas.task import TaskView
+from .prefect_api import PAGE, PrefectAway
+from .tasks import TaskService
+
+__all__ = ["LogPage", "LogRecord", "follow", "read_page"]
+
+Json = dict[str, Any]
+
+# How the flow marks the model's lines among its own.
+_MARK = "model | "
+# Records that may come in before others that are already there: several processes write.
+_OVERLAP = 50
+# Seconds between two looks, and after the end for records that are on their way.
+_PAUSE, _LATE = 0.7, 4.0
+_HEARTBEAT = 10.0
+_CHUNK = 64 * 1024
+_LONGEST_LINE = 8 * 1024
+
+
+class LogRecord(BaseModel):
+    """One record of a log."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    time: str = Field(description="ISO 8601, UTC.")
+    level: str
+    source: Literal["flow", "model"] = Field(description="flow: what AutoScorer did. model: what the model wrote.")
+    message: str
+
+
+class LogPage(BaseModel):
+    """Some records of a task's log, oldest first."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    records: list[LogRecord]
+    next_offset: int | None = Field(description="Where to go on; null when there is nothing more so far.")
+
+
+async def read_page(tasks: TaskService, task_id: str, offset: int, limit: int) -> LogPage:
+    """Some of the records that Prefect has of a task.
+
+    Args:
+        tasks: The task service.
+        task_id: The task.
+        offset: Records to leave out.
+        limit: Most records, at most ``PAGE``; one may hold several lines of the model's.
+
+    Raises:
+        AutoScorerError: ``NOT_FOUND``, or ``BACKEND_UNAVAILABLE`` when the Prefect server is away.
+    """
+    flow_run = await tasks.flow_run_id(task_id)
+    if flow_run is None:
+        return LogPage(records=[], next_offset=None)
+    found = await tasks.prefect.logs(flow_run, offset=offset, limit=limit)
+    records = [record for item in found for record in _records(item)]
+    return LogPage(records=records, next_offset=offset + len(found) if len(found) == limit else None)
+
+
+async def follow(tasks: TaskService, task_id: str, stopping: asyncio.Event) -> AsyncIterator[Json]:
+    """The log as it grows, until the task has ended or ``stopping`` is set.
+
+    Yields:
+        ``{"type": "log", "time", "level", "source", "message"}``, when nothing comes for a while
+        ``{"type": "heartbeat", "state", "stage"}``, and last ``{"type": "end", "state", "reason"}``.
+
+    Raises:
+        AutoScorerError: ``NOT_FOUND``.
+    """
+    task = await tasks.get(task_id)
+    log = _Log(tasks, task_id)
+    last, ended = time.monotonic(), None
+    while True:
+        # Asked before the records: what it wrote up to this state is then among them.
+        final = task.state.is_final
+        for record in await log.more(task):
+            yield {"type": "log", **record.model_dump()}
+            last, ended = time.monotonic(), None
+        if final:
+            ended = ended if ended is not None else time.monotonic()
+            if time.monotonic() - ended >= _LATE:
+                yield {"type": "end", "state": task.state.value, "reason": task.reason}
+                return
+        if time.monotonic() - last >= _HEARTBEAT:
+            yield {"type": "heartbeat", "state": task.state.value, "stage": task.stage}
+            last = time.monotonic()
+        try:
+            async with asyncio.timeout(_PAUSE):
+                await stopping.wait()
+        except TimeoutError:
+            pass
+        else:
+            yield {"type": "end", "state": task.state.value, "reason": "the server is being stopped"}
+            return
+        if not final:
+            task = await tasks.get(task_id)
+
+
+class _Log:
+    """What of a task's log has been read."""
+
+    def __init__(self, tasks: TaskService, task_id: str) -> None:
+        self._tasks, self._task_id = tasks, task_id
+        self._count = 0
+        self._seen: deque[str] = deque(maxlen=4 * _OVERLAP + PAGE)
+        self._file: _ContainerLog | None = None
+        # Who tells the model's lines: decided by who has the first, and then for good, so that none comes twice.
+        self._model_from: Literal["file", "prefect"] | None = None
+
+    async def more(self, task: TaskView) -> list[LogRecord]:
+        """What has come since the last call."""
+        from_file = await asyncio.to_thread(self._read_file, task)
+        records = await self._read_prefect()
+        if from_file and self._model_from is None:
+            self._model_from = "file"
+        elif self._model_from is None and any(record.source == "model" for record in records):
+            self._model_from = "prefect"
+        if self._model_from == "file":
+            records = [record for record in records if record.source != "model"]
+        return records + (from_file if self._model_from == "file" else [])
+
+    async def _read_prefect(self) -> list[LogRecord]:
+        flow_run = await self._tasks.flow_run_id(self._task_id)
+        if flow_run is None:
+            return []
+        new: list[LogRecord] = []
+        while True:
+            offset = max(self._count - _OVERLAP, 0)
+            try:
+                found = await self._tasks.prefect.logs(flow_run, offset=offset, limit=PAGE)
+            except PrefectAway:
+                return new  # it comes back, and has them all
+            fresh = [item for item in found if item["id"] not in self._seen]
+            self._seen.extend(item["id"] for item in fresh)
+            self._count = max(self._count, offset + len(found))
+            new += [record for item in fresh for record in _records(item)]
+            if len(found) < PAGE or not fresh:
+                return new
+
+    def _read_file(self, task: TaskView) -> list[LogRecord]:
+        if self._model_from == "prefect" or task.workspace is None:
+            return []
+        if self._file is None:
+            if task.state.is_final or task.started_at is None:
+                # What lies there may be another run's by now.
+                return []
+            try:
+                folder = self._tasks.roots.resolve(task.workspace)
+            except AutoScorerError:
+                return []
+            most = self._tasks.settings.security.limits.log // 2
+            self._file = _ContainerLog(folder / "logs" / "container.log", task.started_at, most)
+        return self._file.more(at_end=task.state.is_final)
+
+
+class _ContainerLog:
+    """The beginning of a container.log, as it grows.
+
+    Args:
+        path: The file.
+        since: ISO 8601: what was written before is another run's.
+        most: Bytes that are only ever appended; what lies behind is laid anew again and again.
+    """
+
+    def __init__(self, path: Path, since: str, most: int) -> None:
+        self._path, self._most = path, most
+        self._since = datetime.fromisoformat(since).timestamp()
+        self._position = 0
+        self._inode: int | None = None
+        self._rest = b""
+        self._is_cut = False
+
+    def more(self, *, at_end: bool) -> list[LogRecord]:
+        """Whole lines that have come since the last call; at the end also one that is not whole."""
+        try:
+            data, now = self._read()
+        except (AutoScorerError, OSError):
+            return []
+        *lines, self._rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
+        if at_end or len(self._rest) > _LONGEST_LINE:
+            lines, self._rest = [*lines, self._rest], b""
+        records = [_model_record(now, line) for line in lines if line.strip()]
+        if self._position >= self._most and not self._is_cut:
+            self._is_cut = True
+            message = "The model's log is too long to follow; GET /logs shows its end."
+            records.append(LogRecord(time=_iso(now), level="warning", source="flow", message=message))
+        return records
+
+    def _read(self) -> tuple[bytes, float]:
+        with open_regular(self._path) as file:
+            status = os.fstat(file.fileno())
+            if status.st_mtime < self._since:
+                return b"", 0.0
+            if status.st_ino != self._inode:
+                # A second attempt begins a new file.
+                self._inode, self._position, self._rest = status.st_ino, 0, b""
+            file.seek(self._position)
+            data = file.read(max(min(_CHUNK, self._most - self._position), 0))
+        self._position += len(data)
+        return data, status.st_mtime
+
+
+def _model_record(now: float, line: bytes) -> LogRecord:
+    text = "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in line.decode("utf-8", "replace"))
+    return LogRecord(time=_iso(now), level="info", source="model", message=text[:_LONGEST_LINE])
+
+
+def _records(item: Json) -> list[LogRecord]:
+    """One of Prefect's records; the model's lines in it are records of their own."""
+    when, level = _utc(str(item.get("timestamp", ""))), logging.getLevelName(int(item.get("level", 20))).lower()
+    records: list[LogRecord] = []
+    for line in str(item.get("message", "")).split("\n"):
+        if line.startswith(_MARK):
+            records.append(LogRecord(time=when, level=level, source="model", message=line.removeprefix(_MARK)))
+        elif records and records[-1].source == "flow":
+            records[-1].message += "\n" + line
+        else:
+            records.append(LogRecord(time=when, level=level, source="flow", message=line))
+    return records
+
+
+def _utc(text: str) -> str:
+    return text.replace("+00:00", "Z")
+
+
+def _iso(seconds: float) -> str:
+    return _utc(datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds"))

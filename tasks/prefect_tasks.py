@@ -44,11 +44,10 @@ from .prefect_cancel import CancelWatch
 from .prefect_local import here
 from .prefect_log import RunLog, Tee
 from .run import run_workspace
-from .score import score_workspace
+from .score import STEP_TIMEOUT, score_workspace
 from .validate import validate_workspace
 
 __all__ = [
-    "STEP_TIMEOUT",
     "Unscored",
     "ended",
     "failure_of",
@@ -68,9 +67,6 @@ Data = dict[str, Any]
 RETRIED = frozenset({ErrorCode.BACKEND_UNAVAILABLE, ErrorCode.IMAGE_PULL_FAILED, ErrorCode.JUDGE_ERROR})
 # Seconds before the second and the third attempt: an engine that restarts is back by then. Pulls retry by themselves.
 RETRY_DELAYS = [2.0, 10.0]
-# Seconds. A scorer that never ends must not hold a worker for ever. ``run`` has none: the job's own deadline, the
-# pull's and the build's are enforced by the executor, and Prefect's must never cut them short.
-STEP_TIMEOUT = 6 * 3600.0
 # Prefect shows the message in lists, too; the Result has all of it.
 _MESSAGE = 2000
 
@@ -176,6 +172,8 @@ def validate_task(
     return _attempt(workspace, work)
 
 
+# No timeout: the job's own deadline, the pull's and the build's are enforced by the executor, and Prefect's must never
+# cut them short.
 @_step("run")
 def run_task(
     workspace: str, *, backend: str | None = None, timing: dict[str, float | None] | None = None, lock: bool = True

@@ -23,7 +23,10 @@ from ..scorers.registry import ScorerEntry, get_registry
 from .outcome import measured, remove_stale_artifacts, save_failure, stamp, take_run_facts, timing_fields
 from .validate import resolve_scorer
 
-__all__ = ["score_workspace"]
+__all__ = ["STEP_TIMEOUT", "score_workspace"]
+
+# Seconds. A scorer that never ends must not hold a worker for ever; a check may call a scorer, too.
+STEP_TIMEOUT = 6 * 3600.0
 
 if TYPE_CHECKING:
     from .prefect_tasks import score_task as score_task

@@ -1,0 +1,286 @@
+"""How the commands talk to the REST API: one envelope in, its data or its error out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from .. import __version__
+from ..core.config import Settings
+from ..core.errors import AutoScorerError, ErrorCode
+
+__all__ = ["ApiAway", "ApiBusy", "ApiClient", "add_api", "connect", "sendable", "task_path"]
+
+Json = dict[str, Any]
+
+CONNECT = 5.0
+ANSWER = 60.0
+# A stream that is silent for longer has ended without a word: it sends a heartbeat every few seconds.
+SILENCE = 60.0
+# Seconds between further tries of a request whose answer was lost; with its Idempotency-Key it is accepted once.
+LOST = (0.5, 1.0, 2.0, 4.0)
+
+
+class ApiAway(AutoScorerError):
+    """The API does not answer; asking again later may help.
+
+    Args:
+        url: The API's address.
+        why: What happened instead.
+        was_sent: Whether the request may have reached it all the same.
+        after: Seconds to wait before asking again, where it said so.
+    """
+
+    def __init__(self, url: str, why: str, *, was_sent: bool = False, after: float | None = None) -> None:
+        super().__init__(
+            ErrorCode.BACKEND_UNAVAILABLE,
+            f"No AutoScorer API answers at {url}: {why}. Start one with `autoscorer up` or `autoscorer serve`, or name "
+            "another by --api, by api_url in the configuration or by AUTOSCORER_API_URL.",
+            stage="api",
+            details={"url": url},
+        )
+        self.was_sent, self.after = was_sent, after
+
+
+class ApiClient:
+    """A connection to the API; use it with ``with``.
+
+    Args:
+        url: Its address.
+        token: What it is shown, if anything.
+
+    Raises:
+        AutoScorerError: ``INVALID_REQUEST`` when the address is no plain http(s) address.
+    """
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        self.url = url.rstrip("/")
+        host = _checked_host(url)
+        headers = {"user-agent": f"autoscorer-cli/{__version__}", "accept": "application/json"}
+        if token:
+            headers["authorization"] = f"Bearer {token}"
+        try:
+            self._http = httpx.Client(
+                base_url=self.url,
+                headers=headers,
+                timeout=httpx.Timeout(ANSWER, connect=CONNECT),
+                # A proxy of the environment leads to other machines, not to this one.
+                trust_env=host not in ("127.0.0.1", "::1", "localhost"),
+            )
+        except (UnicodeError, ValueError):
+            raise AutoScorerError(
+                ErrorCode.INVALID_REQUEST, "The API token holds characters that no HTTP header can; it must be ASCII."
+            ) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *what: object) -> None:
+        self._http.close()
+
+    def get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
+        """The data of a GET.
+
+        Raises:
+            ApiAway: Nobody answers, or somebody who is no AutoScorer.
+            AutoScorerError: What the API answered instead.
+        """
+        return self._data(self._request("GET", path, params=dict(params or {})))
+
+    def post(self, path: str, body: Json | None = None) -> Any:
+        """The data of a POST that may be sent again without harm.
+
+        Raises:
+            ApiAway: As for ``get``.
+            AutoScorerError: As for ``get``.
+        """
+        return self._data(self._post(path, body, {})[0])
+
+    def submit(self, path: str, body: Json, key: str | None = None) -> tuple[Json, bool]:
+        """Submit a task. Where the answer is lost it is sent again, and is accepted once all the same.
+
+        Args:
+            path: ``/submit`` or ``/batch``.
+            body: JSON.
+            key: The Idempotency-Key; one of its own when None.
+
+        Returns:
+            The task, and whether there was one already.
+
+        Raises:
+            ApiAway: As for ``get``.
+            AutoScorerError: As for ``get``.
+        """
+        response, again = self._post(path, body, {"idempotency-key": key or uuid.uuid4().hex})
+        task: Json = self._data(response)
+        # After a lost answer the task that is there may be ours.
+        return task, response.headers.get("x-task-created") == "false" and not again
+
+    def _post(self, path: str, body: Json | None, headers: dict[str, str]) -> tuple[httpx.Response, bool]:
+        lost = False
+        for pause in (*LOST, None):
+            try:
+                return self._request("POST", path, json=body, headers=headers), lost
+            except ApiAway as error:
+                # Once a request may have arrived, an API that is being started anew is waited for.
+                lost = lost or error.was_sent
+                if not lost or pause is None:
+                    raise
+                time.sleep(pause)
+        raise AssertionError("unreachable")
+
+    def stream(self, path: str, params: Mapping[str, Any] | None = None) -> Iterator[Json]:
+        """The JSON lines of a stream, as they come.
+
+        Raises:
+            ApiAway: As for ``get``, also in the middle.
+            AutoScorerError: As for ``get``.
+        """
+        try:
+            with self._http.stream(
+                "GET",
+                path,
+                params=dict(params or {}),
+                headers={"accept": "application/x-ndjson"},
+                timeout=httpx.Timeout(SILENCE, connect=CONNECT),
+            ) as response:
+                if response.status_code != 200:
+                    response.read()
+                    self._data(response)
+                for line in response.iter_lines():
+                    if line.strip():
+                        yield self._line(line)
+        except httpx.HTTPError as error:
+            raise self._away(error) from None
+
+    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **options)
+        except httpx.HTTPError as error:
+            raise self._away(error) from None
+        except UnicodeEncodeError:
+            raise AutoScorerError(ErrorCode.INVALID_REQUEST, "A value holds characters that can't be sent.") from None
+
+    def _data(self, response: httpx.Response) -> Any:
+        try:
+            envelope = response.json()
+            if envelope["ok"] is True:
+                return envelope["data"]
+            error = AutoScorerError.from_dict(envelope["error"])
+        except (ValueError, KeyError, TypeError):
+            why = f"what answers there is none (status {response.status_code})"
+            raise ApiAway(self.url, why) from None
+        if error.code is ErrorCode.RATE_LIMITED:
+            raise ApiBusy(error, _seconds(response.headers.get("retry-after")))
+        raise error
+
+    def _line(self, line: str) -> Json:
+        try:
+            value = json.loads(line)
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise ApiAway(self.url, "what it streams is no JSON")
+        return value
+
+    def _away(self, error: httpx.HTTPError) -> ApiAway:
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            return ApiAway(self.url, "no connection" if isinstance(error, httpx.ConnectTimeout) else _why(error))
+        if isinstance(error, httpx.TimeoutException):
+            return ApiAway(self.url, "no answer in time", was_sent=True)
+        return ApiAway(self.url, "the connection broke", was_sent=True)
+
+
+class ApiBusy(AutoScorerError):
+    """The API asks for a pause.
+
+    Args:
+        error: What it answered.
+        after: For how many seconds, where it said so.
+    """
+
+    def __init__(self, error: AutoScorerError, after: float | None) -> None:
+        super().__init__(error.code, error.message, stage=error.stage, details=error.details)
+        self.after = after
+
+
+def add_api(parser: argparse.ArgumentParser) -> None:
+    """Which API."""
+    parser.add_argument(
+        "--api",
+        metavar="URL",
+        help="address of the API (default: api_url of the configuration, else this machine's); the token comes from "
+        "AUTOSCORER_API_TOKEN or the configuration",
+    )
+
+
+def connect(args: argparse.Namespace) -> ApiClient:
+    """The API that the arguments and the configuration name."""
+    settings: Settings = args.settings
+    token = settings.api_token.get_secret_value() if settings.api_token is not None else None
+    return ApiClient(args.api or settings.api_url or f"http://127.0.0.1:{settings.api.port}", token)
+
+
+def task_path(task_id: str, below: str = "") -> str:
+    """The path of a task, whatever somebody typed as its id.
+
+    Raises:
+        AutoScorerError: ``INVALID_REQUEST`` when it can be no id.
+    """
+    # A path of dots would be another address.
+    if not task_id.strip(".") or len(task_id) > 200:
+        raise AutoScorerError(ErrorCode.INVALID_REQUEST, f"Expected a task id, got {task_id[:200]!r}.")
+    return f"/tasks/{quote(task_id, safe='')}{below}"
+
+
+def sendable(workspace: str) -> str:
+    """A workspace as it is sent: absolute when it is here, else as it stands, which is relative to the API's roots.
+
+    Args:
+        workspace: A folder, or a pattern of folders.
+    """
+    import glob
+
+    here = os.path.isdir(workspace) or (glob.has_magic(workspace) and any(True for _ in glob.iglob(workspace)))
+    return os.path.abspath(workspace) if here else workspace
+
+
+def _checked_host(url: str) -> str:
+    def fail(why: str) -> AutoScorerError:
+        # Without the address: a password may stand in it.
+        return AutoScorerError(ErrorCode.INVALID_REQUEST, f"The API's address {why}; expected http(s)://host:port.")
+
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+        httpx.URL(url)
+    except (ValueError, httpx.InvalidURL):
+        raise fail("is no valid URL") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise fail("must begin with http:// or https:// and name a host")
+    if "@" in parts.netloc:
+        raise fail("must hold no user name or password (the token comes from AUTOSCORER_API_TOKEN)")
+    if parts.query or parts.fragment:
+        raise fail("must end before any ? or #")
+    return host
+
+
+def _why(error: BaseException) -> str:
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ConnectionRefusedError):
+            return "the connection was refused"
+        seen = seen.__cause__ or seen.__context__
+    return f"no connection ({error})"
+
+
+def _seconds(text: str | None) -> float | None:
+    return float(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 7 else None

@@ -1,0 +1,117 @@
+"""``autoscorer status``: one task, or the list of them."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..core.errors import AutoScorerError, ErrorCode
+from ..schemas.task import TaskState
+from .api_client import ApiClient, add_api, connect, task_path
+from .task_views import print_task, task_table
+from .waiting import Lines, concluded, ended, exit_code, showing, until, wait
+
+__all__ = ["add_arguments", "exit_code", "render", "run"]
+
+Json = dict[str, Any]
+
+# The most that the API lists on one page.
+PAGE = 500
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("task_id", metavar="TASK_ID", nargs="?", help="one task; the newest ones when absent")
+    parser.add_argument(
+        "--state",
+        action="append",
+        default=[],
+        choices=[state.value for state in TaskState],
+        help="only tasks in this state; may be given several times",
+    )
+    parser.add_argument("--workspace", metavar="NAME", help="only tasks of this workspace")
+    parser.add_argument("--limit", metavar="N", type=_positive, help="at most so many tasks (default: 20)")
+    parser.add_argument(
+        "--watch", action="store_true", help="look again until the task, or each of the list, has ended"
+    )
+    add_api(parser)
+
+
+def run(args: argparse.Namespace) -> Json:
+    if args.task_id is not None and (args.state or args.workspace or args.limit):
+        raise AutoScorerError(
+            ErrorCode.INVALID_REQUEST,
+            "--state, --workspace and --limit choose from the list of tasks; leave out either them or TASK_ID.",
+        )
+    with connect(args) as client:
+        if args.task_id is None:
+            return _watch_list(client, args) if args.watch else _list(client, args)
+        task: Json = client.get(task_path(args.task_id))
+        if not args.watch:
+            return task
+        with showing(args) as shown:
+            return concluded(wait(client, task, shown))
+
+
+def render(data: Json, args: argparse.Namespace) -> None:
+    if args.task_id is not None:
+        print_task(data)
+        return
+    from rich.console import Console
+
+    Console(highlight=False).print(task_table(data["tasks"], data["total"]))
+
+
+def _list(client: ApiClient, args: argparse.Namespace) -> Json:
+    """The newest tasks; as many pages as it takes."""
+    from .api_client import sendable
+
+    wanted: int = args.limit or 20
+    params: Json = {"state": args.state} if args.state else {}
+    if args.workspace:
+        params["workspace"] = sendable(args.workspace)
+    found: list[Json] = []
+    while True:
+        page = client.get("/tasks", {**params, "limit": min(wanted - len(found), PAGE)})
+        found += page["tasks"]
+        if page["next_cursor"] is None or len(found) >= wanted:
+            return {**page, "tasks": found}
+        params["cursor"] = page["next_cursor"]
+
+
+def _watch_list(client: ApiClient, args: argparse.Namespace) -> Json:
+    with _showing_list(args) as show:
+
+        def look() -> tuple[Json, bool]:
+            page = _list(client, args)
+            show(page)
+            return page, all(ended(task) for task in page["tasks"])
+
+        return until(look)
+
+
+@contextlib.contextmanager
+def _showing_list(args: argparse.Namespace) -> Iterator[Callable[[Json], None]]:
+    """The list drawn again and again on a terminal, a line for each task that changes elsewhere."""
+    if args.json or not sys.stderr.isatty():
+        lines: dict[str, Lines] = {}
+
+        def tell(page: Json) -> None:
+            for task in reversed(page["tasks"]):
+                lines.setdefault(task["id"], Lines()).update(task)
+
+        yield tell
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(console=Console(stderr=True, highlight=False), transient=True, auto_refresh=False) as live:
+        yield lambda page: live.update(task_table(page["tasks"], page["total"]), refresh=True)
+
+
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text[:9]) > 0 and len(text) < 10):
+        raise argparse.ArgumentTypeError(f"expects a number from 1 on, got {text!r}")
+    return int(text)

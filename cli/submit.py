@@ -1,0 +1,77 @@
+"""``autoscorer submit``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from .api_client import ApiClient, add_api, connect, sendable
+from .arguments import add_backend, add_scorer, parse_params
+from .task_views import print_task
+from .waiting import add_wait, concluded, exit_code, say, showing, wait
+
+__all__ = ["add_arguments", "exit_code", "render", "run"]
+
+Json = dict[str, Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "workspace", metavar="WORKSPACE", help="folder with meta.json: here, or relative to a workspace root of the API"
+    )
+    parser.add_argument(
+        "--action",
+        choices=("pipeline", "validate", "run", "score"),
+        default="pipeline",
+        help="what to do with it (default: pipeline)",
+    )
+    add_scorer(parser)
+    add_backend(parser)
+    add_submission(parser)
+
+
+def add_submission(parser: argparse.ArgumentParser) -> None:
+    """What ``submit`` and ``batch`` share."""
+    parser.add_argument("--priority", choices=("high", "normal", "low"), default="normal", help="default: normal")
+    parser.add_argument("--callback-url", metavar="URL", help="gets a signed POST of the task when it has ended")
+    parser.add_argument(
+        "--idempotency-key", metavar="KEY", help="submitting again with the same key answers with the same task"
+    )
+    add_wait(parser)
+    add_api(parser)
+
+
+def optional(args: argparse.Namespace) -> Json:
+    """The fields of a request that were given."""
+    fields = {
+        "scorer": args.scorer,
+        "params": parse_params(args.param) or None,
+        "backend": args.backend,
+        "callback_url": args.callback_url,
+    }
+    return {"priority": args.priority, **{name: value for name, value in fields.items() if value is not None}}
+
+
+def send(client: ApiClient, path: str, body: Json, args: argparse.Namespace) -> Json:
+    """Submit a task, and say so where it is one that was there."""
+    task, was_there = client.submit(path, body, args.idempotency_key)
+    if was_there:
+        say(f"task {task['id']} was submitted before; there is no second one")
+    return task
+
+
+def run(args: argparse.Namespace) -> Json:
+    body = {"action": args.action, "workspace": sendable(args.workspace), **optional(args)}
+    with connect(args) as client:
+        task = send(client, "/submit", body, args)
+        if args.wait is None:
+            return task
+        with showing(args) as shown:
+            task = wait(client, task, shown, seconds=args.wait)
+    return concluded(task)
+
+
+def render(data: Json, args: argparse.Namespace) -> None:
+    print_task(data)
+    if args.wait is None:
+        print(f"autoscorer status {data['id']} --watch   waits for its end")

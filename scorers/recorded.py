@@ -1,7 +1,8 @@
 """Which scorer files this installation knows: folders of the configuration, and ``<home>/scorers.json``.
 
 ``autoscorer scorers load FILE`` copies nothing. It notes the file's path in scorers.json, so that every later
-command, server and worker of the same home loads the file from where it lies.
+command, server and worker of the same home loads the file from where it lies. Files and folders that are watched by
+order of the API stand there as well: what is there, or comes there, is loaded, and loaded anew when it changes.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     files: dict[Path, RecordedFile] = Field(default_factory=dict)
+    watched: tuple[Path, ...] = ()
 
 
 class RecordedFiles:
@@ -58,10 +60,21 @@ class RecordedFiles:
         Raises:
             AutoScorerError: ``SCORER_LOAD_ERROR`` when scorers.json is damaged.
         """
+        return self._record().files
+
+    def watched(self) -> tuple[Path, ...]:
+        """The files and folders that are watched, by absolute path; none of them need be there.
+
+        Raises:
+            AutoScorerError: As ``read``.
+        """
+        return self._record().watched
+
+    def _record(self) -> _Record:
         try:
-            return _Record.model_validate_json(self.path.read_bytes()).files
+            return _Record.model_validate_json(self.path.read_bytes())
         except FileNotFoundError:
-            return {}
+            return _Record()
         except (OSError, ValidationError) as error:
             why = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
             raise AutoScorerError(
@@ -78,7 +91,8 @@ class RecordedFiles:
         """
         noted = RecordedFile(sha256=entries[0].sha256 or "", scorers={e.id: e.version for e in entries})
         with self._locked():
-            self._write({**self.read(), path: noted})
+            record = self._record()
+            self._write(record.model_copy(update={"files": dict(sorted({**record.files, path: noted}.items()))}))
 
     def remove(self, path: Path) -> RecordedFile | None:
         """Forget a file; None when it was not recorded.
@@ -87,14 +101,42 @@ class RecordedFiles:
             AutoScorerError: As ``read``.
         """
         with self._locked():
-            files = self.read()
-            gone = files.pop(path, None)
+            record = self._record()
+            gone = record.files.get(path)
             if gone is not None:
-                self._write(files)
+                files = {known: noted for known, noted in record.files.items() if known != path}
+                self._write(record.model_copy(update={"files": files}))
             return gone
 
-    def _write(self, files: dict[Path, RecordedFile]) -> None:
-        value = _Record(files=dict(sorted(files.items()))).model_dump(mode="json")
+    def watch(self, path: Path) -> bool:
+        """Record that a file or folder is watched; False when it was before.
+
+        Raises:
+            AutoScorerError: As ``read``.
+        """
+        with self._locked():
+            record = self._record()
+            if path in record.watched:
+                return False
+            self._write(record.model_copy(update={"watched": tuple(sorted((*record.watched, path)))}))
+            return True
+
+    def unwatch(self, path: Path) -> bool:
+        """Forget that it is watched; False when it was not.
+
+        Raises:
+            AutoScorerError: As ``read``.
+        """
+        with self._locked():
+            record = self._record()
+            if path not in record.watched:
+                return False
+            watched = tuple(known for known in record.watched if known != path)
+            self._write(record.model_copy(update={"watched": watched}))
+            return True
+
+    def _write(self, record: _Record) -> None:
+        value = record.model_dump(mode="json")
         write_atomic(self.path, json.dumps(value, ensure_ascii=False, indent=2).encode() + b"\n")
 
     @contextlib.contextmanager
@@ -112,7 +154,7 @@ class RecordedFiles:
 def load_configured(
     settings: Settings, *, extra: Sequence[Path] = (), registry: ScorerRegistry | None = None
 ) -> ScorerRegistry:
-    """Bring a registry up to date with the configuration: ``scorers.dirs``, and the recorded files.
+    """Bring a registry up to date with the configuration: ``scorers.dirs``, and the recorded files and folders.
 
     Cheap to call again (unchanged files are not run again), so a worker may call it before every run. What does
     not load is logged and stands in ``registry.errors()``; it breaks nothing else.
@@ -128,14 +170,18 @@ def load_configured(
     registry = get_registry() if registry is None else registry
     registry.entry_points = settings.scorers.entry_points
     told = {failure.error.message for failure in registry.errors()}
-    for folder in (*settings.scorers.dirs, *extra):
-        with contextlib.suppress(AutoScorerError):
-            registry.load_directory(folder.expanduser())
     try:
-        files = RecordedFiles(settings.home).read()
+        record = RecordedFiles(settings.home)
+        files, watched = [*record.read()], record.watched()
     except AutoScorerError as error:
         logger.warning("%s", error.message)
-        files = {}
+        files, watched = [], ()
+    # What is watched may not be there yet, or no more: that is no fault.
+    folders = [path for path in watched if path.is_dir()]
+    files += [path for path in watched if path.is_file()]
+    for folder in (*settings.scorers.dirs, *extra, *folders):
+        with contextlib.suppress(AutoScorerError):
+            registry.load_directory(folder.expanduser())
     for file in files:
         with contextlib.suppress(AutoScorerError):
             registry.load_file(file)

@@ -23,7 +23,7 @@ from . import plugins
 from .base import BaseScorer
 from .builtin import BUILTIN_MODULES
 from .entry import LoadFailure, Registration, ScorerEntry, check_scorer
-from .loading import current_capture, load_source, module_frame, read_source
+from .loading import LoadAttempt, current_capture, load_source, module_frame, read_source
 from .store import FileOrigin, Source, Store, same_file
 
 __all__ = ["LoadFailure", "ScorerEntry", "ScorerRegistry", "Source", "get_registry", "register", "scorer_files"]
@@ -106,6 +106,9 @@ class ScorerRegistry:
 
     def __init__(self, *, entry_points: bool = True) -> None:
         self.entry_points = entry_points
+        # Run before a file is loaded here; what it refuses is not loaded. Set where a file that hangs or crashes while
+        # it is imported must not take the process with it.
+        self.trial: Callable[[Path], LoadAttempt] | None = None
         self._store = Store()
         self._file_locks: dict[Path, threading.RLock] = {}
         self._plugins: Plugins | None = None
@@ -257,7 +260,9 @@ class ScorerRegistry:
             source = now.sources.get(key)
             if source and not source.failure and not force and _unchanged(source.files):
                 return [now.entries[scorer_id] for scorer_id in source.ids]
-            attempt = load_source(key)
+            attempt = None if self.trial is None else self.trial(key)
+            if attempt is None or attempt.error is None:
+                attempt = load_source(key)
             try:
                 if attempt.error is not None:
                     raise attempt.error

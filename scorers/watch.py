@@ -73,7 +73,8 @@ class ScorerWatcher:
     Args:
         paths: Files and folders; none of them need exist yet. A name that ends in ``.py`` and is no folder is a file.
         registry: The registry to keep up to date; this process's own when None.
-        recorded: Follow scorers.json too: what another process loads or unloads there is loaded or unloaded here.
+        recorded: Follow scorers.json too: what another process loads, unloads, watches or watches no more there is
+            loaded or unloaded here.
         on_event: Called from the watching thread with every ``WatchEvent``; what it raises is logged.
     """
 
@@ -89,6 +90,7 @@ class ScorerWatcher:
         self._paths = tuple(dict.fromkeys(Path(os.path.abspath(Path(path).expanduser())) for path in paths))
         self._recorded = recorded
         self._recorded_files: set[Path] = set()
+        self._recorded_watched: set[Path] = set()
         self._on_event = on_event
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -176,7 +178,7 @@ class ScorerWatcher:
     def _folders(self) -> set[tuple[str, int, int]]:
         """Folders whose events matter, each with its identity: one that was made anew needs a new watch."""
         wanted: set[str] = set()
-        for path in (*self._paths, *self._files()):
+        for path in (*self._watched(), *self._files()):
             if os.path.isdir(path):
                 wanted.add(str(path))
             # The folder of every link on the way to the file, and the folder it really lies in.
@@ -226,7 +228,7 @@ class ScorerWatcher:
 
     def _files(self) -> dict[Path, FileOrigin]:
         found: dict[Path, FileOrigin] = dict(self._gone)
-        for path in self._paths:
+        for path in self._watched():
             if os.path.isdir(path):
                 try:
                     found |= dict.fromkeys(scorer_files(path), "directory")
@@ -238,21 +240,31 @@ class ScorerWatcher:
         found |= {source.path: source.origin for source in self.registry.sources()}
         return found
 
+    def _watched(self) -> tuple[Path, ...]:
+        return (*self._paths, *sorted(self._recorded_watched.difference(self._paths)))
+
     def _follow_record(self) -> bool:
         """Take up what was added to scorers.json, and drop what was taken out; whether a scorer went."""
         if self._recorded is None:
             return False
         try:
-            files = set(self._recorded.read())
+            files, watched = set(self._recorded.read()), set(self._recorded.watched())
         except AutoScorerError as error:
             self._complain(error.message)
             return False
-        dropped, self._recorded_files = self._recorded_files - files, files
+        let_go = self._recorded_files - files | self._recorded_watched - watched
+        self._recorded_files, self._recorded_watched = files, watched
+        if not let_go:
+            return False
+        # What lay in a folder goes with it, and stays where something else still wants it.
+        wanted = {*files, *self._watched()}
+        known = {*self._gone, *(source.path for source in self.registry.sources())}
+        dropped = {path for path in known | let_go if not {path, path.parent} & wanted and {path, path.parent} & let_go}
         for path in dropped:
             self._gone.pop(path, None)
             self._tried.pop(path, None)
-            ids = self.registry.unload_file(path)
-            self._tell(WatchEvent("removed", path, tuple(ids)))
+            if self.registry.source(path) is not None:
+                self._tell(WatchEvent("removed", path, tuple(self.registry.unload_file(path))))
         return bool(dropped)
 
     def _is_changed(self, path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""``autoscorer scorers test``: a scorer on a workspace, without leaving a trace in it."""
+"""A scorer tried on a workspace, without leaving a trace in it: ``autoscorer scorers test``, ``POST /scorers/test``."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..core.config import Settings
+from ..core.config import Settings, load_settings
+from ..core.errors import AutoScorerError, ErrorCode, Stage, internal_error
 from ..core.meta import load_job
 from ..core.workspace import Workspace
+from ..scorers.child import ChildFailed, Json, answer_parent, ask_child
 from ..scorers.entry import ScorerEntry
-from ..tasks.score import score_workspace
-from ..tasks.validate import resolve_scorer
-from .arguments import raise_failure
+from ..scorers.registry import get_registry
+from .score import score_workspace
+from .validate import resolve_scorer
 
-__all__ = ["try_scorer"]
+__all__ = ["try_scorer", "try_scorer_apart"]
 
 
 def try_scorer(
@@ -45,7 +47,8 @@ def try_scorer(
         entry.create().validate(space.root, merged)
         validated = time.monotonic()
         result = score_workspace(space.root, settings=settings, scorer=entry.id, params=params, lock=False)
-        raise_failure(result)
+        if result.error is not None:
+            raise AutoScorerError.from_dict(result.error.model_dump())
         scored = time.monotonic()
     data = result.to_dict()
     return {
@@ -54,6 +57,65 @@ def try_scorer(
         "artifacts": sorted(data["artifacts"]),
         "seconds": {"validate": validated - started, "score": scored - validated},
     }
+
+
+def try_scorer_apart(
+    entry: ScorerEntry, workspace: Path, *, settings: Settings, params: Mapping[str, Any], seconds: float
+) -> dict[str, Any]:
+    """As ``try_scorer``, in a process of its own that is killed when it takes too long. Blocks.
+
+    Args:
+        entry: The scorer; that process loads its file anew.
+        workspace: The folder.
+        settings: The configuration.
+        params: Over meta.json's.
+        seconds: How long it may take.
+
+    Raises:
+        AutoScorerError: As ``try_scorer``; ``TIMEOUT_ERROR`` or ``SCORER_ERROR`` when it hangs or crashes.
+    """
+    question = {
+        "scorer": entry.id,
+        "file": str(entry.source) if entry.origin in ("file", "directory") else None,
+        "entry_points": settings.scorers.entry_points,
+        "workspace": str(workspace),
+        "params": dict(params),
+    }
+    # A process that is killed removes nothing, so its temporary files lie where they are removed here.
+    with tempfile.TemporaryDirectory(prefix="autoscorer-trial-") as temporary:
+        try:
+            answer = ask_child(
+                "autoscorer.tasks.scorer_trial",
+                question,
+                seconds=seconds,
+                env={"AUTOSCORER_HOME": str(settings.home), "TMPDIR": temporary},
+            )
+        except ChildFailed as failed:
+            raise AutoScorerError(
+                ErrorCode.TIMEOUT_ERROR if failed.took_too_long else ErrorCode.SCORER_ERROR,
+                f"Scoring with {entry.id!r} {failed}.",
+                stage=Stage.SCORING,
+                details={"scorer": entry.id},
+            ) from None
+    if "error" in answer:
+        raise AutoScorerError.from_dict(answer["error"])
+    found: dict[str, Any] = answer["found"]
+    return found
+
+
+def _answer(question: Json) -> Json:
+    registry = get_registry()
+    registry.entry_points = question["entry_points"]
+    try:
+        if question["file"] is not None:
+            registry.load_file(question["file"])
+        entry = registry.get(question["scorer"])
+        found = try_scorer(entry, question["workspace"], settings=load_settings(), params=question["params"])
+        return {"found": found}
+    except AutoScorerError as error:
+        return {"error": error.to_dict()}
+    except Exception as error:
+        return {"error": internal_error(error).to_dict()}
 
 
 @contextlib.contextmanager
@@ -97,3 +159,7 @@ def _copy_file(source: Path, target: Path) -> None:
         target.symlink_to(os.path.join(source.parent, os.readlink(source)))
     elif source.is_file():
         shutil.copyfile(source, target)
+
+
+if __name__ == "__main__":
+    answer_parent(_answer)

@@ -1,0 +1,132 @@
+"""Running a custom scorer's code in a process of its own, for a while: it may hang or crash there.
+
+The parent asks (JSON on stdin), the child answers one line of JSON on a pipe of its own; stdout and stderr are the
+scorer's, and go nowhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+__all__ = ["ChildFailed", "answer_parent", "ask_child"]
+
+Json = dict[str, Any]
+
+_MAX_ANSWER = 64 * 1024**2
+
+
+class ChildFailed(Exception):
+    """There was no answer; ``str()`` says why, as the end of a sentence that begins with what was run."""
+
+    def __init__(self, why: str, *, took_too_long: bool = False) -> None:
+        super().__init__(why)
+        self.took_too_long = took_too_long
+
+
+def ask_child(module: str, question: Json, *, seconds: float, env: Mapping[str, str] | None = None) -> Json:
+    """Run a module that calls ``answer_parent``. Blocks; nothing of the child is left afterwards.
+
+    Args:
+        module: Its name.
+        question: What it is asked.
+        seconds: How long it may take.
+        env: Environment variables beside this process's own.
+
+    Returns:
+        Its answer.
+
+    Raises:
+        ChildFailed: It crashed, ended without an answer, or took too long.
+    """
+    ours, theirs = os.pipe()
+    try:
+        try:
+            child = subprocess.Popen(
+                # Without the current folder in its path (-P): a json.py that lies there must not be imported.
+                [sys.executable, "-P", "-m", module, str(theirs), str(int(seconds) + 5)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, **(env or {})},
+                pass_fds=(theirs,),
+                start_new_session=True,
+            )
+        finally:
+            os.close(theirs)
+        try:
+            assert child.stdin is not None
+            with contextlib.suppress(BrokenPipeError), child.stdin:
+                child.stdin.write(json.dumps(question).encode())
+            line = _line(ours, time.monotonic() + seconds)
+            if line is not None and not line.endswith(b"\n"):
+                # The pipe is closed: it is about to end, and how it ends is worth a moment.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(timeout=1)
+        finally:
+            # Whatever it has started goes with it; its number is not free before wait().
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, signal.SIGKILL)
+            status = child.wait()
+    finally:
+        os.close(ours)
+    if line is None:
+        raise ChildFailed(f"did not end within {seconds:g} s and was killed", took_too_long=True)
+    if not line.endswith(b"\n"):
+        raise ChildFailed(f"ended its process ({_how(status)})")
+    answer: Json = json.loads(line)
+    return answer
+
+
+def answer_parent(work: Callable[[Json], Json]) -> None:
+    """The child's side: take the question, do the work, answer.
+
+    Args:
+        work: From the question to the answer; expected to raise nothing.
+    """
+    pipe, seconds = int(sys.argv[1]), int(sys.argv[2])
+    # If the parent is gone nobody else will end a scorer that hangs. The default action ends C code, too.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(seconds)
+    os.set_inheritable(pipe, False)
+    question: Json = json.loads(sys.stdin.buffer.read())
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    data = json.dumps(work(question)).encode() + b"\n"
+    with os.fdopen(pipe, "wb") as file:
+        file.write(data)
+    # Threads that the scorer has left must not keep the process.
+    os._exit(0)
+
+
+def _line(pipe: int, deadline: float) -> bytes | None:
+    """What comes up to a newline or the end; None when the time is over before."""
+    data = bytearray()
+    # Not select(): it takes no descriptor above 1023, and a server has more.
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    while not data.endswith(b"\n"):
+        left = deadline - time.monotonic()
+        if left <= 0 or not poll.poll(left * 1000):
+            return None
+        chunk = os.read(pipe, 1 << 16)
+        data += chunk
+        if not chunk or len(data) > _MAX_ANSWER:
+            break
+    return bytes(data)
+
+
+def _how(status: int) -> str:
+    if status >= 0:
+        return f"exit code {status}"
+    try:
+        return f"signal {signal.Signals(-status).name}"
+    except ValueError:
+        return f"signal {-status}"

@@ -51,6 +51,8 @@ AT_ONCE = 64
 PER_RECEIVER = 4
 # Seconds between two looks into the ledger; a task that ends wakes the loop at once.
 LOOK = 1.0
+# Due callbacks that may be looked through in a second: a small part of the event loop's time.
+LOOKED_THROUGH = 20_000
 LONGEST_DELAY = 3600.0
 # Seconds after an attempt that the ledger could not note.
 UNNOTED = 60.0
@@ -95,6 +97,9 @@ class Callbacks:
                     await self._look()
                 except Exception:  # a full disk, a fault of ours: the next look may succeed, and nothing is lost
                     logger.exception("callbacks: what is due could not be read")
+                # A look costs time for each that is due, so it is taken less often where many are.
+                backlog = len(self._known) / LOOKED_THROUGH
+                await asyncio.sleep(backlog)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK):
                         await self._woken.wait()

@@ -119,9 +119,9 @@ class Ledger:
         """
         return await self._writer.write(partial(sql.claim_undispatched, limit=limit, without=without))
 
-    async def unclaim(self, task_ids: Collection[str], reason: str | None = None) -> None:
-        """Prefect was not told of them, for certain."""
-        await self._writer.write(partial(sql.unclaim, task_ids=task_ids, reason=reason))
+    async def unclaim(self, task_ids: Collection[str], reason: str | None = None) -> list[Ending]:
+        """Prefect was not told of them, for certain; how those end that were to be cancelled meanwhile."""
+        return await self._writer.write(partial(sql.unclaim, task_ids=task_ids, reason=reason))
 
     async def dispatched(self, pairs: Sequence[tuple[str, str]]) -> list[TaskRow]:
         """Note which flow runs work on which tasks: (task id, flow run id). The tasks as they are now."""
@@ -158,10 +158,13 @@ class Ledger:
     # --- callbacks ------------------------------------------------------------------------------------------
 
     async def due_callbacks(self, now: float) -> list[CallbackDue]:
-        """Callbacks of tasks that ended, due at ``now`` (seconds since the epoch), the longest due first."""
+        """Callbacks of tasks that ended, due at ``now`` (seconds since the epoch), the longest due first.
+
+        All of them: with a limit, those to one receiver that does not answer would hide everybody else's.
+        """
         found = self._reader.execute(
             "SELECT id, callback_url, callback_attempts FROM tasks "
-            "WHERE callback_state = 'pending' AND callback_at <= ? ORDER BY callback_at LIMIT 1000",
+            "WHERE callback_state = 'pending' AND callback_at <= ? ORDER BY callback_at",
             (now,),
         )
         return [CallbackDue(*values) for values in found]

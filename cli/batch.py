@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "workspaces",
         metavar="WORKSPACE",
         nargs="+",
-        help="a workspace, a folder of workspaces, or a quoted pattern: here, or relative to a workspace root of the API",
+        help="a workspace, a folder of workspaces, or a quoted pattern: here, or relative to a workspace root",
     )
     parser.add_argument("--action", choices=("pipeline", "score"), default="pipeline", help="default: pipeline")
     parser.add_argument("--concurrency", metavar="N", type=int, help="workspaces at the same time (default: 2)")
@@ -123,7 +123,7 @@ def _check_writable(file: str) -> None:
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise AutoScorerError(
             ErrorCode.INVALID_REQUEST,
-            f"--csv expects a file that can be written in a folder that is there, got {file!r}.",
+            f"--csv expects a writable file in a folder that is there, got {file!r}.",
         )
 
 

@@ -33,9 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--workspace", metavar="NAME", help="only tasks of this workspace")
     parser.add_argument("--limit", metavar="N", type=_positive, help="at most so many tasks (default: 20)")
-    parser.add_argument(
-        "--watch", action="store_true", help="look again until the task, or each of the list, has ended"
-    )
+    parser.add_argument("--watch", action="store_true", help="until the task, or each of the list, has ended")
     add_api(parser)
 
 

@@ -37,8 +37,8 @@ def create_app(settings: Settings) -> FastAPI:
 
     Returns:
         The application. Its ``state`` holds ``settings``, ``roots``, ``scrub`` and ``metrics``, in its lifespan also
-        ``tasks``, ``scorers``, ``readiness``, and ``stopping``: set it and answers that wait or stream come to their end.
-        ``failure`` is the error that kept it from starting, or None.
+        ``tasks``, ``scorers``, ``readiness``, and ``stopping``: set it and answers that wait or stream come to their
+        end. ``failure`` is the error that kept it from starting, or None.
     """
     roots = WorkspaceRoots(settings)
     metrics = Metrics(settings)

@@ -91,7 +91,11 @@ async def _known(request: Request, error: Exception) -> Response:
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return failure(request, invalid_request(error.errors()))
+    known = invalid_request(error.errors())
+    if isinstance(error.body, bytes) and error.body:
+        # FastAPI reads JSON only where it is said to be some.
+        known.message += " Send JSON, with the header `Content-Type: application/json`."
+    return failure(request, known)
 
 
 async def _http(request: Request, error: Exception) -> Response:

@@ -18,7 +18,7 @@ from .errors import unexpected
 if TYPE_CHECKING:
     from .metrics import Metrics
 
-__all__ = ["JsonFormatter", "Observer", "configure_logging", "route_of"]
+__all__ = ["JsonFormatter", "Observer", "completed", "configure_logging", "route_of"]
 
 _requests = logging.getLogger("autoscorer.request")
 
@@ -84,7 +84,7 @@ class Observer:
         async def observed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 context.status = message["status"]
-                message["headers"] = _completed(message.get("headers", ()), context.request_id)
+                message["headers"] = completed(message.get("headers", ()), context.request_id)
             await send(message)
 
         try:
@@ -126,7 +126,8 @@ def route_of(scope: Scope) -> str | None:
     return path if isinstance(path, str) else None
 
 
-def _completed(given: Any, request_id: str) -> list[tuple[bytes, bytes]]:
+def completed(given: Any, request_id: str) -> list[tuple[bytes, bytes]]:
+    """A head of an answer, with the headers that every answer has."""
     headers = [*given]
     names = {name.lower() for name, _ in headers}
     headers += [header for header in _HEADERS if header[0] not in names]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -22,6 +23,8 @@ __all__ = ["MAX_DEPTH", "ApiRouter", "answers", "served"]
 MAX_DEPTH = 32
 
 _decoder = msgspec.json.Decoder()
+# A number of more than 64 bits, or a NUL: perhaps.
+_SUSPICIOUS = re.compile(rb"[0-9]{19}|\\u0000")
 
 _MEANINGS = {
     401: "No valid token.",
@@ -100,24 +103,31 @@ def _decode(body: bytes) -> Any:
     except (ValueError, msgspec.MsgspecError) as error:
         why = str(error) if isinstance(error, msgspec.MsgspecError) else "it is no UTF-8, or a number is too long"
         raise _wrong(f"is not valid JSON: {why}") from None
-    # Only a body with as many brackets can be nested so deeply.
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
-        raise _wrong(f"is nested deeper than {MAX_DEPTH} levels")
+    # Only such a body can hold what is refused; looking at every value of every body would cost more than the rest.
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH or _SUSPICIOUS.search(body):
+        _check_values(value)
     return value
 
 
-def _deeper_than(value: Any, levels: int) -> bool:
+def _check_values(value: Any) -> None:
+    """Refuse what is valid JSON and would not survive on the way to Prefect and its database."""
     level = [value]
-    for _ in range(levels):
-        level = [
-            child
-            for item in level
-            if isinstance(item, (dict, list))
-            for child in (item.values() if isinstance(item, dict) else item)
-        ]
-        if not level:
-            return False
-    return any(isinstance(item, (dict, list)) for item in level)
+    for _ in range(MAX_DEPTH + 1):
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                below += item
+                below += item.values()
+            elif isinstance(item, list):
+                below += item
+            elif isinstance(item, int) and not -(2**63) <= item < 2**63:
+                raise _wrong("holds a whole number of more than 64 bits; write it as text")
+            elif isinstance(item, str) and "\0" in item:
+                raise _wrong("holds a text with the character NUL")
+        if not below:
+            return
+        level = below
+    raise _wrong(f"is nested deeper than {MAX_DEPTH} levels")
 
 
 def _wrong(why: str) -> RefusedBody:

@@ -18,7 +18,7 @@ from .app import create_app
 from .auth import is_loopback_name
 from .context import request_id_of
 from .envelope import JSON, error_envelope
-from .logging import configure_logging
+from .logging import completed, configure_logging
 
 __all__ = ["FacadeServer", "serve", "server_config"]
 
@@ -66,7 +66,9 @@ class _Protocol(HttpToolsProtocol):
     """uvicorn's protocol, with bounds on the head of a request, and an envelope for what is no HTTP at all."""
 
     _head_timer: asyncio.TimerHandle | None = None
+    # Bytes since the head began, whole or not, and of its address and whole headers alone.
     _head_bytes = 0
+    _head_size = 0
     _in_head = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -90,9 +92,24 @@ class _Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._in_head = True
+        self._in_head, self._head_size = True, 0
         if self._head_timer is None:
             self._await_head()
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the address."""
+        self._grow(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        self._grow(len(name) + len(value))
+        super().on_header(name, value)
+
+    def _grow(self, size: int) -> None:
+        self._head_size += size
+        if self._head_size > _HEAD_BYTES:
+            raise ValueError("the head is too large")  # the parser passes it on as a request that can't be read
 
     def on_headers_complete(self) -> None:
         """The head of a request is there."""
@@ -103,9 +120,11 @@ class _Protocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what can't be read, and close."""
         error = AutoScorerError(ErrorCode.INVALID_REQUEST, f"This is not a request that can be read: {msg}")
-        body = error_envelope(error, request_id_of(None), lambda value: value)
-        head = f"content-type: {JSON}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        self.transport.write(STATUS_LINE[400] + head.encode("ascii") + body)
+        request_id = request_id_of(None)
+        body = error_envelope(error, request_id, lambda value: value)
+        head = [(b"content-type", JSON.encode()), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+        lines = b"".join(b"%b: %b\r\n" % item for item in completed(head, request_id))
+        self.transport.write(STATUS_LINE[400] + lines + b"\r\n" + body)
         self.transport.close()
 
     def _await_head(self) -> None:

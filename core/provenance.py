@@ -61,6 +61,12 @@ class Owner:
         """A process of this host, as it is now; one that is gone already counts as dead."""
         return cls("|".join([hostname(), _boot(), _pid_namespace(), str(pid), _started(pid) or "0"]))
 
+    @property
+    def is_in_sight(self) -> bool:
+        """Whether ``is_dead`` can know: it ran on this host, and if since the last boot, in this PID namespace."""
+        host, boot, namespace, _, _ = self._parts
+        return host == hostname() and (boot != _boot() or namespace == _pid_namespace())
+
     def is_dead(self) -> bool:
         """True only when it is certain: same host, and another boot or no such process any more.
 

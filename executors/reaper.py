@@ -132,8 +132,8 @@ def _ours(client: Any, *labels: str) -> Iterator[OwnContainer]:
     with engine_errors("list the containers"):
         found = client.containers(all=True, filters={"label": wanted})
     for container in found:
-        labels = container.get("Labels") or {}
-        own = {key.removeprefix(LABEL): text for key, text in labels.items() if key.startswith(LABEL)}
+        carried = container.get("Labels") or {}
+        own = {key.removeprefix(LABEL): text for key, text in carried.items() if key.startswith(LABEL)}
         name = NAME + own.get("run", "")
         # The name as well: an image can carry labels like ours, and whoever runs it by hand is no run of ours.
         if f"/{name}" in (container.get("Names") or []):

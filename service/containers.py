@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from uuid import UUID
 
 from ..core.config import Settings
@@ -11,6 +10,7 @@ from ..core.errors import AutoScorerError
 from ..executors.reaper import own_containers, remove_by_label
 from .decide import ENDED
 from .prefect_api import PrefectApi
+from .situation import age
 
 __all__ = ["count_containers", "remove_ended"]
 
@@ -46,11 +46,10 @@ async def remove_ended(prefect: PrefectApi, settings: Settings) -> list[str]:
     named = {container.labels.get("flow_run", "") for container in containers}
     # Those that the server does not know are another installation's.
     runs = await prefect.flow_runs([text for text in named if _is_uuid(text)])
-    now, removed = datetime.now(UTC), []
+    removed: list[str] = []
     for flow_run_id, run in runs.items():
         state = run["state"]
-        age = (now - datetime.fromisoformat(state["timestamp"])).total_seconds()
-        if state["type"] in ENDED and age >= settings.service.cancel_grace:
+        if state["type"] in ENDED and age(state) >= settings.service.cancel_grace:
             try:
                 removed += await asyncio.to_thread(remove_by_label, settings, "flow_run", flow_run_id)
             except AutoScorerError:

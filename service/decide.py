@@ -20,11 +20,13 @@ _FOR_PROCESS, _FOR_OTHERS = 5, 30
 
 
 class Claimed(StrEnum):
-    """What a run's claim says."""
+    """What a run's claim says of the worker of ours that has it."""
 
     NONE = "none"
     ALIVE = "alive"
     DEAD = "dead"
+    # On another host, or in another container.
+    OUT_OF_SIGHT = "out of sight"
 
 
 class WorkerState(StrEnum):
@@ -91,7 +93,7 @@ def decide(run: Situation, patience: Patience) -> Verdict:
         run: What is known of it.
         patience: How long what is waited for.
     """
-    if run.claim is Claimed.ALIVE:
+    if run.claim in (Claimed.ALIVE, Claimed.OUT_OF_SIGHT):
         return Verdict.LEAVE  # whoever has it ends it, or dies
     dead = run.claim is Claimed.DEAD
     if run.state is None:

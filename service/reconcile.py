@@ -1,8 +1,8 @@
 """Noticing what nobody else would: runs that are stuck, crashed, or final in Prefect with a container still there.
 
-``recover`` settles what this installation's own workers left, by their claims. Here is the rest: runs that were lost
-before there was a claim, and those of plain Prefect workers (docker and kubernetes pools), whose processes can't be
-seen from here.
+``recover`` settles what this host's own workers left, by their claims. Here is the rest: runs that were lost before
+there was a claim, those of workers on hosts that are gone, and those of plain Prefect workers (docker and kubernetes
+pools), whose processes can't be seen from here.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..core.config import Settings
@@ -22,7 +23,8 @@ from .heartbeats import FLOWS
 from .prefect_api import PrefectApi
 from .recover import clear_away
 from .requeue import end, requeue, tell
-from .situation import look_at, patience, settling
+from .situation import age, claimed, look_at, patience, settling
+from .taken import Taker, taken_by
 
 __all__ = ["Reconciler"]
 
@@ -33,6 +35,8 @@ _LOOKED_AT = ("PENDING", "RUNNING", "CANCELLING", "CRASHED")
 # Seconds between two looks at what costs the server or the engine something: runs that Prefect's page or a schedule
 # started, and containers.
 _WIDE = 15.0
+# Seconds after which nobody waits for a crashed run any more that is no task's.
+_OLD = 24 * 3600.0
 # The label by which a plain Prefect worker says that it took a run.
 _WORKER = "prefect.worker.name"
 
@@ -49,6 +53,10 @@ class Reconciler:
         self._settings = settings
         self._prefect = prefect
         self._next_wide = 0.0
+        # Which worker of ours took a run, by the id of the state the run is in.
+        self._takers: dict[str, Taker | None] = {}
+        # The workers of a pool by name, for one look.
+        self._workers: dict[str, dict[str, WorkerState]] = {}
 
     async def look(self, active: Mapping[str, Json]) -> list[str]:
         """Settle what is stuck. Call it every few seconds.
@@ -66,42 +74,43 @@ class Reconciler:
         wide = time.monotonic() >= self._next_wide
         if wide:
             runs.update(await self._others())
+        self._workers.clear()
+        states = {run["state"]["id"] for run in runs.values()}
+        self._takers = {state: taker for state, taker in self._takers.items() if state in states}
         done = []
-        suspects = await asyncio.to_thread(self._suspects, list(runs.values()))
+        suspects = [run for run in runs.values() if (await self._consider(run))[0] is not Verdict.LEAVE]
         if suspects:
             with settling(self._settings) as alone:
-                if alone:
-                    for run in suspects:
-                        if line := await self._settle(run["id"]):
-                            done.append(f"{run['name']} ({run['id']}): {line}")
+                for run in suspects if alone else ():
+                    line = await self._settle(run["id"])
+                    if line is not None:
+                        done.append(f"{run['name']} ({run['id']}): {line}")
         if wide:
-            done += [f"container {name} removed: its flow run has ended" for name in await self._containers()]
+            removed = await remove_ended(self._prefect, self._settings)
+            done += [f"container {name} removed: its flow run has ended" for name in removed]
             self._next_wide = time.monotonic() + _WIDE
         return done
 
     async def _others(self) -> dict[str, Json]:
         """Runs of our deployments that no task stands for: started on Prefect's page or by a schedule."""
         found = await self._prefect.find_flow_runs(
-            {"state": {"type": {"any_": ["PENDING", "CANCELLING", "CRASHED"]}}, "deployment_id": {"is_null_": False}},
+            {
+                "state": {"type": {"any_": list(_LOOKED_AT)}},
+                "deployment_id": {"is_null_": False},
+            },
             sort="START_TIME_DESC",
             flows={"name": {"any_": list(FLOWS)}},
         )
-        return {run["id"]: run for run in found}
-
-    def _suspects(self, runs: list[Json]) -> list[Json]:
-        """Those that may need something done, by what can be seen without asking anybody."""
-        return [run for run in runs if self._decide(self._look_at(run)) is not Verdict.LEAVE]
+        return {run["id"]: run for run in found if run["state"]["type"] != "CRASHED" or age(run["state"]) < _OLD}
 
     async def _settle(self, flow_run_id: str) -> str | None:
         # Afresh: what the caller saw may be seconds old, and its worker may have come back since.
         run = await self._prefect.flow_run(flow_run_id)
         if run is None or run["state"]["type"] not in _LOOKED_AT:
             return None
-        worker, process_pool = await self._worker(run)
-        situation = await asyncio.to_thread(self._look_at, run, worker=worker, process_pool=process_pool)
-        verdict = self._decide(situation)
-        if verdict in (Verdict.REQUEUE, Verdict.CANCEL, Verdict.TELL) and not await self._cleared(run):
-            return None
+        verdict, situation = await self._consider(run)
+        if verdict in (Verdict.REQUEUE, Verdict.CANCEL, Verdict.TELL):
+            await asyncio.to_thread(self._clear_away, flow_run_id)
         match verdict:
             case Verdict.TELL:
                 await tell(self._prefect, self._settings, run)
@@ -116,48 +125,74 @@ class Reconciler:
                 return f"back in its queue. {reason}" if queued else f"not put back. {reason}"
         return None
 
-    def _look_at(self, run: Json, **known: Any) -> Situation:
-        return look_at(FlowRunFiles(self._settings.home, run["id"]), run, **known)
+    async def _consider(self, run: Json) -> tuple[Verdict, Situation]:
+        """What to do with a run, and what that was decided on."""
+        situation = await asyncio.to_thread(look_at, FlowRunFiles(self._settings.home, run["id"]), run)
+        if situation.claim in (Claimed.ALIVE, Claimed.DEAD):
+            # A dead claim is for ``recover``: it ends what the dead worker has left before it looks at the run.
+            return Verdict.LEAVE, situation
+        taker = await self._taker(run, situation)
+        if taker is not None:
+            situation = replace(situation, claim=await self._claim(run, situation, taker))
+        elif situation.state == "PENDING":
+            situation = await self._with_worker(run, situation)
+        return decide(situation, patience(self._settings)), situation
 
-    def _decide(self, situation: Situation) -> Verdict:
-        # A dead claim is for ``recover``: it ends what the dead worker has left before it looks at the run.
-        if situation.claim is Claimed.DEAD:
-            return Verdict.LEAVE
-        return decide(situation, patience(self._settings))
+    async def _taker(self, run: Json, situation: Situation) -> Taker | None:
+        """The worker of ours that took the run last."""
+        state = run["state"]
+        if state["type"] == "PENDING":
+            return taken_by(state["message"])
+        if situation.seconds < self._settings.service.stuck_after:
+            return None  # in good time
+        if state["id"] not in self._takers:
+            states: list[Json] = await self._prefect.call("GET", f"/flow_run_states/?flow_run_id={run['id']}")
+            pending = sorted((str(one["timestamp"]), one["message"]) for one in states if one["type"] == "PENDING")
+            self._takers[state["id"]] = taken_by(pending[-1][1]) if pending else None
+        return self._takers[state["id"]]
 
-    async def _worker(self, run: Json) -> tuple[WorkerState, bool]:
-        """How the plain Prefect worker does that took the run, and whether its pool runs processes."""
-        pool = run.get("work_pool_name")
-        if run["state"]["type"] != "PENDING" or not isinstance(pool, str):
-            return WorkerState.UNKNOWN, True
+    async def _claim(self, run: Json, situation: Situation, taker: Taker) -> Claimed:
+        """Whether that worker lives: by its process where that can be seen, else by its signs of life to Prefect."""
+        found = claimed(taker.owner)
+        if found is not Claimed.OUT_OF_SIGHT:
+            return found
+        if situation.seconds < self._settings.service.stuck_after:
+            return Claimed.ALIVE
+        online = await self._worker(run, taker.name) is WorkerState.ONLINE
+        return Claimed.ALIVE if online else Claimed.DEAD
+
+    async def _with_worker(self, run: Json, situation: Situation) -> Situation:
+        """Add how the plain Prefect worker does that took the run, and where its pool runs things."""
+        pool = run["work_pool_name"]
+        if pool is None or situation.seconds < self._settings.service.stuck_after:
+            return situation
         found = await self._prefect.work_pool(pool)
-        is_process = found is None or found["type"] == "process"
-        name = (run.get("labels") or {}).get(_WORKER)
-        if name is None or found is None:
-            return WorkerState.UNKNOWN, is_process
-        online = any(
-            worker["name"] == name and worker["status"] == "ONLINE" for worker in await self._prefect.workers(pool)
+        name = (run["labels"] or {}).get(_WORKER)
+        return replace(
+            situation,
+            process_pool=found is None or found["type"] == "process",
+            worker=WorkerState.UNKNOWN if name is None else await self._worker(run, name),
         )
-        return WorkerState.ONLINE if online else WorkerState.OFFLINE, is_process
 
-    async def _cleared(self, run: Json) -> bool:
-        """Remove what the run has left on this host; whether its containers are gone."""
+    async def _worker(self, run: Json, name: str) -> WorkerState:
+        pool = run["work_pool_name"]
+        if pool not in self._workers:
+            self._workers[pool] = {
+                worker["name"]: WorkerState.ONLINE if worker["status"] == "ONLINE" else WorkerState.OFFLINE
+                for worker in await self._prefect.workers(pool)
+            }
+        return self._workers[pool].get(name, WorkerState.OFFLINE)
 
-        def work() -> bool:
-            reap_if_needed(self._settings)
-            # Where no engine answers there may never have been one: what runs in Kubernetes is not to be seen here.
-            return clear_away(self._settings, run["id"], needed=False)
-
-        return await asyncio.to_thread(work)
-
-    async def _containers(self) -> list[str]:
-        return await remove_ended(self._prefect, self._settings)
+    def _clear_away(self, flow_run_id: str) -> None:
+        reap_if_needed(self._settings)
+        # Where no engine answers there may never have been one: what runs in Kubernetes is not to be seen from here.
+        clear_away(self._settings, flow_run_id, needed=False)
 
 
 def _reason(run: Json, situation: Situation) -> str:
     if run["state"]["type"] == "CRASHED":
         said = run["state"].get("message")
         return f"It crashed: {said}" if said else "It crashed."
-    if situation.worker is WorkerState.OFFLINE:
+    if situation.claim is Claimed.DEAD or situation.worker is WorkerState.OFFLINE:
         return "The worker that took it is gone."
     return f"Nobody has worked on it for {situation.seconds:.0f} seconds."

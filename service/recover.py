@@ -14,7 +14,7 @@ from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import Claim, FlowRunFiles
 from ..executors.reaper import reap_if_needed, remove_by_label
 from ..executors.records import RunRecords
-from .decide import Verdict, decide
+from .decide import Claimed, Verdict, decide
 from .prefect_api import PrefectApi
 from .requeue import end, requeue, tell
 from .situation import look_at, patience, settling
@@ -62,8 +62,8 @@ async def _settle(
     prefect: PrefectApi, settings: Settings, files: FlowRunFiles, claim: Claim, run: Json | None
 ) -> str | None:
     situation = await asyncio.to_thread(look_at, files, run)
-    if files.read_claim() != claim:
-        return None  # somebody has it again
+    if situation.claim is Claimed.NONE or files.read_claim() != claim:
+        return None  # somebody has it again, or is about to say so
     match decide(situation, patience(settings)):
         case Verdict.TELL:
             assert run is not None
@@ -101,8 +101,12 @@ def _stop_lost(settings: Settings) -> list[tuple[FlowRunFiles, Claim]]:
             lost.append((files, claim, _had_container(settings, claim)))
     if lost:
         reap_if_needed(settings)
-    # Where the engine does not answer, its model may be running yet.
-    return [(files, claim) for files, claim, had in lost if clear_away(settings, files.flow_run_id, needed=had)]
+    # Where the engine does not answer, its model may be running yet. And whoever has the run by now has a container.
+    return [
+        (files, claim)
+        for files, claim, had in lost
+        if files.read_claim() == claim and clear_away(settings, files.flow_run_id, needed=had)
+    ]
 
 
 def clear_away(settings: Settings, flow_run_id: str, *, needed: bool) -> bool:

@@ -113,13 +113,20 @@ async def end(prefect: PrefectApi, settings: Settings, run: Json, error: AutoSco
     Raises:
         PrefectAway: The server does not answer; where it was asked for the last time, the ending is saved.
     """
-    flow = await prefect.call("GET", f"/flows/{run['flow_id']}", missing_ok=True)
-    await asyncio.to_thread(_save_ending, settings, run, (flow or {}).get("name"), error)
+    now = await prefect.flow_run(run["id"])
+    if now is not None and now["state"]["type"] not in ENDED:
+        flow = await prefect.call("GET", f"/flows/{now['flow_id']}", missing_ok=True)
+        await asyncio.to_thread(_save_ending, settings, now, (flow or {}).get("name"), error)
     await tell(prefect, settings, run)
 
 
 async def tell(prefect: PrefectApi, settings: Settings, run: Json) -> bool:
     """Tell Prefect the ending that was saved for a flow run, and release its claim.
+
+    Args:
+        prefect: The server.
+        settings: The configuration.
+        run: The flow run as Prefect gave it.
 
     Returns:
         Whether there was one to tell.

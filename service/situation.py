@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import datetime
 from typing import Any
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError
-from ..core.flowruns import Claim, FlowRunFiles
+from ..core.flowruns import FlowRunFiles
+from ..core.provenance import Owner
 from ..core.workspace import Workspace
-from .decide import Claimed, Patience, Situation, WorkerState
+from .decide import Claimed, Patience, Situation
 
-__all__ = ["claimed", "look_at", "patience", "settling"]
+__all__ = ["age", "claimed", "look_at", "patience", "settling"]
 
 Json = dict[str, Any]
 
@@ -42,51 +43,50 @@ def patience(settings: Settings) -> Patience:
     return Patience(stuck=settings.service.stuck_after, longest=settings.security.limits.timeout)
 
 
-def look_at(
-    files: FlowRunFiles,
-    run: Json | None,
-    *,
-    worker: WorkerState = WorkerState.UNKNOWN,
-    process_pool: bool = True,
-) -> Situation:
+def look_at(files: FlowRunFiles, run: Json | None) -> Situation:
     """What is known of a flow run at this moment.
 
     Args:
         files: Its files.
         run: The flow run as Prefect gave it just now; None when Prefect does not know it.
-        worker: The plain Prefect worker that took it.
-        process_pool: Whether its pool runs processes.
     """
     claim = files.read_claim()
+    worker_process = claim.worker if claim is not None else None
     if run is None:
-        return Situation(state=None, claim=claimed(claim))
+        return Situation(state=None, claim=claimed(worker_process))
     state = run["state"]
-    now, since = datetime.now(UTC).timestamp(), datetime.fromisoformat(state["timestamp"]).timestamp()
+    seconds, since = age(state), _moment(state["timestamp"])
     claimed_at, ended_at = _written(files, "claim.json"), _written(files, "ending.json")
     # A claim is laid after the state was made PENDING: an older one is an earlier attempt's, and whoever took the run
     # since is about to lay its own.
     stale = state["type"] == "PENDING" and claimed_at is not None and claimed_at < since
     # The same for an ending: the run was sent off again after it.
-    begun = claimed_at if claimed_at is not None else _moment(run.get("start_time"))
-    ending = now - ended_at if ended_at is not None and (begun is None or ended_at >= begun) else None
+    started = run["start_time"]
+    begun = claimed_at if claimed_at is not None else _moment(started) if started else None
+    ending = time.time() - ended_at if ended_at is not None and (begun is None or ended_at >= begun) else None
     return Situation(
         state=state["type"],
-        seconds=now - since,
-        claim=Claimed.NONE if stale else claimed(claim),
+        seconds=seconds,
+        claim=Claimed.NONE if stale else claimed(worker_process),
         ending=ending,
         busy=_busy(run),
         deployed=run["deployment_id"] is not None,
-        worker=worker,
-        process_pool=process_pool,
         infrastructure=run["infrastructure_pid"] is not None,
     )
 
 
-def claimed(claim: Claim | None) -> Claimed:
-    """What a claim says."""
-    if claim is None:
+def claimed(owner: Owner | None) -> Claimed:
+    """What is to be seen of a worker."""
+    if owner is None:
         return Claimed.NONE
-    return Claimed.DEAD if claim.is_dead else Claimed.ALIVE
+    if owner.is_dead():
+        return Claimed.DEAD
+    return Claimed.ALIVE if owner.is_in_sight else Claimed.OUT_OF_SIGHT
+
+
+def age(state: Json) -> float:
+    """Seconds since a state was set."""
+    return time.time() - _moment(state["timestamp"])
 
 
 def _busy(run: Json) -> bool:
@@ -101,10 +101,10 @@ def _busy(run: Json) -> bool:
 
 def _written(files: FlowRunFiles, name: str) -> float | None:
     try:
-        return (Path(files.folder) / name).stat().st_mtime
+        return (files.folder / name).stat().st_mtime
     except OSError:
         return None
 
 
-def _moment(text: Any) -> float | None:
-    return datetime.fromisoformat(text).timestamp() if isinstance(text, str) else None
+def _moment(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()

@@ -24,6 +24,7 @@ from .children import ChildFailed, Children
 from .outbox import Outbox
 from .prefect_api import FINAL, PrefectApi, PrefectAway, PrefectRefused, api_url
 from .recover import recover
+from .taken import Taker, taken_message
 from .worker_run import ENGINE, LEAN, Means, WorkerRun
 
 __all__ = ["Worker", "run_worker"]
@@ -42,7 +43,7 @@ _RECOVER = 5.0
 # Seconds for which a deployment's entrypoint is remembered.
 _DEPLOYMENT = 60.0
 # Seconds to put the runs back when the worker is told to stop; what is not done then, the next one does.
-_GOODBYE = 20.0
+_GOODBYE = 12.0
 # Seconds between two clearings of old files, and the age of what goes.
 _PRUNE, _OLD = 3600.0, 7 * 24 * 3600.0
 
@@ -113,7 +114,7 @@ class Worker:
             outbox=Outbox(prefect),
         )
         # What PENDING is proposed with: by this we know a run of ours whose answer was lost.
-        self._mark = f"Taken by {self.name} ({self._means.owner.text})."
+        self._mark = taken_message(Taker(self.name, self._means.owner))
         self._runs: dict[asyncio.Task[None], WorkerRun] = {}
         self._unsure: dict[str, Json] = {}
         self._deployments: dict[str, tuple[float, str | None]] = {}
@@ -373,8 +374,6 @@ def _environment(settings: Settings) -> dict[str, str]:
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
-        # The worker sees its children die; it needs no sign of life through the server.
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "",
         # Its records are at the server. What this process says is the worker's own log.
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         # Scoring has no use for the threads that OpenBLAS starts when numpy is imported, and a fork has none of them.

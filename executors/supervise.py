@@ -47,6 +47,8 @@ class RunReport:
     backend: str
     image: Image | None = None
     resources: Resources = field(default_factory=Resources)
+    # Of waiting for one of the places that executors.<backend>.concurrency gives; None without such a limit.
+    queue_seconds: float | None = None
     pull_seconds: float | None = None
     run_seconds: float | None = None
     input_sha256: str | None = None
@@ -61,6 +63,7 @@ class RunReport:
             "backend": self.backend,
             "image": asdict(self.image) if self.image else None,
             "resources": self.resources.model_dump(mode="json"),
+            "queue_seconds": self.queue_seconds,
             "pull_seconds": self.pull_seconds,
             "run_seconds": self.run_seconds,
             "input_sha256": self.input_sha256,
@@ -85,6 +88,7 @@ def run_sealed(
     observer: Observer,
     cancelled: Callable[[], bool] = lambda: False,
     labels: Mapping[str, str] | None = None,
+    queue_seconds: float | None = None,
 ) -> RunReport:
     """Run a workspace's model and deliver what it wrote.
 
@@ -99,6 +103,7 @@ def run_sealed(
         observer: Who watches.
         cancelled: Asked again and again; True ends the run.
         labels: Laid on the container.
+        queue_seconds: How long the caller waited before this, for the report.
 
     Returns:
         The report; a failure of the submission is in its ``error``, not raised. ``logs/run_info.json`` holds
@@ -116,7 +121,7 @@ def run_sealed(
         network=job.network_policy,
         labels={**(labels or {}), "owner": Owner.current().text},
     )
-    report = RunReport(run_id, executor.name)
+    report = RunReport(run_id, executor.name, queue_seconds=queue_seconds)
     staged: Staged | None = None
     removed = False
     began = utc_now()

@@ -72,7 +72,11 @@ def take_run_facts(space: Workspace, result: Result, *, always: bool = False) ->
         result.versioning.input_sha256 = info.get("input_sha256")
         result.resources = Resources(**info["resources"])
         result.timing = result.timing.model_copy(
-            update={"pull": info.get("pull_seconds"), "run": info.get("run_seconds")}
+            update={
+                "queue": info.get("queue_seconds"),
+                "pull": info.get("pull_seconds"),
+                "run": info.get("run_seconds"),
+            }
         )
         result.notes.extend(note for note in info.get("notes", []) if note not in result.notes)
     except (OSError, ValueError, KeyError, TypeError):

@@ -16,6 +16,7 @@ from ..executors.base import Observer, SilentObserver
 from ..executors.limits import effective_limits
 from ..executors.reaper import reap_if_needed
 from ..executors.records import RunRecords
+from ..executors.slots import slot
 from ..executors.supervise import RunReport, run_sealed
 from ..schemas.job import Job
 from .outcome import save_failure
@@ -72,16 +73,21 @@ def run_workspace(
         job: Job | None = None
         try:
             job = load_job(space)
-            report = run_sealed(
-                make_executor(backend or settings.executors.default, settings),
-                space,
-                job,
-                effective_limits(job, settings),
-                records=RunRecords(settings.home),
-                observer=observer or SilentObserver(),
-                cancelled=cancelled,
-                labels=labels,
-            )
+            limits = effective_limits(job, settings)
+            name = backend or settings.executors.default
+            observer = observer or SilentObserver()
+            with slot(settings, "process" if name == "process" else "docker", cancelled, observer) as waited:
+                report = run_sealed(
+                    make_executor(name, settings),
+                    space,
+                    job,
+                    limits,
+                    records=RunRecords(settings.home),
+                    observer=observer,
+                    cancelled=cancelled,
+                    labels=labels,
+                    queue_seconds=waited,
+                )
         except AutoScorerError as error:
             save_failure(space, error, job=job, timing=timing)
             raise
@@ -90,6 +96,6 @@ def run_workspace(
             save_failure(space, fault, job=job, timing=timing)
             raise fault from error
         if report.error is not None:
-            spent = {"pull": report.pull_seconds, "run": report.run_seconds}
+            spent = {"queue": report.queue_seconds, "pull": report.pull_seconds, "run": report.run_seconds}
             save_failure(space, report.error, job=job, timing={**(timing or {}), **spent}, ran=True)
         return report

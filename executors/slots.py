@@ -1,0 +1,93 @@
+"""How many models run at a time on this host: each takes one of N files, and the kernel gives it back.
+
+The files lie under ``<home>/slots``, so the limit holds for every process of an installation together: workers, the
+command line, a batch's threads. A holder that is killed holds nothing any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ..core.config import Settings
+from ..core.errors import AutoScorerError, ErrorCode, Stage
+from .base import Observer
+
+__all__ = ["slot"]
+
+# Seconds between two attempts: short at first, then calmer.
+_FIRST, _MOST = 0.02, 0.5
+
+
+@contextlib.contextmanager
+def slot(
+    settings: Settings, executor: str, cancelled: Callable[[], bool], observer: Observer
+) -> Iterator[float | None]:
+    """Wait for the right to run a model, and have it inside.
+
+    Args:
+        settings: The configuration; ``executors.<executor>.concurrency`` is the number of slots.
+        executor: ``docker`` or ``process``.
+        cancelled: Asked again and again while it waits.
+        observer: Told of the stage ``wait``, if it has to.
+
+    Yields:
+        Seconds that it waited; None where there is no limit.
+
+    Raises:
+        AutoScorerError: ``CANCELLED`` while it waited; ``INVALID_REQUEST`` at stage ``config`` when the home can't be
+            written.
+    """
+    number = _limit(settings, executor)
+    if number is None:
+        yield None
+        return
+    folder = settings.home / "slots"
+    started = time.monotonic()
+    pause = _FIRST
+    while (fd := _take(folder, executor, number)) is None:
+        if pause == _FIRST:
+            observer.stage("wait", f"for one of {number} places to run a model")
+        if cancelled():
+            raise AutoScorerError(ErrorCode.CANCELLED, "The run was cancelled while it waited for a place to run in.")
+        # Not all at the same moment, and none always behind another.
+        time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+        pause = min(1.5 * pause, _MOST)
+    try:
+        yield time.monotonic() - started
+    finally:
+        os.close(fd)
+
+
+def _limit(settings: Settings, executor: str) -> int | None:
+    return {
+        "docker": settings.executors.docker.concurrency,
+        "process": settings.executors.process.concurrency,
+    }[executor]
+
+
+def _take(folder: Path, executor: str, number: int) -> int | None:
+    """A locked descriptor of a free slot."""
+    for index in range(number):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            fd = os.open(folder / f"{executor}.{index}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise AutoScorerError(
+                ErrorCode.INVALID_REQUEST,
+                f"AutoScorer's own folder {str(folder.parent)!r} can't be written: {error.strerror}. Set "
+                "AUTOSCORER_HOME to a folder you may write.",
+                stage=Stage.CONFIG,
+            ) from None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+        else:
+            return fd
+    return None

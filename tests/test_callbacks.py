@@ -26,6 +26,8 @@ from autoscorer.core.config_sections import Callbacks as Section
 from autoscorer.core.errors import AutoScorerError
 from autoscorer.schemas.task import TaskState, TaskView
 from autoscorer.service.callbacks import Callbacks, check_callback_url, delivery_id, retry_delay, verify
+from autoscorer.service.ledger import Ledger
+from autoscorer.service.ledger_rows import Ending, NewTask
 from autoscorer.service.outbound import Outbound, is_allowed
 from autoscorer.service.roots import WorkspaceRoots
 from autoscorer.service.signatures import callback_secret, sign
@@ -290,6 +292,55 @@ def test_a_restart_in_the_middle_loses_nothing_and_counts_on(home: Path) -> None
                 for r in receiver.requests
             }
             assert signatures == {True}, "the secret that was made once is the same after a restart"
+
+    asyncio.run(main())
+
+
+def test_the_ledger_keeps_what_became_of_a_callback_over_restarts(home: Path) -> None:
+    settings = callbacks_settings(home, max_attempts=3)
+
+    async def attempt(until_state: str, url: str | None = None) -> TaskView:
+        """One life of the API; with ``url`` it begins with a task that ends."""
+        ledger = Ledger.open(settings)
+        try:
+            if url is not None:
+                row, _ = await ledger.add(
+                    NewTask(
+                        "t1",
+                        "tester",
+                        "score",
+                        "ws",
+                        "ws",
+                        None,
+                        "normal",
+                        {"workspace": "ws"},
+                        {},
+                        time.time(),
+                        callback_url=url,
+                    )
+                )
+                assert (await ledger.view(row.id)).callback.state == "waiting"
+                await ledger.finish([Ending("t1", TaskState.COMPLETED, result={"summary": {"score": 1.0}})])
+            callbacks = Callbacks(settings, ledger, WorkspaceRoots(settings))
+            loop = asyncio.create_task(callbacks.run())
+            async with asyncio.timeout(20):
+                while not (view := await ledger.view("t1")).callback.attempts or view.callback.state != until_state:
+                    await asyncio.sleep(0.01)
+            loop.cancel()
+            await asyncio.gather(loop, return_exceptions=True)
+            return view
+        finally:
+            ledger.close()
+
+    async def main() -> None:
+        async with receiving(answers("500 Oops", "500 Oops", "200 OK")) as receiver:
+            view = await attempt("pending", f"http://127.0.0.1:{receiver.port}/hook")
+            assert view.callback.last_error == "the receiver answered 500" and view.callback.delivered_at is None
+            view = await attempt("delivered")
+            assert view.callback.attempts == 3 and view.callback.delivered_at and view.callback.last_error is None
+            assert [json.loads(request.body)["data"]["result"] for request in receiver.requests] == [
+                {"summary": {"score": 1.0}}
+            ] * 3
 
     asyncio.run(main())
 

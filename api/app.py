@@ -15,6 +15,7 @@ from ..core.errors import AutoScorerError
 from ..service.readiness import Readiness
 from ..service.roots import WorkspaceRoots
 from ..service.tasks import TaskService
+from ..service.uploads import Uploads
 from . import errors
 from .auth import Authenticator
 from .limits import Limits
@@ -26,7 +27,7 @@ from .scorers_runtime import scorer_watch
 __all__ = ["create_app"]
 
 # The busiest first: addresses are compared one after the other.
-_ROUTERS = ("tasks", "actions", "batch", "workspaces", "scorers", "health", "metrics")
+_ROUTERS = ("tasks", "actions", "batch", "workspaces", "scorers", "health", "metrics", "pages")
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -52,6 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
                 tasks = await running.enter_async_context(TaskService.running(settings, roots))
                 tasks.on_finished = metrics.finished
                 state.scorers = await running.enter_async_context(scorer_watch(settings, roots))
+                state.uploads = await running.enter_async_context(Uploads.running(settings, roots))
                 await running.enter_async_context(metrics.watching(tasks))
                 state.readiness, state.tasks = Readiness(settings, tasks.prefect), tasks
             except AutoScorerError as error:

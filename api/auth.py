@@ -21,7 +21,7 @@ __all__ = ["PUBLIC", "Authenticator", "Caller", "Role", "is_loopback_name", "req
 Role = Literal["submit", "admin"]
 
 # Served without a token: probes have none, and the page asks for it. Nothing of a task is in them.
-PUBLIC = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/favicon.ico"})
+PUBLIC = frozenset({"/", "/records", "/healthz", "/readyz", "/openapi.json", "/favicon.ico"})
 PUBLIC_BELOW = "/static/"
 
 # A proxy of this machine passes on requests from elsewhere, and its own address is loopback.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 import shutil
 import tempfile
@@ -31,6 +32,8 @@ from .upload_archive import Limits, read_archive
 from .upload_tidy import check_name, find_workspace, leave_out, name_of_archive, normalise, sync
 
 __all__ = ["Upload", "UploadedWorkspace", "Uploads", "remove_leftovers"]
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -67,6 +70,18 @@ class Uploads:
         self.settings, self.roots = settings, roots
         self.root = roots.paths[0]
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="autoscorer-upload")
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def running(cls, settings: Settings, roots: WorkspaceRoots) -> AsyncIterator[Uploads]:
+        """Take workspaces in until the end of the block; what killed processes have left is removed first."""
+        for name in await asyncio.to_thread(remove_leftovers, roots):
+            logger.warning("removed %s: an upload whose process ended before it was done", name)
+        uploads = cls(settings, roots)
+        try:
+            yield uploads
+        finally:
+            uploads._threads.shutdown(wait=False, cancel_futures=False)
 
     @contextlib.asynccontextmanager
     async def begin(self) -> AsyncIterator[Upload]:

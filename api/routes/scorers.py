@@ -1,0 +1,214 @@
+"""Scorers: which there are, and changing that while everything runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Body, Depends, Query, Request
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from starlette.responses import Response
+
+from ...core.errors import AutoScorerError, ErrorCode
+from ...service.scorer_views import (
+    LoadedView,
+    ReloadedView,
+    ScorerList,
+    ScorerView,
+    TrialView,
+    WatchedPath,
+    WatchList,
+)
+from ...service.scorers import ScorerService
+from ..auth import require
+from ..envelope import envelope, failure
+from ..examples import RELOADED_EXAMPLE, SCORER_EXAMPLE, TRIAL_EXAMPLE, WATCHED_EXAMPLE
+from ..routing import ApiRouter, answers, served
+
+__all__ = ["router"]
+
+router = ApiRouter("scorers")
+_submit = [Depends(require("submit"))]
+_admin = [Depends(require("admin"))]
+
+T = TypeVar("T", bound=BaseModel)
+
+# The file that was named, or the scorer that was tried, is what is wrong with the request; nothing of ours failed.
+_OF_THE_REQUEST = (ErrorCode.SCORER_LOAD_ERROR, ErrorCode.SCORER_ERROR)
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    @field_validator("path", "scorer", "workspace", "id", check_fields=False)
+    @classmethod
+    def _plain_text(cls, value: str | None) -> str | None:
+        if value is not None and ("\0" in value or any("\ud800" <= char <= "\udfff" for char in value)):
+            raise ValueError("must be plain text without NUL or lone surrogates")
+        return value
+
+
+class PathRequest(_Request):
+    """A file or folder on the machine that the API runs on."""
+
+    path: str = Field(min_length=1, max_length=4096, examples=["/srv/scorers/my_scorer.py"])
+
+
+class ReloadRequest(_Request):
+    """What to run again."""
+
+    id: str | None = Field(
+        None,
+        max_length=100,
+        description="A scorer, whose file is run again; all files when absent.",
+        examples=["my_scorer"],
+    )
+
+
+class TestRequest(_Request):
+    """What to try on what."""
+
+    __test__ = False
+
+    scorer: str = Field(min_length=1, max_length=100, examples=["classification_f1"])
+    workspace: str = Field(min_length=1, max_length=4096, examples=["team-a"])
+    params: dict[str, Any] | None = Field(None, description="Scorer params; they win over meta.json's.")
+
+
+class UnwatchRequest(_Request):
+    """What to follow no more."""
+
+    path: str | None = Field(None, max_length=4096, description="As it was given, or as GET /scorers/watch shows it.")
+    id: str | None = Field(None, max_length=100, description="Its id in GET /scorers/watch.")
+
+    @model_validator(mode="after")
+    def _one(self) -> UnwatchRequest:
+        if (self.path is None) == (self.id is None):
+            raise ValueError("give either path or id")
+        return self
+
+
+def _service(request: Request) -> ScorerService:
+    service: ScorerService = request.app.state.scorers
+    return service
+
+
+async def _answer(request: Request, work: Callable[[], T]) -> Response:
+    """Do what may take a while, and runs foreign code, in a thread."""
+    try:
+        return envelope(request, await asyncio.to_thread(work))
+    except AutoScorerError as error:
+        if error.code in _OF_THE_REQUEST:
+            return failure(request, error, status=422)
+        raise
+
+
+@router.get(
+    "/scorers",
+    summary="List the scorers",
+    dependencies=_submit,
+    responses={
+        **served(200, ScorerList, "Every scorer, and what does not load.", {"scorers": [SCORER_EXAMPLE], "errors": []})
+    },
+)
+async def list_scorers(request: Request) -> Response:
+    """Built-in scorers, those of installed packages, and those of files that were loaded or are watched."""
+    return await _answer(request, _service(request).listing)
+
+
+@router.get(
+    "/scorers/watch",
+    summary="What is watched",
+    dependencies=_admin,
+    responses={**served(200, WatchList, "Files and folders that are followed.", {"watched": [WATCHED_EXAMPLE]})},
+)
+async def list_watched(request: Request) -> Response:
+    """Files and folders whose scorers are loaded anew when they change. *admin*"""
+    return await _answer(request, _service(request).watched)
+
+
+@router.post(
+    "/scorers/watch",
+    summary="Watch a file or folder",
+    dependencies=_admin,
+    responses={**served(200, WatchedPath, "It is watched; `errors` has what does not load.", WATCHED_EXAMPLE)},
+)
+async def watch(request: Request, body: PathRequest) -> Response:
+    """Load what is there, and load it anew whenever it changes: here, and in every worker of this home. *admin*"""
+    return await _answer(request, lambda: _service(request).watch(body.path))
+
+
+@router.delete(
+    "/scorers/watch",
+    summary="Watch a file or folder no more",
+    dependencies=_admin,
+    responses={
+        **served(200, WatchList, "What is followed still.", {"watched": [WATCHED_EXAMPLE]}),
+        **answers(404, 409),
+    },
+)
+async def unwatch(
+    request: Request,
+    path: Annotated[str | None, Query(max_length=4096, description="As in the body, for clients without one.")] = None,
+    id: Annotated[str | None, Query(max_length=100, description="As in the body.")] = None,
+    body: Annotated[UnwatchRequest | None, Body()] = None,
+) -> Response:
+    """Forget the scorers of a file or folder that was watched or loaded, everywhere; the files stay. *admin*"""
+    given = [value for value in (path, id, *((body.path, body.id) if body else ())) if value is not None]
+    if len(given) != 1:
+        raise AutoScorerError(ErrorCode.INVALID_REQUEST, "Give one path or one id, in the body or in the query.")
+    return await _answer(request, lambda: _service(request).unwatch(given[0]))
+
+
+@router.get(
+    "/scorers/{id}",
+    summary="One scorer",
+    dependencies=_submit,
+    responses={**served(200, ScorerView, "The scorer.", SCORER_EXAMPLE), **answers(404)},
+)
+async def get_scorer(request: Request, id: str) -> Response:
+    """Its params as a JSON schema, where it comes from, and whether its file still loads."""
+    return await _answer(request, lambda: _service(request).get(id))
+
+
+@router.post(
+    "/scorers/load",
+    summary="Load a scorer file",
+    dependencies=_admin,
+    responses={**served(200, LoadedView, "It is loaded.", {"file": "…/my_scorer.py", "scorers": [SCORER_EXAMPLE]})},
+)
+async def load(request: Request, body: PathRequest) -> Response:
+    """Run a Python file that registers scorers; from the next run on every worker of this home knows them. *admin*
+
+    The file is tried in a process of its own first. It stays where it is, and is loaded anew when it changes.
+    """
+    return await _answer(request, lambda: _service(request).load(body.path))
+
+
+@router.post(
+    "/scorers/reload",
+    summary="Reload scorers",
+    dependencies=_admin,
+    responses={
+        **served(200, ReloadedView, "What that changed.", RELOADED_EXAMPLE),
+        **answers(404),
+    },
+)
+async def reload(request: Request, body: Annotated[ReloadRequest | None, Body()] = None) -> Response:
+    """Run a scorer's file again, or all files, even unchanged ones: a package they import may have changed. *admin*"""
+    return await _answer(request, lambda: _service(request).reload(body.id if body else None))
+
+
+@router.post(
+    "/scorers/test",
+    summary="Try a scorer on a workspace",
+    dependencies=_submit,
+    responses={
+        **served(200, TrialView, "What it would give.", TRIAL_EXAMPLE),
+        **answers(404, 409, 502),
+    },
+)
+async def test(request: Request, body: TestRequest) -> Response:
+    """Validate and score, and write nothing into the workspace. It runs in a process of its own, for a while."""
+    return await _answer(request, lambda: _service(request).test(body.scorer, body.workspace, body.params or {}))

@@ -184,8 +184,11 @@ class _Body:
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass on the answer; where a body was refused, read on for a moment before the connection is closed."""
-        if self._is_refused and not self._is_read:
+        """Pass on the answer; where the body was not read, read on for a moment before the connection is closed.
+
+        A connection that is kept would have to wait for the rest of the body, for as long as the client likes.
+        """
+        if not self._is_read:
             if message["type"] == "http.response.start":
                 headers = [item for item in message["headers"] if item[0].lower() != b"connection"]
                 message = {**message, "headers": [*headers, (b"connection", b"close")]}

@@ -1,0 +1,171 @@
+"""The facade as it is served: the real application under the real web server, in a thread of the tests."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autoscorer.api.server import FacadeServer, server_config
+from autoscorer.core.config import Settings, load_settings
+
+__all__ = ["ADMIN", "SUBMIT", "Answer", "Facade", "facade", "facade_settings", "write_workspace"]
+
+SUBMIT, ADMIN = "submit-token-of-the-tests", "admin-token-of-the-tests"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def data(self) -> Any:
+        envelope = self.json
+        assert envelope["ok"] is True, envelope
+        return envelope["data"]
+
+    @property
+    def error(self) -> Any:
+        envelope = self.json
+        assert envelope["ok"] is False, envelope
+        assert set(envelope) == {"ok", "error", "meta"}
+        assert set(envelope["error"]) == {"code", "message", "stage", "details"}
+        return envelope["error"]
+
+
+@dataclass
+class Facade:
+    """A facade that is being served."""
+
+    host: str
+    port: int
+    server: FacadeServer
+    state: Any
+    settings: Settings
+    token: str | None = None
+    answers: list[Answer] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        token: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
+        """One request; ``body`` is sent as JSON, bytes as they are."""
+        sent = dict(headers or {})
+        if (shown := token if token is not None else self.token) is not None:
+            sent.setdefault("Authorization", f"Bearer {shown}")
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        if data is not None:
+            sent.setdefault("Content-Type", "application/json")
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
+        try:
+            connection.request(method, path, data, sent)
+            response = connection.getresponse()
+            answer = Answer(
+                response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+            )
+        finally:
+            connection.close()
+        self.answers.append(answer)
+        return answer
+
+    def connect(self) -> socket.socket:
+        """A plain connection."""
+        return socket.create_connection((self.host, self.port), timeout=30)
+
+    def raw(self, *parts: bytes) -> bytes:
+        """Send bytes as they are and read until the server closes."""
+        with self.connect() as connection:
+            for part in parts:
+                try:
+                    connection.sendall(part)
+                except OSError:
+                    break  # the server has had enough; what it said is still to be read
+            received = b""
+            while True:
+                try:
+                    data = connection.recv(65536)
+                except ConnectionError:
+                    return received
+                if not data:
+                    return received
+                received += data
+
+
+@contextmanager
+def facade(settings: Settings, *, host: str = "127.0.0.1", prepare: Any = None) -> Iterator[Facade]:
+    """Serve the facade for a block.
+
+    Args:
+        settings: The configuration.
+        host: Address to listen on.
+        prepare: Takes the FastAPI application before it is served.
+    """
+    config, state = server_config(settings, host, 0)
+    if prepare is not None:
+        prepare(config.app)
+    server = FacadeServer(config, state)
+    listener = socket.create_server((host, 0))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="facade")
+    thread.start()
+    try:
+        deadline = time.monotonic() + 60
+        while not server.started:
+            assert thread.is_alive(), "the facade did not start"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        if state.failure is not None:
+            raise state.failure
+        yield Facade(host, listener.getsockname()[1], server, state, settings)
+    finally:
+        server.stop()
+        thread.join(60)
+        listener.close()
+        assert not thread.is_alive(), "the facade did not stop"
+
+
+def facade_settings(root: Path, *, tokens: bool = True, **sections: Any) -> Settings:
+    """The configuration of a facade: one workspace root, a token for each role, a Prefect server that is away unless
+    ``PREFECT_API_URL`` names one."""
+    values: dict[str, Any] = {"workspace_roots": [root], **sections}
+    if tokens:
+        values.setdefault("api_tokens", f"submit:{SUBMIT},admin:{ADMIN}")
+    if "PREFECT_API_URL" not in os.environ:
+        values.setdefault("prefect", {"api_url": "http://127.0.0.1:9/api"})
+    return Settings(**{**load_settings().model_dump(exclude_unset=True), **values})
+
+
+def write_workspace(root: Path, name: str, *, pred: str | None = "id,label\na,x\nb,y\n") -> Path:
+    """A workspace that can be scored."""
+    folder = root / name
+    (folder / "input").mkdir(parents=True)
+    (folder / "input" / "gt.csv").write_text("id,label\na,x\nb,y\n")
+    (folder / "meta.json").write_text(json.dumps({"task_type": "classification", "scorer": "classification_f1"}))
+    if pred is not None:
+        (folder / "output").mkdir()
+        (folder / "output" / "pred.csv").write_text(pred)
+    return folder

@@ -133,9 +133,9 @@ async def deploy(
     async with PrefectApi(settings) as prefect:
         await _wait_for(prefect, patience)
         started = time.monotonic()
-        pools = [
-            await ensure_pool(prefect, settings, each) for each in (first, second)[: 1 + (first.name != second.name)]
-        ]
+        # One pool may be both; then the first says how it is.
+        both = [first] if first.name == second.name else [first, second]
+        pools = [await ensure_pool(prefect, settings, each) for each in both]
         flows = {name: await _flow(prefect, name) for name in dict.fromkeys(each.flow for each in wanted)}
         deployments = [await _ensure(prefect, each, flows[each.flow], nightly) for each in wanted]
         await ensure_crash_automation(prefect)

@@ -26,7 +26,7 @@ from pydantic import SecretStr
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
-from ..core.provenance import Owner
+from ..core.provenance import Owner, hostname
 from .processes import Child, end_leftover, rotate, told
 
 __all__ = ["Options", "up"]
@@ -164,7 +164,9 @@ class _Installation:
         self.deploy = autoscorer("deploy", "deploy", "--wait", str(PATIENCE), grace=1)
         # Models and scorers may keep every core busy; who asks the API should not feel it.
         self.workers = [
-            autoscorer(f"worker-{number}", "worker", nice=5, grace=20) for number in range(1, options.workers + 1)
+            # A name that stays: Prefect lists every name that there ever was.
+            autoscorer(f"worker-{number}", "worker", "--name", f"{hostname()}-{number}", nice=5, grace=20)
+            for number in range(1, options.workers + 1)
         ]
         self.api = autoscorer("api", "serve", "--host", options.host, "--port", str(api_port), grace=15)
         self._kept = [self.server, *self.workers, self.api]

@@ -32,7 +32,12 @@ class Installation:
         raise NotImplementedError
 
     def call(
-        self, method: str, path: str, json: Any = None, role: str | None = "submit", headers: dict[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        json: Any = None,
+        role: str | None = "submit",
+        headers: dict[str, str] | None = None,
     ) -> tuple[int, dict[str, Any]]:
         """One request to the API: status and envelope. ``role`` None sends no token."""
         raise NotImplementedError

@@ -28,7 +28,8 @@ from ..tasks.batch_outcome import Outcome, headline, summarize
 from ..tasks.live import live_scorers
 from ..tasks.prefect_cancel import CancelWatch
 from ..tasks.prefect_local import here
-from ..tasks.prefect_tasks import STEP_TIMEOUT, Unscored, settled
+from ..tasks.prefect_tasks import Unscored, settled
+from ..tasks.score import STEP_TIMEOUT
 from ..tasks.score_pool import ScorePool
 from .batch_book import Book
 from .batch_report import Progress, batch_key, publish_batch

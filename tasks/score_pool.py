@@ -12,9 +12,9 @@ import sys
 import time
 from collections.abc import Mapping
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
@@ -90,18 +90,13 @@ class ScorePool:
             AutoScorerError: ``INTERNAL_ERROR`` when the processes can't be started.
         """
         ended: list[tuple[str, Outcome]] = []
-        by_connection = {member.connection: member for member in self._members}
-        for connection in wait(list(by_connection), seconds):
-            member = by_connection[cast("Connection", connection)]
-            try:
-                message = member.connection.recv_bytes()
-            except (EOFError, OSError):
+        heard = wait([member.connection for member in self._members], seconds)
+        for member in list(self._members):
+            if member.connection in heard:
+                ended += self._heard(member)
+            elif member.is_dead() and not member.connection.poll():
+                # Something that the scorer started lives on, and holds the other end open.
                 ended += self._died(member)
-                continue
-            if message == READY:
-                member.ready, self._failed_starts = True, 0
-            else:
-                ended.append((member.done(), json.loads(message)))
         now = time.monotonic()
         for member in self._members:
             if member.workspace is not None and now - member.since > self._timeout:
@@ -120,8 +115,19 @@ class ScorePool:
                 ended.append(self._given_up(member, error))
         return ended
 
+    def _heard(self, member: _Member) -> list[tuple[str, Outcome]]:
+        try:
+            message = member.connection.recv_bytes()
+        except (EOFError, OSError):
+            return self._died(member)
+        if message == READY:
+            member.ready, self._failed_starts = True, 0
+            return []
+        return [(member.done(), json.loads(message))]
+
     def _died(self, member: _Member) -> list[tuple[str, Outcome]]:
-        code = member.kill()
+        # It says farewell before it is gone, when it ends by itself.
+        code = member.kill(after=_GRACE)
         if member.workspace is None or not member.ready or not member.sent:
             # Not the workspace's doing: another process gets it.
             self._failed_starts += 1
@@ -213,15 +219,17 @@ class _Member:
         """Let it go: it ends when it has nothing more to do."""
         self.connection.close()
 
+    def is_dead(self) -> bool:
+        """Whether the process has ended."""
+        # WNOWAIT keeps the zombie, and with it the number of its session until that is killed.
+        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
     def kill(self, *, after: float = 0.0) -> int:
         """End the process and all of its session, after so many seconds; its exit code."""
         if self._process.returncode is not None:
             return self._process.returncode
         deadline = time.monotonic() + after
-        # WNOWAIT keeps the zombie, and with it the number of the session that is killed next.
-        while os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            if time.monotonic() >= deadline:
-                break
+        while not self.is_dead() and time.monotonic() < deadline:
             time.sleep(0.005)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             # Also when it is dead: what it started may hold the workspace.

@@ -1,4 +1,4 @@
-"""Routes that read JSON strictly and say in the OpenAPI how they may fail."""
+"""Routes that read JSON strictly."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .. import __version__
 from ..core.errors import AutoScorerError, ErrorCode
-from ..schemas.envelope import Envelope, ErrorEnvelope
+from .answers import ANY_ROUTE, answers, served
 from .errors import RefusedBody
 
 __all__ = ["MAX_DEPTH", "ApiRouter", "answers", "served"]
@@ -25,41 +24,6 @@ MAX_DEPTH = 32
 _decoder = msgspec.json.Decoder()
 # A number of more than 64 bits, or a NUL: perhaps.
 _SUSPICIOUS = re.compile(rb"[0-9]{19}|\\u0000")
-
-_MEANINGS = {
-    401: "No valid token.",
-    403: "The token may not do this, or the workspace lies outside of the workspace roots.",
-    404: "There is no such thing.",
-    405: "The address does not take this method.",
-    409: "Something else holds the workspace, or the task is in the wrong state.",
-    413: "The body is larger than allowed.",
-    422: "The request is malformed; `details.fields` names what is wrong.",
-    429: "Too many requests; `Retry-After` says how many seconds to wait.",
-    500: "A fault of AutoScorer itself.",
-    502: "A registry or judge did not deliver.",
-    503: "The Prefect server, or what is to run a model, is away.",
-}
-
-
-def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The error answers of a route, for its ``responses``; those that every route has come by themselves."""
-    return {status: {"model": ErrorEnvelope, "description": _MEANINGS[status]} for status in sorted(statuses)}
-
-
-def served(status: int, model: Any, description: str, example: Any = None) -> dict[int | str, dict[str, Any]]:
-    """The answer of a route that was served, for its ``responses``.
-
-    Args:
-        status: HTTP status.
-        model: What ``data`` holds.
-        description: When it is given.
-        example: Of ``data``.
-    """
-    answer: dict[str, Any] = {"model": Envelope[model], "description": description}
-    if example is not None:
-        meta = {"timestamp": "2026-11-22T21:00:00Z", "version": __version__, "request_id": "5f0c2b7e9d1a4c38"}
-        answer["content"] = {"application/json": {"example": {"ok": True, "data": example, "meta": meta}}}
-    return {status: answer}
 
 
 class _StrictRequest(Request):
@@ -84,14 +48,14 @@ class ApiRouter(APIRouter):
 
     Args:
         tag: What its routes are listed under.
-        statuses: Error statuses of all of its routes, beyond 401, 403, 405, 422, 429 and 500, which any route may give.
+        statuses: Error statuses of all of its routes, beyond those that any route may give.
     """
 
     def __init__(self, tag: str, *statuses: int) -> None:
         super().__init__(
             tags=[tag],
             route_class=_Route,
-            responses=answers(401, 403, 405, 422, 429, 500, *statuses),
+            responses=answers(*ANY_ROUTE, *statuses),
         )
 
 

@@ -36,7 +36,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     **served(200, TaskView, "It has ended well; `result` holds what came out.", _DONE),
     **served(202, TaskView, "It has not ended yet; `Location` says where to ask.", TASK_EXAMPLE),
     # Those of the catalogue: how a task that was waited for may have failed.
-    **answers(404, 409, 413, 502, 503),
+    **answers(404, 409, 502),
 }
 _WORKSPACE = {"workspace": "team-a"}
 

@@ -67,7 +67,7 @@ _VIEW = {
     summary="Submit a batch",
     responses={
         **served(202, TaskView, "Accepted, and on disk.", BATCH_EXAMPLE),
-        **answers(404, 409, 413, 503),
+        **answers(404, 409),
     },
 )
 async def submit_batch(

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from ...core.errors import AutoScorerError, ErrorCode
 from ...service.readiness import Readiness, ReadyView
 from ..envelope import envelope, failure
-from ..routing import ApiRouter, answers, served
+from ..routing import ApiRouter, served
 
 __all__ = ["router"]
 
@@ -47,7 +47,7 @@ async def healthz(request: Request) -> Response:
 @router.get(
     "/readyz",
     summary="Can the installation work",
-    responses={**served(200, ReadyView, "It can.", _READY), **answers(503)},
+    responses={**served(200, ReadyView, "It can.", _READY)},
 )
 async def readyz(request: Request) -> Response:
     """Looks at the Prefect server, the work pools, their workers and the executors, at most once a second.

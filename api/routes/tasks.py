@@ -50,7 +50,7 @@ _NDJSON = "application/x-ndjson"
     summary="Submit a task",
     responses={
         **served(202, TaskView, "Accepted, and on disk; or the task that was there already.", TASK_EXAMPLE),
-        **answers(404, 409, 413, 503),
+        **answers(404, 409),
     },
 )
 async def submit(
@@ -114,7 +114,7 @@ async def get_task(request: Request, caller: Submitter, task_id: TaskId) -> Resp
     summary="Cancel a task",
     responses={
         **served(200, TaskView, "It is being cancelled, or has been.", {**TASK_EXAMPLE, "state": "cancelling"}),
-        **answers(404, 409, 503),
+        **answers(404, 409),
     },
 )
 async def cancel_task(request: Request, caller: Submitter, task_id: TaskId) -> Response:
@@ -135,7 +135,7 @@ async def cancel_task(request: Request, caller: Submitter, task_id: TaskId) -> R
             "A new task that does the same.",
             {**TASK_EXAMPLE, "retry_of": "0190f2d49c0e7d118a6b5c4d3e2f1a0b"},
         ),
-        **answers(404, 409, 503),
+        **answers(404, 409),
     },
 )
 async def retry_task(request: Request, caller: Submitter, task_id: TaskId) -> Response:
@@ -157,7 +157,7 @@ async def retry_task(request: Request, caller: Submitter, task_id: TaskId) -> Re
                 }
             },
         },
-        **answers(404, 503),
+        **answers(404),
     },
 )
 async def task_logs(

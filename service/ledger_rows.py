@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ..schemas.result import ErrorInfo
 from ..schemas.task import Action, CallbackState, CallbackView, Priority, Progress, TaskState, TaskView
 
-__all__ = ["COLUMNS", "CallbackDue", "Ending", "NewTask", "Observed", "Outcome", "TaskRow", "iso"]
+__all__ = ["COLUMNS", "CallbackDue", "Ending", "Json", "NewTask", "Observed", "Outcome", "TaskRow", "iso"]
 
 Json = dict[str, Any]
 
@@ -51,6 +51,7 @@ class Ending:
     attempts: int | None = None
     started_at: float | None = None
     ended_at: float | None = None
+    scorer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,13 +116,19 @@ def claim_undispatched(db: sqlite3.Connection, limit: int, without: Collection[s
     return found
 
 
-def unclaim(db: sqlite3.Connection, task_ids: Collection[str], reason: str | None) -> None:
-    """Put back what Prefect was not told of; what was to be cancelled meanwhile has ended with that."""
-    for task_id in task_ids:
-        db.execute(
-            "UPDATE tasks SET dispatching = 0, reason = coalesce(?, reason) WHERE id = ? AND flow_run_id IS NULL",
-            (reason, task_id),
-        )
+def unclaim(db: sqlite3.Connection, task_ids: Collection[str], reason: str | None) -> list[Ending]:
+    """Put back what Prefect was not told of; those that were to be cancelled meanwhile can end."""
+    db.executemany(
+        "UPDATE tasks SET dispatching = 0, reason = coalesce(?, reason) WHERE id = ? AND flow_run_id IS NULL",
+        [(reason, task_id) for task_id in task_ids],
+    )
+    waiting = [found for task_id in task_ids if (found := row(db, task_id)) and found.flow_run_id is None]
+    return [_unstarted(task.id) for task in waiting if task.cancel_requested]
+
+
+def _unstarted(task_id: str) -> Ending:
+    error = AutoScorerError(ErrorCode.CANCELLED, "The task was cancelled before work on it began.")
+    return Ending(task_id, TaskState.CANCELLED, error=error.to_dict())
 
 
 def dispatched(db: sqlite3.Connection, pairs: Sequence[tuple[str, str]]) -> list[TaskRow]:
@@ -167,13 +173,14 @@ def finish(db: sqlite3.Connection, endings: Sequence[Ending]) -> list[str]:
 def _finish(db: sqlite3.Connection, ending: Ending) -> bool:
     now = time.time()
     done = db.execute(
-        "UPDATE tasks SET state = ?, reason = coalesce(?, reason), "
+        "UPDATE tasks SET state = ?, reason = coalesce(?, reason), scorer = coalesce(scorer, ?), "
         "attempts = coalesce(earlier_attempts + ?, attempts), started_at = coalesce(started_at, ?), ended_at = ?, "
         "dispatching = 0, callback_state = CASE WHEN callback_url IS NULL THEN NULL ELSE 'pending' END, "
         f"callback_at = ? WHERE id = ? AND state IN {_ACTIVE}",
         (
             ending.state,
             ending.reason,
+            ending.scorer,
             ending.attempts,
             ending.started_at,
             now if ending.ended_at is None else ending.ended_at,
@@ -193,8 +200,7 @@ def request_cancel(db: sqlite3.Connection, task_id: str) -> tuple[TaskRow | None
     if found is None or found.is_final:
         return found, False
     if found.flow_run_id is None and not found.dispatching:
-        error = AutoScorerError(ErrorCode.CANCELLED, "The task was cancelled before work on it began.")
-        _finish(db, Ending(task_id, TaskState.CANCELLED, error=error.to_dict()))
+        _finish(db, _unstarted(task_id))
         return row(db, task_id), True
     db.execute("UPDATE tasks SET cancel_requested = 1, state = 'cancelling' WHERE id = ?", (task_id,))
     return row(db, task_id), False

@@ -2,17 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, TypeVar
 
 from ..core.config import Settings
-from ..schemas.task import Action, BatchRequest, SubmitRequest, TaskState, TaskView
-from .prefect_api import PrefectApi
+from ..core.errors import AutoScorerError, ErrorCode
+from ..core.flowruns import FlowRunFiles, wake
+from ..schemas.task import Action, BatchRequest, Progress, SubmitRequest, TaskState, TaskView
+from .adopt import Adopter
+from .callbacks import Callbacks
+from .deployment_ids import DeploymentIds
+from .dispatch import Dispatcher
+from .follow import Follower
+from .ledger import Ledger
+from .ledger_rows import Outcome, TaskRow
+from .prefect_api import PrefectApi, PrefectAway
+from .reconcile import Reconciler
+from .recover import recover
+from .requests import hash_of, new_task, request_of
 from .roots import WorkspaceRoots
+from .task_ids import first_id_at, is_task_id
 
 __all__ = ["Submitted", "TaskPage", "TaskQuery", "TaskService"]
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+# Tasks on one page at most.
+_PAGE = 500
+# Seconds that an answer waits for what Prefect says at this moment; the ledger's word is never old.
+_PATIENCE = 2.0
+# Seconds between two looks for what got stuck, and between two rounds of forgetting.
+_TEND, _PRUNE = 5.0, 3600.0
+_LONGEST_KEY = 255
 
 
 @dataclass(frozen=True)
@@ -25,7 +55,10 @@ class Submitted:
 
 @dataclass(frozen=True)
 class TaskQuery:
-    """Which tasks to list; None and the empty tuple ask for all. Times are aware; ``since`` is included."""
+    """Which tasks to list; None and the empty tuple ask for all.
+
+    Times are aware; ``since`` is included, ``until`` is not. ``cursor`` is a page's ``next_cursor``.
+    """
 
     states: tuple[TaskState, ...] = ()
     workspace: str | None = None
@@ -47,50 +80,270 @@ class TaskPage:
 
 
 class TaskService:
-    """Accepts tasks, hands them to Prefect, follows them to their end. Made by ``running``."""
+    """Accepts tasks, hands them to Prefect, follows them to their end. Made by ``running``.
 
-    settings: Settings
-    prefect: PrefectApi
-    roots: WorkspaceRoots
-    on_finished: Callable[[TaskView], None] | None
+    Attributes:
+        settings: The configuration.
+        roots: Where workspaces may lie.
+        prefect: The connection to the server.
+        on_finished: Called with each task that has ended.
+    """
+
+    def __init__(self, settings: Settings, roots: WorkspaceRoots, ledger: Ledger, prefect: PrefectApi) -> None:
+        self.settings = settings
+        self.roots = roots
+        self.prefect = prefect
+        self.on_finished: Callable[[TaskView], None] | None = None
+        self._ledger = ledger
+        # Of our own: folders on a network may hang, and what hangs must not keep all else from being read.
+        self._disk = ThreadPoolExecutor(8, thread_name_prefix="workspaces")
+        ids = DeploymentIds(prefect)
+        self._follower = Follower(settings, roots, ledger, prefect, lost=self._wake_dispatcher, ended=self._ended)
+        self._dispatcher = Dispatcher(
+            settings, ledger, prefect, ids, started=self._follower.follow, finish=self._follower.finish
+        )
+        self._adopter = Adopter(settings, roots, ledger, prefect, ids, started=self._follower.follow)
+        self._reconciler = Reconciler(settings, prefect)
+        self._callbacks = Callbacks(settings, ledger, roots)
 
     @classmethod
     @asynccontextmanager
     async def running(cls, settings: Settings, roots: WorkspaceRoots) -> AsyncIterator[TaskService]:
-        """Open the ledger and work on its tasks until the end of the block."""
-        raise NotImplementedError
-        yield
+        """Open the ledger and work on its tasks until the end of the block.
+
+        Raises:
+            AutoScorerError: ``CONFLICT`` when another process serves this home, ``INVALID_REQUEST`` when its ledger
+                can't be used.
+        """
+        ledger = Ledger.open(settings)
+        try:
+            async with PrefectApi(settings) as prefect:
+                service = cls(settings, roots, ledger, prefect)
+                service._follower.follow(ledger.active())
+                loops = [
+                    asyncio.create_task(_for_ever(name, work), name=name)
+                    for name, work in (
+                        ("dispatch", service._dispatcher.run),
+                        ("follow", service._follower.run),
+                        ("adopt", service._adopter.run),
+                        ("callbacks", service._callbacks.run),
+                        ("tend", service._tend),
+                        ("prune", service._prune),
+                    )
+                ]
+                try:
+                    yield service
+                finally:
+                    for loop in loops:
+                        loop.cancel()
+                    await asyncio.gather(*loops, return_exceptions=True)
+                    service._disk.shutdown(wait=False, cancel_futures=True)
+        finally:
+            await asyncio.to_thread(ledger.close)
+
+    # --- what callers ask for -------------------------------------------------------------------------------
 
     async def submit(
         self, request: SubmitRequest | BatchRequest, *, caller: str, idempotency_key: str | None = None
     ) -> Submitted:
-        """Accept a task: it is on disk when this returns."""
-        raise NotImplementedError
+        """Accept a task: it is on disk when this returns, whether Prefect answers or not.
+
+        Args:
+            request: What to do.
+            caller: Who asks; a key of one caller is none of another's.
+            idempotency_key: The same key with the same request gives the same task, for
+                ``api.idempotency_hours``.
+
+        Returns:
+            The new task; or the one of that key, or the active one of that action and workspace.
+
+        Raises:
+            AutoScorerError: ``WORKSPACE_NOT_FOUND``, ``FORBIDDEN``, ``INVALID_REQUEST``, ``PAYLOAD_TOO_LARGE``;
+                ``CONFLICT`` when the key stands for another request; ``BACKEND_UNAVAILABLE`` when the ledger can't be
+                written.
+        """
+        return await self._submit(request, caller, key=idempotency_key)
+
+    async def _submit(
+        self,
+        request: SubmitRequest | BatchRequest,
+        caller: str,
+        *,
+        key: str | None = None,
+        retry_of: str | None = None,
+    ) -> Submitted:
+        if key is not None and not (0 < len(key) <= _LONGEST_KEY and key.isprintable()):
+            raise AutoScorerError(
+                ErrorCode.INVALID_REQUEST,
+                f"The Idempotency-Key must have 1 to {_LONGEST_KEY} printable characters, such as a UUID.",
+            )
+        task = await self._on_disk(
+            lambda: new_task(self.settings, self.roots, request, caller=caller, retry_of=retry_of)
+        )
+        row, created = await self._ledger.add(task, key=key, request_hash=hash_of(request))
+        if created:
+            self._dispatcher.wake()
+        return Submitted(await self._view(row), created)
 
     async def get(self, task_id: str) -> TaskView:
         """One task, asked of Prefect afresh while it is active. Raises ``NOT_FOUND``."""
-        raise NotImplementedError
+        row = self._ledger.row(task_id)
+        if not row.is_final:
+            with contextlib.suppress(PrefectAway, TimeoutError):
+                async with asyncio.timeout(_PATIENCE):
+                    await self._follower.refresh(task_id)
+            row = self._ledger.row(task_id)
+        return await self._view(row)
 
     async def wait(self, task_id: str, seconds: float) -> TaskView:
         """The task once it has ended, or as it is after ``seconds``. Raises ``NOT_FOUND``."""
-        raise NotImplementedError
+        with self._follower.watching(task_id) as ended:
+            if not self._ledger.row(task_id).is_final:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await ended.wait()
+        return await self._view(self._ledger.row(task_id))
 
     async def list(self, query: TaskQuery) -> TaskPage:
-        """Some tasks, newest first. Raises ``INVALID_REQUEST`` for a cursor that is none."""
-        raise NotImplementedError
+        """Some tasks, newest first.
+
+        Raises:
+            AutoScorerError: ``INVALID_REQUEST`` for a cursor that is none, and as ``WorkspaceRoots.locate``.
+        """
+        if query.cursor is not None and not is_task_id(query.cursor):
+            raise AutoScorerError(ErrorCode.INVALID_REQUEST, "cursor must be the next_cursor of an earlier page.")
+        conditions: list[tuple[str, Sequence[Any]]] = []
+        if query.states:
+            conditions.append((f"state IN ({', '.join('?' * len(query.states))})", query.states))
+        if query.workspace is not None:
+            text = query.workspace
+            conditions.append(("workspace = ?", [str(await self._on_disk(lambda: self.roots.locate(text)))]))
+        for column, value in (("scorer", query.scorer), ("action", query.action)):
+            if value is not None:
+                conditions.append((f"{column} = ?", [value]))
+        if query.since is not None:
+            conditions.append(("id >= ?", [first_id_at(query.since.timestamp())]))
+        if query.until is not None:
+            conditions.append(("id < ?", [first_id_at(query.until.timestamp())]))
+        limit = min(max(query.limit, 1), _PAGE)
+        rows, total = await self._ledger.page(conditions, query.cursor, limit + 1)
+        tasks = await self._on_disk(lambda: [self._shown(row, Outcome(None, error)) for row, error in rows[:limit]])
+        return TaskPage(tasks, rows[limit - 1][0].id if len(rows) > limit else None, total)
 
     async def cancel(self, task_id: str) -> TaskView:
-        """End a task. Raises ``NOT_FOUND``, and ``CONFLICT`` when it has ended otherwise."""
-        raise NotImplementedError
+        """End a task; one that was cancelled before is answered as it is.
+
+        What Prefect was never told of ends at once; else Prefect is told, now or when it is back, and the worker ends
+        the work.
+
+        Raises:
+            AutoScorerError: ``NOT_FOUND``, and ``CONFLICT`` when it has ended otherwise.
+        """
+        row, ended = await self._ledger.request_cancel(task_id)
+        if ended:
+            self._follower.tell([task_id])
+        elif row.is_final:
+            if row.state != TaskState.CANCELLED:
+                raise AutoScorerError(
+                    ErrorCode.CONFLICT,
+                    f"The task {task_id} has ended as {row.state} already; there is nothing left to cancel.",
+                    details={"state": row.state},
+                )
+        elif row.flow_run_id is None:
+            self._dispatcher.wake()
+        else:
+            with contextlib.suppress(PrefectAway, TimeoutError):
+                async with asyncio.timeout(_PATIENCE):
+                    await self._follower.cancel(row)
+            wake(self.settings.home)
+        return await self._view(self._ledger.row(task_id))
 
     async def retry(self, task_id: str, *, caller: str) -> Submitted:
-        """A new task that repeats one that ended. Raises ``NOT_FOUND``, and ``CONFLICT`` while it is active."""
-        raise NotImplementedError
+        """A new task that repeats one that ended; or the active one of that action and workspace.
+
+        Raises:
+            AutoScorerError: ``NOT_FOUND``, ``CONFLICT`` while it is active, and as ``submit``.
+        """
+        row = self._ledger.row(task_id)
+        if not row.is_final:
+            raise AutoScorerError(
+                ErrorCode.CONFLICT,
+                f"The task {task_id} is {row.state}. Wait for its end, or cancel it first.",
+                details={"state": row.state},
+            )
+        return await self._submit(request_of(row.action, row.request), caller, retry_of=task_id)
 
     async def flow_run_id(self, task_id: str) -> str | None:
         """The Prefect flow run that works on a task; None while Prefect does not know of it. Raises ``NOT_FOUND``."""
-        raise NotImplementedError
+        return self._ledger.row(task_id).flow_run_id
 
     def counts(self) -> dict[str, int]:
         """How many tasks the ledger has, by state."""
-        raise NotImplementedError
+        return self._ledger.counts()
+
+    # --- views ----------------------------------------------------------------------------------------------
+
+    async def _view(self, row: TaskRow) -> TaskView:
+        if row.is_final:
+            return row.view(self._ledger.outcome(row.id))
+        if row.flow_run_id is None or row.state == TaskState.QUEUED:
+            return row.view()
+        return await self._on_disk(lambda: self._shown(row))
+
+    def _shown(self, row: TaskRow, outcome: Outcome | None = None) -> TaskView:
+        """A task with what the files of its flow run tell of how far it is."""
+        stage, progress = None, None
+        if not row.is_final and row.flow_run_id is not None and row.state != TaskState.QUEUED:
+            files = FlowRunFiles(self.settings.home, row.flow_run_id)
+            stage = files.read_stage()
+            if row.action == "batch" and (total := files.read_total()) is not None:
+                progress = Progress(done=len(files.outcomes()), total=total)
+        return row.view(outcome, stage=stage, progress=progress)
+
+    def _on_disk(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._disk, work)
+
+    # --- what goes on meanwhile -----------------------------------------------------------------------------
+
+    def _wake_dispatcher(self) -> None:
+        self._dispatcher.wake()
+
+    def _ended(self, task_ids: Sequence[str]) -> None:
+        self._callbacks.wake()
+        for task_id in task_ids:
+            row = self._ledger.find(task_id)
+            if row is None:
+                continue
+            logger.info("task %s ended: %s", task_id, row.state, extra={"task_id": task_id, "state": row.state})
+            if self.on_finished is not None:
+                self.on_finished(row.view(self._ledger.outcome(task_id)))
+
+    async def _tend(self) -> None:
+        """Settle what dead workers left and what is stuck."""
+        while True:
+            try:
+                done = [
+                    *await recover(self.prefect, self.settings),
+                    *await self._reconciler.look(self._follower.runs()),
+                ]
+            except PrefectAway:
+                done = []
+            for line in done:
+                logger.warning("%s", line)
+            await asyncio.sleep(_TEND)
+
+    async def _prune(self) -> None:
+        while True:
+            while await self._ledger.prune(time.time()):
+                await asyncio.sleep(0.1)  # others write, too
+            await asyncio.sleep(_PRUNE)
+
+
+async def _for_ever(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """A loop of the service ends with the service. A fault of ours in it must not leave every task where it is."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            logger.exception("the loop %s failed and goes on", name)
+        await asyncio.sleep(1.0)

@@ -1,0 +1,217 @@
+"""From the ledger to Prefect: every accepted task becomes a flow run, once.
+
+The ledger notes that Prefect is about to be told before it is told, so that a task which is cancelled in between is
+never started unseen, and an idempotency key makes telling it twice the same as telling it once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import groupby
+
+from ..core.config import Settings
+from ..core.errors import AutoScorerError, ErrorCode
+from ..core.flowruns import wake
+from ..schemas.task import Action, Priority, TaskState
+from .deployment_ids import DEPLOYMENTS, DeploymentIds
+from .ledger import Ledger
+from .ledger_rows import Ending, Json, TaskRow
+from .prefect_api import PrefectApi, PrefectAway, PrefectRefused
+
+__all__ = ["QUEUES", "Dispatcher"]
+
+logger = logging.getLogger(__name__)
+
+QUEUES: dict[Priority, str] = {"high": "high", "normal": "default", "low": "low"}
+
+# Flow runs in one request. It is one transaction of Prefect's, and with SQLite everybody else waits for it: 25 take a
+# quarter of a second, and cost hardly more each than 100 would.
+_BULK = 25
+# Seconds until the next look when nobody wakes us, and between two attempts when Prefect is away.
+_LOOK, _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 0.2, 5.0
+# Seconds until a deployment that was missing is looked for again.
+_MISSING = 3.0
+# So often may Prefect answer one task with a fault of its own before the task is given up.
+_STRIKES = 5
+_REFUSED = "Parameter validation failed"
+
+
+class Dispatcher:
+    """Tells Prefect of tasks.
+
+    Args:
+        settings: The configuration.
+        ledger: Where the tasks are.
+        prefect: Whom to tell.
+        ids: Its deployments.
+        started: Called with the tasks that flow runs were made for.
+        finish: Called with tasks that ended instead.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        prefect: PrefectApi,
+        ids: DeploymentIds,
+        *,
+        started: Callable[[Sequence[TaskRow]], None],
+        finish: Callable[[Sequence[Ending]], Awaitable[None]],
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._prefect = prefect
+        self._ids = ids
+        self._started = started
+        self._finish = finish
+        self._woken = asyncio.Event()
+        self._away = False
+        self._missing: dict[Action, float] = {}
+        self._strikes: Counter[str] = Counter()
+
+    def wake(self) -> None:
+        """There is a task to tell of."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Tell Prefect of tasks, until cancelled."""
+        pause = _FIRST_PAUSE
+        while True:
+            self._woken.clear()
+            try:
+                await self._all()
+            except PrefectAway as error:
+                if not self._away:
+                    logger.warning("Tasks are kept until Prefect is back: %s", error.message)
+                self._away = True
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+                continue
+            pause = _FIRST_PAUSE
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(_LOOK, self._next_missing())):
+                    await self._woken.wait()
+
+    async def _all(self) -> None:
+        if self._away:
+            # Before anything is claimed: what Prefect surely does not know of can be cancelled at once.
+            await self._prefect.call("GET", "/ready")
+            logger.warning("Prefect is back.")
+            self._away = False
+        now = time.monotonic()
+        self._missing = {action: until for action, until in self._missing.items() if until > now}
+        while rows := await self._ledger.claim_undispatched(_BULK, without=list(self._missing)):
+            for action, group in groupby(sorted(rows, key=lambda row: row.action), key=lambda row: row.action):
+                await self._tell(action, list(group))
+
+    def _next_missing(self) -> float:
+        return max(min(self._missing.values(), default=float("inf")) - time.monotonic(), 0.1)
+
+    async def _tell(self, action: Action, rows: list[TaskRow]) -> None:
+        try:
+            deployment = await self._ids.of(action)
+        except PrefectAway:
+            await self._unclaim(rows)
+            raise
+        if deployment is None:
+            name = "/".join(DEPLOYMENTS[action])
+            logger.warning("Prefect has no deployment %s; `autoscorer deploy` makes it.", name)
+            self._missing[action] = time.monotonic() + _MISSING
+            await self._unclaim(rows, f"Waiting: Prefect has no deployment {name}; autoscorer deploy makes it.")
+            return
+        await self._create(action, deployment, rows)
+
+    async def _create(self, action: Action, deployment: str, rows: list[TaskRow]) -> None:
+        try:
+            answers = await self._prefect.create_flow_runs(deployment, [_body(row) for row in rows])
+        except PrefectRefused as error:
+            if error.status == 404:
+                self._ids.forget(action)  # and the next round looks it up
+                await self._unclaim(rows)
+            elif len(rows) > 1:
+                await self._one_by_one(action, deployment, rows)
+            else:
+                await self._refuse(rows[0], error.message)
+            return
+        except PrefectAway as error:
+            if error.details.get("why") == "status 500":
+                if len(rows) > 1:
+                    await self._one_by_one(action, deployment, rows)
+                    return
+                await self._strike(rows[0], "Prefect's server failed on it")
+            elif error.details.get("why") in ("ConnectError", "ConnectTimeout"):
+                await self._unclaim(rows)
+            raise
+        await self._note(rows, answers)
+
+    async def _one_by_one(self, action: Action, deployment: str, rows: list[TaskRow]) -> None:
+        """What Prefect refuses as a whole, it may refuse for the sake of one."""
+        away: PrefectAway | None = None
+        for row in rows:
+            try:
+                await self._create(action, deployment, [row])
+            except PrefectAway as error:
+                away = error
+        if away is not None:
+            raise away
+
+    async def _note(self, rows: list[TaskRow], answers: list[Json]) -> None:
+        made = []
+        failed = False
+        for row, answer in zip(rows, answers, strict=True):
+            if answer["status"] == "CREATED":
+                made.append((row.id, answer["flow_run_id"]))
+                self._strikes.pop(row.id, None)
+            elif str(answer["error"]).startswith(_REFUSED):
+                await self._refuse(row, answer["error"])
+            else:
+                failed = True
+                await self._strike(row, str(answer["error"]))
+        if made:
+            self._started(await self._ledger.dispatched(made))
+            wake(self._settings.home)
+        if failed:
+            raise PrefectAway(self._prefect.url, "it could not store a flow run")
+
+    async def _unclaim(self, rows: list[TaskRow], reason: str | None = None) -> None:
+        # Of one that was claimed before, an earlier request may have reached Prefect.
+        fresh = [row.id for row in rows if not row.dispatching]
+        await self._finish(await self._ledger.unclaim(fresh, reason))
+
+    async def _strike(self, row: TaskRow, why: str) -> None:
+        self._strikes[row.id] += 1
+        if self._strikes[row.id] >= _STRIKES:
+            await self._refuse(row, f"tried {_STRIKES} times: {why}")
+
+    async def _refuse(self, row: TaskRow, why: str) -> None:
+        self._strikes.pop(row.id, None)
+        error = AutoScorerError(
+            ErrorCode.INVALID_REQUEST,
+            f"Prefect did not take the task: {why[:1000]}. Correct the request and submit it again; if the deployments "
+            "were changed by hand, autoscorer deploy restores them.",
+        )
+        await self._finish([Ending(row.id, TaskState.FAILED, error=error.to_dict())])
+
+
+def _body(row: TaskRow) -> Json:
+    parameters = json.loads(row.parameters)
+    what = row.workspace or next(iter(parameters.get("workspaces") or ["batch"]))
+    body: Json = {
+        "idempotency_key": row.idempotency_key,
+        "name": what.rstrip("/").rpartition("/")[2][:200] or row.action,
+        "parameters": parameters,
+        "tags": ["autoscorer", row.action],
+        "labels": {"autoscorer.task": row.id},
+        "work_queue_name": QUEUES[row.priority],
+    }
+    if row.cancel_requested:
+        # A request that got no answer may have made the flow run. If it did, this changes nothing and the run is
+        # cancelled as any other; if not, no worker ever sees it.
+        body["state"] = {"type": "CANCELLED", "message": "Cancelled before work on it began."}
+    return body

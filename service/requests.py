@@ -1,0 +1,158 @@
+"""From what a caller asked for to a task that can be accepted: checked as far as can be without working on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from ..core.config import Settings
+from ..core.errors import AutoScorerError, ErrorCode
+from ..core.workspace import open_regular
+from ..schemas.task import Action, BatchRequest, SubmitRequest
+from .ledger_rows import Json, NewTask
+from .outbound import check_callback_url
+from .roots import WorkspaceRoots
+from .task_ids import new_task_id
+
+__all__ = ["hash_of", "new_task", "request_of"]
+
+# Prefect takes no more than 512 KiB of parameters for a flow run.
+_MOST = 480 * 1024
+_DEEPEST = 32
+_META = 1024 * 1024
+# The integers that every JSON library between here and the scorer can hold.
+_LEAST_INT, _MOST_INT = -(2**63), 2**63 - 1
+
+
+def new_task(
+    settings: Settings,
+    roots: WorkspaceRoots,
+    request: SubmitRequest | BatchRequest,
+    *,
+    caller: str,
+    retry_of: str | None = None,
+) -> NewTask:
+    """Make the task that a request asks for. Looks at the disk.
+
+    Raises:
+        AutoScorerError: ``INVALID_REQUEST``, ``FORBIDDEN``, ``WORKSPACE_NOT_FOUND``, ``PAYLOAD_TOO_LARGE``.
+    """
+    if request.params is not None:
+        _check_params(request.params)
+    if request.callback_url is not None:
+        check_callback_url(settings, request.callback_url)
+    asked = request.model_dump(mode="json", exclude_none=True)
+    parameters: Json = {key: asked[key] for key in ("scorer", "params", "backend") if key in asked}
+    path, scorer = None, request.scorer
+    action: Action
+    if isinstance(request, BatchRequest):
+        action = "batch"
+        items = [roots.resolve_item(item) for item in request.workspaces]
+        asked["workspaces"] = roots.scrub(request.workspaces)
+        parameters |= {"workspaces": items, "action": request.action, "concurrency": request.concurrency}
+        subject = _digest([request.action, items])
+    else:
+        action = request.action
+        path = str(roots.resolve(request.workspace))
+        asked["workspace"] = roots.name(path)
+        parameters["workspace"] = subject = path
+        if action != "run":
+            scorer = scorer or _scorer_of(Path(path))
+    size = len(json.dumps(parameters))
+    if size > _MOST:
+        raise AutoScorerError(
+            ErrorCode.PAYLOAD_TOO_LARGE,
+            f"The workspaces and params make {size:,} bytes, and at most {_MOST:,} go to a flow run. Name a folder of "
+            "workspaces or a pattern instead of each workspace, or make several batches.",
+        )
+    return NewTask(
+        id=new_task_id(),
+        caller=caller,
+        action=action,
+        subject=subject,
+        workspace=path,
+        scorer=scorer,
+        priority=request.priority,
+        request=asked,
+        parameters=parameters,
+        created_at=time.time(),
+        retry_of=retry_of,
+        callback_url=request.callback_url,
+    )
+
+
+def request_of(action: str, request: str) -> SubmitRequest | BatchRequest:
+    """What was asked for when a task was accepted.
+
+    Args:
+        action: The task's.
+        request: As the ledger keeps it.
+
+    Raises:
+        AutoScorerError: ``INVALID_REQUEST`` where a flow run was started in Prefect with what the API does not take.
+    """
+    model: type[SubmitRequest | BatchRequest] = BatchRequest if action == "batch" else SubmitRequest
+    try:
+        return model.model_validate_json(request)
+    except ValueError:
+        raise AutoScorerError(
+            ErrorCode.INVALID_REQUEST,
+            "The task was started in Prefect, with parameters that the API does not take. Start it there again.",
+        ) from None
+
+
+def hash_of(request: SubmitRequest | BatchRequest) -> str:
+    """What is the same for two requests that ask for the same, in the same words."""
+    return _digest([type(request).__name__, request.model_dump(mode="json")])
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _scorer_of(workspace: Path) -> str | None:
+    """The scorer that meta.json names, for lists; a meta.json that is wrong is the task's to tell."""
+    try:
+        with open_regular(workspace / "meta.json") as file:
+            scorer: Any = json.loads(file.read(_META)).get("scorer")
+    except (AutoScorerError, OSError, ValueError, AttributeError, RecursionError):
+        return None
+    return scorer if isinstance(scorer, str) and len(scorer) <= 200 and scorer.isprintable() else None
+
+
+def _check_params(params: Json) -> None:
+    """Refuse what would break on its way to the scorer, where nobody could be told why."""
+    left: list[tuple[str, Any, int]] = [("params", params, 0)]
+    while left:
+        where, value, depth = left.pop()
+        if depth > _DEEPEST:
+            raise _wrong(f"{where} is nested more than {_DEEPEST} levels deep")
+        if isinstance(value, dict):
+            for key, item in value.items():
+                _check_text(where, key)
+                # Prefect would fill in its variables there, and secrets are among them.
+                if key == "__prefect_kind":
+                    raise _wrong(f"{where} holds the key __prefect_kind, which has a meaning of its own for Prefect")
+                left.append((f"{where}.{key}"[:200], item, depth + 1))
+        elif isinstance(value, list):
+            left.extend((f"{where}[{index}]", item, depth + 1) for index, item in enumerate(value))
+        elif isinstance(value, str):
+            _check_text(where, value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise _wrong(f"{where} is {value}, which JSON has no number for")
+        elif isinstance(value, int) and not _LEAST_INT <= value <= _MOST_INT:
+            raise _wrong(f"{where} is an integer of more than 64 bits")
+
+
+def _check_text(where: str, text: str) -> None:
+    if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
+        raise _wrong(f"{where} holds a NUL or half a character")
+
+
+def _wrong(what: str) -> AutoScorerError:
+    shown = what.encode("utf-8", "backslashreplace").decode()
+    return AutoScorerError(ErrorCode.INVALID_REQUEST, f"These params can't be sent on: {shown}. Leave it out.")

@@ -13,6 +13,7 @@ import io
 import lzma
 import os
 import stat
+import struct
 import tarfile
 import unicodedata
 import zipfile
@@ -89,8 +90,15 @@ def read_archive(file: IO[bytes], limits: Limits) -> Iterator[Member]:
     file.seek(0)
     start = file.read(6)
     file.seek(0)
-    try:
+    with _refusing(limits):
         yield from _zip(file, checks) if start.startswith(b"PK") else _tar(file, start, checks)
+
+
+@contextlib.contextmanager
+def _refusing(limits: Limits) -> Iterator[None]:
+    """Whatever the libraries raise for a broken archive, as the one refusal."""
+    try:
+        yield
     except TooMuch:
         raise _too_large(
             f"it unpacks to more than {limits.unpacked:,} bytes (api.max_unpacked)", limits.unpacked
@@ -105,6 +113,7 @@ def read_archive(file: IO[bytes], limits: Limits) -> Iterator[Member]:
         NotImplementedError,  # a zip of a later version
         OverflowError,
         RuntimeError,  # zipfile: a password would be needed
+        struct.error,
     ) as error:
         raise _refused(f"it can't be read ({error})") from None
     except OSError as error:
@@ -321,8 +330,10 @@ class _Unpacked(io.RawIOBase):
 
 
 def _chunks(read: Callable[[int], bytes], checks: _Checks) -> Iterator[bytes]:
-    while data := read(_CHUNK):
-        yield checks.count(data)
+    # Read by whoever takes the member, outside of what runs in read_archive.
+    with _refusing(checks.limits):
+        while data := read(_CHUNK):
+            yield checks.count(data)
 
 
 def _not_plain(name: str, is_link: bool) -> AutoScorerError:

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
 
 def render(data: dict[str, Any], args: argparse.Namespace) -> None:
     print(f"AutoScorer is up after {data['seconds']:.0f} s. Ctrl-C stops it.")
-    for name, what in (("api", "API"), ("records", "Records"), ("docs", "API docs"), ("prefect", "Prefect UI")):
+    for name, what in (("api", "API"), ("records", "Records"), ("prefect", "Prefect UI")):
         print(f"  {what:<11}{data[name]}")
     print(f"  {'Logs':<11}{data['logs']}")
 

@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -256,7 +256,7 @@ class _Installation:
                     found = response.json()
                 except (httpx.HTTPError, ValueError):
                     pass  # not yet
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(0.5)
         raise AutoScorerError(
             ErrorCode.BACKEND_UNAVAILABLE,
             f"The installation did not become ready within {PATIENCE:.0f} s; details hold what /readyz said last, and "
@@ -298,7 +298,7 @@ class _Installation:
                 rotate(child.log_file)
 
     def _addresses(self) -> Json:
-        return {"api": self._url, "records": self._url + "/", "docs": self._url + "/docs", "prefect": self._prefect_url}
+        return {"api": self._url, "records": self._url + "/", "prefect": self._prefect_url}
 
     def _note(self) -> None:
         """Write down who is running, for the next start and for whoever starts a second one."""
@@ -315,11 +315,11 @@ class _Installation:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Any:
+def _locked(path: Path) -> Iterator[IO[str]]:
     """Hold a lock file; the kernel releases it when we die."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # The file stays when we end: who removed it could pull it away from under the next one.
-    with path.open("a+", encoding="utf-8") as file:
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -337,7 +337,8 @@ def _locked(path: Path) -> Any:
 def _read(file: IO[str]) -> Json:
     try:
         file.seek(0)
-        content = json.load(file)
+        # A kill may have come between writing and cutting off what stood there.
+        content = json.JSONDecoder().raw_decode(file.read())[0]
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -26,6 +26,8 @@ T = TypeVar("T")
 # A fresh database takes half a minute on a loaded machine.
 START = 240.0
 
+_shared: PrefectServer | None = None
+
 
 def eventually(look: Callable[[], T], *, within: float = 60.0) -> T:
     """Ask until the answer is true; Prefect records task runs and logs a little later than they happen."""
@@ -137,6 +139,12 @@ class Gate:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """A Prefect server for the whole session; this process and its children talk to it."""
+    global _shared
+    if _shared is not None:
+        # Each module that imports this fixture has one of its own, for pytest; a second server would take half a
+        # minute, and Prefect's services in this process stay with the first.
+        yield _shared
+        return
     folder = tmp_path_factory.mktemp("prefect")
     port = _free_port()
     api_url = f"http://127.0.0.1:{port}/api"
@@ -155,7 +163,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
             stderr=subprocess.STDOUT,
         )
     environment = {**quiet, "PREFECT_HOME": str(folder / "client"), "PREFECT_API_URL": api_url}
-    running = PrefectServer(api_url, environment, process)
+    _shared = running = PrefectServer(api_url, environment, process)
     try:
         eventually(lambda: _healthy(running, folder / "server.log"), within=START)
         with pytest.MonkeyPatch.context() as patch:
@@ -168,6 +176,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
                 yield running
                 _send_what_is_held()
     finally:
+        _shared = None
         process.terminate()
         try:
             process.wait(20)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from autoscorer.api.server import FacadeServer, server_config
-from autoscorer.core.config import Settings, load_settings
+from autoscorer.core.config import Settings
 
 __all__ = ["ADMIN", "SUBMIT", "Answer", "Facade", "facade", "facade_settings", "write_workspace"]
 
@@ -156,7 +156,10 @@ def facade_settings(root: Path, *, tokens: bool = True, **sections: Any) -> Sett
         values.setdefault("api_tokens", f"submit:{SUBMIT},admin:{ADMIN}")
     if "PREFECT_API_URL" not in os.environ:
         values.setdefault("prefect", {"api_url": "http://127.0.0.1:9/api"})
-    return Settings(**{**load_settings().model_dump(exclude_unset=True), **values})
+    home = values.pop("home", None)
+    settings = Settings(**values)
+    # The environment, which has a home for every test, is stronger than what is given here.
+    return settings if home is None else settings.model_copy(update={"home": home})
 
 
 def write_workspace(root: Path, name: str, *, pred: str | None = "id,label\na,x\nb,y\n") -> Path:

@@ -1,35 +1,174 @@
 """A live installation: `autoscorer up` with real servers, workers and API. Tests import the fixture ``installation``.
 
 It is started once for the session, in folders of its own, on free ports, with a token for each role. It ends with it,
-and nothing of it may be left: that is checked here.
+and nothing of it may be left: that is checked here. ``running`` starts further ones, for tests that break theirs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import json as json_module
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-__all__ = ["Installation", "installation"]
+from .prefect_server import eventually
+
+__all__ = ["Installation", "installation", "running"]
+
+# A fresh database takes half a minute on a loaded machine, and everything else starts at the same time.
+START = 240.0
+# In order: API, workers, server.
+STOP = 75.0
 
 
 class Installation:
-    """Where it is, and questions to it."""
+    """Where it is, and questions to it.
 
-    url: str  # of the API, such as http://127.0.0.1:8000
-    prefect_url: str  # of Prefect's API, …/api
-    home: Path
-    root: Path  # its only workspace root
+    Args:
+        folder: Where its home and its workspaces are made.
+        arguments: Of ``autoscorer up``; free ports are added.
+        environment: Variables stronger than its own.
+    """
+
+    def __init__(self, folder: Path, arguments: tuple[str, ...] = (), environment: Mapping[str, str] = {}) -> None:
+        self.home = folder / "home"
+        self.root = folder / "workspaces"
+        self.root.mkdir(parents=True, exist_ok=True)
+        self._tokens = {role: secrets.token_hex(16) for role in ("submit", "admin")}
+        clean = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "AUTOSCORER_"))}
+        self.environment = {
+            **clean,
+            "AUTOSCORER_HOME": str(self.home),
+            "AUTOSCORER_WORKSPACE_ROOTS": str(self.root),
+            "AUTOSCORER_API_TOKENS": ",".join(f"{role}:{token}" for role, token in self._tokens.items()),
+            # Receivers of callbacks are on loopback here.
+            "AUTOSCORER_CALLBACKS__ALLOW_PRIVATE": "true",
+            **environment,
+        }
+        self._arguments = ("--api-port", "0", "--prefect-port", "0", *arguments)
+        self.process: subprocess.Popen[str] | None = None
+        self.said: list[str] = []
+        self.url = ""
+        self.prefect_url = ""
 
     @property
     def roots(self) -> tuple[Path, ...]:
         return (self.root,)
 
+    def start(self) -> None:
+        """Start it, and wait until it says that it is ready."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        with (self.home / "up.err").open("ab") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "autoscorer", "up", *self._arguments],
+                env=self.environment,
+                cwd=self.root,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        self.said = []
+        reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
+        reader.start()
+        eventually(lambda: self.answer is not None or not self.is_up, within=START)
+        answer = self.answer
+        assert answer is not None and answer["status"] == "success", f"{''.join(self.said)}\n{self.errors}"
+        self.url, self.prefect_url = answer["data"]["api"], answer["data"]["prefect"] + "/api"
+
+    def _read(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        with process.stdout:
+            for line in process.stdout:
+                self.said.append(line)
+
+    @property
+    def answer(self) -> dict[str, Any] | None:
+        """What it said on stdout; None before it said anything whole."""
+        with contextlib.suppress(ValueError):
+            return dict(json_module.loads("".join(self.said)))
+        return None
+
+    @property
+    def errors(self) -> str:
+        """What it and its children wrote."""
+        texts = [(self.home / "up.err").read_text(errors="replace")]
+        texts += [
+            f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}" for log in sorted(self.home.glob("logs/*.log"))
+        ]
+        return "\n".join(texts)
+
+    @property
+    def is_up(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Stop it as Ctrl-C does, and check that nothing of it is left; its exit code."""
+        assert self.process is not None
+        if self.is_up:
+            self.process.send_signal(number)
+        try:
+            code = self.process.wait(STOP)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"did not stop within {STOP} s\n{self.errors}") from None
+        self.check_gone()
+        return code
+
+    def kill(self) -> None:
+        """kill -9 of ``autoscorer up`` itself."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def check_gone(self) -> None:
+        """No process of it lives."""
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: not self.processes(), within=15)
+        left = self.processes()
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        assert not left, f"left behind: {left}\n{self.errors}"
+
+    def processes(self) -> dict[int, str]:
+        """Every living process that was started with this home, whoever its parent is."""
+        wanted = b"AUTOSCORER_HOME=" + os.fsencode(self.home)
+        found = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and int(entry.name) != os.getpid():
+                with contextlib.suppress(OSError):
+                    if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                        found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        return found
+
+    def pids(self) -> dict[str, list[int]]:
+        """The processes: up, server, api, workers. One that is being restarted is left out."""
+        found: dict[str, list[int]] = {"up": [], "server": [], "api": [], "workers": []}
+        with contextlib.suppress(OSError, ValueError):
+            state = json_module.JSONDecoder().raw_decode((self.home / "up.lock").read_text())[0]
+            found["up"].append(state["pid"])
+            for name, child in state["children"].items():
+                kind = "workers" if name.startswith("worker") else name
+                if kind in found and Path(f"/proc/{child['pid']}").exists():
+                    found[kind].append(child["pid"])
+        return found
+
     def token(self, role: str) -> str:
         """The token of ``submit`` or ``admin``."""
-        raise NotImplementedError
+        return self._tokens[role]
 
     def call(
         self,
@@ -37,22 +176,97 @@ class Installation:
         path: str,
         json: Any = None,
         role: str | None = "submit",
-        headers: dict[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 120.0,
     ) -> tuple[int, dict[str, Any]]:
         """One request to the API: status and envelope. ``role`` None sends no token."""
-        raise NotImplementedError
+        sent = {"content-type": "application/json", **(headers or {})}
+        if role is not None:
+            sent["authorization"] = f"Bearer {self.token(role)}"
+        body = None if json is None else json_module.dumps(json).encode()
+        request = urllib.request.Request(self.url + path, method=method, data=body, headers=sent)
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as response:
+                return response.status, json_module.loads(response.read() or b"{}")
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json_module.loads(error.read() or b"{}")
 
-    def workspace(self, name: str, *, pred: str | None = "good", **meta: Any) -> Path:
-        """A small workspace under the root that can be scored at once; keywords go into meta.json."""
-        raise NotImplementedError
+    def is_ready(self) -> bool:
+        """Whether /readyz answers 200."""
+        with contextlib.suppress(OSError, ValueError):
+            return self.call("GET", "/readyz", role=None)[0] == 200
+        return False
 
-    def pids(self) -> dict[str, list[int]]:
-        """The processes: up, server, api, workers."""
-        raise NotImplementedError
+    def prefect(self, method: str, path: str, body: Any = None) -> Any:
+        """One request to Prefect's API."""
+        request = urllib.request.Request(
+            self.prefect_url + path,
+            method=method,
+            data=None if body is None else json_module.dumps(body).encode(),
+            headers={"content-type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            content = response.read()
+        return json_module.loads(content) if content else None
+
+    def finished(self, task_id: str, *, within: float = 120.0) -> dict[str, Any]:
+        """The task, once it has ended."""
+
+        def look() -> dict[str, Any] | None:
+            with contextlib.suppress(OSError):  # the API may be away: some tests kill it
+                status, envelope = self.call("GET", f"/tasks/{task_id}")
+                assert status in (200, 503), envelope
+                if status == 200 and envelope["data"]["state"] in ("completed", "failed", "cancelled"):
+                    return dict(envelope["data"])
+            return None
+
+        found = eventually(look, within=within)
+        assert found is not None
+        return found
+
+    def workspace(self, name: str, *, truth: str | None = None, pred: str | None = None, **meta: Any) -> Path:
+        """A small workspace under the root that scores 1.0 at once; keywords go into meta.json.
+
+        Args:
+            name: Its folder under the root.
+            truth: Content of input/gt.csv.
+            pred: Content of output/pred.csv; an empty text for none.
+        """
+        root = self.root / name
+        (root / "input" / "data").mkdir(parents=True)
+        rows = "id,label\na,cat\nb,dog\nc,cat\n"
+        (root / "input" / "gt.csv").write_text(truth or rows)
+        (root / "input" / "data" / "x.csv").write_text("id,x\na,1\nb,2\nc,3\n")
+        if pred != "":
+            (root / "output").mkdir()
+            (root / "output" / "pred.csv").write_text(pred or truth or rows)
+        content = {"task_type": "classification", "scorer": "classification_f1", **meta}
+        (root / "meta.json").write_text(json_module.dumps(content))
+        return root
+
+
+@contextlib.contextmanager
+def running(folder: Path, *arguments: str, **environment: str) -> Iterator[Installation]:
+    """A further installation, for a test that breaks it; it is stopped and checked in the end."""
+    one = Installation(folder, arguments, environment)
+    one.start()
+    try:
+        yield one
+    finally:
+        if one.is_up:
+            one.stop()
+        one.check_gone()
 
 
 @pytest.fixture(scope="session")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A running installation for the whole session."""
-    raise NotImplementedError
-    yield
+    with running(tmp_path_factory.mktemp("installation")) as one:
+        yield one
+        assert one.is_up, one.errors
+        # Whoever broke something in it has mended it.
+        deadline = time.monotonic() + 30
+        while not one.is_ready():
+            assert time.monotonic() < deadline, one.errors
+            time.sleep(0.5)

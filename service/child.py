@@ -32,7 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, internal_error
 from ..core.flowruns import FlowRunFiles
-from ..core.provenance import current_flow_run
+from ..core.provenance import Owner, current_flow_run
 from ..core.workspace import Workspace
 from ..flows.artifacts import result_artifacts
 from ..flows.endings import ending_of
@@ -94,6 +94,7 @@ def serve(fd: int, settings: Settings) -> int:
         The process's exit code: 0 when an ending was saved or Prefect's engine is done with the run.
     """
     channel = Channel(fd)
+    channel.send({"hello": Owner.current().text})
     order = channel.receive()
     if order is None:
         return 0  # somebody else has the run
@@ -255,6 +256,7 @@ def _run_engine(order: Json, files: FlowRunFiles, own: Local) -> int:
     from prefect.engine import handle_engine_signals
     from prefect.flow_engine import load_flow_run, run_flow
     from prefect.logging.loggers import flow_run_logger
+    from prefect.settings import temporary_settings
 
     flow_run_id = UUID(files.flow_run_id)
     os.environ["PREFECT__FLOW_RUN_ID"] = str(flow_run_id)
@@ -262,7 +264,12 @@ def _run_engine(order: Json, files: FlowRunFiles, own: Local) -> int:
     code = 0
     with _own_folder(files):
         try:
-            with handle_engine_signals(flow_run_id), local(own):
+            # The worker sees its children die: it needs no sign of life by way of the server.
+            with (
+                handle_engine_signals(flow_run_id),
+                temporary_settings({"flows.heartbeat_frequency": None}),
+                local(own),
+            ):
                 flow = getattr(importlib.import_module(module), name)
                 flow_run = load_flow_run(flow_run_id)
                 # A failed submission is a state that is returned, not an exception: nothing of it is ours to log.

@@ -13,6 +13,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,6 +23,8 @@ __all__ = ["ChildFailed", "answer_parent", "ask_child"]
 Json = dict[str, Any]
 
 _MAX_ANSWER = 64 * 1024**2
+# Seconds between two looks at whether to stop.
+_LOOK = 0.5
 
 
 class ChildFailed(Exception):
@@ -32,7 +35,14 @@ class ChildFailed(Exception):
         self.took_too_long = took_too_long
 
 
-def ask_child(module: str, question: Json, *, seconds: float, env: Mapping[str, str] | None = None) -> Json:
+def ask_child(
+    module: str,
+    question: Json,
+    *,
+    seconds: float,
+    env: Mapping[str, str] | None = None,
+    stop: threading.Event | None = None,
+) -> Json:
     """Run a module that calls ``answer_parent``. Blocks; nothing of the child is left afterwards.
 
     Args:
@@ -40,6 +50,7 @@ def ask_child(module: str, question: Json, *, seconds: float, env: Mapping[str, 
         question: What it is asked.
         seconds: How long it may take.
         env: Environment variables beside this process's own.
+        stop: Set by another thread, the child is killed.
 
     Returns:
         Its answer.
@@ -66,7 +77,7 @@ def ask_child(module: str, question: Json, *, seconds: float, env: Mapping[str, 
             assert child.stdin is not None
             with contextlib.suppress(BrokenPipeError), child.stdin:
                 child.stdin.write(json.dumps(question).encode())
-            line = _line(ours, time.monotonic() + seconds)
+            line = _line(ours, time.monotonic() + seconds, stop or threading.Event())
             if line is not None and not line.endswith(b"\n"):
                 # The pipe is closed: it is about to end, and how it ends is worth a moment.
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -78,6 +89,8 @@ def ask_child(module: str, question: Json, *, seconds: float, env: Mapping[str, 
             status = child.wait()
     finally:
         os.close(ours)
+    if stop is not None and stop.is_set():
+        raise ChildFailed("was killed, because this process ends")
     if line is None:
         raise ChildFailed(f"did not end within {seconds:g} s and was killed", took_too_long=True)
     if not line.endswith(b"\n"):
@@ -106,16 +119,18 @@ def answer_parent(work: Callable[[Json], Json]) -> None:
     os._exit(0)
 
 
-def _line(pipe: int, deadline: float) -> bytes | None:
-    """What comes up to a newline or the end; None when the time is over before."""
+def _line(pipe: int, deadline: float, stop: threading.Event) -> bytes | None:
+    """What comes up to a newline or the end; None when the time is over before, or it is to stop."""
     data = bytearray()
     # Not select(): it takes no descriptor above 1023, and a server has more.
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
     while not data.endswith(b"\n"):
         left = deadline - time.monotonic()
-        if left <= 0 or not poll.poll(left * 1000):
+        if left <= 0 or stop.is_set():
             return None
+        if not poll.poll(min(left, _LOOK) * 1000):
+            continue
         chunk = os.read(pipe, 1 << 16)
         data += chunk
         if not chunk or len(data) > _MAX_ANSWER:

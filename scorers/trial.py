@@ -7,6 +7,7 @@ the interpreter or crashes in native code would take the process with it, so it 
 from __future__ import annotations
 
 import hashlib
+import threading
 from pathlib import Path
 
 from ..core.errors import AutoScorerError, ErrorCode
@@ -19,12 +20,13 @@ __all__ = ["IMPORT_SECONDS", "try_import"]
 IMPORT_SECONDS = 30.0
 
 
-def try_import(path: Path, *, seconds: float = IMPORT_SECONDS) -> LoadAttempt:
+def try_import(path: Path, *, seconds: float = IMPORT_SECONDS, stop: threading.Event | None = None) -> LoadAttempt:
     """Load a scorer file in a process of its own.
 
     Args:
         path: Absolute path of the file.
         seconds: How long it may take.
+        stop: Set by another thread, it is given up.
 
     Returns:
         The attempt, without registrations: what matters is its ``error``, and which files it depends on.
@@ -32,7 +34,7 @@ def try_import(path: Path, *, seconds: float = IMPORT_SECONDS) -> LoadAttempt:
     attempt = LoadAttempt(path, files={path: ""})
     try:
         attempt.sha256 = attempt.files[path] = hashlib.sha256(read_source(path)).hexdigest()
-        answer = ask_child("autoscorer.scorers.trial", {"file": str(path)}, seconds=seconds)
+        answer = ask_child("autoscorer.scorers.trial", {"file": str(path)}, seconds=seconds, stop=stop)
     except OSError as error:
         attempt.error = _error(path, f"can't be read: {error.strerror or error}")
         return attempt

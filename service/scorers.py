@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import os
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
@@ -40,14 +42,17 @@ from .scorer_views import (
 
 __all__ = ["ScorerService"]
 
+T = TypeVar("T")
+
 # How long the start of the facade waits for the scorers that are known; those that take longer come later.
 _START_SECONDS = 10.0
+_THREADS, _SLOW_THREADS = 4, 2
 # Of the time for a request: the rest is for the answer.
 _SHARE = 0.8
 
 
 class ScorerService:
-    """List, load, reload, watch and try scorers. All methods block and are for a thread, but ``running``.
+    """List, load, reload, watch and try scorers. The methods that are no coroutines block: call them by ``in_thread``.
 
     Args:
         settings: The configuration.
@@ -59,7 +64,11 @@ class ScorerService:
         self.settings, self.roots = settings, roots
         self.registry = get_registry() if registry is None else registry
         self.registry.entry_points = settings.scorers.entry_points
-        self.registry.trial = try_import
+        self._stop = threading.Event()
+        self.registry.trial = functools.partial(try_import, stop=self._stop)
+        # Of its own, and few: whoever tries slow scorers must not take the threads that others answer with.
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="autoscorer-scorers")
+        self._slow_threads = ThreadPoolExecutor(_SLOW_THREADS, thread_name_prefix="autoscorer-scorer-trials")
         self._record = RecordedFiles(settings.home)
         self._watcher = ScorerWatcher(settings.scorers.dirs, registry=self.registry, recorded=self._record)
 
@@ -83,9 +92,17 @@ class ScorerService:
         try:
             yield service
         finally:
+            service._stop.set()
+            for threads in (service._threads, service._slow_threads):
+                threads.shutdown(wait=False, cancel_futures=True)
             if started.is_set():
                 await asyncio.to_thread(service._watcher.stop)
             service.registry.trial = None
+
+    async def in_thread(self, work: Callable[[], T], *, slow: bool = False) -> T:
+        """Call one of the methods below, off the event loop; ``slow`` for what runs a scorer."""
+        threads = self._slow_threads if slow else self._threads
+        return await asyncio.get_running_loop().run_in_executor(threads, work)
 
     # --- asking ------------------------------------------------------------------------------------------------
 
@@ -227,7 +244,9 @@ class ScorerService:
         with self._plainly():
             entry = self.registry.get(scorer_id)
             seconds = self.settings.api.request_timeout * _SHARE
-            found = try_scorer_apart(entry, root, settings=self.settings, params=params, seconds=seconds)
+            found = try_scorer_apart(
+                entry, root, settings=self.settings, params=params, seconds=seconds, stop=self._stop
+            )
             return TrialView.model_validate(self._scrub(found))
 
     # --- within ------------------------------------------------------------------------------------------------

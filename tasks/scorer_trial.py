@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -60,7 +61,13 @@ def try_scorer(
 
 
 def try_scorer_apart(
-    entry: ScorerEntry, workspace: Path, *, settings: Settings, params: Mapping[str, Any], seconds: float
+    entry: ScorerEntry,
+    workspace: Path,
+    *,
+    settings: Settings,
+    params: Mapping[str, Any],
+    seconds: float,
+    stop: threading.Event | None = None,
 ) -> dict[str, Any]:
     """As ``try_scorer``, in a process of its own that is killed when it takes too long. Blocks.
 
@@ -70,6 +77,7 @@ def try_scorer_apart(
         settings: The configuration.
         params: Over meta.json's.
         seconds: How long it may take.
+        stop: Set by another thread, it is given up.
 
     Raises:
         AutoScorerError: As ``try_scorer``; ``TIMEOUT_ERROR`` or ``SCORER_ERROR`` when it hangs or crashes.
@@ -89,6 +97,7 @@ def try_scorer_apart(
                 question,
                 seconds=seconds,
                 env={"AUTOSCORER_HOME": str(settings.home), "TMPDIR": temporary},
+                stop=stop,
             )
         except ChildFailed as failed:
             raise AutoScorerError(

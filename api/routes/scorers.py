@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
@@ -94,10 +94,9 @@ def _service(request: Request) -> ScorerService:
     return service
 
 
-async def _answer(request: Request, work: Callable[[], T]) -> Response:
-    """Do what may take a while, and runs foreign code, in a thread."""
+async def _answer(request: Request, work: Callable[[], T], *, slow: bool = False) -> Response:
     try:
-        return envelope(request, await asyncio.to_thread(work))
+        return envelope(request, await _service(request).in_thread(work, slow=slow))
     except AutoScorerError as error:
         if error.code in _OF_THE_REQUEST:
             return failure(request, error, status=422)
@@ -211,4 +210,5 @@ async def reload(request: Request, body: Annotated[ReloadRequest | None, Body()]
 )
 async def test(request: Request, body: TestRequest) -> Response:
     """Validate and score, and write nothing into the workspace. It runs in a process of its own, for a while."""
-    return await _answer(request, lambda: _service(request).test(body.scorer, body.workspace, body.params or {}))
+    work = functools.partial(_service(request).test, body.scorer, body.workspace, body.params or {})
+    return await _answer(request, work, slow=True)

@@ -21,6 +21,7 @@ from autoscorer.flows.expand import expand
 from autoscorer.schemas.result import ErrorInfo, Result
 from autoscorer.tasks import score_pool
 from autoscorer.tasks.batch_outcome import Outcome, failed_outcome, outcome_of
+from autoscorer.tasks.live import live_scorers
 from autoscorer.tasks.score_pool import ScorePool
 
 from .prefect_server import PrefectServer, eventually, server
@@ -194,6 +195,15 @@ def test_a_pool_whose_processes_do_not_live_says_so(
     with pytest.raises(AutoScorerError, match="exit code 7") as caught, pool(settings) as members:
         scored(members, crowd("fine"))
     assert caught.value.code is ErrorCode.INTERNAL_ERROR
+
+
+def test_a_flow_s_own_process_follows_the_scorers_while_it_works(settings: Settings, wilful: Path) -> None:
+    with live_scorers(settings) as watcher:
+        assert watcher.registry.get("wilful").version == "1.0.0"
+        wilful.write_text(SCORER.replace("VERSION", "2.0.0"))
+        eventually(lambda: watcher.registry.get("wilful").version == "2.0.0")
+        wilful.unlink()
+        eventually(lambda: "wilful" not in watcher.registry.ids())
 
 
 # --- which workspaces, and the journal -------------------------------------------------------------------

@@ -43,9 +43,7 @@ def test_everyone_stands_there_once_and_only_the_scored_have_a_place(outcomes: l
     assert all(tuple(row) == COLUMNS for row in rows)
     for row in rows:
         assert (row["place"] is not None) == (row["state"] == "completed" and row["score"] is not None)
-    ranks = [
-        0 if row["place"] else ["completed", "failed", "cancelled"].index(row["state"]) + 1 for row in rows
-    ]
+    ranks = [0 if row["place"] else ["completed", "failed", "cancelled"].index(row["state"]) + 1 for row in rows]
     assert ranks == sorted(ranks)
 
 
@@ -62,9 +60,7 @@ def test_a_place_is_one_more_than_the_number_of_those_who_are_better(outcomes: l
 
 
 @given(batches(), st.randoms(use_true_random=False))
-def test_the_order_does_not_depend_on_who_came_first(
-    outcomes: list[dict[str, Any]], chance: random.Random
-) -> None:
+def test_the_order_does_not_depend_on_who_came_first(outcomes: list[dict[str, Any]], chance: random.Random) -> None:
     shuffled = list(outcomes)
     chance.shuffle(shuffled)
     assert leaderboard(shuffled) == leaderboard(outcomes)

@@ -21,6 +21,12 @@ HEARTBEAT = 30
 SILENCE = 90
 
 FLOWS = ("pipeline", "score-only", "run-only", "validate-only", "batch")
+# What ends the watch. Not any event: that a run is Running may be told after its first heartbeat, and its last one.
+_EXPECTED = (
+    "heartbeat",
+    *("Completed", "Failed", "TimedOut", "Cancelled", "Crashed", "Cancelling"),
+    *("Scheduled", "Late", "AwaitingRetry", "Paused", "Suspended"),
+)
 _NAME = "AutoScorer: silent flow runs have crashed"
 
 
@@ -44,10 +50,10 @@ async def ensure_crash_automation(prefect: PrefectApi) -> None:
     # Two processes may have made one each at the same moment.
     for surplus in found[1:]:
         await prefect.call("DELETE", f"/automations/{surplus['id']}", missing_ok=True)
-    kept = found[0]
+    # Whether it is enabled is the operator's to say.
+    kept, wanted = found[0], {**wanted, "enabled": found[0]["enabled"]}
     if not _covers(kept, wanted):
-        # Whether it is enabled is the operator's.
-        await prefect.call("PUT", f"/automations/{kept['id']}", {**wanted, "enabled": kept["enabled"]})
+        await prefect.call("PUT", f"/automations/{kept['id']}", wanted)
 
 
 def _automation() -> Json:
@@ -59,8 +65,7 @@ def _automation() -> Json:
             "type": "event",
             "posture": "Proactive",
             "after": ["prefect.flow-run.heartbeat"],
-            # Anything it does is a sign of life, such as going back into its queue.
-            "expect": ["prefect.flow-run.*"],
+            "expect": [f"prefect.flow-run.{event}" for event in _EXPECTED],
             "match": {"prefect.resource.id": "prefect.flow-run.*"},
             "match_related": [
                 {"prefect.resource.role": "flow", "prefect.resource.name": list(FLOWS)},

@@ -73,7 +73,7 @@ async def requeue(
     if state["type"] in ("SCHEDULED", "PAUSED"):
         _release(files, claim)
         return True
-    if state["type"] == "CANCELLING":
+    if state["type"] == "CANCELLING" or (state["type"] == "CRASHED" and _was_cancelling(states)):
         await end(prefect, settings, now, _cancelled(now))
         return False
     if now["deployment_id"] is None or (counted and attempt >= settings.service.max_attempts):
@@ -162,6 +162,12 @@ def _attempt(states: Iterable[Json]) -> int:
         elif state["type"] == "SCHEDULED" and state["name"] == AWAITING_RETRY:
             attempt += 1
     return attempt
+
+
+def _was_cancelling(states: Iterable[Json]) -> bool:
+    """Whether a crashed run was to be cancelled when it crashed."""
+    before = [(str(state["timestamp"]), state["type"]) for state in states if state["type"] != "CRASHED"]
+    return bool(before) and max(before)[1] == "CANCELLING"
 
 
 def _cancelled(run: Json) -> AutoScorerError:

@@ -40,7 +40,8 @@ def settling(settings: Settings) -> Iterator[bool]:
 
 def patience(settings: Settings) -> Patience:
     """How long what is waited for, as configured."""
-    return Patience(stuck=settings.service.stuck_after, longest=settings.security.limits.timeout)
+    stuck = settings.service.stuck_after
+    return Patience(stuck=stuck, crashed=min(Patience.crashed, stuck), longest=settings.security.limits.timeout)
 
 
 def look_at(files: FlowRunFiles, run: Json | None) -> Situation:

@@ -26,6 +26,8 @@ __all__ = ["ScorePool"]
 
 # Processes in a row that end before they can work, until it is clear that none ever will.
 _FAILED_STARTS = 3
+# Seconds for its imports and for loading the scorers.
+_START = 120.0
 # Seconds that a scoring has left when the batch is cancelled; most are done by then, and their Results stand.
 _GRACE = 1.0
 # Safe path: the current folder may be a submission's, and must not come before the installed packages.
@@ -99,7 +101,8 @@ class ScorePool:
                 ended += self._died(member)
         now = time.monotonic()
         for member in self._members:
-            if member.workspace is not None and now - member.since > self._timeout:
+            limit = self._timeout if member.ready else max(self._timeout, _START)
+            if member.workspace is not None and now - member.since > limit:
                 ended.append(self._timed_out(member))
         return ended
 
@@ -121,7 +124,7 @@ class ScorePool:
         except (EOFError, OSError):
             return self._died(member)
         if message == READY:
-            member.ready, self._failed_starts = True, 0
+            member.ready, member.since, self._failed_starts = True, time.monotonic(), 0
             return []
         return [(member.done(), json.loads(message))]
 

@@ -339,6 +339,7 @@ def test_the_automation_for_silent_runs_is_made_once_and_brought_up_to_date(serv
     updated = again["updated"]
     ask(settings, ensure)
     assert automations()[0]["updated"] == updated, "nothing to do, nothing done"
+    server.call("DELETE", f"/automations/{again['id']}")
 
 
 @pytest.mark.prefect

@@ -25,7 +25,7 @@ CONNECT = 5.0
 ANSWER = 60.0
 # A stream that is silent for longer has ended without a word: it sends a heartbeat every few seconds.
 SILENCE = 60.0
-# Seconds between further tries of a request whose answer was lost; with its Idempotency-Key it is accepted once.
+# Seconds between further tries of a request whose answer was lost; with its Idempotency-Key a task is accepted once.
 LOST = (0.5, 1.0, 2.0, 4.0)
 
 
@@ -93,7 +93,7 @@ class ApiClient:
             ApiAway: Nobody answers, or somebody who is no AutoScorer.
             AutoScorerError: What the API answered instead.
         """
-        return self._data(self._request("GET", path, params=dict(params or {})))
+        return self._data(self._send("GET", path, params=dict(params or {}))[0])
 
     def post(self, path: str, body: Json | None = None) -> Any:
         """The data of a POST that may be sent again without harm.
@@ -102,7 +102,7 @@ class ApiClient:
             ApiAway: As for ``get``.
             AutoScorerError: As for ``get``.
         """
-        return self._data(self._post(path, body, {})[0])
+        return self._data(self._send("POST", path, json=body)[0])
 
     def submit(self, path: str, body: Json, key: str | None = None) -> tuple[Json, bool]:
         """Submit a task. Where the answer is lost it is sent again, and is accepted once all the same.
@@ -119,23 +119,11 @@ class ApiClient:
             ApiAway: As for ``get``.
             AutoScorerError: As for ``get``.
         """
-        response, again = self._post(path, body, {"idempotency-key": key or uuid.uuid4().hex})
+        headers = {"idempotency-key": key or uuid.uuid4().hex}
+        response, again = self._send("POST", path, json=body, headers=headers)
         task: Json = self._data(response)
         # After a lost answer the task that is there may be ours.
         return task, response.headers.get("x-task-created") == "false" and not again
-
-    def _post(self, path: str, body: Json | None, headers: dict[str, str]) -> tuple[httpx.Response, bool]:
-        lost = False
-        for pause in (*LOST, None):
-            try:
-                return self._request("POST", path, json=body, headers=headers), lost
-            except ApiAway as error:
-                # Once a request may have arrived, an API that is being started anew is waited for.
-                lost = lost or error.was_sent
-                if not lost or pause is None:
-                    raise
-                time.sleep(pause)
-        raise AssertionError("unreachable")
 
     def stream(self, path: str, params: Mapping[str, Any] | None = None) -> Iterator[Json]:
         """The JSON lines of a stream, as they come.
@@ -161,13 +149,26 @@ class ApiClient:
         except httpx.HTTPError as error:
             raise self._away(error) from None
 
-    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        try:
-            return self._http.request(method, path, **options)
-        except httpx.HTTPError as error:
-            raise self._away(error) from None
-        except UnicodeEncodeError:
-            raise AutoScorerError(ErrorCode.INVALID_REQUEST, "A value holds characters that can't be sent.") from None
+    def _send(self, method: str, path: str, **options: Any) -> tuple[httpx.Response, bool]:
+        """The answer to a request that may be sent again without harm, and whether it was."""
+        lost = False
+        # Whoever looks again and again says so when nobody answers, so a GET is only spared a connection that was idle
+        # for too long.
+        for pause in (*(LOST if method == "POST" else LOST[:1]), None):
+            try:
+                return self._http.request(method, path, **options), lost
+            except httpx.HTTPError as error:
+                away = self._away(error)
+                # Once a request may have arrived, an API that is being started anew is waited for.
+                lost = lost or away.was_sent
+                if not lost or pause is None:
+                    raise away from None
+                time.sleep(pause)
+            except UnicodeEncodeError:
+                raise AutoScorerError(
+                    ErrorCode.INVALID_REQUEST, "A value holds characters that can't be sent."
+                ) from None
+        raise AssertionError("unreachable")
 
     def _data(self, response: httpx.Response) -> Any:
         try:

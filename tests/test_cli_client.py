@@ -55,8 +55,8 @@ class Api:
     """A real HTTP server. ``answers`` maps "GET /path" to answers, given one after the other, the last one for ever;
     a callable is asked, ``None`` breaks the connection, bytes are sent as they are."""
 
-    def __init__(self, port: int = 0) -> None:
-        self.answers: dict[str, list[Any]] = {}
+    def __init__(self, port: int = 0, answers: dict[str, list[Any]] | None = None) -> None:
+        self.answers = answers or {}
         self.requests: list[tuple[str, dict[str, str], Any]] = []
         api = self
 
@@ -83,6 +83,7 @@ class Api:
                 self.send_response(status)
                 for name, value in headers[0].items() if headers else ():
                     self.send_header(name, value)
+                self.send_header("connection", "close")
                 self.send_header("content-length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
@@ -290,8 +291,8 @@ def test_waiting_outlasts_an_api_that_is_started_anew(api: Api, run: Run, monkey
     def restart() -> None:
         api.stop()
         time.sleep(0.3)
-        later.append(Api(api.port))
-        later[0].answers["GET /tasks/t1"] = [ok(task("running", stage="run")), ok(task("completed"))]
+        answers = [ok(task("running", stage="run")), ok(task("completed"))]
+        later.append(Api(api.port, {"GET /tasks/t1": answers}))
 
     api.answers["POST /submit"] = [ok(task(), 202)]
     api.answers["GET /tasks/t1"] = [ok(task("running", stage="run")), die]

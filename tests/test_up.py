@@ -133,49 +133,54 @@ def test_a_child_that_is_wrongly_configured_says_so_itself_and_nothing_stays(tmp
 # --- it goes --------------------------------------------------------------------------------------------------
 
 
-def test_two_at_once_then_ctrl_c_in_order_and_kill_9_leave_nothing(tmp_path: Path) -> None:
+def test_two_at_once_do_not_meet_and_ctrl_c_stops_one_in_order(installation: Installation, tmp_path: Path) -> None:
     url = "sqlite+aiosqlite:///" + str(tmp_path / "secret-place.db")
-    with (
-        running(tmp_path / "one", "--workers", "2") as one,
-        running(tmp_path / "two", "--database", url, PREFECT_HOME=str(tmp_path / "prefect")) as two,
-    ):
-        assert len({one.url, two.url, one.prefect_url, two.prefect_url}) == 4
-        assert len(one.pids()["workers"]) == 2
-        # Each its own: a task of one is unknown to the other.
-        for each in (one, two):
-            each.workspace("ws")
-            status, envelope = each.call("POST", "/submit", {"action": "score", "workspace": "ws"})
-            assert status == 202, envelope
-            assert each.finished(envelope["data"]["id"])["state"] == "completed"
-        assert one.call("GET", "/tasks")[1]["data"]["total"] == 1
+    options = ("--workers", "2", "--database", url)
+    with running(tmp_path, *options, PREFECT_HOME=str(tmp_path / "prefect")) as other:
+        assert len({installation.url, other.url, installation.prefect_url, other.prefect_url}) == 4
+        pids = other.pids()
+        assert len(pids["workers"]) == 2
+        other.workspace("ws")
+        status, envelope = other.call("POST", "/submit", {"action": "score", "workspace": "ws"})
+        assert status == 202, envelope
+        assert other.finished(envelope["data"]["id"])["state"] == "completed"
+        assert other.call("GET", "/tasks")[1]["data"]["total"] == 1
+        # A task of one is unknown to the other; so is its token.
+        path = f"/tasks/{envelope['data']['id']}"
+        assert installation.call("GET", path)[0] == 404
+        token = {"authorization": f"Bearer {installation.token('admin')}"}
+        assert other.call("GET", path, role=None, headers=token)[0] == 401
 
         # A database's address is seen in no list of processes and in no log.
-        assert all("secret-place" not in command for command in two.processes().values())
+        assert all("secret-place" not in command for command in other.processes().values())
         assert (tmp_path / "secret-place.db").exists()
-        assert "secret-place" not in two.errors
+        assert "secret-place" not in other.errors
         assert (tmp_path / "prefect").is_dir()
-        assert not (two.home / "prefect").exists()
-
-        one.kill()
-        one.check_gone()
+        assert not (other.home / "prefect").exists()
 
         ended: dict[str, float] = {}
-        pids = two.pids()
-        assert two.process is not None
-        two.process.send_signal(signal.SIGINT)
-        while two.process.poll() is None or len(ended) < 3:
+        assert other.process is not None
+        other.process.send_signal(signal.SIGINT)
+        while other.process.poll() is None or len(ended) < 3:
             for kind in ("api", "workers", "server"):
                 if kind not in ended and not any(Path(f"/proc/{pid}").exists() for pid in pids[kind]):
                     ended[kind] = time.monotonic()
             time.sleep(0.005)
-        assert two.process.wait() == 0
+        assert other.process.wait() == 0
         assert ended["api"] <= ended["workers"] <= ended["server"]
-        two.check_gone()
+        other.check_gone()
+    assert installation.is_ready()
 
-        # After kill -9 it starts again as if nothing had been.
-        one.start()
-        assert one.is_ready()
-        assert one.stop(signal.SIGTERM) == 0
+
+def test_kill_9_leaves_nothing_and_it_starts_again_knowing_its_tasks(installation: Installation) -> None:
+    installation.workspace("up-known")
+    status, envelope = installation.call("POST", "/submit", {"action": "score", "workspace": "up-known"})
+    assert status == 202, envelope
+    installation.kill()
+    installation.check_gone()
+    installation.start()
+    assert installation.is_ready()
+    assert installation.finished(envelope["data"]["id"])["state"] == "completed"
 
 
 def test_what_a_killed_one_left_running_is_ended_by_the_next_start(tmp_path: Path) -> None:

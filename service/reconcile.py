@@ -21,7 +21,7 @@ from .containers import remove_ended
 from .decide import Claimed, Situation, Verdict, WorkerState, decide
 from .heartbeats import FLOWS
 from .prefect_api import PrefectApi
-from .recover import clear_away
+from .recover import UNSETTLED, clear_away
 from .requeue import end, requeue, tell
 from .situation import age, claimed, look_at, patience, settling
 from .taken import Taker, taken_by
@@ -82,7 +82,10 @@ class Reconciler:
         if suspects:
             with settling(self._settings) as alone:
                 for run in suspects if alone else ():
-                    line = await self._settle(run["id"])
+                    try:
+                        line = await self._settle(run["id"])
+                    except UNSETTLED as error:  # one such run must not keep the others waiting
+                        line = f"not settled: {error}"
                     if line is not None:
                         done.append(f"{run['name']} ({run['id']}): {line}")
         if wide:

@@ -15,16 +15,18 @@ from ..core.flowruns import Claim, FlowRunFiles
 from ..executors.reaper import reap_if_needed, remove_by_label
 from ..executors.records import RunRecords
 from .decide import Claimed, Verdict, decide
-from .prefect_api import PrefectApi
+from .prefect_api import PrefectApi, PrefectRefused
 from .requeue import end, requeue, tell
 from .situation import look_at, patience, settling
 
-__all__ = ["clear_away", "recover"]
+__all__ = ["UNSETTLED", "clear_away", "recover"]
 
 Json = dict[str, Any]
 
 # Seconds that the kernel has to end a process that was killed; one in the middle of a write to a slow disk takes some.
 _DYING = 5.0
+# What may come of one run: the server will not have it, its folder can't be written.
+UNSETTLED = (PrefectRefused, OSError, ValueError)
 _REASON = "The worker that had it died."
 
 
@@ -53,8 +55,13 @@ async def recover(prefect: PrefectApi, settings: Settings) -> list[str]:
         done = []
         for files, claim in lost:
             run = await prefect.flow_run(files.flow_run_id)
-            if line := await _settle(prefect, settings, files, claim, run):
-                done.append(f"{run['name'] if run else 'flow run'} ({files.flow_run_id}): {line}")
+            name = f"{run['name'] if run else 'flow run'} ({files.flow_run_id})"
+            try:
+                line = await _settle(prefect, settings, files, claim, run)
+            except UNSETTLED as error:  # one such run must not keep the others waiting
+                line = f"not settled: {error}"
+            if line is not None:
+                done.append(f"{name}: {line}")
         return done
 
 

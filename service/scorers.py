@@ -137,8 +137,9 @@ class ScorerService:
                 nothing is noted then.
         """
         file = _absolute(path)
-        if not file.is_file():
-            raise _wrong("is a folder; name a file, or watch the folder" if file.is_dir() else "is no file there")
+        # os.path answers for any name; Path raises for one that is too long.
+        if not os.path.isfile(file):
+            raise _wrong("is a folder; name a file, or watch the folder" if os.path.isdir(file) else "is no file there")
         with self._plainly(file):
             entries = self.registry.load_file(file)
             self._record.add(file, entries)
@@ -187,7 +188,7 @@ class ScorerService:
             AutoScorerError: ``INVALID_REQUEST`` for what is not there. What does not load is told of in the answer.
         """
         place = _absolute(path)
-        if not place.is_dir() and not (place.is_file() and place.suffix == ".py"):
+        if not os.path.isdir(place) and not (os.path.isfile(place) and place.suffix == ".py"):
             raise _wrong("is neither a folder nor a .py file there")
         with self._plainly(place):
             self._record.watch(place)

@@ -61,6 +61,9 @@ _VIEW = {
 }
 
 
+_BOARD = served(200, list[dict[str, Any]], "Best first; as CSV with `format=csv` or `Accept: text/csv`.", [_ROW])
+
+
 @router.post(
     "/batch",
     status_code=202,
@@ -99,13 +102,14 @@ async def get_batch(request: Request, caller: Submitter, task_id: TaskId) -> Res
     summary="A batch's leaderboard",
     responses={
         200: {
-            **served(200, list[dict[str, Any]], "Best first; as CSV with `format=csv` or `Accept: text/csv`.")[200],
+            **_BOARD[200],
             "content": {
+                **_BOARD[200]["content"],
                 "text/csv": {
                     "schema": {"type": "string"},
                     "example": "place,workspace,state,metric,score,low,high,pass,rank,seconds,error\r\n"
                     "1,round-1/team-a,completed,f1_macro,0.93,0.9,0.95,true,A,1.4,\r\n",
-                }
+                },
             },
         },
         **answers(404),

@@ -79,7 +79,12 @@ class TestRequest(_Request):
 class UnwatchRequest(_Request):
     """What to follow no more."""
 
-    path: str | None = Field(None, max_length=4096, description="As it was given, or as GET /scorers/watch shows it.")
+    path: str | None = Field(
+        None,
+        max_length=4096,
+        description="As it was given, or as GET /scorers/watch shows it.",
+        examples=["scorers/mine.py"],
+    )
     id: str | None = Field(None, max_length=100, description="Its id in GET /scorers/watch.")
 
     @model_validator(mode="after")

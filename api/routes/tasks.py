@@ -42,6 +42,13 @@ IdempotencyKey = Annotated[
 # Followers at once: each asks Prefect every second.
 _MOST_STREAMS = 64
 _NDJSON = "application/x-ndjson"
+_RECORD = {"time": "2026-11-22T21:00:01Z", "level": "info", "source": "flow", "message": "stage run"}
+_LOG = served(
+    200,
+    LogPage,
+    "Records; with `follow`, a stream of JSON objects, one a line.",
+    {"records": [_RECORD], "next_offset": None},
+)
 
 
 @router.post(
@@ -148,13 +155,20 @@ async def retry_task(request: Request, caller: Submitter, task_id: TaskId) -> Re
     summary="A task's log",
     responses={
         200: {
-            **served(200, LogPage, "Records; with `follow`, a stream of JSON objects, one a line.")[200],
+            **_LOG[200],
             "content": {
+                **_LOG[200]["content"],
                 _NDJSON: {
                     "schema": {"type": "string"},
-                    "example": '{"type":"log","time":"2026-11-22T21:00:01Z","level":"info","source":"flow",'
-                    '"message":"stage run"}\n{"type":"end","state":"completed","reason":null}\n',
-                }
+                    "example": "".join(
+                        encode(event).decode() + "\n"
+                        for event in (
+                            {"type": "log", **_RECORD},
+                            {"type": "heartbeat", "state": "running", "stage": "run"},
+                            {"type": "end", "state": "completed", "reason": None},
+                        )
+                    ),
+                },
             },
         },
         **answers(404),

@@ -92,30 +92,34 @@ class Balancer:
     """One address for several servers: each new connection goes to the next of them that takes it."""
 
     def __init__(self, ports: list[int]) -> None:
-        self._ports = ports
+        self.ports = ports
         self._turn = 0
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._open = [self._listener]
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        for end in self._open:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 near = self._listener.accept()[0]
+                self._open.append(near)
                 self._turn += 1
-                for step in range(len(self._ports)):
-                    port = self._ports[(self._turn + step) % len(self._ports)]
+                for step in range(len(self.ports)):
+                    port = self.ports[(self._turn + step) % len(self.ports)]
                     with contextlib.suppress(OSError):
                         far = socket.create_connection(("127.0.0.1", port))
                         break
                 else:
                     near.close()
                     continue
+                self._open.append(far)
                 for source, sink in ((near, far), (far, near)):
                     threading.Thread(target=self._relay, args=(source, sink), daemon=True).start()
 
@@ -127,6 +131,13 @@ class Balancer:
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def balancer() -> Iterator[Balancer]:
+    one = Balancer([free_port(), free_port()])
+    yield one
+    one.close()
 
 
 @pytest.fixture
@@ -217,13 +228,13 @@ def server_environment(folder: Path, database: str, redis: int) -> dict[str, str
 
 
 def test_two_servers_and_two_workers_share_the_load_and_one_server_may_die(
-    processes: Processes, monkeypatch: pytest.MonkeyPatch
+    processes: Processes, balancer: Balancer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database, redis = start_postgres(processes), start_redis(processes)
     environment = server_environment(processes.folder, database, redis)
     prefect = [sys.executable, "-m", "prefect"]
-    processes.run(*prefect, "server", "database", "upgrade", "--yes", environment=environment)
-    ports = [free_port(), free_port()]
+    processes.run(sys.executable, "-m", "autoscorer.deployments.prepare_database", environment=environment)
+    ports = balancer.ports
     servers = [
         processes.start(
             f"server-{port}",
@@ -239,7 +250,6 @@ def test_two_servers_and_two_workers_share_the_load_and_one_server_may_die(
             lambda port=port, server=server: ready(f"http://127.0.0.1:{port}") or server.poll() is not None, within=240
         )
         assert server.poll() is None, processes.log(f"server-{port}")[-3000:]
-    balancer = Balancer(ports)
 
     # The clients know one address, and nothing of what is behind it.
     maker = Installation(processes.folder)
@@ -311,4 +321,3 @@ def test_two_servers_and_two_workers_share_the_load_and_one_server_may_die(
         counts[name] = answer["data"]["runs"]
     assert sum(counts.values()) == RUNS
     assert min(counts.values()) > 0
-    balancer.close()

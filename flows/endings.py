@@ -27,7 +27,9 @@ def ending_of(state: State[Any]) -> dict[str, Any]:
     """
     message = state.message or ""
     if state.is_completed():
-        return {"state": "COMPLETED", "message": message, "data": state.result(), "error": None}
+        # Asked for its result, a state starts an event loop, even where the data lies there.
+        data = state.data if isinstance(state.data, dict) else state.result()
+        return {"state": "COMPLETED", "message": message, "data": data, "error": None}
     failure = failure_of(state)
     name = "CANCELLED" if failure.code is ErrorCode.CANCELLED else "FAILED"
     return {"state": name, "message": message, "data": failure.result, "error": failure.to_dict()}

@@ -31,6 +31,8 @@ MESSAGE = 4096
 PR_SET_PDEATHSIG = 1
 # What a run will need: imported here once, and shared by every child.
 PRELOADED = (
+    "anyio._backends._asyncio",
+    "encodings.utf_8_sig",
     "numpy.typing",
     "msgspec",
     "prefect.flow_engine",

@@ -1,7 +1,7 @@
 """What a worker has to tell Prefect about its runs besides their states: log records and artifacts, when there is time.
 
-Both are for people. So they are gathered and sent together, they are bounded, a server that is away costs the oldest of
-them, and no run waits for either.
+Both are for people, so no run waits for them: records are gathered and sent together, artifacts when there is nothing
+else to do, or one now and then. Both are bounded, and a server that is away or has too much to do costs some of them.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +24,8 @@ Json = dict[str, Any]
 
 # Seconds between two sendings of log records, and records of one request.
 _PAUSE = 1.0
+# How often in that time is looked whether the worker has become idle.
+_BUSY_LOOKS = 10
 _TOGETHER = 500
 # Records, and characters of artifacts, that are held at most.
 _RECORDS = 10_000
@@ -40,6 +41,8 @@ class Outbox:
 
     def __init__(self, prefect: PrefectApi) -> None:
         self._prefect = prefect
+        # Whether there are runs to work on; set by the worker.
+        self.is_busy: Callable[[], bool] = lambda: False
         self._records: deque[Json] = deque(maxlen=_RECORDS)
         self._artifacts: deque[Json] = deque()
         self._size = 0
@@ -79,7 +82,8 @@ class Outbox:
         with contextlib.suppress(TimeoutError, PrefectAway):
             async with asyncio.timeout(seconds):
                 await self._send_records()
-                await self._send_artifacts()
+                while self._artifacts:
+                    await self._send_artifact()
 
     async def _send_records_on(self) -> None:
         while True:
@@ -101,28 +105,30 @@ class Outbox:
     async def _send_artifacts_on(self) -> None:
         while True:
             await self._something.wait()
+            for _ in range(_BUSY_LOOKS):
+                if not self.is_busy():
+                    break
+                await asyncio.sleep(_PAUSE / _BUSY_LOOKS)
             try:
-                await self._send_artifacts()
+                await self._send_artifact()
             except PrefectAway:
                 await asyncio.sleep(5 * _PAUSE)
+            if not self._artifacts:
+                self._something.clear()
 
-    async def _send_artifacts(self) -> None:
-        told = time.monotonic()
-        while self._artifacts:
-            body = self._artifacts[0]
-            try:
-                await self._prefect.call("POST", "/artifacts/", body)
-            except PrefectRefused as error:
-                logger.warning(
-                    "An artifact was not taken: %s", error.message, extra={"fields": {"flow_run": body["flow_run_id"]}}
-                )
-            # While it was sent it may have been left out for newer ones.
-            if self._artifacts and self._artifacts[0] is body:
-                self._size -= _size(self._artifacts.popleft())
-            if self._left_out and time.monotonic() - told > 60:
-                logger.warning("%d artifacts were left out: runs end faster than they are taken.", self._left_out)
-                self._left_out, told = 0, time.monotonic()
-        self._something.clear()
+    async def _send_artifact(self) -> None:
+        body = self._artifacts[0]
+        try:
+            await self._prefect.call("POST", "/artifacts/", body)
+        except PrefectRefused as error:
+            fields = {"flow_run": body["flow_run_id"]}
+            logger.warning("An artifact was not taken: %s", error.message, extra={"fields": fields})
+        # While it was sent it may have been left out for newer ones.
+        if self._artifacts and self._artifacts[0] is body:
+            self._size -= _size(self._artifacts.popleft())
+        if self._left_out and not self._artifacts:
+            logger.warning("%d artifacts were left out: runs ended faster than Prefect took them.", self._left_out)
+            self._left_out = 0
 
 
 def _size(body: Json) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -29,6 +30,9 @@ DEFAULT_URL = "http://127.0.0.1:4200/api"
 # SQLite answers "database is locked" as a 503 under load; a moment later it serves.
 _BUSY = frozenset({429, 502, 503, 504})
 _BUSY_PAUSES = (0.1, 0.3, 1.0)
+# Requests that change something, at a time. SQLite has one writer: more of them only wait there, and those of Prefect's
+# transactions that read before they write are refused when they were overtaken.
+_WRITES = 1
 # Most that the server takes in one call.
 BULK = 100
 PAGE = 200
@@ -81,6 +85,7 @@ class PrefectApi:
             headers["authorization"] = f"Bearer {settings.prefect.api_key.get_secret_value()}"
         elif auth := os.environ.get("PREFECT_API_AUTH_STRING"):
             headers["authorization"] = "Basic " + base64.b64encode(auth.encode()).decode()
+        self._writing = asyncio.Semaphore(_WRITES)
         self._client = httpx.AsyncClient(
             base_url=self.url,
             headers=headers,
@@ -100,9 +105,11 @@ class PrefectApi:
 
     async def call(self, method: str, path: str, body: Any = None, *, missing_ok: bool = False) -> Any:
         """One request; the answer's JSON, or None for an empty answer and, with ``missing_ok``, for a 404."""
+        reads = method == "GET" or path.endswith("/filter")
         for pause in (*_BUSY_PAUSES, None):
             try:
-                response = await self._client.request(method, path, json=body)
+                async with contextlib.nullcontext() if reads else self._writing:
+                    response = await self._client.request(method, path, json=body)
             except httpx.HTTPError as error:
                 raise PrefectAway(self.url, type(error).__name__) from None
             if response.status_code not in _BUSY:

@@ -113,6 +113,7 @@ class Worker:
             children=children,
             outbox=Outbox(prefect),
         )
+        self._means.outbox.is_busy = lambda: self._free() < self._limit
         # What PENDING is proposed with: by this we know a run of ours whose answer was lost.
         self._mark = taken_message(Taker(self.name, self._means.owner))
         self._runs: dict[asyncio.Task[None], WorkerRun] = {}

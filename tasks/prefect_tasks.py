@@ -99,7 +99,8 @@ def valid(checked: Data, seconds: float) -> State[Any]:
 
 def failure_of(state: State[Any]) -> Unscored:
     """Why a task run did not complete. Prefect's own reasons (a timeout, a crash) become errors of the catalogue."""
-    data = state.result(raise_on_failure=False)
+    # Asked for its result, a state starts an event loop, even where the data lies there.
+    data = state.data if isinstance(state.data, Unscored) else state.result(raise_on_failure=False)
     if isinstance(data, Unscored):
         return data
     code = ErrorCode.SCORER_ERROR if state.name == "TimedOut" else ErrorCode.INTERNAL_ERROR

@@ -6,8 +6,6 @@ import asyncio
 import json
 import subprocess
 import sys
-import time
-import urllib.error
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime
@@ -58,20 +56,9 @@ class Runs:
     """Makes flow runs of our flows, and looks at them."""
 
     def __init__(self, server: PrefectServer) -> None:
-        self._server = server
+        self._call = server.call
         self.pool = f"pool-{uuid.uuid4().hex[:8]}"
         self._call("POST", "/work_pools/", {"name": self.pool, "type": "process"})
-
-    def _call(self, method: str, path: str, body: Any = None) -> Any:
-        # SQLite is locked for a moment while the server writes events.
-        for _ in range(20):
-            try:
-                return self._server.call(method, path, body)
-            except urllib.error.HTTPError as error:
-                if error.code != 503:
-                    raise
-            time.sleep(0.1)
-        return self._server.call(method, path, body)
 
     def make(self, workspace: Path | None, *, flow: str = "pipeline", **parameters: Any) -> str:
         """A scheduled run; its id."""

@@ -53,8 +53,16 @@ class PrefectServer:
             data=None if body is None else json.dumps(body).encode(),
             headers={"content-type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=60) as response:
-            content = response.read()
+        for last in (*[False] * 20, True):
+            try:
+                with urllib.request.urlopen(request, timeout=60) as response:
+                    content = response.read()
+                break
+            except urllib.error.HTTPError as error:
+                # SQLite is locked for a moment while the server writes events.
+                if error.code != 503 or last:
+                    raise
+            time.sleep(0.1)
         return json.loads(content) if content else None
 
     def flow_runs(self, name: str) -> list[Any]:

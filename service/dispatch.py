@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -31,8 +32,9 @@ logger = logging.getLogger(__name__)
 QUEUES: dict[Priority, str] = {"high": "high", "normal": "default", "low": "low"}
 
 # Flow runs in one request. It is one transaction of Prefect's, and with SQLite everybody else waits for it: 25 take a
-# quarter of a second, and cost hardly more each than 100 would.
-_BULK = 25
+# quarter of a second, and cost hardly more each than 100 would. Fewer while Prefect's database is busy, because all of
+# a request may be in vain.
+_BULK, _BULK_BUSY = 25, 3
 # Seconds until the next look when nobody wakes us, and between two attempts when Prefect is away.
 _LOOK, _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 0.2, 5.0
 # Seconds until a deployment that was missing is looked for again.
@@ -40,6 +42,13 @@ _MISSING = 3.0
 # So often may Prefect answer one task with a fault of its own before the task is given up.
 _STRIKES = 5
 _REFUSED = "Parameter validation failed"
+# With SQLite, Prefect reads before it writes in one transaction, and gives up at once when somebody else has written in
+# between. The next attempt is as good as the first; only not all at the same moment again.
+_BUSY, _BUSY_PAUSE = "database is locked", 0.2
+
+
+class _Busy(Exception):
+    """Prefect's database was written by somebody else at that moment."""
 
 
 class Dispatcher:
@@ -72,6 +81,7 @@ class Dispatcher:
         self._finish = finish
         self._woken = asyncio.Event()
         self._away = False
+        self._bulk = _BULK
         self._missing: dict[Action, float] = {}
         self._strikes: Counter[str] = Counter()
 
@@ -93,6 +103,10 @@ class Dispatcher:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
                 continue
+            except _Busy:
+                self._bulk = max(self._bulk // 3, _BULK_BUSY)
+                await asyncio.sleep(random.uniform(0.02, _BUSY_PAUSE))  # noqa: S311 - not a secret
+                continue
             pause = _FIRST_PAUSE
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(_LOOK, self._next_missing())):
@@ -106,7 +120,7 @@ class Dispatcher:
             self._away = False
         now = time.monotonic()
         self._missing = {action: until for action, until in self._missing.items() if until > now}
-        while rows := await self._ledger.claim_undispatched(_BULK, without=list(self._missing)):
+        while rows := await self._ledger.claim_undispatched(self._bulk, without=list(self._missing)):
             for action, group in groupby(sorted(rows, key=lambda row: row.action), key=lambda row: row.action):
                 await self._tell(action, list(group))
 
@@ -152,32 +166,35 @@ class Dispatcher:
 
     async def _one_by_one(self, action: Action, deployment: str, rows: list[TaskRow]) -> None:
         """What Prefect refuses as a whole, it may refuse for the sake of one."""
-        away: PrefectAway | None = None
+        away: PrefectAway | _Busy | None = None
         for row in rows:
             try:
                 await self._create(action, deployment, [row])
-            except PrefectAway as error:
+            except (PrefectAway, _Busy) as error:
                 away = error
         if away is not None:
             raise away
 
     async def _note(self, rows: list[TaskRow], answers: list[Json]) -> None:
         made = []
-        failed = False
+        failed: Exception | None = None
         for row, answer in zip(rows, answers, strict=True):
             if answer["status"] == "CREATED":
                 made.append((row.id, answer["flow_run_id"]))
                 self._strikes.pop(row.id, None)
             elif str(answer["error"]).startswith(_REFUSED):
                 await self._refuse(row, answer["error"])
+            elif _BUSY in str(answer["error"]):
+                failed = failed or _Busy()
             else:
-                failed = True
+                failed = PrefectAway(self._prefect.url, "it could not store a flow run")
                 await self._strike(row, str(answer["error"]))
         if made:
             self._started(await self._ledger.dispatched(made))
             wake(self._settings.home)
-        if failed:
-            raise PrefectAway(self._prefect.url, "it could not store a flow run")
+            self._bulk = min(self._bulk * 2, _BULK)
+        if failed is not None:
+            raise failed
 
     async def _unclaim(self, rows: list[TaskRow], reason: str | None = None) -> None:
         # Of one that was claimed before, an earlier request may have reached Prefect.
@@ -208,8 +225,10 @@ def _body(row: TaskRow) -> Json:
         "parameters": parameters,
         "tags": ["autoscorer", row.action],
         "labels": {"autoscorer.task": row.id},
-        "work_queue_name": QUEUES[row.priority],
     }
+    if row.priority != "normal":
+        # Looking a queue up takes Prefect time in which its transaction can fail; the deployment's own needs none.
+        body["work_queue_name"] = QUEUES[row.priority]
     if row.cancel_requested:
         # A request that got no answer may have made the flow run. If it did, this changes nothing and the run is
         # cancelled as any other; if not, no worker ever sees it.

@@ -77,7 +77,7 @@ def _ending(
         row.id,
         state,
         result=roots.scrub(result),
-        error=roots.scrub(_whole(error, state)) if error else None,
+        error=_whole(error, state) if error else None,
         attempts=run["run_count"] if run else None,
         started_at=moment(run["start_time"]) if run else None,
         ended_at=moment(run["end_time"]) if run else None,

@@ -1,7 +1,7 @@
 """What became of the flow runs: Prefect is asked again and again, and how each task ends goes into the ledger.
 
 There may be thousands of tasks in the queue and only a few that move. So the few are asked for each time, of the queued
-ones only those that have left it, and one page of the queue now and then as it is, to notice what has disappeared.
+ones only which have left the queue, and one page of it now and then as it is, to notice what has disappeared.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 _FAST, _CALM, _IDLE = 0.3, 1.0, 3.0
 _CALM_AFTER = 30.0
 _LONGEST_PAUSE = 5.0
+# Seconds for which an answer about one task will do: many people may look at many tasks.
+_FRESH = 0.25
 # Seconds between two looks at a page of the queue as it is.
 _SWEEP = 5.0
 _ORDER = {"high": 0, "normal": 1, "low": 2}
@@ -46,6 +48,7 @@ class _Followed:
     run: Json | None = None
     cancel: bool = False
     noted: Observed | None = None
+    asked_at: float = float("-inf")
 
     @property
     def is_moving(self) -> bool:
@@ -87,7 +90,7 @@ class Follower:
         self._refreshing: dict[str, asyncio.Task[None]] = {}
         self._woken = asyncio.Event()
         self._changed_at = time.monotonic()
-        self._swept_at, self._sweep_from = 0.0, 0
+        self._turn, self._swept_at, self._sweep_from = 0, 0.0, 0
 
     # --- what is followed -----------------------------------------------------------------------------------
 
@@ -122,7 +125,7 @@ class Follower:
         """Put down how tasks ended, and tell whoever waits."""
         if not endings:
             return
-        ended = await self._ledger.finish(endings)
+        ended = await self._ledger.finish([replace(each, error=self._roots.scrub(each.error)) for each in endings])
         for ending in endings:
             self._tasks.pop(ending.task_id, None)
             self._to_cancel.discard(ending.task_id)
@@ -177,9 +180,13 @@ class Follower:
         for some in _pages(moving):
             await self._ask(some)
         queued.sort(key=lambda task: (_ORDER[task.row.priority], task.row.id))
-        # All of them, and not only the next in turn: another's priority, or somebody by hand, may have moved any.
-        for some in _pages(queued):
-            await self._ask(some, left_queue=True)
+        # Those that are next in turn, and a page of the others: with the order of a pool's queues, and with people who
+        # do as they like, any of them may be taken up.
+        first, *others = _pages(queued) or [[]]
+        await self._ask(first, left_queue=True)
+        if others:
+            self._turn += 1
+            await self._ask(others[self._turn % len(others)], left_queue=True)
         if queued and time.monotonic() - self._swept_at > _SWEEP:
             self._swept_at = time.monotonic()
             self._sweep_from = self._sweep_from if self._sweep_from < len(queued) else 0
@@ -187,14 +194,18 @@ class Follower:
             self._sweep_from += PAGE
             await self._ask([task for task in page if self._is_followed(task)])
 
-    async def refresh(self, task_id: str) -> None:
-        """Ask for one task now; several that want it at the same time share an answer.
+    async def refresh(self, task_id: str, *, older_than: float = _FRESH) -> None:
+        """Ask for one task now, unless that was done a moment ago; several at the same time share an answer.
+
+        Args:
+            task_id: The task.
+            older_than: Seconds; an answer of less will do.
 
         Raises:
             PrefectAway: The server does not answer.
         """
         task = self._tasks.get(task_id)
-        if task is None:
+        if task is None or time.monotonic() - task.asked_at < older_than:
             return
         under_way = self._refreshing.get(task_id)
         if under_way is None:
@@ -215,7 +226,7 @@ class Follower:
             return
         task.cancel = True
         await self._cancel(task)
-        await self.refresh(row.id)
+        await self.refresh(row.id, older_than=0)
 
     async def _ask(self, tasks: Sequence[_Followed], *, left_queue: bool = False) -> None:
         """Ask for flow runs, and settle what has changed; with ``left_queue`` only for those that are not scheduled."""
@@ -225,6 +236,8 @@ class Follower:
         if left_queue:
             wanted["state"] = {"type": {"not_any_": ["SCHEDULED"]}}
         found = {run["id"]: run for run in await self._prefect.find_flow_runs(wanted)}
+        for task in tasks:
+            task.asked_at = time.monotonic()
         changes: list[Observed] = []
         final: list[tuple[_Followed, Json]] = []
         for task in tasks:
@@ -332,6 +345,5 @@ def _ended(row: TaskRow, state: TaskState, code: ErrorCode, why: str) -> Ending:
     return Ending(row.id, state, error=AutoScorerError(code, why).to_dict(), reason=why)
 
 
-def _pages(tasks: Sequence[_Followed]) -> Iterator[Sequence[_Followed]]:
-    for start in range(0, len(tasks), PAGE):
-        yield tasks[start : start + PAGE]
+def _pages(tasks: Sequence[_Followed]) -> list[Sequence[_Followed]]:
+    return [tasks[start : start + PAGE] for start in range(0, len(tasks), PAGE)]

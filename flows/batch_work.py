@@ -127,9 +127,10 @@ class _Held:
         if time.monotonic() < self._next_look:
             return None
         for workspace in self._outcomes:
-            with contextlib.suppress(AutoScorerError):
-                with Workspace(workspace).lock():
-                    pass
+            held = False
+            with contextlib.suppress(AutoScorerError):  # it has gone: whoever begins it says so
+                held = Workspace(workspace).is_held()
+            if not held:
                 del self._outcomes[workspace]
                 return workspace
         self._next_look = time.monotonic() + _PAUSE

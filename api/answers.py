@@ -93,13 +93,23 @@ _HEADERS = {
     429: {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}},
 }
 
+_TASK_HEADERS = {
+    "Location": {"description": "The address of the task.", "schema": {"type": "string"}},
+    "X-Task-Created": {
+        "description": "false: it was there already, active or by the Idempotency-Key.",
+        "schema": {"type": "string", "enum": ["true", "false"]},
+    },
+}
+
 
 def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The error answers of a route, for its ``responses``; those of ``ANY_ROUTE`` come by themselves."""
     return {status: _failure(status) for status in sorted(statuses)}
 
 
-def served(status: int, model: Any, description: str, example: Any = None) -> dict[int | str, dict[str, Any]]:
+def served(
+    status: int, model: Any, description: str, example: Any = None, *, of_task: bool = False
+) -> dict[int | str, dict[str, Any]]:
     """The answer of a route that was served, for its ``responses``.
 
     Args:
@@ -107,10 +117,13 @@ def served(status: int, model: Any, description: str, example: Any = None) -> di
         model: What ``data`` holds.
         description: When it is given.
         example: Of ``data``.
+        of_task: Whether it tells of a task that the request made or found, with the headers that say which.
     """
     answer: dict[str, Any] = {"model": Envelope[model], "description": description}
     if example is not None:
         answer["content"] = {"application/json": {"example": {"ok": True, "data": example, "meta": _META}}}
+    if of_task:
+        answer["headers"] = _TASK_HEADERS
     return {status: answer}
 
 

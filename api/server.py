@@ -92,7 +92,7 @@ class _Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._in_head, self._head_size = True, 0
+        self._in_head, self._head_size, self._head_bytes = True, 0, 0
         if self._head_timer is None:
             self._await_head()
 
@@ -128,14 +128,15 @@ class _Protocol(HttpToolsProtocol):
         self.transport.close()
 
     def _await_head(self) -> None:
-        self._head_bytes = 0
         self._head_timer = self.loop.call_later(_HEAD_SECONDS, self._head_is_late)
 
     def _head_is_late(self) -> None:
         self._head_timer = None
-        # Where a request is being served, the next one's head may wait in the pipeline.
-        if self._in_head and not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete):
+        if self.cycle is None or self.cycle.response_complete:
             self.transport.close()
+        else:
+            # A request is being served, and the next one's head has begun; closing would cut off the answer.
+            self._await_head()
 
     def _drop_timer(self) -> None:
         if self._head_timer is not None:

@@ -123,7 +123,11 @@ class PrefectApi:
             raise PrefectAway(self.url, f"status {response.status_code}")
         if response.status_code >= 400:
             raise PrefectRefused(response.status_code, response.text[:500])
-        return response.json() if response.content else None
+        try:
+            return response.json() if response.content else None
+        except ValueError:
+            # A proxy's page, or another server at that address.
+            raise PrefectAway(self.url, "what answers there is no JSON") from None
 
     async def is_healthy(self) -> bool:
         """Whether the server answers and can use its database."""

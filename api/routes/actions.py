@@ -33,8 +33,8 @@ Wait = Annotated[
 
 _DONE = {**TASK_EXAMPLE, "state": "completed", "attempts": 1, "result": {"summary": {"score": 0.93, "pass": True}}}
 _RESPONSES: dict[int | str, dict[str, Any]] = {
-    **served(200, TaskView, "It has ended well; `result` holds what came out.", _DONE),
-    **served(202, TaskView, "It has not ended yet; `Location` says where to ask.", TASK_EXAMPLE),
+    **served(200, TaskView, "It has ended well; `result` holds what came out.", _DONE, of_task=True),
+    **served(202, TaskView, "It has not ended yet; `Location` says where to ask.", TASK_EXAMPLE, of_task=True),
     # Those of the catalogue: how a task that was waited for may have failed.
     **answers(404, 409, 502),
 }

@@ -69,7 +69,7 @@ _BOARD = served(200, list[dict[str, Any]], "Best first; as CSV with `format=csv`
     status_code=202,
     summary="Submit a batch",
     responses={
-        **served(202, TaskView, "Accepted, and on disk.", BATCH_EXAMPLE),
+        **served(202, TaskView, "Accepted, and on disk.", BATCH_EXAMPLE, of_task=True),
         **answers(404, 409),
     },
 )

@@ -56,7 +56,9 @@ _LOG = served(
     status_code=202,
     summary="Submit a task",
     responses={
-        **served(202, TaskView, "Accepted, and on disk; or the task that was there already.", TASK_EXAMPLE),
+        **served(
+            202, TaskView, "Accepted, and on disk; or the task that was there already.", TASK_EXAMPLE, of_task=True
+        ),
         **answers(404, 409),
     },
 )
@@ -141,6 +143,7 @@ async def cancel_task(request: Request, caller: Submitter, task_id: TaskId) -> R
             TaskView,
             "A new task that does the same.",
             {**TASK_EXAMPLE, "retry_of": "0190f2d49c0e7d118a6b5c4d3e2f1a0b"},
+            of_task=True,
         ),
         **answers(404, 409),
     },

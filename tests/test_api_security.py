@@ -211,7 +211,7 @@ def test_no_other_name_is_loopback(text: str) -> None:
 
 
 def _is_loopback_number(text: str) -> bool:
-    """Whether the kernel takes it for a number of the loopback network: 127.0.0.0/8, ::1, or the first in the second."""
+    """Whether the kernel takes it for a number of the loopback network: 127.0.0.0/8, ::1, or one mapped to IPv6."""
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             packed = socket.inet_pton(family, text.partition("%")[0])

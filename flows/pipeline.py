@@ -102,7 +102,7 @@ def pipeline(
         if not state.is_completed():
             return state
         report = _data(state)
-        timing.update(pull=report["pull_seconds"], run=report["run_seconds"])
+        timing.update(queue=report["queue_seconds"], pull=report["pull_seconds"], run=report["run_seconds"])
         return recorded(score_task, where, scorer=scorer, params=params, timing=timing, lock=False)
 
     return _holding(workspace, steps)

@@ -97,7 +97,7 @@ def run_pipeline(
             saved = space.read_result()
             assert saved is not None and saved.error is not None
             return saved
-        timing.update(pull=report.pull_seconds, run=report.run_seconds)
+        timing.update(queue=report.queue_seconds, pull=report.pull_seconds, run=report.run_seconds)
         return score_workspace(
             space.root, settings=settings, scorer=scorer, params=params, observer=observer, timing=timing, lock=False
         )

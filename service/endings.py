@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import CATALOGUE, AutoScorerError, ErrorCode
+from ..core.errors import CATALOGUE, AutoScorerError, ErrorCode, Stage
 from ..core.flowruns import FlowRunFiles
 from ..core.workspace import open_regular
 from ..schemas.task import TaskState
@@ -70,7 +70,7 @@ def moment(text: str | None) -> float | None:
 def _ending(
     roots: WorkspaceRoots, row: TaskRow, state: TaskState, result: Any, error: Any, message: str, run: Json | None
 ) -> Ending:
-    result = result if isinstance(result, dict) else None
+    result = result if isinstance(result, dict) and _is_json(result) else None
     failed = state is not TaskState.COMPLETED
     error = error or (result or {}).get("error") or _error(state, message) if failed else None
     return Ending(
@@ -109,6 +109,15 @@ def _read(path: Path) -> Json | None:
     return value if isinstance(value, dict) else None
 
 
+def _is_json(value: Json) -> bool:
+    # Python reads NaN where JSON has none, and nobody else would.
+    try:
+        json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def _error(state: TaskState, message: str) -> Json:
     """The error that a state's message tells: the flows write its code first."""
     found = _CODE.match(message)
@@ -123,11 +132,11 @@ def _whole(error: Any, state: TaskState) -> Json:
     """An error of a file, with everything that an error has."""
     if isinstance(error, dict) and error.get("code") in ErrorCode.__members__:
         code = ErrorCode(error["code"])
-        details = error.get("details")
+        details, stage = error.get("details"), error.get("stage")
         return {
             "code": code.value,
             "message": str(error.get("message") or CATALOGUE[code].meaning),
-            "stage": str(error.get("stage") or CATALOGUE[code].stage.value),
-            "details": details if isinstance(details, dict) else {},
+            "stage": stage if stage in set(Stage) else CATALOGUE[code].stage.value,
+            "details": details if isinstance(details, dict) and _is_json(details) else {},
         }
     return _error(state, "")

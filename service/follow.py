@@ -20,7 +20,7 @@ from ..schemas.task import TaskState
 from .endings import FINAL_STATES, ending_of, ending_without_run, moment
 from .ledger import Ledger
 from .ledger_rows import Ending, Json, Observed, TaskRow
-from .prefect_api import PAGE, PrefectApi, PrefectAway
+from .prefect_api import PAGE, PrefectApi, PrefectAway, PrefectRefused
 from .roots import WorkspaceRoots
 
 __all__ = ["Follower"]
@@ -269,7 +269,10 @@ class Follower:
 
     async def _cancel(self, task: _Followed) -> None:
         # Where nobody works on it Prefect makes it Cancelled at once, and in the same transaction as it looks.
-        await self._prefect.set_state(task.flow_run_id, "CANCELLING", message="Cancelled by request.")
+        try:
+            await self._prefect.set_state(task.flow_run_id, "CANCELLING", message="Cancelled by request.")
+        except PrefectRefused as error:  # of one; the others are not to wait for it
+            logger.error("task %s could not be cancelled yet: %s", task.row.id, error.message)
         wake(self._settings.home)
 
     async def _settle_final(self, final: Sequence[tuple[_Followed, Json]]) -> None:

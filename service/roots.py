@@ -149,7 +149,7 @@ class WorkspaceRoots:
         """Take the host's paths out of every string of a JSON value, keys included.
 
         What lies in a root becomes what ``name`` calls it; the home, the package's and the temporary folder become
-        ``<home>``, ``<autoscorer>``, ``<tmp>``.
+        ``<home>``, ``<autoscorer>``, ``<tmp>``. Half a character becomes its escape, so that any answer can be sent.
         """
         return self._scrubber(value)
 
@@ -198,7 +198,9 @@ class _Scrubber:
 
     def __call__(self, value: Any) -> Any:
         if isinstance(value, str):
-            return self._pattern.sub(self._replace, value) if "/" in value else value
+            text = self._pattern.sub(self._replace, value) if "/" in value else value
+            # A label of a submission may hold half a character, which JSON can escape and UTF-8 can't hold.
+            return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
         if isinstance(value, dict):
             return {self(key): self(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):

@@ -210,3 +210,7 @@ def test_only_whole_names_are_taken_out(tmp_path: Path) -> None:
         "at /data.": "at ..",
     }.items():
         assert roots.scrub(text) == scrubbed
+
+
+def test_what_is_scrubbed_can_be_sent(root: Path) -> None:
+    assert roots_of(root).scrub(["é", "a\ud800", {"\udfff": 1}]) == ["é", "a\\ud800", {"\\udfff": 1}]

@@ -15,6 +15,7 @@ from autoscorer.api.server import FacadeServer, server_config
 from autoscorer.core.config import Settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.schemas.task import TaskState, TaskView
+from autoscorer.service.prefect_api import PrefectApi
 from autoscorer.service.tasks import Submitted, TaskPage, TaskQuery
 
 __all__ = ["LocalApi", "MadeUpTasks", "serve_locally"]
@@ -98,7 +99,10 @@ def serve_locally(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterat
         @classmethod
         @contextlib.asynccontextmanager
         async def running(cls, *_: Any) -> AsyncIterator[MadeUpTasks]:
-            yield tasks
+            # Nothing listens there: a Prefect server that is away.
+            section = settings.prefect.model_copy(update={"api_url": "http://127.0.0.1:9/api"})
+            async with PrefectApi(settings.model_copy(update={"prefect": section})) as tasks.prefect:
+                yield tasks
 
     monkeypatch.setattr(app_module, "TaskService", Service)
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -30,7 +30,7 @@ _HEADERS = {
     "X-Frame-Options": "DENY",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
-    # Asked for anew each time, and answered with 304 when it is the same.
+    # Small, and must fit the API that serves it: after an update nobody sees the old one.
     "Cache-Control": "no-cache",
 }
 

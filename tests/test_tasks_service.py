@@ -75,10 +75,11 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def live(server: PrefectServer, deployments: dict[str, str], root: Path, home: Path) -> Iterator[Settings]:
     """A configuration for that server; what a test leaves there does not reach the next."""
     yield load_settings()
-    active = {"flow_runs": {"state": {"type": {"not_any_": ["COMPLETED", "FAILED", "CANCELLED"]}}}}
-    for run in server.call("POST", "/flow_runs/filter", active):
-        state = {"type": "CANCELLED"}
-        server.call("POST", f"/flow_runs/{run['id']}/set_state", {"state": state, "force": True})
+    names = [name for _, name in DEPLOYMENTS.values()]
+    known = server.call("POST", "/deployments/filter", {"deployments": {"name": {"any_": names}}})
+    ours = {"deployment_id": {"any_": [deployment["id"] for deployment in known]}}
+    while server.call("POST", "/flow_runs/bulk_delete", {"flow_runs": ours, "limit": 50})["deleted"]:
+        pass
 
 
 @asynccontextmanager
@@ -521,6 +522,7 @@ def test_a_deployment_may_come_late_and_be_made_anew(live: Settings, server: Pre
 # --- flow runs that disappear, and those that appear -------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_flow_run_that_was_deleted_is_made_anew_while_attempts_are_left(live: Settings) -> None:
     async def work() -> None:
         few = live.model_copy(update={"service": live.service.model_copy(update={"max_attempts": 2})})
@@ -563,6 +565,7 @@ def test_a_flow_run_that_was_deleted_under_the_workers_hands(live: Settings) -> 
     go(work)
 
 
+@pytest.mark.slow
 def test_a_flow_run_that_crashed_is_tried_again(live: Settings) -> None:
     async def work() -> None:
         async with running(live) as service:
@@ -713,6 +716,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_and_nothing_is_done_twice_when_the_service_is_killed(live: Settings, root: Path) -> None:
     """Killed while 200 submits come in and some of them are just being told to Prefect."""
     for number in range(200):

@@ -92,7 +92,8 @@ class PrefectApi:
             timeout=timeout,
             # The server is ours: no proxy of the environment stands in between.
             trust_env=False,
-            limits=httpx.Limits(max_connections=20, max_keepalive_connections=10),
+            # Before the server gives an idle connection up, after 5 s: a request that meets that is lost.
+            limits=httpx.Limits(max_connections=20, max_keepalive_connections=10, keepalive_expiry=3),
         )
 
     async def __aenter__(self) -> Self:

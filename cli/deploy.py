@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what nightly-batch works on, as the worker sees it; may be given several times",
     )
     parser.add_argument(
-        "--wait", metavar="SECONDS", type=float, default=0.0, help="wait so long for a server that is starting"
+        "--wait", metavar="SECONDS", type=_seconds, default=0.0, help="wait so long for a server that is starting"
     )
 
 
@@ -66,3 +66,13 @@ def render(data: dict[str, Any], args: argparse.Namespace) -> None:
         print(f"{pool['change']:<10} pool {pool['name']} ({pool['type']}, {pool['concurrency_limit']} at a time{kept})")
     for deployment in data["deployments"]:
         print(f"{deployment['change']:<10} {deployment['name']} in {deployment['pool']}")
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 86400:  # not a number is refused here, too
+        raise argparse.ArgumentTypeError(f"expected seconds from 0 to 86400, got {text!r}")
+    return value

@@ -11,6 +11,7 @@ second would run the first one's code.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.util
 import itertools
@@ -21,7 +22,7 @@ import sys
 import threading
 import traceback
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from importlib.machinery import ModuleSpec
@@ -91,6 +92,7 @@ class _Load:
     attempt: LoadAttempt
     package: str
     main: str
+    copies: Mapping[Path, bytes] | None = None
     open: bool = True
     sources: dict[str, bytes] = field(default_factory=dict)
     lines: dict[str, list[str]] = field(default_factory=dict)
@@ -119,25 +121,34 @@ def read_source(path: Path) -> bytes:
     return data
 
 
-def load_source(path: Path) -> LoadAttempt:
+def _bytes_of(path: Path, copies: Mapping[Path, bytes] | None) -> bytes:
+    if copies is None:
+        return read_source(path)
+    if path not in copies:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    return copies[path]
+
+
+def load_source(path: Path, copies: Mapping[Path, bytes] | None = None) -> LoadAttempt:
     """Run a scorer file in a fresh module and collect what it registers. Never raises for the file's faults.
 
     Args:
         path: Absolute path of the file.
+        copies: Its bytes and those of its siblings, instead of what lies on the disk.
 
     Returns:
         The attempt; its ``error`` is set when the file can't be read or run, or registers nothing.
     """
     attempt = LoadAttempt(path, files={path: ""})
     try:
-        data = read_source(path)
+        data = _bytes_of(path, copies)
     except OSError as error:
         attempt.error = _error(f"{path} can't be read: {error.strerror or error}.", path, None)
         return attempt
     attempt.sha256 = attempt.files[path] = hashlib.sha256(data).hexdigest()
 
     package = f"_autoscorer_file_{next(_serial)}"
-    load = _Load(attempt, package, f"{package}.{path.stem.replace('.', '_')}")
+    load = _Load(attempt, package, f"{package}.{path.stem.replace('.', '_')}", copies)
     _loads[package] = load
     if _finder not in sys.meta_path:
         sys.meta_path.append(_finder)
@@ -209,7 +220,7 @@ class _Finder:
         sibling = main.with_name(f"{name}.py")
         load.attempt.files[sibling] = ""
         try:
-            data = read_source(sibling)
+            data = _bytes_of(sibling, load.copies)
         except FileNotFoundError:
             raise ModuleNotFoundError(f"no {sibling.name} lies beside {main.name}", name=fullname) from None
         except OSError as error:

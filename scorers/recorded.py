@@ -21,6 +21,7 @@ from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.workspace import write_atomic
 from .entry import ScorerEntry
+from .last_good import LastGood
 from .registry import ScorerRegistry, get_registry
 
 __all__ = ["RecordedFile", "RecordedFiles", "load_configured"]
@@ -169,6 +170,7 @@ def load_configured(
     """
     registry = get_registry() if registry is None else registry
     registry.entry_points = settings.scorers.entry_points
+    registry.last_good = LastGood(settings.home)
     told = {failure.error.message for failure in registry.errors()}
     try:
         record = RecordedFiles(settings.home)

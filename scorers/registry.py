@@ -9,6 +9,7 @@ running program registers; it may replace its own earlier version.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import os
@@ -23,6 +24,7 @@ from . import plugins
 from .base import BaseScorer
 from .builtin import BUILTIN_MODULES
 from .entry import LoadFailure, Registration, ScorerEntry, check_scorer
+from .last_good import LastGood
 from .loading import LoadAttempt, current_capture, load_source, module_frame, read_source
 from .store import FileOrigin, Source, Store, same_file
 
@@ -109,6 +111,8 @@ class ScorerRegistry:
         # Run before a file is loaded here; what it refuses is not loaded. Set where a file that hangs or crashes while
         # it is imported must not take the process with it.
         self.trial: Callable[[Path], LoadAttempt] | None = None
+        # Where files are kept as they last loaded, for a process that never saw them load.
+        self.last_good: LastGood | None = None
         self._store = Store()
         self._file_locks: dict[Path, threading.RLock] = {}
         self._plugins: Plugins | None = None
@@ -266,21 +270,36 @@ class ScorerRegistry:
             try:
                 if attempt.error is not None:
                     raise attempt.error
-                entries = [
-                    ScorerEntry.of(
-                        r, origin, sha256=attempt.sha256, siblings=attempt.siblings, module_handle=attempt.handle
-                    )
-                    for r in attempt.registrations
-                ]
-                reserved = {p.name: p.source for p in self._discovered()}
-                self._store.install(key, origin, attempt.files, entries, reserved)
+                entries = self._install(key, origin, attempt)
+                if self.last_good is not None:
+                    self.last_good.save(key, attempt.files)
             except AutoScorerError as error:
+                if source is None or not source.ids:
+                    self._install_last_good(key, origin, attempt)
                 self._store.keep_last_good(key, origin, attempt, error)
                 raise
             finally:
                 # Its error's traceback leads back to this frame: a ring that would keep old versions alive.
                 del attempt, now
             return entries
+
+    def _install(self, key: Path, origin: FileOrigin, attempt: LoadAttempt) -> Entries:
+        entries = [
+            ScorerEntry.of(r, origin, sha256=attempt.sha256, siblings=attempt.siblings, module_handle=attempt.handle)
+            for r in attempt.registrations
+        ]
+        reserved = {p.name: p.source for p in self._discovered()}
+        self._store.install(key, origin, attempt.files, entries, reserved)
+        return entries
+
+    def _install_last_good(self, key: Path, origin: FileOrigin, failed: LoadAttempt) -> None:
+        """Where this process has no last good version of a file, take that of another. One that is gone stays gone."""
+        copies = self.last_good.load(key) if self.last_good is not None and failed.sha256 else None
+        if copies is not None:
+            attempt = load_source(key, copies)
+            if attempt.error is None:
+                with contextlib.suppress(AutoScorerError):  # its id is another's by now
+                    self._install(key, origin, attempt)
 
     def _load_builtin(self, scorer_id: str) -> ScorerEntry:
         module = BUILTIN_MODULES[scorer_id]

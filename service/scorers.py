@@ -22,6 +22,7 @@ from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..schemas.result import ErrorInfo
 from ..scorers.entry import LoadFailure, ScorerEntry
+from ..scorers.last_good import LastGood
 from ..scorers.recorded import RecordedFiles
 from ..scorers.registry import ScorerRegistry, get_registry
 from ..scorers.trial import try_import
@@ -64,6 +65,7 @@ class ScorerService:
         self.settings, self.roots = settings, roots
         self.registry = get_registry() if registry is None else registry
         self.registry.entry_points = settings.scorers.entry_points
+        self.registry.last_good = LastGood(settings.home)
         self._stop = threading.Event()
         self.registry.trial = functools.partial(try_import, stop=self._stop)
         # Of its own, and few: whoever tries slow scorers must not take the threads that others answer with.

@@ -43,6 +43,8 @@ class S(BaseScorer):
         return Result(summary={{"score": value, "one": value}}, metrics={{"one": value}})
 '''
 
+HELPED = "\nfrom ._helper import FACTOR as value\n\nclass Params"
+
 HOSTILE = {
     "it hangs": "while True: pass",
     "it ends the interpreter": "import os; os._exit(0)",
@@ -132,8 +134,10 @@ def test_what_is_loaded_is_used_everywhere_at_once_and_after_a_restart(
         wait_until(lambda: worker.get("mine").version == "2.0.0")
 
 
-def test_a_file_that_no_longer_loads_keeps_its_last_good_version(api: LocalApi, folder: Path) -> None:
+def test_a_file_that_no_longer_loads_keeps_its_last_good_version(api: LocalApi, config: Settings, folder: Path) -> None:
     file = write(folder / "mine.py", "mine")
+    file.write_text(file.read_text().replace("\nclass Params", HELPED))
+    (folder / "_helper.py").write_text("FACTOR = 0.5\n")
     good = api.data("POST", "/scorers/load", json={"path": str(file)})["scorers"][0]
     file.write_text("import nonesuch_module\n")
     wait_until(lambda: bool(api.data("GET", "/scorers/mine")["status"] == "stale"))
@@ -144,8 +148,15 @@ def test_a_file_that_no_longer_loads_keeps_its_last_good_version(api: LocalApi, 
     # Where it lies, and how Python came there, is not for everybody.
     assert str(folder) not in json.dumps(listing) and "Traceback" not in json.dumps(listing)
     assert "my-scorers/mine.py:1" in listing["errors"][0]["error"]["message"]
+    # A process that starts now has never seen it load, and has it all the same, with what it imports beside it.
+    (folder / "_helper.py").write_text("def (:")
+    fresh = elsewhere(config).get("mine")
+    assert (fresh.status, fresh.sha256, [*fresh.siblings]) == ("stale", good["sha256"], ["_helper.py"])
+    file.unlink()
+    assert "mine" not in elsewhere(config).ids()
     write(file, "mine", version="3.0.0")
     wait_until(lambda: bool(api.data("GET", "/scorers/mine")["status"] == "ok"))
+    assert elsewhere(config).get("mine").version == "3.0.0"
 
 
 @pytest.mark.parametrize("what", [what for what in HOSTILE if what != "it hangs"])

@@ -130,8 +130,10 @@ def test_a_recorded_file_that_breaks_or_goes_stops_no_other_command(run: Run, fi
     run("load", file)
     file.write_text("1/0\n")
     assert "ZeroDivisionError" in run("list")["errors"][0]["error"]["message"]
-    assert "custom.py" in run("show", "custom", code=1)["message"]
+    # What a command before this one has seen load is in use, and says so.
+    assert run("show", "custom")["status"] == "stale" and "ZeroDivisionError" in run("show", "custom")["error"]
     file.unlink()
+    assert "custom.py" in run("show", "custom", code=1)["message"]
     assert run("show", "regression_rmse")["id"] == "regression_rmse"
     assert run("unload", file)["unloaded"] == ["custom"]
     assert run("list")["errors"] == []

@@ -40,6 +40,10 @@ def test_a_scorer_that_is_loaded_or_watched_scores_at_once(installation: Install
     assert (second["summary"]["score"], second["versioning"]["scorer_version"]) == (0.75, "2.0.0")
     assert second["versioning"]["scorer_sha256"] != first["versioning"]["scorer_sha256"]
 
+    file.write_text("def (:")
+    third = scored(installation, "live-ws", "live_one")
+    assert third["versioning"]["scorer_sha256"] == second["versioning"]["scorer_sha256"]
+
     folder = tmp_path / "watched"
     folder.mkdir()
     status, _ = installation.call("POST", "/scorers/watch", {"path": str(folder)}, role="admin")

@@ -105,7 +105,7 @@ def _stop_lost(settings: Settings) -> list[tuple[FlowRunFiles, Claim]]:
     for files in FlowRunFiles.all(settings.home):
         claim = files.read_claim()
         if claim is not None and claim.is_dead and _end_child(claim):
-            lost.append((files, claim, _had_container(settings, claim)))
+            lost.append((files, claim, had_container(settings, claim)))
     if lost:
         reap_if_needed(settings)
     # Where the engine does not answer, its model may be running yet. And whoever has the run by now has a container.
@@ -134,7 +134,7 @@ def clear_away(settings: Settings, flow_run_id: str, *, needed: bool) -> bool:
     return True
 
 
-def _had_container(settings: Settings, claim: Claim) -> bool:
+def had_container(settings: Settings, claim: Claim) -> bool:
     """Whether a container of it may be there: its record lies there until it is gone."""
     owners = (claim.child, claim.worker)
     return any(record.backend == "docker" and record.owner in owners for record in RunRecords(settings.home).all())

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
@@ -366,6 +367,12 @@ class Worker:
         if left:
             logger.warning("%d runs could not be put back; the next worker or the API does it.", len(left))
         await self._means.outbox.flush(2)
+        # Gone from the pools' lists, which would fill with the names of those that were there once.
+        with contextlib.suppress(PrefectAway, PrefectRefused, TimeoutError):
+            async with asyncio.timeout(2):
+                for pool in self.pools:
+                    path = f"/work_pools/{quote(pool, safe='')}/workers/{quote(self.name, safe='')}"
+                    await self._prefect.call("DELETE", path, missing_ok=True)
 
 
 def _environment(settings: Settings) -> dict[str, str]:

@@ -8,7 +8,6 @@ put back into its queue.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 import time
@@ -20,11 +19,12 @@ from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import Claim, FlowRunFiles
 from ..core.provenance import Owner
-from ..executors.reaper import reap_if_needed, remove_by_label
+from ..executors.reaper import reap_if_needed
 from ..tasks.score import STEP_TIMEOUT
 from .children import Child, ChildFailed, Children
 from .outbox import Outbox
 from .prefect_api import FINAL, PrefectApi, PrefectAway, PrefectRefused
+from .recover import clear_away, had_container
 from .requeue import end, requeue, tell
 
 __all__ = ["ENGINE", "LEAN", "Means", "WorkerRun"]
@@ -53,6 +53,8 @@ _FRESH = 1.0
 _PAUSE_FIRST, _PAUSE_MOST = 0.5, 5.0
 # Seconds that a process may live on when Prefect says that its run has ended: it sends its last log records.
 _AFTER_END = 20.0
+# Seconds that a killed process may take to be gone.
+_DYING = 5.0
 # Attempts at what the server refuses.
 _REFUSALS = 5
 
@@ -143,8 +145,11 @@ class WorkerRun:
             logger.warning("Prefect is away; the next worker settles the run.", extra=self._fields())
         except Exception:
             logger.exception("A fault of the worker; the run is put back.", extra=self._fields())
-            with contextlib.suppress(PrefectAway, PrefectRefused):
+            try:
                 await self._put_back("The worker had a fault of its own; its log tells more.")
+            except Exception:
+                # Its claim stays: the run is not lost, but it waits for this worker's end.
+                logger.exception("The run could not be put back.", extra=self._fields())
         finally:
             self.is_free.set()
             if self._killer is not None:
@@ -249,7 +254,11 @@ class WorkerRun:
         if self._files.has_ending():
             await self._patiently(self._tell_saved)
             return
-        await asyncio.to_thread(self._clear_up)
+        while not await asyncio.to_thread(self._clear_up):
+            # Where the engine does not answer, the model may be running yet, and would be there twice.
+            if self._stopping:
+                return  # the claim stays
+            await asyncio.sleep(_PAUSE_MOST)
         if self._cancelled:
             error = AutoScorerError(ErrorCode.CANCELLED, "Cancelled while it was worked on.")
             await self._patiently(lambda: end(self._means.prefect, self._means.settings, self._run, error))
@@ -299,18 +308,22 @@ class WorkerRun:
         if self._claim is not None:
             self._files.release(self._claim)
 
-    def _clear_up(self) -> None:
-        """Remove what a killed process left."""
+    def _clear_up(self) -> bool:
+        """Remove what a killed process left; whether nothing of it is there any more."""
+        if self._claim is None:
+            return True  # it never had its order
         settings = self._means.settings
-        try:
-            if self._is_engine:
-                remove_by_label(settings, "flow_run", self.id)
-        except AutoScorerError as error:
-            if settings.executors.default != "process":
-                logger.warning("Containers could not be looked for: %s", error.message, extra=self._fields())
+        # With the fork server its children die, but a moment later.
+        patience = time.monotonic() + _DYING
+        while self._claim.child is not None and not self._claim.child.is_dead() and time.monotonic() < patience:
+            time.sleep(0.02)
+        if self._is_engine and not clear_away(settings, self.id, needed=had_container(settings, self._claim)):
+            logger.warning("Its container could not be looked for; trying again.", extra=self._fields())
+            return False
         done = reap_if_needed(settings)
         for problem in done.problems if done else ():
             logger.warning("Not cleared up: %s", problem, extra=self._fields())
+        return True
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """Call until the server answers, for ever; while the worker stops, no longer than it takes to ask once."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -16,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -26,8 +25,9 @@ from pydantic import SecretStr
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
-from ..core.provenance import Owner, hostname
+from ..core.provenance import hostname
 from .processes import Child, end_leftover, rotate, told
+from .up_lock import leftovers, locked, note
 
 __all__ = ["Options", "up"]
 
@@ -80,14 +80,14 @@ async def up(settings: Settings, options: Options, announce: Callable[[Json], No
     """
     _check(settings, options)
     with contextlib.ExitStack() as stack:
-        lock = stack.enter_context(_locked(settings.home / "up.lock"))
-        for name, child in _leftovers(lock).items():
+        lock = stack.enter_context(locked(settings.home / "up.lock"))
+        for name, child in leftovers(lock).items():
             if end_leftover(*child):
                 log.warning("%s of a former `autoscorer up` was still running and has been ended", name)
         prefect_home = Path(os.environ.get("PREFECT_HOME") or settings.home / "prefect").absolute()
         if options.database is None:
             # Two servers on one SQLite file would both schedule.
-            stack.enter_context(_locked(prefect_home / "autoscorer.lock"))
+            stack.enter_context(locked(prefect_home / "autoscorer.lock"))
         api_port, prefect_port = _ports(options)
         await _Installation(settings, options, lock, prefect_home, api_port, prefect_port).run(announce)
 
@@ -301,57 +301,13 @@ class _Installation:
         return {"api": self._url, "records": self._url + "/", "prefect": self._prefect_url}
 
     def _note(self) -> None:
-        """Write down who is running, for the next start and for whoever starts a second one."""
         children = {
             child.name: {"pid": child.pid, "owner": child.owner.text}
             for child in (*self._kept, self.deploy)
             if child.pid is not None and child.owner is not None
         }
         content = {"pid": os.getpid(), "ready": self._ready, **self._addresses(), "children": children}
-        self._lock.seek(0)
-        self._lock.write(json.dumps(content))
-        self._lock.truncate()
-        self._lock.flush()
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[IO[str]]:
-    """Hold a lock file; the kernel releases it when we die."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The file stays when we end: who removed it could pull it away from under the next one.
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            there = _read(file)
-            raise AutoScorerError(
-                ErrorCode.CONFLICT,
-                f"`autoscorer up` is running already on {path.parent}"
-                + (f" (process {there['pid']}, API {there.get('api')})" if "pid" in there else "")
-                + ". Stop that one, or set another AUTOSCORER_HOME (and PREFECT_HOME, where that is set).",
-                details={key: there[key] for key in ("pid", "api", "prefect") if key in there},
-            ) from None
-        yield file
-
-
-def _read(file: IO[str]) -> Json:
-    try:
-        file.seek(0)
-        # A kill may have come between writing and cutting off what stood there.
-        content = json.JSONDecoder().raw_decode(file.read())[0]
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _leftovers(lock: IO[str]) -> dict[str, tuple[int, Owner]]:
-    """The children that a killed ``up`` has noted."""
-    found = {}
-    children = _read(lock).get("children")
-    for name, child in children.items() if isinstance(children, dict) else ():
-        with contextlib.suppress(KeyError, TypeError, ValueError):
-            found[str(name)] = (int(child["pid"]), Owner(str(child["owner"])))
-    return found
+        note(self._lock, content)
 
 
 def _check(settings: Settings, options: Options) -> None:

@@ -168,7 +168,6 @@ class Worker:
         while True:
             try:
                 await look()
-                self._answers()
             except PrefectAway as error:
                 self._is_away(error)
                 await asyncio.sleep(self._settings.service.poll_interval)
@@ -197,6 +196,7 @@ class Worker:
             for pool in self.pools:
                 if pool in due and (free := self._free()) > 0:
                     found = await self._prefect.scheduled(pool, free)
+                    self._answers()
                     took = await asyncio.gather(*[self._take(run, pool) for run in found])
                     if any(took) and len(found) == free:
                         self._due.add(pool)  # there may be more, once a place is free
@@ -319,6 +319,7 @@ class Worker:
         for pool in self.pools:
             try:
                 await self._prefect.heartbeat(pool, self.name, _HEARTBEAT)
+                self._answers()
             except PrefectRefused as error:
                 if error.status != 404:
                     raise

@@ -13,6 +13,8 @@ from urllib.parse import unquote
 
 import pytest
 import yaml
+from autoscorer.api.app import create_app
+from autoscorer.api.routes.pages import router as pages
 from autoscorer.cli.main import COMMANDS
 from autoscorer.core.config import Settings, load_settings
 from autoscorer.core.errors import CATALOGUE
@@ -23,11 +25,13 @@ from autoscorer.executors.docker_seal import container_config
 from autoscorer.executors.limits import effective_limits
 from autoscorer.schemas.job import KNOWN_KEYS, Job, parse_bytes
 from autoscorer.schemas.result import Result
+from autoscorer.schemas.task import BatchRequest, SubmitRequest, TaskState, TaskView
 from autoscorer.scorers.base import ScorerParams
 from autoscorer.scorers.base_csv import CSVParams
 from autoscorer.scorers.registry import ScorerRegistry
 from pydantic import BaseModel
 
+from .facade import SUBMIT, facade, facade_settings
 from .markdown import BASE_IMAGE, READMES, ROOT, blocks_of, read, rows_of, section_of, without_blocks, words_of
 
 PAGES = sorted(
@@ -78,7 +82,7 @@ def test_every_command_and_option_stands_in_the_table(name: str) -> None:
         assert documented[typed] == options - common, typed
         # What stands in capitals is what has to be given.
         wanted = {a.metavar for a in parser._actions if not a.option_strings and isinstance(a.metavar, str)}
-        assert set(re.findall(r"\b[A-Z]+\b", row[0])) == wanted, typed
+        assert set(re.findall(r"\b[A-Z_]+\b", row[0])) == wanted, typed
     assert len(documented) == len(rows), "the table has commands that do not exist"
     assert common | {"--version"} <= set(re.findall(r"--[a-z-]+", read(name)))
     assert {"auto", "docker", "process"} <= words_of(read(name))
@@ -132,6 +136,41 @@ def test_every_setting_and_its_default_is_documented() -> None:
         elif isinstance(default, (tuple, dict)):
             shown, default = json.loads(shown), json.loads(json.dumps(default))
         assert shown == (str(default) if isinstance(default, Path) else default), key
+
+
+def test_every_route_stands_in_the_table_with_its_role(settings: Settings) -> None:
+    app = create_app(settings)
+    document = app.openapi()["paths"]
+    served = {(method.upper(), path) for path, operations in document.items() for method in operations}
+    served |= {("GET", path) for path in (app.openapi_url, *(page.path for page in pages.routes))}
+    rows = rows_of(section_of(read("docs/service.md"), "Routes"))[1:]
+    documented = {(row[0], path): row[2] for row in rows for path in re.findall(r"`(/[^`]*)`", row[1])}
+    assert set(documented) == served
+    for path, operations in document.items():
+        for method, operation in operations.items():
+            # A route that needs the role admin says so in the document, which the tests of the API hold it to.
+            open_to_all, admin = operation.get("security") == [], "*admin*" in operation["description"]
+            assert documented[method.upper(), path] == ("–" if open_to_all else "admin" if admin else "submit"), path
+
+
+def test_every_metric_stands_in_the_table(tmp_path: Path) -> None:
+    with facade(facade_settings(tmp_path)) as running:
+        text = running.call("GET", "/metrics", token=SUBMIT).body.decode()
+    types = dict(re.findall(r"^# TYPE (autoscorer_\S+) (\w+)$", text, re.MULTILINE))
+    rows = rows_of(section_of(read("docs/service.md"), "Health, metrics, logs"))[1:]
+    documented = {row[0].strip("`"): row[1] for row in rows}
+    # When a counter or histogram began is a metric of its own in this format, and no news.
+    assert documented == {name: kind for name, kind in types.items() if not name.endswith("_created")}
+
+
+def test_every_state_and_field_of_a_task_is_documented() -> None:
+    page = read("docs/service.md")
+    code = words_of(page)
+    assert {row[0].strip("`") for row in rows_of(section_of(page, "Tasks"))} >= {state.value for state in TaskState}
+    plain = {"id", "action", "workspace", "workspaces", "scorer", "params", "backend", "priority", "state"}
+    assert not set(TaskView.model_fields) - code - plain - {"created_at", "started_at", "ended_at"}
+    for request in (SubmitRequest, BatchRequest):
+        assert not set(request.model_fields) - code
 
 
 def test_every_param_of_the_built_in_scorers_is_documented() -> None:

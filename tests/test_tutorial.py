@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -16,10 +17,11 @@ from typing import Any, NamedTuple
 import pytest
 from autoscorer.cli.output import number
 
+from .installation import Installation, installation
 from .markdown import BASE_IMAGE, READMES, blocks_of, read
 from .prefect_server import PrefectServer, server
 
-__all__ = ["server"]  # a fixture
+__all__ = ["installation", "server"]  # fixtures
 
 
 class Step(NamedTuple):
@@ -100,7 +102,7 @@ def _on_a_terminal(command: list[str], folder: Path, environment: dict[str, str]
         process.wait(60)
     text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", data.decode())
     # Lines that are drawn over: the last drawing counts.
-    return "\n".join(line.rpartition("\r")[2] for line in text.replace("\r\n", "\n").split("\n"))
+    return "\n".join(line.rpartition("\r")[2] for line in re.sub(r"\r+\n", "\n", text).split("\n"))
 
 
 @pytest.fixture
@@ -150,6 +152,30 @@ def test_the_tutorials_run_is_recorded(tutorial: Any, server: PrefectServer) -> 
     ]
     _play(folder, here, server.environment)
     assert server.flow_run("flowers")["state_type"] == "COMPLETED"
+
+
+@pytest.mark.prefect
+@pytest.mark.slow
+@pytest.mark.parametrize(("page", "mark"), [("README.md", "service"), ("docs/service.md", "examples")])
+def test_the_services_examples_run_as_they_are_written(installation: Installation, page: str, mark: str) -> None:
+    if mark == "examples" and not shutil.which("curl"):
+        pytest.skip("curl is not there")
+    steps = _steps(read(page).partition(f"<!-- {mark} -->")[2].partition(f"<!-- /{mark} -->")[0])
+    assert len(steps) >= 4
+    if mark == "service":  # whose reader has made one in the tutorial
+        steps = [Step("autoscorer init flowers", ()), *steps]
+    address = {"AUTOSCORER_API_URL": installation.url, "AUTOSCORER_API_TOKEN": installation.token("admin")}
+    steps = [step for step in steps if not step.command.startswith("export AUTOSCORER_API_")]
+    steps = [
+        step._replace(command=re.sub("^autoscorer submit flowers", r"\g<0> --backend process", step.command))
+        for step in steps
+    ]
+    before = set(installation.root.iterdir())
+    try:
+        _play(installation.root, steps, address)
+    finally:  # the installation is shared
+        for path in set(installation.root.iterdir()) - before:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def test_the_demo_prints_the_scores_that_the_readme_shows(tmp_path: Path) -> None:

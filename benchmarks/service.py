@@ -128,9 +128,15 @@ class Installation:
             data=None if body is None else json.dumps(body).encode(),
             headers={"content-type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=60) as response:
-            content = response.read()
-        return json.loads(content) if content else None
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=60) as response:
+                    content = response.read()
+                return json.loads(content) if content else None
+            except urllib.error.HTTPError as error:
+                if error.code != 503:  # SQLite was locked at that moment; Prefect's own client asks again, too
+                    raise
+                time.sleep(0.1)
 
     def _first_workspace(self) -> Path:
         root = self.folder / "template"

@@ -469,6 +469,31 @@ def test_a_run_goes_on_while_the_server_stands_still_and_its_end_is_told_after(
     assert (run["state"]["type"], run["run_count"]) == ("COMPLETED", 1), warm.lines()
 
 
+def test_what_a_flow_has_said_of_its_end_stands(server: PrefectServer, home: Path) -> None:
+    from autoscorer.flows.endings import keep_ending
+    from prefect import flow
+    from prefect.client.schemas.objects import State
+    from prefect.states import Completed
+
+    @flow(name="cut-off", flow_run_name="cut-off")
+    def cut_off() -> State[Any]:
+        keep_ending(Completed(message="score 1.0000", data={"summary": {}}))
+        raise ConnectionError("as when the engine can't tell the server, and then can")
+
+    cut_off(return_state=True)
+    run = server.flow_run("cut-off")
+    assert (run["state"]["type"], run["state"]["message"]) == ("COMPLETED", "score 1.0000")
+    ending = FlowRunFiles(home, run["id"]).read_ending()
+    assert ending is not None and ending["state"] == "COMPLETED"
+
+
+def test_a_worker_of_no_runs_is_wrong_usage() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "autoscorer", "worker", "--limit", "0"], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "--limit expects 1 or more" in done.stdout
+
+
 def is_gone(pid: int) -> bool:
     """Whether a process has ended; one that nobody has buried yet has."""
     try:

@@ -23,6 +23,7 @@ import sys
 import traceback
 
 from ..core.config import Settings, load_settings
+from .processes import spread_niceness
 
 __all__ = ["MESSAGE", "main"]
 
@@ -64,6 +65,8 @@ def main(fd: int) -> None:
     # The worker ends its children itself, and by the end of this socket: a Ctrl-C at its terminal is not meant for us.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    # Its session is its own, and would get a share of the processor as large as the API's.
+    spread_niceness()
     for name in PRELOADED:
         importlib.import_module(name)
     # The same for every run, as it is for the worker: both read it when they start.

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..core.provenance import Owner
 
-__all__ = ["Child", "end_leftover", "rotate"]
+__all__ = ["Child", "end_leftover", "rotate", "spread_niceness"]
 
 log = logging.getLogger("autoscorer.up")
 
@@ -158,6 +158,17 @@ def _bind(parent: int, nice: int) -> None:
         os._exit(1)
     if nice:
         os.nice(nice)
+        spread_niceness()
+
+
+def spread_niceness() -> None:
+    """Let this process's niceness hold against other sessions, too.
+
+    Linux may share the processor among sessions (autogroups) first, and then niceness counts within a session only.
+    """
+    with contextlib.suppress(OSError):
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        Path("/proc/self/autogroup").write_text(str(own))
 
 
 def told(code: int) -> str:

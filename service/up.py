@@ -155,7 +155,7 @@ class _Installation:
                 sys.executable,
                 "-P",
                 "-m",
-                "prefect",
+                "autoscorer.service.prefect_server",
                 "server",
                 "start",
                 "--host",
@@ -166,6 +166,8 @@ class _Installation:
             environment=server_environment,
             cwd=settings.home,
             log_file=self._logs / "server.log",
+            # Before the workers, so that runs go on; after the API, so that submitting stays quick.
+            nice=3,
             grace=10,
             started=self._note,
         )
@@ -173,7 +175,7 @@ class _Installation:
         # Models and scorers may keep every core busy; who asks the API should not feel it.
         self.workers = [
             # A name that stays: Prefect lists every name that there ever was.
-            autoscorer(f"worker-{number}", "worker", "--name", f"{hostname()}-{number}", nice=5, grace=20)
+            autoscorer(f"worker-{number}", "worker", "--name", f"{hostname()}-{number}", nice=10, grace=20)
             for number in range(1, options.workers + 1)
         ]
         self.api = autoscorer("api", "serve", "--host", options.host, "--port", str(api_port), grace=15)

@@ -33,6 +33,12 @@ __all__ = [
 
 _ACTIVE = "('queued', 'running', 'cancelling')"
 assert {state.value for state in ACTIVE} == {"queued", "running", "cancelling"}
+# A workspace is one run's at a time: what is asked for while another task has it waits, in the order of asking, where
+# it would only meet a lock. Checking a workspace disturbs nobody.
+_ITS_TURN = f"""(tasks.action = 'validate' OR tasks.workspace IS NULL OR NOT EXISTS (
+    SELECT 1 FROM tasks AS other WHERE other.workspace = tasks.workspace AND other.state IN {_ACTIVE}
+    AND other.action <> 'validate' AND other.id <> tasks.id
+    AND (other.flow_run_id IS NOT NULL OR other.id < tasks.id)))"""
 # Tasks that are forgotten in one transaction: others wait for it.
 _PRUNE = 500
 
@@ -108,7 +114,7 @@ def claim_undispatched(db: sqlite3.Connection, limit: int, without: Collection[s
     for priority in ("high", "normal", "low"):
         where = (
             "flow_run_id IS NULL AND state IN ('queued', 'cancelling') AND priority = ? "
-            f"AND action NOT IN ({marks}) ORDER BY id LIMIT ?"
+            f"AND action NOT IN ({marks}) AND {_ITS_TURN} ORDER BY id LIMIT ?"
         )
         if len(found) < limit:
             found += _rows(db, where, (priority, *without, limit - len(found)))

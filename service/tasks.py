@@ -310,6 +310,7 @@ class TaskService:
 
     def _ended(self, task_ids: Sequence[str]) -> None:
         self._callbacks.wake()
+        self._dispatcher.wake()  # others may have waited for their workspaces
         for task_id in task_ids:
             row = self._ledger.find(task_id)
             if row is None:

@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from autoscorer.core.config import Settings
@@ -428,3 +429,23 @@ def test_an_id_of_a_moment_sorts_there(one: float, other: float) -> None:
 @pytest.mark.parametrize("text", ["", "x", "../x", json.dumps(None), "0" * 32, "A" * 36])
 def test_what_is_no_id(text: str) -> None:
     assert not is_task_id(text)
+
+
+def test_a_workspace_is_handed_over_for_one_task_at_a_time_in_the_order_of_asking(settings: Settings) -> None:
+    async def work() -> None:
+        async with opened(settings) as ledger:
+            first, second, third = new(action="pipeline"), new(action="score"), new(action="run", priority="high")
+            check, other = new(action="validate"), new("/data/b")
+            for task in (first, second, third, check, other):
+                await ledger.add(task)
+            # A check disturbs nobody, and another workspace is another matter.
+            taken = {row.id for row in await ledger.claim_undispatched(10)}
+            assert taken == {first.id, check.id, other.id}
+            await ledger.dispatched([(each, str(uuid4())) for each in taken])
+            assert await ledger.claim_undispatched(10) == []
+            await ledger.finish([Ending(first.id, TaskState.COMPLETED)])
+            assert [row.id for row in await ledger.claim_undispatched(10)] == [second.id]
+            await ledger.finish([Ending(second.id, TaskState.FAILED)])
+            assert [row.id for row in await ledger.claim_undispatched(10)] == [third.id]
+
+    run(work)

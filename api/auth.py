@@ -16,7 +16,7 @@ from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from .context import context_of
 
-__all__ = ["PUBLIC", "Authenticator", "Caller", "Role", "is_loopback_name", "require"]
+__all__ = ["PUBLIC", "Authenticator", "Caller", "Role", "check_backend", "is_loopback_name", "require"]
 
 Role = Literal["submit", "admin"]
 
@@ -34,6 +34,20 @@ class Caller:
 
     name: str
     role: Role
+
+
+def check_backend(settings: Settings, caller: Caller, backend: str | None) -> None:
+    """Let nobody but an admin choose to run a model unsealed: its code could read every ground truth.
+
+    Raises:
+        AutoScorerError: ``FORBIDDEN``.
+    """
+    if backend == "process" and caller.role != "admin" and settings.executors.default != "process":
+        raise AutoScorerError(
+            ErrorCode.FORBIDDEN,
+            "The backend process runs a model unsealed, with the rights of the service: it takes a token of the role "
+            "admin. Leave backend out, or use docker.",
+        )
 
 
 class Authenticator:

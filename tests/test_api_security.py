@@ -131,6 +131,21 @@ def test_what_is_for_admins_is_refused_to_others(api: Facade) -> None:
     assert api.call("POST", "/scorers/reload", {}, token=ADMIN).status != 403
 
 
+def test_only_an_admin_may_have_a_model_run_unsealed(api: Facade, root: Path) -> None:
+    write_workspace(root, "unsealed")
+    body = {"workspace": "unsealed", "backend": "process"}
+    for path in ("/validate", "/run", "/pipeline", "/submit"):
+        answer = api.call("POST", path, body, token=SUBMIT)
+        assert answer.status == 403 and answer.error["code"] == "FORBIDDEN", path
+    assert api.call("POST", "/batch", {"workspaces": ["*"], "backend": "process"}, token=SUBMIT).status == 403
+    task = api.call("POST", "/submit", body, token=ADMIN)
+    assert task.status == 202
+    # Nor by repeating what an admin had asked for.
+    answer = api.call("POST", f"/tasks/{task.data['id']}/retry", token=SUBMIT)
+    assert answer.status == 403 and answer.error["code"] == "FORBIDDEN"
+    assert api.call("POST", f"/tasks/{task.data['id']}/cancel", token=SUBMIT).status == 200
+
+
 def test_probes_and_the_description_need_no_token(api: Facade) -> None:
     assert api.call("GET", "/healthz").status == 200
     assert api.call("GET", "/readyz").status in (200, 503)

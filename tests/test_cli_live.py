@@ -19,27 +19,25 @@ from typing import Any
 
 import pytest
 
-from .installation import Installation, installation
+from .installation import Installation
 from .prefect_server import eventually
-
-__all__ = ["installation"]  # a fixture is found by its name
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow]
 
 Json = dict[str, Any]
 
 
-def environment(live: Installation) -> dict[str, str]:
+def environment(live: Installation, role: str) -> dict[str, str]:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("AUTOSCORER_")}
-    own = {"AUTOSCORER_API_URL": live.url, "AUTOSCORER_API_TOKEN": live.token("submit"), "PYTHONUNBUFFERED": "1"}
+    own = {"AUTOSCORER_API_URL": live.url, "AUTOSCORER_API_TOKEN": live.token(role), "PYTHONUNBUFFERED": "1"}
     return {**clean, **own}
 
 
-def start(live: Installation, *arguments: str) -> subprocess.Popen[str]:
+def start(live: Installation, *arguments: str, role: str = "submit") -> subprocess.Popen[str]:
     """The command as another user's shell would run it: with an address, a token, and nothing else."""
     return subprocess.Popen(
         [sys.executable, "-m", "autoscorer", *arguments],
-        env=environment(live),
+        env=environment(live, role),
         cwd=live.home,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -47,8 +45,8 @@ def start(live: Installation, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def command(live: Installation, *arguments: str) -> tuple[int, Json, str]:
-    process = start(live, *arguments)
+def command(live: Installation, *arguments: str, role: str = "submit") -> tuple[int, Json, str]:
+    process = start(live, *arguments, role=role)
     out, err = process.communicate(timeout=150)
     assert "Traceback" not in err, err
     return process.returncode, json.loads(out), err
@@ -115,7 +113,7 @@ def test_a_score_is_submitted_waited_for_and_told(installation: Installation, re
 def test_a_model_that_fails_fails_the_command_and_its_log_says_why(installation: Installation) -> None:
     program = "print('about to fail', flush=True); raise SystemExit(4)"
     installation.workspace("cli-fails", pred="", container={"cmd": ["python", "-c", program]})
-    code, answer, _ = command(installation, "submit", "cli-fails", "--backend", "process", "--wait")
+    code, answer, _ = command(installation, "submit", "cli-fails", "--backend", "process", "--wait", role="admin")
     assert code == 1 and answer["error"]["code"] == "CONTAINER_FAILED", answer
     task_id = answer["error"]["details"]["task_id"]
     code, answer, _ = command(installation, "logs", task_id, "--follow")
@@ -128,7 +126,7 @@ def test_a_model_that_fails_fails_the_command_and_its_log_says_why(installation:
 def test_ctrl_c_leaves_the_task_and_cancel_ends_it(installation: Installation) -> None:
     program = "import time; print('alive', flush=True); time.sleep(120)"
     installation.workspace("cli-long", pred="", container={"cmd": ["python", "-c", program]})
-    waiting = start(installation, "submit", "cli-long", "--backend", "process", "--wait")
+    waiting = start(installation, "submit", "cli-long", "--backend", "process", "--wait", role="admin")
     assert waiting.stderr is not None
     line = waiting.stderr.readline()
     task_id = line.split()[2].rstrip(":")
@@ -142,7 +140,7 @@ def test_ctrl_c_leaves_the_task_and_cancel_ends_it(installation: Installation) -
     _, answer, _ = command(installation, "status", task_id)
     assert answer["data"]["state"] == "running"
     # A second submit of it is the same task.
-    _, answer, err = command(installation, "submit", "cli-long", "--backend", "process")
+    _, answer, err = command(installation, "submit", "cli-long", "--backend", "process", role="admin")
     assert answer["data"]["id"] == task_id and "submitted before" in err
     began = time.monotonic()
     code, answer, _ = command(installation, "cancel", task_id)
@@ -171,7 +169,7 @@ def test_a_batch_ends_with_a_leaderboard(installation: Installation, tmp_path: P
 def test_who_shows_no_token_is_told_so(installation: Installation) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "autoscorer", "status", "--api", installation.url],
-        env={key: value for key, value in environment(installation).items() if key != "AUTOSCORER_API_TOKEN"},
+        env={key: value for key, value in environment(installation, "submit").items() if key != "AUTOSCORER_API_TOKEN"},
         capture_output=True,
         timeout=60,
     )

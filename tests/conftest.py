@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 from autoscorer.core.config import Settings, load_settings
 
+# Here and not where it is used: each module that imported it would start an installation of its own.
+from .installation import installation as installation
+
 HERE = Path(__file__).parent
 BUSYBOX = "autoscorer-test-busybox"
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from autoscorer.core.config import Images, Security, Settings
+from autoscorer.core.config import Settings
+from autoscorer.core.config_sections import Images, Security
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.core.meta import load_job
 from autoscorer.core.workspace import Workspace

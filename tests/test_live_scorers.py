@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from .installation import Installation
-from .installation import installation as installation
 from .prefect_server import eventually
 from .test_api_scorers import write
 

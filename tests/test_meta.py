@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from autoscorer.core.config import ResourceDefaults, ResourceLimits, Security, Settings
+from autoscorer.core.config import Settings
+from autoscorer.core.config_sections import ResourceDefaults, ResourceLimits, Security
 from autoscorer.core.errors import AutoScorerError, ErrorCode, InvalidWorkspace
 from autoscorer.core.meta import load_job, model_meta, parse_job
 from autoscorer.core.workspace import Workspace

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from autoscorer.core.config import Security, Settings
+from autoscorer.core.config import Settings
+from autoscorer.core.config_sections import Security
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.tasks.pipeline import run_pipeline
 from autoscorer.tasks.run import run_workspace

@@ -142,7 +142,8 @@ def test_models_of_two_threads_take_turns_and_the_waiting_is_no_time_of_the_mode
     one: Settings, tmp_path: Path, make_workspace: Callable[..., Path]
 ) -> None:
     # Each model fails if another one is there: mkdir makes the folder or does not.
-    script = f"mkdir {tmp_path}/alone && sleep 0.5 && rmdir {tmp_path}/alone && echo id,label > $AUTOSCORER_WORKSPACE/output/pred.csv"
+    alone = f"mkdir {tmp_path}/alone && sleep 0.5 && rmdir {tmp_path}/alone"
+    script = f"{alone} && echo id,label > $AUTOSCORER_WORKSPACE/output/pred.csv"
     roots = [_model(make_workspace, f"turn-{number}", script) for number in range(3)]
     reports = []
 

@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 import pytest
 from autoscorer.cli.output import number
 
-from .installation import Installation, installation
+from .installation import Installation
 from .markdown import BASE_IMAGE, READMES, blocks_of, read
 from .prefect_server import PrefectServer, server
 
-__all__ = ["installation", "server"]  # fixtures
+__all__ = ["server"]  # a fixture is found by its name
 
 
 class Step(NamedTuple):

@@ -14,10 +14,8 @@ from typing import Any
 
 import pytest
 
-from .installation import Installation, installation, running
+from .installation import Installation, running
 from .prefect_server import eventually
-
-__all__ = ["installation"]
 
 pytestmark = pytest.mark.prefect
 

@@ -42,7 +42,7 @@ def take_turns() -> None:
         finally:
             _in_transaction.reset(token)
 
-    AioSqliteConfiguration.begin_transaction = begin_at_once  # type: ignore[method-assign, assignment]
+    AioSqliteConfiguration.begin_transaction = begin_at_once  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

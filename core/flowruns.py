@@ -18,6 +18,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from .provenance import Owner
+from .worker_names import has_died
 from .workspace import write_atomic
 
 __all__ = ["Claim", "FlowRunFiles", "wake", "wake_file"]
@@ -30,11 +31,8 @@ class Claim:
     worker: Owner
     child: Owner | None = None
     child_pid: int | None = None
-
-    @property
-    def is_dead(self) -> bool:
-        """Whether nobody is left who would finish the run or say how it ended."""
-        return self.worker.is_dead()
+    # The worker's name, by which it is known to be dead when another process has that name.
+    name: str | None = None
 
 
 class FlowRunFiles:
@@ -51,6 +49,7 @@ class FlowRunFiles:
     def __init__(self, home: Path, flow_run_id: str) -> None:
         self.flow_run_id = str(UUID(str(flow_run_id)))
         self.folder = home / "flow-runs" / self.flow_run_id
+        self._home = home
 
     @classmethod
     def all(cls, home: Path) -> Iterator[FlowRunFiles]:
@@ -73,6 +72,7 @@ class FlowRunFiles:
                 "worker": claim.worker.text,
                 "child": claim.child.text if claim.child else None,
                 "child_pid": claim.child_pid,
+                "name": claim.name,
             },
         )
 
@@ -84,12 +84,17 @@ class FlowRunFiles:
         data = self._read(name)
         if data is None or not isinstance(data.get("worker"), str):
             return None
-        child, pid = data.get("child"), data.get("child_pid")
+        child, pid, called = data.get("child"), data.get("child_pid"), data.get("name")
         return Claim(
             Owner(data["worker"]),
             Owner(child) if isinstance(child, str) else None,
             pid if isinstance(pid, int) else None,
+            called if isinstance(called, str) else None,
         )
+
+    def is_lost(self, claim: Claim) -> bool:
+        """Whether nobody is left who would finish the run or say how it ended."""
+        return has_died(self._home, claim.worker, claim.name)
 
     def release(self, only: Claim | None = None) -> None:
         """Nobody works on it any more.

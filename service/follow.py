@@ -296,7 +296,7 @@ class Follower:
         files = FlowRunFiles(self._settings.home, task.flow_run_id)
         ending = await asyncio.to_thread(ending_without_run, self._settings.home, self._roots, task.row)
         claim = files.read_claim()
-        if ending is None and claim is not None and not claim.is_dead:
+        if ending is None and claim is not None and not files.is_lost(claim):
             return  # its worker is still at it, and will leave an ending or go
         row = self._ledger.row(task.row.id)
         if ending is None and task.cancel:

@@ -16,6 +16,7 @@ from typing import Any
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import FlowRunFiles
+from ..core.worker_names import has_died
 from ..executors.reaper import reap_if_needed
 from .containers import remove_ended
 from .decide import Claimed, Situation, Verdict, WorkerState, decide
@@ -156,7 +157,8 @@ class Reconciler:
 
     async def _claim(self, run: Json, situation: Situation, taker: Taker) -> Claimed:
         """Whether that worker lives: by its process where that can be seen, else by its signs of life to Prefect."""
-        found = claimed(taker.owner)
+        dead = await asyncio.to_thread(has_died, self._settings.home, taker.owner, taker.name)
+        found = claimed(taker.owner, dead=dead)
         if found is not Claimed.OUT_OF_SIGHT:
             return found
         if situation.seconds < self._settings.service.stuck_after:

@@ -104,7 +104,7 @@ def _stop_lost(settings: Settings) -> list[tuple[FlowRunFiles, Claim]]:
     lost = []
     for files in FlowRunFiles.all(settings.home):
         claim = files.read_claim()
-        if claim is not None and claim.is_dead and _end_child(claim):
+        if claim is not None and files.is_lost(claim) and _end_child(claim):
             lost.append((files, claim, had_container(settings, claim)))
     if lost:
         reap_if_needed(settings)
@@ -144,6 +144,8 @@ def _end_child(claim: Claim) -> bool:
     """Kill what a dead worker left; whether it is gone."""
     if claim.child is None or claim.child_pid is None or claim.child.is_dead():
         return True
+    if not claim.child.is_in_sight:
+        return True  # it ended with the worker's container, and here its number is somebody else's
     try:
         # The descriptor names the process, also if the number is given to another one meanwhile.
         process = os.pidfd_open(claim.child_pid)

@@ -52,9 +52,9 @@ def look_at(files: FlowRunFiles, run: Json | None) -> Situation:
         run: The flow run as Prefect gave it just now; None when Prefect does not know it.
     """
     claim = files.read_claim()
-    worker_process = claim.worker if claim is not None else None
+    found = Claimed.NONE if claim is None else claimed(claim.worker, dead=files.is_lost(claim))
     if run is None:
-        return Situation(state=None, claim=claimed(worker_process))
+        return Situation(state=None, claim=found)
     state = run["state"]
     seconds, since = age(state), _moment(state["timestamp"])
     claimed_at, ended_at = _written(files, "claim.json"), _written(files, "ending.json")
@@ -68,7 +68,7 @@ def look_at(files: FlowRunFiles, run: Json | None) -> Situation:
     return Situation(
         state=state["type"],
         seconds=seconds,
-        claim=Claimed.NONE if stale else claimed(worker_process),
+        claim=Claimed.NONE if stale else found,
         ending=ending,
         busy=_busy(run),
         deployed=run["deployment_id"] is not None,
@@ -76,11 +76,9 @@ def look_at(files: FlowRunFiles, run: Json | None) -> Situation:
     )
 
 
-def claimed(owner: Owner | None) -> Claimed:
-    """What is to be seen of a worker."""
-    if owner is None:
-        return Claimed.NONE
-    if owner.is_dead():
+def claimed(owner: Owner, *, dead: bool) -> Claimed:
+    """What is to be seen of a worker that has taken a run, and of which ``has_died`` is known."""
+    if dead:
         return Claimed.DEAD
     return Claimed.ALIVE if owner.is_in_sight else Claimed.OUT_OF_SIGHT
 

@@ -21,6 +21,7 @@ from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import FlowRunFiles, wake_file
 from ..core.provenance import Owner, hostname
+from ..core.worker_names import held_name
 from .children import ChildFailed, Children
 from .outbox import Outbox
 from .prefect_api import FINAL, PrefectApi, PrefectAway, PrefectRefused, api_url
@@ -64,7 +65,7 @@ def run_worker(
         ``{worker, pools, runs}``, the last the number of runs it took.
     """
 
-    async def work() -> Json:
+    async def work(name: str) -> Json:
         async with PrefectApi(settings) as prefect:
             worker = Worker(settings, prefect, pools=pools, name=name, limit=limit)
             loop = asyncio.get_running_loop()
@@ -73,7 +74,12 @@ def run_worker(
             await worker.run()
             return {"worker": worker.name, "pools": list(worker.pools), "runs": worker.taken}
 
-    return asyncio.run(work())
+    wanted = name or f"autoscorer {hostname()} {os.getpid()}"
+    # Before anything is taken: by this a later one under the same name knows that this one is dead.
+    with held_name(settings.home, wanted, Owner.current()) as held:
+        if held != wanted:
+            logger.warning("Another worker is called %r already; this one calls itself %r.", wanted, held)
+        return asyncio.run(work(held))
 
 
 class Worker:
@@ -82,8 +88,8 @@ class Worker:
     Args:
         settings: The configuration.
         prefect: The server.
+        name: Shown in Prefect, and no other worker's.
         pools: Work pools to look at; those of the configuration when empty.
-        name: Shown in Prefect; host and process number when None.
         limit: Flow runs at a time; as many as the pools may have together when None.
     """
 
@@ -92,14 +98,14 @@ class Worker:
         settings: Settings,
         prefect: PrefectApi,
         *,
+        name: str,
         pools: Sequence[str] = (),
-        name: str | None = None,
         limit: int | None = None,
     ) -> None:
         service = settings.service
         # One after the other, each once: the score pool first, because nobody waits long behind a score.
         self.pools = tuple(dict.fromkeys(pools or (service.score_pool, service.pool)))
-        self.name = name or f"autoscorer {hostname()} {os.getpid()}"
+        self.name = name
         # How many runs it took.
         self.taken = 0
         self._settings = settings

@@ -197,7 +197,7 @@ class WorkerRun:
             raise
 
     async def _begin(self, child: Child, owner: Owner) -> bool:
-        self._claim = Claim(self._means.owner, owner, child.pid)
+        self._claim = Claim(self._means.owner, owner, child.pid, self._means.name)
         # On disk before any work begins, so that whoever finds us dead knows what to end and to clear up.
         claiming = asyncio.to_thread(self._files.claim, self._claim)
         if self._is_engine:

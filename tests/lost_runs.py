@@ -20,7 +20,7 @@ from autoscorer.service.prefect_api import PrefectApi
 
 from .prefect_server import PrefectServer
 
-__all__ = ["Runs", "Taken", "ask", "dead_owner", "runs", "settings_with", "take"]
+__all__ = ["Runs", "Taken", "ask", "dead_owner", "of_another_container", "runs", "settings_with", "take"]
 
 T = TypeVar("T")
 
@@ -192,6 +192,12 @@ def dead_owner() -> Owner:
     return Owner(
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     )
+
+
+def of_another_container(owner: Owner) -> Owner:
+    """What a process of a container that was restarted since is to the one that runs in it now."""
+    host, boot, _, *rest = owner.text.split("|")
+    return Owner("|".join([host, boot, "4026530000", *rest]))
 
 
 def settings_with(**service: Any) -> Settings:

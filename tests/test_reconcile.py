@@ -11,6 +11,7 @@ import pytest
 from autoscorer.core.config import Settings
 from autoscorer.core.flowruns import Claim, FlowRunFiles
 from autoscorer.core.provenance import Owner
+from autoscorer.core.worker_names import held_name
 from autoscorer.core.workspace import Workspace
 from autoscorer.executors.docker_seal import LABEL
 from autoscorer.service.containers import count_containers
@@ -22,7 +23,7 @@ from autoscorer.service.taken import Taker, taken_by, taken_message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from .lost_runs import Runs, Taken, ask, dead_owner, result_of, runs, settings_with, take
+from .lost_runs import Runs, Taken, ask, dead_owner, of_another_container, result_of, runs, settings_with, take
 from .prefect_server import PrefectServer, eventually, server
 
 __all__ = ["runs", "server", "take"]
@@ -214,6 +215,22 @@ def test_a_worker_on_another_host_is_judged_by_its_signs_of_life(
     runs.set(run, "RUNNING")
     _look(settings, runs, run)
     assert runs.state(run)[0] == ("RUNNING" if online else "SCHEDULED")
+
+
+@pytest.mark.prefect
+@pytest.mark.parametrize("restarted", [True, False])
+def test_a_run_of_a_worker_whose_container_was_restarted_is_put_back(
+    runs: Runs, make_workspace: Callable[..., Path], restarted: bool
+) -> None:
+    before = of_another_container(Owner.current())
+    run = runs.make(make_workspace())
+    runs.heartbeat("host-1")  # whoever has the name now
+    runs.set(run, "PENDING", message=taken_message(Taker("host-1", before)))
+    settings = settings_with(stuck_after=0.001)
+    runs.set(run, "RUNNING")
+    with held_name(settings.home, "host-1", Owner.current() if restarted else before):
+        _look(settings, runs, run)
+    assert runs.state(run)[0] == ("SCHEDULED" if restarted else "RUNNING")
 
 
 @pytest.mark.prefect

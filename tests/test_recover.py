@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from autoscorer.core.config import Settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.core.flowruns import Claim, FlowRunFiles
 from autoscorer.core.provenance import Owner, current_flow_run
+from autoscorer.core.worker_names import has_died, held_name
 from autoscorer.core.workspace import Workspace
 from autoscorer.executors.docker_seal import LABEL
 from autoscorer.schemas.result import Result
@@ -23,7 +25,18 @@ from autoscorer.service.prefect_api import PrefectApi, PrefectAway
 from autoscorer.service.recover import recover
 from autoscorer.service.requeue import AWAITING_RETRY, end, requeue
 
-from .lost_runs import Runs, Taken, ask, dead_owner, ending_of, result_of, runs, settings_with, take
+from .lost_runs import (
+    Runs,
+    Taken,
+    ask,
+    dead_owner,
+    ending_of,
+    of_another_container,
+    result_of,
+    runs,
+    settings_with,
+    take,
+)
 from .prefect_server import server
 
 __all__ = ["runs", "server", "take"]
@@ -209,6 +222,37 @@ def test_a_worker_of_an_earlier_boot_is_dead(runs: Runs, make_workspace: Callabl
     runs.set(run, "RUNNING")
     _recover(settings)
     assert runs.state(run)[0] == "SCHEDULED"
+
+
+def test_a_worker_whose_container_was_restarted_is_dead(runs: Runs, make_workspace: Callable[..., Path]) -> None:
+    settings = settings_with()
+    run, before = runs.make(make_workspace()), of_another_container(Owner.current())
+    runs.set(run, "PENDING")
+    # In the new container the number of its child is that of a process that has nothing to do with it.
+    with subprocess.Popen(["sleep", "60"]) as other:
+        child = of_another_container(Owner.of(other.pid))
+        FlowRunFiles(settings.home, run).claim(Claim(before, child, other.pid, name="host-1"))
+        runs.set(run, "RUNNING")
+        with held_name(settings.home, "host-1", before):
+            assert _recover(settings) == [], "it has its name yet"
+        with held_name(settings.home, "host-1", Owner.current()):
+            _recover(settings)
+        assert other.poll() is None
+        other.kill()
+    assert runs.state(run)[0] == "SCHEDULED"
+
+
+def test_a_name_is_one_living_worker_s_at_a_time(home: Path) -> None:
+    names = ["w", "../w", "w w", "", "é" * 300]
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(held_name(home, name, Owner.current())) for name in names]
+        assert held == names
+        second = stack.enter_context(held_name(home, "w", dead_owner()))
+        assert second.startswith("w ") and not has_died(home, Owner.current(), "w")
+        assert sorted(path.parent for path in (home / "workers").iterdir()) == [home / "workers"] * 6
+    with held_name(home, "w", Owner.current()) as again:
+        assert again == "w"
+    assert list((home / "workers").iterdir()) == []
 
 
 def test_a_run_that_another_worker_has_taken_since_is_left_to_it(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ Origin = Literal["builtin", "file", "directory", "entry_point", "code"]
 
 # An id stands in URLs, file names and meta.json.
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}")
+# The folders of an absolute path in a text.
+_FOLDERS = re.compile(r"(?<![\w.:/-])/(?:[^\s/'\"()]+/+)*(?=[^\s/'\"])")
 
 
 @dataclass(frozen=True)
@@ -194,6 +197,18 @@ class LoadFailure:
 
     def __str__(self) -> str:
         return self.error.message
+
+    @property
+    def name(self) -> str:
+        """The source without the folder it lies in."""
+        return os.path.basename(self.source) if self.source.startswith("/") else self.source
+
+    def brief(self) -> dict[str, str]:
+        """The failure for whoever only looks for a scorer: no folders of this host, no lines of code."""
+        message = self.error.message
+        if self.source.startswith("/"):
+            message = message.replace(os.path.dirname(self.source) + "/", "")  # it may hold spaces
+        return {"source": self.name, "code": self.error.code.value, "message": _FOLDERS.sub("", message)}
 
     def to_dict(self) -> dict[str, Any]:
         """The failure as JSON."""

@@ -347,13 +347,14 @@ class ScorerRegistry:
         message += f"Known: {', '.join(known)}."
         its_own = [f for f in failures if f.error.details.get("entry_point") == scorer_id]
         if its_own:
-            message += f" {its_own[0].error.message}"
+            message += f" {its_own[0].brief()['message']}"
         elif failures:
-            message += f" These do not load, so it may be one of theirs: {', '.join(f.source for f in failures)}."
+            names = ", ".join(f.name for f in failures)
+            message += f" These do not load, so it may be one of theirs: {names}."
         return AutoScorerError(
             ErrorCode.SCORER_NOT_FOUND,
             message,
-            details={"scorer": scorer_id, "known": known, "not_loaded": [f.to_dict() for f in failures]},
+            details={"scorer": scorer_id, "known": known, "not_loaded": [f.brief() for f in failures]},
         )
 
 

@@ -6,6 +6,7 @@ that one name never means two folders.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import re
@@ -16,11 +17,13 @@ from typing import Any
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
+from ..scorers.recorded import RecordedFiles
 
 __all__ = ["WorkspaceRoots"]
 
 _PATTERN = frozenset("*?[")
 _PACKAGE = Path(__file__).resolve().parent.parent
+_TOP = Path("/")
 # A name that merely begins like one of ours (/database, /data.old for /data) is another, and so is one that only ends
 # like it (/mnt/data, s3://data).
 _BEGIN, _END = r"(?<![\w.-])(?<!:/)", r"(?![\w-]|\.\w)"
@@ -44,7 +47,7 @@ class WorkspaceRoots:
                 self._roots[_free(root.name or "root", self._roots)] = real
         # The longest first: the name of a workspace in a root within a root comes from the inner one.
         self._inner_first = sorted(self._roots.items(), key=lambda item: len(item[1].parts), reverse=True)
-        self._scrubber = _Scrubber(self._spelled(given), settings.home)
+        self._scrubber = _Scrubber(self._spelled(given), settings)
 
     @property
     def paths(self) -> list[Path]:
@@ -66,6 +69,20 @@ class WorkspaceRoots:
         """
         path = self.locate(text)
         if not os.path.isdir(path):
+            raise _not_found(text)
+        return path
+
+    def workspace(self, text: str) -> Path:
+        """As ``resolve``, for one workspace: a folder with a meta.json that lies in no other workspace.
+
+        What lies inside a workspace came with it or was written by its model: a meta.json there makes no workspace,
+        or it could show a Result or a log that nobody here made.
+
+        Raises:
+            AutoScorerError: As ``resolve``; ``WORKSPACE_NOT_FOUND`` without meta.json, ``FORBIDDEN`` inside another.
+        """
+        path = self._outermost(text, self.resolve(text))
+        if not os.path.lexists(path / "meta.json"):
             raise _not_found(text)
         return path
 
@@ -94,6 +111,8 @@ class WorkspaceRoots:
     def resolve_item(self, text: str) -> str:
         """Find what one entry of a batch means: a folder, or a pattern whose fixed beginning is one.
 
+        Nothing inside a workspace is one; what else a folder or a pattern finds there, ``expand`` leaves out.
+
         Returns:
             The folder's path, or a pattern that matches under the roots as far as no link leads out.
 
@@ -102,10 +121,10 @@ class WorkspaceRoots:
         """
         _check(text)
         if not _PATTERN & set(text):
-            return str(self.resolve(text))
+            return str(self._outermost(text, self.resolve(text)))
         located = self._located(text)
         if located is not None:  # a folder whose name happens to hold such a character
-            return str(located)
+            return str(self._outermost(text, located))
         parts = Path(text).parts
         first = next(index for index, part in enumerate(parts) if _PATTERN & set(part))
         pattern = parts[first:]
@@ -121,7 +140,7 @@ class WorkspaceRoots:
                 details={"roots": list(self._roots)},
             )
         base = self.resolve(os.path.join(*parts[:first])) if first else self.paths[0]
-        return os.path.join(glob.escape(str(base)), *pattern)
+        return os.path.join(glob.escape(str(self._outermost(text, base / "*").parent)), *pattern)
 
     def name(self, path: Path | str) -> str:
         """What a workspace is called outside; ``resolve(name(path)) == path``.
@@ -149,9 +168,25 @@ class WorkspaceRoots:
         """Take the host's paths out of every string of a JSON value, keys included.
 
         What lies in a root becomes what ``name`` calls it; the home, the package's and the temporary folder become
-        ``<home>``, ``<autoscorer>``, ``<tmp>``. Half a character becomes its escape, so that any answer can be sent.
+        ``<home>``, ``<autoscorer>``, ``<tmp>``; of a folder of scorers its own name stays. What stands under the key
+        ``traceback`` is left out. Half a character becomes its escape, so that any answer can be sent.
         """
+        self._scrubber.refresh()
         return self._scrubber(value)
+
+    def _outermost(self, text: str, path: Path) -> Path:
+        """The path, if no folder above it, up to its root, is a workspace."""
+        root = next(root for _, root in self._inner_first if path.is_relative_to(root))
+        for parent in path.parents:
+            if not parent.is_relative_to(root):
+                break
+            if os.path.lexists(parent / "meta.json"):
+                raise AutoScorerError(
+                    ErrorCode.FORBIDDEN,
+                    f"{_shown(text)} lies inside a workspace and is none itself. Name the folder that holds the "
+                    "outermost meta.json.",
+                )
+        return path
 
     def _located(self, text: str) -> Path | None:
         try:
@@ -185,16 +220,46 @@ class WorkspaceRoots:
 class _Scrubber:
     """Takes the host's paths out of JSON values."""
 
-    def __init__(self, roots: Iterable[tuple[Path, str]], home: Path) -> None:
-        self._instead: dict[str, str] = {}
+    def __init__(self, roots: Iterable[tuple[Path, str]], settings: Settings) -> None:
+        self._always: dict[str, str] = {}
         for path, label in roots:
-            self._instead.setdefault(str(path), label)
-        for path, called in ((home, "<home>"), (_PACKAGE, "<autoscorer>"), (Path(tempfile.gettempdir()), "<tmp>")):
+            self._always.setdefault(str(path), label)
+        temporary = Path(tempfile.gettempdir())
+        for path, called in ((settings.home, "<home>"), (_PACKAGE, "<autoscorer>"), (temporary, "<tmp>")):
             for spelled in (path, _real(path)):
-                self._instead.setdefault(str(spelled), called)
+                self._always.setdefault(str(spelled), called)
+        self._dirs = settings.scorers.dirs
+        self._record = RecordedFiles(settings.home)
+        self._recorded: tuple[int, int] | None = None
+        self._instead: dict[str, str] = {}
+        self._know(())
+
+    def refresh(self) -> None:
+        """Learn where scorer files lie that were loaded, or are watched, since."""
+        try:
+            found = os.stat(self._record.path)
+        except OSError:
+            return  # none ever was; and of those that were once, a text may still tell
+        if self._recorded != (found.st_ino, found.st_mtime_ns):
+            self._recorded = found.st_ino, found.st_mtime_ns
+            with contextlib.suppress(AutoScorerError):  # damaged: whoever loads scorers says so
+                self._know((*self._record.read(), *self._record.watched()))
+
+    def _know(self, scorers: Iterable[Path]) -> None:
+        instead = dict(self._always)
+        roots = [Path(text) for text in self._always]
+        for path in (*(folder.expanduser() for folder in self._dirs), *scorers):
+            for spelled in (Path(os.path.abspath(path)), _real(path)):
+                for place in (spelled, *([spelled.parent] if spelled.suffix == ".py" else [])):
+                    # In a root, it has a better name already.
+                    if not any(place.is_relative_to(root) for root in roots if root != _TOP):
+                        instead.setdefault(str(place), f"…/{place.name}")
         # / itself, as a root, says nothing about the host. The longest first: a root may lie in the home.
-        known = sorted((text for text in self._instead if text != "/"), key=len, reverse=True)
-        self._pattern = re.compile(f"{_BEGIN}({'|'.join(map(re.escape, known))}){_END}(/+(?=[^/\\s]))?")
+        known = sorted((text for text in instead if text != "/"), key=len, reverse=True)
+        pattern = re.compile(f"{_BEGIN}({'|'.join(map(re.escape, known))}){_END}(/+(?=[^/\\s]))?")
+        # Never less than before: another thread may be at a text with the pattern of before.
+        self._instead |= instead
+        self._pattern = pattern
 
     def __call__(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -202,7 +267,7 @@ class _Scrubber:
             # A label of a submission may hold half a character, which JSON can escape and UTF-8 can't hold.
             return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
         if isinstance(value, dict):
-            return {self(key): self(item) for key, item in value.items()}
+            return {self(key): self(item) for key, item in value.items() if key != "traceback"}
         if isinstance(value, (list, tuple)):
             return [self(item) for item in value]
         return value

@@ -446,6 +446,22 @@ def test_a_folder_loads_its_scorer_files_and_one_broken_file_stops_no_other(
     assert registry.errors() == []
 
 
+def test_who_looks_for_a_scorer_learns_of_broken_files_without_where_they_lie(
+    registry: ScorerRegistry, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in a folder"
+    write(folder / "broken.py", "secret = 1\nopen('/etc/hidden/none.txt')\n")
+    registry.load_directory(folder)
+    with pytest.raises(AutoScorerError) as caught:
+        registry.get("broken")
+    (told,) = caught.value.details["not_loaded"]
+    assert set(told) == {"source", "code", "message"}
+    assert (told["source"], told["code"]) == ("broken.py", "SCORER_LOAD_ERROR")
+    assert told["message"].startswith("broken.py:2: FileNotFoundError") and "none.txt" in told["message"]
+    whole = json.dumps(caught.value.to_dict())
+    assert str(tmp_path) not in whole and "in a folder" not in whole and "/etc" not in whole and "secret" not in whole
+
+
 def test_a_folder_that_is_not_there_is_told(registry: ScorerRegistry, tmp_path: Path) -> None:
     with pytest.raises(AutoScorerError, match=r"none can't be read"):
         registry.load_directory(tmp_path / "none")

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from autoscorer.core.config import Settings
+from autoscorer.core.config_sections import Scorers
 from autoscorer.core.errors import AutoScorerError, ErrorCode
+from autoscorer.scorers.recorded import RecordedFiles
 from autoscorer.service.roots import WorkspaceRoots
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -183,6 +185,41 @@ def test_what_a_batch_may_name(root: Path) -> None:
         assert str(root) not in str(caught.value)
 
 
+def test_a_workspace_has_a_meta_json_and_lies_in_no_other(root: Path) -> None:
+    nested = root / "team-a" / "input" / "forged"
+    nested.mkdir(parents=True)
+    roots = roots_of(root)
+    assert roots.resolve_item(".") == str(root)
+    for text in ("team-a", "."):
+        assert refusal_of_workspace(roots, text).code is ErrorCode.WORKSPACE_NOT_FOUND
+    (root / "team-a" / "meta.json").write_text("{}")
+    (nested / "meta.json").write_text("{}")
+    (root / "link").symlink_to(nested)
+    assert roots.workspace("team-a") == root / "team-a"
+    assert roots.resolve_item("team-a") == str(root / "team-a")
+    for text in ("team-a/input", "team-a/input/forged", str(nested), "link"):
+        for find in (roots.workspace, roots.resolve_item):
+            with pytest.raises(AutoScorerError) as caught:
+                find(text)
+            assert caught.value.code is ErrorCode.FORBIDDEN, text
+            assert str(root) not in str(caught.value)
+    for pattern in ("team-a/*", "team-a/input/*"):
+        with pytest.raises(AutoScorerError) as caught:
+            roots.resolve_item(pattern)
+        assert caught.value.code is ErrorCode.FORBIDDEN, pattern
+    # A root that is a workspace itself holds no others; one within another root is named on purpose.
+    (root / "meta.json").write_text("{}")
+    assert roots.workspace(".") == root
+    assert refusal_of_workspace(roots, "team-a").code is ErrorCode.FORBIDDEN
+    assert roots_of(root, root / "team-a").workspace(str(root / "team-a")) == root / "team-a"
+
+
+def refusal_of_workspace(roots: WorkspaceRoots, text: str) -> AutoScorerError:
+    with pytest.raises(AutoScorerError) as caught:
+        roots.workspace(text)
+    return caught.value
+
+
 def test_the_hosts_paths_are_taken_out_of_every_text(root: Path, home: Path) -> None:
     import autoscorer
 
@@ -210,6 +247,32 @@ def test_only_whole_names_are_taken_out(tmp_path: Path) -> None:
         "at /data.": "at ..",
     }.items():
         assert roots.scrub(text) == scrubbed
+
+
+def test_nor_do_texts_tell_where_scorers_lie_or_what_their_code_is(root: Path, home: Path) -> None:
+    (root.parent / "link").symlink_to("/srv/real", target_is_directory=True)
+    configured = Scorers(dirs=(Path("/opt/company/scorers"), root.parent / "link", root / "team-a"))
+    roots = WorkspaceRoots(Settings(workspace_roots=(root,), home=home, scorers=configured))
+    value = {
+        "message": f"/opt/company/scorers/a.py:1: bad; /srv/real/b.py; {root}/team-a/c.py; /elsewhere/d.py",
+        "details": {"file": "/opt/company/scorers/a.py", "traceback": ["secret = 1"]},
+    }
+    assert roots.scrub(value) == {
+        "message": "…/scorers/a.py:1: bad; …/real/b.py; team-a/c.py; /elsewhere/d.py",
+        "details": {"file": "…/scorers/a.py"},
+    }
+    recorded = RecordedFiles(home)
+    recorded.watch(Path("/elsewhere"))
+    recorded.watch(Path("/mnt/other/e.py"))
+    assert roots.scrub(["/elsewhere/d.py", "/mnt/other/e.py", "/mnt/other/f.py"]) == [
+        "…/elsewhere/d.py",
+        "…/e.py",
+        "…/other/f.py",
+    ]
+    recorded.unwatch(Path("/elsewhere"))
+    assert roots.scrub("/opt/company/scorers/a.py") == "…/scorers/a.py"
+    recorded.path.write_text("damaged")
+    assert roots.scrub("/opt/company/scorers/a.py") == "…/scorers/a.py"
 
 
 def test_what_is_scrubbed_can_be_sent(root: Path) -> None:

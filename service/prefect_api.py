@@ -223,6 +223,11 @@ class PrefectApi:
             return False, None
         return answer["status"] == "ACCEPT", answer.get("state")
 
+    async def states(self, flow_run_id: str) -> list[Json]:
+        """Every state that a flow run was in, the first first."""
+        found: list[Json] = await self.call("GET", f"/flow_run_states/?flow_run_id={flow_run_id}")
+        return sorted(found, key=lambda state: str(state["timestamp"]))
+
     # --- logs -----------------------------------------------------------------------------------------------
 
     async def logs(self, flow_run_id: str, *, offset: int = 0, limit: int = PAGE) -> list[Json]:

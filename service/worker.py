@@ -26,8 +26,8 @@ from .children import ChildFailed, Children
 from .outbox import Outbox
 from .prefect_api import FINAL, PrefectApi, PrefectAway, PrefectRefused, api_url
 from .recover import recover
-from .taken import Taker, taken_message
-from .worker_run import ENGINE, LEAN, Means, WorkerRun
+from .taken import Taker, take, taken_message
+from .worker_run import ENGINE, LEAN, Means, WorkerRun, log_fields
 
 __all__ = ["Worker", "run_worker"]
 
@@ -226,7 +226,7 @@ class Worker:
     async def _take(self, run: Json, pool: str) -> bool:
         """Make a run ours, if it is to be had, and begin with it."""
         try:
-            accepted, _ = await self._prefect.set_state(run["id"], "PENDING", message=self._mark)
+            accepted = await take(self._prefect, run["id"], self._mark)
         except PrefectAway:
             # It may have been accepted all the same. Another worker would not touch it then.
             self._unsure[run["id"]] = {**run, "pool": pool}
@@ -243,7 +243,7 @@ class Worker:
                 await self._start(now, run["pool"])
 
     async def _start(self, run: Json, pool: str) -> None:
-        fields = {"flow_run": run["id"], "run": run["name"]}
+        fields = log_fields(run)
         try:
             entrypoint = await self._entrypoint(run)
         except (PrefectAway, PrefectRefused):
@@ -290,7 +290,7 @@ class Worker:
             f"AutoScorer's worker runs AutoScorer's own flows, and the entrypoint {entrypoint!r} is none of them. Give "
             "the deployment another work pool, with a worker of Prefect's: prefect worker start --pool NAME.",
         )
-        logger.warning("Refused: %s", error.message, extra={"fields": {"flow_run": run["id"], "run": run["name"]}})
+        logger.warning("Refused: %s", error.message, extra={"fields": log_fields(run)})
         ending = {"state": "FAILED", "message": str(error), "data": None, "error": error.to_dict()}
         await asyncio.to_thread(FlowRunFiles(self._settings.home, run["id"]).save_ending, ending)
         await self._prefect.set_state(run["id"], "FAILED", message=str(error))

@@ -162,6 +162,9 @@ class Api(_Section):
     rate_limit: float = Field(200, gt=0, description="Requests a second for each token, in the long run.")
     rate_burst: int = Field(5000, ge=1, description="Requests that a token may make at once.")
     idempotency_hours: float = Field(24, gt=0, description="How long an Idempotency-Key is remembered.")
+    show_errors: bool = Field(
+        False, description="Serve artifacts that may hold ground truth, as errors.csv and the report, to every token."
+    )
     keep_days: float = Field(90, gt=0, description="How long the facade lists tasks that have ended.")
 
 

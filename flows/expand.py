@@ -37,7 +37,8 @@ def expand(given: Iterable[str], roots: Sequence[Path] = ()) -> list[Entry]:
     """Find the workspaces, in the order given; those of a folder or a pattern in the order of their names.
 
     A workspace that is found, and not named itself, must lie where it was looked for: a link that a stranger puts
-    into a folder of workspaces must not lead a batch to another's.
+    into a folder of workspaces must not lead a batch to another's. What lies inside another workspace does not count,
+    whatever a stranger has put there.
 
     Args:
         given: Each a workspace (a folder with meta.json), a folder of workspaces (every folder directly inside that
@@ -85,7 +86,7 @@ def _find(item: str, roots: Sequence[Path]) -> Iterator[Entry]:
         candidates = []
         missing = AutoScorerError(ErrorCode.WORKSPACE_NOT_FOUND, f"The workspace {item!r} {what}.")
     allowed = [os.path.realpath(folder) for folder in (base, *roots)]
-    found = [Entry(candidate, _astray(candidate, allowed)) for candidate in candidates if _is_workspace(candidate)]
+    found = [Entry(candidate, _astray(candidate, allowed)) for candidate in candidates if _counts(candidate, allowed)]
     yield from found or [Entry(path, missing)]
 
 
@@ -109,6 +110,14 @@ def _astray(path: Path, allowed: Sequence[str]) -> AutoScorerError | None:
         "the place where it lies to workspace_roots.",
         stage=Stage.VALIDATION,
     )
+
+
+def _counts(path: Path, allowed: Sequence[str]) -> bool:
+    """Whether it is a workspace, and lies in no other as far as was looked."""
+    if not _is_workspace(path):
+        return False
+    above = (p for p in Path(os.path.realpath(path)).parents if any(p.is_relative_to(folder) for folder in allowed))
+    return not any(os.path.lexists(folder / "meta.json") for folder in above)
 
 
 def _is_workspace(path: Path) -> bool:

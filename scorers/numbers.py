@@ -58,11 +58,13 @@ class NumberColumn:
 
     Args:
         name: What errors call the file.
+        quoted: Whether errors may quote its values. Those of the ground truth are nobody's to read.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, quoted: bool = True) -> None:
         self.rows = 0
         self._name = name
+        self._quoted = quoted
         self._values: Floats = np.zeros(0)
 
     def append(self, block: Block, column: int, expected_rows: int) -> None:
@@ -97,12 +99,14 @@ class NumberColumn:
                 value = math.nan
             if math.isfinite(value):
                 return value
-        shown = text.decode(errors="replace")
         where = block.locate(row)
+        details = {"file": self._name, "where": where}
+        got = "something else"
+        if self._quoted:
+            details["value"] = text.decode(errors="replace")[:80]
+            got = repr(details["value"])
         raise AutoScorerError(
-            ErrorCode.PARSE_ERROR,
-            f"{self._name}, {where}: expected a finite number, got {shown[:80]!r}.",
-            details={"file": self._name, "where": where, "value": shown[:80]},
+            ErrorCode.PARSE_ERROR, f"{self._name}, {where}: expected a finite number, got {got}.", details=details
         )
 
 

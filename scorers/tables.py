@@ -148,7 +148,7 @@ def load_aligned(workspace: Workspace, columns: Columns, values: Values) -> Alig
     long_ids, labels = LongIds(), Labels()
     ids = IdColumn(long_ids), IdColumn(long_ids)
     texts = LabelColumn(labels), LabelColumn(labels)
-    floats = NumberColumn(truth_path.name), NumberColumn(path.name)
+    floats = _numbers(truth_path), _numbers(path)
     stores = texts if values == "text" else floats
     digests = (
         _read(truth_path, columns.id, columns.truth, ids[0], stores[0]),
@@ -189,7 +189,7 @@ def check_table(path: Path, id_column: str, names: Sequence[str], values: Values
     """
     long_ids = LongIds()
     ids = IdColumn(long_ids)
-    store = LabelColumn(Labels()) if values == "text" else NumberColumn(path.name)
+    store = LabelColumn(Labels()) if values == "text" else _numbers(path)
     digest = _read(path, id_column, names, ids, store)
     check_unique(ids, long_ids, path.name)
     return digest
@@ -216,6 +216,10 @@ _READERS: dict[str, Callable[[IO[bytes], str], Reader]] = {
     ".jsonl": lambda file, name: JsonReader(file, name, lines=True),
     ".parquet": ParquetReader,
 }
+
+
+def _numbers(path: Path) -> NumberColumn:
+    return NumberColumn(path.name, quoted=path.stem != "gt")
 
 
 def _reader(file: IO[bytes], name: str) -> Reader:

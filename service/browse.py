@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..core.errors import AutoScorerError, ErrorCode, Stage
 from ..core.meta import load_job
 from ..core.workspace import TABLE_SUFFIXES, Workspace
+from ..schemas.result import Result
 from .roots import WorkspaceRoots
 
 __all__ = [
@@ -38,8 +39,22 @@ __all__ = [
 # Workspaces are looked for this many folders below a root: rounds of teams of models lie at 3.
 MAX_DEPTH = 3
 # Nothing that we write as a Result or a run's record comes near; a file planted there must not fill the memory.
-_MAX_JSON = 64 * 1024**2
+_MAX_RESULT, _MAX_RUN_INFO = 16 * 1024**2, 1024**2
+# A log is cut to security.limits.log, unless somebody else has put it there.
+_MAX_TAIL = 8 * 1024**2
 _READ_BACK = 64 * 1024
+# What the built-in scorers count for all rows together. Anything else may tell the truth of single rows.
+_COUNTS = frozenset(
+    {
+        "confusion_matrix.json",
+        "confusion_matrix.svg",
+        "per_class.csv",
+        "per_class.svg",
+        "pr_curves.json",
+        "pr_curves.svg",
+        "residuals.svg",
+    }
+)
 _MAX_PARTS = 32
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -116,10 +131,10 @@ def read_result(roots: WorkspaceRoots, workspace: str) -> dict[str, Any]:
     """The Result that lies in a workspace.
 
     Raises:
-        AutoScorerError: As ``roots.resolve``; ``NOT_FOUND`` when nothing has been scored there yet.
+        AutoScorerError: As ``roots.workspace``; ``NOT_FOUND`` when nothing has been scored there yet.
     """
-    space = Workspace(roots.resolve(workspace))
-    result = space.read_result()
+    space = Workspace(roots.workspace(workspace))
+    result = _result(space)
     if result is None:
         raise AutoScorerError(
             ErrorCode.NOT_FOUND,
@@ -137,9 +152,9 @@ def read_logs(roots: WorkspaceRoots, workspace: str, tail: int) -> RunLog:
         tail: Most lines.
 
     Raises:
-        AutoScorerError: As ``roots.resolve``; ``NOT_FOUND`` when no model has run there yet.
+        AutoScorerError: As ``roots.workspace``; ``NOT_FOUND`` when no model has run there yet.
     """
-    space = Workspace(roots.resolve(workspace))
+    space = Workspace(roots.workspace(workspace))
     info = _json(space.root, ("logs", "run_info.json"))
     try:
         with _open_beneath(space.root, ("logs", "container.log")) as file:
@@ -160,18 +175,20 @@ def read_logs(roots: WorkspaceRoots, workspace: str, tail: int) -> RunLog:
     )
 
 
-def open_artifact(roots: WorkspaceRoots, workspace: str, path: str) -> ArtifactFile:
+def open_artifact(roots: WorkspaceRoots, workspace: str, path: str, *, everything: bool) -> ArtifactFile:
     """Open what a scorer left for readers: a file in output/artifacts, or one in output that the Result lists.
 
     Args:
         roots: Where workspaces may lie.
         workspace: The workspace.
         path: Relative to the workspace, as the Result lists it, or to output/artifacts.
+        everything: Also what may hold the ground truth of single rows: all but the built-in scorers' counts.
 
     Raises:
-        AutoScorerError: As ``roots.resolve``; ``NOT_FOUND`` for what is no artifact, whatever else lies there.
+        AutoScorerError: As ``roots.workspace``; ``NOT_FOUND`` for what is no artifact, whatever else lies there;
+            ``FORBIDDEN`` for what takes ``everything``.
     """
-    space = Workspace(roots.resolve(workspace))
+    space = Workspace(roots.workspace(workspace))
     name = PurePosixPath(path)
     unknown = AutoScorerError(
         ErrorCode.NOT_FOUND,
@@ -183,13 +200,20 @@ def open_artifact(roots: WorkspaceRoots, workspace: str, path: str) -> ArtifactF
         raise unknown
     parts = name.parts if name.parts[0] == "output" else ("output", "artifacts", *name.parts)
     if parts[:2] != ("output", "artifacts"):
-        result = space.read_result()
+        result = _result(space)
         if result is None or not any(PurePosixPath(a.path).parts == parts for a in result.artifacts.values()):
             raise unknown
     try:
         file = _open_beneath(space.root, parts)
     except AutoScorerError:
         raise unknown from None
+    if not everything and not (parts[:2] == ("output", "artifacts") and len(parts) == 3 and parts[2] in _COUNTS):
+        file.close()
+        raise AutoScorerError(
+            ErrorCode.FORBIDDEN,
+            f"The artifact {parts[-1][:100]!r} may hold ground truth: it takes a token of the role admin, or the "
+            "setting api.show_errors. Counts and plots of the built-in scorers are served to all.",
+        )
     suffix = PurePosixPath(parts[-1]).suffix.lower()
     return ArtifactFile(
         file, parts[-1], os.fstat(file.fileno()).st_size, _MEDIA_TYPES.get(suffix, "application/octet-stream")
@@ -210,7 +234,7 @@ def view_workspace(roots: WorkspaceRoots, root: Path) -> WorkspaceView:
         view |= {"job_id": job.job_id, "task_type": job.task_type, "scorer": job.scorer}
         view["has_ground_truth"] = _has_table(space.input, "gt")
         view["has_predictions"] = _has_table(space.output, "pred")
-        result = space.read_result()
+        result = _result(space)
     except AutoScorerError as error:
         return WorkspaceView(**view, error=error.code.value)
     if result is not None:
@@ -333,22 +357,46 @@ def _open_beneath(root: Path, parts: tuple[str, ...]) -> IO[bytes]:
     return os.fdopen(fd, "rb")
 
 
+def _result(space: Workspace) -> Result | None:
+    """The Result that lies there, or None.
+
+    Raises:
+        AutoScorerError: ``BAD_FORMAT`` for one that is larger than any that was written here.
+    """
+    try:
+        with _open_beneath(space.root, ("output", "result.json")) as file:
+            data = file.read(_MAX_RESULT + 1)
+    except (AutoScorerError, OSError):
+        return None
+    if len(data) > _MAX_RESULT:
+        raise AutoScorerError(
+            ErrorCode.BAD_FORMAT,
+            f"output/result.json is larger than {_MAX_RESULT:,} bytes, and is not read. Score the workspace again.",
+            stage=Stage.API,
+        )
+    with contextlib.suppress(ValueError):
+        return Result.model_validate_json(data)
+    return None
+
+
 def _json(root: Path, parts: tuple[str, ...]) -> dict[str, Any] | None:
+    """A small object; None for what is none."""
     with contextlib.suppress(AutoScorerError, OSError, ValueError, RecursionError):
         with _open_beneath(root, parts) as file:
-            data = json.loads(file.read(_MAX_JSON))
+            data = json.loads(file.read(_MAX_RUN_INFO))
         return data if isinstance(data, dict) else None
     return None
 
 
 def _tail(file: IO[bytes], lines: int) -> tuple[str, bool, int]:
-    """The last lines of a file, whether any stand before them, and the file's size; reads from its end."""
+    """The last lines of a file, whether any stand before them, and its size; reads from its end, so much at most."""
     size = position = os.fstat(file.fileno()).st_size
     blocks: deque[bytes] = deque()
     newlines = 0
+    first = max(size - _MAX_TAIL, 0)
     # One more than wanted: the newline that ends the line before.
-    while position > 0 and newlines <= lines:
-        length = min(_READ_BACK, position)
+    while position > first and newlines <= lines:
+        length = min(_READ_BACK, position - first)
         position -= length
         file.seek(position)
         blocks.appendleft(file.read(length))

@@ -18,7 +18,7 @@ from .outbound import check_callback_url
 from .roots import WorkspaceRoots
 from .task_ids import new_task_id
 
-__all__ = ["hash_of", "new_task", "request_of"]
+__all__ = ["check_params", "hash_of", "new_task", "request_of"]
 
 # Prefect takes no more than 512 KiB of parameters for a flow run.
 _MOST = 480 * 1024
@@ -41,8 +41,7 @@ def new_task(
     Raises:
         AutoScorerError: ``INVALID_REQUEST``, ``FORBIDDEN``, ``WORKSPACE_NOT_FOUND``, ``PAYLOAD_TOO_LARGE``.
     """
-    if request.params is not None:
-        _check_params(request.params)
+    check_params(request)
     if request.callback_url is not None:
         check_callback_url(settings, request.callback_url)
     asked = request.model_dump(mode="json", exclude_none=True)
@@ -57,7 +56,7 @@ def new_task(
         subject = _digest([request.action, items])
     else:
         action = request.action
-        path = str(roots.resolve(request.workspace))
+        path = str(roots.workspace(request.workspace))
         asked["workspace"] = roots.name(path)
         parameters["workspace"] = subject = path
         if action != "run":
@@ -124,9 +123,13 @@ def _scorer_of(workspace: Path) -> str | None:
     return scorer if isinstance(scorer, str) and len(scorer) <= 200 and scorer.isprintable() else None
 
 
-def _check_params(params: Json) -> None:
-    """Refuse what would break on its way to the scorer, where nobody could be told why."""
-    left: list[tuple[str, Any, int]] = [("params", params, 0)]
+def check_params(request: SubmitRequest | BatchRequest) -> None:
+    """Refuse what would break on its way to the scorer, where nobody could be told why.
+
+    Raises:
+        AutoScorerError: ``INVALID_REQUEST``.
+    """
+    left: list[tuple[str, Any, int]] = [("params", request.params or {}, 0)]
     while left:
         where, value, depth = left.pop()
         if depth > _DEEPEST:

@@ -243,7 +243,7 @@ class ScorerService:
         Raises:
             AutoScorerError: Whatever validating or scoring finds; ``TIMEOUT_ERROR`` when it takes too long.
         """
-        root = self.roots.resolve(workspace)
+        root = self.roots.workspace(workspace)
         with self._plainly():
             entry = self.registry.get(scorer_id)
             seconds = self.settings.api.request_timeout * _SHARE

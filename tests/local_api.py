@@ -29,6 +29,7 @@ class MadeUpTasks:
         self.calls: list[tuple[str, str]] = []
         self.on_finished: Any = None
         self.prefect: Any = None
+        self.settings: Any = None
 
     async def list(self, query: TaskQuery) -> TaskPage:
         found = [t for t in self.tasks.values() if not query.states or t.state in query.states]
@@ -94,6 +95,7 @@ class LocalApi:
 def serve_locally(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalApi]:
     """Serve until the end of the block."""
     tasks = MadeUpTasks()
+    tasks.settings = settings
 
     class Service:
         @classmethod

@@ -146,6 +146,24 @@ def test_only_an_admin_may_have_a_model_run_unsealed(api: Facade, root: Path) ->
     assert api.call("POST", f"/tasks/{task.data['id']}/cancel", token=SUBMIT).status == 200
 
 
+def test_only_an_admin_may_choose_the_columns_that_are_compared(api: Facade, root: Path) -> None:
+    write_workspace(root, "columns")
+    for params in ({"truth_column": "secret"}, {"id_column": "secret"}, {"more": [{"other_columns": ["secret"]}]}):
+        body = {"workspace": "columns", "params": params}
+        for path in ("/validate", "/score", "/pipeline", "/submit"):
+            answer = api.call("POST", path, body, token=SUBMIT)
+            assert answer.status == 403 and answer.error["code"] == "FORBIDDEN", path
+        batch = {"workspaces": ["columns"], "params": params}
+        assert api.call("POST", "/batch", batch, token=SUBMIT).status == 403
+        trial = {"workspace": "columns", "params": params, "scorer": "classification_f1"}
+        assert api.call("POST", "/scorers/test", trial, token=SUBMIT).status == 403
+    body = {"workspace": "columns", "params": {"truth_column": "label"}}
+    task = api.call("POST", "/submit", body, token=ADMIN)
+    assert task.status == 202
+    assert api.call("POST", f"/tasks/{task.data['id']}/retry", token=SUBMIT).status == 403
+    assert api.call("POST", f"/tasks/{task.data['id']}/cancel", token=SUBMIT).status == 200
+
+
 def test_probes_and_the_description_need_no_token(api: Facade) -> None:
     assert api.call("GET", "/healthz").status == 200
     assert api.call("GET", "/readyz").status in (200, 503)

@@ -269,6 +269,82 @@ def test_what_a_result_lists_is_served_only_from_the_output(api: LocalApi, make:
         assert api.call("GET", f"/artifacts/{path}", params={"workspace": "listed"})[0] == 404
 
 
+@pytest.mark.parametrize("show_errors", [False, True])
+def test_a_submit_token_reads_no_ground_truth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, show_errors: bool
+) -> None:
+    folder = tmp_path / "root" / "w"
+    for name in ("input", "output"):
+        (folder / name).mkdir(parents=True)
+    (folder / "meta.json").write_text(META)
+    (folder / "input" / "gt.csv").write_text(TRUTH)
+    (folder / "output" / "pred.csv").write_text(TRUTH.replace("TRUTH-2", "TRUTH-1"))
+    score_workspace(folder)
+    artifacts = folder / "output" / "artifacts"
+    (artifacts / "truth-of-all.csv").write_text(TRUTH)
+    (artifacts / "per_class.svg").rename(artifacts / "renamed.svg")
+    (artifacts / "sub").mkdir()
+    (artifacts / "sub" / "per_class.csv").write_text(TRUTH)
+    result = json.loads((folder / "output" / "result.json").read_text())
+    result["artifacts"]["elsewhere"] = {"path": "output/errors.csv"}
+    (folder / "output" / "result.json").write_text(json.dumps(result))
+    (folder / "output" / "errors.csv").write_text(TRUTH)
+    settings = Settings(
+        workspace_roots=(tmp_path / "root",),
+        home=tmp_path / "home",
+        api_tokens=SecretStr("submit:sss-token,admin:aaa-token"),
+        api={"show_errors": show_errors},
+    )
+    submit, admin = ({"Authorization": f"Bearer {token}"} for token in ("sss-token", "aaa-token"))
+    with serve_locally(settings, monkeypatch) as api:
+        for path in (
+            "errors.csv", "output/artifacts/errors.csv", "report.html", "truth-of-all.csv", "renamed.svg",
+            "sub/per_class.csv", "output/errors.csv", "./errors.csv",
+        ):  # fmt: skip
+            where = f"/artifacts/{path}?workspace=w"
+            assert api.client.get(where, headers=admin).status_code == 200, path
+            if show_errors:
+                assert api.client.get(where, headers=submit).status_code == 200, path
+            else:
+                status, code, message = api.error("GET", where, headers=submit)
+                assert (status, code) == (403, "FORBIDDEN") and "api.show_errors" in message, path
+        for path in ("per_class.csv", "confusion_matrix.json", "output/artifacts/confusion_matrix.svg"):
+            assert api.client.get(f"/artifacts/{path}?workspace=w", headers=submit).status_code == 200, path
+        for path in ("input/gt.csv", "nowhere.csv"):
+            assert api.error("GET", f"/artifacts/{path}?workspace=w", headers=submit)[:2] == (404, "NOT_FOUND")
+
+
+def test_what_lies_inside_a_workspace_is_shown_as_none(api: LocalApi, make: Any) -> None:
+    make("outer")
+    make("outer/inner")
+    (make("outer/logged") / "logs").mkdir()
+    for path in ("/result", "/logs", "/artifacts/per_class.csv"):
+        for workspace in ("outer/inner", "outer/logged", "outer/input"):
+            assert api.error("GET", path, params={"workspace": workspace})[:2] == (403, "FORBIDDEN")
+        assert api.error("GET", path, params={"workspace": "."})[:2] == (404, "WORKSPACE_NOT_FOUND")
+    assert api.error("GET", "/workspaces/outer/inner")[:2] == (403, "FORBIDDEN")
+    trial = {"scorer": "classification_f1", "workspace": "outer/inner"}
+    assert api.error("POST", "/scorers/test", json=trial)[:2] == (403, "FORBIDDEN")
+
+
+def test_of_a_file_of_any_size_a_little_is_read(api: LocalApi, make: Any) -> None:
+    folder = make("huge")
+    (folder / "logs").mkdir()
+    with (folder / "logs" / "container.log").open("wb") as log:
+        log.truncate(1 << 34)
+        log.seek(0, os.SEEK_END)
+        log.write(b"end\n")
+    (folder / "logs" / "run_info.json").write_text(json.dumps({"fill": "x" * 2_000_000}))
+    data = api.data("GET", "/logs", params={"workspace": "huge", "tail": 1})
+    assert data["truncated"] and data["run_info"] is None
+    assert data["log"].endswith("end\n") and len(data["log"]) == 8 * 1024**2
+    result = folder / "output" / "result.json"
+    os.truncate(result, 1 << 34)
+    status, code, message = api.error("GET", "/result", params={"workspace": "huge"})
+    assert code == "BAD_FORMAT" and status < 500 and "16,777,216" in message
+    assert api.data("GET", "/workspaces/huge")["error"] == "BAD_FORMAT"
+
+
 def test_without_a_token_nothing_is_read_or_uploaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "root"
     (root / "w").mkdir(parents=True)

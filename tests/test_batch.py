@@ -225,6 +225,21 @@ def test_a_link_in_a_folder_of_workspaces_leads_to_no_other(
     assert expand([str(tmp_path / "round" / "z")])[0].is_work
 
 
+def test_what_lies_inside_a_workspace_is_no_entry_of_a_batch(
+    make_workspace: Callable[..., Path], tmp_path: Path
+) -> None:
+    outer = make_workspace("round/a")
+    make_workspace("round/a/input/forged")
+    for pattern in ("**", "round/**", "*/a/**", "[r]ound/a/../a"):
+        found = [entry.path for entry in expand([f"{tmp_path}/{pattern}"]) if entry.is_work]
+        assert [path.resolve() for path in found] == [outer], pattern
+    for given in (f"{tmp_path}/round/*/input", f"{tmp_path}/round/*/input/*"):
+        (entry,) = expand([given])
+        assert entry.error is not None and entry.error.code is ErrorCode.WORKSPACE_NOT_FOUND
+    (entry,) = expand([str(outer / "input")], roots=[tmp_path])
+    assert entry.error is not None and entry.error.code is ErrorCode.INVALID_META
+
+
 def settled(root: Path, code: str | None = None, run: str = RUN(1)) -> Result:
     """Write a Result as a scoring of that flow run does."""
     result = Result(summary={"score": 1.0, "f1": 1.0}, metrics={"f1": 1.0})

@@ -234,6 +234,7 @@ def test_a_token_is_asked_for_and_kept_in_the_tab_only(
     root = tmp_path / "root"
     (root / "team-done" / "output" / "artifacts").mkdir(parents=True)
     (root / "team-done" / "output" / "artifacts" / "report.html").write_text("<script>document.title = 1</script>")
+    (root / "team-done" / "meta.json").write_text("{}")
     downloads = tmp_path / "downloads"
     downloads.mkdir()
     with serve_locally(
@@ -243,7 +244,7 @@ def test_a_token_is_asked_for_and_kept_in_the_tab_only(
         browser.open(api.url + "/#t-done", width=1300)
         browser.wait_for("document.querySelector('#token-dialog').open && document.activeElement.id === 'token'")
         assert rows(browser) == []
-        for value, accepted in (("wrong", False), ("sss-token", True)):
+        for value, accepted in (("wrong", False), ("aaa-token", True)):
             browser.value(f"document.querySelector('#token').value = {json.dumps(value)}")
             browser.press("Enter", code=13, text="\r")
             browser.wait_for(
@@ -252,9 +253,9 @@ def test_a_token_is_asked_for_and_kept_in_the_tab_only(
                 else "document.querySelector('#token-title').textContent.includes('not valid')"
             )
         assert browser.value("[Object.values(sessionStorage), localStorage.length, document.cookie]") == [
-            ["sss-token"], 0, "",
+            ["aaa-token"], 0, "",
         ]  # fmt: skip
-        assert not any("sss-token" in url for url in browser.requests())
+        assert not any("aaa-token" in url for url in browser.requests())
         # An artifact is fetched with the token and saved, never opened as a page of this origin.
         browser.wait_for("document.querySelector('#detail a[target=_blank]')")
         browser.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(downloads))
@@ -269,6 +270,27 @@ def test_a_token_is_asked_for_and_kept_in_the_tab_only(
         click(browser, "#token-forget")
         browser.wait_for("!document.querySelector('#problem').hidden")
         assert browser.value("sessionStorage.length") == 0
+
+
+@pytest.mark.slow
+def test_what_a_token_may_not_read_is_a_note_and_no_dead_link(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifacts = tmp_path / "root" / "team-done" / "output" / "artifacts"
+    artifacts.mkdir(parents=True)
+    (artifacts / "report.html").write_text("truth")
+    (tmp_path / "root" / "team-done" / "meta.json").write_text("{}")
+    settings = Settings(workspace_roots=(tmp_path / "root",), home=tmp_path / "home", api_tokens=TOKENS)
+    with serve_locally(settings, monkeypatch) as api:
+        fill(api.tasks)
+        browser.open(api.url + "/#t-done", width=1300)
+        browser.wait_for("document.querySelector('#token-dialog').open && document.activeElement.id === 'token'")
+        browser.value("document.querySelector('#token').value = 'sss-token'")
+        browser.press("Enter", code=13, text="\r")
+        browser.wait_for("document.querySelector('#detail a[target=_blank]')")
+        click(browser, "#detail a[target=_blank]")
+        browser.wait_for("document.querySelector('#detail').textContent.includes('may hold ground truth')")
+        assert browser.value("document.querySelector('#detail a[target=_blank]')") is None
 
 
 def test_the_page_is_closed_by_its_headers(api: LocalApi) -> None:

@@ -121,3 +121,21 @@ def test_what_is_no_number_is_refused_with_its_line(workspace, value):
         RegressionRMSE().score(workspace({"a": "1", "b": "2"}, {"a": "1", "b": value}), {})
     assert caught.value.code is ErrorCode.PARSE_ERROR
     assert "pred.csv, line 3" in caught.value.message
+
+
+@pytest.mark.parametrize("value", ["SECRET", "SECRET" * 20])
+def test_an_error_quotes_predictions_and_never_the_truth(workspace, value):
+    with pytest.raises(AutoScorerError) as of_predictions:
+        RegressionRMSE().score(workspace({"a": "1"}, {"a": value}), {})
+    assert "SECRET" in of_predictions.value.message
+    folder = workspace({"a": value}, {"a": "1"})
+
+    def check(work):
+        with pytest.raises(AutoScorerError) as of_truth:
+            work(folder, {})
+        assert of_truth.value.code is ErrorCode.PARSE_ERROR and "gt.csv, line 2" in of_truth.value.message
+        assert "SECRET" not in str(of_truth.value.to_dict())
+
+    check(RegressionRMSE().score)
+    (folder / "output" / "pred.csv").unlink()  # then the truth is read on its own
+    check(RegressionRMSE().validate)

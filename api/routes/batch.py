@@ -11,7 +11,7 @@ from starlette.responses import Response
 from ...schemas.task import BatchRequest, TaskView
 from ...service.batches import BatchView, view_batch
 from ...service.leaderboard import to_csv
-from ..auth import check_backend
+from ..auth import check_task
 from ..bodies import BATCH_EXAMPLE
 from ..context import context_of, tasks_of
 from ..envelope import envelope, scrub_of
@@ -83,7 +83,7 @@ async def submit_batch(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Work on many workspaces as one task; what fails of one stops none of the others."""
-    check_backend(tasks_of(request).settings, caller, body.backend)
+    check_task(tasks_of(request).settings, caller, backend=body.backend, params=body.params)
     submitted = await tasks_of(request).submit(body, caller=caller.name, idempotency_key=idempotency_key)
     return accepted(request, submitted)
 

@@ -15,7 +15,7 @@ from ...schemas.task import Action, SubmitRequest, TaskState, TaskView
 from ...service.prefect_api import PAGE
 from ...service.task_logs import LogPage, follow, read_page
 from ...service.tasks import TaskQuery
-from ..auth import Caller, check_backend, require
+from ..auth import Caller, check_task, require
 from ..bodies import SUBMIT_EXAMPLES, TASK_EXAMPLE, TaskList
 from ..context import context_of, tasks_of
 from ..envelope import encode, envelope, scrub_of
@@ -70,7 +70,7 @@ async def submit(
 ) -> Response:
     """Accept a task. A workspace has one active task for each action: a second submit answers with that one, and
     the header `X-Task-Created` is `false`."""
-    check_backend(tasks_of(request).settings, caller, body.backend)
+    check_task(tasks_of(request).settings, caller, backend=body.backend, params=body.params)
     submitted = await tasks_of(request).submit(body, caller=caller.name, idempotency_key=idempotency_key)
     return accepted(request, submitted)
 
@@ -152,7 +152,8 @@ async def cancel_task(request: Request, caller: Submitter, task_id: TaskId) -> R
 async def retry_task(request: Request, caller: Submitter, task_id: TaskId) -> Response:
     """Do once more what a task that has ended was asked for."""
     tasks = tasks_of(request)
-    check_backend(tasks.settings, caller, (await tasks.get(task_id)).backend)
+    again = await tasks.get(task_id)
+    check_task(tasks.settings, caller, backend=again.backend, params=again.params)
     return accepted(request, await tasks.retry(task_id, caller=caller.name))
 
 

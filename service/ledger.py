@@ -11,6 +11,7 @@ import fcntl
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
@@ -103,6 +104,14 @@ class Ledger:
         return await self._writer.write(
             partial(sql.add, task=task, key=key, request_hash=request_hash, keep=self._idempotency_seconds)
         )
+
+    def keyed(self, caller: str, key: str, request_hash: str) -> TaskRow | None:
+        """The task that a caller's key stands for, if it came with this request; ``add`` tells of another one."""
+        found = self._reader.execute(
+            "SELECT task_id FROM idempotency WHERE caller = ? AND key = ? AND request_hash = ? AND created_at > ?",
+            (caller, key, request_hash, time.time() - self._idempotency_seconds),
+        ).fetchone()
+        return self.find(found[0]) if found else None
 
     async def adopt(self, tasks: Sequence[NewTask]) -> list[TaskRow]:
         """Take in flow runs that came to Prefect without us; those that are known already are left out."""

@@ -27,7 +27,7 @@ from .ledger_rows import Outcome, TaskRow
 from .prefect_api import PrefectApi, PrefectAway
 from .reconcile import Reconciler
 from .recover import recover
-from .requests import hash_of, new_task, request_of
+from .requests import check_params, hash_of, new_task, request_of
 from .roots import WorkspaceRoots
 from .task_ids import first_id_at, is_task_id
 
@@ -177,10 +177,15 @@ class TaskService:
                 ErrorCode.INVALID_REQUEST,
                 f"The Idempotency-Key must have 1 to {_LONGEST_KEY} printable characters, such as a UUID.",
             )
+        check_params(request)
+        request_hash = hash_of(request)
+        # Before the disk: an answer that got lost is repeated also when the workspace has gone since.
+        if key is not None and (known := self._ledger.keyed(caller, key, request_hash)) is not None:
+            return Submitted(await self._view(known), False)
         task = await self._on_disk(
             lambda: new_task(self.settings, self.roots, request, caller=caller, retry_of=retry_of)
         )
-        row, created = await self._ledger.add(task, key=key, request_hash=hash_of(request))
+        row, created = await self._ledger.add(task, key=key, request_hash=request_hash)
         if created:
             self._dispatcher.wake()
         return Submitted(await self._view(row), created)

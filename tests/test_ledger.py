@@ -148,6 +148,17 @@ def test_a_key_stands_for_one_request(settings: Settings) -> None:
     run(work)
 
 
+def test_what_a_key_stands_for_is_known_before_there_is_a_task(settings: Settings) -> None:
+    async def work() -> None:
+        async with opened(settings) as ledger:
+            first, _ = await ledger.add(new(caller="c"), key="k", request_hash="1")
+            known = ledger.keyed("c", "k", "1")
+            assert known is not None and known.id == first.id
+            assert [ledger.keyed(*other) for other in (("d", "k", "1"), ("c", "l", "1"), ("c", "k", "2"))] == [None] * 3
+
+    run(work)
+
+
 def test_a_key_of_an_active_task_stands_for_that_task(settings: Settings) -> None:
     async def work() -> None:
         async with opened(settings) as ledger:
@@ -447,5 +458,51 @@ def test_a_workspace_is_handed_over_for_one_task_at_a_time_in_the_order_of_askin
             assert [row.id for row in await ledger.claim_undispatched(10)] == [second.id]
             await ledger.finish([Ending(second.id, TaskState.FAILED)])
             assert [row.id for row in await ledger.claim_undispatched(10)] == [third.id]
+
+    run(work)
+
+
+def test_what_is_scheduled_or_paused_in_prefect_holds_no_workspace(settings: Settings) -> None:
+    async def work() -> None:
+        async with opened(settings) as ledger:
+            flow_run_id = str(uuid4())
+            nightly = new(origin="prefect", subject=flow_run_id, flow_run_id=flow_run_id)
+            await ledger.adopt([nightly])
+            task = new()
+            await ledger.add(task)
+
+            async def may_go(state: TaskState, prefect_state: str) -> bool:
+                await ledger.observe([Observed(nightly.id, state, prefect_state, 1, None, None)])
+                found = await ledger.claim_undispatched(10)
+                await ledger.unclaim([row.id for row in found])
+                return [row.id for row in found] == [task.id]
+
+            assert [row.id for row in await ledger.claim_undispatched(10)] == [task.id]
+            await ledger.unclaim([task.id])
+            assert await may_go(TaskState.QUEUED, "SCHEDULED")
+            assert await may_go(TaskState.QUEUED, "PAUSED")
+            assert not await may_go(TaskState.QUEUED, "PENDING")
+            assert not await may_go(TaskState.RUNNING, "RUNNING")
+            assert not await may_go(TaskState.CANCELLING, "CANCELLING")
+
+    run(work)
+
+
+def test_whom_a_task_waits_for_is_known_without_a_scan(settings: Settings) -> None:
+    async def work() -> None:
+        async with opened(settings) as ledger:
+            tasks = [new(action="pipeline"), new(), new(action="run"), new(action="validate"), new("/data/b")]
+            rows = [(await ledger.add(task))[0] for task in tasks]
+            first, second = rows[0].id, rows[1].id
+            assert [ledger.waits_for(row) for row in rows] == [None, first, first, None, None]
+            await ledger.dispatched([(second, str(uuid4()))])
+            assert [ledger.waits_for(ledger.row(row.id)) for row in rows] == [second, None, second, None, None]
+            asked: list[str] = []
+            ledger._reader.set_trace_callback(asked.append)
+            ledger.waits_for(rows[0])
+            ledger._reader.set_trace_callback(None)
+            plan = [str(each[3]) for each in ledger._reader.execute("EXPLAIN QUERY PLAN " + asked[0])]
+            assert any("one_active (action=? AND subject=?)" in step for step in plan), plan
+            assert not any("SCAN" in step for step in plan), plan
 
     run(work)

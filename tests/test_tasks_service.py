@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import socket
@@ -22,6 +23,7 @@ from autoscorer.core.flowruns import Claim, FlowRunFiles
 from autoscorer.core.provenance import Owner
 from autoscorer.schemas.task import BatchRequest, SubmitRequest, TaskState, TaskView
 from autoscorer.service.deployment_ids import DEPLOYMENTS
+from autoscorer.service.logs import JsonFormatter
 from autoscorer.service.roots import WorkspaceRoots
 from autoscorer.service.tasks import TaskQuery, TaskService
 
@@ -67,6 +69,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "data"
     for name in ("a", "b", "c"):
         (folder / name).mkdir(parents=True)
+        (folder / name / "meta.json").write_text("{}")
     monkeypatch.setenv("AUTOSCORER_WORKSPACE_ROOTS", str(folder))
     return folder
 
@@ -311,7 +314,7 @@ def test_the_second_submit_gets_the_first_task(live: Settings, root: Path) -> No
     go(work)
 
 
-def test_an_idempotency_key_stands_for_one_task(live: Settings) -> None:
+def test_an_idempotency_key_stands_for_one_task(live: Settings, root: Path) -> None:
     async def work() -> None:
         async with running(live) as service:
             first = await service.submit(score("a"), caller="c", idempotency_key="k")
@@ -319,6 +322,11 @@ def test_an_idempotency_key_stands_for_one_task(live: Settings) -> None:
             await service.wait(first.task.id, 30)
             again = await service.submit(score("a"), caller="c", idempotency_key="k")
             assert not again.created and again.task.id == first.task.id and again.task.state == "cancelled"
+            # Also when the workspace has gone since.
+            (root / "a").rename(root / "gone")
+            again = await service.submit(score("a"), caller="c", idempotency_key="k")
+            assert not again.created and again.task.id == first.task.id
+            (root / "gone").rename(root / "a")
             for request in (score("b"), score("a", params={})):
                 with pytest.raises(AutoScorerError) as caught:
                     await service.submit(request, caller="c", idempotency_key="k")
@@ -402,7 +410,8 @@ def test_a_task_under_way_is_cancelled_by_its_worker(live: Settings, state: str)
 def test_what_has_ended_can_be_repeated_and_not_cancelled(live: Settings) -> None:
     async def work() -> None:
         async with running(live) as service:
-            request = score("a", params={"k": 1}, scorer="s", priority="low")
+            hook = "https://example.org/hook"
+            request = score("a", params={"k": 1}, scorer="s", priority="low", callback_url=hook)
             task = (await service.submit(request, caller="c")).task
             with pytest.raises(AutoScorerError) as caught:
                 await service.retry(task.id, caller="c")
@@ -418,12 +427,44 @@ def test_what_has_ended_can_be_repeated_and_not_cancelled(live: Settings) -> Non
             assert again.created and again.task.id != task.id
             fields = {"retry_of": task.id, "params": {"k": 1}, "scorer": "s", "priority": "low", "workspace": "a"}
             assert {key: getattr(again.task, key) for key in fields} == fields
+            # A receiver hears of what its own caller asked for, and of nobody else's tasks.
+            assert again.task.callback is not None
+            await service.cancel(again.task.id)
+            await service.wait(again.task.id, 30)
+            others = await service.retry(task.id, caller="another")
+            assert others.created and others.task.callback is None
             for wrong in (service.cancel("x"), service.get("x"), service.flow_run_id("x")):
                 with pytest.raises(AutoScorerError) as caught:
                     await wrong
                 assert caught.value.code is ErrorCode.NOT_FOUND
 
     go(work)
+
+
+def test_a_task_that_waits_for_its_turn_says_for_whom_and_the_log_names_every_task(
+    live: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended: list[str] = []
+
+    async def work() -> None:
+        async with running(live) as service:
+            first = (await service.submit(score("a"), caller="c")).task
+            assert first.reason is None
+            await dispatched(service, first.id)
+            second = (await service.submit(SubmitRequest(action="run", workspace="a"), caller="c")).task
+            for view in (second, await service.get(second.id)):
+                assert view.reason is not None and view.reason.startswith(f"Waiting for task {first.id}")
+            await service.cancel(first.id)
+            await service.wait(first.id, 30)
+            await dispatched(service, second.id)
+            assert (await service.get(second.id)).reason is None
+            ended.append(first.id)
+
+    with caplog.at_level(logging.INFO, "autoscorer"):
+        go(work)
+    lines = [json.loads(JsonFormatter().format(record)) for record in caplog.records]
+    (line,) = [line for line in lines if line["message"].endswith("ended: cancelled")]
+    assert (line["task_id"], line["state"]) == (ended[0], "cancelled")
 
 
 # --- Prefect is away ---------------------------------------------------------------------------------------------
@@ -486,6 +527,7 @@ def test_a_wish_to_cancel_outlives_the_service(live: Settings, server: PrefectSe
 def test_what_prefect_refuses_ends_with_the_reason(live: Settings, root: Path) -> None:
     async def work() -> None:
         (root / "refuse").mkdir()
+        (root / "refuse" / "meta.json").write_text("{}")
         async with running(live) as service:
             refused, taken = [(await service.submit(score(name), caller="c")).task for name in ("refuse", "a")]
             view = await service.wait(refused.id, 30)
@@ -721,6 +763,7 @@ def test_nothing_is_lost_and_nothing_is_done_twice_when_the_service_is_killed(li
     """Killed while 200 submits come in and some of them are just being told to Prefect."""
     for number in range(200):
         (root / f"w{number}").mkdir()
+        (root / f"w{number}" / "meta.json").write_text("{}")
     process = subprocess.Popen([sys.executable, "-c", SUBMITS], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     told = [process.stdout.readline().strip() for _ in range(120)]

@@ -12,8 +12,8 @@ import json
 import logging
 import random
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 from ..core.config import Settings
@@ -39,8 +39,9 @@ _BULK, _BULK_BUSY = 25, 3
 _LOOK, _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 0.2, 5.0
 # Seconds until a deployment that was missing is looked for again.
 _MISSING = 3.0
-# So often may Prefect answer one task with a fault of its own before the task is given up.
-_STRIKES = 5
+# Seconds for which Prefect may answer one task with a fault of its own, and take others meanwhile, before the task is
+# given up; and seconds until such a task, which holds up the others, is tried again.
+_HOPELESS, _REST = 3600.0, 60.0
 _REFUSED = "Parameter validation failed"
 # With SQLite, Prefect reads before it writes in one transaction, and gives up at once when somebody else has written in
 # between. The next attempt is as good as the first; only not all at the same moment again.
@@ -49,6 +50,15 @@ _BUSY, _BUSY_PAUSE = "database is locked", 0.2
 
 class _Busy(Exception):
     """Prefect's database was written by somebody else at that moment."""
+
+
+@dataclass(slots=True)
+class _Strikes:
+    """When Prefect's server failed on a task last, and the seconds for which it failed on that one alone."""
+
+    last: float
+    alone: float = 0.0
+    rests_until: float = 0.0
 
 
 class Dispatcher:
@@ -83,7 +93,9 @@ class Dispatcher:
         self._away = False
         self._bulk = _BULK
         self._missing: dict[Action, float] = {}
-        self._strikes: Counter[str] = Counter()
+        self._strikes: dict[str, _Strikes] = {}
+        # When Prefect took a task last.
+        self._took_at = float("-inf")
 
     def wake(self) -> None:
         """There is a task to tell of."""
@@ -116,13 +128,20 @@ class Dispatcher:
         if self._away:
             # Before anything is claimed: what Prefect surely does not know of can be cancelled at once.
             await self._prefect.call("GET", "/ready")
-            logger.warning("Prefect is back.")
-            self._away = False
         now = time.monotonic()
         self._missing = {action: until for action, until in self._missing.items() if until > now}
-        while rows := await self._ledger.claim_undispatched(self._bulk, without=list(self._missing)):
+        while rows := await self._ledger.claim_undispatched(
+            self._bulk, without=list(self._missing), resting=self._resting()
+        ):
             for action, group in groupby(sorted(rows, key=lambda row: row.action), key=lambda row: row.action):
                 await self._tell(action, list(group))
+        if self._away:  # it answers, and could write
+            logger.warning("Prefect is back.")
+            self._away = False
+
+    def _resting(self) -> list[str]:
+        now = time.monotonic()
+        return [task_id for task_id, strikes in self._strikes.items() if strikes.rests_until > now]
 
     def _next_missing(self) -> float:
         return max(min(self._missing.values(), default=float("inf")) - time.monotonic(), 0.1)
@@ -148,6 +167,9 @@ class Dispatcher:
             if error.status == 404:
                 self._ids.forget(action)  # and the next round looks it up
                 await self._unclaim(rows)
+            elif error.status in (401, 403):  # the fault of the installation and of no task
+                await self._unclaim(rows)
+                raise PrefectAway(self._prefect.url, f"status {error.status}") from None
             elif len(rows) > 1:
                 await self._one_by_one(action, deployment, rows)
             else:
@@ -158,7 +180,8 @@ class Dispatcher:
                 if len(rows) > 1:
                     await self._one_by_one(action, deployment, rows)
                     return
-                await self._strike(rows[0], "Prefect's server failed on it")
+                if await self._strike(rows[0], error.message):
+                    return
             elif error.details.get("why") in ("ConnectError", "ConnectTimeout"):
                 await self._unclaim(rows)
             raise
@@ -178,6 +201,8 @@ class Dispatcher:
     async def _note(self, rows: list[TaskRow], answers: list[Json]) -> None:
         made = []
         failed: Exception | None = None
+        if any(answer["status"] == "CREATED" for answer in answers):
+            self._took_at = time.monotonic()
         for row, answer in zip(rows, answers, strict=True):
             if answer["status"] == "CREATED":
                 made.append((row.id, answer["flow_run_id"]))
@@ -186,9 +211,8 @@ class Dispatcher:
                 await self._refuse(row, answer["error"])
             elif _BUSY in str(answer["error"]):
                 failed = failed or _Busy()
-            else:
+            elif not await self._strike(row, str(answer["error"])):
                 failed = PrefectAway(self._prefect.url, "it could not store a flow run")
-                await self._strike(row, str(answer["error"]))
         if made:
             self._started(await self._ledger.dispatched(made))
             wake(self._settings.home)
@@ -201,10 +225,30 @@ class Dispatcher:
         fresh = [row.id for row in rows if not row.dispatching]
         await self._finish(await self._ledger.unclaim(fresh, reason))
 
-    async def _strike(self, row: TaskRow, why: str) -> None:
-        self._strikes[row.id] += 1
-        if self._strikes[row.id] >= _STRIKES:
-            await self._refuse(row, f"tried {_STRIKES} times: {why}")
+    async def _strike(self, row: TaskRow, why: str) -> bool:
+        """Note that the server failed on a task; whether that is the task's own fault, as far as can be seen.
+
+        A server that can't write fails on every task, and none of them is to blame, however long it takes.
+        """
+        now = time.monotonic()
+        strikes = self._strikes.setdefault(row.id, _Strikes(now))
+        if self._took_at > strikes.last:
+            strikes.alone += min(now - strikes.last, 2 * _REST)
+        strikes.last = now
+        if not strikes.alone:
+            return False
+        strikes.rests_until = now + _REST
+        fields = {"fields": {"task_id": row.id}}
+        logger.warning("Prefect's server fails on task %s, and takes others: %s", row.id, why[:1000], extra=fields)
+        if strikes.alone >= _HOPELESS:
+            del self._strikes[row.id]
+            error = AutoScorerError(
+                ErrorCode.INTERNAL_ERROR,
+                "Prefect's server failed on this task again and again, and took others meanwhile. Submit it again; "
+                "what the server answered is in the API's log.",
+            )
+            await self._finish([Ending(row.id, TaskState.FAILED, error=error.to_dict())])
+        return True
 
     async def _refuse(self, row: TaskRow, why: str) -> None:
         self._strikes.pop(row.id, None)

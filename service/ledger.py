@@ -119,14 +119,17 @@ class Ledger:
 
     # --- handing over to Prefect ----------------------------------------------------------------------------
 
-    async def claim_undispatched(self, limit: int, *, without: Collection[str] = ()) -> list[TaskRow]:
+    async def claim_undispatched(
+        self, limit: int, *, without: Collection[str] = (), resting: Collection[str] = ()
+    ) -> list[TaskRow]:
         """Tasks that Prefect is to be told of, the most urgent first; from now on it may know of them.
 
         Args:
             limit: Most of them.
             without: Actions that are left out.
+            resting: Tasks that are left out, by id.
         """
-        return await self._writer.write(partial(sql.claim_undispatched, limit=limit, without=without))
+        return await self._writer.write(partial(sql.claim_undispatched, limit=limit, without=without, resting=resting))
 
     async def unclaim(self, task_ids: Collection[str], reason: str | None = None) -> list[Ending]:
         """Prefect was not told of them, for certain; how those end that were to be cancelled meanwhile."""
@@ -200,6 +203,10 @@ class Ledger:
     def find(self, task_id: str) -> TaskRow | None:
         """One task, or None."""
         return sql.row(self._reader, task_id)
+
+    def waits_for(self, row: TaskRow) -> str | None:
+        """The task that has the workspace which another one waits for; None when it waits for none."""
+        return sql.waits_for(self._reader, row)
 
     def outcome(self, task_id: str) -> Outcome | None:
         """What a task left that has ended."""

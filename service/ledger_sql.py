@@ -29,16 +29,20 @@ __all__ = [
     "request_cancel",
     "row",
     "unclaim",
+    "waits_for",
 ]
 
 _ACTIVE = "('queued', 'running', 'cancelling')"
 assert {state.value for state in ACTIVE} == {"queued", "running", "cancelling"}
 # A workspace is one run's at a time: what is asked for while another task has it waits, in the order of asking, where
-# it would only meet a lock. Checking a workspace disturbs nobody.
+# it would only meet a lock. Checking a workspace disturbs nobody, and what somebody has scheduled or paused in Prefect
+# may stay so for ever.
 _ITS_TURN = f"""(tasks.action = 'validate' OR tasks.workspace IS NULL OR NOT EXISTS (
     SELECT 1 FROM tasks AS other WHERE other.workspace = tasks.workspace AND other.state IN {_ACTIVE}
     AND other.action <> 'validate' AND other.id <> tasks.id
-    AND (other.flow_run_id IS NOT NULL OR other.id < tasks.id)))"""
+    AND CASE other.origin WHEN 'api' THEN other.flow_run_id IS NOT NULL OR other.id < tasks.id
+        ELSE other.state IN ('running', 'cancelling') OR other.prefect_state = 'PENDING' END))"""
+_EXCLUSIVE = ("pipeline", "run", "score")
 # Tasks that are forgotten in one transaction: others wait for it.
 _PRUNE = 500
 
@@ -106,18 +110,33 @@ def _insert(db: sqlite3.Connection, task: NewTask) -> bool:
     return bool(done.rowcount)
 
 
-def claim_undispatched(db: sqlite3.Connection, limit: int, without: Collection[str]) -> list[TaskRow]:
-    """Take those that Prefect is to be told of, apart from some actions; the most urgent first."""
+def waits_for(db: sqlite3.Connection, task: TaskRow) -> str | None:
+    """The task that has the workspace of one that Prefect was not told of. Costs three looks into an index."""
+    if task.flow_run_id is not None or task.is_final or task.action not in _EXCLUSIVE:
+        return None
+    found = db.execute(
+        f"SELECT id FROM tasks WHERE origin = 'api' AND state IN {_ACTIVE} AND action IN {_EXCLUSIVE} AND subject = ? "
+        "AND id <> ? AND (flow_run_id IS NOT NULL OR id < ?) ORDER BY flow_run_id IS NULL, id LIMIT 1",
+        (task.subject, task.id, task.id),
+    ).fetchone()
+    return found[0] if found else None
+
+
+def claim_undispatched(
+    db: sqlite3.Connection, limit: int, without: Collection[str], resting: Collection[str]
+) -> list[TaskRow]:
+    """Take those that Prefect is to be told of, apart from some actions and tasks; the most urgent first."""
     marks = ", ".join("?" * len(without))
     found: list[TaskRow] = []
     # One after the other: high, low, normal is how their names would sort.
     for priority in ("high", "normal", "low"):
         where = (
             "flow_run_id IS NULL AND state IN ('queued', 'cancelling') AND priority = ? "
-            f"AND action NOT IN ({marks}) AND {_ITS_TURN} ORDER BY id LIMIT ?"
+            f"AND action NOT IN ({marks}) AND id NOT IN (SELECT value FROM json_each(?)) AND {_ITS_TURN} "
+            "ORDER BY id LIMIT ?"
         )
         if len(found) < limit:
-            found += _rows(db, where, (priority, *without, limit - len(found)))
+            found += _rows(db, where, (priority, *without, json.dumps(list(resting)), limit - len(found)))
     db.executemany("UPDATE tasks SET dispatching = 1 WHERE id = ?", [(task.id,) for task in found])
     return found
 

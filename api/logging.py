@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 import time
-import traceback
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..service.logs import JsonFormatter
 from .context import RequestContext, request_id_of
-from .envelope import JSON, encode, error_envelope
+from .envelope import JSON, error_envelope
 from .errors import unexpected
 
 if TYPE_CHECKING:
@@ -31,24 +30,6 @@ _HEADERS = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"referrer-policy", b"no-referrer"),
 )
-
-
-class JsonFormatter(logging.Formatter):
-    """Log records as JSON objects; ``extra={"fields": {…}}`` adds to them."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        entry: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        fields = getattr(record, "fields", None)
-        if fields:
-            entry.update(fields)
-        if record.exc_info and record.exc_info[0] is not None:
-            entry["exception"] = "".join(traceback.format_exception(*record.exc_info))
-        return encode(entry).decode("utf-8", "replace")
 
 
 def configure_logging() -> None:

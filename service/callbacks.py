@@ -148,7 +148,12 @@ class Callbacks:
             return  # the loop has ended
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("callbacks: task %s: the attempt could not be noted", due.task_id, exc_info=error)
+            logger.error(
+                "callbacks: task %s: the attempt could not be noted",
+                due.task_id,
+                exc_info=error,
+                extra=_fields(due.task_id),
+            )
             # It is still due; but a ledger that can't be written must not have the receiver asked every second.
             asyncio.get_running_loop().call_later(UNNOTED, self._known.discard, due.task_id)
         else:
@@ -159,7 +164,7 @@ class Callbacks:
         attempt = due.attempts + 1
         error, wait = await self._send(due)
         if error is None:
-            logger.info("callbacks: task %s: delivered at attempt %d", due.task_id, attempt)
+            logger.info("callbacks: task %s: delivered at attempt %d", due.task_id, attempt, extra=_fields(due.task_id))
             await self._ledger.callback_done(due.task_id, True, None, None)
             return
         next_at = None
@@ -172,6 +177,7 @@ class Callbacks:
             attempt,
             error,
             "" if next_at is not None else "; given up",
+            extra=_fields(due.task_id),
         )
         await self._ledger.callback_done(due.task_id, False, error, next_at)
         if next_at is not None:
@@ -200,7 +206,9 @@ class Callbacks:
         except AutoScorerError as error:
             return f"not sent: {error.code.value}", 0.0
         except Exception as error:
-            logger.exception("callbacks: task %s: a fault of AutoScorer itself", due.task_id)
+            logger.exception(
+                "callbacks: task %s: a fault of AutoScorer itself", due.task_id, extra=_fields(due.task_id)
+            )
             return f"not sent: {type(error).__name__}", 0.0
         if 200 <= answer.status < 300:
             return None, None
@@ -213,6 +221,10 @@ class Callbacks:
         envelope = Envelope[TaskView](data=view, meta=meta).model_dump(by_alias=True)
         # In ASCII: the name of a file may hold what is no character, and has no UTF-8.
         return json.dumps(self._roots.scrub(envelope), allow_nan=False).encode()
+
+
+def _fields(task_id: str) -> dict[str, dict[str, str]]:
+    return {"fields": {"task_id": task_id}}
 
 
 def delivery_id(task_id: str) -> str:

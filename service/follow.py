@@ -272,7 +272,9 @@ class Follower:
         try:
             await self._prefect.set_state(task.flow_run_id, "CANCELLING", message="Cancelled by request.")
         except PrefectRefused as error:  # of one; the others are not to wait for it
-            logger.error("task %s could not be cancelled yet: %s", task.row.id, error.message)
+            logger.error(
+                "task %s could not be cancelled yet: %s", task.row.id, error.message, extra=_fields(task.row.id)
+            )
         wake(self._settings.home)
 
     async def _settle_final(self, final: Sequence[tuple[_Followed, Json]]) -> None:
@@ -311,11 +313,15 @@ class Follower:
             await asyncio.to_thread(files.remove)
             return
         why = f"Prefect no longer knew the flow run {task.flow_run_id}; the task was handed over anew."
-        logger.warning("task %s: %s", row.id, why)
+        logger.warning("task %s: %s", row.id, why, extra=_fields(row.id))
         await self._ledger.dispatch_anew(row.id, task.flow_run_id, why)
         del self._tasks[row.id]
         await asyncio.to_thread(files.remove)
         self._lost()
+
+
+def _fields(task_id: str) -> Json:
+    return {"fields": {"task_id": task_id}}
 
 
 def _observed(task_id: str, run: Json) -> Observed:

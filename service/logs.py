@@ -9,13 +9,14 @@ import traceback
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["log_to_stderr"]
+__all__ = ["JsonFormatter", "log_to_stderr"]
 
 
-class _Json(logging.Formatter):
-    """Records as JSON objects; ``extra={"fields": {…}}`` adds to them."""
+class JsonFormatter(logging.Formatter):
+    """Records as JSON objects, one a line; ``extra={"fields": {…}}`` adds to them."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """The record as a line."""
         entry: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -25,7 +26,7 @@ class _Json(logging.Formatter):
         }
         if record.exc_info and record.exc_info[0] is not None:
             entry["exception"] = "".join(traceback.format_exception(*record.exc_info))
-        return json.dumps(entry, ensure_ascii=True)
+        return json.dumps(entry, ensure_ascii=True, default=str)
 
 
 class _Plain(logging.Formatter):
@@ -47,7 +48,7 @@ def log_to_stderr(*, as_json: bool) -> None:
         as_json: One JSON object a line, for programs; else lines for people.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json() if as_json else _Plain())
+    handler.setFormatter(JsonFormatter() if as_json else _Plain())
     for name, level in (("autoscorer", logging.INFO), ("asyncio", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False

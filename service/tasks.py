@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -266,6 +266,8 @@ class TaskService:
     async def retry(self, task_id: str, *, caller: str) -> Submitted:
         """A new task that repeats one that ended; or the active one of that action and workspace.
 
+        Its ``callback_url`` is repeated only for the caller who gave it: nobody else's receiver is told of it.
+
         Raises:
             AutoScorerError: ``NOT_FOUND``, ``CONFLICT`` while it is active, and as ``submit``.
         """
@@ -276,7 +278,10 @@ class TaskService:
                 f"The task {task_id} is {row.state}. Wait for its end, or cancel it first.",
                 details={"state": row.state},
             )
-        return await self._submit(request_of(row.action, row.request), caller, retry_of=task_id)
+        request = request_of(row.action, row.request)
+        if caller != row.caller:
+            request = request.model_copy(update={"callback_url": None})
+        return await self._submit(request, caller, retry_of=task_id)
 
     async def flow_run_id(self, task_id: str) -> str | None:
         """The Prefect flow run that works on a task; None while Prefect does not know of it. Raises ``NOT_FOUND``."""
@@ -292,6 +297,8 @@ class TaskService:
         if row.is_final:
             return row.view(self._ledger.outcome(row.id))
         if row.flow_run_id is None or row.state == TaskState.QUEUED:
+            if (other := self._ledger.waits_for(row)) is not None:
+                row = replace(row, reason=f"Waiting for task {other}, which has the workspace or asked for it earlier.")
             return row.view()
         return await self._on_disk(lambda: self._shown(row))
 
@@ -320,7 +327,9 @@ class TaskService:
             row = self._ledger.find(task_id)
             if row is None:
                 continue
-            logger.info("task %s ended: %s", task_id, row.state, extra={"task_id": task_id, "state": row.state})
+            logger.info(
+                "task %s ended: %s", task_id, row.state, extra={"fields": {"task_id": task_id, "state": row.state}}
+            )
             if self.on_finished is not None:
                 self.on_finished(row.view(self._ledger.outcome(task_id)))
 

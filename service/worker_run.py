@@ -27,7 +27,7 @@ from .prefect_api import FINAL, PrefectApi, PrefectAway, PrefectRefused
 from .recover import clear_away, had_container
 from .requeue import end, requeue, tell
 
-__all__ = ["ENGINE", "LEAN", "Means", "WorkerRun"]
+__all__ = ["ENGINE", "LEAN", "Means", "WorkerRun", "log_fields"]
 
 logger = logging.getLogger(__name__)
 
@@ -371,7 +371,14 @@ class WorkerRun:
             logger.info("%s: %s", ending["state"].capitalize(), ending["message"], extra=self._fields())
 
     def _fields(self) -> Json:
-        return {"fields": {"flow_run": self.id, "run": self._run.get("name")}}
+        return {"fields": log_fields(self._run)}
+
+
+def log_fields(run: Json) -> Json:
+    """What tells a run's lines in the log: its ids, and that of its task where it has one."""
+    fields = {"flow_run": run["id"], "run": run.get("name")}
+    task = (run.get("labels") or {}).get("autoscorer.task")
+    return fields if task is None else {**fields, "task_id": task}
 
 
 def _reason(status: int | None, fault: str | None, stopping: bool) -> str:

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import ipaddress
 import json
+import logging
 import os
 import socket
 import ssl
@@ -28,6 +29,7 @@ from autoscorer.schemas.task import TaskState, TaskView
 from autoscorer.service.callbacks import Callbacks, check_callback_url, delivery_id, retry_delay, verify
 from autoscorer.service.ledger import Ledger
 from autoscorer.service.ledger_rows import Ending, NewTask
+from autoscorer.service.logs import JsonFormatter
 from autoscorer.service.outbound import Outbound, is_allowed
 from autoscorer.service.roots import WorkspaceRoots
 from autoscorer.service.signatures import callback_secret, sign
@@ -230,6 +232,13 @@ def test_attempts_are_bounded_and_the_last_error_is_kept(home: Path, status: str
     assert not row.delivered and row.next_at is None and row.attempts == len(requests) == 3
     assert {request.target for request in requests} == {"/hook"}, "redirects are not followed"
     assert row.error and (status[:3] in row.error or status.startswith("100"))
+
+
+def test_every_line_of_the_log_names_the_task(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "autoscorer"):
+        deliver(callbacks_settings(home), answers("500 Oops", "200 OK"))
+    lines = [json.loads(JsonFormatter().format(record)) for record in caplog.records]
+    assert len(lines) == 2 and {line["task_id"] for line in lines} == {"task-0"}
 
 
 def test_gone_is_final(home: Path) -> None:

@@ -265,6 +265,18 @@ def test_parameters_that_are_none_of_the_flow_s_are_refused(runs: Runs, warm: Wo
     assert run["state"]["message"].startswith("INVALID_REQUEST") and "tail" in run["state"]["message"]
 
 
+def test_the_log_of_a_task_s_run_names_the_task(runs: Runs, warm: Worker) -> None:
+    body = {"labels": {"autoscorer.task": "task-1"}, "enforce_parameter_schema": False}
+    run_id = runs.ask("POST", f"/deployments/{runs.deployments['score']}/create_flow_run", body)["id"]
+    runs.ended(run_id)
+
+    def lines() -> list[dict[str, Any]]:
+        return [line for line in warm.lines() if line.get("flow_run") == run_id]
+
+    eventually(lambda: len(lines()) >= 2)
+    assert {line["task_id"] for line in lines()} == {"task-1"}
+
+
 def test_validate_tells_every_problem_and_writes_nothing(runs: Runs, warm: Worker, model: Callable[..., Path]) -> None:
     good, bad = model("valid"), model("invalid", scorer="classification_f2")
     (bad / "input/gt.csv").unlink()

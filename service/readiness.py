@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import Literal
 
@@ -14,6 +15,8 @@ from .prefect_api import PrefectApi
 
 __all__ = ["Check", "Readiness", "ReadyView"]
 
+logger = logging.getLogger(__name__)
+
 State = Literal["ok", "degraded", "unavailable"]
 
 # Seconds for one look at the server; a probe must not wait for one that hangs.
@@ -22,6 +25,7 @@ _PATIENCE = 5.0
 _FRESH = 1.0
 # The same for executors, which are asked in a thread and take longer.
 _EXECUTORS_FRESH = 15.0
+_NO_ENGINE = "the Docker Engine does not answer, or can't seal a run; the API's log says why"
 
 
 class Check(BaseModel):
@@ -131,7 +135,9 @@ def _executors(settings: Settings) -> dict[str, Check]:
     try:
         docker = Check(state="ok", detail=executor.check())
     except AutoScorerError as error:
-        docker = Check(state="unavailable", detail=error.message)
+        # Where the engine's socket is, and what it says, is nobody's outside.
+        logger.warning("The Docker Engine can't run models: %s", error.message)
+        docker = Check(state="unavailable", detail=_NO_ENGINE)
     finally:
         executor.close()
     return {"docker": docker, "process": Check(state="ok", detail="unsealed; only for code that is trusted")}

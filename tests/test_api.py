@@ -528,6 +528,7 @@ def test_the_command_serves_until_it_is_told_to_stop(home: Path, root: Path, ser
             process.communicate()
     assert process.returncode == 0, err
     assert json.loads(out)["status"] == "success"
+    assert all(line.startswith("{") for line in err.splitlines()), err
     entries = [json.loads(line) for line in err.splitlines()]
     assert any(entry["message"] == "request" and entry["route"] == "/tasks" for entry in entries)
     assert SUBMIT not in err + out

@@ -81,13 +81,13 @@ def deployments(server: PrefectServer) -> dict[str, dict[str, Any]]:
 
 
 def told(each: dict[str, Any]) -> dict[str, Any]:
-    """What a deployment is, without its identity."""
+    """What a deployment is, without its identity, and its version: Prefect takes that from git where it is clean."""
     schedules = [
         {key: schedule[key] for key in ("schedule", "active", "slug", "parameters")} for schedule in each["schedules"]
     ]
     named = (
         "entrypoint path pull_steps parameter_openapi_schema enforce_parameter_schema work_pool_name work_queue_name "
-        "tags description version paused parameters job_variables concurrency_limit"
+        "tags description paused parameters job_variables concurrency_limit"
     )
     return {"schedules": schedules, **{key: each[key] for key in named.split()}}
 
@@ -131,7 +131,9 @@ def test_prefect_deploy_all_registers_the_same(server: PrefectServer, deploy: De
     theirs = deployments(server)
     assert sorted(theirs) == NAMES
     assert {name: told(each) for name, each in theirs.items()} == {name: told(each) for name, each in ours.items()}
-    # And each finds the other's work done.
+    # And each finds the other's work done, but for the version.
+    deploy()
+    assert {name: told(each) for name, each in deployments(server).items()} == {n: told(e) for n, e in ours.items()}
     assert {each["change"] for each in deploy()["deployments"]} == {"unchanged"}
 
 

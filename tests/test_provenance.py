@@ -74,7 +74,7 @@ def test_another_boot_of_this_host_is_the_end_of_every_process() -> None:
     assert changed(BOOT, "00000000-0000-0000-0000-000000000000").is_dead()
 
 
-@pytest.mark.parametrize("pid", ["1", "999999999", parts()[PID]])
+@pytest.mark.parametrize("pid", ["1", "999999999", pytest.param(parts()[PID], id="own")])
 def test_another_host_or_namespace_can_not_be_judged_from_here(pid: str) -> None:
     for index in (HOST, NAMESPACE):
         fields = parts()

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from autoscorer.core.config import Settings
+from autoscorer.core.provenance import Owner
 from autoscorer.core.workspace import Workspace
 from autoscorer.executors.docker_seal import LABEL
 from autoscorer.executors.supervise import RunReport
@@ -58,7 +59,9 @@ def attack(
     mine = [
         container
         for container in docker_client.containers(all=True, filters={"label": LABEL + "run"})
+        # Its own: other tests may run beside this one.
         if container["Labels"].get(LABEL + "workspace") == "ws"
+        and container["Labels"].get(LABEL + "owner") == Owner.current().text
     ]
     assert mine == [], "a container was left"
     assert docker_client.volumes(filters={"dangling": True})["Volumes"] in (None, []), "a volume was left"

@@ -12,14 +12,14 @@ __all__ = [
     "BATCH_EXAMPLE",
     "SUBMIT_EXAMPLES",
     "TASK_EXAMPLE",
-    "RunBody",
-    "ScoreBody",
     "TaskList",
     "WorkBody",
 ]
 
 
-class _Body(BaseModel):
+class WorkBody(BaseModel):
+    """What ``/validate``, ``/run``, ``/score`` and ``/pipeline`` work on."""
+
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     workspace: str = Field(
@@ -28,23 +28,15 @@ class _Body(BaseModel):
         description="Folder with meta.json: absolute, or relative to a workspace root.",
         examples=["team-a"],
     )
-
-
-class RunBody(_Body):
-    """What ``/run`` works on."""
-
-    backend: BackendName | None = Field(None, description="As the worker is configured when absent.")
-
-
-class ScoreBody(_Body):
-    """What ``/score`` works on."""
-
-    scorer: str | None = Field(None, max_length=200, description="Scorer id instead of meta.json's.")
-    params: dict[str, Any] | None = Field(None, description="Scorer params; they add to meta.json's and win over them.")
-
-
-class WorkBody(RunBody, ScoreBody):
-    """What ``/validate`` and ``/pipeline`` work on."""
+    scorer: str | None = Field(
+        None, max_length=200, description="Scorer id instead of meta.json's; means nothing to /run."
+    )
+    params: dict[str, Any] | None = Field(
+        None, description="Scorer params; they add to meta.json's and win over them; mean nothing to /run."
+    )
+    backend: BackendName | None = Field(
+        None, description="As the worker is configured when absent; means nothing to /score."
+    )
 
 
 class TaskList(BaseModel):

@@ -191,6 +191,17 @@ def test_who_waits_gets_the_result(api: Facade, workspace: str, worker: Callable
     assert answer.data["result"]["summary"]["score"] == 0.75
 
 
+def test_what_means_nothing_to_an_action_is_left_out(api: Facade, workspace: str) -> None:
+    """One body serves /validate, /run, /score and /pipeline."""
+    whole = {"workspace": workspace, "scorer": "classification_f1", "params": {}, "backend": "docker"}
+    scored = api.call("POST", "/score?wait=0", whole)
+    assert (scored.status, scored.data["backend"], scored.data["scorer"]) == (202, None, "classification_f1")
+    ran = api.call("POST", "/run?wait=0", whole)
+    assert (ran.status, ran.data["backend"], ran.data["scorer"], ran.data["params"]) == (202, "docker", None, None)
+    for task in (scored, ran):
+        assert api.call("POST", f"/tasks/{task.data['id']}/cancel").status == 200
+
+
 def test_who_waits_for_a_failure_gets_its_error(api: Facade, workspace: str, worker: Callable[..., Any]) -> None:
     outcome = in_background(lambda: api.call("POST", "/score?wait=50", {"workspace": workspace}))
     task_id = active_task(api, workspace)

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from ...schemas.task import SingleAction, SubmitRequest, TaskView
 from ..auth import Caller, check_task
-from ..bodies import TASK_EXAMPLE, RunBody, ScoreBody, WorkBody
+from ..bodies import TASK_EXAMPLE, WorkBody
 from ..context import tasks_of
 from ..errors import invalid_request
 from ..routing import ApiRouter, answers, served
@@ -57,7 +57,7 @@ async def validate(
 @router.post("/run", summary="Run a workspace's model", responses=_RESPONSES)
 async def run(
     request: Request,
-    body: Annotated[RunBody, Body(examples=[_WORKSPACE])],
+    body: Annotated[WorkBody, Body(examples=[_WORKSPACE])],
     caller: Submitter,
     wait: Wait = None,
     idempotency_key: IdempotencyKey = None,
@@ -69,7 +69,7 @@ async def run(
 @router.post("/score", summary="Score a workspace's predictions", responses=_RESPONSES)
 async def score(
     request: Request,
-    body: Annotated[ScoreBody, Body(examples=[{**_WORKSPACE, "params": {"pass_threshold": 0.8}}])],
+    body: Annotated[WorkBody, Body(examples=[{**_WORKSPACE, "params": {"pass_threshold": 0.8}}])],
     caller: Submitter,
     wait: Wait = None,
     idempotency_key: IdempotencyKey = None,
@@ -93,7 +93,7 @@ async def pipeline(
 async def _do(
     action: SingleAction,
     request: Request,
-    body: RunBody | ScoreBody,
+    body: WorkBody,
     caller: Caller,
     wait: float | None,
     idempotency_key: str | None,

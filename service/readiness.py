@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..core.config import Settings
 from ..core.errors import AutoScorerError
 from .prefect_api import PrefectApi
+from .schedules import SchedulerWatch
 
 __all__ = ["Check", "Readiness", "ReadyView"]
 
@@ -44,6 +45,10 @@ class ReadyView(BaseModel):
 
     ready: bool
     server: Check = Field(description="The Prefect server.")
+    scheduler: Check = Field(
+        description="The server's scheduler, which makes the runs of schedules. Tasks of the API do not need it, so it "
+        "does not decide."
+    )
     pools: dict[str, Check] = Field(description="Work pools, by name.")
     workers: dict[str, Check] = Field(description="Workers that are online, by pool.")
     executors: dict[str, Check] = Field(
@@ -63,6 +68,7 @@ class Readiness:
         self._settings, self._prefect = settings, prefect
         self._looking: asyncio.Task[ReadyView] | None = None
         self._looked = 0.0
+        self._scheduler_watch = SchedulerWatch()
         self._executors: asyncio.Task[dict[str, Check]] | None = None
         self._executors_looked = 0.0
 
@@ -77,14 +83,17 @@ class Readiness:
     async def _look(self) -> ReadyView:
         service = self._settings.service
         names = list(dict.fromkeys((service.pool, service.score_pool)))
-        (server, executors), found = await asyncio.gather(
-            asyncio.gather(self._server(), self._all_executors()), asyncio.gather(*(self._pool(name) for name in names))
+        (server, scheduler, executors), found = await asyncio.gather(
+            asyncio.gather(self._server(), self._scheduler(names), self._all_executors()),
+            asyncio.gather(*(self._pool(name) for name in names)),
         )
         pools = {name: pool for name, (pool, _) in zip(names, found, strict=True)}
         workers = {name: worker for name, (_, worker) in zip(names, found, strict=True)}
         ready = all(check.state != "unavailable" for check in (server, *pools.values(), *workers.values()))
         self._looked = time.monotonic()
-        return ReadyView(ready=ready, server=server, pools=pools, workers=workers, executors=executors)
+        return ReadyView(
+            ready=ready, server=server, scheduler=scheduler, pools=pools, workers=workers, executors=executors
+        )
 
     async def _server(self) -> Check:
         try:
@@ -95,6 +104,22 @@ class Readiness:
         if healthy:
             return Check(state="ok", detail="answers")
         return Check(state="unavailable", detail="does not answer, or can't use its database")
+
+    async def _scheduler(self, pools: list[str]) -> Check:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                waiting = await self._scheduler_watch.unscheduled(self._prefect, pools)
+        except (AutoScorerError, TimeoutError):
+            return Check(state="unavailable", detail="unknown: the Prefect server does not answer")
+        if not waiting:
+            return Check(state="ok", detail="every active schedule has a run ahead")
+        # Names of deployments are nobody's outside.
+        logger.warning("Prefect's scheduler has made no run for the schedules of %s.", ", ".join(waiting))
+        return Check(
+            state="degraded",
+            detail=f"stands still: {len(waiting)} deployments have an active schedule and no run ahead; no schedule "
+            "fires. The Prefect server's log says why, the API's log names them",
+        )
 
     async def _pool(self, name: str) -> tuple[Check, Check]:
         try:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-__all__ = ["Gate", "PrefectServer", "eventually", "server"]
+__all__ = ["Gate", "PrefectServer", "eventually", "running_server", "server"]
 
 T = TypeVar("T")
 
@@ -153,7 +153,31 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
         # minute, and Prefect's services in this process stay with the first.
         yield _shared
         return
-    folder = tmp_path_factory.mktemp("prefect")
+    with running_server(tmp_path_factory.mktemp("prefect")) as running, pytest.MonkeyPatch.context() as patch:
+        _shared = running
+        try:
+            for key, value in {**running.environment, "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false"}.items():
+                patch.setenv(key, value)
+            from prefect.settings import temporary_settings
+
+            # Prefect reads the environment once, when it is imported: another test may have done that before.
+            home = Path(running.environment["PREFECT_HOME"])
+            with temporary_settings({"api.url": running.api_url, "home": home}):
+                yield running
+                _send_what_is_held()
+        finally:
+            _shared = None
+
+
+@contextlib.contextmanager
+def running_server(folder: Path, **environment: str) -> Iterator[PrefectServer]:
+    """A Prefect server of one's own, on a free port and a database in ``folder``, until it is left.
+
+    Args:
+        folder: Where its state and its log lie.
+        environment: Variables of the server's process.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     port = _free_port()
     api_url = f"http://127.0.0.1:{port}/api"
     quiet = {
@@ -162,29 +186,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
         "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.2",
     }
     clean = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+    own = {"PREFECT_HOME": str(folder / "server"), "PREFECT_SERVER_UI_API_URL": api_url, **environment}
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-            env={**clean, **quiet, "PREFECT_HOME": str(folder / "server"), "PREFECT_SERVER_UI_API_URL": api_url},
+            env={**clean, **quiet, **own},
             cwd=folder,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-    environment = {**quiet, "PREFECT_HOME": str(folder / "client"), "PREFECT_API_URL": api_url}
-    _shared = running = PrefectServer(api_url, environment, process)
+    client = {**quiet, "PREFECT_HOME": str(folder / "client"), "PREFECT_API_URL": api_url}
+    running = PrefectServer(api_url, client, process)
     try:
         eventually(lambda: _healthy(running, folder / "server.log"), within=START)
-        with pytest.MonkeyPatch.context() as patch:
-            for key, value in {**environment, "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false"}.items():
-                patch.setenv(key, value)
-            from prefect.settings import temporary_settings
-
-            # Prefect reads the environment once, when it is imported: another test may have done that before.
-            with temporary_settings({"api.url": api_url, "home": Path(environment["PREFECT_HOME"])}):
-                yield running
-                _send_what_is_held()
+        yield running
     finally:
-        _shared = None
         process.terminate()
         try:
             process.wait(20)

@@ -29,7 +29,7 @@ from .prefect_server import PrefectServer, eventually, server
 __all__ = ["server"]
 
 pytestmark = [
-    # Prefect 3.8 leaves sockets and event loops of its background services to the garbage collector.
+    # Prefect leaves sockets and event loops of its background services to the garbage collector.
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
 ]
 

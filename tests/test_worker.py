@@ -24,7 +24,7 @@ __all__ = ["server"]
 
 pytestmark = [
     pytest.mark.prefect,
-    # Prefect 3.8 leaves sockets and event loops of its background services to the garbage collector.
+    # Prefect leaves sockets and event loops of its background services to the garbage collector.
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
 ]
 

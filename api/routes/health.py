@@ -20,6 +20,7 @@ router = ApiRouter("service")
 _READY = {
     "ready": True,
     "server": {"state": "ok", "detail": "answers"},
+    "scheduler": {"state": "ok", "detail": "every active schedule has a run ahead"},
     "pools": {"autoscorer": {"state": "ok", "detail": "type process"}},
     "workers": {"autoscorer": {"state": "ok", "detail": "1 online"}},
     "executors": {"docker": {"state": "ok", "detail": "Docker Engine 28.0 (API 1.48), 8 CPUs"}},
@@ -50,10 +51,10 @@ async def healthz(request: Request) -> Response:
     responses={**served(200, ReadyView, "It can.", _READY)},
 )
 async def readyz(request: Request) -> Response:
-    """Looks at the Prefect server, the work pools, their workers and the executors, at most once a second.
+    """Looks at the Prefect server, its scheduler, the pools, their workers and the executors, at most once a second.
 
     200 when the server and both pools are there and each pool has a worker online; else 503, with the same checks in
-    `error.details`. Executors are told and do not decide. Needs no token.
+    `error.details`. The scheduler and the executors are told and do not decide. Needs no token.
     """
     readiness: Readiness = request.app.state.readiness
     view = await readiness.look()

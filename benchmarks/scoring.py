@@ -91,13 +91,13 @@ def work():
 """,
 }
 
-# Counting (codes to confusion matrix) and the delta-method interval of macro F1, each many times over.
+# Counting (codes to confusion matrix) and the interval of macro F1, each many times over.
 INTERVAL = """
 import json, time
 from pathlib import Path
 from autoscorer.core.workspace import Workspace
 from autoscorer.scorers.confusion import count_matrix, metrics_of
-from autoscorer.scorers.intervals import delta
+from autoscorer.scorers.intervals import classification_interval
 from autoscorer.scorers.tables import Columns, load_aligned
 table = load_aligned(Workspace(Path.cwd()), Columns(), "text")
 def seconds(call, times):
@@ -109,7 +109,8 @@ def seconds(call, times):
 count = lambda: count_matrix(table.truth_codes, table.prediction_codes, table.labels)
 matrix = count()
 value = float(metrics_of(matrix.hits, matrix.truth, matrix.predicted)["f1_macro"])
-print(json.dumps({"ratio": seconds(lambda: delta(matrix, "f1_macro", value, 0.95), 200) / seconds(count, 10)}))
+closed = seconds(lambda: classification_interval(matrix, "f1_macro", value, 0.95), 200)
+print(json.dumps({"ratio": closed / seconds(count, 10)}))
 """
 
 

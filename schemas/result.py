@@ -45,7 +45,7 @@ class Interval(_Model):
     low: float
     high: float
     level: float = Field(0.95, description="Nominal coverage, 0 to 1.")
-    method: str = Field(description="delta, wilson, bootstrap-multinomial, …")
+    method: str = Field(description="wilson, wilson-mover, wilson-scaled, delta, bootstrap-multinomial, …")
     n_resamples: int | None = Field(None, description="Bootstrap resamples; null for a closed form.")
 
 

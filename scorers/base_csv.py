@@ -9,8 +9,8 @@ Ten lines make a scorer::
         metric = "within_one"
         values = "number"
 
-        def compute(self, table, params):
-            return {"within_one": float(np.mean(abs(table.prediction - table.truth) <= 1))}
+        def per_row(self, table, params):
+            return abs(table.prediction - table.truth) <= 1
 
 The base class reads both files, checks and joins them by id (``tables``), times, hashes and writes the artifacts. A
 scorer that needs something else overrides ``score`` and shares nothing but ``validate``.
@@ -28,12 +28,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.workspace import ArtifactWriter, Workspace
 from ..schemas.result import Result, Summary
 from .base import BaseScorer, ScorerParams
+from .intervals import mean_interval
+from .numbers import Floats
 from .tables import AlignedTable, Columns, Values, check_table, load_aligned
 
 __all__ = ["MAX_ERROR_ROWS", "BaseCSVScorer", "CSVParams", "csv_text"]
@@ -78,8 +81,44 @@ class BaseCSVScorer(BaseScorer):
         Returns:
             Metric name to number, the main one under ``metric`` (or the only one); or a Result.
         """
+        if type(self).per_row is not BaseCSVScorer.per_row:
+            return self._mean_of_rows(np.asarray(self.per_row(table, params)), table, params)
         raise AutoScorerError(
-            ErrorCode.SCORER_ERROR, f"{type(self).__name__} implements neither compute nor score; write one of them."
+            ErrorCode.SCORER_ERROR,
+            f"{type(self).__name__} implements none of per_row, compute and score; write one of them.",
+        )
+
+    def per_row(self, table: AlignedTable, params: Any) -> Floats:
+        """The loss or the score of each row, where the metric is its mean. Implement it instead of ``compute``.
+
+        The metric then gets a confidence interval by itself: Wilson's where every value is 0 or 1, else the normal one.
+
+        Args:
+            table: Ground truth and predictions, joined by id; n rows.
+            params: The checked params, an instance of ``Params``.
+
+        Returns:
+            Finite numbers, or booleans; shape (n,).
+        """
+        raise NotImplementedError
+
+    def _mean_of_rows(self, values: NDArray[Any], table: AlignedTable, params: Any) -> Result:
+        rows = len(table.truth_codes if self.values == "text" else table.truth_numbers)
+        numbers = values.astype(np.float64) if values.dtype.kind in "biuf" else np.empty(0)
+        if numbers.shape != (rows,) or not np.isfinite(numbers).all():
+            raise AutoScorerError(
+                ErrorCode.SCORER_ERROR,
+                f"{type(self).__name__}.per_row has to return one finite number for each of the {rows:,} rows, got "
+                f"{values.dtype} of the shape {values.shape}.",
+            )
+        main = self.metric
+        interval = mean_interval(numbers, params.confidence_level)
+        return main_result(
+            main,
+            {main: math.fsum(numbers.tolist()) / rows},
+            higher_is_better=self.higher_is_better,
+            intervals={main: interval} if interval is not None else {},
+            notes=[] if interval is not None else [f"No interval for {main}: it does not vary between the rows."],
         )
 
     def write_artifacts(self, writer: ArtifactWriter, table: AlignedTable, params: Any) -> None:

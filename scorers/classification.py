@@ -14,7 +14,7 @@ from ..schemas.result import Interval, Result
 from .base import ScorerParams
 from .base_csv import BaseCSVScorer, CSVParams, csv_text, main_result, write_errors
 from .confusion import Averages, ConfusionMatrix, count_matrix, metrics_of, per_class
-from .intervals import bootstrap, delta, wilson
+from .intervals import bootstrap, classification_interval
 from .registry import register
 from .tables import AlignedTable
 
@@ -26,15 +26,13 @@ _MAX_NAMES_IN_NOTES = 10
 _MAX_BOOTSTRAP_CLASSES = 10
 _MAX_DENSE_CLASSES = 200
 _MAX_CELLS = 100_000
-# These are the accuracy by another name, so its interval serves them.
-_ACCURACIES = ("accuracy", "f1_micro", "precision_micro", "recall_micro", "recall_weighted")
 
 
 class AccuracyParams(CSVParams):
     """Params of classification_accuracy."""
 
     interval_method: Literal["delta", "bootstrap"] = Field(
-        "delta", description="Closed forms (delta, Wilson), or the multinomial bootstrap for up to 10 classes."
+        "delta", description="Closed forms (Wilson, MOVER), or the multinomial bootstrap for up to 10 classes."
     )
     n_resamples: int = Field(1000, ge=100, le=100_000, description="Resamples of the bootstrap.")
     seed: int = Field(0, ge=0, description="Seed of the bootstrap.")
@@ -70,7 +68,7 @@ class _Classification(BaseCSVScorer):
                 notes.append(f"{name} is undefined: only one label occurs in the ground truth and the predictions.")
         if len(matrix.labels) == 1 and "matthews_corrcoef" in metrics:
             notes.append("matthews_corrcoef is 0/0 with a single label; taken as 0, as scikit-learn does.")
-        intervals = self._intervals(matrix, metrics, params, notes)
+        intervals = self._intervals(matrix, metrics, params)
         if len(matrix.labels) <= _MAX_CLASSES_IN_METRICS:
             metrics.update(_class_metrics(matrix))
         else:
@@ -80,9 +78,7 @@ class _Classification(BaseCSVScorer):
     def _main(self, params: Any) -> str:
         return self.metric
 
-    def _intervals(
-        self, matrix: ConfusionMatrix, metrics: dict[str, float | None], params: Any, notes: list[str]
-    ) -> dict[str, Interval]:
+    def _intervals(self, matrix: ConfusionMatrix, metrics: dict[str, float | None], params: Any) -> dict[str, Interval]:
         names = [name for name in self.intervals if metrics[name] is not None]
         if params.interval_method == "bootstrap":
             if len(matrix.labels) > _MAX_BOOTSTRAP_CLASSES:
@@ -92,21 +88,18 @@ class _Classification(BaseCSVScorer):
                     f"{len(matrix.labels):,}. Use 'delta'.",
                     details={"params": ["interval_method"]},
                 )
-            return bootstrap(matrix, names, params.confidence_level, n_resamples=params.n_resamples, seed=params.seed)
-        found = {}
+            found = bootstrap(matrix, names, params.confidence_level, n_resamples=params.n_resamples, seed=params.seed)
+            # Resamples of a sample without an error have none either, and would claim certainty.
+            names = [name for name in names if name not in found or found[name].low == found[name].high]
+        else:
+            found = {}
         for name in names:
             value = metrics[name]
             assert value is not None
-            if name in _ACCURACIES:
-                found[name] = wilson(int(matrix.hits.sum()), matrix.n, params.confidence_level)
-                continue
-            interval = delta(matrix, name, value, params.confidence_level)
+            interval = classification_interval(matrix, name, value, params.confidence_level)
             if interval is not None:
                 found[name] = interval
-        flat = [name for name, interval in found.items() if interval.low == interval.high]
-        if flat:
-            notes.append(f"The interval of {', '.join(flat)} has no width: the sample shows no variation in it.")
-        return found
+        return {name: found[name] for name in self.intervals if name in found}
 
     def write_artifacts(self, writer: ArtifactWriter, table: AlignedTable, params: Any) -> None:
         """confusion_matrix.json, per_class.csv, errors.csv, and two plots."""

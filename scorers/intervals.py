@@ -1,10 +1,23 @@
-"""Confidence intervals: closed forms, and the bootstrap of a confusion matrix.
+"""Confidence intervals of classification metrics that hold near the ends of the scale, and the bootstrap.
+
+A share of rows has Wilson's interval (Wilson, JASA 22, 1927), which does not shrink to a point at 0 or 1. An average
+over classes is put together from the Wilson limits of its classes by the method of variance estimates recovery (MOVER:
+Zou and Donner, Statistics in Medicine 27, 2008): with weights w, values r and limits l and u,
+
+    low = sum(w r) - k sqrt(sum((w (r - l))^2)),   high = sum(w r) + k sqrt(sum((w (u - r))^2)).
+
+F1 of a class is 2 J / (1 + J) with J = hits / (truth + predicted - hits), a share of the rows that are of the class or
+predicted as it: its limits are those of J, transformed. Where the accuracy's Wilson limits, stretched to the metric,
+are wider, they count; kappa and Matthews' coefficient have these alone. The factor k is the metric's standard error by
+the delta method, divided by that of the average as if its classes were independent; the stretch is the same, divided by
+the accuracy's. So in large samples the interval is the delta method's.
 
 The delta method takes the confusion matrix as one multinomial draw of n cells with probabilities p: a metric with
 gradient g over p has the variance (sum p g^2 - (sum p g)^2) / n. All the gradients needed here have the form
 row[a] + column[b] + (diagonal[a] if a == b), so the variance needs one pass over the cells that are not empty.
 Source: Agresti, Categorical Data Analysis, 3rd ed., section 16.1; for F1, Takahashi et al., Applied Intelligence 52
-(2022). Wilson: Wilson, JASA 22 (1927).
+(2022). The ratios are taken at a matrix with z^2 rows added, half of them right, as Agresti and Coull add them (The
+American Statistician 52, 1998): a sample without an error has no standard error of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +33,11 @@ from ..schemas.result import Interval
 from .confusion import ConfusionMatrix, metrics_of
 from .numbers import Floats
 
-__all__ = ["Gradient", "bootstrap", "delta", "gradient", "normal", "wilson", "z_value"]
+__all__ = ["Cells", "bootstrap", "classification_interval", "gradient", "mean_interval", "normal", "wilson", "z_value"]
+
+
+# These are the accuracy by another name.
+ACCURACIES = ("accuracy", "f1_micro", "precision_micro", "recall_micro", "recall_weighted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,33 +82,180 @@ def wilson(successes: int, n: int, level: float) -> Interval:
         n: At least 1.
         level: Nominal coverage.
     """
-    z = z_value(level)
+    low, high = _wilson_limits(np.array([successes]), np.array([n]), z_value(level))
+    return Interval(low=float(low[0]), high=float(high[0]), level=level, method="wilson")
+
+
+def _wilson_limits(successes: NDArray[np.integer], n: NDArray[np.integer], z: float) -> tuple[Floats, Floats]:
     p = successes / n
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     # At 0 and at n the bound is the proportion itself; rounding must not leave it out.
-    low = 0.0 if successes == 0 else max(middle - half, 0.0)
-    high = 1.0 if successes == n else min(middle + half, 1.0)
-    return Interval(low=low, high=high, level=level, method="wilson")
+    low = np.where(successes == 0, 0.0, np.maximum(middle - half, 0.0))
+    high = np.where(successes == n, 1.0, np.minimum(middle + half, 1.0))
+    return low, high
 
 
-def delta(matrix: ConfusionMatrix, name: str, value: float, level: float) -> Interval | None:
-    """The delta-method interval of one of the metrics of ``gradient``."""
-    error = standard_error(matrix, gradient(matrix, name))
-    low = -1.0 if name in ("matthews_corrcoef", "cohen_kappa") else 0.0
-    return normal(value, error, level, method="delta", low=low, high=1.0)
+def mean_interval(values: Floats, level: float) -> Interval | None:
+    """The interval of a mean over rows: Wilson's where each is 0 or 1, else the normal one.
+
+    Args:
+        values: Finite, shape (n,).
+        level: Nominal coverage.
+
+    Returns:
+        The interval; None where the sample says nothing of its own spread: one row, or all the same.
+    """
+    n = len(values)
+    if n and bool(np.all((values == 0) | (values == 1))):
+        return wilson(int(values.sum()), n, level)
+    if n < 2 or values.min() == values.max():
+        return None
+    mean = math.fsum(values.tolist()) / n
+    error = math.sqrt(float(np.square(values - mean).sum()) / (n - 1) / n)
+    return normal(mean, error, level, method="normal")
 
 
-def standard_error(matrix: ConfusionMatrix, g: Gradient) -> float:
+def classification_interval(matrix: ConfusionMatrix, name: str, value: float, level: float) -> Interval | None:
+    """The interval of a metric of ``metrics_of``; it has width even where every row is right.
+
+    Args:
+        matrix: The confusion matrix.
+        name: The metric.
+        value: Its value.
+        level: Nominal coverage.
+
+    Returns:
+        The interval; None for Matthews' coefficient where it is 0/0 and taken as 0.
+    """
+    if name in ACCURACIES:
+        return wilson(int(matrix.hits.sum()), matrix.n, level)
+    z = z_value(level)
+    smoothed = Cells.smoothed(matrix, z * z)
+    error = standard_error(smoothed, gradient(smoothed, name))
+    share = int(matrix.hits.sum()) / matrix.n
+    accuracy = wilson(int(matrix.hits.sum()), matrix.n, level)
+    stretch = error / standard_error(smoothed, gradient(smoothed, "accuracy")) if error else 1.0
+    below, above = stretch * (share - accuracy.low), stretch * (accuracy.high - share)
+    if name in ("cohen_kappa", "matthews_corrcoef"):
+        if name == "matthews_corrcoef" and not gradient(Cells.of(matrix), name).diagonal.any():
+            return None
+        return Interval(low=max(value - below, -1.0), high=min(value + above, 1.0), level=level, method="wilson-scaled")
+    classes = _classes(matrix, smoothed, name, z)
+    apart = math.sqrt(float((np.square(classes.weight) * classes.variance).sum()))
+    factor = error / apart if apart else 1.0
+    # Few rows in some class make the average uncertain, and so do few rows in all: the wider one counts.
+    below = max(below, factor * math.sqrt(float(np.square(classes.weight * (classes.value - classes.low)).sum())))
+    above = max(above, factor * math.sqrt(float(np.square(classes.weight * (classes.high - classes.value)).sum())))
+    return Interval(low=max(value - below, 0.0), high=min(value + above, 1.0), level=level, method="wilson-mover")
+
+
+@dataclass(frozen=True, slots=True)
+class _Classes:
+    """The classes of an average: weights, values, Wilson limits, and smoothed variances; each (C,)."""
+
+    weight: Floats
+    value: Floats
+    low: Floats
+    high: Floats
+    variance: Floats
+
+
+def _classes(matrix: ConfusionMatrix, smoothed: Cells, name: str, z: float) -> _Classes:
+    kind, _, average = name.rpartition("_")
+    hits, truth, predicted = matrix.hits, matrix.truth, matrix.predicted
+    size = len(matrix.labels)
+    if kind == "f1":
+        rows, smoothed_rows = truth + predicted - hits, smoothed.truth + smoothed.predicted
+    elif kind == "precision":
+        rows, smoothed_rows = predicted, smoothed.predicted
+    else:  # recall_macro, balanced_accuracy
+        rows, smoothed_rows = truth, smoothed.truth
+    there = rows > 0
+    if average == "weighted":
+        weight = truth / matrix.n
+    else:
+        weight = np.full(size, 1 / (np.count_nonzero(truth) if name == "balanced_accuracy" else size))
+    low, high = _wilson_limits(hits[there], rows[there], z)
+    value = hits[there] / rows[there]
+    smoothed_hits, smoothed_rows = smoothed.hits[there], smoothed_rows[there]
+    if kind == "f1":
+        value, low, high = (2 * share / (1 + share) for share in (value, low, high))
+        f1 = 2 * smoothed_hits / smoothed_rows
+        variance = f1 * (1 - f1) * (2 - f1) / (smoothed_rows * smoothed.n)
+    else:
+        share = smoothed_hits / smoothed_rows
+        variance = share * (1 - share) / (smoothed_rows * smoothed.n)
+    return _Classes(weight[there], value, low, high, variance)
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Cell probabilities p[a, b] of a confusion matrix of L labels, by what the delta method needs of them.
+
+    Attributes:
+        truth: Sums over b, shape (L,).
+        predicted: Sums over a, shape (L,).
+        hits: p[a, a], shape (L,).
+        cross: From two vectors r, c of shape (L,) to sum p[a, b] r[a] c[b].
+        n: The rows that they were estimated from.
+    """
+
+    truth: Floats
+    predicted: Floats
+    hits: Floats
+    cross: Callable[[Floats, Floats], float]
+    n: float
+
+    @classmethod
+    def of(cls, matrix: ConfusionMatrix) -> Cells:
+        """The shares of a matrix."""
+        n = matrix.n
+
+        def cross(row: Floats, column: Floats) -> float:
+            return _dot(row[matrix.rows] * column[matrix.columns], matrix.counts) / n
+
+        return cls(matrix.truth / n, matrix.predicted / n, matrix.hits / n, cross, n)
+
+    @classmethod
+    def smoothed(cls, matrix: ConfusionMatrix, rows: float) -> Cells:
+        """The shares of a matrix with rows added: half of them right, half wrong, by the labels' own frequencies.
+
+        Args:
+            matrix: The matrix.
+            rows: How many are added, a positive number.
+        """
+        seen = cls.of(matrix)
+        if len(matrix.labels) == 1:
+            return seen  # there is no other label to be wrong with
+        part = rows / (matrix.n + rows)
+        common = (seen.truth + seen.predicted) / 2
+        # A wrong row of a label goes to each other label by how common that one is.
+        wrong = seen.truth / 2 / (1 - common)
+        predicted = seen.truth / 2 + common * (wrong.sum() - wrong)
+
+        def cross(row: Floats, column: Floats) -> float:
+            added = _dot(row * column, seen.truth) / 2
+            added += _dot(row * (_dot(column, common) - column * common), wrong)
+            return (1 - part) * seen.cross(row, column) + part * added
+
+        return cls(
+            truth=seen.truth,
+            predicted=(1 - part) * seen.predicted + part * predicted,
+            hits=(1 - part) * seen.hits + part * seen.truth / 2,
+            cross=cross,
+            n=matrix.n + rows,
+        )
+
+
+def standard_error(cells: Cells, g: Gradient) -> float:
     """Standard error of a metric with gradient g, by the delta method."""
-    n = matrix.n
-    row_p, column_p, both_p = matrix.truth / n, matrix.predicted / n, matrix.hits / n
-    mean = _dot(row_p, g.row) + _dot(column_p, g.column) + _dot(both_p, g.diagonal)
-    second = _dot(row_p, g.row**2) + _dot(column_p, g.column**2)
-    second += _dot(both_p, g.diagonal * (g.diagonal + 2 * (g.row + g.column)))
+    mean = _dot(cells.truth, g.row) + _dot(cells.predicted, g.column) + _dot(cells.hits, g.diagonal)
+    second = _dot(cells.truth, g.row**2) + _dot(cells.predicted, g.column**2)
+    second += _dot(cells.hits, g.diagonal * (g.diagonal + 2 * (g.row + g.column)))
     if g.row.any() and g.column.any():
-        second += 2 * _dot(g.row[matrix.rows] * g.column[matrix.columns], matrix.counts) / n
-    return math.sqrt(max(second - mean * mean, 0.0) / n)
+        second += 2 * cells.cross(g.row, g.column)
+    return math.sqrt(max(second - mean * mean, 0.0) / cells.n)
 
 
 def _dot(a: Floats, b: NDArray[np.generic]) -> float:
@@ -99,25 +263,18 @@ def _dot(a: Floats, b: NDArray[np.generic]) -> float:
     return float(np.multiply(a, b).sum())
 
 
-def gradient(matrix: ConfusionMatrix, name: str) -> Gradient:
+def gradient(cells: Cells, name: str) -> Gradient:
     """The gradient of a classification metric over the cell probabilities.
 
     Args:
-        matrix: Of L labels.
+        cells: Of L labels.
         name: A metric of ``metrics_of``.
 
     Raises:
         KeyError: There is no gradient for it.
     """
-    n, size = matrix.n, len(matrix.labels)
-    parts = _Parts(
-        truth=matrix.truth / n,
-        predicted=matrix.predicted / n,
-        hits=matrix.hits / n,
-        zero=np.zeros(size),
-        one=np.ones(size),
-    )
-    return _GRADIENTS[name](parts)
+    size = len(cells.truth)
+    return _GRADIENTS[name](_Parts(cells.truth, cells.predicted, cells.hits, np.zeros(size), np.ones(size)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,8 +99,10 @@ def regression_metrics(
             ("mae", error * scale),
         ):
             value = metrics[name]
-            if value is not None and math.isfinite(value):
+            if spread and value is not None and math.isfinite(value):
                 intervals[name] = normal(value, spread, level, method="delta", low=0.0)
+        if not square_error:
+            notes.append("All errors are of the same size: the sample says nothing of their spread, so no intervals.")
     else:
         notes.append("One row has no intervals.")
     metrics["median_absolute_error"] = _median(sizes) * scale  # puts the sizes in another order

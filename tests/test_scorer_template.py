@@ -80,7 +80,7 @@ def test_ten_lines_that_compute_from_aligned_tables_are_a_scorer(tmp_path: Path,
 def test_the_scorers_of_the_documentation_load(tmp_path: Path) -> None:
     page = (Path(__file__).parent.parent / "docs" / "scorers.md").read_text(encoding="utf-8")
     blocks = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "@register" in block]
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for number, block in enumerate(blocks):
         path = tmp_path / f"block{number}.py"
         path.write_text(block)
@@ -137,3 +137,47 @@ def test_new_overwrites_nothing(tmp_path: Path, existing: str) -> None:
     with pytest.raises(AutoScorerError, match="is there already"):
         write_scorer("my_scorer", tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == [existing]
+
+
+MEAN_OF_ROWS = """\
+from autoscorer.scorers.registry import register
+from autoscorer.scorers.base_csv import BaseCSVScorer
+
+@register("same")
+class Same(BaseCSVScorer):
+    name = "same"
+    version = "1.0.0"
+    metric = "same"
+    def per_row(self, table, params):
+        return {}
+"""
+
+
+def score_rows(tmp_path: Path, place: Path, body: str, **params: object) -> Result:
+    path = tmp_path / "rows.py"
+    path.write_text(MEAN_OF_ROWS.replace("{}", body))
+    (entry,) = ScorerRegistry().load_file(path)
+    result = entry.create().score(place, {"artifacts": False, **params})
+    assert isinstance(result, Result)
+    return result
+
+
+def test_a_metric_that_is_a_mean_over_rows_has_an_interval_by_itself(tmp_path: Path, place: Path) -> None:
+    result = score_rows(tmp_path, place, "table.truth_codes == table.prediction_codes", confidence_level=0.9)
+    assert result.summary.score == result.metrics["same"] == 0.5
+    interval = result.intervals["same"]
+    assert (interval.method, interval.level) == ("wilson", 0.9)
+    assert interval.low < 0.2 and interval.high > 0.8
+
+
+def test_rows_that_do_not_vary_give_no_interval_and_a_note(tmp_path: Path, place: Path) -> None:
+    result = score_rows(tmp_path, place, "[0.25] * len(table.ids)")
+    assert (result.summary.score, result.intervals) == (0.25, {})
+    assert "does not vary" in result.notes[0]
+
+
+@pytest.mark.parametrize("body", ["[1.0]", "1.0", "['a', 'b']", "[float('nan'), 1.0]", "None"])
+def test_what_is_no_number_a_row_is_refused(tmp_path: Path, place: Path, body: str) -> None:
+    with pytest.raises(AutoScorerError, match="one finite number for each of the 2 rows") as caught:
+        score_rows(tmp_path, place, body)
+    assert caught.value.code is ErrorCode.SCORER_ERROR

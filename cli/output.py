@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import AutoScorerError
 from ..core.provenance import utc_now
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["failure", "number", "print_result", "success"]
 
@@ -27,12 +30,25 @@ def failure(error: AutoScorerError, as_json: bool) -> None:
     from rich.text import Text
 
     console = Console(stderr=True, highlight=False)
-    problems = error.details.get("problems") or [error.to_dict()]
+    told = error.to_dict()
+    problems = error.details.get("problems") or [told]
+    if isinstance(problems[0], str):
+        # Of one thing, such as the configuration: what is wrong, and below it a line for each; the message has both.
+        _print_problem(console, {**told, "message": error.message.partition(": " + problems[0])[0]})
+        for text in problems:
+            console.print(Text("  • " + printable(text)), soft_wrap=True)
+        return
     for problem in problems:
-        console.print(Text.assemble((problem["code"], "bold red"), " ", (f"({problem['stage']})", "dim"), "  "), end="")
-        console.print(Text(printable(problem["message"])))
-        for line in problem["details"].get("log") or []:
-            console.print(Text("    │ " + printable(str(line)), style="dim"))
+        _print_problem(console, problem)
+
+
+def _print_problem(console: Console, problem: dict[str, Any]) -> None:
+    from rich.text import Text
+
+    console.print(Text.assemble((problem["code"], "bold red"), " ", (f"({problem['stage']})", "dim"), "  "), end="")
+    console.print(Text(printable(problem["message"])), soft_wrap=True)
+    for line in problem["details"].get("log") or []:
+        console.print(Text("    │ " + printable(str(line)), style="dim"))
 
 
 def print_result(data: dict[str, Any], workspace: str) -> None:

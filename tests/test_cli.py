@@ -171,6 +171,28 @@ def test_on_a_terminal_a_person_reads(scored: Path) -> None:
     assert json.loads(shown)["status"] == "success"
 
 
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_on_a_terminal_every_commands_error_is_read_not_traced(command: str, tmp_path: Path) -> None:
+    """A wrong configuration and wrong usage, the errors that any command can meet."""
+    config = tmp_path / "config.yaml"
+    config.write_text("security:\n  allowed_imagess: ['*']\nservice:\n  pol: x\n")
+    needed = {
+        **{name: ["."] for name in ("init", "validate", "run", "score", "pipeline", "submit", "batch")},
+        **{name: ["0" * 26] for name in ("cancel", "logs")},
+        "scorers": ["list"],
+        "config": ["show"],
+    }
+    if command != "init":  # it reads no configuration
+        code, shown = _in_terminal(command, *needed.get(command, []), "--config", str(config))
+        assert code == 2, shown
+        assert "Traceback" not in shown and "The configuration is wrong" in shown
+        assert "• security.allowed_imagess: unknown key" in shown and "did you mean 'allowed_images'?" in shown
+        assert "• service.pol: unknown key" in shown
+    code, shown = _in_terminal(command, "--no-such-option")
+    assert code == 2, shown
+    assert "Traceback" not in shown and "INVALID_REQUEST" in shown
+
+
 def test_on_a_terminal_progress_is_live_and_harmless(make_workspace: Any) -> None:
     program = r"import time; print('\033]0;owned\007step one', flush=True); time.sleep(0.8); raise SystemExit(4)"
     root = make_workspace(container={"cmd": ["python", "-c", program]})

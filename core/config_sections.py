@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
+from ..schemas.image_reference import parse_image
 from ..schemas.job import Bytes
 
 __all__ = [
@@ -78,6 +79,13 @@ class Images(_Section):
     build_args: dict[str, str] = Field(default_factory=dict, description="Such as BASE_IMAGE, for every build.")
     max_archive: Bytes = Field(20 * Gi, description="Largest image.tar, unpacked, in bytes.")
 
+    @field_validator("registry_prefix")
+    @classmethod
+    def _begins_a_reference(cls, value: str) -> str:
+        if value:
+            parse_image(f"{value.rstrip('/')}/image")
+        return value
+
 
 class ResourceLimits(_Section):
     """The most a job may ask for, and what is not for a job to choose."""
@@ -118,6 +126,9 @@ class Security(_Section):
     )
     allow_image_archive: bool | None = Field(
         None, description="Load the workspace's image.tar or image.tar.gz; when absent, as for allow_build."
+    )
+    allow_image_ids: bool = Field(
+        False, description="Run images given by their id, which no pattern can judge: every image of the engine."
     )
     network_policies: tuple[Literal["none", "bridge"], ...] = ("none",)
     limits: ResourceLimits = Field(default_factory=ResourceLimits)

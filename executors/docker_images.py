@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import hashlib
 import re
 import tarfile
@@ -16,70 +15,19 @@ from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.exposure import build_context
 from ..core.workspace import Workspace
+from ..schemas.image_reference import ImageId, ImageReference, parse_image
 from ..schemas.job import Job
 from .archive import untagged
 from .base import Image, Observer
 from .docker_engine import engine_errors
+from .image_policy import archive_of, id_refused, image_source
 from .verdict import clean_text
 
-__all__ = ["ARCHIVES", "DockerImages", "allowed", "image_source"]
+__all__ = ["DockerImages"]
 
-ARCHIVES = ("image.tar", "image.tar.gz")
 BUILT = "autoscorer/built"
 LOADED = "autoscorer/loaded"
 _BUILD_LINES = 30
-
-
-def allowed(reference: str, patterns: tuple[str, ...]) -> bool:
-    """Whether an image reference matches one of the operator's patterns (``*`` and ``?``, case-sensitive)."""
-    full = reference if _has_tag(reference) else f"{reference}:latest"
-    return any(fnmatch.fnmatchcase(reference, p) or fnmatch.fnmatchcase(full, p) for p in patterns)
-
-
-def image_source(workspace: Workspace, job: Job, settings: Settings) -> str:
-    """Say where the image will come from: ``reference``, ``archive`` or ``build``.
-
-    Raises:
-        AutoScorerError: ``IMAGE_NOT_ALLOWED``, or ``INVALID_META`` when there is nothing to get an image from.
-    """
-    security = settings.security
-    if job.container.image is not None:
-        if not allowed(job.container.image, security.allowed_images):
-            raise AutoScorerError(
-                ErrorCode.IMAGE_NOT_ALLOWED,
-                f"The image {job.container.image!r} is not allowed here, only {', '.join(security.allowed_images)}.",
-                details={"image": job.container.image, "allowed": list(security.allowed_images)},
-            )
-        return "reference"
-    if archive_of(workspace) is not None:
-        if not security.archives:
-            raise AutoScorerError(
-                ErrorCode.IMAGE_NOT_ALLOWED,
-                "Image archives are not allowed here (security.allow_image_archive); name an image in meta.json.",
-            )
-        return "archive"
-    if (workspace.root / "Dockerfile").is_file():
-        if not security.builds:
-            raise AutoScorerError(
-                ErrorCode.IMAGE_NOT_ALLOWED,
-                "Building a Dockerfile is not allowed here (security.allow_build); name an image in meta.json.",
-            )
-        return "build"
-    raise AutoScorerError(
-        ErrorCode.INVALID_META,
-        "No image: meta.json has no container.image, and the workspace has neither image.tar nor a Dockerfile. "
-        "Give one of them.",
-        details={"key": "container.image"},
-    )
-
-
-def archive_of(workspace: Workspace) -> Path | None:
-    """The workspace's image archive, if it has one."""
-    for name in ARCHIVES:
-        path = workspace.root / name
-        if path.is_file() and not path.is_symlink():
-            return path
-    return None
 
 
 class DockerImages:
@@ -107,16 +55,23 @@ class DockerImages:
         return self._by_reference(job.container.image, workspace, observer)
 
     def _by_reference(self, wanted: str, workspace: Workspace, observer: Observer) -> Image:
+        asked = parse_image(wanted)
+        if isinstance(asked, ImageId):
+            return _image(wanted, self._by_id(asked), "local")
         images = self._settings.images
-        reference = _with_prefix(wanted, images.registry_prefix)
+        reference = _with_prefix(asked, images.registry_prefix)
         archive = archive_of(workspace) if self._settings.security.archives else None
         if images.pull_policy != "always" or archive is not None:
             # The name as it stands first: an image built here has no registry.
-            found = self._inspect(wanted) or self._inspect(reference)
+            found = self._named(asked) or self._named(reference)
             if found is not None:
-                return _image(reference, found, "local")
+                return _image(str(reference), found, "local")
         if archive is not None:
             return self._load(archive, observer, reference=wanted)
+        if reference.could_be_an_id:
+            if not self._settings.security.allow_image_ids:
+                raise id_refused(wanted)
+            return _image(wanted, self._by_id(ImageId(wanted)), "local")
         if images.pull_policy == "never":
             raise AutoScorerError(
                 ErrorCode.IMAGE_NOT_FOUND,
@@ -125,6 +80,24 @@ class DockerImages:
                 details={"image": wanted},
             )
         return self._pull(reference, observer)
+
+    def _named(self, reference: ImageReference) -> dict[str, Any] | None:
+        """Look for an image by its full name, which no engine takes for an id, and check that it carries that name."""
+        full = reference.normalized()
+        found = self._inspect(str(full))
+        if found is None or full not in _names(found):
+            return None
+        return found
+
+    def _by_id(self, wanted: ImageId) -> dict[str, Any]:
+        found = self._inspect(str(wanted))
+        if found is None or not str(found["Id"]).removeprefix("sha256:").startswith(wanted.digits):
+            raise AutoScorerError(
+                ErrorCode.IMAGE_NOT_FOUND,
+                f"No image on this engine has an id that begins with {str(wanted)!r}.",
+                details={"image": str(wanted)},
+            )
+        return found
 
     def _inspect(self, reference: str) -> dict[str, Any] | None:
         import docker.errors
@@ -144,7 +117,7 @@ class DockerImages:
                     ) from error
                 raise
 
-    def _pull(self, reference: str, observer: Observer) -> Image:
+    def _pull(self, wanted: ImageReference, observer: Observer) -> Image:
         """Pull with retries: a registry that stumbles is ours to retry, an image that does not exist is not."""
         import docker.errors
         import requests
@@ -152,16 +125,18 @@ class DockerImages:
 
         images = self._settings.images
         deadline = time.monotonic() + images.pull_timeout
-        name, tag = _split(reference)
+        reference, full = str(wanted), wanted.normalized()
         for attempt in range(images.pull_retries + 1):
             observer.stage("pull", reference)
             try:
-                for event in self._client.pull(name, tag=tag, stream=True, decode=True):
+                for event in self._client.pull(
+                    f"{full.domain}/{full.path}", tag=full.digest or full.tag, stream=True, decode=True
+                ):
                     if "error" in event:
                         raise docker.errors.APIError(event["error"])
                     if time.monotonic() > deadline:
                         raise TimeoutError(f"not done after {images.pull_timeout:g} s")
-                found = self._inspect(reference)
+                found = self._named(wanted)
                 if found is not None:
                     return _image(reference, found, "registry")
                 raise docker.errors.APIError("the engine pulled it and does not have it")
@@ -317,24 +292,31 @@ def _image(reference: str, found: dict[str, Any], source: str) -> Image:
     return Image(reference=reference, id=found["Id"], digest=digest, source=source)
 
 
-def _has_tag(reference: str) -> bool:
-    return "@" in reference or ":" in reference.rpartition("/")[2]
+def _names(found: dict[str, Any]) -> set[ImageReference]:
+    """The full names that an inspected image carries."""
+    names = set()
+    for text in (*(found.get("RepoTags") or ()), *(found.get("RepoDigests") or ())):
+        with contextlib.suppress(ValueError):  # <none>:<none>
+            name = parse_image(text)
+            if isinstance(name, ImageReference):
+                names.add(name.normalized())
+    return names
 
 
-def _split(reference: str) -> tuple[str, str]:
-    if "@" in reference:
-        name, _, digest = reference.partition("@")
-        return name, digest
-    if not _has_tag(reference):
-        return reference, "latest"
-    name, _, tag = reference.rpartition(":")
-    return name, tag
-
-
-def _with_prefix(reference: str, prefix: str) -> str:
-    first, slash, _ = reference.partition("/")
-    has_registry = bool(slash) and ("." in first or ":" in first or first == "localhost")
-    return reference if has_registry or not prefix else f"{prefix.rstrip('/')}/{reference}"
+def _with_prefix(reference: ImageReference, prefix: str) -> ImageReference:
+    """The name in the operator's mirror, where the job names no registry."""
+    if reference.domain is not None or not prefix:
+        return reference
+    try:
+        joined = parse_image(f"{prefix.rstrip('/')}/{reference}")
+    except ValueError as error:
+        raise AutoScorerError(
+            ErrorCode.INVALID_META,
+            f"container.image: {str(reference)!r} is no image reference with images.registry_prefix before it: {error}",
+            details={"key": "container.image"},
+        ) from error
+    assert isinstance(joined, ImageReference)
+    return joined
 
 
 def _missing(error: Exception, why: str) -> bool:

@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from .image_reference import parse_image
+
 __all__ = [
     "DEFAULT_TIMEOUT",
     "KNOWN_KEYS",
@@ -95,12 +97,19 @@ class _Strict(BaseModel):
 class Container(_Strict):
     """The model's container."""
 
-    image: str | None = Field(None, min_length=1, description="Image reference; may be absent with a Dockerfile.")
+    image: str | None = Field(None, description="Image reference; may be absent with a Dockerfile.")
     cmd: tuple[str, ...] = Field((), description="Command; the image's own when empty.")
     env: dict[EnvName, EnvValue] = Field(
         default_factory=dict, description="Environment of the model; nothing else is passed."
     )
     shm_size: Bytes | None = Field(None, description="/dev/shm in bytes; the operator's default when absent.")
+
+    @field_validator("image")
+    @classmethod
+    def _names_an_image(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_image(value)
+        return value
 
     @field_validator("cmd", mode="before")
     @classmethod

@@ -14,7 +14,7 @@ from ..core.errors import AutoScorerError, ErrorCode, InvalidWorkspace
 from ..core.exposure import visible_inputs
 from ..core.meta import load_job
 from ..core.workspace import Workspace
-from ..executors.docker_images import image_source
+from ..executors.image_policy import image_source
 from ..executors.limits import check_limits
 from ..executors.stage import refuse_exposure
 from ..schemas.job import Job

@@ -20,7 +20,10 @@ from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.core.meta import load_job
 from autoscorer.core.workspace import Workspace
 from autoscorer.executors.base import Image
-from autoscorer.executors.docker_images import DockerImages, allowed, image_source
+from autoscorer.executors.docker_images import DockerImages
+from autoscorer.executors.image_policy import allowed, image_source
+from autoscorer.schemas.image_reference import ImageReference, parse_image
+from autoscorer.tasks.validate import validate_workspace
 
 pytestmark = pytest.mark.docker
 
@@ -80,7 +83,97 @@ def test_never_pulling_says_what_to_do(resolve: Any, make_workspace: Any) -> Non
 def test_an_invalid_reference_is_the_metas_fault(resolve: Any, make_workspace: Any) -> None:
     with pytest.raises(AutoScorerError) as caught:
         resolve(make_workspace(container={"image": "Not A Reference!"}), images=Images(pull_policy="never"))
-    assert caught.value.code in (ErrorCode.INVALID_META, ErrorCode.IMAGE_NOT_FOUND)
+    assert caught.value.code is ErrorCode.INVALID_META
+    assert caught.value.details["key"] == "container.image"
+
+
+@pytest.mark.parametrize(
+    "dots",
+    [
+        "registry.example/models/../../{}",
+        "registry.example/models/../../../images/{}",
+        "registry.example/models/x/../../../{}",
+        "registry.example/models/..%2f..%2f{}",
+        "registry.example/models/./../../{}",
+    ],
+)
+def test_dots_do_not_lead_from_an_allowed_name_to_another_image(
+    resolve: Any, make_workspace: Any, busybox: str, dots: str
+) -> None:
+    """The engine's client puts the name into the address of the engine's API, where ``..`` would go up."""
+    root = make_workspace(container={"image": dots.format(busybox)})
+    with pytest.raises(AutoScorerError) as caught:
+        resolve(root, security=Security(allowed_images=("registry.example/models/*",)))
+    assert caught.value.code is ErrorCode.INVALID_META and caught.value.exit_code == 1
+    assert caught.value.details["key"] == "container.image"
+
+
+@pytest.mark.parametrize("image", ["../../etc", "../../etc:1", "busybox\n", "a\n/b", "a?x=1", "a#b", "a b"])
+def test_a_malformed_name_is_the_submissions_fault_before_any_engine_is_asked(
+    make_workspace: Any, settings: Settings, image: str
+) -> None:
+    with pytest.raises(AutoScorerError) as caught:
+        validate_workspace(make_workspace(container={"image": image}), settings=settings)
+    assert caught.value.code is ErrorCode.INVALID_META and caught.value.exit_code == 1
+    assert "container.image" in caught.value.message and "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("digits", [1, 4, 12, 63])
+def test_the_beginning_of_an_id_names_no_image(
+    resolve: Any, make_workspace: Any, busybox: str, docker_client: Any, digits: int
+) -> None:
+    """Whoever could name images by how their ids begin would find every image of the engine by trying."""
+    identity = docker_client.inspect_image(busybox)["Id"].removeprefix("sha256:")[:digits]
+    assert docker_client.inspect_image(identity), "the engine itself would find it"
+    with pytest.raises(AutoScorerError) as caught:
+        resolve(make_workspace(container={"image": identity}))
+    assert caught.value.code is ErrorCode.IMAGE_NOT_ALLOWED
+
+
+@pytest.mark.parametrize("form", ["{}", "sha256:{}", "sha256:{:.5}"])
+def test_an_id_is_refused_at_validation(
+    make_workspace: Any, settings: Settings, busybox: str, docker_client: Any, form: str
+) -> None:
+    identity = docker_client.inspect_image(busybox)["Id"].removeprefix("sha256:")
+    space = Workspace(make_workspace(container={"image": form.format(identity)}))
+    with pytest.raises(AutoScorerError) as caught:
+        image_source(space, load_job(space), settings)
+    assert caught.value.code is ErrorCode.IMAGE_NOT_ALLOWED and "allow_image_ids" in caught.value.message
+
+
+@pytest.mark.parametrize("form", ["{}", "sha256:{}", "sha256:{:.12}", "{:.12}"])
+def test_an_operator_may_allow_ids(
+    resolve: Any, make_workspace: Any, busybox: str, docker_client: Any, form: str
+) -> None:
+    identity = docker_client.inspect_image(busybox)["Id"]
+    root = make_workspace(container={"image": form.format(identity.removeprefix("sha256:"))})
+    image, _ = resolve(root, security=Security(allow_image_ids=True))
+    assert image.id == identity
+
+
+def test_an_id_that_no_image_has_is_not_found(resolve: Any, make_workspace: Any) -> None:
+    root = make_workspace(container={"image": "sha256:" + "0" * 63})
+    with pytest.raises(AutoScorerError) as caught:
+        resolve(root, security=Security(allow_image_ids=True))
+    assert caught.value.code is ErrorCode.IMAGE_NOT_FOUND
+
+
+@pytest.mark.parametrize("name", ["cafe", "cafe:latest", "docker.io/library/cafe"])
+def test_a_name_of_hexadecimal_letters_is_a_name(
+    resolve: Any, make_workspace: Any, busybox: str, docker_client: Any, throwaway: list[str], name: str
+) -> None:
+    docker_client.tag(busybox, "cafe")
+    throwaway.append("cafe:latest")
+    image, _ = resolve(make_workspace(container={"image": name}), images=Images(pull_policy="never"))
+    assert image.id == docker_client.inspect_image(busybox)["Id"]
+
+
+@pytest.mark.parametrize("form", ["{}", "docker.io/library/{}:latest", "index.docker.io/{}", "library/{}"])
+def test_every_spelling_of_a_name_finds_the_image(
+    resolve: Any, make_workspace: Any, busybox: str, docker_client: Any, form: str
+) -> None:
+    image, _ = resolve(make_workspace(container={"image": form.format(busybox)}), images=Images(pull_policy="never"))
+    assert image.id == docker_client.inspect_image(busybox)["Id"]
 
 
 class _Registry(http.server.BaseHTTPRequestHandler):
@@ -283,10 +376,26 @@ def test_a_build_without_network_when_told(resolve: Any, make_workspace: Any, bu
         ("evil.example/team/model", ("team/*",), False),
         ("TEAM/model", ("team/*",), False),
         ("anything", (), False),
+        ("docker.io/team/model:1", ("team/*",), True),
+        ("index.docker.io/team/model:1", ("docker.io/team/*",), True),
+        ("python:3.12", ("docker.io/library/python:3.12",), True),
+        ("python:3.12", ("library/*",), True),
+        ("docker.io/library/python", ("python",), True),
+        ("python:latest", ("python",), True),
+        ("python:3.12", ("python",), False),
+        ("registry.example/models/a/b:1", ("registry.example/models/*",), True),
+        ("registry.example.evil/models/a:1", ("registry.example/models/*",), False),
+        ("registry.example:5000/models/a:1", ("registry.example/models/*",), False),
+        # The digest decides what runs, so a tag beside it opens no pattern.
+        ("team/model:1@sha256:" + "0" * 64, ("team/model:1*",), False),
+        ("team/model:1@sha256:" + "0" * 64, ("team/model@*",), True),
+        ("team/model", ("Not A Reference",), False),
     ],
 )
 def test_allowed(reference: str, patterns: tuple[str, ...], answer: bool) -> None:
-    assert allowed(reference, patterns) is answer
+    parsed = parse_image(reference)
+    assert isinstance(parsed, ImageReference)
+    assert allowed(parsed, patterns) is answer
 
 
 @pytest.mark.parametrize(

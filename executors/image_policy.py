@@ -1,0 +1,113 @@
+"""Which image a job may use: the operator's patterns judge its full name; a workspace may bring an image along."""
+
+from __future__ import annotations
+
+import fnmatch
+from pathlib import Path
+
+from ..core.config import Settings
+from ..core.errors import AutoScorerError, ErrorCode
+from ..core.workspace import Workspace
+from ..schemas.image_reference import ImageId, ImageReference, parse_image
+from ..schemas.job import Job
+
+__all__ = ["ARCHIVES", "allowed", "archive_of", "image_source", "refuse_image"]
+
+ARCHIVES = ("image.tar", "image.tar.gz")
+
+
+def image_source(workspace: Workspace, job: Job, settings: Settings) -> str:
+    """Say where the image will come from: ``reference``, ``archive`` or ``build``.
+
+    Raises:
+        AutoScorerError: ``IMAGE_NOT_ALLOWED``, or ``INVALID_META`` when there is nothing to get an image from.
+    """
+    security = settings.security
+    if job.container.image is not None:
+        refuse_image(parse_image(job.container.image), settings)
+        return "reference"
+    if archive_of(workspace) is not None:
+        if not security.archives:
+            raise AutoScorerError(
+                ErrorCode.IMAGE_NOT_ALLOWED,
+                "Image archives are not allowed here (security.allow_image_archive); name an image in meta.json.",
+            )
+        return "archive"
+    if (workspace.root / "Dockerfile").is_file():
+        if not security.builds:
+            raise AutoScorerError(
+                ErrorCode.IMAGE_NOT_ALLOWED,
+                "Building a Dockerfile is not allowed here (security.allow_build); name an image in meta.json.",
+            )
+        return "build"
+    raise AutoScorerError(
+        ErrorCode.INVALID_META,
+        "No image: meta.json has no container.image, and the workspace has neither image.tar nor a Dockerfile. "
+        "Give one of them.",
+        details={"key": "container.image"},
+    )
+
+
+def refuse_image(image: ImageReference | ImageId, settings: Settings) -> None:
+    """Refuse an image that the operator does not allow.
+
+    Raises:
+        AutoScorerError: ``IMAGE_NOT_ALLOWED``.
+    """
+    security = settings.security
+    if isinstance(image, ImageId):
+        if not security.allow_image_ids:
+            raise id_refused(str(image))
+    elif not allowed(image, security.allowed_images):
+        raise AutoScorerError(
+            ErrorCode.IMAGE_NOT_ALLOWED,
+            f"The image {str(image)!r} is not allowed here, only {', '.join(security.allowed_images)}.",
+            details={"image": str(image), "allowed": list(security.allowed_images)},
+        )
+
+
+def id_refused(text: str) -> AutoScorerError:
+    """What an image given by its id is told: an id names every image of the engine, whosever it is."""
+    return AutoScorerError(
+        ErrorCode.IMAGE_NOT_ALLOWED,
+        f"{text!r} could be the id of an image, and images are given by name here (security.allow_image_ids). Write "
+        "the image's name with its tag.",
+        details={"image": text},
+    )
+
+
+def allowed(reference: ImageReference, patterns: tuple[str, ...]) -> bool:
+    """Whether an image matches one of the operator's patterns.
+
+    Args:
+        reference: As it was asked for. Only its normalized name counts, in its full and its familiar spelling; with a
+            digest the tag counts for nothing, as in the engine.
+        patterns: ``*`` stands for any characters, ``/`` among them, and ``?`` for one; case-sensitive. A pattern
+            without either is a reference, and names the same image however both are spelled.
+    """
+    full, short = reference.normalized(), reference.familiar()
+    spellings = {str(full), str(short)}
+    if full.domain == "docker.io":
+        spellings.add(str(full).removeprefix("docker.io/"))
+    if full.tag == "latest":
+        spellings |= {text.removesuffix(":latest") for text in spellings}
+    for pattern in patterns:
+        if not any(sign in pattern for sign in "*?["):
+            try:
+                wanted = parse_image(pattern)
+            except ValueError:
+                continue
+            if isinstance(wanted, ImageReference) and wanted.normalized() == full:
+                return True
+        elif any(fnmatch.fnmatchcase(text, pattern) for text in spellings):
+            return True
+    return False
+
+
+def archive_of(workspace: Workspace) -> Path | None:
+    """The workspace's image archive, if it has one."""
+    for name in ARCHIVES:
+        path = workspace.root / name
+        if path.is_file() and not path.is_symlink():
+            return path
+    return None

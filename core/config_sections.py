@@ -130,6 +130,10 @@ class Security(_Section):
     allow_image_ids: bool = Field(
         False, description="Run images given by their id, which no pattern can judge: every image of the engine."
     )
+    dockerfiles: Literal["strict", "any"] = Field(
+        "strict",
+        description="What a workspace's Dockerfile may do: build from its own files and allowed images, or anything.",
+    )
     network_policies: tuple[Literal["none", "bridge"], ...] = ("none",)
     limits: ResourceLimits = Field(default_factory=ResourceLimits)
     defaults: ResourceDefaults = Field(default_factory=ResourceDefaults)

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import re
-import tarfile
 import tempfile
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
-from ..core.exposure import build_context
 from ..core.workspace import Workspace
 from ..schemas.image_reference import ImageId, ImageReference, parse_image
 from ..schemas.job import Job
 from .archive import untagged
 from .base import Image, Observer
+from .docker_build import BASE_HINT, build_failed, pack, run_build
 from .docker_engine import engine_errors
-from .image_policy import archive_of, id_refused, image_source
-from .verdict import clean_text
+from .dockerfile import DockerfileError
+from .dockerfile_policy import Base, pinned, refuse_trigger
+from .image_policy import archive_of, checked_dockerfile, id_refused, image_source, refused_dockerfile
 
 __all__ = ["DockerImages"]
 
 BUILT = "autoscorer/built"
 LOADED = "autoscorer/loaded"
-_BUILD_LINES = 30
 
 
 class DockerImages:
@@ -191,99 +189,52 @@ class DockerImages:
         return _image(reference or tag, found, "archive")
 
     def _build(self, workspace: Workspace, observer: Observer) -> Image:
-
-        images = self._settings.images
+        dockerfile, bases = checked_dockerfile(workspace, self._settings)
+        also = (repr(sorted(self._settings.images.build_args.items())), self._settings.security.dockerfiles)
         with tempfile.TemporaryFile() as context:
-            tag = f"{BUILT}:{_pack(workspace, images.build_args, context)}"
+            tag = f"{BUILT}:{pack(workspace, dockerfile, context, *also)}"
             found = self._inspect(tag)
             if found is not None:
                 return _image(tag, found, "built")
+            ids = {base.instruction: self._base(base, observer) for base in bases}
             observer.stage("build", "Dockerfile")
-            self._run_build(context, tag, observer)
+            if ids:
+                context.truncate(0)
+                pack(workspace, pinned(dockerfile, ids), context)
+            run_build(self._client, self._settings, context, tag, observer)
         found = self._inspect(tag)
         if found is None:
-            raise _build_failed("the build ended without an image", [])
+            raise build_failed("the build ended without an image", [])
         return _image(tag, found, "built")
 
-    def _run_build(self, context: IO[bytes], tag: str, observer: Observer) -> None:
-        import docker.errors
-        import urllib3.exceptions
-
-        images = self._settings.images
-        late = f"not done after {images.build_timeout:g} s"
-        deadline = time.monotonic() + images.build_timeout
-        lines: list[str] = []
-        with engine_errors("build the image"):
-            try:
-                events = self._client.build(
-                    fileobj=context,
-                    custom_context=True,
-                    tag=tag,
-                    rm=True,
-                    forcerm=True,
-                    decode=True,
-                    buildargs=dict(images.build_args),
-                    network_mode="none" if images.build_network == "none" else None,
-                    container_limits={"memory": self._settings.security.limits.memory},
-                    labels={"io.autoscorer.built": "1"},
-                    timeout=images.build_timeout,
-                )
-                # Leaving early closes the connection, and the engine then cancels the build.
-                with contextlib.closing(events):
-                    for event in events:
-                        line = clean_text(str(event.get("stream") or event.get("error") or "")).strip()
-                        if line:
-                            lines.append(line)
-                            observer.log(line)
-                        if "error" in event:
-                            raise _build_failed(" ".join(event["error"].split())[:300], lines)
-                        if time.monotonic() > deadline:
-                            raise _build_failed(late, lines)
-            except docker.errors.APIError as error:
-                raise _build_failed(" ".join(str(error.explanation or error).split())[:300], lines) from error
-            except urllib3.exceptions.TimeoutError as error:
-                raise _build_failed(late, lines) from error
-
-
-def _build_failed(why: str, lines: list[str]) -> AutoScorerError:
-    # What the engine itself says of a registry it can't reach; a RUN step's own words never begin an error.
-    if re.match(r'(Get|Head) "https?://|error pulling image|toomanyrequests|net/http', why):
-        return AutoScorerError(
-            ErrorCode.IMAGE_PULL_FAILED,
-            f"The Dockerfile's base image could not be pulled: {why}. Where no registry can be reached, name a base "
-            "image that is here in images.build_args; scripts/build-base-image makes one from Debian packages.",
-            details={"log": lines[-_BUILD_LINES:]},
-        )
-    return AutoScorerError(
-        ErrorCode.IMAGE_BUILD_FAILED,
-        f"The Dockerfile does not build: {why}. The last lines of the build are in details.",
-        details={"log": lines[-_BUILD_LINES:]},
-    )
-
-
-def _pack(workspace: Workspace, build_args: dict[str, str], target: IO[bytes]) -> str:
-    """Write the build context as a tar with fixed times and owners; return a hash of its content and the arguments."""
-    digest = hashlib.sha256(repr(sorted(build_args.items())).encode())
-    with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for path in build_context(workspace):
-            info = tar.gettarinfo(path, arcname=str(path.relative_to(workspace.root)))
-            if not (info.isreg() or info.issym()):
-                continue
-            info.type = tarfile.SYMTYPE if info.issym() else tarfile.REGTYPE
-            info.uid = info.gid = info.mtime = 0
-            info.uname = info.gname = ""
-            info.mode = 0o755 if info.mode & 0o111 else 0o644
-            if info.issym():
-                tar.addfile(info)
+    def _base(self, base: Base, observer: Observer) -> str:
+        """The id of an image that a Dockerfile begins with: here already, or pulled; its triggers are harmless."""
+        images, asked, line = self._settings.images, base.image, base.instruction.first_line
+        try:
+            if isinstance(asked, ImageId):
+                found = self._by_id(asked)
             else:
-                info.size = path.stat().st_size
-                with path.open("rb") as file:
-                    tar.addfile(info, file)
-    target.seek(0)
-    while block := target.read(1 << 20):
-        digest.update(block)
-    target.seek(0)
-    return digest.hexdigest()[:32]
+                reference = _with_prefix(asked, images.registry_prefix)
+                here = self._named(asked) or self._named(reference)
+                if here is None and images.pull_policy == "never":
+                    raise AutoScorerError(
+                        ErrorCode.IMAGE_NOT_FOUND,
+                        f"The image {str(asked)!r} is not on this engine, and images.pull_policy is 'never'.",
+                        details={"image": str(asked)},
+                    )
+                found = here or self._inspect(self._pull(reference, observer).id) or {}
+        except AutoScorerError as error:
+            error.message = f"Dockerfile, line {line}: {error.message}"
+            if error.code is ErrorCode.IMAGE_PULL_FAILED:
+                error.message += f" {BASE_HINT}"
+            raise
+        for trigger in (found.get("Config") or {}).get("OnBuild") or []:
+            try:
+                refuse_trigger(trigger)
+            except DockerfileError as error:
+                why = f"the image {str(asked)!r} has an ONBUILD instruction: {error.why}"
+                raise refused_dockerfile(DockerfileError(line, why, forbidden=True)) from error
+        return str(found["Id"])
 
 
 def _image(reference: str, found: dict[str, Any], source: str) -> Image:

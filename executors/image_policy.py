@@ -6,12 +6,22 @@ import fnmatch
 from pathlib import Path
 
 from ..core.config import Settings
-from ..core.errors import AutoScorerError, ErrorCode
-from ..core.workspace import Workspace
+from ..core.errors import AutoScorerError, ErrorCode, Stage
+from ..core.workspace import Workspace, open_regular
 from ..schemas.image_reference import ImageId, ImageReference, parse_image
 from ..schemas.job import Job
+from .dockerfile import MAX_BYTES, DockerfileError
+from .dockerfile_policy import Base, bases
 
-__all__ = ["ARCHIVES", "allowed", "archive_of", "image_source", "refuse_image"]
+__all__ = [
+    "ARCHIVES",
+    "allowed",
+    "archive_of",
+    "checked_dockerfile",
+    "id_refused",
+    "image_source",
+    "refused_dockerfile",
+]
 
 ARCHIVES = ("image.tar", "image.tar.gz")
 
@@ -24,7 +34,7 @@ def image_source(workspace: Workspace, job: Job, settings: Settings) -> str:
     """
     security = settings.security
     if job.container.image is not None:
-        refuse_image(parse_image(job.container.image), settings)
+        _refuse_image(parse_image(job.container.image), settings)
         return "reference"
     if archive_of(workspace) is not None:
         if not security.archives:
@@ -39,6 +49,7 @@ def image_source(workspace: Workspace, job: Job, settings: Settings) -> str:
                 ErrorCode.IMAGE_NOT_ALLOWED,
                 "Building a Dockerfile is not allowed here (security.allow_build); name an image in meta.json.",
             )
+        checked_dockerfile(workspace, settings)
         return "build"
     raise AutoScorerError(
         ErrorCode.INVALID_META,
@@ -48,7 +59,55 @@ def image_source(workspace: Workspace, job: Job, settings: Settings) -> str:
     )
 
 
-def refuse_image(image: ImageReference | ImageId, settings: Settings) -> None:
+def checked_dockerfile(workspace: Workspace, settings: Settings) -> tuple[bytes, list[Base]]:
+    """Read the workspace's Dockerfile, and check what it does where ``security.dockerfiles`` is ``strict``.
+
+    Returns:
+        Its bytes, and the images it begins with that are not the operator's; none where anything is allowed.
+
+    Raises:
+        AutoScorerError: ``IMAGE_NOT_ALLOWED`` or ``IMAGE_BUILD_FAILED``, with the line in ``details``.
+    """
+    try:
+        with open_regular(workspace.root / "Dockerfile", stage=Stage.VALIDATION) as file:
+            data = file.read(MAX_BYTES + 1)
+    except AutoScorerError as error:
+        raise AutoScorerError(ErrorCode.IMAGE_BUILD_FAILED, error.message, details={"log": []}) from error
+    if len(data) > MAX_BYTES:
+        raise refused_dockerfile(DockerfileError(1, f"a Dockerfile has at most {MAX_BYTES:,} bytes"))
+    if settings.security.dockerfiles == "any":
+        return data, []
+    try:
+        found = bases(data, settings.images.build_args)
+    except DockerfileError as error:
+        raise refused_dockerfile(error) from error
+    for base in found:
+        try:
+            _refuse_image(base.image, settings)
+        except AutoScorerError as error:
+            line = base.instruction.first_line
+            error.message = f"Dockerfile, line {line}: {error.message}"
+            error.details["line"] = line
+            raise
+    return data, found
+
+
+def refused_dockerfile(error: DockerfileError) -> AutoScorerError:
+    """The error that a submission gets for a line of its Dockerfile."""
+    if error.forbidden:
+        return AutoScorerError(
+            ErrorCode.IMAGE_NOT_ALLOWED,
+            f"Dockerfile, line {error.line}: {error.why}. (security.dockerfiles is 'strict'.)",
+            details={"line": error.line},
+        )
+    return AutoScorerError(
+        ErrorCode.IMAGE_BUILD_FAILED,
+        f"Dockerfile, line {error.line}: {error.why}.",
+        details={"line": error.line, "log": []},
+    )
+
+
+def _refuse_image(image: ImageReference | ImageId, settings: Settings) -> None:
     """Refuse an image that the operator does not allow.
 
     Raises:

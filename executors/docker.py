@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -94,7 +95,10 @@ class DockerExecutor(Executor):
         import docker.errors
 
         with engine_errors("create the container"):
-            config = container_config(spec, image, staged, self.owner(), self._seccomp(), self._image_volumes(image))
+            inside = self.client.inspect_image(image.id).get("Config") or {}
+            volumes = sorted(inside.get("Volumes") or {})
+            config = container_config(spec, image, staged, self.owner(), self._seccomp(), volumes)
+            chosen_by_image = [*volumes, inside.get("WorkingDir") or ""]
             config["HostConfig"]["Runtime"] = self._settings.executors.docker.runtime
             try:
                 self._container = self.client.create_container_from_config(config, NAME + spec.run_id)["Id"]
@@ -103,7 +107,8 @@ class DockerExecutor(Executor):
                     ErrorCode.IMAGE_NOT_FOUND, f"The image {image.reference} vanished before it could be run."
                 ) from error
             except docker.errors.APIError as error:
-                if error.status_code == 400:  # the image or the command is unusable, not the engine
+                # The image or the command is unusable, not the engine.
+                if error.status_code == 400 or _blames(error, chosen_by_image):
                     raise self._unstartable(error) from error
                 raise
             # Attached before the start, so that no byte of the log is missed and none lies on the engine's disk.
@@ -116,7 +121,8 @@ class DockerExecutor(Executor):
             try:
                 self.client.start(self._container)
             except docker.errors.APIError as error:
-                if error.status_code in (400, 404):  # the command does not exist or is no program
+                # The command does not exist or is no program, or the image wants a folder where none can be.
+                if error.status_code in (400, 404) or _blames(error, chosen_by_image):
                     raise self._unstartable(error) from error
                 raise
             self._open_cgroup()
@@ -135,10 +141,6 @@ class DockerExecutor(Executor):
         if version >= SECCOMP_BY_NAME:
             return "builtin"
         return seccomp_profile()
-
-    def _image_volumes(self, image: Image) -> list[str]:
-        found = self.client.inspect_image(image.id).get("Config") or {}
-        return sorted(found.get("Volumes") or {})
 
     def _open_cgroup(self) -> None:
         if not self.client.base_url.startswith("http+docker://"):
@@ -242,6 +244,21 @@ def remove_container(client: Any, container: str) -> None:
                 if error.status_code not in (409, 500) or attempt == 4:
                     raise
                 time.sleep(0.2 * 2**attempt)
+
+
+def _blames(error: Any, paths: list[str]) -> bool:
+    """Whether the engine failed at a path that the image chose: a volume over a file, a working folder that can't be.
+
+    It answers 500 to these as to its own faults.
+    """
+    why = str(error.explanation or "")
+    if not re.search("OCI runtime create failed|cannot mount volume over existing file", why):
+        return False
+    if re.search("no space left|cannot allocate memory|too many open files", why, re.IGNORECASE):
+        return False
+    return any(
+        len(path) > 1 and re.search(rf"(?<![\w./-]){re.escape(path)}(?![\w./-])", why) is not None for path in paths
+    )
 
 
 def _pump(output: AttachedOutput, on_log: Callable[[bytes], None]) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import posixpath
 import time
 from importlib import resources as package_files
 from pathlib import Path
 from typing import Any
 
 from .base import CONTAINER_ROOT, ROOT_VARIABLE, Image, RunSpec, Staged
+from .image_volumes import memory_volumes
 
 __all__ = ["LABEL", "NAME", "container_config", "seccomp_profile"]
 
@@ -34,6 +34,9 @@ def container_config(
         seccomp: ``builtin`` or the profile as JSON text.
         volumes: Paths that the image declares as volumes; they become small folders in memory, because a volume is
             writable without limit on the host's disk.
+
+    Raises:
+        AutoScorerError: ``CONTAINER_FAILED`` for a volume that no container can have.
     """
     limits, job = spec.limits, spec.job
     mounts = [
@@ -44,9 +47,8 @@ def container_config(
     ]
     tmpfs = {"/tmp": f"rw,nosuid,nodev,exec,size={limits.tmp},mode=1777"}
     ours = {mount["Target"] for mount in mounts}
-    for path in map(posixpath.normpath, volumes):
-        if path not in ours:
-            tmpfs.setdefault(path, f"rw,nosuid,nodev,noexec,size={limits.tmp},mode=1777")
+    for path in memory_volumes(volumes, ours):
+        tmpfs.setdefault(path, f"rw,nosuid,nodev,noexec,size={limits.tmp},mode=1777")
     deadline = int(time.time() + limits.timeout + GRACE)
     config: dict[str, Any] = {
         "Image": image.id,

@@ -122,8 +122,7 @@ def parse_dockerfile(data: bytes) -> list[Instruction]:
             part = goes_on.sub("", line)
             more = part != line
             text += part
-        if text.strip():
-            found.append(parse_instruction(text, first, number))
+        found.append(parse_instruction(text, first, number))
     if not found:
         raise DockerfileError(1, "the Dockerfile has no instruction")
     return found
@@ -177,7 +176,7 @@ def _lines(data: bytes) -> list[str]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DockerfileError(data[: error.start].count(b"\n") + 1, "it is not UTF-8") from None
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
     for number, line in enumerate(lines, 1):
         if len(line.encode()) > _MAX_LINE:
             raise DockerfileError(number, f"a line has at most {_MAX_LINE:,} bytes")

@@ -212,6 +212,52 @@ def test_an_image_volume_is_no_way_to_the_disk(
     assert "/dev/" not in "".join(line for line in log.splitlines() if " on /scratch " in line)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "VOLUME /workspace/input/gt.csv",
+        "VOLUME /workspace/input/data/x.csv",
+        "VOLUME /workspace/meta.json/x",
+        "VOLUME /workspace/output/x",
+        "VOLUME /",
+        "VOLUME /proc",
+        "VOLUME /proc/sys",
+        "VOLUME /sys/fs/cgroup",
+        "VOLUME /dev/null",
+        "VOLUME relative",
+        "VOLUME ../../x",
+        'VOLUME ["/a\\nb"]',
+        "VOLUME " + " ".join(f"/v{number}" for number in range(1000)),
+        "WORKDIR /workspace/input/new",
+        "WORKDIR /proc/self/x",
+    ],
+)
+def test_an_image_that_no_container_starts_from_is_the_submissions_fault(
+    attack: Attack, docker_client: Any, busybox: str, tmp_path: Path, line: str
+) -> None:
+    """The engine answers 500 to many of these, as if it were to blame, and so the run would be tried again."""
+    tag = _image(docker_client, tmp_path, f"FROM {busybox}\n{line}\n")
+    report = attack("true", container={"image": tag})
+    assert _code(report) == "CONTAINER_FAILED"
+    assert report.error is not None and report.error.exit_code == 1
+
+
+def test_volumes_where_something_is_mounted_give_way(
+    attack: Attack, docker_client: Any, busybox: str, tmp_path: Path
+) -> None:
+    tag = _image(
+        docker_client,
+        tmp_path,
+        f"FROM {busybox}\nVOLUME /workspace/input /workspace/input/data /workspace/output /workspace/meta.json /tmp\n"
+        "VOLUME /a /a/../b //c /dev/shm\n",
+    )
+    report = attack("cat /workspace/input/data/x.csv > /workspace/output/pred.csv; mount", container={"image": tag})
+    assert report.error is None
+    assert (tmp_path / "ws" / "output" / "pred.csv").read_text().startswith("id,x")
+    for folder in ("/a", "/b", "/c"):
+        assert f"tmpfs on {folder} type tmpfs" in _log(tmp_path)
+
+
 def test_an_image_cannot_choose_its_user_or_health_check(
     attack: Attack, docker_client: Any, busybox: str, tmp_path: Path
 ) -> None:

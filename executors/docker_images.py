@@ -54,30 +54,48 @@ class DockerImages:
 
     def _by_reference(self, wanted: str, workspace: Workspace, observer: Observer) -> Image:
         asked = parse_image(wanted)
-        if isinstance(asked, ImageId):
-            return _image(wanted, self._by_id(asked), "local")
         images = self._settings.images
-        reference = _with_prefix(asked, images.registry_prefix)
         archive = archive_of(workspace) if self._settings.security.archives else None
-        if images.pull_policy != "always" or archive is not None:
-            # The name as it stands first: an image built here has no registry.
-            found = self._named(asked) or self._named(reference)
+        if isinstance(asked, ImageId) or images.pull_policy != "always" or archive is not None:
+            found = self._here(asked, or_refuse=archive is None)
             if found is not None:
+                reference = asked if isinstance(asked, ImageId) else _with_prefix(asked, images.registry_prefix)
                 return _image(str(reference), found, "local")
         if archive is not None:
             return self._load(archive, observer, reference=wanted)
+        assert isinstance(asked, ImageReference)
+        return self._pull(asked, observer)
+
+    def _here(self, asked: ImageReference | ImageId, *, or_refuse: bool = True) -> dict[str, Any] | None:
+        """Look for an image on the engine; None when it has to be pulled.
+
+        Args:
+            asked: What was asked for.
+            or_refuse: Whether to refuse what can't be pulled either.
+
+        Raises:
+            AutoScorerError: ``IMAGE_NOT_FOUND``, or ``IMAGE_NOT_ALLOWED`` for what only an id could be.
+        """
+        images, security = self._settings.images, self._settings.security
+        if isinstance(asked, ImageId):
+            return self._by_id(asked)
+        reference = _with_prefix(asked, images.registry_prefix)
+        # The name as it stands first: an image built here has no registry.
+        found = self._named(asked) or self._named(reference)
+        if found is not None or not or_refuse:
+            return found
         if reference.could_be_an_id:
-            if not self._settings.security.allow_image_ids:
-                raise id_refused(wanted)
-            return _image(wanted, self._by_id(ImageId(wanted)), "local")
+            if not security.allow_image_ids:
+                raise id_refused(str(asked))
+            return self._by_id(ImageId(str(asked)))
         if images.pull_policy == "never":
             raise AutoScorerError(
                 ErrorCode.IMAGE_NOT_FOUND,
-                f"The image {wanted!r} is not on this engine, and images.pull_policy is 'never'. Load it, or put "
+                f"The image {str(asked)!r} is not on this engine, and images.pull_policy is 'never'. Load it, or put "
                 "image.tar into the workspace.",
-                details={"image": wanted},
+                details={"image": str(asked)},
             )
-        return self._pull(reference, observer)
+        return None
 
     def _named(self, reference: ImageReference) -> dict[str, Any] | None:
         """Look for an image by its full name, which no engine takes for an id, and check that it carries that name."""
@@ -115,7 +133,7 @@ class DockerImages:
                     ) from error
                 raise
 
-    def _pull(self, wanted: ImageReference, observer: Observer) -> Image:
+    def _pull(self, asked: ImageReference, observer: Observer) -> Image:
         """Pull with retries: a registry that stumbles is ours to retry, an image that does not exist is not."""
         import docker.errors
         import requests
@@ -123,6 +141,7 @@ class DockerImages:
 
         images = self._settings.images
         deadline = time.monotonic() + images.pull_timeout
+        wanted = _with_prefix(asked, images.registry_prefix)
         reference, full = str(wanted), wanted.normalized()
         for attempt in range(images.pull_retries + 1):
             observer.stage("pull", reference)
@@ -209,22 +228,15 @@ class DockerImages:
 
     def _base(self, base: Base, observer: Observer) -> str:
         """The id of an image that a Dockerfile begins with: here already, or pulled; its triggers are harmless."""
-        images, asked, line = self._settings.images, base.image, base.instruction.first_line
+        asked, line = base.image, base.instruction.first_line
         try:
-            if isinstance(asked, ImageId):
-                found = self._by_id(asked)
-            else:
-                reference = _with_prefix(asked, images.registry_prefix)
-                here = self._named(asked) or self._named(reference)
-                if here is None and images.pull_policy == "never":
-                    raise AutoScorerError(
-                        ErrorCode.IMAGE_NOT_FOUND,
-                        f"The image {str(asked)!r} is not on this engine, and images.pull_policy is 'never'.",
-                        details={"image": str(asked)},
-                    )
-                found = here or self._inspect(self._pull(reference, observer).id) or {}
+            found = self._here(asked)
+            if found is None:
+                assert isinstance(asked, ImageReference)
+                found = self._inspect(self._pull(asked, observer).id) or {}
         except AutoScorerError as error:
             error.message = f"Dockerfile, line {line}: {error.message}"
+            error.details["line"] = line
             if error.code is ErrorCode.IMAGE_PULL_FAILED:
                 error.message += f" {BASE_HINT}"
             raise

@@ -18,7 +18,7 @@ from ..core.errors import AutoScorerError, ErrorCode
 from ..core.exposure import build_context
 from ..core.workspace import Workspace
 from .base import Observer
-from .build_limits import ProcessLimit
+from .docker_build_limits import ProcessLimit
 from .docker_engine import engine_errors
 from .verdict import clean_text
 

@@ -190,9 +190,9 @@ def test_a_build_has_limits(build: Any, busybox: str) -> None:
 
 
 def test_a_fork_bomb_in_a_build_is_stopped(build: Any, busybox: str) -> None:
-    """At most 300 sleepers, should the limit fail."""
+    """At most 300 sleepers, should the limit fail; the limit comes some hundredths of a second after the start."""
     log = Log()
-    bomb = f"i=0; while [ $i -lt 300 ]; do i=$((i+1)); sleep 5 & echo begun=$i; done # {uuid.uuid4().hex}"
+    bomb = f"i=0; while [ $i -lt 300 ]; do i=$((i+1)); sleep 8 & usleep 10000; echo begun=$i; done # {uuid.uuid4().hex}"
     limits = ResourceLimits(pids=40, memory=256 * Mi)
     with pytest.raises(AutoScorerError) as caught:
         build(f"FROM {busybox}\nRUN {bomb}\n", log, security=Security(limits=limits))

@@ -15,10 +15,10 @@ __all__ = ["ProcessLimit"]
 
 
 class ProcessLimit:
-    """While it is entered, every container of one build gets a limit of processes as soon as it is created.
+    """While it is entered, every container of one build gets a limit of processes as soon as the engine tells of it.
 
-    The limit is there before the container's first process in all but rare cases, and within moments of its start in
-    those. A container that can't be limited is killed, and the build fails.
+    That is some hundredths of a second after its start, in which the build's memory and CPUs are limited already. From
+    then on no process is added above the limit. A container that can't be limited is killed, and the build fails.
 
     Args:
         settings: Where the engine is.
@@ -69,13 +69,14 @@ class ProcessLimit:
             ) from self._failed
 
     def _watch(self) -> None:
+        # Closing the stream from the other thread ends the iteration in one of these, too.
+        ends: tuple[type[Exception], ...] = (*engine_exceptions(), ValueError, KeyError, AttributeError)
         try:
             for event in self._events:
                 self._limit(event["id"])
             if not self._leaving:
                 raise ConnectionError("the engine ended its events")
-        except (*engine_exceptions(), ValueError, KeyError, AttributeError) as error:
-            # Closing the stream from the other thread ends the iteration in one of these, too.
+        except ends as error:
             if not self._leaving:
                 self._failed = error
                 self._kill_all()

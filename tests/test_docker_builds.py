@@ -285,3 +285,8 @@ def test_a_build_that_cannot_be_limited_is_ended(
         relay.close()
     assert caught.value.code is ErrorCode.BACKEND_UNAVAILABLE and "processes of a build" in caught.value.message
     assert not [container for container in docker_client.containers() if mark in str(container["Command"])]
+
+
+def test_a_platform_may_be_named(build: Any, busybox: str, docker_client: Any) -> None:
+    architecture = docker_client.inspect_image(busybox)["Architecture"]
+    build(f"FROM --platform=linux/{architecture} {busybox}\nRUN true\n")

@@ -16,12 +16,9 @@ from .cgroup import CgroupReader
 from .docker_attach import AttachedOutput
 from .docker_engine import connect, engine_errors, engine_exceptions, short
 from .docker_images import DockerImages
-from .docker_seal import NAME, container_config, seccomp_profile
+from .docker_seal import NAME, container_config
 
 __all__ = ["DockerExecutor", "remove_container"]
-
-# 1.42 (Engine 23) is the first that takes the name of its own default profile.
-SECCOMP_BY_NAME = (1, 42)
 
 
 class DockerExecutor(Executor):
@@ -94,7 +91,7 @@ class DockerExecutor(Executor):
         import docker.errors
 
         with engine_errors("create the container"):
-            config = container_config(spec, image, staged, self.owner(), self._seccomp(), self._image_volumes(image))
+            config = container_config(spec, image, staged, self.owner(), self._image_volumes(image))
             config["HostConfig"]["Runtime"] = self._settings.executors.docker.runtime
             try:
                 self._container = self.client.create_container_from_config(config, NAME + spec.run_id)["Id"]
@@ -129,12 +126,6 @@ class DockerExecutor(Executor):
             f"The model's container could not be started: {short(error.explanation)}.",
             details={"exit_code": 127, "log": []},
         )
-
-    def _seccomp(self) -> str:
-        version = tuple(int(part) for part in self.client.api_version.split("."))
-        if version >= SECCOMP_BY_NAME:
-            return "builtin"
-        return seccomp_profile()
 
     def _image_volumes(self, image: Image) -> list[str]:
         found = self.client.inspect_image(image.id).get("Config") or {}

@@ -14,6 +14,7 @@ from autoscorer.core.config import Settings, load_settings
 
 # Here and not where it is used: each module that imported it would start an installation of its own.
 from .installation import installation as installation
+from .markdown import BASE_IMAGE
 
 HERE = Path(__file__).parent
 BUSYBOX = "autoscorer-test-busybox"
@@ -81,6 +82,14 @@ def busybox(docker_client: Any) -> str:
     """A tiny image made from Debian's busybox-static, no registry needed."""
     subprocess.run([HERE / "images" / "build-busybox", BUSYBOX], check=True, capture_output=True)
     return BUSYBOX
+
+
+@pytest.fixture(scope="session")
+def python_image(docker_client: Any) -> str:
+    """An image with Python in it, for models that a shell can't write; ``scripts/build-base-image`` makes it."""
+    if not docker_client.images(name=BASE_IMAGE):
+        pytest.skip(f"the image {BASE_IMAGE} is not there; scripts/build-base-image makes it")
+    return BASE_IMAGE
 
 
 @pytest.fixture

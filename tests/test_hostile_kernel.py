@@ -1,0 +1,131 @@
+"""Models that ask the shared kernel for what it should refuse, on a real Docker Engine.
+
+What a shell can do is in test_hostile.py; here the model is Python and makes the system calls itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from autoscorer.core.config import Settings
+from autoscorer.tasks.run import run_workspace
+
+pytestmark = pytest.mark.docker
+
+Ask = Callable[[str], Any]
+
+REFUSED = {errno.EPERM, errno.ENOSYS}
+
+# Name: (number on x86_64, number on aarch64, arguments that a kernel without the profile would not refuse like this).
+CALLS = {
+    "io_uring_setup": (425, 425, (8, 0)),
+    "io_uring_enter": (426, 426, (-1, 0, 0, 0)),
+    "io_uring_register": (427, 427, (-1, 0, 0, 0)),
+    "userfaultfd": (323, 282, (1,)),
+    "keyctl": (250, 219, (0, -3, 1)),
+    "add_key": (248, 217, (0, 0, 0, 0, -3)),
+    "request_key": (249, 218, (0, 0, 0, -3)),
+    "unshare (user namespace)": (272, 97, (0x10000000,)),
+    "clone (user namespace)": (56, 220, (0x10000011, 0, 0, 0, 0)),
+    "clone3": (435, 435, (0, 0)),
+    "setns": (308, 268, (-1, 0)),
+    "mount": (165, 40, (0, 0, 0, 0, 0)),
+    "fsopen": (430, 430, (0, 0)),
+    "open_tree": (428, 428, (-100, 0, 0)),
+    "bpf": (321, 280, (-1, 0, 0)),
+    "perf_event_open": (298, 241, (0, 0, -1, -1, 0)),
+    "kexec_load": (246, 104, (0, 0, 0, 0)),
+    "init_module": (175, 105, (0, 0, 0)),
+    "open_by_handle_at": (304, 265, (-1, 0, 0)),
+    "swapon": (167, 224, (0, 0)),
+    "acct": (163, 89, (0,)),
+    "socket (AF_ALG)": (41, 198, (38, 5, 0)),
+    "socket (AF_VSOCK)": (41, 198, (40, 1, 0)),
+}
+
+CALL = """
+import ctypes, json
+libc = ctypes.CDLL(None, use_errno=True)
+def call(number, *arguments):
+    ctypes.set_errno(0)
+    answer = libc.syscall(ctypes.c_long(number), *map(ctypes.c_long, arguments))
+    return ctypes.get_errno() if answer == -1 else -answer
+"""
+
+
+@pytest.fixture
+def ask(python_image: str, make_workspace: Callable[..., Path], settings: Settings) -> Ask:
+    """Run Python as the model; what it writes to ``answer`` comes back as JSON."""
+
+    def run(script: str) -> Any:
+        code = script + "\nopen('/workspace/output/answer', 'w').write(json.dumps(answer))"
+        root = make_workspace(container={"image": python_image, "cmd": ["python3", "-c", code]}, timeout=60)
+        report = run_workspace(root, settings=settings, backend="docker")
+        assert report.error is None, report.error.to_dict()
+        return json.loads((root / "output" / "answer").read_text())
+
+    return run
+
+
+def _number(name: str) -> int:
+    machines = {"x86_64": 0, "aarch64": 1}
+    if platform.machine() not in machines:
+        pytest.skip("the numbers of system calls are known for x86_64 and aarch64 only")
+    return CALLS[name][machines[platform.machine()]]
+
+
+def test_system_calls_that_led_out_of_containers_are_refused(ask: Ask) -> None:
+    wanted = {name: (_number(name), *arguments) for name, (*_, arguments) in CALLS.items()}
+    answer = ask(CALL + f"answer = {{name: call(*given) for name, given in {wanted!r}.items()}}")
+    allowed = {name: errno.errorcode.get(code, code) for name, code in answer.items() if code not in REFUSED}
+    assert allowed == {}
+    assert answer.keys() == CALLS.keys()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="these other ways into the kernel are of x86_64")
+def test_the_other_doors_into_an_x86_64_kernel_are_no_way_around(ask: Ask) -> None:
+    """The same kernel takes calls in the x32 ABI (bit 30 of the number) and, by ``int 0x80``, in that of i386."""
+    answer = ask(
+        CALL
+        + """
+import mmap, os
+X32 = 0x40000000
+answer = {f"x32 {number}": call(X32 | number, 8, 0) for number in (425, 426, 427, 323, 250, 321)}
+# push rbx; mov eax, edi; mov ebx, esi; xor the other arguments; int 0x80; pop rbx; ret
+code = bytes.fromhex("53 89f8 89f3 31c9 31d2 31f6 31ff cd80 5b c3")
+page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+page.write(code)
+enter = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_long, ctypes.c_long)(ctypes.addressof(ctypes.c_char.from_buffer(page)))
+for number, argument in ((425, 8), (426, -1), (427, -1), (374, 1), (288, 0), (357, 0), (310, 0x10000000)):
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, str(-enter(number, argument)).encode())
+        os._exit(0)
+    os.close(writer)
+    told = os.read(reader, 99)
+    os.waitpid(child, 0)
+    # A kernel without 32-bit programs ends the process by a signal, and then there is nothing to read.
+    answer[f"i386 {number}"] = int(told) if told else 38
+"""
+    )
+    assert {name: code for name, code in answer.items() if code not in REFUSED} == {}
+    assert len(answer) == 13
+
+
+def test_what_models_need_of_the_kernel_is_there(ask: Ask) -> None:
+    """Threads, processes, futexes, memory maps, locks, timers: the profile must not be one that honest models meet."""
+    answer = ask(
+        "import json, mmap, multiprocessing, os, select, socket, subprocess, threading\n"
+        "threading.Thread(target=print).start()\n"
+        "left, right = socket.socketpair(); left.send(b'x'); right.recv(1)\n"
+        "select.epoll().close(); os.memfd_create('x'); mmap.mmap(-1, 4096)\n"
+        "answer = [subprocess.run(['true']).returncode, multiprocessing.Pool(2).map(abs, [-1, -2])]"
+    )
+    assert answer == [0, [1, 2]]

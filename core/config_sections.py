@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-from ..schemas.job import Bytes
+from ..schemas.job import MIN_CPU, Bytes, Memory
 
 __all__ = [
     "Api",
@@ -26,6 +26,10 @@ __all__ = [
 
 Gi = 1024**3
 Mi = 1024**2
+# What kernels and engines take at most: PID_MAX_LIMIT, the usual fs.nr_open, and more than any machine has.
+MOST_PIDS, MOST_FILES, MOST_CPUS, MOST_GPUS = 4 * Mi, Mi, 8192, 1024
+YEAR = 366 * 24 * 3600
+MOST_UID = 2**31 - 1
 
 
 class _Section(BaseModel):
@@ -47,8 +51,11 @@ class DockerExecutor(_Section):
     @field_validator("user")
     @classmethod
     def _never_root(cls, value: str | None) -> str | None:
-        if value is not None and 0 in map(int, value.split(":")):
+        numbers = [int(part) for part in value.split(":")] if value is not None else []
+        if 0 in numbers:
             raise ValueError("the model must not run as uid or gid 0")
+        if any(number > MOST_UID for number in numbers):
+            raise ValueError(f"a uid or gid goes up to {MOST_UID}")
         return value
 
 
@@ -82,14 +89,14 @@ class Images(_Section):
 class ResourceLimits(_Section):
     """The most a job may ask for, and what is not for a job to choose."""
 
-    cpu: float = Field(64, gt=0)
-    memory: Bytes = 64 * Gi
-    gpu: int = Field(8, ge=0)
+    cpu: float = Field(64, ge=MIN_CPU, le=MOST_CPUS)
+    memory: Memory = 64 * Gi
+    gpu: int = Field(8, ge=0, le=MOST_GPUS)
     disk: Bytes = 64 * Gi
     shm_size: Bytes = 8 * Gi
-    timeout: float = Field(24 * 3600, gt=0, description="Seconds.")
-    pids: int = Field(256, ge=8, description="Processes and threads of one model.")
-    nofile: int = Field(4096, ge=64, description="Open files of one process.")
+    timeout: float = Field(24 * 3600, gt=0, le=YEAR, description="Seconds.")
+    pids: int = Field(256, ge=8, le=MOST_PIDS, description="Processes and threads of one model.")
+    nofile: int = Field(4096, ge=64, le=MOST_FILES, description="Open files of one process.")
     tmp: Bytes = Field(256 * Mi, description="Size of /tmp; it lies in memory and counts as such.")
     output_files: int = Field(10_000, ge=1, description="Files and folders a model may leave in output.")
     free_disk: Bytes = Field(
@@ -101,9 +108,9 @@ class ResourceLimits(_Section):
 class ResourceDefaults(_Section):
     """What a job gets that asks for nothing."""
 
-    cpu: float = Field(1, gt=0)
-    memory: Bytes = 2 * Gi
-    gpu: int = Field(0, ge=0)
+    cpu: float = Field(1, ge=MIN_CPU, le=MOST_CPUS)
+    memory: Memory = 2 * Gi
+    gpu: int = Field(0, ge=0, le=MOST_GPUS)
     disk: Bytes = 1 * Gi
     shm_size: Bytes = 64 * Mi
 

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
-from autoscorer.executors.docker_seal import seccomp_profile
+from autoscorer.core.config import Settings
+from autoscorer.core.workspace import Workspace
+from autoscorer.executors.base import Image, RunSpec, Staged
+from autoscorer.executors.docker_seal import container_config, seccomp_profile
+from autoscorer.executors.limits import effective_limits
+from autoscorer.schemas.job import Job
+from hypothesis import HealthCheck, given
+from hypothesis import settings as profile
+from hypothesis import strategies as st
 
 # System calls that models have no use for, and by which kernels were broken into or containers left.
 NEVER = [
@@ -96,3 +106,15 @@ def test_the_profile_holds_for_every_way_into_a_kernel_of_64_bits() -> None:
     }
     assert architectures["SCMP_ARCH_X86_64"] == ["SCMP_ARCH_X86", "SCMP_ARCH_X32"]
     assert architectures["SCMP_ARCH_AARCH64"] == ["SCMP_ARCH_ARM"]
+
+
+@given(cpu=st.floats(0.01, 64))
+@profile(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_cpu_that_a_job_may_use_is_never_without_a_limit(tmp_path: Path, settings: Settings, cpu: float) -> None:
+    """``NanoCpus: 0`` means no limit to Docker."""
+    job = Job.model_validate({"resources": {"cpu": cpu}})
+    spec = RunSpec(run_id="x", workspace=Workspace(tmp_path), job=job, limits=effective_limits(job, settings))
+    config = container_config(spec, Image(reference="x", id="x", digest="x"), Staged(tmp_path, {}), (1, 1), [])
+    most = min(cpu, os.cpu_count() or 1) * 1e9
+    assert 10_000_000 <= config["HostConfig"]["NanoCpus"] <= most
+    assert most - config["HostConfig"]["NanoCpus"] < 1

@@ -129,3 +129,17 @@ def test_what_models_need_of_the_kernel_is_there(ask: Ask) -> None:
         "answer = [subprocess.run(['true']).returncode, multiprocessing.Pool(2).map(abs, [-1, -2])]"
     )
     assert answer == [0, [1, 2]]
+
+
+def test_the_smallest_share_of_a_cpu_holds(
+    busybox: str, make_workspace: Callable[..., Path], settings: Settings
+) -> None:
+    root = make_workspace(
+        container={"image": busybox, "cmd": ["sh", "-c", "while true; do :; done & while true; do :; done"]},
+        resources={"cpu": 0.01},
+        timeout=3,
+    )
+    report = run_workspace(root, settings=settings, backend="docker")
+    assert report.error is not None and report.error.code == "TIMEOUT_ERROR"
+    used = report.resources.cpu_seconds
+    assert used is not None and used < 0.5, "it was given more than its share"

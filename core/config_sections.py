@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from ..schemas.job import MIN_CPU, Bytes, Memory
 
@@ -43,7 +43,13 @@ class DockerExecutor(_Section):
     user: str | None = Field(
         None,
         pattern=r"^[0-9]+:[0-9]+$",
-        description="uid:gid of the model; by default the caller's own, or 65534:65534 when the caller is root.",
+        description="uid:gid of every model; by default the caller's own, or one of uid_range when the caller is root.",
+    )
+    uid_range: str | None = Field(
+        None,
+        pattern=r"^[0-9]+-[0-9]+$",
+        description="Uids such as 200000-265535 of which each model that runs gets one of its own, and the gid of the "
+        "same number; only for root. By default 2100000000-2100065535 when the caller is root.",
     )
     runtime: str | None = Field(None, description="OCI runtime such as runsc (gVisor) or kata; the engine's default.")
     concurrency: int | None = Field(None, ge=1, description="Models at a time on this host; no limit when absent.")
@@ -57,6 +63,21 @@ class DockerExecutor(_Section):
         if any(number > MOST_UID for number in numbers):
             raise ValueError(f"a uid or gid goes up to {MOST_UID}")
         return value
+
+    @field_validator("uid_range")
+    @classmethod
+    def _a_range(cls, value: str | None) -> str | None:
+        if value is not None:
+            low, high = (int(part) for part in value.split("-"))
+            if not 1 <= low <= high <= MOST_UID:
+                raise ValueError(f"expected the lowest and the highest uid, from 1 (never root) to {MOST_UID}")
+        return value
+
+    @model_validator(mode="after")
+    def _one_user_or_many(self) -> DockerExecutor:
+        if self.user is not None and self.uid_range is not None:
+            raise ValueError("user gives all models one uid, uid_range each its own; set one of the two")
+        return self
 
 
 class ProcessExecutor(_Section):

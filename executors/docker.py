@@ -16,7 +16,8 @@ from .cgroup import CgroupReader
 from .docker_attach import AttachedOutput
 from .docker_engine import connect, engine_errors, engine_exceptions, short
 from .docker_images import DockerImages
-from .docker_seal import NAME, container_config
+from .docker_seal import LABEL, NAME, container_config
+from .uids import DEFAULT_RANGE, UidLease, can_give, lease_uid, parse_range
 
 __all__ = ["DockerExecutor", "remove_container"]
 
@@ -37,6 +38,7 @@ class DockerExecutor(Executor):
         self._reader: threading.Thread | None = None
         self._cgroup: CgroupReader | None = None
         self._usage = Usage()
+        self._lease: UidLease | None = None
 
     @property
     def client(self) -> Any:
@@ -60,6 +62,7 @@ class DockerExecutor(Executor):
                 "The Docker Engine is rootless, which AutoScorer does not support yet: it maps the model's user to one "
                 "whose files the caller can't read. Use a rootful engine.",
             )
+        self._uids()
         return f"Docker Engine {info.get('ServerVersion')} (API {self.client.api_version}), {info.get('NCPU')} CPUs"
 
     def missing_limits(self) -> list[str]:
@@ -71,18 +74,47 @@ class DockerExecutor(Executor):
         return [name for key, name in needed.items() if info.get(key) is False]
 
     def owner(self) -> tuple[int, int]:
-        configured = self._settings.executors.docker.user
+        uids = self._uids()
+        if isinstance(uids, tuple):
+            return uids
+        if self._lease is None:
+            self._lease = lease_uid(self._settings.home, uids, self._is_in_use)
+        return self._lease.uid, self._lease.uid
+
+    def _uids(self) -> range | tuple[int, int]:
+        """The range that each model gets a uid of its own from, or the uid and gid that all of them share.
+
+        Raises:
+            AutoScorerError: ``BACKEND_UNAVAILABLE`` when this process can't hand a folder to such a user.
+        """
         mine = (os.geteuid(), os.getegid())
-        if configured is None:
-            return mine if mine[0] != 0 else (65534, 65534)
-        uid, gid = (int(part) for part in configured.split(":"))
+        configured = self._settings.executors.docker
+        if configured.uid_range is not None:
+            uids = parse_range(configured.uid_range)
+            if not can_give(uids):
+                raise AutoScorerError(
+                    ErrorCode.BACKEND_UNAVAILABLE,
+                    f"executors.docker.uid_range is {configured.uid_range}, but this is uid {mine[0]}, which can't "
+                    "hand folders to all of them: only root can, and in a user namespace only for uids that are mapped "
+                    "there. Remove the setting.",
+                )
+            return uids
+        if configured.user is None:
+            if mine[0] != 0:
+                return mine
+            return DEFAULT_RANGE if can_give(DEFAULT_RANGE) else (65534, 65534)
+        uid, gid = (int(part) for part in configured.user.split(":"))
         if mine[0] not in (0, uid):
             raise AutoScorerError(
                 ErrorCode.BACKEND_UNAVAILABLE,
-                f"executors.docker.user is {configured}, but only root can hand a folder to another user, and this "
-                f"is uid {mine[0]}. Remove the setting.",
+                f"executors.docker.user is {configured.user}, but only root can hand a folder to another user, and "
+                f"this is uid {mine[0]}. Remove the setting.",
             )
         return uid, gid
+
+    def _is_in_use(self, uid: int) -> bool:
+        with engine_errors("list the containers"):
+            return bool(self.client.containers(all=True, filters={"label": f"{LABEL}uid={uid}"}))
 
     def prepare(self, spec: RunSpec, observer: Observer) -> Image:
         return DockerImages(self.client, self._settings).resolve(spec.workspace, spec.job, observer)
@@ -211,6 +243,10 @@ class DockerExecutor(Executor):
         if self._client is not None:
             self._client.close()
             self._client = None
+        if self._lease is not None:
+            # Also where the container could not be removed: as long as it is there, the engine tells of its uid.
+            self._lease.release()
+            self._lease = None
 
 
 def remove_container(client: Any, container: str) -> None:

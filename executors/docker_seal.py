@@ -51,15 +51,21 @@ def container_config(
     config: dict[str, Any] = {
         "Image": image.id,
         "User": f"{owner[0]}:{owner[1]}",
-        # HOME in /tmp: the user has no entry in the image, and libraries want a place for their caches.
+        # The user has no entry in the image, and libraries ask for its name and want a place for their caches.
         "Env": [
             f"{key}={value}"
-            for key, value in {ROOT_VARIABLE: CONTAINER_ROOT, "HOME": "/tmp", **job.container.env}.items()
+            for key, value in {
+                ROOT_VARIABLE: CONTAINER_ROOT,
+                "HOME": "/tmp",
+                "USER": "model",
+                **job.container.env,
+            }.items()
         ],
         "Labels": {
             LABEL + "run": spec.run_id,
             LABEL + "deadline": str(deadline),
             LABEL + "workspace": spec.workspace.name,
+            LABEL + "uid": str(owner[0]),
             **{LABEL + key: value for key, value in spec.labels.items()},
         },
         "Hostname": "model",

@@ -46,6 +46,8 @@ class RunReport:
     run_id: str
     backend: str
     image: Image | None = None
+    # uid and gid that the model ran as.
+    owner: tuple[int, int] | None = None
     resources: Resources = field(default_factory=Resources)
     # Of waiting for one of the places that executors.<backend>.concurrency gives; None without such a limit.
     queue_seconds: float | None = None
@@ -62,6 +64,8 @@ class RunReport:
             "run_id": self.run_id,
             "backend": self.backend,
             "image": asdict(self.image) if self.image else None,
+            "uid": self.owner[0] if self.owner else None,
+            "gid": self.owner[1] if self.owner else None,
             "resources": self.resources.model_dump(mode="json"),
             "queue_seconds": self.queue_seconds,
             "pull_seconds": self.pull_seconds,
@@ -134,7 +138,8 @@ def run_sealed(
                 report.image = executor.prepare(spec, observer)
                 report.pull_seconds = time.monotonic() - started
                 _need_room(workspace, limits)
-                staged = stage_run(spec, executor.owner())
+                report.owner = executor.owner()
+                staged = stage_run(spec, report.owner)
                 observer.stage("run", report.image.reference)
                 with ThreadPoolExecutor(1, "autoscorer-digest") as pool:
                     # The data is hashed while the model runs, so that it costs a long run nothing.

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import platform
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +147,49 @@ def test_the_smallest_share_of_a_cpu_holds(
     assert report.error is not None and report.error.code == "TIMEOUT_ERROR"
     used = report.resources.cpu_seconds
     assert used is not None and used < 0.5, "it was given more than its share"
+
+
+HOARDER = """
+import ctypes, fcntl, os, time
+libc = ctypes.CDLL(None, use_errno=True)
+taken = 0
+while libc.inotify_init1(0) >= 0:
+    taken += 1
+print("inotify", taken, ctypes.get_errno(), flush=True)
+pipes = []
+while fcntl.fcntl((pipes.append(os.pipe()) or pipes[-1])[0], 1032) == 65536 and len(pipes) < 1900:
+    pass
+print("pipes", len(pipes), "everything taken", flush=True)
+time.sleep(60)
+"""
+NEIGHBOUR = """
+import ctypes, fcntl, json, os
+answer = {"inotify": ctypes.CDLL(None).inotify_init1(0) >= 0, "pipe": fcntl.fcntl(os.pipe()[0], 1032)}
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give each model a uid of its own")
+def test_one_model_takes_nothing_from_another_by_its_uid(
+    ask: Ask, python_image: str, make_workspace: Callable[..., Path], settings: Settings
+) -> None:
+    """The kernel gives each uid 128 inotify instances, say, and a share of memory for pipes."""
+    meta = {"container": {"image": python_image, "cmd": ["python3", "-c", HOARDER]}, "timeout": 60}
+    hoarder, enough = make_workspace("hoarder", **meta), threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(run_workspace, hoarder, settings=settings, backend="docker", cancelled=enough.is_set)
+        try:
+            while "everything taken" not in _log(hoarder):
+                assert not run.done(), run.result().error
+                time.sleep(0.05)
+            answer = ask(NEIGHBOUR)
+            assert not run.done(), "the other model was gone already"
+        finally:
+            enough.set()
+    taken, code = map(int, _log(hoarder).split()[1:3])
+    assert taken > 0 and code == errno.EMFILE, "it did not take everything"
+    assert answer == {"inotify": True, "pipe": 65536}
+
+
+def _log(root: Path) -> str:
+    path = root / "logs" / "container.log"
+    return path.read_text() if path.exists() else ""

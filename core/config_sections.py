@@ -51,6 +51,11 @@ class DockerExecutor(_Section):
         description="Uids such as 200000-265535 of which each model that runs gets one of its own, and the gid of the "
         "same number; only for root. By default 2100000000-2100065535 when the caller is root.",
     )
+    stage_dir: Path | None = Field(
+        None,
+        description="Folder to stage runs in, on the workspaces' file system: the path that models can read. /var/tmp "
+        "or the home when absent.",
+    )
     runtime: str | None = Field(None, description="OCI runtime such as runsc (gVisor) or kata; the engine's default.")
     concurrency: int | None = Field(None, ge=1, description="Models at a time on this host; no limit when absent.")
 
@@ -71,6 +76,13 @@ class DockerExecutor(_Section):
             low, high = (int(part) for part in value.split("-"))
             if not 1 <= low <= high <= MOST_UID:
                 raise ValueError(f"expected the lowest and the highest uid, from 1 (never root) to {MOST_UID}")
+        return value
+
+    @field_validator("stage_dir")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_absolute():
+            raise ValueError("expected a path from the root, such as /srv/autoscorer-runs")
         return value
 
     @model_validator(mode="after")

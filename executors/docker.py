@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ..core.config import Settings
@@ -116,6 +117,10 @@ class DockerExecutor(Executor):
         with engine_errors("list the containers"):
             return bool(self.client.containers(all=True, filters={"label": f"{LABEL}uid={uid}"}))
 
+    def stage_roots(self) -> tuple[Path, ...]:
+        configured = self._settings.executors.docker.stage_dir
+        return (configured,) if configured is not None else (Path("/var/tmp"), self._settings.home / "stage")
+
     def prepare(self, spec: RunSpec, observer: Observer) -> Image:
         return DockerImages(self.client, self._settings).resolve(spec.workspace, spec.job, observer)
 
@@ -153,6 +158,12 @@ class DockerExecutor(Executor):
 
     @staticmethod
     def _unstartable(error: Any) -> AutoScorerError:
+        if "bind source path does not exist" in str(error.explanation):
+            return AutoScorerError(
+                ErrorCode.BACKEND_UNAVAILABLE,
+                "The Docker Engine does not see the folder that the run was staged in. It must see the workspaces, and "
+                "executors.docker.stage_dir (by default /var/tmp), under the same paths as AutoScorer does.",
+            )
         return AutoScorerError(
             ErrorCode.CONTAINER_FAILED,
             f"The model's container could not be started: {short(error.explanation)}.",

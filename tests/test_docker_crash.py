@@ -19,6 +19,7 @@ from autoscorer.core.provenance import Owner
 from autoscorer.executors.docker import DockerExecutor
 from autoscorer.executors.docker_seal import LABEL, NAME
 from autoscorer.executors.reaper import reap
+from autoscorer.executors.records import RunRecords
 
 pytestmark = pytest.mark.docker
 
@@ -65,12 +66,14 @@ def test_kill_9_and_the_next_command_clears_up(
     process.kill()
     process.communicate()
     assert _containers(docker_client, sleeper.name), "the container should have outlived its owner"
+    (record,) = RunRecords(home).all()
+    assert [place for place in (record.staged, *record.elsewhere) if place.is_dir()], "nothing was staged"
     meta = json.loads((sleeper / "meta.json").read_text())
     meta["container"]["cmd"] = ["sh", "-c", "echo ok > /workspace/output/pred.csv"]
     (sleeper / "meta.json").write_text(json.dumps(meta))
     _command(*([next_command] if next_command == "reap" else [next_command, str(sleeper)]))
     assert not _containers(docker_client, sleeper.name)
-    assert not list((sleeper / ".autoscorer").glob("run-*"))
+    assert not [place for place in (record.staged, *record.elsewhere) if place.exists()]
     assert not list((home / "runs").glob("*"))
     code, answer = _command("run", str(sleeper))
     assert code == 0, answer

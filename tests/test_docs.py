@@ -223,6 +223,7 @@ def test_every_hostile_test_is_named_where_the_seal_is_explained() -> None:
         "test_an_honest_model_succeeds",
         "test_predictions_as_a_folder",
         "test_what_models_need_of_the_kernel_is_there",
+        "test_a_model_reads_input_that_only_its_owner_may_read",
     }
     assert not tests["test_hostile"] - named - harmless
     assert not tests["test_hostile_kernel"] - named - harmless

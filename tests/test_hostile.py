@@ -20,6 +20,7 @@ from autoscorer.core.config import Settings
 from autoscorer.core.provenance import Owner
 from autoscorer.core.workspace import Workspace
 from autoscorer.executors.docker_seal import LABEL
+from autoscorer.executors.stage import staged_at
 from autoscorer.executors.supervise import RunReport
 from autoscorer.executors.uids import DEFAULT_RANGE
 from autoscorer.tasks.run import run_workspace
@@ -55,6 +56,8 @@ def attack(
         assert _digest(root / "input") == before, "the model changed its input"
         assert shutil.disk_usage(root).free > free - 200 * 1024**2, "the model filled the host's disk"
         assert list(Workspace(root).scratch.iterdir()) == [root / ".autoscorer" / "lock"], "staged files were left"
+        for place in (Path("/var/tmp"), settings.home / "stage"):
+            assert not staged_at(place, report.run_id).exists(), "staged files were left"
         return report
 
     yield run

@@ -9,6 +9,8 @@ import errno
 import json
 import os
 import platform
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from autoscorer.core.config import Settings
+from autoscorer.core.config import Settings, load_settings
+from autoscorer.core.workspace import Workspace
+from autoscorer.executors import stage
 from autoscorer.tasks.run import run_workspace
 
 pytestmark = pytest.mark.docker
@@ -188,6 +192,116 @@ def test_one_model_takes_nothing_from_another_by_its_uid(
     taken, code = map(int, _log(hoarder).split()[1:3])
     assert taken > 0 and code == errno.EMFILE, "it did not take everything"
     assert answer == {"inotify": True, "pipe": 65536}
+
+
+TELLING = "cat /proc/self/mountinfo /proc/mounts /proc/self/mountstats /proc/self/maps /proc/1/mountinfo"
+
+
+def _tell(busybox: str, root: Path, settings: Settings) -> dict[str, Any]:
+    meta = json.loads((root / "meta.json").read_text())
+    script = f"cd /workspace/input/data; {TELLING}; find /workspace; cat /workspace/meta.json; env; hostname"
+    meta["container"] = {"image": busybox, "cmd": ["sh", "-c", script]}
+    (root / "meta.json").write_text(json.dumps(meta))
+    report = run_workspace(root, settings=settings, backend="docker")
+    assert report.error is None, report.error.to_dict()
+    assert "/workspace/input/data/deep/er/y" in _log(root), "the attack itself did not run"
+    return dict(json.loads((root / "logs" / "run_info.json").read_text()))
+
+
+def test_a_model_does_not_learn_where_its_workspace_lies_or_what_it_is_called(
+    busybox: str, make_workspace: Callable[..., Path], settings: Settings, tmp_path: Path
+) -> None:
+    """The kernel tells in mountinfo from which folder of the host each mount comes."""
+    root = make_workspace("team-of-alice")
+    (root / "input" / "data" / "deep" / "er").mkdir(parents=True)
+    (root / "input" / "data" / "deep" / "er" / "y").touch()
+    (root / "input" / "notes.txt").write_text("for the model")
+    info = _tell(busybox, root, settings)
+    assert info["neutral_paths"] is True
+    assert root.name not in _log(root) and str(tmp_path) not in _log(root)
+    assert not list(Path("/var/tmp").glob(f"autoscorer-{info['run_id']}")), "staged files were left"
+    assert not list((settings.home / "stage").glob("*")), "staged files were left"
+
+
+def test_a_model_reads_input_that_only_its_owner_may_read(
+    busybox: str, make_workspace: Callable[..., Path], settings: Settings
+) -> None:
+    script = "cat /workspace/input/data/x.csv /workspace/input/one > /workspace/output/pred.csv"
+    root = make_workspace(container={"image": busybox, "cmd": ["sh", "-c", script]})
+    (root / "input" / "one").write_text("one\n")
+    for path in (root / "input" / "one", root / "input" / "data" / "x.csv"):
+        path.chmod(0o600)
+    (root / "input" / "data").chmod(0o700)
+    report = run_workspace(root, settings=settings, backend="docker")
+    assert report.error is None and report.neutral_paths
+    assert (root / "output" / "pred.csv").read_text() == "id,x\na,1\nb,2\none\n"
+    assert (root / "output" / "pred.csv").stat().st_uid == os.geteuid(), "the output was not collected back"
+    assert (root / "input" / "one").stat().st_mode & 0o777 == 0o600
+    assert (root / "input" / "data").stat().st_mode & 0o777 == 0o700
+
+
+def test_an_operator_chooses_the_path_that_models_see(
+    busybox: str,
+    make_workspace: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    root, place = make_workspace("team-of-alice"), tmp_path_factory.mktemp("neutral") / "runs"
+    (root / "input" / "data" / "deep" / "er").mkdir(parents=True)
+    (root / "input" / "data" / "deep" / "er" / "y").touch()
+    monkeypatch.setenv("AUTOSCORER_EXECUTORS__DOCKER__STAGE_DIR", str(place))
+    info = _tell(busybox, root, load_settings())
+    assert f"{place}/autoscorer-{info['run_id']}/output" in _log(root)
+    assert root.name not in _log(root)
+    assert list(place.iterdir()) == []
+
+
+def test_where_no_neutral_place_will_do_the_run_says_so(
+    busybox: str, make_workspace: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_workspace("team-of-alice")
+    (root / "input" / "data" / "deep" / "er").mkdir(parents=True)
+    (root / "input" / "data" / "deep" / "er" / "y").touch()
+    # Another file system than any workspace's, to which no output can be renamed.
+    monkeypatch.setenv("AUTOSCORER_EXECUTORS__DOCKER__STAGE_DIR", "/dev/shm/autoscorer-test")
+    info = _tell(busybox, root, load_settings())
+    assert info["neutral_paths"] is False
+    assert root.name in _log(root)
+    Path("/dev/shm/autoscorer-test").rmdir()
+
+
+def test_what_becomes_a_link_meanwhile_is_not_followed(
+    busybox: str, make_workspace: Callable[..., Path], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody who may write to the workspace puts a link there between the check and the mount."""
+    root = make_workspace(container={"image": busybox, "cmd": ["true"]})
+    checked = stage.visible_inputs(Workspace(root))
+    monkeypatch.setattr(stage, "visible_inputs", lambda workspace: checked)
+    monkeypatch.setattr(stage, "refuse_exposure", lambda workspace: None)
+    (root / "input" / "data").rename(root / "data")
+    (root / "input" / "data").symlink_to("/etc")
+    report = run_workspace(root, settings=settings, backend="docker")
+    assert report.error is not None and report.error.code == "MISSING_FILE"
+    assert not list(Path("/var/tmp").glob(f"autoscorer-{report.run_id}")), "staged files were left"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
+def test_an_engine_that_does_not_see_the_staged_folder_is_ours(
+    busybox: str, make_workspace: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = make_workspace(container={"image": busybox, "cmd": ["true"]})
+    unseen = tmp_path / "unseen"
+    unseen.mkdir()
+    script = 'mount -t tmpfs none "$1" && cp -r "$2" "$1/ws" && exec "$3" -m autoscorer run "$1/ws"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", str(unseen), str(root), sys.executable],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "AUTOSCORER_SECURITY__LIMITS__FREE_DISK": "1Mi"},
+    )
+    error = json.loads(done.stdout)["error"]
+    assert (done.returncode, error["code"]) == (3, "BACKEND_UNAVAILABLE"), done.stdout
+    assert "stage_dir" in error["message"] and str(tmp_path) not in error["message"]
 
 
 def _log(root: Path) -> str:

@@ -78,7 +78,9 @@ class RunRecords:
             if all(isinstance(field, str) for field in fields):
                 run_id, backend, owner, workspace = fields
                 places = data.get("elsewhere")
-                elsewhere = [Path(place) for place in places if isinstance(place, str)] if places else []
+                known = places if isinstance(places, list) else []
+                # What is there will be removed, so nothing counts that is not named after the run.
+                elsewhere = [Path(place) for place in known if str(place).endswith(f"/autoscorer-{run_id}")]
                 yield RunRecord(path, run_id, backend, Owner(owner), Path(workspace), tuple(elsewhere))
 
     def dead(self) -> list[RunRecord]:

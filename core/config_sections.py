@@ -53,8 +53,8 @@ class DockerExecutor(_Section):
     )
     stage_dir: Path | None = Field(
         None,
-        description="Folder to stage runs in, on the workspaces' file system: the path that models can read. /var/tmp "
-        "or the home when absent.",
+        description="Folder to stage runs in, on the workspaces' file system: the path that models can read. /var/tmp, "
+        "the home or the top of that file system when absent.",
     )
     runtime: str | None = Field(None, description="OCI runtime such as runsc (gVisor) or kata; the engine's default.")
     concurrency: int | None = Field(None, ge=1, description="Models at a time on this host; no limit when absent.")

@@ -174,8 +174,8 @@ class Executor(ABC):
     def owner(self) -> tuple[int, int]:
         """uid and gid that the model will run as, to make its output folder theirs."""
 
-    def stage_roots(self) -> tuple[Path, ...]:
-        """Folders to stage runs in, in order of preference, so that their paths tell nothing of the workspace.
+    def stage_roots(self, workspace: Workspace) -> tuple[Path, ...]:
+        """Folders to stage a workspace's run in, in order of preference, whose paths tell nothing of the workspace.
 
         Where none can be used, or there are none, a run is staged in the workspace.
         """

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
+from ..core.workspace import Workspace
 from .base import Executor, Image, Observer, RunSpec, Staged, Usage
 from .cgroup import CgroupReader
 from .docker_attach import AttachedOutput
@@ -117,9 +118,13 @@ class DockerExecutor(Executor):
         with engine_errors("list the containers"):
             return bool(self.client.containers(all=True, filters={"label": f"{LABEL}uid={uid}"}))
 
-    def stage_roots(self) -> tuple[Path, ...]:
+    def stage_roots(self, workspace: Workspace) -> tuple[Path, ...]:
         configured = self._settings.executors.docker.stage_dir
-        return (configured,) if configured is not None else (Path("/var/tmp"), self._settings.home / "stage")
+        if configured is not None:
+            return (configured,)
+        usual = (Path("/var/tmp"), self._settings.home / "stage")
+        volume = next(folder for folder in workspace.root.parents if folder.is_mount())
+        return usual if volume == Path("/") else (*usual, volume / ".autoscorer-runs")
 
     def prepare(self, spec: RunSpec, observer: Observer) -> Image:
         return DockerImages(self.client, self._settings).resolve(spec.workspace, spec.job, observer)

@@ -133,7 +133,7 @@ def run_sealed(
     removed = False
     began = utc_now()
     workspace.logs.mkdir(exist_ok=True)
-    roots = executor.stage_roots()
+    roots = executor.stage_roots(workspace)
     record = records.add(run_id, workspace, executor.name, [staged_at(root, run_id) for root in roots])
     try:
         with CappedLog(workspace.logs / "container.log", limits.log, observer.log) as log:

@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import threading
@@ -254,6 +255,25 @@ def test_an_operator_chooses_the_path_that_models_see(
     assert f"{place}/autoscorer-{info['run_id']}/output" in _log(root)
     assert root.name not in _log(root)
     assert list(place.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
+def test_workspaces_on_a_volume_of_their_own_are_not_told_either(
+    busybox: str, make_workspace: Callable[..., Path], settings: Settings, tmp_path: Path
+) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(volume)], check=True)
+    try:
+        root = Path(shutil.move(make_workspace("team-of-alice"), volume / "team-of-alice"))
+        (root / "input" / "data" / "deep" / "er").mkdir(parents=True)
+        (root / "input" / "data" / "deep" / "er" / "y").touch()
+        info = _tell(busybox, root, settings)
+        assert info["neutral_paths"] is True
+        assert root.name not in _log(root) and str(tmp_path) not in _log(root)
+        assert list((volume / ".autoscorer-runs").iterdir()) == [], "staged files were left"
+    finally:
+        subprocess.run(["umount", str(volume)], check=True)
 
 
 def test_where_no_neutral_place_will_do_the_run_says_so(

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from autoscorer.core.config import Settings, load_settings
+from autoscorer.executors.files import remove_tree
+from autoscorer.executors.records import RunRecords
 
 # Here and not where it is used: each module that imported it would start an installation of its own.
 from .installation import installation as installation
@@ -47,14 +49,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home of its own for every test; nothing of the person's installation is read or written."""
     for name in list(os.environ):
         if name.startswith("AUTOSCORER_"):
             monkeypatch.delenv(name)
     folder = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("AUTOSCORER_HOME", str(folder))
-    return folder
+    yield folder
+    # Runs that a test killed are staged outside of its folders, and with this home nobody knows of them any more.
+    for record in RunRecords(folder).all():
+        for place in record.elsewhere:
+            remove_tree(place)
 
 
 @pytest.fixture

@@ -95,7 +95,6 @@ def _docker(settings: Settings) -> Iterator[Check]:
     executor = DockerExecutor(settings)
     try:
         detail = executor.check()
-        executor.owner()
         missing = executor.missing_limits()
     except AutoScorerError as error:
         yield Check(

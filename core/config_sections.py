@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from ..schemas.image_reference import parse_image
-from ..schemas.job import Bytes
+from ..schemas.job import MIN_CPU, Bytes, Memory
 
 __all__ = [
     "Api",
@@ -27,6 +27,10 @@ __all__ = [
 
 Gi = 1024**3
 Mi = 1024**2
+# What kernels and engines take at most: PID_MAX_LIMIT, the usual fs.nr_open, and more than any machine has.
+MOST_PIDS, MOST_FILES, MOST_CPUS, MOST_GPUS = 4 * Mi, Mi, 8192, 1024
+YEAR = 366 * 24 * 3600
+MOST_UID = 2**31 - 1
 
 
 class _Section(BaseModel):
@@ -40,7 +44,18 @@ class DockerExecutor(_Section):
     user: str | None = Field(
         None,
         pattern=r"^[0-9]+:[0-9]+$",
-        description="uid:gid of the model; by default the caller's own, or 65534:65534 when the caller is root.",
+        description="uid:gid of every model; by default the caller's own, or one of uid_range when the caller is root.",
+    )
+    uid_range: str | None = Field(
+        None,
+        pattern=r"^[0-9]+-[0-9]+$",
+        description="Uids such as 200000-265535 of which each model that runs gets one of its own, and the gid of the "
+        "same number; only for root. By default 2100000000-2100065535 when the caller is root.",
+    )
+    stage_dir: Path | None = Field(
+        None,
+        description="Folder to stage runs in, on the workspaces' file system: the path that models can read. /var/tmp, "
+        "the home or the top of that file system when absent.",
     )
     runtime: str | None = Field(None, description="OCI runtime such as runsc (gVisor) or kata; the engine's default.")
     concurrency: int | None = Field(None, ge=1, description="Models at a time on this host; no limit when absent.")
@@ -48,9 +63,34 @@ class DockerExecutor(_Section):
     @field_validator("user")
     @classmethod
     def _never_root(cls, value: str | None) -> str | None:
-        if value is not None and 0 in map(int, value.split(":")):
+        numbers = [int(part) for part in value.split(":")] if value is not None else []
+        if 0 in numbers:
             raise ValueError("the model must not run as uid or gid 0")
+        if any(number > MOST_UID for number in numbers):
+            raise ValueError(f"a uid or gid goes up to {MOST_UID}")
         return value
+
+    @field_validator("uid_range")
+    @classmethod
+    def _a_range(cls, value: str | None) -> str | None:
+        if value is not None:
+            low, high = (int(part) for part in value.split("-"))
+            if not 1 <= low <= high <= MOST_UID:
+                raise ValueError(f"expected the lowest and the highest uid, from 1 (never root) to {MOST_UID}")
+        return value
+
+    @field_validator("stage_dir")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_absolute():
+            raise ValueError("expected a path from the root, such as /srv/autoscorer-runs")
+        return value
+
+    @model_validator(mode="after")
+    def _one_user_or_many(self) -> DockerExecutor:
+        if self.user is not None and self.uid_range is not None:
+            raise ValueError("user gives all models one uid, uid_range each its own; set one of the two")
+        return self
 
 
 class ProcessExecutor(_Section):
@@ -90,14 +130,14 @@ class Images(_Section):
 class ResourceLimits(_Section):
     """The most a job may ask for, and what is not for a job to choose."""
 
-    cpu: float = Field(64, gt=0)
-    memory: Bytes = 64 * Gi
-    gpu: int = Field(8, ge=0)
+    cpu: float = Field(64, ge=MIN_CPU, le=MOST_CPUS)
+    memory: Memory = 64 * Gi
+    gpu: int = Field(8, ge=0, le=MOST_GPUS)
     disk: Bytes = 64 * Gi
     shm_size: Bytes = 8 * Gi
-    timeout: float = Field(24 * 3600, gt=0, description="Seconds.")
-    pids: int = Field(256, ge=8, description="Processes and threads of one model.")
-    nofile: int = Field(4096, ge=64, description="Open files of one process.")
+    timeout: float = Field(24 * 3600, gt=0, le=YEAR, description="Seconds.")
+    pids: int = Field(256, ge=8, le=MOST_PIDS, description="Processes and threads of one model.")
+    nofile: int = Field(4096, ge=64, le=MOST_FILES, description="Open files of one process.")
     tmp: Bytes = Field(256 * Mi, description="Size of /tmp; it lies in memory and counts as such.")
     output_files: int = Field(10_000, ge=1, description="Files and folders a model may leave in output.")
     free_disk: Bytes = Field(
@@ -109,9 +149,9 @@ class ResourceLimits(_Section):
 class ResourceDefaults(_Section):
     """What a job gets that asks for nothing."""
 
-    cpu: float = Field(1, gt=0)
-    memory: Bytes = 2 * Gi
-    gpu: int = Field(0, ge=0)
+    cpu: float = Field(1, ge=MIN_CPU, le=MOST_CPUS)
+    memory: Memory = 2 * Gi
+    gpu: int = Field(0, ge=0, le=MOST_GPUS)
     disk: Bytes = 1 * Gi
     shm_size: Bytes = 64 * Mi
 

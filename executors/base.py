@@ -113,6 +113,8 @@ class Staged:
 
     folder: Path
     inputs: dict[str, Path]
+    # Whether nothing that is mounted lies under a path of the workspace, which the model could read in its mountinfo.
+    neutral: bool = False
 
     @property
     def output(self) -> Path:
@@ -171,6 +173,13 @@ class Executor(ABC):
     @abstractmethod
     def owner(self) -> tuple[int, int]:
         """uid and gid that the model will run as, to make its output folder theirs."""
+
+    def stage_roots(self, workspace: Workspace) -> tuple[Path, ...]:
+        """Folders to stage a workspace's run in, in order of preference, whose paths tell nothing of the workspace.
+
+        Where none can be used, or there are none, a run is staged in the workspace.
+        """
+        return ()
 
     @abstractmethod
     def start(self, spec: RunSpec, image: Image, staged: Staged, on_log: Callable[[bytes], None]) -> None:

@@ -8,21 +8,21 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
+from ..core.workspace import Workspace
 from .base import Executor, Image, Observer, RunSpec, Staged, Usage
 from .cgroup import CgroupReader
 from .docker_attach import AttachedOutput
 from .docker_engine import connect, engine_errors, engine_exceptions, short
 from .docker_images import DockerImages
-from .docker_seal import NAME, container_config, seccomp_profile
+from .docker_seal import LABEL, NAME, container_config
+from .uids import DEFAULT_RANGE, UidLease, can_give, lease_uid, parse_range
 
 __all__ = ["DockerExecutor", "remove_container"]
-
-# 1.42 (Engine 23) is the first that takes the name of its own default profile.
-SECCOMP_BY_NAME = (1, 42)
 
 
 class DockerExecutor(Executor):
@@ -41,6 +41,7 @@ class DockerExecutor(Executor):
         self._reader: threading.Thread | None = None
         self._cgroup: CgroupReader | None = None
         self._usage = Usage()
+        self._lease: UidLease | None = None
 
     @property
     def client(self) -> Any:
@@ -64,6 +65,7 @@ class DockerExecutor(Executor):
                 "The Docker Engine is rootless, which AutoScorer does not support yet: it maps the model's user to one "
                 "whose files the caller can't read. Use a rootful engine.",
             )
+        self._uids()
         return f"Docker Engine {info.get('ServerVersion')} (API {self.client.api_version}), {info.get('NCPU')} CPUs"
 
     def missing_limits(self) -> list[str]:
@@ -75,18 +77,55 @@ class DockerExecutor(Executor):
         return [name for key, name in needed.items() if info.get(key) is False]
 
     def owner(self) -> tuple[int, int]:
-        configured = self._settings.executors.docker.user
+        uids = self._uids()
+        if isinstance(uids, tuple):
+            return uids
+        if self._lease is None:
+            self._lease = lease_uid(self._settings.home, uids, self._is_in_use)
+        return self._lease.uid, self._lease.uid
+
+    def _uids(self) -> range | tuple[int, int]:
+        """The range that each model gets a uid of its own from, or the uid and gid that all of them share.
+
+        Raises:
+            AutoScorerError: ``BACKEND_UNAVAILABLE`` when this process can't hand a folder to such a user.
+        """
         mine = (os.geteuid(), os.getegid())
-        if configured is None:
-            return mine if mine[0] != 0 else (65534, 65534)
-        uid, gid = (int(part) for part in configured.split(":"))
+        configured = self._settings.executors.docker
+        if configured.uid_range is not None:
+            uids = parse_range(configured.uid_range)
+            if not can_give(uids):
+                raise AutoScorerError(
+                    ErrorCode.BACKEND_UNAVAILABLE,
+                    f"executors.docker.uid_range is {configured.uid_range}, but this is uid {mine[0]}, which can't "
+                    "hand folders to all of them: only root can, and in a user namespace only for uids that are mapped "
+                    "there. Remove the setting.",
+                )
+            return uids
+        if configured.user is None:
+            if mine[0] != 0:
+                return mine
+            return DEFAULT_RANGE if can_give(DEFAULT_RANGE) else (65534, 65534)
+        uid, gid = (int(part) for part in configured.user.split(":"))
         if mine[0] not in (0, uid):
             raise AutoScorerError(
                 ErrorCode.BACKEND_UNAVAILABLE,
-                f"executors.docker.user is {configured}, but only root can hand a folder to another user, and this "
-                f"is uid {mine[0]}. Remove the setting.",
+                f"executors.docker.user is {configured.user}, but only root can hand a folder to another user, and "
+                f"this is uid {mine[0]}. Remove the setting.",
             )
         return uid, gid
+
+    def _is_in_use(self, uid: int) -> bool:
+        with engine_errors("list the containers"):
+            return bool(self.client.containers(all=True, filters={"label": f"{LABEL}uid={uid}"}))
+
+    def stage_roots(self, workspace: Workspace) -> tuple[Path, ...]:
+        configured = self._settings.executors.docker.stage_dir
+        if configured is not None:
+            return (configured,)
+        usual = (Path("/var/tmp"), self._settings.home / "stage")
+        volume = next(folder for folder in workspace.root.parents if folder.is_mount())
+        return usual if volume == Path("/") else (*usual, volume / ".autoscorer-runs")
 
     def prepare(self, spec: RunSpec, observer: Observer) -> Image:
         return DockerImages(self.client, self._settings).resolve(spec.workspace, spec.job, observer)
@@ -97,7 +136,7 @@ class DockerExecutor(Executor):
         with engine_errors("create the container"):
             inside = self.client.inspect_image(image.id).get("Config") or {}
             volumes = sorted(inside.get("Volumes") or {})
-            config = container_config(spec, image, staged, self.owner(), self._seccomp(), volumes)
+            config = container_config(spec, image, staged, self.owner(), volumes)
             chosen_by_image = [*volumes, inside.get("WorkingDir") or ""]
             config["HostConfig"]["Runtime"] = self._settings.executors.docker.runtime
             try:
@@ -130,17 +169,17 @@ class DockerExecutor(Executor):
 
     @staticmethod
     def _unstartable(error: Any) -> AutoScorerError:
+        if "bind source path does not exist" in str(error.explanation):
+            return AutoScorerError(
+                ErrorCode.BACKEND_UNAVAILABLE,
+                "The Docker Engine does not see the folder that the run was staged in. It must see the workspaces, and "
+                "executors.docker.stage_dir (by default /var/tmp), under the same paths as AutoScorer does.",
+            )
         return AutoScorerError(
             ErrorCode.CONTAINER_FAILED,
             f"The model's container could not be started: {short(error.explanation)}.",
             details={"exit_code": 127, "log": []},
         )
-
-    def _seccomp(self) -> str:
-        version = tuple(int(part) for part in self.client.api_version.split("."))
-        if version >= SECCOMP_BY_NAME:
-            return "builtin"
-        return seccomp_profile()
 
     def _open_cgroup(self) -> None:
         if not self.client.base_url.startswith("http+docker://"):
@@ -222,6 +261,10 @@ class DockerExecutor(Executor):
         if self._client is not None:
             self._client.close()
             self._client = None
+        if self._lease is not None:
+            # Also where the container could not be removed: as long as it is there, the engine tells of its uid.
+            self._lease.release()
+            self._lease = None
 
 
 def remove_container(client: Any, container: str) -> None:

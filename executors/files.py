@@ -18,7 +18,7 @@ from pathlib import Path
 from ..core.errors import AutoScorerError, ErrorCode, Stage
 from .base import KillReason, Limits
 
-__all__ = ["Audit", "audit", "exchange", "measure", "printable", "remove_tree"]
+__all__ = ["Audit", "audit", "exchange", "link_tree", "measure", "printable", "remove_tree"]
 
 MAX_DEPTH = 32
 # What the model may not deliver: these names under output/ are ours.
@@ -251,6 +251,75 @@ def _opened(name: Path | str, parent: int | None) -> int:
     if status.st_uid == os.geteuid() and status.st_mode & 0o500 != 0o500:
         os.fchmod(fd, stat.S_IMODE(status.st_mode) | 0o500)
     return fd
+
+
+def link_tree(source: Path, target: Path) -> bool:
+    """Make ``target`` the same file, or a folder of the same files by hard links, without following any link.
+
+    Args:
+        source: A file, or a folder of any depth; a link to one is taken as the link that it is.
+        target: A path that does not exist yet, on the same mount.
+
+    Returns:
+        False where that can't be done; nothing is left then.
+    """
+    try:
+        if stat.S_ISDIR(os.lstat(source).st_mode):
+            target.mkdir()
+            _link_folders(_pair(source, target))
+        else:
+            os.link(source, target, follow_symlinks=False)
+    except OSError:
+        remove_tree(target)
+        return False
+    return True
+
+
+def _link_folders(top: tuple[int, int]) -> None:
+    # By descriptors: somebody who changes the source meanwhile must not lead us out of it.
+    stack: list[tuple[tuple[int, int], list[str]]] = [(top, [])]
+    try:
+        stack[0][1].extend(_link_files(*top))
+        while stack:
+            (here, there), folders = stack[-1]
+            if not folders:
+                stack.pop()
+                os.close(here)
+                os.close(there)
+                continue
+            name = folders.pop()
+            os.mkdir(name, dir_fd=there)
+            below = _pair(name, name, here, there)
+            stack.append((below, []))
+            stack[-1][1].extend(_link_files(*below))
+    finally:
+        for pair, _ in stack:
+            for fd in pair:
+                os.close(fd)
+
+
+def _link_files(here: int, there: int) -> list[str]:
+    """Link what is no folder; the names of the folders."""
+    folders = []
+    with os.scandir(here) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.name)
+            else:
+                os.link(entry.name, entry.name, src_dir_fd=here, dst_dir_fd=there, follow_symlinks=False)
+    return folders
+
+
+def _pair(source: Path | str, target: Path | str, here: int | None = None, there: int | None = None) -> tuple[int, int]:
+    """A folder and its new counterpart, opened; the latter may be listed by anybody who gets that far."""
+    left = os.open(source, _OPEN_DIR, dir_fd=here)
+    try:
+        right = os.open(target, _OPEN_DIR, dir_fd=there)
+        os.fchmod(right, 0o755)
+    except BaseException:
+        os.close(left)
+        raise
+    return left, right
 
 
 def exchange(new: Path, place: Path) -> None:

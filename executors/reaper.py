@@ -167,10 +167,11 @@ def _clear(record: RunRecord, done: Reaped) -> None:
     try:
         if record.backend == "process":
             kill_staged(staged)
-        if os.path.lexists(staged):
-            _restore(record.workspace, staged)
-            remove_tree(staged)
-            done.folders.append(str(staged))
+        for staged in (record.staged, *record.elsewhere):
+            if os.path.lexists(staged):
+                _restore(record.workspace, staged)
+                remove_tree(staged)
+                done.folders.append(str(staged))
         record.remove()
     except OSError as error:
         done.problems.append(f"{staged}: {error.strerror}")

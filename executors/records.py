@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ class RunRecord:
     backend: str
     owner: Owner
     workspace: Path
+    # Where it may be staged outside of the workspace.
+    elsewhere: tuple[Path, ...] = ()
 
     @property
     def staged(self) -> Path:
@@ -42,13 +44,14 @@ class RunRecords:
     def __init__(self, home: Path) -> None:
         self._folder = home / "runs"
 
-    def add(self, run_id: str, workspace: Workspace, backend: str) -> RunRecord:
+    def add(self, run_id: str, workspace: Workspace, backend: str, elsewhere: Sequence[Path] = ()) -> RunRecord:
         """Note a run of this process before anything of it exists.
 
         Raises:
             AutoScorerError: ``INVALID_REQUEST`` at stage ``config`` when the home can't be written.
         """
-        record = RunRecord(self._folder / f"{run_id}.json", run_id, backend, Owner.current(), workspace.root)
+        path = self._folder / f"{run_id}.json"
+        record = RunRecord(path, run_id, backend, Owner.current(), workspace.root, tuple(elsewhere))
         try:
             write_atomic(record.path, json.dumps(_content(record)).encode())
         except OSError as error:
@@ -74,7 +77,11 @@ class RunRecords:
                 continue
             if all(isinstance(field, str) for field in fields):
                 run_id, backend, owner, workspace = fields
-                yield RunRecord(path, run_id, backend, Owner(owner), Path(workspace))
+                places = data.get("elsewhere")
+                known = places if isinstance(places, list) else []
+                # What is there will be removed, so nothing counts that is not named after the run.
+                elsewhere = [Path(place) for place in known if str(place).endswith(f"/autoscorer-{run_id}")]
+                yield RunRecord(path, run_id, backend, Owner(owner), Path(workspace), tuple(elsewhere))
 
     def dead(self) -> list[RunRecord]:
         """Records whose owner certainly lives no more."""
@@ -87,4 +94,5 @@ def _content(record: RunRecord) -> dict[str, Any]:
         "backend": record.backend,
         "owner": record.owner.text,
         "workspace": str(record.workspace),
+        "elsewhere": [str(path) for path in record.elsewhere],
     }

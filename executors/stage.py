@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..core.errors import AutoScorerError, ErrorCode
+from ..core.errors import AutoScorerError, ErrorCode, Stage
 from ..core.exposure import exposures, ground_truths, visible_inputs
 from ..core.meta import model_meta
 from ..core.workspace import Workspace
 from .base import RunSpec, Staged
-from .files import exchange, remove_tree
+from .files import exchange, link_tree, printable, remove_tree
 
-__all__ = ["clear", "deliver", "refuse_exposure", "stage_run"]
+__all__ = ["clear", "deliver", "refuse_exposure", "stage_run", "staged_at"]
 
 
-def stage_run(spec: RunSpec, owner: tuple[int, int]) -> Staged:
-    """Lay out the folder of one run, inside the workspace so that its output can be renamed into place.
+def staged_at(root: Path, run_id: str) -> Path:
+    """Where a run is staged in one of the executor's ``stage_roots``; the name tells nothing of the workspace."""
+    return root / f"autoscorer-{run_id}"
+
+
+def stage_run(spec: RunSpec, owner: tuple[int, int], roots: Sequence[Path] = ()) -> Staged:
+    """Lay out the folder of one run, on the workspace's file system so that its output can be renamed into place.
+
+    A container's mountinfo tells where on the host each mount comes from. So the folder lies in one of the roots, if
+    one is on that file system and can be written, and the input is seen by hard links in there. What can't be linked
+    (another file system below ``input/``, files of others where the caller is not root) is seen where it lies.
 
     Args:
         spec: The run.
         owner: uid and gid the model runs as. Input that they could not read is copied with open modes.
+        roots: Where to stage it; in the workspace when none of them will do.
 
     Raises:
         AutoScorerError: ``GROUND_TRUTH_EXPOSED``; nothing is staged then.
@@ -33,19 +45,39 @@ def stage_run(spec: RunSpec, owner: tuple[int, int]) -> Staged:
     visible = visible_inputs(workspace)
     folder = workspace.scratch / f"run-{spec.run_id}"
     try:
-        return Staged(folder, _lay_out(folder, spec, visible, owner))
+        folder.mkdir()
+        elsewhere = _moved(folder, [staged_at(root, spec.run_id) for root in roots])
+        folder = elsewhere or folder
+        inputs = _lay_out(folder, spec, visible, owner, links=elsewhere is not None)
+        return Staged(folder, inputs, all(path.is_relative_to(folder) for path in inputs.values()) and bool(elsewhere))
     except BaseException:
         remove_tree(folder)
         raise
 
 
-def _lay_out(folder: Path, spec: RunSpec, visible: list[Path], owner: tuple[int, int]) -> dict[str, Path]:
-    for name in ("input", "output"):
-        (folder / name).mkdir(parents=True)
-    folder.chmod(0o755)
-    (folder / "input").chmod(0o755)
+def _moved(folder: Path, places: Sequence[Path]) -> Path | None:
+    """Move an empty folder to the first place on the same mount, which renames and links will need later."""
+    for place in places:
+        with contextlib.suppress(OSError):
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.rename(folder, place)
+            return place
+    return None
+
+
+def _lay_out(
+    folder: Path, spec: RunSpec, visible: list[Path], owner: tuple[int, int], *, links: bool
+) -> dict[str, Path]:
+    # Among everybody's temporary files nobody else may look in; the engine may.
+    folder.chmod(0o700 if links else 0o755)
+    for name in ("input", "output", *(["files"] if links else [])):
+        (folder / name).mkdir()
+        (folder / name).chmod(0o755)
     meta = folder / "meta.json"
-    meta.write_text(json.dumps(model_meta(spec.job), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    told = model_meta(spec.job)
+    if links and told.get("job_id") == os.fsencode(spec.workspace.name).decode("utf-8", "replace"):
+        del told["job_id"]  # nobody gave one, and the folder's name is not for the model
+    meta.write_text(json.dumps(told, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     meta.chmod(0o644)
     output = folder / "output"
     if os.geteuid() == 0:
@@ -53,6 +85,15 @@ def _lay_out(folder: Path, spec: RunSpec, visible: list[Path], owner: tuple[int,
     output.chmod(0o700)
     inputs = {}
     for path in visible:
+        if links and link_tree(path, folder / "files" / path.name):
+            path = folder / "files" / path.name  # from here on nobody else can change what is where
+        if path.is_symlink():
+            # Put there since it was looked at. The engine would follow it on the host.
+            raise AutoScorerError(
+                ErrorCode.MISSING_FILE,
+                f"input/{printable(path.name)} became a link while the run was staged. Put the data itself there.",
+                stage=Stage.VALIDATION,
+            )
         if not _readable(path, owner):
             path = _open_copy(path, folder / "readable" / path.name)
         inputs[path.name] = path

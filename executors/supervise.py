@@ -26,7 +26,7 @@ from .base import Ending, Executor, Image, KillReason, Limits, Observer, RunSpec
 from .files import Audit, audit, measure, remove_tree
 from .log import CappedLog
 from .records import RunRecords
-from .stage import clear, deliver, stage_run
+from .stage import clear, deliver, stage_run, staged_at
 from .verdict import verdict
 
 __all__ = ["RunReport", "new_run_id", "run_sealed"]
@@ -46,6 +46,10 @@ class RunReport:
     run_id: str
     backend: str
     image: Image | None = None
+    # uid and gid that the model ran as.
+    owner: tuple[int, int] | None = None
+    # Whether the model could not read where the workspace lies; None when nothing was staged.
+    neutral_paths: bool | None = None
     resources: Resources = field(default_factory=Resources)
     # Of waiting for one of the places that executors.<backend>.concurrency gives; None without such a limit.
     queue_seconds: float | None = None
@@ -62,6 +66,9 @@ class RunReport:
             "run_id": self.run_id,
             "backend": self.backend,
             "image": asdict(self.image) if self.image else None,
+            "uid": self.owner[0] if self.owner else None,
+            "gid": self.owner[1] if self.owner else None,
+            "neutral_paths": self.neutral_paths,
             "resources": self.resources.model_dump(mode="json"),
             "queue_seconds": self.queue_seconds,
             "pull_seconds": self.pull_seconds,
@@ -126,7 +133,8 @@ def run_sealed(
     removed = False
     began = utc_now()
     workspace.logs.mkdir(exist_ok=True)
-    record = records.add(run_id, workspace, executor.name)
+    roots = executor.stage_roots(workspace)
+    record = records.add(run_id, workspace, executor.name, [staged_at(root, run_id) for root in roots])
     try:
         with CappedLog(workspace.logs / "container.log", limits.log, observer.log) as log:
             try:
@@ -134,7 +142,9 @@ def run_sealed(
                 report.image = executor.prepare(spec, observer)
                 report.pull_seconds = time.monotonic() - started
                 _need_room(workspace, limits)
-                staged = stage_run(spec, executor.owner())
+                report.owner = executor.owner()
+                staged = stage_run(spec, report.owner, roots)
+                report.neutral_paths = staged.neutral
                 observer.stage("run", report.image.reference)
                 with ThreadPoolExecutor(1, "autoscorer-digest") as pool:
                     # The data is hashed while the model runs, so that it costs a long run nothing.

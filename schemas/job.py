@@ -18,15 +18,20 @@ from .image_reference import parse_image
 __all__ = [
     "DEFAULT_TIMEOUT",
     "KNOWN_KEYS",
+    "MIN_CPU",
     "Bytes",
     "Container",
     "Job",
+    "Memory",
     "ResourceRequest",
     "fold_spellings",
     "parse_bytes",
 ]
 
 DEFAULT_TIMEOUT = 300.0
+# Docker takes no less; what is smaller it reads as "no limit", or the kernel refuses it when the model starts.
+MIN_CPU = 0.01
+MIN_MEMORY = 6 * 1024**2
 
 _UNITS = {
     "": 1, "b": 1,
@@ -65,6 +70,12 @@ def parse_bytes(value: Any) -> int:
     return size
 
 
+def _enough_memory(value: int) -> int:
+    if value < MIN_MEMORY:
+        raise ValueError(f"expected at least 6Mi ({MIN_MEMORY:,} bytes), below which no container starts")
+    return value
+
+
 def _number(value: Any) -> Any:
     # pydantic would read true as 1 and "2" as 2.
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -85,6 +96,7 @@ def _env_value(value: Any) -> Any:
 
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+Memory = Annotated[Bytes, AfterValidator(_enough_memory)]
 Number = Annotated[float, BeforeValidator(_number)]
 EnvName = Annotated[str, AfterValidator(_env_name)]
 EnvValue = Annotated[str, BeforeValidator(_env_value)]
@@ -122,8 +134,8 @@ class Container(_Strict):
 class ResourceRequest(_Strict):
     """What the model may use. None means the operator's default."""
 
-    cpu: Number | None = Field(None, gt=0, description="CPUs, may be a fraction.")
-    memory: Bytes | None = Field(None, description="Bytes; swap is never added.")
+    cpu: Number | None = Field(None, ge=MIN_CPU, description="CPUs, may be a fraction.")
+    memory: Memory | None = Field(None, description="Bytes; swap is never added.")
     gpu: int | None = Field(None, ge=0, description="GPUs.", strict=True)
     disk: Bytes | None = Field(None, description="Bytes the model may write to output.")
 

@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 from autoscorer.core.config import Settings, load_settings
+from autoscorer.executors.files import remove_tree
+from autoscorer.executors.records import RunRecords
 
 # Here and not where it is used: each module that imported it would start an installation of its own.
 from .installation import installation as installation
+from .markdown import BASE_IMAGE
 
 HERE = Path(__file__).parent
 BUSYBOX = "autoscorer-test-busybox"
@@ -46,14 +49,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home of its own for every test; nothing of the person's installation is read or written."""
     for name in list(os.environ):
         if name.startswith("AUTOSCORER_"):
             monkeypatch.delenv(name)
     folder = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("AUTOSCORER_HOME", str(folder))
-    return folder
+    yield folder
+    # Runs that a test killed are staged outside of its folders, and with this home nobody knows of them any more.
+    for record in RunRecords(folder).all():
+        for place in record.elsewhere:
+            remove_tree(place)
 
 
 @pytest.fixture
@@ -81,6 +88,14 @@ def busybox(docker_client: Any) -> str:
     """A tiny image made from Debian's busybox-static, no registry needed."""
     subprocess.run([HERE / "images" / "build-busybox", BUSYBOX], check=True, capture_output=True)
     return BUSYBOX
+
+
+@pytest.fixture(scope="session")
+def python_image(docker_client: Any) -> str:
+    """An image with Python in it, for models that a shell can't write; ``scripts/build-base-image`` makes it."""
+    if not docker_client.images(name=BASE_IMAGE):
+        pytest.skip(f"the image {BASE_IMAGE} is not there; scripts/build-base-image makes it")
+    return BASE_IMAGE
 
 
 @pytest.fixture

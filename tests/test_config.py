@@ -205,6 +205,15 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path, text: str) -> None:
         ("images.pull_retries", 11), ("images.build_network", "host"), ("executors.docker.user", "root"),
         ("executors.docker.user", "1000"), ("executors.docker.user", "1000:1000\n"),
         ("security.allow_build", "perhaps"),
+        # What an engine or the kernel would refuse when a model starts, of which a submission knows nothing.
+        ("security.limits.cpu", 0.009), ("security.limits.cpu", 1e300), ("security.defaults.cpu", 1e-10),
+        ("security.defaults.memory", "5Mi"), ("security.limits.memory", "5Mi"), ("security.limits.gpu", 10**30),
+        ("security.limits.pids", 4194305), ("security.limits.nofile", 2**20 + 1), ("security.limits.timeout", 1e300),
+        ("executors.docker.user", "2147483648:1"), ("executors.docker.user", "1:99999999999"),
+        ("executors.docker.uid_range", "5"), ("executors.docker.uid_range", "0-5"),
+        ("executors.docker.uid_range", "9-5"), ("executors.docker.uid_range", "1-2147483648"),
+        ("executors.docker.uid_range", "1-2\n"),
+        ("executors.docker", {"user": "1:1", "uid_range": "1-2"}),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_named_by_its_key(tmp_path: Path, key: str, value: Any) -> None:

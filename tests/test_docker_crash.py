@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from autoscorer.core.config import Settings
+from autoscorer.core.config import Settings, load_settings
+from autoscorer.core.errors import AutoScorerError
 from autoscorer.core.provenance import Owner
+from autoscorer.executors.docker import DockerExecutor
 from autoscorer.executors.docker_seal import LABEL, NAME
 from autoscorer.executors.reaper import reap
+from autoscorer.executors.records import RunRecords
 
 pytestmark = pytest.mark.docker
 
@@ -63,16 +66,47 @@ def test_kill_9_and_the_next_command_clears_up(
     process.kill()
     process.communicate()
     assert _containers(docker_client, sleeper.name), "the container should have outlived its owner"
+    (record,) = RunRecords(home).all()
+    assert [place for place in (record.staged, *record.elsewhere) if place.is_dir()], "nothing was staged"
     meta = json.loads((sleeper / "meta.json").read_text())
     meta["container"]["cmd"] = ["sh", "-c", "echo ok > /workspace/output/pred.csv"]
     (sleeper / "meta.json").write_text(json.dumps(meta))
     _command(*([next_command] if next_command == "reap" else [next_command, str(sleeper)]))
     assert not _containers(docker_client, sleeper.name)
-    assert not list((sleeper / ".autoscorer").glob("run-*"))
+    assert not [place for place in (record.staged, *record.elsewhere) if place.exists()]
     assert not list((home / "runs").glob("*"))
     code, answer = _command("run", str(sleeper))
     assert code == 0, answer
     assert (sleeper / "output" / "pred.csv").read_text() == "ok\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give each model a uid of its own")
+def test_the_uid_of_a_dead_run_is_free_once_its_container_is_gone(
+    sleeper: Path, docker_client: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The lock dies with its process, but the model may be running yet. No home gives out its uid then."""
+    uid = 2_090_000_000 + os.getpid()
+    monkeypatch.setenv("AUTOSCORER_EXECUTORS__DOCKER__UID_RANGE", f"{uid}-{uid}")
+
+    def next_uid(settings: Settings) -> int | str:
+        executor = DockerExecutor(settings)
+        try:
+            return executor.owner()[0]
+        except AutoScorerError as error:
+            return error.code.value
+        finally:
+            executor.close()
+
+    here, elsewhere = load_settings(), load_settings().model_copy(update={"home": tmp_path / "another-home"})
+    assert next_uid(here) == next_uid(elsewhere) == uid
+    process = _start(sleeper)
+    _until(lambda: _containers(docker_client, sleeper.name) and (sleeper / "logs" / "container.log").stat().st_size)
+    assert next_uid(here) == next_uid(elsewhere) == "BACKEND_UNAVAILABLE", "it was given out twice"
+    process.kill()
+    process.communicate()
+    assert next_uid(here) == next_uid(elsewhere) == "BACKEND_UNAVAILABLE", "its container was running yet"
+    assert reap(here).problems == []
+    assert next_uid(here) == next_uid(elsewhere) == uid
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)

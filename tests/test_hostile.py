@@ -7,6 +7,7 @@ no process, no staged folder, input untouched. The last two are checked after ev
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import time
@@ -19,7 +20,9 @@ from autoscorer.core.config import Settings
 from autoscorer.core.provenance import Owner
 from autoscorer.core.workspace import Workspace
 from autoscorer.executors.docker_seal import LABEL
+from autoscorer.executors.stage import staged_at
 from autoscorer.executors.supervise import RunReport
+from autoscorer.executors.uids import DEFAULT_RANGE
 from autoscorer.tasks.run import run_workspace
 
 pytestmark = pytest.mark.docker
@@ -53,6 +56,8 @@ def attack(
         assert _digest(root / "input") == before, "the model changed its input"
         assert shutil.disk_usage(root).free > free - 200 * 1024**2, "the model filled the host's disk"
         assert list(Workspace(root).scratch.iterdir()) == [root / ".autoscorer" / "lock"], "staged files were left"
+        for place in (Path("/var/tmp"), settings.home / "stage"):
+            assert not staged_at(place, report.run_id).exists(), "staged files were left"
         return report
 
     yield run
@@ -269,7 +274,10 @@ def test_an_image_cannot_choose_its_user_or_health_check(
     )
     report = attack("id -u; sleep 3; ls /tmp", container={"image": tag})
     assert report.error is None
-    assert _log(tmp_path).strip() in ("65534", str(os.geteuid()))
+    info = json.loads((tmp_path / "ws" / "logs" / "run_info.json").read_text())
+    assert int(_log(tmp_path)) == info["uid"] == info["gid"] != 0
+    # Only root can hand folders to others, and so give each model a uid of its own.
+    assert info["uid"] in DEFAULT_RANGE if os.geteuid() == 0 else info["uid"] == os.geteuid()
 
 
 def test_an_endless_log(attack: Attack, tmp_path: Path) -> None:

@@ -151,6 +151,10 @@ def test_an_unknown_key_is_named_with_its_nearest(meta: dict[str, Any], key: str
         ({"resources": {"cpu": 0}}, "resources.cpu"),
         ({"resources": {"cpu": -0.5}}, "resources.cpu"),
         ({"resources": {"cpu": 10**400}}, "resources.cpu"),
+        ({"resources": {"cpu": 1e-10}}, "resources.cpu"),
+        ({"resources": {"cpu": 1e-5}}, "resources.cpu"),
+        ({"resources": {"cpu": 0.0099999}}, "resources.cpu"),
+        ({"resources": {"cpu": 5e-324}}, "resources.cpu"),
         ({"resources": {"gpu": True}}, "resources.gpu"),
         ({"resources": {"gpu": -1}}, "resources.gpu"),
         ({"resources": {"gpu": 0.5}}, "resources.gpu"),
@@ -159,6 +163,8 @@ def test_an_unknown_key_is_named_with_its_nearest(meta: dict[str, Any], key: str
         ({"resources": {"memory": 0}}, "resources.memory"),
         ({"resources": {"memory": -5}}, "resources.memory"),
         ({"resources": {"memory": 1.5}}, "resources.memory"),
+        ({"resources": {"memory": 1}}, "resources.memory"),
+        ({"resources": {"memory": 6 * Mi - 1}}, "resources.memory"),
         ({"resources": {"memory": {}}}, "resources.memory"),
         ({"resources": {"disk": "lots"}}, "resources.disk"),
         ({"resources": []}, "resources"),
@@ -197,6 +203,19 @@ def test_a_wrong_value_is_refused_by_its_key(meta: dict[str, Any], key: str) -> 
     error = refused(meta)
     assert error.details["key"] == key
     assert key in error.message
+
+
+def test_the_least_that_an_engine_takes_is_told_and_taken() -> None:
+    """Below them Docker sets no limit at all, or does not start the container, which passed for the system's fault."""
+    assert "greater than or equal to 0.01" in refused({"resources": {"cpu": 1e-10}}).message
+    assert "at least 6Mi" in refused({"resources": {"memory": "5Mi"}}).message
+    for cpu in (0.01, 0.010000001, 1):
+        assert parse({"resources": {"cpu": cpu}}).resources.cpu == cpu
+    assert parse({"resources": {"memory": "6Mi"}}).resources.memory == 6 * Mi
+    for text in ("NaN", "Infinity", "-Infinity", "1e999"):
+        with pytest.raises(AutoScorerError) as caught:
+            parse_job(f'{{"resources": {{"cpu": {text}}}}}')
+        assert caught.value.code is ErrorCode.INVALID_META
 
 
 @pytest.mark.parametrize(
@@ -245,7 +264,7 @@ def test_sizes_are_exact_multiples_of_1024(number: Fraction, unit: str, spaces: 
 @given(size=st.integers(1, 2**63 - 1))
 def test_a_number_of_bytes_round_trips(size: int) -> None:
     assert parse_bytes(size) == parse_bytes(str(size)) == parse_bytes(f"{size}b") == size
-    assert parse({"resources": {"memory": size}}).resources.memory == size
+    assert parse({"resources": {"disk": size}}).resources.disk == size
 
 
 @pytest.mark.parametrize(
@@ -502,7 +521,9 @@ def test_a_time_that_was_asked_for_is_refused_in_either_spelling(spelling: str) 
 
 
 POSITIVE = st.floats(0.01, 1e6)
+CPUS = st.floats(0.01, 8192)
 SIZE = st.integers(1, 2**40)
+MEMORY = st.integers(6 * Mi, 2**40)
 
 
 @given(
@@ -512,14 +533,14 @@ SIZE = st.integers(1, 2**40)
             "timeout": POSITIVE,
             "container": st.fixed_dictionaries({}, optional={"shm_size": SIZE}),
             "resources": st.fixed_dictionaries(
-                {}, optional={"cpu": POSITIVE, "memory": SIZE, "gpu": st.integers(0, 20), "disk": SIZE}
+                {}, optional={"cpu": CPUS, "memory": MEMORY, "gpu": st.integers(0, 20), "disk": SIZE}
             ),
         },
     ),
     top=st.fixed_dictionaries(
         {
-            "cpu": POSITIVE,
-            "memory": SIZE,
+            "cpu": CPUS,
+            "memory": MEMORY,
             "gpu": st.integers(0, 20),
             "disk": SIZE,
             "shm_size": SIZE,
@@ -527,7 +548,7 @@ SIZE = st.integers(1, 2**40)
         }
     ),
     usual=st.fixed_dictionaries(
-        {"cpu": POSITIVE, "memory": SIZE, "gpu": st.integers(0, 20), "disk": SIZE, "shm_size": SIZE}
+        {"cpu": CPUS, "memory": MEMORY, "gpu": st.integers(0, 20), "disk": SIZE, "shm_size": SIZE}
     ),
 )
 def test_no_run_gets_more_than_the_operators_maximum(

@@ -526,6 +526,16 @@ def test_records_that_can_not_be_read_break_nothing(home: Path) -> None:
     assert not good.exists()
 
 
+@pytest.mark.parametrize("odd", [None, 5, "x", [5, None, []], {}, ["/usr", "/"]], ids=repr)
+def test_a_run_that_was_staged_outside_of_its_workspace_is_cleared_there(home: Path, tmp_path: Path, odd: Any) -> None:
+    folder = tmp_path / "autoscorer-gone"
+    (folder / "output").mkdir(parents=True)
+    record(home, "gone", owner=dead_owner(), elsewhere=[str(tmp_path / "nothing"), str(folder)])
+    record(home, "odd", owner=dead_owner(), elsewhere=odd)
+    assert reap(load_settings(), connect=no_docker).folders == [str(folder)]
+    assert not folder.exists() and not list((home / "runs").iterdir())
+
+
 def test_a_record_whose_container_may_still_run_outlives_a_docker_that_does_not_answer(home: Path) -> None:
     path = record(home, "gone", backend="docker", owner=dead_owner())
     done = reap(load_settings(), connect=no_docker)

@@ -20,6 +20,7 @@ from autoscorer.core.provenance import Owner, current_flow_run
 from autoscorer.core.worker_names import has_died, held_name
 from autoscorer.core.workspace import Workspace
 from autoscorer.executors.docker_seal import LABEL
+from autoscorer.executors.records import RunRecords
 from autoscorer.schemas.result import Result
 from autoscorer.service.prefect_api import PrefectApi, PrefectAway
 from autoscorer.service.recover import recover
@@ -85,13 +86,16 @@ def test_a_run_of_a_killed_worker_is_put_back_after_its_child_and_its_container_
     taken = take(run, sleeper)
     assert _recover(settings) == [], "its worker lives"
     assert _containers(docker_client, run)
+    (record,) = RunRecords(settings.home).all()
+    places = (record.staged, *record.elsewhere)
+    assert [place for place in places if place.is_dir()]
     taken.kill_worker()
     assert taken.child_lives, "the child should have outlived the worker, or this tests nothing"
     (line,) = _recover(settings)
     assert run in line and "back in its queue" in line
     assert not taken.child_lives
     assert not _containers(docker_client, run)
-    assert not list((sleeper / ".autoscorer").glob("run-*"))
+    assert not [place for place in places if place.exists()]
     assert not Workspace(sleeper).is_held()
     now = runs.get(run)
     assert (now["state"]["type"], now["state"]["name"]) == ("SCHEDULED", AWAITING_RETRY)

@@ -216,7 +216,13 @@ def test_every_hostile_test_is_named_where_the_seal_is_explained() -> None:
     named = set(re.findall(r"\btest_\w+", read("docs/sealed-run.md")))
     tests = {
         file: set(re.findall(r"^def (test_\w+)", read(f"tests/{file}.py"), re.MULTILINE))
-        for file in ("test_hostile", "test_docker_crash", "test_docker_images")
+        for file in (
+            "test_hostile",
+            "test_docker_crash",
+            "test_docker_images",
+            "test_in_a_container",
+            "test_engine_away",
+        )
     }
     assert not named - {*tests, *set.union(*tests.values())}, "tests that do not exist"
     harmless = {"test_an_honest_model_succeeds", "test_predictions_as_a_folder"}

@@ -14,7 +14,7 @@ from ..core.errors import AutoScorerError, ErrorCode
 from .base import Ending, Executor, Image, Observer, RunSpec, Staged, Usage, Watched
 from .docker_attach import AttachedOutput
 from .docker_end import ContainerEnd, patiently
-from .docker_engine import connect, engine_errors, engine_exceptions, short
+from .docker_engine import connect, engine_errors, engine_exceptions, knock, short
 from .docker_images import DockerImages
 from .docker_seal import NAME, container_config, seccomp_profile
 from .docker_watch import BLIND_ADVICE, DockerWatch, unwatched_here
@@ -188,6 +188,7 @@ class DockerExecutor(Executor):
         import docker.errors
 
         with engine_errors("kill the container"):
+            knock(self.client)
             try:
                 self.client.kill(self._container)
             except docker.errors.APIError as error:
@@ -205,12 +206,17 @@ class DockerExecutor(Executor):
     def remove(self) -> None:
         if self._watch is not None:
             self._watch.stop()
-        if (container := self._container) is None:
+        if self._container is None:
             return
-        patiently(lambda: remove_container(self.client, container), RESTARTING)
+        patiently(self._remove, RESTARTING)
         if self._end is not None:
             self._end.give_up()
         self._container = None
+
+    def _remove(self) -> None:
+        with engine_errors("remove the container"):
+            knock(self.client)
+        remove_container(self.client, str(self._container))
 
     def close(self) -> None:
         if self._output is not None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..core.errors import AutoScorerError
 from .base import Ending, Interruption
-from .docker_engine import engine_errors, engine_exceptions
+from .docker_engine import engine_errors, engine_exceptions, knock
 
 __all__ = ["ContainerEnd", "patiently"]
 
@@ -76,6 +76,7 @@ class ContainerEnd:
         with engine_errors("inspect the container"):
             if self._failed is not None:
                 raise self._failed
+            knock(self._client)
             try:
                 state = self._client.inspect_container(self._container)["State"]
             except docker.errors.NotFound:
@@ -100,6 +101,7 @@ class ContainerEnd:
                         lost = None
                     else:
                         self._engine_away = True
+                knock(self._client)
                 self._exit_code = self._client.wait(self._container, timeout=None)["StatusCode"]
                 self._ended.set()
             except docker.errors.NotFound:
@@ -116,6 +118,7 @@ class ContainerEnd:
         import docker.errors
 
         with engine_errors("inspect the container"):
+            knock(self._client)
             try:
                 return bool(self._client.inspect_container(self._container)["State"].get("Running"))
             except docker.errors.NotFound:
@@ -129,6 +132,7 @@ class ContainerEnd:
         filters = {"container": [self._container], "event": ["kill"]}
         down: tuple[type[Exception], ...] = (*engine_exceptions(), ValueError)
         try:
+            knock(self._client)
             noted = self._client.events(since=since, until=until + 1, filters=filters, decode=True)
             return Interruption.STOPPED if any(True for _ in noted) else None
         except down:

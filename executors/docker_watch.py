@@ -14,22 +14,27 @@ import socket
 import struct
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from ..core.config import Settings
 from .base import Usage, Watched
 from .cgroup import CGROUPS, PROC, CgroupReader
 from .deleted_files import DeletedFiles
-from .docker_engine import DEFAULT_SOCKET, engine_exceptions
+from .docker_engine import engine_exceptions, knock, socket_of
 
 __all__ = ["BLIND_ADVICE", "DockerWatch", "unwatched_here"]
 
 BLIND_ADVICE = (
     "Where AutoScorer runs in a container, mount the host's /proc and /sys/fs/cgroup into it, read-only, as "
-    "/host/proc and /host/sys/fs/cgroup (executors.docker.host_mount); an engine on another host can't be watched: run "
+    "/host/proc and /host/sys/fs/cgroup (executors.docker.host_mount), and run it as a user that is not root, which "
+    "its models then are, too, or with the capability SYS_PTRACE. An engine on another host can't be watched: run "
     "AutoScorer there."
 )
 EVERYTHING = frozenset(Watched)
+CAP_SYS_PTRACE = 19
+# Containers that are looked at to learn what can be seen from here.
+SAMPLE = 20
 # Seconds that a container's first process has to become one that can be looked into: the engine is still starting it.
 STARTING = 1.0
 # Seconds between two looks at the engine's own figures.
@@ -108,16 +113,27 @@ def unwatched_here(client: Any, settings: Settings) -> frozenset[Watched]:
     """
     if not _is_local(client):
         return EVERYTHING
-    running = client.containers(limit=20)
-    for container in running:
-        pid = _pid(client, container["Id"])
-        if pid is None:
-            continue
-        reader, deleted = _look(pid, container["Id"], settings, open_files=False)
-        if reader is not None or deleted is not None:
-            return _blind(reader, deleted)
-    # Its listener's PID is 0 for those in whose PID namespace it is not.
-    return EVERYTHING if running or _engine_pid(client) == 0 else frozenset()
+    found = []
+    for container in client.containers()[:SAMPLE]:
+        if (pid := _pid(client, container["Id"])) is not None:
+            # Others' containers are of other users; whether a model's files may be looked at is asked apart.
+            blind = _blind(*_look(pid, container["Id"], settings, open_files=False))
+            # One that ended meanwhile shows nothing.
+            if not blind or _pid(client, container["Id"]) is not None:
+                found.append(blind)
+    if not found:  # its listener's PID is 0 for those in whose PID namespace it is not
+        found = [frozenset() if _engine_pid(client) else EVERYTHING]
+    blind = min(found, key=len)
+    return blind if _may_trace() else blind | {Watched.DELETED_FILES}
+
+
+def _may_trace() -> bool:
+    """Whether a model's open files may be looked at: root runs it as another user, and everybody else as themselves."""
+    if os.geteuid() != 0:
+        return True
+    status = Path("/proc/self/status").read_text()
+    effective = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(effective, 16) >> CAP_SYS_PTRACE & 1)
 
 
 def _look(
@@ -136,7 +152,7 @@ def _look(
     return None, None
 
 
-def _may_look(proc: Any, pid: int) -> bool:
+def _may_look(proc: Path, pid: int) -> bool:
     """Whether the open files of the container's first process may be looked at: those of a stranger's user may not."""
     end = time.monotonic() + STARTING
     while True:
@@ -173,14 +189,13 @@ def _pid(client: Any, container: str) -> int | None:
 
 
 def _is_local(client: Any) -> bool:
-    return bool(client.base_url.startswith("http+docker://"))
+    return socket_of(client) is not None
 
 
 def _engine_pid(client: Any) -> int:
     """PID of the process that listens on the engine's socket, or 0 when it is in no PID namespace seen from here."""
-    path = getattr(client.get_adapter(client.base_url), "socket_path", DEFAULT_SOCKET.removeprefix("unix://"))
     with socket.socket(socket.AF_UNIX) as probe:
-        probe.connect(path)
+        probe.connect(socket_of(client) or "")
         pid, _, _ = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return int(pid)
 
@@ -210,6 +225,7 @@ class _EngineStats:
         while True:
             # It may be gone, or the engine for a moment: the next look will show.
             with contextlib.suppress(*engine_exceptions(), ValueError):
+                knock(self._client)
                 self._take(self._client.stats(self._container, stream=False, one_shot=True))
             if self._stopped.wait(pause):
                 return

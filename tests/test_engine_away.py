@@ -53,18 +53,23 @@ def engine(_engine: OwnEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnE
 
 
 def _begin(root: Path, settings: Settings) -> Callable[[], RunReport | AutoScorerError]:
-    """Begin a run in a thread; returns once the model is at work. Calling the answer waits for how it ended."""
+    """Begin a run in a thread; returns once the model is at work and watched. Calling the answer waits for its end."""
     outcome: list[RunReport | AutoScorerError] = []
+    watched = threading.Event()
+
+    def cancelled() -> bool:  # asked of a run that is being watched
+        watched.set()
+        return False
 
     def run() -> None:
         try:
-            outcome.append(run_workspace(root, settings=settings, backend="docker"))
+            outcome.append(run_workspace(root, settings=settings, backend="docker", cancelled=cancelled))
         except AutoScorerError as error:
             outcome.append(error)
 
     thread = threading.Thread(target=run)
     thread.start()
-    _until(lambda: list((root / ".autoscorer").glob("*/output/started")) or outcome)
+    _until(lambda: (list((root / ".autoscorer").glob("*/output/started")) and watched.is_set()) or outcome)
 
     def ended() -> RunReport | AutoScorerError:
         thread.join(100)
@@ -207,6 +212,24 @@ def test_a_supervisor_that_stood_still_past_the_deadline_asks_before_it_judges(
     code, notes = json.loads(out)
     assert code == expected
     assert any("stood still" in note for note in notes)
+
+
+def test_a_model_that_ended_in_time_on_a_host_that_stood_still_has_succeeded(
+    engine: OwnEngine, make_workspace: Callable[..., Path], busybox: str
+) -> None:
+    """The engine wakes up after AutoScorer does, and only then can tell of an end that is long past."""
+    root = _model(make_workspace, busybox, "sleep 2; echo 1 > /workspace/output/pred.csv", timeout=4)
+    process = subprocess.Popen([sys.executable, "-c", RUN, str(root)], stdout=subprocess.PIPE)
+    _until(lambda: list((root / ".autoscorer").glob("*/output/started")))
+    for pid in (process.pid, engine.pid):
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(6)
+    os.kill(process.pid, signal.SIGCONT)
+    time.sleep(4)  # longer than what was left to the model
+    os.kill(engine.pid, signal.SIGCONT)
+    out, _ = process.communicate(timeout=60)
+    assert json.loads(out)[0] is None
+    _nothing_is_left(engine, root)
 
 
 def test_a_run_does_not_count_the_time_in_which_its_supervisor_stood_still() -> None:

@@ -60,13 +60,14 @@ def contained(docker_client: Any, tmp_path: Path, home: Path) -> Contained:
         "from autoscorer.cli.main import main; sys.exit(main())"
     )
 
-    def run(*command: str, options: list[str]) -> tuple[int, dict[str, Any]]:
+    def run(*command: str, options: list[str], user: int = USER) -> tuple[int, dict[str, Any]]:
         for folder in (tmp_path, home):
-            subprocess.run(["chown", "-R", f"{USER}:{USER}", folder], check=True)
+            subprocess.run(["chown", "-R", f"{user}:{user}", folder], check=True)
         shared = [argument for path in (tmp_path, home) for argument in ("-v", f"{path}:{path}")]
         code = [argument for path in (ROOT, Path(packages)) for argument in ("-v", f"{path}:{path}:ro")]
         arguments = [
-            *("docker", "run", "--rm", "--init", "--network=none", f"--user={USER}:{USER}", "--cap-drop=ALL"),
+            *("docker", "run", "--rm", "--init", "--network=none", f"--user={user}:{user}"),
+            *(() if user == 0 else ("--cap-drop=ALL",)),
             *("--security-opt=no-new-privileges", f"--group-add={os.stat(SOCKET).st_gid}", "-v", f"{SOCKET}:{SOCKET}"),
             *("-e", f"AUTOSCORER_HOME={home}", *shared, *code, *options, BASE, "python3", "-c", program, *command),
         ]
@@ -160,3 +161,20 @@ def test_a_model_that_hides_its_open_files_is_ended_where_the_full_watch_is_requ
     code, _ = contained("run", str(root), options=HOST)
     assert code == 0
     assert _report(root)["unwatched"] == ["deleted_files"], "what was not seen must be told"
+
+
+def test_root_in_a_container_is_told_what_it_lacks_to_watch_models_of_another_user(
+    contained: Contained, make_workspace: Callable[..., Path], busybox: str
+) -> None:
+    root = _model(make_workspace, busybox, "sleep", "3")
+    for options, unwatched, state in (
+        (HOST, ["deleted_files"], "warn"),
+        ([*HOST, "--cap-add=SYS_PTRACE"], [], "ok"),
+    ):
+        code, answer = contained("run", str(root), options=options, user=0)
+        assert code == 0, answer
+        assert _report(root)["unwatched"] == unwatched
+        _, answer = contained("doctor", options=options, user=0)
+        check = _watch_check(answer)
+        assert check["state"] == state
+    assert not check["advice"]

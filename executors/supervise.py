@@ -244,8 +244,8 @@ def _watch(
     if unwatched := sorted(executor.unwatched()):
         report.unwatched = [str(what) for what in unwatched]
         report.notes.append(
-            f"Not watched in this run, so not held: {'; '.join(UNWATCHED[what] for what in unwatched)}. The model's "
-            "processes could not be seen from where AutoScorer ran; `autoscorer doctor` says what to do."
+            f"Not watched in this run, so not held: {'; '.join(UNWATCHED[what] for what in unwatched)}. It could not "
+            "be seen from where AutoScorer ran (`autoscorer doctor` says what to do), or the model hid it."
         )
     report.error = verdict(
         replace(ending, killed_for=killed_for, forks_denied=usage.forks_denied, log_tail=log.tail()), limits

@@ -25,6 +25,8 @@ from autoscorer.executors.supervise import RunReport
 from autoscorer.tasks.run import run_workspace
 
 from .own_engine import OwnEngine, own_engine
+from .prefect_server import PrefectServer
+from .prefect_server import server as server
 
 pytestmark = [pytest.mark.docker]
 
@@ -113,6 +115,26 @@ def test_a_model_that_ends_with_its_engine_is_not_blamed(
     meta["container"]["cmd"] = ["true"]
     (root / "meta.json").write_text(json.dumps(meta))
     assert run_workspace(root, settings=settings).error is None
+
+
+@pytest.mark.prefect
+def test_a_pipeline_whose_engine_is_killed_and_quickly_back_is_tried_again_and_scored(
+    engine: OwnEngine, make_workspace: Callable[..., Path], busybox: str, server: PrefectServer
+) -> None:
+    script = AT_WORK + "sleep 4; printf 'id,label\na,cat\nb,dog\n' > /workspace/output/pred.csv"
+    root = make_workspace(
+        "away", truth="id,label\na,cat\nb,dog\n", container={"image": busybox, "cmd": ["sh", "-c", script]}
+    )
+    command = [sys.executable, "-m", "autoscorer", "pipeline", str(root), "--track", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    _until(lambda: list((root / ".autoscorer").glob("*/output/started")), 60)
+    engine.end(signal.SIGKILL)
+    engine.start()
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert json.loads(out)["data"]["summary"]["score"] == 1.0
+    assert "BACKEND_UNAVAILABLE" in err or "Retry" in err or "retry" in err, "the engine was not missed"
+    assert engine.docker("ps", "--all", "--quiet").stdout == ""
 
 
 def test_a_model_that_ended_well_while_the_engine_was_away_has_succeeded(

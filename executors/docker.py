@@ -23,8 +23,6 @@ __all__ = ["DockerExecutor", "remove_container"]
 
 # 1.42 (Engine 23) is the first that takes the name of its own default profile.
 SECCOMP_BY_NAME = (1, 42)
-# Seconds that an engine which is being restarted has to come back and kill or remove a container.
-RESTARTING = 30.0
 
 
 class DockerExecutor(Executor):
@@ -182,7 +180,7 @@ class DockerExecutor(Executor):
     def kill(self) -> None:
         if self._container is not None:
             self._killed = True
-            patiently(self._kill, RESTARTING)
+            patiently(self._kill)
 
     def _kill(self) -> None:
         import docker.errors
@@ -208,7 +206,7 @@ class DockerExecutor(Executor):
             self._watch.stop()
         if self._container is None:
             return
-        patiently(self._remove, RESTARTING)
+        patiently(self._remove)
         if self._end is not None:
             self._end.give_up()
         self._container = None

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from ..core.errors import AutoScorerError
 from .base import Ending, Interruption
@@ -18,8 +18,12 @@ from .docker_engine import engine_errors, engine_exceptions, knock
 
 __all__ = ["ContainerEnd", "patiently"]
 
+T = TypeVar("T")
+
 # Seconds for which an engine may be away before a run counts as lost.
 ENGINE_PATIENCE = 60.0
+# Seconds that an engine which is being restarted has to come back and answer, kill or remove.
+RESTARTING = 30.0
 # Seconds for an engine's answer to come in that it has sent already.
 ANSWER = 5.0
 
@@ -46,14 +50,17 @@ class ContainerEnd:
         return self._ended.wait(seconds)
 
     def ask(self) -> bool:
-        """Ask the engine whether it has ended, where the answer that was waited for is late."""
+        """Ask the engine whether it has ended, where the answer that was waited for is late.
+
+        One that is being restarted is waited for: it may have taken the container along.
+        """
         if self._ended.is_set():
             return True
         try:
-            if self._runs():
+            if patiently(self._runs):
                 return False
         except AutoScorerError:
-            return False  # the engine is away: nobody knows
+            return False  # the engine stays away: nobody knows
         self._ended.wait(ANSWER)
         return True
 
@@ -146,13 +153,13 @@ def _seconds(stamp: Any) -> int | None:
         return None
 
 
-def patiently(action: Callable[[], None], seconds: float) -> None:
-    """Do what the engine must do; one that is being restarted gets ``seconds`` to come back.
+def patiently(action: Callable[[], T]) -> T:
+    """Do what needs the engine; one that is being restarted gets half a minute to come back.
 
     Raises:
         AutoScorerError: What ``action`` raised last.
     """
-    end = time.monotonic() + seconds
+    end = time.monotonic() + RESTARTING
     while True:
         try:
             return action()

@@ -117,6 +117,19 @@ def test_a_model_that_ends_with_its_engine_is_not_blamed(
     assert run_workspace(root, settings=settings).error is None
 
 
+def test_an_engine_that_is_back_after_the_deadline_is_asked_before_the_model_is_blamed(
+    engine: OwnEngine, make_workspace: Callable[..., Path], busybox: str, settings: Settings
+) -> None:
+    root = _model(make_workspace, busybox, "sleep 60", timeout=4)
+    ended = _begin(root, settings)
+    engine.end(signal.SIGKILL)
+    time.sleep(5)
+    engine.start()
+    error = ended()
+    assert isinstance(error, AutoScorerError) and error.code == "BACKEND_UNAVAILABLE", error
+    _nothing_is_left(engine, root)
+
+
 @pytest.mark.prefect
 def test_a_pipeline_whose_engine_is_killed_and_quickly_back_is_tried_again_and_scored(
     engine: OwnEngine, make_workspace: Callable[..., Path], busybox: str, server: PrefectServer

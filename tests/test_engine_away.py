@@ -222,9 +222,21 @@ def test_a_model_that_ends_itself_that_way_is_judged_as_ever(
 RUN = """
 import json, sys
 from autoscorer.tasks.run import run_workspace
-report = run_workspace(sys.argv[1])
+asked = []
+def cancelled():
+    if not asked:
+        asked.append(print("watched", flush=True))
+report = run_workspace(sys.argv[1], cancelled=cancelled)
 print(json.dumps([report.error.code if report.error else None, report.notes]))
 """
+
+
+def _watched_process(root: Path) -> subprocess.Popen[bytes]:
+    """A process that runs a workspace's model, which is at work and is being watched."""
+    process = subprocess.Popen([sys.executable, "-c", RUN, str(root)], stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == b"watched\n"
+    _until(lambda: list((root / ".autoscorer").glob("*/output/started")))
+    return process
 
 
 @pytest.mark.parametrize(
@@ -238,8 +250,7 @@ def test_a_supervisor_that_stood_still_past_the_deadline_asks_before_it_judges(
     make_workspace: Callable[..., Path], busybox: str, script: str, expected: str | None
 ) -> None:
     root = _model(make_workspace, busybox, script, timeout=4)
-    process = subprocess.Popen([sys.executable, "-c", RUN, str(root)], stdout=subprocess.PIPE)
-    _until(lambda: list((root / ".autoscorer").glob("*/output/started")))
+    process = _watched_process(root)
     os.kill(process.pid, signal.SIGSTOP)
     time.sleep(8)
     os.kill(process.pid, signal.SIGCONT)
@@ -254,8 +265,7 @@ def test_a_model_that_ended_in_time_on_a_host_that_stood_still_has_succeeded(
 ) -> None:
     """The engine wakes up after AutoScorer does, and only then can tell of an end that is long past."""
     root = _model(make_workspace, busybox, "sleep 2; echo 1 > /workspace/output/pred.csv", timeout=4)
-    process = subprocess.Popen([sys.executable, "-c", RUN, str(root)], stdout=subprocess.PIPE)
-    _until(lambda: list((root / ".autoscorer").glob("*/output/started")))
+    process = _watched_process(root)
     for pid in (process.pid, engine.pid):
         os.kill(pid, signal.SIGSTOP)
     time.sleep(6)

@@ -77,17 +77,20 @@ class ContainerEnd:
         Raises:
             AutoScorerError: ``BACKEND_UNAVAILABLE`` when the engine did not come back.
         """
-        import docker.errors
-
-        away = Interruption.ENGINE_AWAY if self._engine_away else None
-        with engine_errors("inspect the container"):
-            if self._failed is not None:
+        if self._failed is not None:
+            with engine_errors("wait for the container"):
                 raise self._failed
-            knock(self._client)
-            try:
-                state = self._client.inspect_container(self._container)["State"]
-            except docker.errors.NotFound:
-                return Ending(exit_code=None, interrupted=away)
+        try:
+            state = self._state()
+        except AutoScorerError as error:
+            if not _unreachable(error):
+                raise
+            # It is being shut down, and has ended the container first.
+            self._engine_away = True
+            state = patiently(self._state)
+        away = Interruption.ENGINE_AWAY if self._engine_away else None
+        if state is None:
+            return Ending(exit_code=None, interrupted=away)
         code = self._exit_code if self._exit_code is not None else state.get("ExitCode")
         oom_killed = bool(state.get("OOMKilled"))
         if away is None and code != 0 and not killed and not oom_killed:
@@ -122,14 +125,20 @@ class ContainerEnd:
                 time.sleep(0.2)
 
     def _runs(self) -> bool:
+        state = self._state()
+        return state is not None and bool(state.get("Running"))
+
+    def _state(self) -> dict[str, Any] | None:
+        """What the engine says of it; None when it is gone."""
         import docker.errors
 
         with engine_errors("inspect the container"):
             knock(self._client)
             try:
-                return bool(self._client.inspect_container(self._container)["State"].get("Running"))
+                state: dict[str, Any] = self._client.inspect_container(self._container)["State"]
             except docker.errors.NotFound:
-                return False
+                return None
+        return state
 
     def _asked_to_stop(self, state: dict[str, Any]) -> Interruption | None:
         """Whether somebody had the engine stop it (``docker stop``, its own shutdown): the engine notes that."""
@@ -164,12 +173,13 @@ def patiently(action: Callable[[], T]) -> T:
         try:
             return action()
         except AutoScorerError as error:
-            if not isinstance(error.__cause__, _unreachable()) or time.monotonic() > end:
+            if not _unreachable(error) or time.monotonic() > end:
                 raise
         time.sleep(0.2)
 
 
-def _unreachable() -> tuple[type[Exception], ...]:
+def _unreachable(error: AutoScorerError) -> bool:
+    """Whether nobody was there to answer, as opposed to an engine that says no or is slow."""
     import requests
 
-    return (requests.ConnectionError, ConnectionError, FileNotFoundError)
+    return isinstance(error.__cause__, requests.ConnectionError | ConnectionError | FileNotFoundError)

@@ -7,11 +7,14 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import __version__
 from ..core.config import Settings
 from ..core.errors import AutoScorerError
+
+if TYPE_CHECKING:
+    from ..executors.base import Watched
 
 
 class Check(NamedTuple):
@@ -96,6 +99,7 @@ def _docker(settings: Settings) -> Iterator[Check]:
     try:
         detail = executor.check()
         missing = executor.missing_limits()
+        unwatched = executor.unwatched_here()
     except AutoScorerError as error:
         yield Check(
             "docker",
@@ -115,6 +119,22 @@ def _docker(settings: Settings) -> Iterator[Check]:
             f"The kernel can't limit {', '.join(missing)}, so a run would not be sealed.",
             "Enable these control groups; for memory and swap boot with cgroup_enable=memory swapaccount=1.",
         )
+
+    yield _watch(settings, unwatched)
+
+
+def _watch(settings: Settings, unwatched: frozenset[Watched]) -> Check:
+    """Which limits that AutoScorer holds itself can't be held from here."""
+    from ..executors.docker_watch import BLIND_ADVICE
+
+    if not unwatched:
+        return Check("watch", "ok", "a model's deleted files and refused processes can be watched from here")
+    names = ", ".join(str(what).replace("_", " ") for what in sorted(unwatched))
+    if settings.executors.docker.require_full_watch:
+        detail = f"can't be watched from here: {names}; every run is refused (executors.docker.require_full_watch)"
+        return Check("watch", "fail", detail, BLIND_ADVICE)
+    detail = f"not held, because it can't be watched from here: {names}"
+    return Check("watch", "warn", detail, BLIND_ADVICE)
 
 
 def _leftovers(settings: Settings) -> Iterator[Check]:

@@ -59,6 +59,15 @@ class DockerExecutor(_Section):
     )
     runtime: str | None = Field(None, description="OCI runtime such as runsc (gVisor) or kata; the engine's default.")
     concurrency: int | None = Field(None, ge=1, description="Models at a time on this host; no limit when absent.")
+    host_mount: Path = Field(
+        Path("/host"),
+        description="Where AutoScorer itself runs in a container: the folder under which the host's /proc and "
+        "/sys/fs/cgroup are mounted, read-only.",
+    )
+    require_full_watch: bool = Field(
+        False,
+        description="Run no model whose deleted files and refused processes can't be watched from here.",
+    )
 
     @field_validator("user")
     @classmethod

@@ -16,6 +16,7 @@ __all__ = [
     "Ending",
     "Executor",
     "Image",
+    "Interruption",
     "KillReason",
     "Limits",
     "Observer",
@@ -23,6 +24,7 @@ __all__ = [
     "SilentObserver",
     "Staged",
     "Usage",
+    "Watched",
 ]
 
 # Where the model finds its things inside a container, and the variable that says so.
@@ -56,7 +58,22 @@ class KillReason(StrEnum):
     DISK = "disk"
     FILES = "files"
     PROCESSES = "processes"
+    HIDING = "hiding"
     CANCELLED = "cancelled"
+
+
+class Watched(StrEnum):
+    """What the supervisor watches, beside the limits that the kernel holds by itself."""
+
+    DELETED_FILES = "deleted_files"
+    REFUSED_PROCESSES = "refused_processes"
+
+
+class Interruption(StrEnum):
+    """What came between a model and its own end."""
+
+    ENGINE_AWAY = "engine_away"
+    STOPPED = "stopped"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +92,8 @@ class Ending:
 
     exit_code: int | None
     oom_killed: bool = False
+    # The engine was away when the model ended, or somebody else had it ended; None where neither is known.
+    interrupted: Interruption | None = None
     killed_for: KillReason | None = None
     forks_denied: int = 0
     log_tail: str = ""
@@ -211,13 +230,25 @@ class Executor(ABC):
         """
         return 0
 
+    def hides(self) -> bool:
+        """Whether the run hides deleted files from ``hidden_bytes`` where the operator does not allow that."""
+        return False
+
+    def unwatched(self) -> frozenset[Watched]:
+        """What could not be watched in this run, so that those limits are not held; known once it was started."""
+        return frozenset()
+
+    def has_ended(self) -> bool:
+        """Ask the backend itself whether the model has ended; ``poll`` may hear of it late. True as from ``poll``."""
+        return self.poll(0)
+
     @abstractmethod
     def kill(self) -> None:
         """End every process of the run at once. Does nothing when there is none."""
 
     @abstractmethod
-    def ending(self) -> tuple[int | None, bool]:
-        """Exit code and whether the kernel killed for memory. Valid once ``poll`` was True."""
+    def ending(self) -> Ending:
+        """How it ended, as far as the backend knows. Valid once ``poll`` was True."""
 
     @abstractmethod
     def remove(self) -> None:

@@ -7,15 +7,15 @@ before the first. The group vanishes with the container, so the last reading is 
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 from .base import Usage
 
-__all__ = ["CgroupReader"]
+__all__ = ["CGROUPS", "PROC", "CgroupReader"]
 
-_ROOT = Path("/sys/fs/cgroup")
+PROC = Path("/proc")
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 class CgroupReader:
@@ -29,36 +29,33 @@ class CgroupReader:
 
     def __init__(self, memory_peak: Path, cpu: Path, pids_events: Path) -> None:
         self._memory_peak, self._cpu, self._pids_events = memory_peak, cpu, pids_events
-        self._processes = pids_events.with_name("cgroup.procs")
+        # The group's processes, as the reader's own PID namespace numbers them.
+        self.members = pids_events.with_name("cgroup.procs")
 
     @classmethod
-    def of(cls, pid: int, container: str) -> CgroupReader | None:
+    def of(cls, pid: int, container: str, proc: Path = PROC, roots: Sequence[Path] = (CGROUPS,)) -> CgroupReader | None:
         """The reader for the group of a process, or None when it can't be seen from here.
 
         Args:
-            pid: A process of the container, as this host numbers it.
+            pid: A process of the container, as its host numbers it.
             container: The container's id; a group without it is not the container's (an engine in a virtual machine
-                has PIDs of its own).
+                has PIDs of its own, and so has the PID namespace that this process may be in).
+            proc: The process file system to look in.
+            roots: Where control groups may be mounted; the first that has the container's is taken.
         """
-        try:
-            lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
-        except OSError:
-            return None
-        groups: dict[str, str] = {}
-        for line in lines:
-            _, controllers, path = line.split(":", 2)
-            if container in path:
-                for controller in controllers.split(","):
-                    groups[controller] = path.lstrip("/")
-        if "memory" in groups:
-            return cls(
-                _ROOT / "memory" / groups["memory"] / "memory.max_usage_in_bytes",
-                _ROOT / "cpuacct" / groups.get("cpuacct", "?") / "cpuacct.usage",
-                _ROOT / "pids" / groups.get("pids", "?") / "pids.events",
-            )
-        if "" in groups:
-            group = _ROOT / groups[""]
-            return cls(group / "memory.peak", group / "cpu.stat", group / "pids.events")
+        groups = container_groups(proc / str(pid), container)
+        for root in roots:
+            if "memory" in groups:
+                v1 = {name: _folder(root / name, groups.get(name, ""), container) for name in _V1}
+                if (memory := v1["memory"]) is not None:
+                    missing = root / "missing"
+                    return cls(
+                        memory / "memory.max_usage_in_bytes",
+                        (v1["cpuacct"] or missing) / "cpuacct.usage",
+                        (v1["pids"] or missing) / "pids.events",
+                    )
+            elif "" in groups and (group := _folder(root, groups[""], container)) is not None:
+                return cls(group / "memory.peak", group / "cpu.stat", group / "pids.events")
         return None
 
     def read(self, last: Usage) -> Usage:
@@ -77,53 +74,48 @@ class CgroupReader:
             forks_denied=last.forks_denied if forks is None else forks,
         )
 
-    def deleted_bytes(self, device: int) -> int:
-        """Bytes on a device in files that the group's processes have deleted and still hold open or mapped.
-
-        What this process may not look at counts as nothing: root sees everything, the model's own user nearly so.
-
-        Args:
-            device: ``st_dev`` of the device.
-        """
-        found: dict[int, int] = {}
-        try:
-            processes = self._processes.read_text().split()
-        except OSError:
-            return 0
-        for pid in processes:
-            for inode, size in (*_deleted_open(pid, device), *_deleted_mapped(pid, device)):
-                found[inode] = max(found.get(inode, 0), size)
-        return sum(found.values())
+    def counts_refused_forks(self) -> bool:
+        """Whether the count of refused processes can be read."""
+        return _field(self._pids_events, "max") is not None
 
 
-def _deleted_open(pid: str, device: int) -> Iterator[tuple[int, int]]:
-    folder = f"/proc/{pid}/fd"
+_V1 = ("memory", "cpuacct", "pids")
+
+
+def container_groups(process: Path, container: str) -> dict[str, str]:
+    """The control groups of a process that are a container's: controller (empty in version 2) to path.
+
+    Args:
+        process: Its folder in a process file system.
+        container: The container's id.
+    """
     try:
-        names = os.listdir(folder)
+        lines = (process / "cgroup").read_text().splitlines()
     except OSError:
-        return
-    for name in names:
-        try:
-            status = os.stat(f"{folder}/{name}")
-        except OSError:
-            continue
-        if status.st_dev == device and status.st_nlink == 0 and stat.S_ISREG(status.st_mode):
-            yield status.st_ino, max(status.st_size, status.st_blocks * 512)
-
-
-def _deleted_mapped(pid: str, device: int) -> Iterator[tuple[int, int]]:
-    try:
-        lines = Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines()
-    except OSError:
-        return
+        return {}
+    groups: dict[str, str] = {}
     for line in lines:
-        if not line.endswith(" (deleted)"):
-            continue
-        addresses, _, offset, where, inode = line.split(maxsplit=5)[:5]
-        major, minor = (int(part, 16) for part in where.split(":"))
-        if os.makedev(major, minor) == device:
-            start, end = (int(part, 16) for part in addresses.split("-"))
-            yield int(inode), int(offset, 16) + end - start
+        _, controllers, path = line.split(":", 2)
+        if container in path:
+            for controller in controllers.split(","):
+                groups[controller] = path
+    return groups
+
+
+def _folder(root: Path, group: str, container: str) -> Path | None:
+    """The group's folder below a mount; looked for by the container's id where the path is another namespace's.
+
+    A process in a cgroup namespace of its own reads paths relative to its own group (``/../<id>``).
+    """
+    if not group:
+        return None
+    if ".." not in group and (folder := root / group.lstrip("/")).is_dir():
+        return folder
+    for parent, names, _ in os.walk(root):
+        for name in names:
+            if container in name:
+                return Path(parent, name)
+    return None
 
 
 def _number(path: Path) -> int | None:

@@ -14,12 +14,13 @@ from typing import Any
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.workspace import Workspace
-from .base import Executor, Image, Observer, RunSpec, Staged, Usage
-from .cgroup import CgroupReader
+from .base import Ending, Executor, Image, Observer, RunSpec, Staged, Usage, Watched
 from .docker_attach import AttachedOutput
-from .docker_engine import connect, engine_errors, engine_exceptions, short
+from .docker_end import ContainerEnd, patiently
+from .docker_engine import connect, engine_errors, engine_exceptions, knock, short
 from .docker_images import DockerImages
 from .docker_seal import LABEL, NAME, container_config
+from .docker_watch import BLIND_ADVICE, DockerWatch, unwatched_here
 from .uids import DEFAULT_RANGE, UidLease, can_give, lease_uid, parse_range
 
 __all__ = ["DockerExecutor", "remove_container"]
@@ -34,14 +35,12 @@ class DockerExecutor(Executor):
         self._settings = settings
         self._client: Any = None
         self._container: str | None = None
-        self._ended = threading.Event()
-        self._exit_code: int | None = None
-        self._wait_failed: Exception | None = None
+        self._end: ContainerEnd | None = None
+        self._watch: DockerWatch | None = None
         self._output: AttachedOutput | None = None
         self._reader: threading.Thread | None = None
-        self._cgroup: CgroupReader | None = None
-        self._usage = Usage()
         self._lease: UidLease | None = None
+        self._killed = False
 
     @property
     def client(self) -> Any:
@@ -75,6 +74,11 @@ class DockerExecutor(Executor):
         needed = {"MemoryLimit": "memory", "SwapLimit": "swap", "PidsLimit": "processes", "CpuCfsQuota": "CPU"}
         # Engines of 2026 leave out what they can't know; only a plain False is bad news.
         return [name for key, name in needed.items() if info.get(key) is False]
+
+    def unwatched_here(self) -> frozenset[Watched]:
+        """What can't be watched of a model from where this process runs."""
+        with engine_errors("ask the Docker Engine"):
+            return unwatched_here(self.client, self._settings)
 
     def owner(self) -> tuple[int, int]:
         uids = self._uids()
@@ -139,6 +143,8 @@ class DockerExecutor(Executor):
             config = container_config(spec, image, staged, self.owner(), volumes)
             chosen_by_image = [*volumes, inside.get("WorkingDir") or ""]
             config["HostConfig"]["Runtime"] = self._settings.executors.docker.runtime
+            # By its name until its id is known: an engine that dies now may have made it all the same.
+            self._container = NAME + spec.run_id
             try:
                 self._container = self.client.create_container_from_config(config, NAME + spec.run_id)["Id"]
             except docker.errors.ImageNotFound as error:
@@ -151,12 +157,7 @@ class DockerExecutor(Executor):
                     raise self._unstartable(error) from error
                 raise
             # Attached before the start, so that no byte of the log is missed and none lies on the engine's disk.
-            patient = connect(self._settings, timeout=None, version=self.client.api_version)
-            self._output = AttachedOutput(patient, self._container)
-            self._reader = threading.Thread(
-                target=_pump, args=(self._output, on_log), name="autoscorer-log", daemon=True
-            )
-            self._reader.start()
+            self._attach(on_log)
             try:
                 self.client.start(self._container)
             except docker.errors.APIError as error:
@@ -164,8 +165,23 @@ class DockerExecutor(Executor):
                 if error.status_code in (400, 404) or _blames(error, chosen_by_image):
                     raise self._unstartable(error) from error
                 raise
-            self._open_cgroup()
-        threading.Thread(target=self._wait, args=(self._container,), name="autoscorer-wait", daemon=True).start()
+            self._end = ContainerEnd(self.client, self._container, lambda: self._attach(on_log))
+            self._watch = DockerWatch(self.client, self._settings, self._container)
+        if self._watch.unwatched and self._settings.executors.docker.require_full_watch:
+            raise AutoScorerError(
+                ErrorCode.BACKEND_UNAVAILABLE,
+                "What the model does can't be watched in full from here, and executors.docker.require_full_watch is "
+                f"set, so it was not run. {BLIND_ADVICE}",
+                details={"unwatched": sorted(self._watch.unwatched)},
+            )
+
+    def _attach(self, on_log: Callable[[bytes], None]) -> None:
+        patient = connect(self._settings, timeout=None, version=self.client.api_version)
+        if self._output is not None:
+            self._output.close()
+        self._output = AttachedOutput(patient, str(self._container))
+        self._reader = threading.Thread(target=_pump, args=(self._output, on_log), name="autoscorer-log", daemon=True)
+        self._reader.start()
 
     @staticmethod
     def _unstartable(error: Any) -> AutoScorerError:
@@ -181,76 +197,65 @@ class DockerExecutor(Executor):
             details={"exit_code": 127, "log": []},
         )
 
-    def _open_cgroup(self) -> None:
-        if not self.client.base_url.startswith("http+docker://"):
-            return  # an engine on another host
-        state = self.client.inspect_container(self._container)["State"]
-        if state.get("Pid"):
-            self._cgroup = CgroupReader.of(state["Pid"], str(self._container))
-
-    def _wait(self, container: str) -> None:
-        import docker.errors
-
-        failures = 0
-        stumbles: tuple[type[Exception], ...] = (*engine_exceptions(), ValueError)
-        while not self._ended.is_set():
-            try:
-                self._exit_code = self.client.wait(container, timeout=None)["StatusCode"]
-                self._ended.set()
-            except docker.errors.NotFound:
-                self._ended.set()  # somebody removed it: no exit code
-            except stumbles as error:
-                # The engine restarts, say. It must come back within a minute or the run counts as lost.
-                failures += 1
-                if failures > 60:
-                    self._wait_failed = error
-                    self._ended.set()
-                time.sleep(1)
-
     def poll(self, seconds: float) -> bool:
-        if self._cgroup is not None:
-            self._usage = self._cgroup.read(self._usage)
-        return self._ended.wait(seconds)
+        assert self._end is not None and self._watch is not None
+        self._watch.usage()
+        return self._end.wait(seconds)
+
+    def has_ended(self) -> bool:
+        assert self._end is not None
+        return self._end.ask()
 
     def usage(self) -> Usage:
-        return self._usage
+        return self._watch.usage() if self._watch is not None else Usage()
 
     def hidden_bytes(self, device: int) -> int:
-        return self._cgroup.deleted_bytes(device) if self._cgroup is not None else 0
+        return self._watch.hidden_bytes(device) if self._watch is not None else 0
+
+    def hides(self) -> bool:
+        return self._watch is not None and self._watch.hides
+
+    def unwatched(self) -> frozenset[Watched]:
+        return self._watch.unwatched if self._watch is not None else frozenset()
 
     def kill(self) -> None:
+        if self._container is not None:
+            self._killed = True
+            patiently(self._kill)
+
+    def _kill(self) -> None:
         import docker.errors
 
-        if self._container is None:
-            return
         with engine_errors("kill the container"):
+            knock(self.client)
             try:
                 self.client.kill(self._container)
             except docker.errors.APIError as error:
                 if error.status_code not in (404, 409):  # gone, or not running
                     raise
 
-    def ending(self) -> tuple[int | None, bool]:
-        import docker.errors
-
-        with engine_errors("inspect the container"):
-            if self._wait_failed is not None:
-                raise self._wait_failed
-            try:
-                state = self.client.inspect_container(self._container)["State"]
-            except docker.errors.NotFound:
-                return None, False
+    def ending(self) -> Ending:
+        assert self._end is not None
+        ending = self._end.ending(killed=self._killed)
         if self._reader is not None:
             # The end of the stream follows the end of the container at once; a stuck stream must not hold us.
             self._reader.join(5)
-        return (self._exit_code if self._exit_code is not None else state.get("ExitCode")), bool(state.get("OOMKilled"))
+        return ending
 
     def remove(self) -> None:
+        if self._watch is not None:
+            self._watch.stop()
         if self._container is None:
             return
-        remove_container(self.client, self._container)
-        self._ended.set()
+        patiently(self._remove)
+        if self._end is not None:
+            self._end.give_up()
         self._container = None
+
+    def _remove(self) -> None:
+        with engine_errors("remove the container"):
+            knock(self.client)
+        remove_container(self.client, str(self._container))
 
     def close(self) -> None:
         if self._output is not None:

@@ -10,7 +10,7 @@ from typing import Any
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 
-__all__ = ["connect", "engine_errors", "engine_exceptions", "short"]
+__all__ = ["connect", "engine_errors", "engine_exceptions", "knock", "short", "socket_of"]
 
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 
@@ -26,15 +26,29 @@ def connect(settings: Settings, *, timeout: float | None = 60, version: str = "a
     with engine_errors("reach the Docker Engine"):
         base_url = settings.executors.docker.base_url
         environment = {"base_url": base_url} if base_url else docker.utils.kwargs_from_env()
-        _knock(environment.get("base_url") or DEFAULT_SOCKET)
+        _knock((environment.get("base_url") or DEFAULT_SOCKET).removeprefix("unix://"))
         return docker.APIClient(version=version, timeout=timeout, **environment)
 
 
-def _knock(base_url: str) -> None:
-    """Fail at once where no engine listens: docker-py would leave the socket it tried to the garbage collector."""
-    if base_url.startswith("unix://"):
+def socket_of(client: Any) -> str | None:
+    """Path of the socket that a client speaks through; None for an engine on another host."""
+    path: str | None = getattr(client.get_adapter(client.base_url), "socket_path", None)
+    return path
+
+
+def knock(client: Any) -> None:
+    """Fail at once where the engine has gone: docker-py would leave the socket it tried to the garbage collector.
+
+    Raises:
+        OSError: Nobody listens.
+    """
+    _knock(socket_of(client) or "")
+
+
+def _knock(path: str) -> None:
+    if path.startswith("/"):
         with socket.socket(socket.AF_UNIX) as probe:
-            probe.connect(base_url.removeprefix("unix://"))
+            probe.connect(path)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.exposure import build_context
-from .base import ROOT_VARIABLE, Executor, Image, Observer, RunSpec, Staged, Usage
+from .base import ROOT_VARIABLE, Ending, Executor, Image, Observer, RunSpec, Staged, Usage
 
 __all__ = ["ProcessExecutor", "kill_staged"]
 
@@ -143,7 +143,7 @@ class ProcessExecutor(Executor):
         if self._staged is not None:
             kill_staged(self._staged)  # those that opened a session of their own
 
-    def ending(self) -> tuple[int | None, bool]:
+    def ending(self) -> Ending:
         assert self._process is not None
         self.kill()
         code = self._process.wait()
@@ -154,7 +154,7 @@ class ProcessExecutor(Executor):
         self._usage = Usage(peak_memory=after.ru_maxrss * 1024 if grew else None, cpu_seconds=cpu)
         if self._reader is not None:
             self._reader.join(5)
-        return (code if code >= 0 else 128 - code), False
+        return Ending(exit_code=code if code >= 0 else 128 - code)
 
     def remove(self) -> None:
         if self._process is None:

@@ -12,20 +12,21 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import AutoScorerError, ErrorCode
+from ..core.errors import AutoScorerError, ErrorCode, Fault
 from ..core.exposure import input_digest
 from ..core.provenance import Owner, current_flow_run, sha256_file, utc_now
 from ..core.workspace import TABLE_SUFFIXES, Workspace, write_atomic
 from ..schemas.job import Job
 from ..schemas.result import Resources
-from .base import Ending, Executor, Image, KillReason, Limits, Observer, RunSpec, Staged
+from .base import Executor, Image, KillReason, Limits, Observer, RunSpec, Staged, Watched
 from .files import Audit, audit, measure, remove_tree
 from .log import CappedLog
 from .records import RunRecords
+from .run_clock import RunClock
 from .stage import clear, deliver, stage_run, staged_at
 from .verdict import verdict
 
@@ -35,6 +36,11 @@ __all__ = ["RunReport", "new_run_id", "run_sealed"]
 POLL_FIRST, POLL_MOST = 0.01, 0.1
 # How long a kill may take before the engine itself counts as broken.
 KILL_PATIENCE = 30.0
+# The limits that are not held where something can't be watched, as a reader of the Result knows them.
+UNWATCHED = {
+    Watched.DELETED_FILES: "the disk that files take which it deletes and keeps open (resources.disk)",
+    Watched.REFUSED_PROCESSES: "processes that it was refused",
+}
 # A model that was refused this many processes is a fork bomb, not one that was unlucky once.
 FORK_BOMB = 2000
 
@@ -57,6 +63,8 @@ class RunReport:
     run_seconds: float | None = None
     input_sha256: str | None = None
     predictions_sha256: str | None = None
+    # What could not be watched from where AutoScorer ran, so that those limits were not held.
+    unwatched: list[str] = field(default_factory=list)
     error: AutoScorerError | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -75,6 +83,7 @@ class RunReport:
             "run_seconds": self.run_seconds,
             "input_sha256": self.input_sha256,
             "predictions_sha256": self.predictions_sha256,
+            "unwatched": self.unwatched,
             "error": self.error.to_dict() if self.error else None,
             "notes": self.notes,
         }
@@ -192,56 +201,68 @@ def _watch(
     assert report.image is not None
     executor.start(spec, report.image, staged, log.write)
     started = time.monotonic()
-    deadline = started + limits.timeout
     killed_for: KillReason | None = None
-    pause, next_measure, next_flush = POLL_FIRST, started, started
-    while not executor.poll(max(min(pause, deadline - time.monotonic()), 0)):
-        pause = min(pause * 1.5, POLL_MOST)
-        now = time.monotonic()
-        if killed_for is None:
-            if now >= deadline:
-                killed_for = KillReason.DEADLINE
-            elif cancelled():
-                killed_for = KillReason.CANCELLED
-            elif executor.usage().forks_denied >= FORK_BOMB:
-                killed_for = KillReason.PROCESSES
-            elif now >= next_measure:
-                killed_for = _measure(executor, staged, limits)
-                # A tenth of the time at most goes into looking, however many files there are.
-                took = time.monotonic() - now
-                next_measure = now + max(pause, 10 * took)
-            if killed_for is not None:
-                executor.kill()
-                deadline = time.monotonic() + KILL_PATIENCE
-        elif now >= deadline:
-            # Not our submission's fault any more: a kernel or an engine that can't end a process.
-            raise AutoScorerError(
-                ErrorCode.BACKEND_UNAVAILABLE, f"The {executor.name} backend could not end the run it was told to kill."
+    with RunClock() as clock:
+        deadline = limits.timeout
+        pause, next_measure, next_flush = POLL_FIRST, started, started
+        while not executor.poll(max(min(pause, deadline - clock.elapsed()), 0)):
+            pause = min(pause * 1.5, POLL_MOST)
+            now = time.monotonic()
+            late = clock.elapsed() >= deadline
+            if killed_for is None:
+                if late:
+                    # It may have ended in time, and only the news of it be late.
+                    if executor.has_ended():
+                        break
+                    killed_for = KillReason.DEADLINE
+                elif cancelled():
+                    killed_for = KillReason.CANCELLED
+                elif executor.usage().forks_denied >= FORK_BOMB:
+                    killed_for = KillReason.PROCESSES
+                elif now >= next_measure:
+                    killed_for = _measure(executor, staged, limits)
+                    # A tenth of the time at most goes into looking, however many files there are.
+                    took = time.monotonic() - now
+                    next_measure = now + max(pause, 10 * took)
+                if killed_for is not None:
+                    executor.kill()
+                    deadline = clock.elapsed() + KILL_PATIENCE
+            elif late:
+                # Not our submission's fault any more: a kernel or an engine that can't end a process.
+                raise AutoScorerError(
+                    ErrorCode.BACKEND_UNAVAILABLE,
+                    f"The {executor.name} backend could not end the run it was told to kill.",
+                )
+            if now >= next_flush:
+                log.flush()
+                next_flush = now + 1
+        report.run_seconds = time.monotonic() - started
+        if stood_still := clock.stood_still:
+            report.notes.append(
+                f"AutoScorer itself stood still for {stood_still:.0f} s while the model ran; they do not count against "
+                "the model's timeout."
             )
-        if now >= next_flush:
-            log.flush()
-            next_flush = now + 1
-    report.run_seconds = time.monotonic() - started
-    exit_code, oom_killed = executor.ending()
+    ending = executor.ending()
     usage = executor.usage()
     executor.remove()
     report.resources = Resources(
         peak_memory_bytes=usage.peak_memory,
         cpu_seconds=usage.cpu_seconds,
-        exit_code=exit_code,
+        exit_code=ending.exit_code,
         backend=executor.name,
     )
+    if unwatched := sorted(executor.unwatched()):
+        report.unwatched = [str(what) for what in unwatched]
+        report.notes.append(
+            f"Not watched in this run, so not held: {'; '.join(UNWATCHED[what] for what in unwatched)}. It could not "
+            "be seen from where AutoScorer ran (`autoscorer doctor` says what to do), or the model hid it."
+        )
     report.error = verdict(
-        Ending(
-            exit_code=exit_code,
-            oom_killed=oom_killed,
-            killed_for=killed_for,
-            forks_denied=usage.forks_denied,
-            log_tail=log.tail(),
-        ),
-        limits,
+        replace(ending, killed_for=killed_for, forks_denied=usage.forks_denied, log_tail=log.tail()), limits
     )
-    if oom_killed and report.error is None:
+    if report.error is not None and report.error.spec.fault is Fault.SYSTEM:
+        raise report.error
+    if ending.oom_killed and report.error is None:
         report.notes.append(
             "The kernel ended a process of the model for memory; the model itself went on and succeeded."
         )
@@ -253,6 +274,8 @@ def _measure(executor: Executor, staged: Staged, limits: Limits) -> KillReason |
     # The last line of defence, whatever hides where: the host keeps some room.
     if _free(staged.output) < limits.free_disk:
         return KillReason.DISK
+    if executor.hides():
+        return KillReason.HIDING
     return measure(staged.output, limits, hidden)
 
 

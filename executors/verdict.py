@@ -1,5 +1,7 @@
 """Did the model fail, and why? One pure function; its table of cases is its test.
 
+An end that came from outside, with the engine's restart say, is told as ours: what the model did is not known then.
+
 The order matters, because several things are often true at once: a process killed for memory can leave a
 parent that waits for it until the deadline, and a fork bomb ends by the deadline as well. What
 names the cause wins over what names the symptom. The log is the model's own text: it only ever
@@ -12,7 +14,7 @@ import re
 import signal
 
 from ..core.errors import AutoScorerError, ErrorCode
-from .base import Ending, KillReason, Limits
+from .base import Ending, Interruption, KillReason, Limits
 
 __all__ = ["clean_text", "verdict"]
 
@@ -27,6 +29,13 @@ _FORKS = re.compile(
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 LOG_LINES = 20
+
+INTERRUPTED = {
+    Interruption.ENGINE_AWAY: "The engine went away while the model ran, and the model's container ended with it; that "
+    "is not the model's fault. Run it again.",
+    Interruption.STOPPED: "Somebody had the engine stop the model's container (its own shutdown, docker stop or "
+    "docker kill); that is not the model's fault. Run it again.",
+}
 
 
 def clean_text(text: str) -> str:
@@ -65,6 +74,12 @@ def verdict(ending: Ending, limits: Limits) -> AutoScorerError | None:
         return out_of("files", f"More than {limits.output_files:,} files were left in output, or too deep folders.")
     if ending.killed_for is KillReason.PROCESSES:
         return out_of("processes", processes)
+    if ending.killed_for is KillReason.HIDING:
+        return out_of(
+            "disk",
+            "A process of the model hid its open files (PR_SET_DUMPABLE, or a program that may be run and not read), "
+            "so its use of the disk could not be held to its limit. Let processes be readable by their own user.",
+        )
     # A worker killed for memory while the parent still ended well is no failure.
     if ending.oom_killed and (ending.exit_code != 0 or ending.killed_for):
         return out_of("memory", memory)
@@ -78,6 +93,8 @@ def verdict(ending: Ending, limits: Limits) -> AutoScorerError | None:
         )
     if ending.exit_code == 0:
         return None
+    if ending.interrupted is not None:
+        return AutoScorerError(ErrorCode.BACKEND_UNAVAILABLE, INTERRUPTED[ending.interrupted], details=details)
     tail = "\n".join(lines)
     if ending.exit_code == 128 + signal.SIGXFSZ or _DISK.search(tail):
         return out_of("disk", disk)

@@ -28,6 +28,8 @@ PoolType = Literal["process", "docker", "kubernetes"]
 QUEUES = {"high": 1, "default": 2, "low": 3}
 TEMPLATES = Path(__file__).resolve().parent.parent / "deployments"
 SOCKET = "/var/run/docker.sock"
+# The host's processes and control groups, at the default place of executors.docker.host_mount.
+HOST_VIEW = ("/proc:/host/proc:ro", "/sys/fs/cgroup:/host/sys/fs/cgroup:ro")
 _MARK = "autoscorer"
 
 
@@ -80,14 +82,17 @@ def job_template(settings: Settings, type: str, variables: Mapping[str, Any]) ->
 
 
 def _volumes(settings: Settings) -> list[str]:
-    """The engine's socket, the home and the workspaces: under their own paths, because the engine mounts from there."""
+    """What a flow run's container needs of the host to run a model in a container beside it, and to watch that.
+
+    Home and workspaces lie under their own paths, because the engine mounts from there.
+    """
     host = os.environ.get("DOCKER_HOST", "")
     socket = host.removeprefix("unix://") if host.startswith("unix://") else SOCKET
     folders: list[Path] = []
     for path in sorted({settings.home, *settings.workspace_roots}):
         if not any(path.is_relative_to(other) for other in folders):
             folders.append(path)
-    return [f"{socket}:{SOCKET}", *(f"{path}:{path}" for path in folders)]
+    return [f"{socket}:{SOCKET}", *HOST_VIEW, *(f"{path}:{path}" for path in folders)]
 
 
 async def ensure_pool(prefect: PrefectApi, settings: Settings, pool: Pool) -> Json:

@@ -27,6 +27,7 @@ _FRESH = 1.0
 # The same for executors, which are asked in a thread and take longer.
 _EXECUTORS_FRESH = 15.0
 _NO_ENGINE = "the Docker Engine does not answer, or can't seal a run; the API's log says why"
+_UNWATCHED = "not every limit of a model can be watched from here; `autoscorer doctor` says which, and what to do"
 
 
 class Check(BaseModel):
@@ -159,6 +160,9 @@ def _executors(settings: Settings) -> dict[str, Check]:
     executor = DockerExecutor(settings)
     try:
         docker = Check(state="ok", detail=executor.check())
+        if executor.unwatched_here():
+            refused = settings.executors.docker.require_full_watch
+            docker = Check(state="unavailable" if refused else "degraded", detail=_UNWATCHED)
     except AutoScorerError as error:
         # Where the engine's socket is, and what it says, is nobody's outside.
         logger.warning("The Docker Engine can't run models: %s", error.message)

@@ -88,14 +88,17 @@ def test_the_database_and_the_messages_are_reached_by_nobody_else() -> None:
 
 
 def test_workspaces_have_the_same_path_everywhere_and_only_one_service_gets_the_engine() -> None:
-    sockets = set()
+    sockets, watchers = set(), set()
     for name, service in SERVICES.items():
         for volume in service.get("volumes", []):
-            if isinstance(volume, dict):
+            if isinstance(volume, dict) and volume["target"].startswith("/host/"):
+                assert volume["target"] == "/host" + volume["source"] and volume["read_only"] is True, name
+                watchers.add(name)
+            elif isinstance(volume, dict):
                 assert volume["source"] == volume["target"], name
                 if volume["source"].endswith("docker.sock"):
                     sockets.add(name)
-    assert sockets == {"docker-worker"}
+    assert sockets == watchers == {"docker-worker"}
     environment = COMPOSE["x-environment"]
     assert filled(environment["AUTOSCORER_HOME"]) == "/srv/autoscorer/home"
     assert filled(environment["AUTOSCORER_WORKSPACE_ROOTS"]) == "/srv/autoscorer/workspaces"

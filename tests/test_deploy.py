@@ -340,6 +340,8 @@ def test_the_template_is_one_that_prefects_own_worker_can_use(
         assert spec["securityContext"]["runAsNonRoot"] is True
     if kind == "docker":
         assert made["volumes"][0] == "/var/run/docker.sock:/var/run/docker.sock"
+        assert {"/proc:/host/proc:ro", "/sys/fs/cgroup:/host/sys/fs/cgroup:ro"} <= set(made["volumes"])
+        assert environment["AUTOSCORER_EXECUTORS__DOCKER__REQUIRE_FULL_WATCH"] == "true"
         assert made["mem_limit"] == made["memswap_limit"]  # else it may swap as much again
     assert environment["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
     assert environment["AUTOSCORER_HOME"] == str(settings.home)

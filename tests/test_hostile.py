@@ -25,6 +25,8 @@ from autoscorer.executors.supervise import RunReport
 from autoscorer.executors.uids import DEFAULT_RANGE
 from autoscorer.tasks.run import run_workspace
 
+from .markdown import BASE_IMAGE
+
 pytestmark = pytest.mark.docker
 
 Attack = Callable[..., RunReport]
@@ -197,6 +199,29 @@ def test_deleted_files_that_fill_the_disk(attack: Attack) -> None:
         + "sleep 15"
     )
     assert _resource(report) == "disk"
+
+
+def test_deleted_files_of_a_process_whose_first_thread_has_ended(attack: Attack) -> None:
+    """Such a process shows no open files, and its other threads hold them all the same."""
+    report = attack(
+        "",
+        container={"image": BASE_IMAGE, "cmd": ["python3", "-c", DELETED_BY_A_THREAD]},
+        resources={"memory": "256Mi"},
+    )
+    assert _resource(report) == "disk"
+
+
+DELETED_BY_A_THREAD = """
+import ctypes, os, threading, time
+held = []
+for number in range(5):
+    held.append(open("/workspace/output/x", "wb"))
+    os.unlink("/workspace/output/x")
+    held[-1].write(bytes(15_000_000))
+    held[-1].flush()
+threading.Thread(target=time.sleep, args=(15,)).start()
+ctypes.CDLL(None).syscall(60, 0)  # exit: this thread alone
+"""
 
 
 def test_an_image_volume_is_no_way_to_the_disk(

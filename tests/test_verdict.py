@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from autoscorer.core.errors import ErrorCode, Fault, Stage
-from autoscorer.executors.base import Ending, KillReason, Limits
+from autoscorer.executors.base import Ending, Interruption, KillReason, Limits
 from autoscorer.executors.verdict import clean_text, verdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +21,8 @@ LIMITS = Limits(
     tmp=256 * 1024**2, output_files=100, log=1024,
 )  # fmt: skip
 K = KillReason
+AWAY, STOPPED = Interruption.ENGINE_AWAY, Interruption.STOPPED
+OURS = "BACKEND_UNAVAILABLE"
 OUT = "RESOURCE_ERROR"
 FULL_DISK = "OSError: [Errno 28] No space left on device\n"
 NO_MEMORY = 'Traceback (most recent call last):\n  File "p.py", line 1\nMemoryError\n'
@@ -51,6 +53,20 @@ CASES: list[tuple[str, Ending, str | None, str | None]] = [
     ("cancelled", Ending(exit_code=137, killed_for=K.CANCELLED), "CANCELLED", None),
     ("file size limit, by its signal", Ending(exit_code=153), OUT, "disk"),
     ("forks denied", Ending(exit_code=1, forks_denied=1), OUT, "processes"),
+    ("hidden open files", Ending(exit_code=137, killed_for=K.HIDING), OUT, "disk"),
+    # What came from outside is ours, whatever exit code it left and whatever the log says.
+    ("the engine was killed", Ending(exit_code=143, interrupted=AWAY), OURS, None),
+    ("the engine and all of its containers were killed", Ending(exit_code=255, interrupted=AWAY), OURS, None),
+    ("the engine came back without the container", Ending(exit_code=None, interrupted=AWAY), OURS, None),
+    ("the engine was shut down", Ending(exit_code=1, interrupted=STOPPED, log_tail=NO_MEMORY), OURS, None),
+    ("docker kill", Ending(exit_code=137, interrupted=STOPPED, forks_denied=3), OURS, None),
+    ("it succeeded while the engine was away", Ending(exit_code=0, interrupted=AWAY), None, None),
+    ("the kernel killed it for memory, and then the engine went",
+     Ending(exit_code=137, oom_killed=True, interrupted=AWAY), OUT, "memory"),
+    ("its deadline had passed, and then the engine went",
+     Ending(exit_code=137, killed_for=K.DEADLINE, interrupted=AWAY), "TIMEOUT_ERROR", None),
+    ("cancelled, and the engine went", Ending(exit_code=143, killed_for=K.CANCELLED, interrupted=AWAY), "CANCELLED",
+     None),
     # What only the log tells.
     ("ENOSPC in the log", Ending(exit_code=1, log_tail=FULL_DISK), OUT, "disk"),
     ("EFBIG in the log", Ending(exit_code=1, log_tail="OSError: [Errno 27] File too large"), OUT, "disk"),
@@ -87,7 +103,8 @@ def test_the_table(ending: Ending, code: str | None, resource: str | None) -> No
         assert error is None
         return
     assert error is not None and error.code == code
-    assert error.stage is Stage.EXECUTION and error.spec.fault is Fault.SUBMISSION
+    assert error.stage is Stage.EXECUTION
+    assert error.spec.fault is (Fault.SYSTEM if code == OURS else Fault.SUBMISSION)
     assert error.details.get("resource") == resource
     assert error.details["exit_code"] == ending.exit_code
 
@@ -98,11 +115,12 @@ def test_the_ids_of_the_table_are_different() -> None:
 
 def every_ending() -> list[Ending]:
     return [
-        Ending(exit_code=code, oom_killed=oom, killed_for=reason, forks_denied=denied, log_tail=log)
-        for code, oom, reason, denied, log in itertools.product(
+        Ending(exit_code=code, oom_killed=oom, killed_for=reason, interrupted=other, forks_denied=denied, log_tail=log)
+        for code, oom, reason, other, denied, log in itertools.product(
             (None, 0, 1, 126, 127, 137, 153, 192),
             (False, True),
             (None, *K),
+            (None, *Interruption),
             (0, 3),
             ("", FULL_DISK, NO_MEMORY, NO_FORK),
         )

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..core.errors import AutoScorerError, ErrorCode, Stage
 from ..core.provenance import Owner
+from ..core.storage import naming_full_disks
 from ..core.workspace import Workspace, write_atomic
 
 __all__ = ["RunRecord", "RunRecords"]
@@ -46,11 +47,13 @@ class RunRecords:
         """Note a run of this process before anything of it exists.
 
         Raises:
-            AutoScorerError: ``INVALID_REQUEST`` at stage ``config`` when the home can't be written.
+            AutoScorerError: ``STORAGE_FULL``; ``INVALID_REQUEST`` at stage ``config`` when the home can't be written
+                for another reason.
         """
         record = RunRecord(self._folder / f"{run_id}.json", run_id, backend, Owner.current(), workspace.root)
         try:
-            write_atomic(record.path, json.dumps(_content(record)).encode())
+            with naming_full_disks(home=self._folder.parent):
+                write_atomic(record.path, json.dumps(_content(record)).encode())
         except OSError as error:
             raise AutoScorerError(
                 ErrorCode.INVALID_REQUEST,

@@ -23,12 +23,16 @@ from ..tasks.conclude import conclude
 from .decide import ENDED
 from .prefect_api import PrefectApi
 
-__all__ = ["AWAITING_RETRY", "end", "requeue", "tell"]
+__all__ = ["AWAITING_RETRY", "AWAITING_ROOM", "end", "requeue", "tell"]
 
 Json = dict[str, Any]
 
 # The name of the state in which a run waits for another attempt: so many times was it put back.
 AWAITING_RETRY = "AwaitingRetry"
+# The name of the state in which a run waits for room on a disk. That may take days, and costs none of its attempts.
+AWAITING_ROOM = "AwaitingRoom"
+# Seconds until it is tried again: at first, doubled each time, and at most.
+_ROOM_FIRST, _ROOM_MOST = 2.0, 60.0
 
 
 async def requeue(
@@ -38,6 +42,7 @@ async def requeue(
     reason: str,
     *,
     counted: bool = True,
+    waits_for_room: bool = False,
     only_if: str | None = None,
 ) -> bool:
     """Put a flow run back, to be attempted again; the claim that lies there is released with it.
@@ -51,6 +56,8 @@ async def requeue(
         run: The flow run as Prefect gave it, however long ago.
         reason: A sentence for people: what happened to the last attempt.
         counted: Whether the last attempt counts; it does not when the worker was told to stop.
+        waits_for_room: Whether it failed because a disk was full. Then it does not count either, and the next attempt
+            comes later each time, a minute at most.
         only_if: Do nothing unless this is still the id of the run's state.
 
     Returns:
@@ -76,11 +83,14 @@ async def requeue(
     if state["type"] == "CANCELLING" or (state["type"] == "CRASHED" and _was_cancelling(states)):
         await end(prefect, settings, now, _cancelled(now))
         return False
+    counted = counted and not waits_for_room
     if now["deployment_id"] is None or (counted and attempt >= settings.service.max_attempts):
         await end(prefect, settings, now, _given_up(now, attempt, reason))
         return False
     name, message, delay = None, reason, 0.0
-    if counted:
+    if waits_for_room:
+        name, delay = AWAITING_ROOM, min(_ROOM_FIRST * 2 ** _times_without_room(states), _ROOM_MOST)
+    elif counted:
         name, message = AWAITING_RETRY, f"{reason} Attempt {attempt + 1} of {settings.service.max_attempts} follows."
         delay = settings.service.retry_delay * 2 ** (attempt - 1)
     await prefect.set_state(
@@ -162,6 +172,13 @@ def _attempt(states: Iterable[Json]) -> int:
         elif state["type"] == "SCHEDULED" and state["name"] == AWAITING_RETRY:
             attempt += 1
     return attempt
+
+
+def _times_without_room(states: Iterable[Json]) -> int:
+    """How often it was put back for want of room since the last time that it was put back for another reason."""
+    names = [state["name"] for state in sorted(states, key=lambda state: str(state["timestamp"]))]
+    waits = [name for name in names if name in ("Scheduled", AWAITING_RETRY, AWAITING_ROOM)]
+    return len(waits) - max((at + 1 for at, name in enumerate(waits) if name != AWAITING_ROOM), default=0)
 
 
 def _was_cancelling(states: Iterable[Json]) -> bool:

@@ -19,6 +19,7 @@ from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import Claim, FlowRunFiles
 from ..core.provenance import Owner
+from ..core.storage import full_disk
 from ..executors.reaper import reap_if_needed
 from ..tasks.score import STEP_TIMEOUT
 from .children import Child, ChildFailed, Children
@@ -96,6 +97,8 @@ class WorkerRun:
         self._telling: asyncio.Task[None] | None = None
         self._known_at = time.monotonic()
         self._fault: str | None = None
+        # Whether it failed for want of room on a disk, and costs none of its attempts.
+        self._waits_for_room = False
         # Why it is being ended from outside, whichever came first.
         self._cancelled = self._taken_away = self._overdue = self._stopping = False
 
@@ -143,10 +146,14 @@ class WorkerRun:
             await self._attempt()
         except PrefectAway:  # while the worker stops: the claim stays, and whoever comes next goes on from there
             logger.warning("Prefect is away; the next worker settles the run.", extra=self._fields())
-        except Exception:
-            logger.exception("A fault of the worker; the run is put back.", extra=self._fields())
+        except Exception as error:
+            full = full_disk(error, home=self._means.settings.home)
+            reason = full.message if full else "The worker had a fault of its own; its log tells more."
+            self._waits_for_room = full is not None
+            if full is None:
+                logger.exception("A fault of the worker; the run is put back.", extra=self._fields())
             try:
-                await self._put_back("The worker had a fault of its own; its log tells more.")
+                await self._put_back(reason)
             except Exception:
                 # Its claim stays: the run is not lost, but it waits for this worker's end.
                 logger.exception("The run could not be put back.", extra=self._fields())
@@ -191,7 +198,7 @@ class WorkerRun:
                 elif "artifacts" in message:
                     self._means.outbox.add_artifacts(self.id, message["artifacts"])
                 elif "fault" in message:
-                    self._fault = message["fault"]
+                    self._fault, self._waits_for_room = message["fault"], message["waits_for_room"]
         except Exception:
             child.kill()
             raise
@@ -268,7 +275,8 @@ class WorkerRun:
             )
             await self._patiently(lambda: end(self._means.prefect, self._means.settings, self._run, error))
         else:
-            await self._put_back(_reason(status, self._fault, self._stopping))
+            reason = self._fault if self._waits_for_room else None
+            await self._put_back(reason or _reason(status, self._fault, self._stopping))
 
     async def _tell(self) -> None:
         """Tell Prefect the ending that the child has saved."""
@@ -294,8 +302,9 @@ class WorkerRun:
 
     async def _put_back(self, reason: str) -> None:
         means, counted = self._means, not self._stopping
+        waits = self._waits_for_room and not self._stopping
         queued = await self._patiently(
-            lambda: requeue(means.prefect, means.settings, self._run, reason, counted=counted)
+            lambda: requeue(means.prefect, means.settings, self._run, reason, counted=counted, waits_for_room=waits)
         )
         if queued:
             logger.warning("The run was put back: %s", reason, extra=self._fields())

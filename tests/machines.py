@@ -44,9 +44,9 @@ class Machine:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Python with these arguments, on this machine."""
+        be = ["unshare", "--uts", "--mount", "sh", "-ec", _BE, "be", str(self._folder), self._name]
         return subprocess.Popen(
-            ["unshare", "--uts", "--mount", "sh", "-ec", _BE, "be", str(self._folder), self._name]
-            + [sys.executable, *arguments],
+            [*be, sys.executable, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

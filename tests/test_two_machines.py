@@ -38,7 +38,9 @@ def machines(tmp_path: Path) -> list[Machine]:
 
 
 @pytest.fixture
-def running(machines: list[Machine], make_workspace: Callable[..., Path]) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
+def running(
+    machines: list[Machine], make_workspace: Callable[..., Path]
+) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
     """A workspace whose model runs on the first machine until the file ``go`` is in its data."""
     root = make_workspace("shared", container={"cmd": ["python", "predict.py"]}, timeout=120)
     (root / "predict.py").write_text(WAITS)

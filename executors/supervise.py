@@ -136,6 +136,7 @@ def run_sealed(
                 report.pull_seconds = time.monotonic() - started
                 _need_room(workspace, limits)
                 staged = stage_run(spec, executor.owner())
+                record = records.begin(record, limits.timeout)
                 observer.stage("run", report.image.reference)
                 with ThreadPoolExecutor(1, "autoscorer-digest") as pool:
                     # The data is hashed while the model runs, so that it costs a long run nothing.

@@ -100,6 +100,8 @@ class Owner:
             return False
         if os.geteuid() != 0 or _pid_namespace() != _FIRST_PID_NAMESPACE:
             return False  # some processes are hidden
+        if namespace == _FIRST_PID_NAMESPACE:
+            return False  # no container
         return all(_is_outside(int(pid), namespace) for pid in os.listdir("/proc") if pid.isdigit())
 
     @property

@@ -26,7 +26,10 @@ from .group_commit import GroupCommit
 from .ledger_rows import CallbackDue, Ending, NewTask, Observed, Outcome, TaskRow
 from .ledger_schema import prepare
 
-__all__ = ["CallbackDue", "Ledger"]
+__all__ = ["LONGEST_CALLBACK_WAIT", "CallbackDue", "Ledger"]
+
+# Seconds that the next attempt at a callback is put off at most.
+LONGEST_CALLBACK_WAIT = 1.5 * 3600.0
 
 
 class Ledger:
@@ -181,8 +184,9 @@ class Ledger:
         """
         found = self._reader.execute(
             "SELECT id, callback_url, callback_attempts FROM tasks "
-            "WHERE callback_state = 'pending' AND callback_at <= ? ORDER BY callback_at",
-            (now,),
+            "WHERE callback_state = 'pending' AND (callback_at <= ? OR callback_at > ?) ORDER BY callback_at",
+            # No attempt is put off for longer: what seems to be was noted before the clock was put back.
+            (now, now + LONGEST_CALLBACK_WAIT),
         )
         return [CallbackDue(*values) for values in found]
 

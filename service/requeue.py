@@ -20,10 +20,11 @@ from ..flows.expand import expand
 from ..schemas.result import Result
 from ..tasks.batch_outcome import outcome_of, summary_so_far
 from ..tasks.conclude import conclude
+from .clock_steps import LONGEST_ROOM_WAIT
 from .decide import ENDED
 from .prefect_api import PrefectApi
 
-__all__ = ["AWAITING_RETRY", "AWAITING_ROOM", "end", "requeue", "tell"]
+__all__ = ["AWAITING_RETRY", "AWAITING_ROOM", "end", "requeue", "save_ending", "tell"]
 
 Json = dict[str, Any]
 
@@ -31,8 +32,8 @@ Json = dict[str, Any]
 AWAITING_RETRY = "AwaitingRetry"
 # The name of the state in which a run waits for room on a disk. That may take days, and costs none of its attempts.
 AWAITING_ROOM = "AwaitingRoom"
-# Seconds until it is tried again: at first, doubled each time, and at most.
-_ROOM_FIRST, _ROOM_MOST = 2.0, 60.0
+# Seconds until it is tried again: at first, and doubled each time.
+_ROOM_FIRST = 2.0
 
 
 async def requeue(
@@ -80,7 +81,8 @@ async def requeue(
     if state["type"] in ("SCHEDULED", "PAUSED"):
         _release(files, claim)
         return True
-    if state["type"] == "CANCELLING" or (state["type"] == "CRASHED" and _was_cancelling(states)):
+    wanted = files.is_cancel_requested() or (state["type"] == "CRASHED" and _was_cancelling(states))
+    if state["type"] == "CANCELLING" or wanted:
         await end(prefect, settings, now, _cancelled(now))
         return False
     counted = counted and not waits_for_room
@@ -89,7 +91,7 @@ async def requeue(
         return False
     name, message, delay = None, reason, 0.0
     if waits_for_room:
-        name, delay = AWAITING_ROOM, min(_ROOM_FIRST * 2 ** _times_without_room(states), _ROOM_MOST)
+        name, delay = AWAITING_ROOM, min(_ROOM_FIRST * 2 ** _times_without_room(states), LONGEST_ROOM_WAIT)
     elif counted:
         name, message = AWAITING_RETRY, f"{reason} Attempt {attempt + 1} of {settings.service.max_attempts} follows."
         delay = settings.service.retry_delay * 2 ** (attempt - 1)
@@ -126,7 +128,7 @@ async def end(prefect: PrefectApi, settings: Settings, run: Json, error: AutoSco
     now = await prefect.flow_run(run["id"])
     if now is not None and now["state"]["type"] not in ENDED:
         flow = await prefect.call("GET", f"/flows/{now['flow_id']}", missing_ok=True)
-        await asyncio.to_thread(_save_ending, settings, now, (flow or {}).get("name"), error)
+        await asyncio.to_thread(save_ending, settings, now, (flow or {}).get("name"), error)
     await tell(prefect, settings, run)
 
 
@@ -201,7 +203,15 @@ def _given_up(run: Json, attempt: int, reason: str) -> AutoScorerError:
     )
 
 
-def _save_ending(settings: Settings, run: Json, flow: str | None, error: AutoScorerError) -> None:
+def save_ending(settings: Settings, run: Json, flow: str | None, error: AutoScorerError) -> None:
+    """Save how a flow run ends whose process can't do it any more; its workspace's result.json says the same.
+
+    Args:
+        settings: The configuration.
+        run: The flow run as Prefect gave it, with its ``start_time`` where it has begun.
+        flow: Its flow's name.
+        error: Why it ends; a score that it left, or a failure of the submission's own, is stronger.
+    """
     files = FlowRunFiles(settings.home, run["id"])
     data: Json | None = None
     if flow == "batch":

@@ -154,7 +154,10 @@ def _work(
         progress.add(outcome)
 
     try:
-        with CancelWatch(flow_run.id, here().cancelled) as cancelled, crew(cancelled) as workers:
+        found = here()
+        assert found.settings is not None
+        watch = CancelWatch(flow_run.id, found.cancelled, home=found.settings.home)
+        with watch as cancelled, crew(cancelled) as workers:
             if work_through(workers, book.left(), cancelled=cancelled, done=done):
                 return AutoScorerError(ErrorCode.CANCELLED, "The batch was cancelled.")
     except AutoScorerError as error:  # a signal, or processes that do not live

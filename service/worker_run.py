@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import Claim, FlowRunFiles
-from ..core.provenance import Owner
+from ..core.provenance import Owner, utc_now
 from ..core.storage import full_disk
 from ..executors.reaper import reap_if_needed
 from ..tasks.score import STEP_TIMEOUT
@@ -26,7 +26,7 @@ from .children import Child, ChildFailed, Children
 from .outbox import Outbox
 from .prefect_api import FINAL, PrefectApi, PrefectAway, PrefectRefused
 from .recover import clear_away, had_container
-from .requeue import end, requeue, tell
+from .requeue import end, requeue, save_ending, tell
 
 __all__ = ["ENGINE", "LEAN", "Means", "WorkerRun", "log_fields"]
 
@@ -124,6 +124,11 @@ class WorkerRun:
             self._taken_away = True
             self._end_within(0)
 
+    def heed_wish(self) -> None:
+        """Cancel it if the API has left word in the home that it is to end."""
+        if not self._cancelled and self._files.is_cancel_requested():
+            self.cancel()
+
     def cancel(self) -> None:
         """End its work: the container in its own way, or all of it by force after a while."""
         if not self._cancelled:
@@ -167,6 +172,7 @@ class WorkerRun:
     async def _attempt(self) -> None:
         # An ending that lies there is that of an attempt before somebody started the run anew.
         self._files.forget_ending()
+        self.heed_wish()
         try:
             self._child = await self._means.children.fork(self.id)
         except ChildFailed as error:
@@ -268,7 +274,11 @@ class WorkerRun:
             await asyncio.sleep(_PAUSE_MOST)
         if self._cancelled:
             error = AutoScorerError(ErrorCode.CANCELLED, "Cancelled while it was worked on.")
-            await self._patiently(lambda: end(self._means.prefect, self._means.settings, self._run, error))
+            # Before Prefect is asked, which may be away: the API finds it in the home.
+            begun = self._run if self._claim is None else {**self._run, "start_time": utc_now()}
+            flow = self._entrypoint.rpartition(".")[2].replace("_", "-")
+            await asyncio.to_thread(save_ending, self._means.settings, begun, flow, error)
+            await self._patiently(self._tell_saved)
         elif self._overdue:
             error = AutoScorerError(
                 ErrorCode.SCORER_ERROR, f"The scorer did not end within {STEP_TIMEOUT / 3600:.0f} hours and was killed."

@@ -197,7 +197,7 @@ def run_task(
     """
 
     def work(settings: Settings, observer: Observer) -> State[Any]:
-        with CancelWatch(flow_run.id, here().cancelled) as cancelled:
+        with CancelWatch(flow_run.id, here().cancelled, home=settings.home) as cancelled:
             report = run_workspace(
                 workspace,
                 settings=settings,
@@ -271,7 +271,7 @@ def pipeline_task(
     """
 
     def work(settings: Settings, observer: Observer) -> State[Any]:
-        with CancelWatch(flow_run.id, here().cancelled) as cancelled:
+        with CancelWatch(flow_run.id, here().cancelled, home=settings.home) as cancelled:
             return ended(
                 run_pipeline(
                     workspace,

@@ -44,8 +44,8 @@ def is_held_up(run: Json, now: datetime, longest: float) -> bool:
     wait = (datetime.fromisoformat(due) - now).total_seconds()
     if "autoscorer.task" in (run.get("labels") or {}):
         return wait > longest  # nobody submits a task for later
-    # Somebody in Prefect may have asked for a later time. A state from the future tells that the clock was put back; one
-    # that was due when it was made, that nobody had.
+    # Somebody in Prefect may have asked for a later time. A state from the future tells that the clock was put back;
+    # one that was due when it was made, that nobody had.
     made = datetime.fromisoformat(state["timestamp"])
     return (made - now).total_seconds() > _SKEW and (datetime.fromisoformat(due) - made).total_seconds() <= _SKEW
 

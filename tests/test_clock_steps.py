@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import httpx
 import pytest
 from autoscorer.core.config import Settings
 from autoscorer.schemas.task import TaskState
+from autoscorer.service import adopt
+from autoscorer.service.adopt import Adopter
 from autoscorer.service.clock_steps import is_held_up, longest_wait
+from autoscorer.service.deployment_ids import DeploymentIds
 from autoscorer.service.ledger import LONGEST_CALLBACK_WAIT, Ledger
 from autoscorer.service.ledger_rows import Ending, NewTask
 from autoscorer.service.prefect_api import PrefectApi
 from autoscorer.service.reconcile import Reconciler
 from autoscorer.service.requeue import AWAITING_RETRY, AWAITING_ROOM
+from autoscorer.service.roots import WorkspaceRoots
 from autoscorer.service.task_ids import new_task_id
 
 from .lost_runs import Runs, ask, runs, settings_with
@@ -132,6 +139,49 @@ def test_a_run_that_nobody_works_on_is_missed_also_when_its_state_lies_in_the_fu
 
     (line,) = ask(settings, look_twice)
     assert "back in its queue" in line and runs.state(run)[0] == "SCHEDULED"
+
+
+# --- runs that came to Prefect without us ------------------------------------------------------------------------
+
+
+def test_runs_of_schedules_are_looked_for_from_now_on_after_the_clock_was_put_back(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200, json={"id": str(uuid4())})
+        asked.append(json.loads(request.content)["flow_runs"])
+        return httpx.Response(200, json=[])
+
+    real = datetime.now
+
+    class Clock(datetime):
+        ahead = timedelta(hours=5)
+
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return real(tz) + cls.ahead
+
+    async def work() -> None:
+        ledger = Ledger.open(settings)
+        async with PrefectApi(settings) as prefect:
+            prefect._client = httpx.AsyncClient(base_url=prefect.url, transport=httpx.MockTransport(answer))
+            roots = WorkspaceRoots(settings)
+            adopter = Adopter(settings, roots, ledger, prefect, DeploymentIds(prefect), started=lambda rows: None)
+            for _ in range(2):
+                await adopter.look()
+            Clock.ahead = timedelta()
+            asked.clear()
+            await adopter.look()
+        ledger.close()
+
+    monkeypatch.setattr(adopt, "datetime", Clock)
+    asyncio.run(work())
+    scheduled, ended = asked[1:]
+    assert "after_" not in scheduled["expected_start_time"], "everything that is due is looked at again"
+    assert datetime.fromisoformat(ended["end_time"]["after_"]) <= real(UTC)
 
 
 # --- callbacks ---------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..core.errors import AutoScorerError, ErrorCode
+from ..core.storage import full_disk
 from .context import context_of
 from .envelope import failure
 
@@ -56,10 +58,11 @@ def invalid_request(problems: Iterable[Mapping[str, Any]]) -> AutoScorerError:
     )
 
 
-def unexpected(error: Exception, request_id: str) -> AutoScorerError:
-    """Our own fault: all of it into the log, only where to look into the answer."""
+def unexpected(error: Exception, request_id: str, home: Path) -> AutoScorerError:
+    """Our own fault, or a full disk of the home: all of it into the log, only where to look into the answer."""
     logger.error("unexpected exception", exc_info=error, extra={"fields": {"request_id": request_id}})
-    return AutoScorerError(
+    # Routes write to the home alone; what goes into workspaces knows their disk.
+    return full_disk(error, home=home) or AutoScorerError(
         ErrorCode.INTERNAL_ERROR,
         f"A fault of AutoScorer itself. The server's log tells more under the request id {request_id}.",
         details={"request_id": request_id},
@@ -114,5 +117,5 @@ async def _http(request: Request, error: Exception) -> Response:
         known = AutoScorerError(ErrorCode.INVALID_REQUEST, f"The request can't be read: {error.detail}.")
         return failure(request, known, headers=error.headers)
     else:
-        known = unexpected(error, context_of(request).request_id)
+        known = unexpected(error, context_of(request).request_id, request.app.state.settings.home)
     return failure(request, known, status=error.status_code, headers=error.headers)

@@ -76,7 +76,7 @@ class Observer:
             self._note(scope, context)
 
     async def _failed(self, error: Exception, scope: Scope, context: RequestContext, send: Send) -> None:
-        known = unexpected(error, context.request_id)
+        known = unexpected(error, context.request_id, scope["app"].state.settings.home)
         if context.status is not None:
             return  # half an answer is out: the server closes the connection when the rest does not come
         body = error_envelope(known, context.request_id, scope["app"].state.scrub)

@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, as_json: bool, started: float) -> int:
-    from ..core.errors import AutoScorerError, ErrorCode, internal_error
+    from ..core.errors import AutoScorerError, ErrorCode
     from .signals import cancel_on_signals
 
     module = _module(args.command)
@@ -129,7 +129,10 @@ def _run(args: argparse.Namespace, as_json: bool, started: float) -> int:
     except Exception as error:
         if os.environ.get("PYTHONDEVMODE") or sys.flags.dev_mode:
             raise
-        return _fail(internal_error(error), as_json)
+        from ..core.storage import fault_of
+
+        settings = getattr(args, "settings", None)
+        return _fail(fault_of(error, home=settings.home if settings else None), as_json)
     if data is None:
         return 0
     announce(data)

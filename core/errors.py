@@ -67,6 +67,7 @@ class ErrorCode(StrEnum):
     RESOURCE_ERROR = "RESOURCE_ERROR"
     OUTPUT_REJECTED = "OUTPUT_REJECTED"
     BACKEND_UNAVAILABLE = "BACKEND_UNAVAILABLE"
+    STORAGE_FULL = "STORAGE_FULL"
     CANCELLED = "CANCELLED"
     BAD_FORMAT = "BAD_FORMAT"
     PARSE_ERROR = "PARSE_ERROR"
@@ -112,6 +113,7 @@ CATALOGUE: Mapping[ErrorCode, ErrorSpec] = {
     ErrorCode.RESOURCE_ERROR: ErrorSpec(_E, 422, _SUB, "the model used more memory, disk or processes than allowed"),
     ErrorCode.OUTPUT_REJECTED: ErrorSpec(_E, 422, _SUB, "the output holds something that is not a plain file"),
     ErrorCode.BACKEND_UNAVAILABLE: ErrorSpec(_E, 503, _SYS, "nothing here can run a container"),
+    ErrorCode.STORAGE_FULL: ErrorSpec(_E, 503, _SYS, "the disk of the home or of the workspaces has no room"),
     ErrorCode.CANCELLED: ErrorSpec(_E, 409, _SUB, "the run was cancelled"),
     ErrorCode.BAD_FORMAT: ErrorSpec(_S, 422, _SUB, "a file's content breaks its format"),
     ErrorCode.PARSE_ERROR: ErrorSpec(_S, 422, _SUB, "a value can't be read as what it must be"),

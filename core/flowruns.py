@@ -2,7 +2,8 @@
 
 Prefect holds a flow run's state. What it does not hold lies here: which process works on it (so that a dead one is
 noticed at once and for certain), at which stage it is, what a batch has already done (so that a second attempt goes
-on where the first was killed), and an ending that Prefect could not be told yet.
+on where the first was killed), that it is to be cancelled (which its worker learns here also while Prefect is away),
+and an ending that Prefect could not be told yet.
 """
 
 from __future__ import annotations
@@ -176,6 +177,17 @@ class FlowRunFiles:
                 if isinstance(value, dict):
                     found.append(value)
         return found
+
+    # --- whether it is to end -------------------------------------------------------------------------------
+
+    def request_cancel(self) -> None:
+        """Let whoever works on it know that it is to be cancelled. Not synced: the ledger has the wish."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "cancel").touch()
+
+    def is_cancel_requested(self) -> bool:
+        """Whether it is to be cancelled."""
+        return (self.folder / "cancel").exists()
 
     # --- how it ended ---------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from typing import IO, Any
 from ..schemas.result import Artifact, Result
 from .errors import AutoScorerError, ErrorCode, Stage
 from .provenance import current_flow_run
+from .storage import naming_full_disks
 
 __all__ = ["TABLE_SUFFIXES", "ArtifactWriter", "Workspace", "open_regular", "write_atomic"]
 
@@ -194,11 +195,13 @@ class Workspace:
         """Hold the workspace: one run or scoring at a time, released by the kernel if this process dies.
 
         Raises:
-            AutoScorerError: ``CONFLICT`` when another process holds it, ``INVALID_REQUEST`` when it can't be written.
+            AutoScorerError: ``CONFLICT`` when another process holds it, ``STORAGE_FULL``, ``INVALID_REQUEST`` when it
+                can't be written for another reason.
         """
         try:
-            self.scratch.mkdir(exist_ok=True)
-            fd = os.open(self.scratch / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+            with naming_full_disks(workspace=self.root):
+                self.scratch.mkdir(exist_ok=True)
+                fd = os.open(self.scratch / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise AutoScorerError(
                 ErrorCode.INVALID_REQUEST,
@@ -252,9 +255,22 @@ class Workspace:
         text = json.dumps(result.to_dict(), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
         # What is no character becomes its JSON escape.
         data = text.encode("utf-8", "backslashreplace")
-        self.archive_result()
+        if not self._repeats(result):
+            self.archive_result()
         write_atomic(self.result_file, data)
         return self.result_file
+
+    def _repeats(self, result: Result) -> bool:
+        """Whether a flow run says once more that it waits for room: the history must not fill the disk meanwhile."""
+        if result.error is None or result.error.code != ErrorCode.STORAGE_FULL or not result.versioning.flow_run_id:
+            return False
+        found = self.read_result()
+        return (
+            found is not None
+            and found.error is not None
+            and found.error.code == ErrorCode.STORAGE_FULL
+            and found.versioning.flow_run_id == result.versioning.flow_run_id
+        )
 
     def archive_result(self) -> None:
         """Keep a copy of result.json under ``output/history/``, named by when it was written."""

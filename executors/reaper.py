@@ -1,7 +1,8 @@
 """Clearing up after processes that died: their containers, their staged folders, their run records.
 
 A container is an orphan when its owner is certainly dead, or when it outlived its deadline by far, whoever owns it
-(an owner on another host can't be asked).
+(an owner on another host can't be asked). The same holds for a run's record and its staged folder, as long as nobody
+holds the workspace.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from .files import remove_tree
 from .process import kill_staged
 from .records import RunRecord, RunRecords
 
-__all__ = ["OwnContainer", "Reaped", "own_containers", "reap", "reap_if_needed", "remove_by_label"]
+__all__ = ["OwnContainer", "Reaped", "clear_flow_run", "own_containers", "reap", "reap_if_needed", "remove_by_label"]
 
 
 @dataclass
@@ -64,11 +65,35 @@ def reap(settings: Settings, *, connect: Callable[[Settings], Any] | None = None
     """
     done = Reaped()
     records = RunRecords(settings.home).dead()
-    docker_done = _reap_containers(settings, done, connect)
+    docker_done = _reap_containers(settings, done, connect, {record.run_id for record in records})
     for record in records:
         if record.backend == "docker" and not docker_done:
             continue  # its record must outlive its container
         _clear(record, done)
+    return done
+
+
+def clear_flow_run(settings: Settings, flow_run_id: str, *, connect: Callable[[Settings], Any] | None = None) -> Reaped:
+    """Remove what a flow run left that nobody works on any more, wherever its processes were.
+
+    Args:
+        settings: The configuration.
+        flow_run_id: The flow run.
+        connect: How to reach the Docker Engine; tests give their own.
+
+    Raises:
+        AutoScorerError: ``BACKEND_UNAVAILABLE`` when the Docker Engine does not answer; what needs none is removed.
+    """
+    done = Reaped()
+    records = RunRecords(settings.home).of_flow_run(flow_run_id)
+    try:
+        done.containers = remove_by_label(settings, "flow_run", flow_run_id, connect=connect)
+    except AutoScorerError:
+        records = [record for record in records if record.backend != "docker"]
+        raise
+    finally:
+        for record in records:
+            _clear(record, done)
     return done
 
 
@@ -140,13 +165,15 @@ def _ours(client: Any, *labels: str) -> Iterator[OwnContainer]:
             yield OwnContainer(container["Id"], name, own)
 
 
-def _reap_containers(settings: Settings, done: Reaped, connect: Callable[[Settings], Any] | None) -> bool:
+def _reap_containers(
+    settings: Settings, done: Reaped, connect: Callable[[Settings], Any] | None, dead: Collection[str]
+) -> bool:
     from .docker import remove_container
 
     try:
         with _engine(settings, connect) as client:
             for container in _ours(client):
-                if _orphaned(container.labels):
+                if container.labels.get("run") in dead or _orphaned(container.labels):
                     remove_container(client, container.id)
                     done.containers.append(container.name)
     except AutoScorerError as error:
@@ -156,7 +183,8 @@ def _reap_containers(settings: Settings, done: Reaped, connect: Callable[[Settin
 
 
 def _orphaned(labels: Mapping[str, str]) -> bool:
-    if Owner(labels.get("owner", "")).is_dead():
+    owner = Owner(labels.get("owner", ""))
+    if owner.is_dead() or owner.is_of_gone_container():
         return True
     deadline = labels.get("deadline", "")
     return bool(re.fullmatch("[0-9]{1,12}", deadline)) and time.time() > int(deadline)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
+from ..core.storage import naming_full_disks
 from .base import Observer
 
 __all__ = ["slot"]
@@ -40,8 +41,8 @@ def slot(
         Seconds that it waited; None where there is no limit.
 
     Raises:
-        AutoScorerError: ``CANCELLED`` while it waited; ``INVALID_REQUEST`` at stage ``config`` when the home can't be
-            written.
+        AutoScorerError: ``CANCELLED`` while it waited; ``STORAGE_FULL``; ``INVALID_REQUEST`` at stage ``config`` when
+            the home can't be written for another reason.
     """
     number = _limit(settings, executor)
     if number is None:
@@ -75,8 +76,9 @@ def _take(folder: Path, executor: str, number: int) -> int | None:
     """A locked descriptor of a free slot."""
     for index in range(number):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            fd = os.open(folder / f"{executor}.{index}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            with naming_full_disks(home=folder.parent):
+                folder.mkdir(parents=True, exist_ok=True)
+                fd = os.open(folder / f"{executor}.{index}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise AutoScorerError(
                 ErrorCode.INVALID_REQUEST,

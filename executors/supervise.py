@@ -19,6 +19,7 @@ from typing import Any
 from ..core.errors import AutoScorerError, ErrorCode, Fault
 from ..core.exposure import input_digest
 from ..core.provenance import Owner, current_flow_run, sha256_file, utc_now
+from ..core.storage import no_room
 from ..core.workspace import TABLE_SUFFIXES, Workspace, write_atomic
 from ..schemas.job import Job
 from ..schemas.result import Resources
@@ -154,6 +155,7 @@ def run_sealed(
                 report.owner = executor.owner()
                 staged = stage_run(spec, report.owner, roots)
                 report.neutral_paths = staged.neutral
+                record = records.begin(record, limits.timeout)
                 observer.stage("run", report.image.reference)
                 with ThreadPoolExecutor(1, "autoscorer-digest") as pool:
                     # The data is hashed while the model runs, so that it costs a long run nothing.
@@ -281,12 +283,7 @@ def _measure(executor: Executor, staged: Staged, limits: Limits) -> KillReason |
 
 def _need_room(workspace: Workspace, limits: Limits) -> None:
     if (free := _free(workspace.root)) < limits.free_disk:
-        raise AutoScorerError(
-            ErrorCode.BACKEND_UNAVAILABLE,
-            f"The workspace's disk has {free:,} bytes free; a run is started only with "
-            f"{limits.free_disk:,} (security.limits.free_disk). Free some.",
-            details={"free": free, "needed": limits.free_disk},
-        )
+        raise no_room(free, limits.free_disk)
 
 
 def _free(path: Path) -> int:

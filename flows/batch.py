@@ -120,6 +120,7 @@ def batch(
                 else:
                     crew = partial(_running, settings, size, {**steps, "backend": backend})
                 error = _work(crew, book, progress)
+            _wait_for_room(book)
             summary = summarize(action, book.close(error), seconds=time.monotonic() - started, resumed=book.resumed)
             # Before Prefect is told anything more: it may be away.
             state = keep_ending(_final(summary, error))
@@ -153,12 +154,26 @@ def _work(
         progress.add(outcome)
 
     try:
-        with CancelWatch(flow_run.id, here().cancelled) as cancelled, crew(cancelled) as workers:
+        found = here()
+        assert found.settings is not None
+        watch = CancelWatch(flow_run.id, found.cancelled, home=found.settings.home)
+        with watch as cancelled, crew(cancelled) as workers:
             if work_through(workers, book.left(), cancelled=cancelled, done=done):
                 return AutoScorerError(ErrorCode.CANCELLED, "The batch was cancelled.")
     except AutoScorerError as error:  # a signal, or processes that do not live
         return error
     return None
+
+
+def _wait_for_room(book: Book) -> None:
+    """Where a disk was full for some of its workspaces, have the batch put back: another attempt does those alone."""
+    put_back = here().put_back
+    if put_back is None:
+        return
+    for outcome in book.outcomes.values():
+        error = outcome["error"]
+        if error is not None and error["code"] == ErrorCode.STORAGE_FULL:
+            put_back(AutoScorerError.from_dict(error))
 
 
 def _final(summary: dict[str, Any], error: AutoScorerError | None) -> State[Any]:

@@ -51,11 +51,16 @@ def keep_ending(state: State[Any]) -> State[Any]:
         state: The final state that the flow is about to return.
 
     Returns:
-        The same state.
+        The same state. It does not return where the run waits for room on a disk and somebody puts it back.
     """
     if flow_run.id:
-        settings = here().settings
+        found = here()
+        settings = found.settings
         assert settings is not None
+        if found.put_back is not None and not state.is_completed():
+            failure = failure_of(state)
+            if failure.code is ErrorCode.STORAGE_FULL:
+                found.put_back(failure)
         try:
             FlowRunFiles(settings.home, str(flow_run.id)).save_ending(ending_of(state))
         except (OSError, ValueError, TypeError) as error:

@@ -22,6 +22,7 @@ from pydantic import Field
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.meta import load_job
 from ..core.provenance import current_flow_run
+from ..core.storage import naming_full_disks
 from ..core.workspace import Workspace
 from ..schemas.job import Job
 from ..schemas.result import Result
@@ -193,7 +194,7 @@ def _holding(workspace: str, steps: Callable[[Workspace], State[Any]]) -> State[
     assert settings is not None
     try:
         space = Workspace(workspace)
-        with space.lock(), live_scorers(settings):
+        with naming_full_disks(home=settings.home, workspace=space.root), space.lock(), live_scorers(settings):
             try:
                 state = steps(space)
             except AutoScorerError as error:  # a signal between two steps

@@ -86,6 +86,8 @@ class Adopter:
         if not actions:
             return
         now = datetime.now(UTC)
+        if self._since is not None and now < self._since:  # the clock was put back
+            self._since, self._whole_at = now, None
         whole = self._whole_at is None or now - self._whole_at > _WHOLE
         # What ended before this ledger first looked is history, and Prefect has it.
         since = self._since or now

@@ -37,7 +37,7 @@ from ..core.errors import AutoScorerError
 from ..core.provenance import utc_now
 from ..schemas.envelope import Envelope, Meta
 from ..schemas.task import TaskView
-from .ledger import CallbackDue, Ledger
+from .ledger import LONGEST_CALLBACK_WAIT, CallbackDue, Ledger
 from .outbound import NotAllowed, Outbound, Unreachable, check_callback_url
 from .roots import WorkspaceRoots
 from .signatures import callback_secret, sign, verify
@@ -53,7 +53,7 @@ PER_RECEIVER = 4
 LOOK = 1.0
 # Due callbacks that may be looked through in a second: a small part of the event loop's time.
 LOOKED_THROUGH = 20_000
-LONGEST_DELAY = 3600.0
+LONGEST_DELAY = LONGEST_CALLBACK_WAIT / 1.5
 # Seconds after an attempt that the ledger could not note.
 UNNOTED = 60.0
 

@@ -22,24 +22,26 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 from uuid import UUID
 
 from prefect.client.schemas.objects import State
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..core.config import Settings
-from ..core.errors import AutoScorerError, ErrorCode, internal_error
+from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import FlowRunFiles
 from ..core.provenance import Owner, current_flow_run
+from ..core.storage import fault_of, is_short_of_room
 from ..core.workspace import Workspace
 from ..flows.artifacts import result_artifacts
 from ..flows.endings import ending_of
 from ..schemas.result import Result
 from ..scorers.recorded import load_configured
 from ..tasks.prefect_local import Local, local
-from ..tasks.prefect_tasks import ended, settled, valid
+from ..tasks.prefect_tasks import ended, failure_of, settled, valid
 from ..tasks.score import score_workspace
 from ..tasks.validate import validate_workspace
 
@@ -51,6 +53,8 @@ T = TypeVar("T", bound=BaseModel)
 _LENGTH = struct.Struct("!I")
 # Seconds to hand Prefect the last log records and task runs. The run has ended; the server may be away for hours.
 _FLUSH = 10.0
+# Exit code of a process whose run is to be done again (EX_TEMPFAIL).
+_TRY_AGAIN = 75
 # Characters of one log record.
 _RECORD = 32 * 1024
 
@@ -103,13 +107,29 @@ def serve(fd: int, settings: Settings) -> int:
     files = FlowRunFiles(settings.home, order["flow_run"])
     try:
         if order["kind"] == "engine":
-            return _run_engine(order, files, Local(settings=settings, cancelled=cancelled.is_set))
+            put_back = partial(_put_back, channel, settings)
+            return _run_engine(order, files, Local(settings=settings, cancelled=cancelled.is_set, put_back=put_back))
         _work(order, files, settings, channel)
     except Exception as error:
         # A full disk, a home that can't be written: the worker tries again elsewhen, and says why.
-        channel.send({"fault": str(internal_error(error))})
+        fault = fault_of(error, home=settings.home)
+        channel.send({"fault": str(fault), "waits_for_room": fault.code is ErrorCode.STORAGE_FULL})
         return 1
     return 0
+
+
+def _put_back(channel: Channel, settings: Settings, error: AutoScorerError) -> NoReturn:
+    """End without an ending: the worker puts the run back.
+
+    Whether it waits, or has used one of its attempts up, is said by the disk as it is now: what failed for want of room
+    and has left much of it needs too much.
+    """
+    folders = [settings.home, *settings.workspace_roots]
+    needed = error.details.get("needed_bytes", 0)
+    waits = error.details.get("why") == "quota" or any(is_short_of_room(folder, needed) for folder in folders)
+    channel.send({"fault": error.message, "waits_for_room": waits})
+    _flush()
+    os._exit(_TRY_AGAIN)
 
 
 def _listen(channel: Channel, cancelled: threading.Event) -> None:
@@ -161,9 +181,11 @@ def _work(order: Json, files: FlowRunFiles, settings: Settings, channel: Channel
         except AutoScorerError as error:
             state = settled(error)
         except Exception as error:
-            state = settled(internal_error(error))
+            state = settled(fault_of(error, home=settings.home))
         finally:
             current_flow_run.reset(token)
+    if not state.is_completed() and (failure := failure_of(state)).code is ErrorCode.STORAGE_FULL:
+        _put_back(channel, settings, failure)
     # The message says what is to be known; it stands in the log as well, where people look for it.
     channel.log(logging.INFO if state.is_completed() else logging.ERROR, state.message or "")
     files.save_ending(ending_of(state))

@@ -34,6 +34,9 @@ _CALM_AFTER = 30.0
 _LONGEST_PAUSE = 5.0
 # Seconds for which an answer about one task will do: many people may look at many tasks.
 _FRESH = 0.25
+# Seconds between two looks into the home for how cancelled runs ended, and seconds without a word of Prefect's after
+# which that is done.
+_HOME, _SILENCE = 0.5, 2.0
 # Seconds between two looks at a page of the queue as it is.
 _SWEEP = 5.0
 _ORDER = {"high": 0, "normal": 1, "low": 2}
@@ -89,7 +92,7 @@ class Follower:
         self._watchers: dict[str, list[asyncio.Event]] = {}
         self._refreshing: dict[str, asyncio.Task[None]] = {}
         self._woken = asyncio.Event()
-        self._changed_at = time.monotonic()
+        self._changed_at = self._heard_at = time.monotonic()
         self._turn, self._swept_at, self._sweep_from = 0, 0.0, 0
 
     # --- what is followed -----------------------------------------------------------------------------------
@@ -100,6 +103,8 @@ class Follower:
             if row.flow_run_id is not None and not row.is_final:
                 cancel = bool(row.cancel_requested) or row.id in self._to_cancel
                 self._tasks[row.id] = _Followed(row, row.flow_run_id, cancel=cancel)
+                if cancel:
+                    self._leave_word(self._tasks[row.id])
                 self._to_cancel.discard(row.id)
         self._changed_at = time.monotonic()
         self._woken.set()
@@ -225,8 +230,34 @@ class Follower:
             self._to_cancel.add(row.id)
             return
         task.cancel = True
+        self._leave_word(task)
         await self._cancel(task)
         await self.refresh(row.id, older_than=0)
+
+    async def settle_in_silence(self) -> None:
+        """While Prefect is away, take from the home how those ended that were to be cancelled; until cancelled.
+
+        Their worker tells Prefect when it is back, and needs their files until then.
+        """
+        while True:
+            await asyncio.sleep(_HOME)
+            if time.monotonic() - self._heard_at < _SILENCE:
+                continue
+            for task in [task for task in self._tasks.values() if task.cancel]:
+                ending = await asyncio.to_thread(ending_without_run, self._settings.home, self._roots, task.row)
+                if ending is not None and self._is_followed(task):
+                    await self.finish([ending])
+
+    def _leave_word(self, task: _Followed) -> None:
+        """Say in the home that a task's flow run is to be cancelled: its worker learns it there, Prefect away or not.
+
+        Only of those that are followed: with the end of a task its files go.
+        """
+        try:
+            FlowRunFiles(self._settings.home, task.flow_run_id).request_cancel()
+        except OSError as error:  # Prefect is told as well
+            logger.warning("task %s: no word of its cancelling was left in the home: %s", task.row.id, error.strerror)
+        wake(self._settings.home)
 
     async def _ask(self, tasks: Sequence[_Followed], *, left_queue: bool = False) -> None:
         """Ask for flow runs, and settle what has changed; with ``left_queue`` only for those that are not scheduled."""
@@ -236,6 +267,7 @@ class Follower:
         if left_queue:
             wanted["state"] = {"type": {"not_any_": ["SCHEDULED"]}}
         found = {run["id"]: run for run in await self._prefect.find_flow_runs(wanted)}
+        self._heard_at = time.monotonic()
         for task in tasks:
             task.asked_at = time.monotonic()
         changes: list[Observed] = []

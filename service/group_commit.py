@@ -12,9 +12,11 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ..core.errors import AutoScorerError, ErrorCode
+from ..core.storage import full_database
 
 __all__ = ["GroupCommit"]
 
@@ -41,10 +43,12 @@ class GroupCommit:
     Args:
         connection: Used by the thread alone from now on; in autocommit mode (``isolation_level=None``).
         name: What is written to, for messages.
+        home: The folder that the database is in, whose disk may be full.
     """
 
-    def __init__(self, connection: sqlite3.Connection, name: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, name: str, home: Path) -> None:
         self._connection = connection
+        self._home = home
         self._name = name
         self._loop = asyncio.get_running_loop()
         self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
@@ -58,8 +62,8 @@ class GroupCommit:
             work: Called in the thread, with the connection. What it raises undoes what it did and nothing else.
 
         Returns:
-            What ``work`` returned, once it is on disk; or what it raised, or ``BACKEND_UNAVAILABLE`` when the database
-            can't be written. Whoever stops waiting stops no work.
+            What ``work`` returned, once it is on disk; or what it raised, ``STORAGE_FULL``, or ``BACKEND_UNAVAILABLE``
+            when the database can't be written. Whoever stops waiting stops no work.
         """
         future: asyncio.Future[T] = self._loop.create_future()
         self._orders.put(_Order(work, future))
@@ -105,12 +109,13 @@ class GroupCommit:
             logger.exception("the %s can't be written", self._name)
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+            told = full_database(error, self._home) or AutoScorerError(
+                ErrorCode.BACKEND_UNAVAILABLE,
+                f"The {self._name} can't be written: {error}. Nothing was accepted; see to the disk of the home "
+                "folder, then try again.",
+            )
             for order in group:
-                order.error = AutoScorerError(
-                    ErrorCode.BACKEND_UNAVAILABLE,
-                    f"The {self._name} can't be written: {error}. Nothing was accepted; see to the disk of the home "
-                    "folder, then try again.",
-                )
+                order.error = told
 
 
 def _deliver(group: list[_Order]) -> None:

@@ -19,13 +19,17 @@ from typing import Any, Self
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
+from ..core.storage import full_database, full_disk
 from ..schemas.task import TaskState, TaskView
 from . import ledger_sql as sql
 from .group_commit import GroupCommit
 from .ledger_rows import CallbackDue, Ending, NewTask, Observed, Outcome, TaskRow
 from .ledger_schema import prepare
 
-__all__ = ["CallbackDue", "Ledger"]
+__all__ = ["LONGEST_CALLBACK_WAIT", "CallbackDue", "Ledger"]
+
+# Seconds that the next attempt at a callback is put off at most.
+LONGEST_CALLBACK_WAIT = 1.5 * 3600.0
 
 
 class Ledger:
@@ -44,21 +48,22 @@ class Ledger:
         self._reader = _connect(path)
         self._pager = _connect(path)
         self._paging = threading.Lock()
-        self._writer = GroupCommit(connection, "ledger")
+        self._writer = GroupCommit(connection, "ledger", path.parent)
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
         """Open the ledger, or make it; readable by its owner alone. After a crash it is as it was last committed.
 
         Raises:
-            AutoScorerError: ``CONFLICT`` when another process has it open, ``INVALID_REQUEST`` when it can't be used.
+            AutoScorerError: ``CONFLICT`` when another process has it open, ``STORAGE_FULL``, ``INVALID_REQUEST`` when
+                it can't be used for another reason.
         """
         path = settings.home / "ledger.sqlite3"
         try:
             settings.home.mkdir(parents=True, exist_ok=True)
             lock = os.open(settings.home / "ledger.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise _unusable(error.strerror or str(error)) from None
+            raise full_disk(error, home=settings.home) or _unusable(error.strerror or str(error)) from None
         try:
             _hold(lock)
             # SQLite gives -wal and -shm the mode of the database.
@@ -72,7 +77,10 @@ class Ledger:
             )
         except (OSError, sqlite3.Error) as error:
             os.close(lock)
-            raise _unusable(str(error)) from None
+            full = full_disk(error, home=settings.home)
+            if isinstance(error, sqlite3.Error):
+                full = full_database(error, settings.home)
+            raise full or _unusable(str(error)) from None
         except BaseException:
             os.close(lock)
             raise
@@ -176,8 +184,9 @@ class Ledger:
         """
         found = self._reader.execute(
             "SELECT id, callback_url, callback_attempts FROM tasks "
-            "WHERE callback_state = 'pending' AND callback_at <= ? ORDER BY callback_at",
-            (now,),
+            "WHERE callback_state = 'pending' AND (callback_at <= ? OR callback_at > ?) ORDER BY callback_at",
+            # No attempt is put off for longer: what seems to be was noted before the clock was put back.
+            (now, now + LONGEST_CALLBACK_WAIT),
         )
         return [CallbackDue(*values) for values in found]
 

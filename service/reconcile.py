@@ -18,6 +18,7 @@ from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import FlowRunFiles
 from ..core.worker_names import has_died
 from ..executors.reaper import reap_if_needed
+from .clock_steps import put_at_now
 from .containers import remove_ended
 from .decide import Claimed, Situation, Verdict, WorkerState, decide
 from .heartbeats import FLOWS
@@ -56,6 +57,9 @@ class Reconciler:
         self._next_wide = 0.0
         # Which worker of ours took a run, by the id of the state the run is in.
         self._takers: dict[str, Taker | None] = {}
+        # When a state was first seen here, by its id: by the clock it may never grow old (it was put back).
+        self._seen: dict[str, float] = {}
+        self._clock = time.time() - time.monotonic()
         # The workers of a pool by name, for one look.
         self._workers: dict[str, dict[str, WorkerState]] = {}
 
@@ -72,12 +76,13 @@ class Reconciler:
             PrefectAway: The server does not answer.
         """
         runs = {run["id"]: run for run in active.values() if run["state"]["type"] in _LOOKED_AT}
-        wide = time.monotonic() >= self._next_wide
+        wide = time.monotonic() >= self._next_wide or self._was_put_back()
         if wide:
             runs.update(await self._others())
         self._workers.clear()
         states = {run["state"]["id"] for run in runs.values()}
         self._takers = {state: taker for state, taker in self._takers.items() if state in states}
+        self._seen = {state: self._seen.get(state, time.monotonic()) for state in states}
         done = []
         suspects = [run for run in runs.values() if (await self._consider(run))[0] is not Verdict.LEAVE]
         if suspects:
@@ -91,9 +96,18 @@ class Reconciler:
                         done.append(f"{run['name']} ({run['id']}): {line}")
         if wide:
             removed = await remove_ended(self._prefect, self._settings)
+            done += [
+                f"{run['name']} ({run['id']}): due at once; a clock was put back"
+                for run in await put_at_now(self._prefect, self._settings)
+            ]
             done += [f"container {name} removed: its flow run has ended" for name in removed]
             self._next_wide = time.monotonic() + _WIDE
         return done
+
+    def _was_put_back(self) -> bool:
+        """Whether the clock was put back since the last look."""
+        before, self._clock = self._clock, time.time() - time.monotonic()
+        return self._clock < before - 1.0
 
     async def _others(self) -> dict[str, Json]:
         """Runs of our deployments that no task stands for: started on Prefect's page or by a schedule."""
@@ -132,6 +146,9 @@ class Reconciler:
     async def _consider(self, run: Json) -> tuple[Verdict, Situation]:
         """What to do with a run, and what that was decided on."""
         situation = await asyncio.to_thread(look_at, FlowRunFiles(self._settings.home, run["id"]), run)
+        since = self._seen.get(run["state"]["id"])
+        if since is not None:
+            situation = replace(situation, seconds=max(situation.seconds, time.monotonic() - since))
         if situation.claim in (Claimed.ALIVE, Claimed.DEAD):
             # A dead claim is for ``recover``: it ends what the dead worker has left before it looks at the run.
             return Verdict.LEAVE, situation

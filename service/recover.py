@@ -12,7 +12,7 @@ from typing import Any
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import Claim, FlowRunFiles
-from ..executors.reaper import reap_if_needed, remove_by_label
+from ..executors.reaper import clear_flow_run, reap_if_needed
 from ..executors.records import RunRecords
 from .decide import Claimed, Verdict, decide
 from .prefect_api import PrefectApi, PrefectRefused
@@ -117,7 +117,7 @@ def _stop_lost(settings: Settings) -> list[tuple[FlowRunFiles, Claim]]:
 
 
 def clear_away(settings: Settings, flow_run_id: str, *, needed: bool) -> bool:
-    """Remove a flow run's containers by their label.
+    """Remove a flow run's containers by their label, and its staged folders and records.
 
     Args:
         settings: The configuration.
@@ -128,7 +128,7 @@ def clear_away(settings: Settings, flow_run_id: str, *, needed: bool) -> bool:
         Whether there are none any more.
     """
     try:
-        remove_by_label(settings, "flow_run", flow_run_id)
+        clear_flow_run(settings, flow_run_id)
     except AutoScorerError:
         return not needed
     return True

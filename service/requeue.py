@@ -20,15 +20,20 @@ from ..flows.expand import expand
 from ..schemas.result import Result
 from ..tasks.batch_outcome import outcome_of, summary_so_far
 from ..tasks.conclude import conclude
+from .clock_steps import LONGEST_ROOM_WAIT
 from .decide import ENDED
 from .prefect_api import PrefectApi
 
-__all__ = ["AWAITING_RETRY", "end", "requeue", "tell"]
+__all__ = ["AWAITING_RETRY", "AWAITING_ROOM", "end", "requeue", "save_ending", "tell"]
 
 Json = dict[str, Any]
 
 # The name of the state in which a run waits for another attempt: so many times was it put back.
 AWAITING_RETRY = "AwaitingRetry"
+# The name of the state in which a run waits for room on a disk. That may take days, and costs none of its attempts.
+AWAITING_ROOM = "AwaitingRoom"
+# Seconds until it is tried again: at first, and doubled each time.
+_ROOM_FIRST = 2.0
 
 
 async def requeue(
@@ -38,6 +43,7 @@ async def requeue(
     reason: str,
     *,
     counted: bool = True,
+    waits_for_room: bool = False,
     only_if: str | None = None,
 ) -> bool:
     """Put a flow run back, to be attempted again; the claim that lies there is released with it.
@@ -51,6 +57,8 @@ async def requeue(
         run: The flow run as Prefect gave it, however long ago.
         reason: A sentence for people: what happened to the last attempt.
         counted: Whether the last attempt counts; it does not when the worker was told to stop.
+        waits_for_room: Whether it failed because a disk was full. Then it does not count either, and the next attempt
+            comes later each time, a minute at most.
         only_if: Do nothing unless this is still the id of the run's state.
 
     Returns:
@@ -73,14 +81,18 @@ async def requeue(
     if state["type"] in ("SCHEDULED", "PAUSED"):
         _release(files, claim)
         return True
-    if state["type"] == "CANCELLING" or (state["type"] == "CRASHED" and _was_cancelling(states)):
+    wanted = files.is_cancel_requested() or (state["type"] == "CRASHED" and _was_cancelling(states))
+    if state["type"] == "CANCELLING" or wanted:
         await end(prefect, settings, now, _cancelled(now))
         return False
+    counted = counted and not waits_for_room
     if now["deployment_id"] is None or (counted and attempt >= settings.service.max_attempts):
         await end(prefect, settings, now, _given_up(now, attempt, reason))
         return False
     name, message, delay = None, reason, 0.0
-    if counted:
+    if waits_for_room:
+        name, delay = AWAITING_ROOM, min(_ROOM_FIRST * 2 ** _times_without_room(states), LONGEST_ROOM_WAIT)
+    elif counted:
         name, message = AWAITING_RETRY, f"{reason} Attempt {attempt + 1} of {settings.service.max_attempts} follows."
         delay = settings.service.retry_delay * 2 ** (attempt - 1)
     await prefect.set_state(
@@ -116,7 +128,7 @@ async def end(prefect: PrefectApi, settings: Settings, run: Json, error: AutoSco
     now = await prefect.flow_run(run["id"])
     if now is not None and now["state"]["type"] not in ENDED:
         flow = await prefect.call("GET", f"/flows/{now['flow_id']}", missing_ok=True)
-        await asyncio.to_thread(_save_ending, settings, now, (flow or {}).get("name"), error)
+        await asyncio.to_thread(save_ending, settings, now, (flow or {}).get("name"), error)
     await tell(prefect, settings, run)
 
 
@@ -164,6 +176,13 @@ def _attempt(states: Iterable[Json]) -> int:
     return attempt
 
 
+def _times_without_room(states: Iterable[Json]) -> int:
+    """How often it was put back for want of room since the last time that it was put back for another reason."""
+    names = [state["name"] for state in sorted(states, key=lambda state: str(state["timestamp"]))]
+    waits = [name for name in names if name in ("Scheduled", AWAITING_RETRY, AWAITING_ROOM)]
+    return len(waits) - max((at + 1 for at, name in enumerate(waits) if name != AWAITING_ROOM), default=0)
+
+
 def _was_cancelling(states: Iterable[Json]) -> bool:
     """Whether a crashed run was to be cancelled when it crashed."""
     before = [(str(state["timestamp"]), state["type"]) for state in states if state["type"] != "CRASHED"]
@@ -184,7 +203,15 @@ def _given_up(run: Json, attempt: int, reason: str) -> AutoScorerError:
     )
 
 
-def _save_ending(settings: Settings, run: Json, flow: str | None, error: AutoScorerError) -> None:
+def save_ending(settings: Settings, run: Json, flow: str | None, error: AutoScorerError) -> None:
+    """Save how a flow run ends whose process can't do it any more; its workspace's result.json says the same.
+
+    Args:
+        settings: The configuration.
+        run: The flow run as Prefect gave it, with its ``start_time`` where it has begun.
+        flow: Its flow's name.
+        error: Why it ends; a score that it left, or a failure of the submission's own, is stronger.
+    """
     files = FlowRunFiles(settings.home, run["id"])
     data: Json | None = None
     if flow == "batch":

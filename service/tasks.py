@@ -125,6 +125,7 @@ class TaskService:
                     for name, work in (
                         ("dispatch", service._dispatcher.run),
                         ("follow", service._follower.run),
+                        ("settle", service._follower.settle_in_silence),
                         ("adopt", service._adopter.run),
                         ("callbacks", service._callbacks.run),
                         ("tend", service._tend),
@@ -238,8 +239,8 @@ class TaskService:
     async def cancel(self, task_id: str) -> TaskView:
         """End a task; one that was cancelled before is answered as it is.
 
-        What Prefect was never told of ends at once; else Prefect is told, now or when it is back, and the worker ends
-        the work.
+        What Prefect was never told of ends at once. Else the worker learns it from the home that it shares, or from
+        Prefect, which is told now or when it is back; and it ends the work.
 
         Raises:
             AutoScorerError: ``NOT_FOUND``, and ``CONFLICT`` when it has ended otherwise.

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
 from ..core.meta import load_job
+from ..core.storage import full_disk, no_room
 from ..core.workspace import Workspace
 from .browse import WorkspaceView, view_workspace
 from .roots import WorkspaceRoots
@@ -172,6 +173,8 @@ class Upload:
                 try:
                     return work()
                 except OSError as error:
+                    if (full := full_disk(error, workspace=self._uploads.root)) is not None:
+                        raise full from None
                     raise _unavailable(f"The upload can't be written: {error.strerror}.") from None
 
         return await self._uploads.in_thread(locked)
@@ -204,9 +207,7 @@ class Upload:
         status = os.statvfs(self._uploads.root)
         free, needed = status.f_bavail * status.f_frsize, self._uploads.settings.security.limits.free_disk
         if free < needed:
-            raise _unavailable(
-                f"The workspaces' disk has {free:,} bytes free and keeps {needed:,} (security.limits.free_disk)."
-            )
+            raise no_room(free, needed, stage=Stage.API)
 
     def _place(self, name: str | None, filename: str | None) -> UploadedWorkspace:
         assert self._folder is not None and self._file is not None

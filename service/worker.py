@@ -35,11 +35,12 @@ logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
-# Seconds between two looks at the wake file, polls of a pool that has work, looks at the states of our runs, signs of
-# life, and searches for what dead workers left.
+# Seconds between two looks at the wake file, polls of a pool that has work, looks at the states of our runs, looks for
+# wishes in the home, signs of life, and searches for what dead workers left.
 _WAKE = 0.05
 _BREATH = 0.02
 _MONITOR = 1.0
+_WISHES = 1.0
 _HEARTBEAT = 10.0
 _RECOVER = 5.0
 # Seconds for which a deployment's entrypoint is remembered.
@@ -155,6 +156,7 @@ class Worker:
                 "polls": self._again_and_again(self._poll, 0),
                 "wakes": self._watch_wake_file(),
                 "monitors": self._again_and_again(self._monitor, 0),
+                "heeds": self._again_and_again(self._heed_wishes, _WISHES),
                 "beats": self._again_and_again(self._beat, _HEARTBEAT),
                 "recovers": self._again_and_again(self._recover, _RECOVER),
                 "prunes": self._again_and_again(self._prune, _PRUNE),
@@ -310,6 +312,11 @@ class Worker:
             for run in ours:
                 run.saw(states.get(run.id))
 
+    async def _heed_wishes(self) -> None:
+        """Cancel those of our runs of which the home says so: Prefect, which would tell us too, may be away."""
+        for run in self._runs.values():
+            run.heed_wish()
+
     async def _watch_wake_file(self) -> None:
         file, before = wake_file(self._settings.home), 0
         while True:
@@ -317,6 +324,7 @@ class Worker:
                 now = file.stat().st_mtime_ns
                 if now != before:
                     before = now
+                    await self._heed_wishes()
                     self._due |= set(self.pools)
                     self._awake.set()
             await asyncio.sleep(_WAKE)

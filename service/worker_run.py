@@ -18,14 +18,15 @@ from typing import Any, TypeVar
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import Claim, FlowRunFiles
-from ..core.provenance import Owner
+from ..core.provenance import Owner, utc_now
+from ..core.storage import full_disk
 from ..executors.reaper import reap_if_needed
 from ..tasks.score import STEP_TIMEOUT
 from .children import Child, ChildFailed, Children
 from .outbox import Outbox
 from .prefect_api import FINAL, PrefectApi, PrefectAway, PrefectRefused
 from .recover import clear_away, had_container
-from .requeue import end, requeue, tell
+from .requeue import end, requeue, save_ending, tell
 
 __all__ = ["ENGINE", "LEAN", "Means", "WorkerRun", "log_fields"]
 
@@ -96,6 +97,8 @@ class WorkerRun:
         self._telling: asyncio.Task[None] | None = None
         self._known_at = time.monotonic()
         self._fault: str | None = None
+        # Whether it failed for want of room on a disk, and costs none of its attempts.
+        self._waits_for_room = False
         # Why it is being ended from outside, whichever came first.
         self._cancelled = self._taken_away = self._overdue = self._stopping = False
 
@@ -121,6 +124,11 @@ class WorkerRun:
             self._taken_away = True
             self._end_within(0)
 
+    def heed_wish(self) -> None:
+        """Cancel it if the API has left word in the home that it is to end."""
+        if not self._cancelled and self._files.is_cancel_requested():
+            self.cancel()
+
     def cancel(self) -> None:
         """End its work: the container in its own way, or all of it by force after a while."""
         if not self._cancelled:
@@ -143,10 +151,14 @@ class WorkerRun:
             await self._attempt()
         except PrefectAway:  # while the worker stops: the claim stays, and whoever comes next goes on from there
             logger.warning("Prefect is away; the next worker settles the run.", extra=self._fields())
-        except Exception:
-            logger.exception("A fault of the worker; the run is put back.", extra=self._fields())
+        except Exception as error:
+            full = full_disk(error, home=self._means.settings.home)
+            reason = full.message if full else "The worker had a fault of its own; its log tells more."
+            self._waits_for_room = full is not None
+            if full is None:
+                logger.exception("A fault of the worker; the run is put back.", extra=self._fields())
             try:
-                await self._put_back("The worker had a fault of its own; its log tells more.")
+                await self._put_back(reason)
             except Exception:
                 # Its claim stays: the run is not lost, but it waits for this worker's end.
                 logger.exception("The run could not be put back.", extra=self._fields())
@@ -160,6 +172,7 @@ class WorkerRun:
     async def _attempt(self) -> None:
         # An ending that lies there is that of an attempt before somebody started the run anew.
         self._files.forget_ending()
+        self.heed_wish()
         try:
             self._child = await self._means.children.fork(self.id)
         except ChildFailed as error:
@@ -191,7 +204,7 @@ class WorkerRun:
                 elif "artifacts" in message:
                     self._means.outbox.add_artifacts(self.id, message["artifacts"])
                 elif "fault" in message:
-                    self._fault = message["fault"]
+                    self._fault, self._waits_for_room = message["fault"], message["waits_for_room"]
         except Exception:
             child.kill()
             raise
@@ -261,14 +274,19 @@ class WorkerRun:
             await asyncio.sleep(_PAUSE_MOST)
         if self._cancelled:
             error = AutoScorerError(ErrorCode.CANCELLED, "Cancelled while it was worked on.")
-            await self._patiently(lambda: end(self._means.prefect, self._means.settings, self._run, error))
+            # Before Prefect is asked, which may be away: the API finds it in the home.
+            begun = self._run if self._claim is None else {**self._run, "start_time": utc_now()}
+            flow = self._entrypoint.rpartition(".")[2].replace("_", "-")
+            await asyncio.to_thread(save_ending, self._means.settings, begun, flow, error)
+            await self._patiently(self._tell_saved)
         elif self._overdue:
             error = AutoScorerError(
                 ErrorCode.SCORER_ERROR, f"The scorer did not end within {STEP_TIMEOUT / 3600:.0f} hours and was killed."
             )
             await self._patiently(lambda: end(self._means.prefect, self._means.settings, self._run, error))
         else:
-            await self._put_back(_reason(status, self._fault, self._stopping))
+            reason = self._fault if self._waits_for_room else None
+            await self._put_back(reason or _reason(status, self._fault, self._stopping))
 
     async def _tell(self) -> None:
         """Tell Prefect the ending that the child has saved."""
@@ -294,8 +312,9 @@ class WorkerRun:
 
     async def _put_back(self, reason: str) -> None:
         means, counted = self._means, not self._stopping
+        waits = self._waits_for_room and not self._stopping
         queued = await self._patiently(
-            lambda: requeue(means.prefect, means.settings, self._run, reason, counted=counted)
+            lambda: requeue(means.prefect, means.settings, self._run, reason, counted=counted, waits_for_room=waits)
         )
         if queued:
             logger.warning("The run was put back: %s", reason, extra=self._fields())

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.config import Settings, load_settings
-from ..core.errors import AutoScorerError, internal_error
+from ..core.errors import AutoScorerError
 from ..core.meta import load_job
+from ..core.storage import fault_of, naming_full_disks
 from ..core.workspace import Workspace
 from ..executors.base import Observer, SilentObserver
 from ..schemas.job import Job
@@ -62,12 +63,12 @@ def run_pipeline(
         The Result; a failure at any stage is in its ``error``, and in result.json.
 
     Raises:
-        AutoScorerError: ``WORKSPACE_NOT_FOUND`` or ``CONFLICT``: nothing was written then.
+        AutoScorerError: ``WORKSPACE_NOT_FOUND``, ``CONFLICT`` or ``STORAGE_FULL``: nothing was written then.
     """
     settings = settings or load_settings()
     observer = observer or SilentObserver()
     space = Workspace(workspace)
-    with space.lock():
+    with naming_full_disks(home=settings.home, workspace=space.root), space.lock():
         started = time.monotonic()
         observer.stage("validate")
         try:
@@ -77,7 +78,7 @@ def run_pipeline(
         except AutoScorerError as error:
             return save_failure(space, error, job=_job(space), timing={"validate": time.monotonic() - started})
         except Exception as error:
-            fault = internal_error(error)
+            fault = fault_of(error, home=settings.home, workspace=space.root)
             return save_failure(space, fault, job=_job(space), timing={"validate": time.monotonic() - started})
         timing: dict[str, float | None] = {"validate": time.monotonic() - started}
         try:
@@ -91,11 +92,13 @@ def run_pipeline(
                 timing=timing,
                 lock=False,
             )
-        except AutoScorerError:
-            report = None
-        if report is None or report.error is not None:
+            failure = report.error
+        except AutoScorerError as error:
+            failure = error
+        if failure is not None:
             saved = space.read_result()
-            assert saved is not None and saved.error is not None
+            if saved is None or saved.error is None or saved.error.message != failure.message:
+                raise failure  # it could not be written
             return saved
         timing.update(queue=report.queue_seconds, pull=report.pull_seconds, run=report.run_seconds)
         return score_workspace(

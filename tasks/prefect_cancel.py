@@ -1,7 +1,8 @@
 """Noticing that a flow run was cancelled, without anyone's help.
 
 A cancelled run is normally ended by the worker that started it. A run in the caller's own process has no worker, and a
-worker that was cut off from the server for a minute forgets to act. So a run that has a container asks for itself.
+worker that was cut off from the server for a minute forgets to act. So a run that has a container asks for itself, and
+looks into the home, where the API leaves word also while the server is away.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import contextlib
 import contextvars
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
+
+from ..core.flowruns import FlowRunFiles
 
 __all__ = ["CancelWatch"]
 
@@ -29,12 +33,16 @@ class CancelWatch:
     Args:
         flow_run_id: The flow run; None outside of any, and then nobody is asked.
         also: Asked too.
+        home: The installation's folder, where word may be left; None for nowhere.
         pause: Seconds between two questions to the server.
     """
 
-    def __init__(self, flow_run_id: str | None, also: Callable[[], bool], *, pause: float = _PAUSE) -> None:
+    def __init__(
+        self, flow_run_id: str | None, also: Callable[[], bool], *, home: Path | None = None, pause: float = _PAUSE
+    ) -> None:
         self._flow_run_id = flow_run_id
         self._also = also
+        self._home = home
         self._pause = pause
         self._cancelled = threading.Event()
         self._done = threading.Event()
@@ -44,7 +52,10 @@ class CancelWatch:
             ask_on = contextvars.copy_context().run
             # A daemon that nobody waits for: a server that stands still must hold up neither the run nor the exit.
             threading.Thread(target=ask_on, args=(self._ask_on,), name="autoscorer-cancel", daemon=True).start()
-        return lambda: self._cancelled.is_set() or self._also()
+        if not self._flow_run_id or self._home is None:
+            return lambda: self._cancelled.is_set() or self._also()
+        is_requested = FlowRunFiles(self._home, self._flow_run_id).is_cancel_requested
+        return lambda: self._cancelled.is_set() or self._also() or is_requested()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

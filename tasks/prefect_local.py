@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 from prefect.client.schemas.objects import State
@@ -15,6 +15,7 @@ from prefect.logging import get_run_logger
 from prefect.tasks import Task
 
 from ..core.config import Settings, load_settings
+from ..core.errors import AutoScorerError
 from ..executors.base import Observer
 
 __all__ = ["AWAY", "Local", "here", "local", "recorded", "unrecorded"]
@@ -31,6 +32,8 @@ class Local:
     settings: Settings | None = None
     observer: Observer | None = None
     cancelled: Callable[[], bool] = lambda: False
+    # Ends this process and has the flow run put back into its queue until there is room; None where nobody would do it.
+    put_back: Callable[[AutoScorerError], NoReturn] | None = None
     # Where a task puts the state that it ends in: what was done need not be done again for want of a record.
     states: list[State[Any]] | None = None
 

@@ -28,10 +28,11 @@ from prefect.states import Cancelled, Completed, Failed
 from prefect.tasks import Task
 
 from ..core.config import Settings
-from ..core.errors import AutoScorerError, ErrorCode, Fault, internal_error
+from ..core.errors import AutoScorerError, ErrorCode, Fault
 from ..core.flowruns import FlowRunFiles
 from ..core.meta import load_job
 from ..core.provenance import current_flow_run
+from ..core.storage import fault_of
 from ..core.workspace import Workspace
 from ..executors.base import Observer, SilentObserver
 from ..schemas.job import Job
@@ -64,7 +65,9 @@ R = TypeVar("R")
 Data = dict[str, Any]
 
 # What a second attempt may cure. The fault being ours is not enough: a scorer that raised would raise again.
-RETRIED = frozenset({ErrorCode.BACKEND_UNAVAILABLE, ErrorCode.IMAGE_PULL_FAILED, ErrorCode.JUDGE_ERROR})
+RETRIED = frozenset(
+    {ErrorCode.BACKEND_UNAVAILABLE, ErrorCode.STORAGE_FULL, ErrorCode.IMAGE_PULL_FAILED, ErrorCode.JUDGE_ERROR}
+)
 # Seconds before the second and the third attempt: an engine that restarts is back by then. Pulls retry by themselves.
 RETRY_DELAYS = [2.0, 10.0]
 # Prefect shows the message in lists, too; the Result has all of it.
@@ -110,6 +113,8 @@ def failure_of(state: State[Any]) -> Unscored:
 def is_infrastructure(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
     """Whether to try again: for what is ours and may pass, never for what is the submission's."""
     error = state.result(raise_on_failure=False)
+    if isinstance(error, AutoScorerError) and error.code is ErrorCode.STORAGE_FULL and here().put_back is not None:
+        return False  # the whole run is put back, and takes nobody's place while it waits
     return isinstance(error, AutoScorerError) and error.spec.fault is Fault.SYSTEM and error.code in RETRIED
 
 
@@ -192,7 +197,7 @@ def run_task(
     """
 
     def work(settings: Settings, observer: Observer) -> State[Any]:
-        with CancelWatch(flow_run.id, here().cancelled) as cancelled:
+        with CancelWatch(flow_run.id, here().cancelled, home=settings.home) as cancelled:
             report = run_workspace(
                 workspace,
                 settings=settings,
@@ -266,7 +271,7 @@ def pipeline_task(
     """
 
     def work(settings: Settings, observer: Observer) -> State[Any]:
-        with CancelWatch(flow_run.id, here().cancelled) as cancelled:
+        with CancelWatch(flow_run.id, here().cancelled, home=settings.home) as cancelled:
             return ended(
                 run_pipeline(
                     workspace,
@@ -313,8 +318,9 @@ def _state_of(
     except AutoScorerError as error:
         return settled(error, _written(workspace, error))
     except Exception as error:
-        get_run_logger().error("A fault of AutoScorer itself; please report it.", exc_info=True)
-        fault = internal_error(error)
+        fault = fault_of(error, home=found.settings.home, workspace=Path(workspace))
+        if fault.code is ErrorCode.INTERNAL_ERROR:
+            get_run_logger().error("A fault of AutoScorer itself; please report it.", exc_info=True)
         return settled(fault, _saved(workspace, fault, timing or {}))
     finally:
         current_flow_run.reset(token)

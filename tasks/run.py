@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.config import Settings, load_settings
-from ..core.errors import AutoScorerError, internal_error
+from ..core.errors import AutoScorerError
 from ..core.meta import load_job
+from ..core.storage import fault_of, naming_full_disks
 from ..core.workspace import Workspace
 from ..executors.backends import make_executor
 from ..executors.base import Observer, SilentObserver
@@ -64,12 +65,16 @@ def run_workspace(
 
     Raises:
         AutoScorerError: What is not the submission's fault: ``BACKEND_UNAVAILABLE``, ``IMAGE_PULL_FAILED``,
-            ``CONFLICT``, ``WORKSPACE_NOT_FOUND``; and ``INVALID_META``, where there is nothing to run.
+            ``STORAGE_FULL``, ``CONFLICT``, ``WORKSPACE_NOT_FOUND``; and ``INVALID_META``, where there is nothing to
+            run.
     """
     settings = settings or load_settings()
     space = Workspace(workspace)
     reap_if_needed(settings)
-    with space.lock() if lock else contextlib.nullcontext():
+    with (
+        naming_full_disks(home=settings.home, workspace=space.root),
+        space.lock() if lock else contextlib.nullcontext(),
+    ):
         job: Job | None = None
         try:
             job = load_job(space)
@@ -92,7 +97,7 @@ def run_workspace(
             save_failure(space, error, job=job, timing=timing)
             raise
         except Exception as error:  # a fault of ours leaves a Result too, or an old one would pass for this run's
-            fault = internal_error(error)
+            fault = fault_of(error, home=settings.home, workspace=space.root)
             save_failure(space, fault, job=job, timing=timing)
             raise fault from error
         if report.error is not None:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.config import Settings, load_settings
-from ..core.errors import AutoScorerError, ErrorCode, internal_error
+from ..core.errors import AutoScorerError, ErrorCode
 from ..core.exposure import input_digest
 from ..core.meta import load_job
 from ..core.provenance import sha256_file
+from ..core.storage import fault_of, full_disk, naming_full_disks
 from ..core.workspace import Workspace
 from ..executors.base import Observer, SilentObserver
 from ..schemas.job import Job
@@ -66,12 +67,12 @@ def score_workspace(
         The Result, with ``error`` set when it could not be scored; result.json holds the same.
 
     Raises:
-        AutoScorerError: ``WORKSPACE_NOT_FOUND`` or ``CONFLICT``: nothing was written then.
+        AutoScorerError: ``WORKSPACE_NOT_FOUND``, ``CONFLICT`` or ``STORAGE_FULL``: nothing was written then.
     """
     settings = settings or load_settings()
     space = Workspace(workspace)
     (observer or SilentObserver()).stage("score", scorer or "")
-    with space.lock() if lock else contextlib.nullcontext():
+    with naming_full_disks(workspace=space.root), space.lock() if lock else contextlib.nullcontext():
         started = time.monotonic()
         job: Job | None = None
         try:
@@ -83,7 +84,7 @@ def score_workspace(
         except AutoScorerError as error:
             return save_failure(space, error, job=job, timing=timing)
         except Exception as error:  # a fault of ours leaves a Result too, or an old one would pass for this one
-            return save_failure(space, internal_error(error), job=job, timing=timing)
+            return save_failure(space, fault_of(error, workspace=space.root), job=job, timing=timing)
         before = {key: value for key, value in (timing or {}).items() if value is not None}
         total = sum(before.values()) + time.monotonic() - started
         result.timing = result.timing.model_copy(update={**timing_fields(before), "total": total})
@@ -105,7 +106,7 @@ def _score(space: Workspace, job: Job, entry: ScorerEntry, params: dict[str, Any
     except AutoScorerError:
         raise
     except Exception as error:  # a custom scorer may raise anything; the user gets its place, not a traceback
-        raise _scorer_failed(entry, error) from error
+        raise full_disk(error, workspace=space.root) or _scorer_failed(entry, error) from error
     if not isinstance(result, Result):
         raise AutoScorerError(
             ErrorCode.SCORER_ERROR,

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from ..core.config import Settings
-from ..core.errors import AutoScorerError, internal_error
+from ..core.errors import AutoScorerError
 from ..core.provenance import current_flow_run
+from ..core.storage import fault_of
 from ..scorers import report  # noqa: F401 - needed by the first Result, and slow to import
 from ..scorers.recorded import RecordedFiles, load_configured
 from ..scorers.watch import ScorerWatcher
@@ -81,4 +82,4 @@ def _score(path: str, orders: Orders) -> Outcome:
     except AutoScorerError as error:
         return failed_outcome(path, error)
     except Exception as error:  # where not even a failure could be written, as on a full disk
-        return failed_outcome(path, internal_error(error))
+        return failed_outcome(path, fault_of(error, workspace=Path(path)))

@@ -45,6 +45,7 @@ DESIGN = {
     "RESOURCE_ERROR": ("execution", 422, "submission"),
     "OUTPUT_REJECTED": ("execution", 422, "submission"),
     "BACKEND_UNAVAILABLE": ("execution", 503, "system"),
+    "STORAGE_FULL": ("execution", 503, "system"),
     "CANCELLED": ("execution", 409, "submission"),
     "BAD_FORMAT": ("scoring", 422, "submission"),
     "PARSE_ERROR": ("scoring", 422, "submission"),

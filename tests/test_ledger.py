@@ -358,11 +358,13 @@ def test_a_disk_that_is_full_refuses_and_breaks_nothing(settings: Settings) -> N
         db = sqlite3.connect(settings.home / "db", isolation_level=None, check_same_thread=False)
         db.execute("CREATE TABLE t (x)")
         db.execute("PRAGMA max_page_count = 20")
-        writer = GroupCommit(db, "ledger")
+        writer = GroupCommit(db, "ledger", settings.home)
         put = lambda size: writer.write(lambda db: db.execute("INSERT INTO t VALUES (?)", ("x" * size,)).rowcount)  # noqa: E731
         assert await put(10) == 1
         refused = await asyncio.gather(put(10), put(1_000_000), put(10), return_exceptions=True)
-        assert any(isinstance(each, AutoScorerError) for each in refused)
+        errors = [each for each in refused if isinstance(each, AutoScorerError)]
+        assert errors and {error.code for error in errors} == {ErrorCode.STORAGE_FULL}
+        assert all("home" in error.message and str(settings.home) not in error.message for error in errors)
         assert await put(10) == 1
         # What failed for a reason of its own fails alone.
         mixed = await asyncio.gather(put(10), writer.write(lambda _: 1 / 0), put(10), return_exceptions=True)

@@ -594,4 +594,4 @@ def test_a_disk_that_is_nearly_full_starts_nothing(space: Workspace) -> None:
     give(space)
     with pytest.raises(AutoScorerError) as caught:
         run(space, limits=replace(LIMITS, free_disk=1 << 60))
-    assert caught.value.code is ErrorCode.BACKEND_UNAVAILABLE and "security.limits.free_disk" in caught.value.message
+    assert caught.value.code is ErrorCode.STORAGE_FULL and "security.limits.free_disk" in caught.value.message

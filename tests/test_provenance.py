@@ -7,9 +7,12 @@ import os
 import re
 import signal
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from autoscorer.core import provenance
 from autoscorer.core.provenance import Owner, hostname, sha256_file, utc_now
 
 
@@ -23,7 +26,7 @@ def changed(index: int, value: str) -> Owner:
     return Owner("|".join(fields))
 
 
-HOST, BOOT, NAMESPACE, PID, STARTED = range(5)
+HOST, BOOT, NAMESPACE, MACHINE, PID, STARTED = range(6)
 
 
 def of(pid: int) -> Owner:
@@ -37,7 +40,8 @@ def test_this_process_lives() -> None:
     owner = Owner.current()
     assert not owner.is_dead() and not Owner(owner.text).is_dead()
     fields = parts()
-    assert fields[HOST] == hostname() and fields[PID] == str(os.getpid()) and all(fields)
+    assert fields[HOST] == hostname() and fields[PID] == str(os.getpid())
+    assert len(fields) == 6 and all(fields[:MACHINE] + fields[PID:])
 
 
 def test_a_process_is_alive_until_it_was_killed_a_zombie_counts_as_dead() -> None:
@@ -70,8 +74,73 @@ def test_a_process_with_a_confusing_name_is_read_right(tmp_path: Path) -> None:
         process.wait()
 
 
-def test_another_boot_of_this_host_is_the_end_of_every_process() -> None:
-    assert changed(BOOT, "00000000-0000-0000-0000-000000000000").is_dead()
+ANOTHER_BOOT = "00000000-0000-0000-0000-000000000000"
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Gives this machine an id; an empty one takes it away."""
+
+    def be(text: str) -> None:
+        file = tmp_path / "machine-id"
+        file.write_text(text)
+        monkeypatch.setattr(provenance, "_MACHINE_IDS", (file,))
+        # Wherever these tests run.
+        monkeypatch.setattr(provenance, "_FIRST_PID_NAMESPACE", parts()[NAMESPACE])
+
+    return be
+
+
+def test_another_boot_of_this_machine_is_the_end_of_every_process(machine: Callable[[str], None]) -> None:
+    machine("a" * 32)
+    assert changed(BOOT, ANOTHER_BOOT).is_dead()
+    assert changed(BOOT, ANOTHER_BOOT).is_in_sight
+
+
+@pytest.mark.parametrize("ids", [("a" * 32, "b" * 32), ("a" * 32, ""), ("", "b" * 32), ("", ""), ("same", "same")])
+def test_another_machine_of_the_same_name_is_no_earlier_boot_of_this_one(
+    machine: Callable[[str], None], ids: tuple[str, str]
+) -> None:
+    machine(ids[0])
+    owners = [changed(BOOT, ANOTHER_BOOT), changed(STARTED, "1")]
+    machine(ids[1])
+    # Without ids of their own, two machines and two boots of one look the same.
+    assert not owners[0].is_dead() and not owners[0].is_in_sight
+    assert owners[1].is_dead() == (not (ids[0] and ids[1]) or ids[0] == ids[1])
+
+
+def test_a_container_takes_no_machine_id_from_its_image(
+    machine: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine("a" * 32)
+    assert parts()[MACHINE] and "a" * 32 not in Owner.current().text
+    monkeypatch.setattr(provenance, "_FIRST_PID_NAMESPACE", "1")
+    assert parts()[MACHINE] == ""
+
+
+def test_an_owner_of_an_earlier_autoscorer_is_judged_as_before() -> None:
+    fields = parts()
+    del fields[MACHINE]
+    assert not Owner("|".join(fields)).is_dead() and Owner("|".join(fields)).is_in_sight
+    assert Owner("|".join([*fields[:-1], "1"])).is_dead()
+    assert Owner("|".join([fields[0], ANOTHER_BOOT, *fields[2:]])).is_dead()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes and sees every PID namespace")
+def test_a_container_is_gone_when_no_process_of_it_is_left() -> None:
+    code = "from autoscorer.core.provenance import Owner; print(Owner.current().text, flush=True); input()"
+    process = subprocess.Popen(
+        ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    inside = Owner(process.stdout.readline().strip())
+    assert not inside.is_dead() and not inside.is_in_sight and not inside.is_of_gone_container()
+    process.communicate("\n", timeout=30)
+    assert inside.is_of_gone_container() and not Owner.current().is_of_gone_container()
+    assert not Owner("other-host|b|1||1|1").is_of_gone_container()
 
 
 @pytest.mark.parametrize("pid", ["1", "999999999", pytest.param(parts()[PID], id="own")])
@@ -87,7 +156,7 @@ def test_a_pid_that_is_none_is_never_certainly_dead(pid: str) -> None:
     assert not changed(PID, pid).is_dead()
 
 
-@pytest.mark.parametrize("text", ["", "|", "||||", "a|b|c", "a|b|c|d|e|f", "\0", hostname()])
+@pytest.mark.parametrize("text", ["", "|", "||||", "|||||", "a|b|c", "a|b|c|d|e|f", "a|b|c|d|e|f|g", "\0", hostname()])
 def test_a_text_that_names_no_owner_is_never_certainly_dead(text: str) -> None:
     assert not Owner(text).is_dead()
 

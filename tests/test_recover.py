@@ -24,7 +24,7 @@ from autoscorer.executors.records import RunRecords
 from autoscorer.schemas.result import Result
 from autoscorer.service.prefect_api import PrefectApi, PrefectAway
 from autoscorer.service.recover import recover
-from autoscorer.service.requeue import AWAITING_RETRY, end, requeue
+from autoscorer.service.requeue import AWAITING_RETRY, AWAITING_ROOM, end, requeue
 
 from .lost_runs import (
     Runs,
@@ -339,6 +339,43 @@ def test_what_was_not_counted_costs_no_attempt(runs: Runs, make_workspace: Calla
 
     assert [put_back(counted) for counted in (False, False, False, True, False, True)] == [True] * 5 + [False]
     assert runs.state(run)[0] == "FAILED"
+
+
+def test_waiting_for_room_costs_no_attempt_and_is_tried_ever_less_often_up_to_a_minute(
+    runs: Runs, make_workspace: Callable[..., Path]
+) -> None:
+    settings = settings_with(max_attempts=2, retry_delay=0)
+    run = runs.make(make_workspace())
+
+    def put_back(waits: bool) -> float | None:
+        runs.set(run, "PENDING", "RUNNING")
+        if not ask(settings, lambda prefect: requeue(prefect, settings, {"id": run}, "Full.", waits_for_room=waits)):
+            return None
+        now = runs.get(run)
+        assert (now["state"]["name"], now["state"]["message"].startswith("Full.")) == (
+            AWAITING_ROOM if waits else AWAITING_RETRY,
+            True,
+        )
+        due = datetime.fromisoformat(now["state"]["state_details"]["scheduled_time"])
+        return round((due - datetime.fromisoformat(now["state"]["timestamp"])).total_seconds())
+
+    assert [put_back(True) for _ in range(7)] == [2, 4, 8, 16, 32, 60, 60]
+    # Attempts that failed otherwise are counted as ever, and the next wait for room begins anew.
+    assert [put_back(False), put_back(True), put_back(False)] == [0, 2, None]
+    assert "tried 2 times" in runs.get(run)["state"]["message"]
+
+
+def test_a_run_of_which_the_home_says_that_it_is_to_be_cancelled_is_not_put_back(
+    runs: Runs, make_workspace: Callable[..., Path], dead: Owner
+) -> None:
+    settings, root = settings_with(), make_workspace()
+    run = runs.make(root)
+    runs.set(run, "PENDING")
+    files = _claimed(settings, run, dead)
+    runs.set(run, "RUNNING")
+    files.request_cancel()
+    _recover(settings)
+    assert runs.state(run)[0] == "CANCELLED" and result_of(root)["error"]["code"] == "CANCELLED"
 
 
 def test_a_run_that_somebody_sent_off_again_has_all_its_attempts_again(

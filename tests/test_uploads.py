@@ -406,7 +406,7 @@ def test_a_full_disk_refuses_uploads(configured: Any) -> None:
     settings = configured()
     limits = settings.security.limits.model_copy(update={"free_disk": 1 << 60})
     full = settings.model_copy(update={"security": settings.security.model_copy(update={"limits": limits})})
-    assert refused(full, a_zip(GOOD)).code is ErrorCode.BACKEND_UNAVAILABLE
+    assert refused(full, a_zip(GOOD)).code is ErrorCode.STORAGE_FULL
 
 
 # --- what ends half-way ----------------------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ class _Exact:
         self._squeezes = squeezes
         self._constant = constant
 
-    def words_at(self, places: NDArray[np.intp] | slice) -> list[Words]:
+    def words_at(self, places: NDArray[np.integer] | slice) -> list[Words]:
         rest = self.heads[places].copy()
         words: list[Words] = []
         for squeeze, constant in zip(reversed(self._squeezes), reversed(self._constant), strict=True):

@@ -356,4 +356,5 @@ class _Scanner:
         run = np.minimum(np.searchsorted(ends, quotes - 1), len(ends) - 1)
         escaped = (ends[run] == quotes - 1) & (lengths[run] % 2 == 1)
         self._escaped = int(lengths[-1]) % 2 if ends[-1] == len(data) - 1 else 0
-        return quotes[~escaped]
+        kept: NDArray[np.intp] = quotes[~escaped]
+        return kept

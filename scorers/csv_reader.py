@@ -23,7 +23,17 @@ from numpy.typing import NDArray
 
 from ..core.errors import AutoScorerError, ErrorCode
 
-__all__ = ["MAX_COLUMNS", "MAX_CSV_BYTES", "MAX_RECORD_BYTES", "PAD", "Block", "CsvReader", "bad_format", "check_size"]
+__all__ = [
+    "MAX_COLUMNS",
+    "MAX_CSV_BYTES",
+    "MAX_RECORD_BYTES",
+    "MAX_TEXT_BYTES",
+    "PAD",
+    "Block",
+    "CsvReader",
+    "bad_format",
+    "check_size",
+]
 
 # Small enough that a block and its masks stay in the second-level cache.
 BLOCK_BYTES = 1 << 19
@@ -34,6 +44,8 @@ GRID_BYTES = 64
 MAX_RECORD_BYTES = 1 << 24
 MAX_CSV_BYTES = 16 << 30
 MAX_COLUMNS = 10_000
+# An id, a label or a number longer than this is none; whoever shows some of them can count on it.
+MAX_TEXT_BYTES = 1 << 16
 
 _COMMA, _LF, _CR, _QUOTE = 44, 10, 13, 34
 

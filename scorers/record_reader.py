@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..core.errors import AutoScorerError
-from .csv_reader import MAX_COLUMNS, MAX_RECORD_BYTES, PAD, Block, bad_format, check_size
+from .csv_reader import MAX_COLUMNS, MAX_RECORD_BYTES, MAX_TEXT_BYTES, PAD, Block, bad_format, check_size
 from .json_batches import Problem, RecordProblem, count_keys, elements, find_bad_text, list_batches, skip_space
 
 __all__ = ["MAX_JSON_BYTES", "MAX_PARQUET_ROWS", "JsonReader", "ParquetReader"]
@@ -26,6 +26,7 @@ MAX_JSON_BYTES = 2 << 30
 MAX_PARQUET_ROWS = 500_000_000  # a few bytes of Parquet can unfold to any number of rows
 _BATCH = 1 << 14
 _BATCH_BYTES = 1 << 18
+_UNFOLDED_BYTES = 64 << 20
 
 _Fields = list[list[bytes]]
 
@@ -247,35 +248,105 @@ class ParquetReader(_RecordReader):
             ) from None
         self._hash_file()
         self._error = pyarrow.ArrowException
-        try:
-            self._parquet = pyarrow.parquet.ParquetFile(file)
-        except (pyarrow.ArrowException, OSError) as error:
-            raise bad_format(name, "", f"expected a Parquet file ({error}).") from None
-        if self._parquet.metadata.num_rows > MAX_PARQUET_ROWS:
+        # Arrow's own allocators keep what was freed, some 40 MiB of it.
+        pyarrow.set_memory_pool(pyarrow.system_memory_pool())
+        self._parquet = self._open()
+        metadata = self._parquet.metadata
+        if metadata.num_rows > MAX_PARQUET_ROWS:
             raise bad_format(name, "", f"more than {MAX_PARQUET_ROWS:,} rows.")
         self.header = list(self._parquet.schema_arrow.names)
+        if len(self.header) > MAX_COLUMNS:
+            raise bad_format(name, "", f"it has {len(self.header):,} columns; expected at most {MAX_COLUMNS:,}.")
         self.consumed = self.size
+
+    def _open(self, dictionaries: Sequence[str] = ()) -> Any:
+        import pyarrow.parquet
+
+        self._file.seek(0)
+        try:
+            return pyarrow.parquet.ParquetFile(
+                self._file,
+                read_dictionary=list(dictionaries),
+                # A stream of pages instead of whole columns of a row group.
+                pre_buffer=False,
+                buffer_size=1 << 20,
+                thrift_container_size_limit=100_000,
+            )
+        except (pyarrow.ArrowException, OSError) as error:
+            raise bad_format(self._name, "", f"expected a Parquet file ({error}).") from None
 
     def blocks(self, wanted: Sequence[int]) -> Iterator[Block]:
         """Yield the rows in order."""
         names = [self.header[column] for column in wanted]
+        texts = self._check_columns(names)
+        self._check_unfolded(names)
         done = 0
         try:
-            for batch in self._parquet.iter_batches(batch_size=_BATCH, columns=names):
-                if not batch.num_rows:
-                    continue
-                numbers = range(done + 1, done + batch.num_rows + 1)
-                columns = [batch.column(batch.schema.get_field_index(name)).to_pylist() for name in names]
-                yield self._block(
-                    [
-                        [self._text(value, name, number) for value, number in zip(column, numbers, strict=True)]
-                        for column, name in zip(columns, names, strict=True)
-                    ],
-                    numbers,
-                )
-                done += batch.num_rows
+            for group in range(self._parquet.metadata.num_row_groups):
+                # A text that is stored once is made for every row: so many rows at a time as there is room for.
+                longest = max((self._longest(group, name) for name in texts), default=32)
+                rows = max(1, min(_BATCH, _UNFOLDED_BYTES // 4 // longest))
+                for batch in self._parquet.iter_batches(rows, [group], names, use_threads=False):
+                    if not batch.num_rows:
+                        continue
+                    numbers = range(done + 1, done + batch.num_rows + 1)
+                    columns = [batch.column(batch.schema.get_field_index(name)).to_pylist() for name in names]
+                    yield self._block(
+                        [
+                            [self._text(value, name, number) for value, number in zip(column, numbers, strict=True)]
+                            for column, name in zip(columns, names, strict=True)
+                        ],
+                        numbers,
+                    )
+                    done += batch.num_rows
         except (self._error, OSError) as error:
             raise bad_format(self._name, "", f"the Parquet file can't be read ({error}).") from None
+
+    def _check_columns(self, names: Sequence[str]) -> list[str]:
+        """The columns of text; those of neither text nor numbers are refused."""
+        import pyarrow.types as kinds
+
+        texts = []
+        for name in names:
+            kind = self._parquet.schema_arrow.field(name).type
+            value = kind.value_type if kinds.is_dictionary(kind) else kind
+            if kinds.is_string(value) or kinds.is_large_string(value):
+                texts.append(name)
+            elif not (kinds.is_integer(value) or kinds.is_floating(value) or kinds.is_boolean(value)):
+                raise bad_format(self._name, "", f"the column {name!r} holds {kind}; expected text or numbers.")
+        return texts
+
+    def _check_unfolded(self, names: Sequence[str]) -> None:
+        """Refuse what unfolds to far more than the file: a page of it has to be held whole."""
+        metadata = self._parquet.metadata
+        most = _UNFOLDED_BYTES + 2 * self.size
+        for group in range(metadata.num_row_groups):
+            columns = metadata.row_group(group)
+            for number in range(columns.num_columns):
+                column = columns.column(number)
+                name, size = column.path_in_schema, column.total_uncompressed_size
+                if name in names and size > most:
+                    raise bad_format(
+                        self._name,
+                        "",
+                        f"the column {name!r} unfolds to {size:,} bytes in row group {group}; expected at most "
+                        f"{most:,}. Write smaller row groups.",
+                    )
+
+    def _longest(self, group: int, name: str) -> int:
+        """The bytes of the longest text in a row group's dictionary; of a text that is in none, at least."""
+        import pyarrow.compute
+
+        rows = self._open([name]).iter_batches(1, [group], [name], use_threads=False)
+        first = next(rows, None)
+        if first is None or not first.num_rows:
+            return 1
+        texts = first.column(0).dictionary
+        longest = pyarrow.compute.max(pyarrow.compute.binary_length(texts)).as_py() or 1
+        if longest > MAX_TEXT_BYTES:
+            problem = f"a text of {name!r} has {longest:,} bytes; expected at most {MAX_TEXT_BYTES:,}."
+            raise bad_format(self._name, "", problem)
+        return max(int(longest), 32)
 
     def _text(self, value: object, name: str, number: int) -> bytes:
         if isinstance(value, str):

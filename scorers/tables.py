@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ..core.errors import AutoScorerError, ErrorCode, suggest
 from ..core.workspace import Workspace, open_regular
 from .columns import IdColumn, LabelColumn, LongIds
-from .csv_reader import CsvReader, bad_format
+from .csv_reader import MAX_TEXT_BYTES, CsvReader, bad_format
 from .join import Alignment, align, check_unique, gather, too_many
 from .labels import MAX_LABELS, Labels, TooManyLabelsError
 from .numbers import Floats, NumberColumn
@@ -37,8 +37,6 @@ __all__ = ["AlignedTable", "Columns", "Values", "check_table", "load_aligned", "
 Values = Literal["text", "number"]
 Reader = CsvReader | JsonReader | ParquetReader
 
-# An id, a label or a number longer than this is none; whoever shows some of them can count on it.
-MAX_TEXT_BYTES = 1 << 16
 # Predictions are read to their end, and every fault in them counted, as long as they have only so many rows (or an
 # eighth) more than the ground truth.
 _MORE_ROWS = 10_000

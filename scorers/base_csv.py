@@ -41,6 +41,7 @@ __all__ = ["MAX_ERROR_ROWS", "BaseCSVScorer", "CSVParams", "csv_text"]
 MAX_ERROR_ROWS = 1000
 # A plot of more labels than this says nothing.
 _MAX_PLOTTED_LABELS = 200
+_MAX_CELL = 1000  # characters
 
 
 class CSVParams(ScorerParams):
@@ -199,14 +200,21 @@ def main_result(main: str, metrics: Mapping[str, float | None], *, higher_is_bet
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Rows as CSV text, quoted where needed; floats as Python writes them, so that they read back exactly.
 
-    Labels and ids are a submitter's text: one that a spreadsheet would run gets an apostrophe in front (``safe_cell``).
+    Labels and ids are a submitter's text: one that a spreadsheet would run gets an apostrophe in front (``safe_cell``),
+    and one of more than 1,000 characters is cut.
     """
     lines: list[str] = []
     # With an LF alone as the line's end, the csv module would leave a CR inside of a cell unquoted.
     writer = csv.writer(_Lines(lines), lineterminator="\r\n")
     writer.writerow(map(safe_cell, header))
-    writer.writerows([safe_cell(cell) for cell in row] for row in rows)
+    writer.writerows([_cell(cell) for cell in row] for row in rows)
     return "".join(lines)
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, str) and len(value) > _MAX_CELL:
+        value = value[:_MAX_CELL] + "…"
+    return safe_cell(value)
 
 
 class _Lines:

@@ -212,9 +212,10 @@ class CsvReader:
     def _grow(self) -> None:
         if self._used > MAX_RECORD_BYTES:
             raise self._no_end()
-        if self._capacity < 2 * self._used:
-            self._allocate(2 * self._used)
-        self._fill(2 * self._used)
+        target = min(2 * self._used, MAX_RECORD_BYTES + 1)
+        if self._capacity < target:
+            self._allocate(target)
+        self._fill(target)
 
     def _advance(self, cut: int, lines: int | None = None) -> None:
         self._lines += self._count_lines(cut) if lines is None else lines

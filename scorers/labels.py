@@ -16,7 +16,7 @@ from . import packing
 from .csv_reader import Block
 from .packing import MAX_PACKED, NEVER, Words, pack, unpack
 
-__all__ = ["MAX_LABELS", "LabelTexts", "Labels", "TooManyLabelsError", "smallest_type"]
+__all__ = ["MAX_LABELS", "LabelTexts", "Labels", "TooManyLabelsError", "clipped", "smallest_type"]
 
 Codes = NDArray[np.int64]
 
@@ -24,6 +24,7 @@ Codes = NDArray[np.int64]
 MAX_LABELS = 500_000
 # So many bytes of label texts are decoded at once; more of them one by one, as they are asked for.
 _DECODED_BYTES = 1 << 24
+_SHOWN = 100
 
 
 class TooManyLabelsError(Exception):
@@ -46,6 +47,11 @@ class LabelTexts(Sequence[str]):
     def __getitem__(self, place: int | slice) -> str | list[str]:
         found = self._texts[place]
         return found.decode() if isinstance(found, bytes) else [text.decode() for text in found]
+
+
+def clipped(label: str) -> str:
+    """A label cut to 100 characters, for tables of very many long ones."""
+    return label if len(label) <= _SHOWN else label[:_SHOWN] + "…"
 
 
 class Labels:

@@ -91,6 +91,7 @@ class JsonReader(_RecordReader):
         self._errors = (msgspec.DecodeError, UnicodeError, RecursionError)
         self._lines = lines
         self._raw = b""
+        self._begin = 0  # of the first record
         self.unit = "line" if lines else "record"
         first = self._first_line() if lines else self._first_element()
         keys = count_keys(first[1])
@@ -156,7 +157,8 @@ class JsonReader(_RecordReader):
                 end: int = stop.value
                 break
             except RecordProblem as problem:
-                raise self._fail(problem.index + 1, f"expected a JSON object ({problem}).") from None
+                text = self._raw[problem.begin : problem.end]
+                raise self._no_object(problem.index + 1, text, problem.begin, problem.error) from None
             except Problem as problem:
                 raise bad_format(self._name, "", f"expected a JSON list of objects ({problem}).") from None
             self.consumed = batch.end
@@ -180,6 +182,7 @@ class JsonReader(_RecordReader):
             _, end, _ = next(elements(self._raw, begin))
         except (Problem, RecordProblem) as problem:
             raise bad_format(self._name, "", f"expected a JSON list of objects ({problem}).") from None
+        self._begin = begin
         return 1, self._raw[begin:end]
 
     def _first_line(self) -> tuple[int, bytes]:
@@ -225,7 +228,14 @@ class JsonReader(_RecordReader):
         try:
             return decoder.decode(text)
         except self._errors as error:
-            raise self._fail(number, f"expected a JSON object ({error}).") from None
+            raise self._no_object(number, text, self._begin, error) from None
+
+    def _no_object(self, number: int, text: bytes, begin: int, error: Exception) -> AutoScorerError:
+        if bad := find_bad_text(text):
+            return self._fail(
+                number, f"{bad[1]} at byte {begin + bad[0]} of the file; expected UTF-8 text without NUL."
+            )
+        return self._fail(number, f"expected a JSON object ({error}).")
 
 
 class ParquetReader(_RecordReader):

@@ -19,7 +19,6 @@ scorer that needs something else overrides ``score`` and shares nothing but ``va
 from __future__ import annotations
 
 import csv
-import io
 import math
 import os
 import time
@@ -32,6 +31,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ..core.errors import AutoScorerError, ErrorCode
+from ..core.spreadsheet import safe_cell
 from ..core.workspace import ArtifactWriter, Workspace
 from ..schemas.result import Result, Summary
 from .base import BaseScorer, ScorerParams
@@ -44,6 +44,7 @@ __all__ = ["MAX_ERROR_ROWS", "BaseCSVScorer", "CSVParams", "csv_text"]
 MAX_ERROR_ROWS = 1000
 # A plot of more labels than this says nothing.
 _MAX_PLOTTED_LABELS = 200
+_MAX_CELL = 1000  # characters
 
 
 class CSVParams(ScorerParams):
@@ -236,12 +237,33 @@ def main_result(main: str, metrics: Mapping[str, float | None], *, higher_is_bet
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Rows as CSV text, quoted where needed; floats as Python writes them, so that they read back exactly."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return out.getvalue()
+    """Rows as CSV text, quoted where needed; floats as Python writes them, so that they read back exactly.
+
+    Labels and ids are a submitter's text: one that a spreadsheet would run gets an apostrophe in front (``safe_cell``),
+    and one of more than 1,000 characters is cut.
+    """
+    lines: list[str] = []
+    # With an LF alone as the line's end, the csv module would leave a CR inside of a cell unquoted.
+    writer = csv.writer(_Lines(lines), lineterminator="\r\n")
+    writer.writerow(map(safe_cell, header))
+    writer.writerows([_cell(cell) for cell in row] for row in rows)
+    return "".join(lines)
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, str) and len(value) > _MAX_CELL:
+        value = value[:_MAX_CELL] + "…"
+    return safe_cell(value)
+
+
+class _Lines:
+    """Takes the csv module's lines, and ends them in LF."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self._lines = lines
+
+    def write(self, line: str) -> None:
+        self._lines.append(line.removesuffix("\r\n") + "\n")
 
 
 def write_errors(writer: ArtifactWriter, table: AlignedTable) -> None:

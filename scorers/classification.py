@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from .base import ScorerParams
 from .base_csv import BaseCSVScorer, CSVParams, csv_text, main_result, write_errors
 from .confusion import Averages, ConfusionMatrix, count_matrix, metrics_of, per_class
 from .intervals import bootstrap, classification_interval
+from .labels import LabelTexts, clipped
 from .registry import register
 from .tables import AlignedTable
 
@@ -26,6 +27,7 @@ _MAX_NAMES_IN_NOTES = 10
 _MAX_BOOTSTRAP_CLASSES = 10
 _MAX_DENSE_CLASSES = 200
 _MAX_CELLS = 100_000
+_MAX_CELLS_OF_LONG_LABELS = 5_000
 
 
 class AccuracyParams(CSVParams):
@@ -109,7 +111,8 @@ class _Classification(BaseCSVScorer):
         writer.write_json("confusion_matrix", "confusion_matrix.json", _matrix_json(matrix))
         precision, recall, f1 = per_class(matrix.hits, matrix.truth, matrix.predicted)
         columns = (precision, recall, f1, matrix.truth, matrix.predicted)
-        rows = zip(matrix.labels, *(column.tolist() for column in columns), strict=True)
+        # One number after the other: lists of them all would take more memory than everything else.
+        rows = zip(_shown(matrix.labels), *(map(column.item, range(len(column))) for column in columns), strict=True)
         header = ("label", "precision", "recall", "f1", "support", "predicted")
         writer.write("per_class", "per_class.csv", csv_text(header, rows))
         write_errors(writer, table)
@@ -183,14 +186,27 @@ def _notes(matrix: ConfusionMatrix, table: AlignedTable) -> list[str]:
     return notes
 
 
+def _shown(labels: Sequence[str]) -> Iterable[str]:
+    """The labels as a table of all of them shows them: as they are, unless they would take much memory."""
+    return map(clipped, labels) if isinstance(labels, LabelTexts) else labels
+
+
 def _matrix_json(matrix: ConfusionMatrix) -> dict[str, Any]:
     """Dense for up to 200 labels; else its cells, the largest first, at most 100,000 of them."""
     if len(matrix.labels) <= _MAX_DENSE_CLASSES:
         return {"labels": matrix.labels, "format": "dense", "matrix": matrix.dense().tolist()}
-    order = np.argsort(-matrix.counts, kind="stable")[:_MAX_CELLS]
-    cells = np.stack([matrix.rows[order], matrix.columns[order], matrix.counts[order]], axis=1)
+    labels, most = matrix.labels, _MAX_CELLS
+    if isinstance(labels, LabelTexts):
+        most = _MAX_CELLS_OF_LONG_LABELS
+    order = np.argsort(-matrix.counts, kind="stable")[:most]
+    rows, columns = matrix.rows[order], matrix.columns[order]
+    if isinstance(labels, LabelTexts):  # those of the cells alone
+        used = np.union1d(rows, columns)
+        labels = [clipped(labels[index]) for index in used.tolist()]
+        rows, columns = np.searchsorted(used, rows), np.searchsorted(used, columns)
+    cells = np.stack([rows, columns, matrix.counts[order]], axis=1)
     return {
-        "labels": matrix.labels,
+        "labels": labels,
         "format": "cells",
         "columns": ["truth", "prediction", "count"],
         "cells": cells.tolist(),

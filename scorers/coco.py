@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import chain, repeat
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,18 +24,18 @@ from ..core.workspace import open_regular
 from .coco_json import (
     AnnotationRecord,
     BoxRecord,
-    CocoRecord,
+    CategoryRecord,
     DetectionRecord,
-    annotation_keys,
+    ImageRecord,
     bad_file,
     bad_record,
-    coco_keys,
-    decode,
     file_name,
     first_repeated,
     read_bytes,
-    refuse_duplicate_keys,
+    read_list,
+    read_members,
 )
+from .json_batches import Batch, skip_space
 
 __all__ = ["Detections", "Ident", "RawDetections", "Truth", "join", "read_detections", "read_truth"]
 
@@ -44,10 +44,13 @@ ExtraImages = Literal["refuse", "count"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+T = TypeVar("T", bound=np.generic)
 
 # Coordinates beyond it overflow in w * h, sides below its inverse underflow to a 0 / 0 in the IoU.
 _LARGEST = 1e100
 _SHOWN = 5
+# Different images, and different categories, of a file.
+_MOST_IDS = 1_000_000
 _CROWD = frozenset({1})  # and True, which equals it
 
 
@@ -74,10 +77,16 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class RawDetections:
-    """Predictions as columns, not yet joined with a ground truth; D boxes in file order."""
+    """Predictions as columns, not yet joined with a ground truth; D boxes in file order.
+
+    ``image`` and ``category`` are positions in ``image_ids`` and ``category_ids``, which hold each id once, in the
+    order of the file.
+    """
 
     image_ids: list[Ident]
     category_ids: list[Ident]
+    image: NDArray[np.int32]  # (D,)
+    category: NDArray[np.int32]  # (D,)
     boxes: Floats  # (D, 4)
     scores: Floats  # (D,)
     file: str
@@ -116,46 +125,88 @@ def read_truth(path: Path) -> Truth:
             details={"file": file_name(path)},
         ) from None
     raw, sha256 = read_bytes(file, path)
-    if path.suffix == ".json" and raw.lstrip()[:1] == b"{":
-        coco = decode(raw, CocoRecord, path)
-        refuse_duplicate_keys(raw, coco_keys(coco), path, bytes(coco.info) + b"\n" + bytes(coco.licenses))
-        images, categories, annotations, where = coco.images, coco.categories, coco.annotations, "annotations"
-        image_index = _index([image.id for image in images], "image", "images", path)
-        category_index = _index([c.id for c in categories], "category", "categories", path)
-        names = {c.id: c.name or str(c.id) for c in categories}
+    boxes = _TruthBoxes(path)
+    if path.suffix == ".json" and raw[(at := skip_space(raw, 0)) : at + 1] == b"{":
+        images, names = _read_coco(raw, path, boxes)
+        image_index = _index(images, "image", "images", path)
+        category_index = _index(names, "category", "categories", path)
     else:
-        annotations, where = decode(raw, list[AnnotationRecord], path), "record"
-        refuse_duplicate_keys(raw, annotation_keys(annotations), path)
-        image_index = _index(dict.fromkeys(a.image_id for a in annotations), "image", where, path)
-        category_index = _index(dict.fromkeys(a.category_id for a in annotations), "category", where, path)
+        for batch in read_list(raw, path, AnnotationRecord):
+            boxes.add(batch)
+        image_index = _index(boxes.images.index, "image", "record", path)
+        category_index = _index(boxes.categories.index, "category", "record", path)
         names = {ident: str(ident) for ident in category_index}
     del raw
-    n = len(annotations)
-    boxes = _boxes(annotations, where, path)
-    _refuse_duplicate_ids(annotations, where, path)
-    image = _lookup(image_index, map(attrgetter("image_id"), annotations), n)
-    category = _lookup(category_index, map(attrgetter("category_id"), annotations), n)
-    for codes, kind, attribute in ((image, "images", "image_id"), (category, "categories", "category_id")):
+    where = boxes.where
+    boxes.refuse_duplicate_ids()
+    n = boxes.count
+    image, category = boxes.images.positions(image_index), boxes.categories.positions(category_index)
+    for codes, kind, attribute, idents in (
+        (image, "images", "image_id", boxes.images),
+        (category, "categories", "category_id", boxes.categories),
+    ):
         if (i := _first(codes < 0)) is not None:
-            ident = getattr(annotations[i], attribute)
-            bad_record(path, where, i, f"{attribute} {_show(ident)} is not among the file's {kind}")
-    area, given = _optional_floats(list(map(attrgetter("area"), annotations)))
-    if (i := _first(given & ~((area >= 0) & (area <= _LARGEST**2)))) is not None:
-        bad_record(path, where, i, f"area must be a finite number of at least 0, got {area[i]}", "area")
-    crowd = map(_CROWD.__contains__, map(attrgetter("iscrowd"), annotations))
+            bad_record(path, where, i, f"{attribute} {_show(idents.at(i))} is not among the file's {kind}")
+    xywh, area, given = boxes.boxes(), _joined(boxes.areas, np.float64), _joined(boxes.given, np.bool_)
     return Truth(
         image_ids=list(image_index),
         category_ids=list(category_index),
         category_names=_unique_names(names, category_index),
         image=image,
         category=category,
-        boxes=boxes,
-        area=np.where(given, area, boxes[:, 2] * boxes[:, 3]),
-        crowd=np.fromiter(crowd, np.bool_, n),
+        boxes=xywh,
+        area=np.where(given, area, xywh[:, 2] * xywh[:, 3]),
+        crowd=_joined(boxes.crowds, np.bool_),
         names_all_images=where == "annotations",
         areas_filled=int(n - given.sum()),
         sha256=sha256,
     )
+
+
+def _read_coco(raw: bytes, path: Path, boxes: _TruthBoxes) -> tuple[list[Ident], dict[Ident, str]]:
+    """The three lists of a COCO object: image ids, category id → name, and the boxes."""
+    images: list[Ident] = []
+    categories: list[CategoryRecord] = []
+    boxes.where = "annotations"
+    kinds: dict[str, Any] = {"images": ImageRecord, "annotations": AnnotationRecord, "categories": CategoryRecord}
+    missing = set(kinds)
+    walk = read_members(raw, path)
+    end: int | None = None
+    while True:
+        try:
+            key, at = walk.send(end)
+        except StopIteration:
+            break
+        end = None
+        if key not in kinds:
+            continue
+        if key not in missing:
+            bad_file(path, f"the key {key!r} is there twice in one object")
+        missing.remove(key)
+        batches = read_list(raw, path, kinds[key], key, at)
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration as stop:
+                end = stop.value
+                break
+            if key == "annotations":
+                boxes.add(batch)
+            elif key == "images":
+                images.extend(map(attrgetter("id"), batch.records))
+            else:
+                categories.extend(batch.records)
+            if max(len(images), len(categories)) > _MOST_IDS:
+                bad_file(path, f"it has more than {_MOST_IDS:,} {key}")
+    if missing:
+        bad_file(
+            path,
+            f"{', '.join(map(repr, sorted(missing)))} is missing; expected a COCO object with 'images', "
+            "'annotations' and 'categories', or a list of boxes",
+        )
+    if (i := first_repeated([c.id for c in categories])) is not None:
+        bad_record(path, "categories", i, f"category id {_show(categories[i].id)} is there twice", "id")
+    return images, {c.id: c.name or str(c.id) for c in categories}
 
 
 def read_detections(path: Path) -> RawDetections:
@@ -168,19 +219,22 @@ def read_detections(path: Path) -> RawDetections:
         AutoScorerError: ``MISSING_FILE``, ``OUTPUT_REJECTED``, or ``BAD_FORMAT`` with the record's index.
     """
     raw, sha256 = read_bytes(open_regular(path), path)
-    records = decode(raw, list[DetectionRecord], path)
-    n = len(records)
-    refuse_duplicate_keys(raw, dict.fromkeys(("image_id", "category_id", "bbox", "score"), n), path)
+    boxes = _Boxes(path)
+    scores: list[Floats] = []
+    for batch in read_list(raw, path, DetectionRecord):
+        boxes.add(batch)
+        part = np.fromiter(map(attrgetter("score"), batch.records), np.float64, len(batch.records))
+        if (i := _first(~np.isfinite(part))) is not None:
+            bad_record(path, "record", batch.first + i, f"score must be a finite number, got {part[i]}")
+        scores.append(part)
     del raw
-    boxes = _boxes(records, "record", path)
-    scores = np.fromiter(map(attrgetter("score"), records), np.float64, n)
-    if (i := _first(~np.isfinite(scores))) is not None:
-        bad_record(path, "record", i, f"score must be a finite number, got {scores[i]}")
     return RawDetections(
-        image_ids=list(map(attrgetter("image_id"), records)),
-        category_ids=list(map(attrgetter("category_id"), records)),
-        boxes=boxes,
-        scores=scores,
+        image_ids=list(boxes.images.index),
+        category_ids=list(boxes.categories.index),
+        image=boxes.images.codes(),
+        category=boxes.categories.codes(),
+        boxes=boxes.boxes(),
+        scores=_joined(scores, np.float64),
         file=file_name(path),
         sha256=sha256,
     )
@@ -203,21 +257,20 @@ def join(truth: Truth, raw: RawDetections, extra_images: ExtraImages = "refuse")
         AutoScorerError: ``MISMATCH``: an unknown image, or ids of another type than the ground truth's.
     """
     if raw.scores.size:
-        _same_type("image", truth.image_ids, raw.image_ids, raw.file)
-        _same_type("category", truth.category_ids, raw.category_ids, raw.file)
-    image_index = {ident: i for i, ident in enumerate(truth.image_ids)}
-    n = len(raw.image_ids)
-    image = _lookup(image_index, raw.image_ids, n)
+        _same_type("image", truth.image_ids, raw.image_ids, raw.image, raw.file)
+        _same_type("category", truth.category_ids, raw.category_ids, raw.category, raw.file)
+    n = len(raw.image)
+    image = _positions(truth.image_ids, raw.image_ids, raw.image)
     if (image < 0).any():
-        unknown = _in_order({raw.image_ids[i] for i in np.flatnonzero(image < 0)})
+        unknown = _in_order(set(raw.image_ids).difference(truth.image_ids))
         if truth.names_all_images or (extra_images == "refuse" and truth.image_ids):
             _refuse_images(truth, raw.file, unknown, int((image < 0).sum()))
         truth = _with_images(truth, unknown)
-        image_index = {ident: i for i, ident in enumerate(truth.image_ids)}
-        image = _lookup(image_index, raw.image_ids, n)
-    category = _lookup({ident: i for i, ident in enumerate(truth.category_ids)}, raw.category_ids, n)
+        image = _positions(truth.image_ids, raw.image_ids, raw.image)
+    category = _positions(truth.category_ids, raw.category_ids, raw.category)
     known = category >= 0
-    dropped = Counter(raw.category_ids[i] for i in np.flatnonzero(~known))
+    counts = np.bincount(raw.category[~known], minlength=len(raw.category_ids)).tolist()
+    dropped = {ident: count for ident, count in zip(raw.category_ids, counts, strict=True) if count}
     record = np.flatnonzero(known)
     everything = len(record) == n
     return truth, Detections(
@@ -237,15 +290,23 @@ def _in_order(idents: Iterable[Ident]) -> list[Ident]:
     return sorted(idents, key=lambda ident: (isinstance(ident, str), ident))
 
 
-def _same_type(kind: str, truth: Sequence[Ident], predicted: Sequence[Ident], file: str) -> None:
+def _positions(truth: Sequence[Ident], predicted: Sequence[Ident], codes: NDArray[np.int32]) -> Ints:
+    """Where in the ground truth's ids each code's id is, or -1."""
+    return _lookup({ident: i for i, ident in enumerate(truth)}, predicted, len(predicted))[codes]
+
+
+def _same_type(
+    kind: str, truth: Sequence[Ident], predicted: Sequence[Ident], codes: NDArray[np.int32], file: str
+) -> None:
     """Refuse text ids where the ground truth has numbers, and the other way round: ``"1"`` is not ``1``."""
     if not truth:
         return
     wanted = type(truth[0])
     if set(map(type, predicted)) == {wanted}:
         return
-    for i, ident in enumerate(predicted):
+    for code, ident in enumerate(predicted):
         if type(ident) is not wanted:
+            i = int(np.argmax(codes == code))
             words = {int: "numbers", str: "text"}
             raise AutoScorerError(
                 ErrorCode.MISMATCH,
@@ -279,11 +340,125 @@ def _with_images(truth: Truth, extra: Sequence[Ident]) -> Truth:
     return Truth(**{**fields, "image_ids": image_ids, "image": image})
 
 
+# Columns, filled batch by batch
+
+
+class _Idents:
+    """Ids numbered as they come, and the number of each record's."""
+
+    def __init__(self, kind: str, path: Path) -> None:
+        self.index: dict[Ident, int] = {}
+        self._kind, self._path = kind, path
+        self._parts: list[NDArray[np.int32]] = []
+
+    def add(self, idents: list[Ident]) -> None:
+        get = self.index.get
+        codes = np.fromiter(map(get, idents, repeat(-1)), np.int32, len(idents))
+        if (codes < 0).any():
+            for i in np.flatnonzero(codes < 0).tolist():
+                codes[i] = self.index.setdefault(idents[i], len(self.index))
+            if len(self.index) > _MOST_IDS:
+                bad_file(self._path, f"it names more than {_MOST_IDS:,} different {self._kind}")
+        self._parts.append(codes)
+
+    def codes(self) -> NDArray[np.int32]:
+        if len(self._parts) != 1:
+            self._parts = [np.concatenate(self._parts or [np.zeros(0, np.int32)])]
+        return self._parts[0]
+
+    def positions(self, index: dict[Ident, int]) -> Ints:
+        """Each record's position by another numbering, or -1."""
+        return _lookup(index, self.index, len(self.index))[self.codes()]
+
+    def at(self, record: int) -> Ident:
+        return list(self.index)[int(self.codes()[record])]
+
+
+class _Boxes:
+    """The columns that ground truth and predictions share."""
+
+    where = "record"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.count = 0
+        self.images, self.categories = _Idents("images", path), _Idents("categories", path)
+        self._boxes: list[Floats] = []
+
+    def add(self, batch: Batch) -> None:
+        records = batch.records
+        self._boxes.append(_boxes(records, self.where, self.path, batch.first))
+        self.images.add(list(map(attrgetter("image_id"), records)))
+        self.categories.add(list(map(attrgetter("category_id"), records)))
+        self.count += len(records)
+
+    def boxes(self) -> Floats:
+        return np.concatenate(self._boxes or [np.zeros((0, 4))])
+
+
+class _TruthBoxes(_Boxes):
+    """And those of annotations alone."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.areas: list[Floats] = []
+        self.given: list[Bools] = []
+        self.crowds: list[Bools] = []
+        self._numbers: list[Ints] = []
+        self._rows: list[Ints] = []
+        self._others: set[Ident] = set()
+
+    def add(self, batch: Batch) -> None:
+        super().add(batch)
+        records, n = batch.records, len(batch.records)
+        area, given = _optional_floats(list(map(attrgetter("area"), records)))
+        if (i := _first(given & ~((area >= 0) & (area <= _LARGEST**2)))) is not None:
+            problem = f"area must be a finite number of at least 0, got {area[i]}"
+            bad_record(self.path, self.where, batch.first + i, problem, "area")
+        self.areas.append(area)
+        self.given.append(given)
+        crowd = map(_CROWD.__contains__, map(attrgetter("iscrowd"), records))
+        self.crowds.append(np.fromiter(crowd, np.bool_, n))
+        self._add_ids(list(map(attrgetter("id"), records)), batch.first)
+
+    def _add_ids(self, idents: list[Any], first: int) -> None:
+        """Numbers are kept as such, to be looked at in the end: a set of them would take more than the file."""
+        rows = [i for i, ident in enumerate(idents) if type(ident) is int and -(2**63) <= ident < 2**63]
+        if rows:
+            numbers = (idents[i] for i in rows)
+            self._numbers.append(np.fromiter(numbers, np.int64, len(rows)))
+            self._rows.append(np.array(rows, np.int64) + first)
+        if len(rows) < len(idents):
+            for i in sorted(set(range(len(idents))).difference(rows)):
+                ident = idents[i]
+                if type(ident) in (int, str):
+                    if ident in self._others:
+                        self._is_there_twice(first + i, ident)
+                    self._others.add(ident)
+
+    def refuse_duplicate_ids(self) -> None:
+        numbers = _joined(self._numbers, np.int64)
+        order = np.argsort(numbers, kind="stable")
+        again = order[1:][numbers[order[1:]] == numbers[order[:-1]]]
+        if len(again):
+            self._is_there_twice(int(_joined(self._rows, np.int64)[again.min()]), int(numbers[again.min()]))
+
+    def _is_there_twice(self, row: int, ident: Ident) -> NoReturn:
+        bad_record(self.path, self.where, row, f"annotation id {_show(ident)} is there twice", "id")
+
+
+def _joined(parts: list[NDArray[T]], kind: type[T]) -> NDArray[T]:
+    """The parts as one array; they are let go."""
+    whole = np.concatenate([np.zeros(0, kind), *parts]) if len(parts) != 1 else parts[0]
+    parts.clear()
+    return whole
+
+
 # Checks
 
 
-def _boxes(records: Sequence[BoxRecord], where: str, path: Path) -> Floats:
-    """The (N, 4) boxes, every one usable."""
+def _boxes(records: Sequence[BoxRecord], where: str, path: Path, first: int) -> Floats:
+    """The (N, 4) boxes, every one usable; ``first`` is the place of the first record in its list."""
     flat = chain.from_iterable(map(attrgetter("bbox"), records))
     boxes = np.fromiter(flat, np.float64, 4 * len(records)).reshape(-1, 4)
     if not len(boxes) or (boxes.min() >= -_LARGEST and boxes.max() <= _LARGEST and boxes[:, 2:].min() >= 1 / _LARGEST):
@@ -295,7 +470,7 @@ def _boxes(records: Sequence[BoxRecord], where: str, path: Path) -> Floats:
         bad_record(
             path,
             where,
-            i,
+            first + i,
             f"bbox must be [x, y, width, height], finite, with sides of at least 0, got {boxes[i].tolist()}",
             "bbox",
         )
@@ -322,13 +497,6 @@ def _index(idents: Iterable[Ident], kind: str, where: str, path: Path) -> dict[I
     if (i := first_repeated(listed)) is not None:
         bad_record(path, where, i, f"{kind} id {_show(listed[i])} is there twice", "id")
     return {ident: i for i, ident in enumerate(_in_order(listed))}
-
-
-def _refuse_duplicate_ids(annotations: Sequence[AnnotationRecord], where: str, path: Path) -> None:
-    given = [a for a in annotations if type(a.id) in (int, str)]
-    if (j := first_repeated(list(map(attrgetter("id"), given)))) is not None:
-        at = next(i for i, a in enumerate(annotations) if a is given[j])
-        bad_record(path, where, at, f"annotation id {_show(given[j].id)} is there twice", "id")
 
 
 def _lookup(index: dict[Ident, int], idents: Iterable[Ident], n: int) -> Ints:

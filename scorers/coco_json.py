@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from math import isfinite
 from operator import attrgetter
 from pathlib import Path
@@ -20,30 +20,43 @@ import msgspec
 import numpy as np
 
 from ..core.errors import AutoScorerError, ErrorCode
+from .csv_reader import MAX_COLUMNS
+from .json_batches import (
+    Batch,
+    Problem,
+    RecordProblem,
+    count_keys,
+    elements,
+    find_bad_text,
+    line_batches,
+    list_batches,
+    members,
+    skip_space,
+)
 
 __all__ = [
     "MAX_BYTES",
     "AnnotationRecord",
     "BoxRecord",
-    "CocoRecord",
+    "CategoryRecord",
     "DetectionRecord",
-    "annotation_keys",
+    "ImageRecord",
     "bad_file",
     "bad_record",
-    "coco_keys",
-    "decode",
     "file_name",
     "first_repeated",
     "read_bytes",
-    "refuse_duplicate_keys",
+    "read_list",
+    "read_members",
 ]
 
 R = TypeVar("R")
+ListBatches = Generator[Batch, None, int]
 
-# About 5 million detections; parsing takes six times a file's size in memory.
+# About 5 million detections. The file is held as its bytes, and its records a batch at a time.
 MAX_BYTES = 512 * 1024**2
-# A second, slower parse that only words an error better is not worth more memory than this.
-_EXPLAIN_BYTES = 64 * 1024**2
+# A second, slower parse of a record that only words an error better is not worth more memory than this.
+_EXPLAIN_BYTES = 1024**2
 
 
 class BoxRecord(msgspec.Struct, gc=False):
@@ -71,24 +84,16 @@ class CategoryRecord(msgspec.Struct, gc=False):
     name: str | None = None
 
 
-class CocoRecord(msgspec.Struct):
-    images: list[ImageRecord]
-    annotations: list[AnnotationRecord]
-    categories: list[CategoryRecord]
-    # Not read; kept apart because their own "id" keys must not look like ours counted twice.
-    info: msgspec.Raw = msgspec.Raw()
-    licenses: msgspec.Raw = msgspec.Raw()
-
-
-_UNREAD = ("info", "licenses")
-
-
 def file_name(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
 def read_bytes(file: IO[bytes], path: Path) -> tuple[bytes, str]:
-    """The file's bytes without a BOM, and the sha256 of all of them."""
+    """The file's bytes without a BOM, and the sha256 of all of them.
+
+    Raises:
+        AutoScorerError: ``BAD_FORMAT``, also for text that no file may hold, whether it is read or not.
+    """
     with file:
         size = os.fstat(file.fileno()).st_size
         if path.suffix not in (".json", ".jsonl"):
@@ -96,94 +101,122 @@ def read_bytes(file: IO[bytes], path: Path) -> tuple[bytes, str]:
         raw = file.read(MAX_BYTES + 1) if size <= MAX_BYTES else b""
     if size > MAX_BYTES or len(raw) > MAX_BYTES:
         bad_file(path, f"it holds {max(size, len(raw))} bytes, at most {MAX_BYTES} are read")
-    return raw.removeprefix(b"\xef\xbb\xbf"), hashlib.sha256(raw).hexdigest()
+    if bad := find_bad_text(raw):
+        offset, what = bad
+        bad_file(path, f"{what} at byte {offset}; expected UTF-8 text without NUL", byte=offset)
+    sha256 = hashlib.sha256(raw).hexdigest()
+    return raw.removeprefix(b"\xef\xbb\xbf") if raw.startswith(b"\xef\xbb\xbf") else raw, sha256
 
 
-def decode(raw: bytes, kind: type[R], path: Path) -> R:
-    """Decode typed, strict JSON, or JSON lines where the suffix says so.
+def read_list(raw: bytes, path: Path, kind: type[R], where: str = "record", start: int | None = None) -> ListBatches:
+    """Decode typed, strict JSON batch by batch: a list, or JSON lines where the suffix says so.
 
     Args:
         raw: The file.
-        kind: ``CocoRecord``, or a list of records.
         path: For the suffix, and for messages.
+        kind: The type of a record.
+        where: What messages call the list.
+        start: Where the list begins that is a part of the file; None when it is all of it.
+
+    Returns:
+        The position behind the list.
 
     Raises:
         AutoScorerError: ``BAD_FORMAT``, naming the record where there is one to name.
     """
-    decoder = msgspec.json.Decoder(kind.__args__[0] if path.suffix == ".jsonl" else kind)  # type: ignore[attr-defined]
-    parse: Callable[[bytes], Any] = decoder.decode_lines if path.suffix == ".jsonl" else decoder.decode
-    try:
-        return parse(raw)  # type: ignore[no-any-return]
-    except msgspec.ValidationError as error:
-        _explain(error, path)
-    except RecursionError:
-        bad_file(path, "it is nested too deeply")
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return _decode_leniently(raw, kind, path, error)
+    lines = path.suffix == ".jsonl"
+    begin = skip_space(raw, 0) if start is None else start
+    batches = line_batches(raw, kind) if lines else list_batches(raw, begin, kind)
+    end = 0
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration as stop:
+            end = len(raw) if lines else stop.value
+            break
+        except Problem as problem:
+            if begin < len(raw) and raw[begin : begin + 1] in b'{"0123456789-tfn':
+                bad_file(path, f"{problem}{_expected(path)}")
+            bad_file(path, f"it is not valid JSON: {problem}")
+        except RecordProblem as problem:
+            _explain(problem, raw, kind, path, where)
+        refuse_duplicate_keys(raw, batch, _keys(kind, batch.records), path, where)
+        yield batch
+    if start is None and skip_space(raw, end) != len(raw):
+        bad_file(path, f"it is not valid JSON: text behind the end, at byte {end}")
+    return end
 
 
-def _decode_leniently(raw: bytes, kind: type[R], path: Path, error: Exception) -> R:
-    """What the strict decoder refuses may be NaN or Infinity: read those, so that the checks name the record.
+def read_members(raw: bytes, path: Path) -> Generator[tuple[str, int], int | None, None]:
+    """The members of a file that is a JSON object; see ``json_batches.members``.
 
     Raises:
-        AutoScorerError: ``BAD_FORMAT``; this never makes an invalid file pass, see the end.
+        AutoScorerError: ``BAD_FORMAT``.
     """
-    reason = f"it is not valid JSON: {str(error).removeprefix('JSON is malformed: ')}"
-    if len(raw) > _EXPLAIN_BYTES or not re.search(rb"NaN|Infinity", raw):
-        bad_file(path, reason)
-    non_finite: list[str] = []
-
-    def constant(text: str) -> float:
-        non_finite.append(text)
-        return float(text.replace("Infinity", "inf"))
-
+    walk = members(raw, skip_space(raw, 0))
+    end: int | None = None
     try:
-        text = raw.decode()
-        if path.suffix == ".jsonl":
-            content: Any = [json.loads(line, parse_constant=constant) for line in text.split("\n") if line.strip()]
+        key, at = next(walk)
+        while True:
+            end = yield key, at
+            key, at = walk.send(end)
+    except StopIteration as stop:
+        end = stop.value
+    except Problem as problem:
+        bad_file(path, f"it is not valid JSON: {problem}")
+    if end is None or skip_space(raw, end) != len(raw):
+        bad_file(path, "it is not valid JSON: text behind the end of the object")
+
+
+def _explain(problem: RecordProblem, raw: bytes, kind: type[Any], path: Path, where: str) -> NoReturn:
+    """What msgspec says of a record as our BAD_FORMAT with the index.
+
+    What the strict decoder refuses may be NaN or Infinity, as Python's json writes them: those are worded better.
+    """
+    error, index = problem.error, problem.index
+    if isinstance(error, msgspec.ValidationError):
+        _explain_validation(error, path, where, index)
+    if isinstance(error, RecursionError):
+        bad_record(path, where, index, "it is nested too deeply")
+    text = raw[problem.begin : problem.end]
+    reason = str(error).removeprefix("JSON is malformed: ")
+    if not isinstance(error, (msgspec.DecodeError, UnicodeError)):
+        bad_record(path, where, index, reason)
+    if len(text) <= _EXPLAIN_BYTES and re.search(rb"NaN|Infinity", text):
+        try:
+            record = msgspec.convert(json.loads(text.decode()), kind)
+        except msgspec.ValidationError as invalid:
+            _explain_validation(invalid, path, where, index)
+        except (RecursionError, ValueError):
+            pass
         else:
-            content = json.loads(text, parse_constant=constant)
-        if isinstance(content, dict):
-            content = {key: item for key, item in content.items() if key not in _UNREAD}
-        converted = msgspec.convert(content, kind)
-    except msgspec.ValidationError as invalid:
-        _explain(invalid, path)
-    except RecursionError:
-        bad_file(path, "it is nested too deeply")
-    except ValueError:
-        bad_file(path, reason)
-    where = "annotations" if isinstance(converted, CocoRecord) else "record"
-    records: Any = converted.annotations if isinstance(converted, CocoRecord) else converted
-    for i, record in enumerate(records):
-        for field in ("bbox", "score", "area"):
-            value = getattr(record, field, None)
-            numbers = value if isinstance(value, tuple) else (value,)
-            if not all(isfinite(number) for number in numbers if isinstance(number, float)):
-                bad_record(path, where, i, f"{field} must be finite, got {value}", field)
-    bad_file(path, f"{reason}; {' and '.join(sorted(set(non_finite)))} is not JSON")
+            for field in ("bbox", "score", "area"):
+                value = getattr(record, field, None)
+                numbers = value if isinstance(value, tuple) else (value,)
+                if not all(isfinite(number) for number in numbers if isinstance(number, float)):
+                    bad_record(path, where, index, f"{field} must be finite, got {value}", field)
+            reason += "; NaN and Infinity are not JSON"
+    bad_record(path, where, index, f"it is not valid JSON: {reason}")
 
 
-def _explain(error: msgspec.ValidationError, path: Path) -> NoReturn:
-    """msgspec's ``Expected `float`, got `null` - at `$[3].score``` as our BAD_FORMAT with the index."""
+def _explain_validation(error: msgspec.ValidationError, path: Path, where: str, index: int) -> NoReturn:
+    """msgspec's ``Expected `float`, got `null` - at `$.score```."""
     problem, _, place = str(error).partition(" - at ")
-    place = place.strip("`")
-    match = re.fullmatch(r"\$(?:\.(\w+))?\[(\d+)\](?:\.?(.*))?", place)
+    field = place.strip("`").removeprefix("$").removeprefix(".")
     problem = problem.replace("`", "'")
-    if match:
-        field = match[3] or ""
-        bad_record(path, match[1] or "record", int(match[2]), f"{field}: {problem}" if field else problem, field)
-    hint = ""
-    if place in ("", "$"):
-        hint = (
-            "; expected a COCO object with 'images', 'annotations' and 'categories', or a list of boxes"
-            if path.name.startswith("gt")
-            else "; expected a list of {image_id, category_id, bbox, score}"
-        )
-    bad_file(path, f"{problem}{f' at {place}' if place else ''}{hint}")
+    bad_record(path, where, index, f"{field}: {problem}" if field else problem, field)
 
 
-def bad_file(path: Path, problem: str) -> NoReturn:
-    raise AutoScorerError(ErrorCode.BAD_FORMAT, f"{file_name(path)}: {problem}.", details={"file": file_name(path)})
+def _expected(path: Path) -> str:
+    if path.name.startswith("gt"):
+        return "; expected a COCO object with 'images', 'annotations' and 'categories', or a list of boxes"
+    return "; expected a list of {image_id, category_id, bbox, score}"
+
+
+def bad_file(path: Path, problem: str, **details: object) -> NoReturn:
+    raise AutoScorerError(
+        ErrorCode.BAD_FORMAT, f"{file_name(path)}: {problem}.", details={"file": file_name(path), **details}
+    )
 
 
 def bad_record(path: Path, where: str, index: int, problem: str, field: str = "") -> NoReturn:
@@ -211,62 +244,68 @@ def first_repeated(values: Sequence[Any]) -> int | None:
 # Duplicate keys: JSON parsers keep the last value without a word, so the same file means two things.
 
 
-def annotation_keys(annotations: Sequence[AnnotationRecord]) -> dict[str, int]:
-    """Key → in how many annotations it was read."""
-    counts = dict.fromkeys(("image_id", "category_id", "bbox", "id", "area", "iscrowd"), len(annotations))
-    for key in ("id", "area", "iscrowd"):
-        counts[key] -= list(map(attrgetter(key), annotations)).count(msgspec.UNSET)
-    return counts
+def _keys(kind: type[Any], records: Sequence[Any]) -> dict[str, int]:
+    """Key → in how many of the records it was read."""
+    if issubclass(kind, BoxRecord):
+        counts = dict.fromkeys(("image_id", "category_id", "bbox"), len(records))
+        if issubclass(kind, DetectionRecord):
+            return counts | {"score": len(records)}
+        for key in ("id", "area", "iscrowd"):
+            counts[key] = len(records) - list(map(attrgetter(key), records)).count(msgspec.UNSET)
+        return counts
+    return {"id": len(records)}
 
 
-def coco_keys(coco: CocoRecord) -> dict[str, int]:
-    """Key → in how many objects of a COCO file it was read."""
-    counts = annotation_keys(coco.annotations) | {"images": 1, "annotations": 1, "categories": 1}
-    counts["id"] += len(coco.images) + len(coco.categories)
-    return counts
-
-
-def refuse_duplicate_keys(raw: bytes, expected: Mapping[str, int], path: Path, unread: bytes = b"") -> None:
-    """Refuse an object that holds one of our keys twice.
+def refuse_duplicate_keys(raw: bytes, batch: Batch, expected: Mapping[str, int], path: Path, where: str) -> None:
+    """Refuse a record that holds one of our keys twice.
 
     Every key has a colon behind it, so as many colons as keys mean no duplicate; else every key as often as it
-    was read means the same. Only where neither holds (words like our keys elsewhere in the file, or escapes that
-    could spell one) is the file parsed again to be sure.
+    was read means the same. Only where neither holds (words like our keys elsewhere in the records, or escapes that
+    could spell one) are the records read again to be sure.
 
     Args:
         raw: The file.
+        batch: Which part of it.
         expected: Key → in how many objects it was read.
         path: For the message.
-        unread: Parts of ``raw`` whose keys are none of ours.
+        where: What the message calls the list.
 
     Raises:
         AutoScorerError: ``BAD_FORMAT``.
     """
-    if np.count_nonzero(np.frombuffer(raw, np.uint8) == ord(":")) == sum(expected.values()):
+    piece = raw[batch.begin : batch.end]
+    if piece.count(b":") == sum(expected.values()):
         return
-    if b"\\" not in raw:
-        elsewhere = _count_strings(unread, expected)
-        if all(n - elsewhere[key] == expected[key] for key, n in _count_strings(raw, expected).items()):
-            return
-    records = 0
+    if b'\\"' not in piece and b"\\u" not in piece and _count_strings(piece, expected) == expected:
+        return
+    if path.suffix == ".jsonl":
+        texts = [line for line in piece.split(b"\n") if line.strip()]
+    else:
+        listed = b"".join((piece, b"]"))
+        texts = [listed[begin:end] for begin, end, _ in elements(listed, 0)]
+    for index, text in enumerate(texts, batch.first):
+        colons = text.count(b":")
+        if colons > MAX_COLUMNS and (keys := count_keys(text)) > MAX_COLUMNS:
+            bad_record(path, where, index, f"it has {keys:,} keys; expected at most {MAX_COLUMNS:,}")
+        read = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+        if len(read) < colons and len(read) < count_keys(text):
+            if len(text) > _EXPLAIN_BYTES:
+                bad_record(path, where, index, "a key is there twice in one object")
+            ours = [name for name in _key_names(text) if name in expected]
+            if (i := first_repeated(ours)) is not None:
+                bad_record(path, where, index, f"the key {ours[i]!r} is there twice in one object", ours[i])
 
-    def check(pairs: list[tuple[str, Any]]) -> None:
-        nonlocal records
-        keys = [key for key, _ in pairs if key in expected]
-        if (i := first_repeated(keys)) is not None:
-            bad_record(path, "record", records, f"the key {keys[i]!r} is there twice in one object", keys[i])
-        records += "image_id" in keys
 
-    lines = raw.split(b"\n") if path.suffix == ".jsonl" else [raw]
-    for line in lines:
-        if not line.strip():
-            continue
-        try:
-            # The hook returns nothing, so this takes little memory whatever the file holds. Numbers stay text:
-            # an int of 10,000 digits would be an error here, though nobody reads it.
-            json.loads(line.decode(), object_pairs_hook=check, parse_int=str, parse_float=str)
-        except (RecursionError, ValueError):
-            bad_file(path, "it is nested too deeply, or not valid JSON in a part that is not read")
+def _key_names(text: bytes) -> list[str]:
+    """The keys of a JSON object, each as often as it is there."""
+    names: list[str] = []
+
+    def keep(pairs: list[tuple[str, Any]]) -> None:
+        names[:] = [key for key, _ in pairs]  # the outermost object comes last
+
+    # Numbers stay text: an int of 10,000 digits would be an error here, though nobody reads it.
+    json.loads(text.decode(), object_pairs_hook=keep, parse_int=str, parse_float=str)
+    return names
 
 
 def _count_strings(raw: bytes, words: Iterable[str]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What the reader fills while a file streams by: ids as words, labels as codes, numbers as float64."""
+"""What the reader fills while a file streams by: ids as words, labels as codes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from . import packing
 from .csv_reader import Block
+from .labels import Labels, smallest_type
 from .packing import MAX_PACKED, NEVER, Words, pack, unpack
 
-__all__ = ["IdColumn", "LabelColumn", "Labels", "LongIds"]
+__all__ = ["IdColumn", "LabelColumn", "LongIds", "texts_of"]
 
-Codes = NDArray[np.int64]
+_STRIDE = 1 << 15
+# A word that fewer than one row in so many reaches is kept for those rows alone.
+_WORTH_AN_ARRAY = 4
 
 
 class LongIds:
@@ -41,21 +43,44 @@ class LongIds:
         return len(self._numbers)
 
 
+class PatchedWord:
+    """A word of every id, most of them zero: an array that was never written to, and the few others beside it."""
+
+    def __init__(self, dense: Words, rows: NDArray[np.uint32], values: Words) -> None:
+        self._dense, self._rows, self._values = dense, rows, values
+
+    def __len__(self) -> int:
+        return len(self._dense)
+
+    def __getitem__(self, places: slice | NDArray[np.integer]) -> Words:
+        out = self._dense[places].copy()
+        if isinstance(places, slice):
+            start, stop, _ = places.indices(len(self._dense))
+            first, last = np.searchsorted(self._rows, np.array([start, stop], np.uint32))
+            out[self._rows[first:last] - np.uint32(start)] = self._values[first:last]
+            return out
+        near = np.minimum(np.searchsorted(self._rows, places.astype(np.uint32)), len(self._rows) - 1)
+        found = np.flatnonzero(self._rows[near] == places)
+        out[found] = self._values[near[found]]
+        return out
+
+
 class IdColumn:
     """The ids of one file, packed (see ``packing``).
 
-    Memory is asked for as zeroed pages and touched only where there is something to write: one id of 60 bytes
-    does not make every row cost 64.
+    One id of 60 bytes does not make every row cost 64: a word that few ids of a block reach is kept for those alone.
     """
 
     def __init__(self, long_ids: LongIds) -> None:
         self.rows = 0
+        # Once finished, each is an array of shape (rows,), or reads like one.
         self.words: list[Words] = []
         # For each word, the bits set in some id, and the bits set in every id.
         self.some: list[int] = []
         self.every: list[int] = []
         self._long_ids = long_ids
         self._long: list[NDArray[np.int64]] = []
+        self._few: dict[int, list[tuple[NDArray[np.uint32], Words]]] = {}
         self._capacity = 0
 
     def append(self, block: Block, column: int, expected_rows: int) -> None:
@@ -68,11 +93,15 @@ class IdColumn:
         """
         lengths = block.lengths[column]
         longest = int(lengths.max())
-        count = min(-(-longest // 8), MAX_PACKED // 8)
+        long_ids = longest > MAX_PACKED
+        if long_ids:
+            longest = int(lengths[lengths <= MAX_PACKED].max(initial=1))
+        count = -(-longest // 8)
+        dense = self._dense_words(lengths, count)
         self._reserve(self.rows + block.rows, expected_rows, count)
-        out = [word[self.rows : self.rows + block.rows] for word in self.words[:count]]
-        pack(block, column, count, out)
-        if longest > MAX_PACKED:
+        out = [word[self.rows : self.rows + block.rows] for word in self.words[:dense]]
+        pack(block, column, dense, out)
+        if long_ids:
             rows = np.flatnonzero(lengths > MAX_PACKED)
             out[0][rows] = [NEVER | self._long_ids.number(block.text(column, row)) for row in rows.tolist()]
             for word in out[1:]:
@@ -81,7 +110,9 @@ class IdColumn:
         for j, word in enumerate(out):
             self.some[j] |= int(np.bitwise_or.reduce(word))
             self.every[j] &= int(np.bitwise_and.reduce(word))
-        for j in range(count, len(self.words)):
+        if dense < count:
+            self._append_few(block, column, dense, count)
+        for j in range(dense, len(self.words)):
             self.every[j] = 0
         self.rows += block.rows
 
@@ -93,6 +124,10 @@ class IdColumn:
             self.words[0][rows] = ranks[numbers.astype(np.int64)] | np.uint64(NEVER)
             self.some[0] |= int(np.bitwise_or.reduce(self.words[0][rows]))
             self.every[0] &= int(np.bitwise_and.reduce(self.words[0][rows]))
+        for j, parts in self._few.items():
+            rows_of, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+            self.words[j] = PatchedWord(self.words[j], rows_of, values)  # type: ignore[call-overload]
+        self._few.clear()
 
     def widen(self, count: int) -> None:
         """Pad to ``count`` words, as the other file needs them."""
@@ -101,146 +136,40 @@ class IdColumn:
             self.some.append(0)
             self.every.append(0)
 
+    @staticmethod
+    def _dense_words(lengths: NDArray[np.int64], count: int) -> int:
+        """How many of the words are worth an array with all rows."""
+        if int(lengths.min()) > 8 * (count - 1):
+            return count
+        for j in range(1, count):
+            reached = np.count_nonzero((lengths > 8 * j) & (lengths <= MAX_PACKED))
+            if reached < len(lengths) / _WORTH_AN_ARRAY:
+                return j
+        return count
+
+    def _append_few(self, block: Block, column: int, dense: int, count: int) -> None:
+        lengths = block.lengths[column]
+        rows = np.flatnonzero((lengths > 8 * dense) & (lengths <= MAX_PACKED))
+        part = Block(block.data, [block.starts[column][rows]], [lengths[rows]], block.locate)
+        for j, word in enumerate(pack(part, 0, count)):
+            if j >= dense and len(kept := np.flatnonzero(word)):
+                self._few.setdefault(j, []).append(((rows[kept] + self.rows).astype(np.uint32), word[kept]))
+                self.some[j] |= int(np.bitwise_or.reduce(word))
+
     def _reserve(self, rows: int, expected_rows: int, count: int) -> None:
         if rows > self._capacity:
-            self._capacity = max(rows, expected_rows) if not self._capacity else max(rows, self._capacity * 5 // 4)
+            self._capacity = max(rows, expected_rows if expected_rows > self._capacity else self._capacity * 5 // 4)
             for j, old in enumerate(self.words):
                 new = np.zeros(self._capacity, np.uint64)
-                new[: self.rows] = old[: self.rows]
+                for at in range(0, self.rows, _STRIDE):  # pages that were never written to stay so
+                    part = old[at : min(at + _STRIDE, self.rows)]
+                    if part.any():
+                        new[at : at + len(part)] = part
                 self.words[j] = new
         while len(self.words) < count:
             self.words.append(np.zeros(self._capacity, np.uint64))
             self.some.append(0)
             self.every.append(0 if self.rows else (1 << 64) - 1)
-
-
-class Labels:
-    """A dictionary of label texts that numbers a whole column at a time. Shared by the two files of a join.
-
-    An open-addressing table finds a candidate for every row, the packed words decide; rows that this leaves open
-    (a new label, a crowded slot, a label of more than 64 bytes) are looked up as Python bytes.
-    """
-
-    _PROBES = 8
-    _FEW = 4096
-    _TRIALS = 16
-
-    def __init__(self) -> None:
-        self.texts: list[bytes] = []
-        self._codes: dict[bytes, int] = {}
-        self._count = 1
-        self._words: list[Words] = []
-        self._table = np.zeros(0, np.int64)
-        self._slot_mask = 0
-        self._rebuild()
-
-    def encode(self, block: Block, column: int) -> Codes:
-        """The code of each row's label; labels never seen before get the next ones."""
-        lengths = block.lengths[column]
-        longest = int(lengths.max())
-        count = max(self._count, min(-(-longest // 8), MAX_PACKED // 8))
-        if count > self._count:
-            self._count = count
-            self._rebuild()
-        words = pack(block, column, count)
-        missed = np.flatnonzero(lengths <= MAX_PACKED) if longest > MAX_PACKED else np.arange(block.rows)
-        codes = np.zeros(block.rows, np.int64)
-        if self.texts:
-            if self._crowded and not self._spread:
-                self._rebuild(spread=True)
-            codes, missed = self._look_up(words)
-            if longest > MAX_PACKED:
-                missed = missed[lengths[missed] <= MAX_PACKED]
-        while len(missed):
-            # A few new labels at a time: most of the other rows repeat them, and need not be sorted then.
-            few = max(512, len(self.texts))
-            some, missed = missed[:few], missed[few:]
-            codes[some] = self._learn([word[some] for word in words])
-            if len(missed):
-                codes[missed], still = self._look_up([word[missed] for word in words])
-                missed = missed[still]
-        if longest > MAX_PACKED:
-            for row in np.flatnonzero(lengths > MAX_PACKED).tolist():
-                codes[row] = self._code(block.text(column, row))
-        return codes
-
-    def ranks(self) -> NDArray[np.integer]:
-        """For each code the label's rank in the order of the texts (of Unicode code points), in the smallest type."""
-        order = sorted(range(len(self.texts)), key=self.texts.__getitem__)
-        ranks = np.empty(len(order), _smallest_type(len(order)))
-        ranks[order] = np.arange(len(order))
-        return ranks
-
-    def _code(self, text: bytes) -> int:
-        code = self._codes.setdefault(text, len(self.texts))
-        if code == len(self.texts):
-            self.texts.append(text)
-        return code
-
-    def _look_up(self, words: Sequence[Words]) -> tuple[Codes, NDArray[np.intp]]:
-        slots = self._slots(packing.mix(words))
-        entries = self._table[slots]
-        wrong = words[0] != self._words[0][entries]
-        for j in range(1, len(words)):
-            wrong |= words[j] != self._words[j][entries]
-        open_rows = np.flatnonzero(wrong)
-        self._crowded = bool(len(open_rows))
-        for probe in range(1, self._PROBES):
-            if not len(open_rows):
-                break
-            again = self._table[(slots[open_rows] + probe) & self._slot_mask]
-            right = np.ones(len(again), np.bool_)
-            for word, known in zip(words, self._words, strict=True):
-                right &= word[open_rows] == known[again]
-            entries[open_rows[right]] = again[right]
-            open_rows = open_rows[~right]
-        return entries - 1, open_rows
-
-    def _learn(self, words: list[Words]) -> Codes:
-        texts, inverse = np.unique(unpack(words), return_inverse=True)
-        before = len(self.texts)
-        codes = np.array([self._code(text) for text in texts.tolist()], np.int64)
-        if len(self.texts) > before:
-            self._rebuild()
-        return codes[inverse]
-
-    def _rebuild(self, *, spread: bool = False) -> None:
-        """Lay the table out anew: at most one slot in sixteen taken, entry 0 standing for "empty".
-
-        Args:
-            spread: Look for a table and a multiplier that give each label a slot of its own: worth it once no more
-                labels turn up, as a second probe for a few rows costs as much as the first one for all.
-        """
-        taken = len(self.texts)
-        spread = spread and taken <= self._FEW
-        size = 1 << max(10, (16 * taken).bit_length(), min((taken * taken // 2).bit_length(), 18) if spread else 0)
-        self._spread = spread or taken > self._FEW
-        self._crowded = False
-        short = [text if len(text) <= MAX_PACKED else b"\xff" for text in [b"\xff", *self.texts]]
-        packed = np.array(short, f"S{8 * self._count}").view(">u8").reshape(-1, self._count)
-        self._words = [packed[:, j].astype(np.uint64) for j in range(self._count)]
-        self._shift = np.uint64(64 - (size.bit_length() - 1))
-        self._slot_mask = size - 1
-        hashes = packing.mix(self._words)
-        for trial in range(self._TRIALS if spread else 1):
-            self._salt = np.uint64((2 * trial + 1) * 0x9E3779B97F4A7C15 % 2**64)
-            home = self._slots(hashes)[1:]
-            if spread and (np.diff(np.sort(home)) != 0).all():
-                break
-        self._table = np.zeros(size, np.int64)
-        waiting = np.arange(1, len(short))
-        for probe in range(self._PROBES):
-            slots = (home[waiting - 1] + probe) & self._slot_mask
-            free = self._table[slots] == 0
-            self._table[slots[free]] = waiting[free]
-            waiting = waiting[self._table[slots] != waiting]
-
-    def _slots(self, hashes: Words) -> NDArray[np.int64]:
-        return ((hashes * self._salt) >> self._shift).view(np.int64)
-
-
-def _smallest_type(codes: int) -> np.dtype[np.integer]:
-    return np.dtype(np.uint8 if codes <= 1 << 8 else np.uint16 if codes <= 1 << 16 else np.int32)
 
 
 class LabelColumn:
@@ -255,11 +184,11 @@ class LabelColumn:
         """Add a block's labels."""
         codes = self.labels.encode(block, column)
         needed = self.rows + len(codes)
-        kind = _smallest_type(len(self.labels.texts))
+        kind = smallest_type(len(self.labels))
         if needed > len(self.codes) or kind.itemsize > self.codes.itemsize:
             capacity = len(self.codes)
             if needed > capacity:
-                capacity = max(needed, expected_rows if not capacity else capacity * 5 // 4)
+                capacity = max(needed, expected_rows if expected_rows > capacity else capacity * 5 // 4)
             grown = np.zeros(capacity, max(kind, self.codes.dtype, key=lambda k: k.itemsize))
             grown[: self.rows] = self.codes[: self.rows]
             self.codes = grown

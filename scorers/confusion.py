@@ -7,6 +7,7 @@ undefined (NaN). They are checked against scikit-learn in the tests.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +39,7 @@ class ConfusionMatrix:
         n: All rows.
     """
 
-    labels: list[str]
+    labels: Sequence[str]
     rows: NDArray[np.intp]
     columns: NDArray[np.intp]
     counts: Counts
@@ -59,7 +60,7 @@ class ConfusionMatrix:
         return matrix
 
 
-def count_matrix(truth: NDArray[np.integer], predicted: NDArray[np.integer], labels: list[str]) -> ConfusionMatrix:
+def count_matrix(truth: NDArray[np.integer], predicted: NDArray[np.integer], labels: Sequence[str]) -> ConfusionMatrix:
     """Count pairs of codes.
 
     Args:

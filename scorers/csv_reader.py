@@ -12,6 +12,7 @@ line break is never a cut; a block without quotes and CR, the common case, takes
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -22,7 +23,17 @@ from numpy.typing import NDArray
 
 from ..core.errors import AutoScorerError, ErrorCode
 
-__all__ = ["MAX_CSV_BYTES", "MAX_RECORD_BYTES", "PAD", "Block", "CsvReader", "bad_format", "check_size"]
+__all__ = [
+    "MAX_COLUMNS",
+    "MAX_CSV_BYTES",
+    "MAX_RECORD_BYTES",
+    "MAX_TEXT_BYTES",
+    "PAD",
+    "Block",
+    "CsvReader",
+    "bad_format",
+    "check_size",
+]
 
 # Small enough that a block and its masks stay in the second-level cache.
 BLOCK_BYTES = 1 << 19
@@ -32,6 +43,9 @@ PAD = 80
 GRID_BYTES = 64
 MAX_RECORD_BYTES = 1 << 24
 MAX_CSV_BYTES = 16 << 30
+MAX_COLUMNS = 10_000
+# An id, a label or a number longer than this is none; whoever shows some of them can count on it.
+MAX_TEXT_BYTES = 1 << 16
 
 _COMMA, _LF, _CR, _QUOTE = 44, 10, 13, 34
 
@@ -125,6 +139,7 @@ class CsvReader:
         self._name = name
         self._digest = sha256()
         self._eof = False
+        self._target = 0  # how far the buffer is to be filled
         self._lines = 0  # line ends before the buffer's first byte
         self._used = 0
         self._aligned = True
@@ -169,13 +184,14 @@ class CsvReader:
         storage[: self._used] = self._storage[: self._used]
         self._storage = storage
         self._data = np.frombuffer(storage, np.uint8)
-        self._newline = np.empty(len(storage), np.bool_)
-        self._comma = np.empty(len(storage), np.bool_)
+        block = min(len(storage), BLOCK_BYTES + PAD)
+        self._newline = np.empty(block, np.bool_)
+        self._comma = np.empty(block, np.bool_)
         self._capacity = capacity
 
     def _read_more(self) -> None:
         with memoryview(self._storage) as view:
-            got = self._file.readinto(view[self._used : self._capacity])  # type: ignore[attr-defined]
+            got = self._file.readinto(view[self._used : self._target])  # type: ignore[attr-defined]
             self._digest.update(view[self._used : self._used + got])
         self._used += got
         self.consumed += got
@@ -186,17 +202,20 @@ class CsvReader:
                 self._storage[self._used] = _LF
                 self._used += 1
 
-    def _fill(self) -> bool:
-        """Fill the buffer as far as it goes; False when nothing is left."""
-        while not self._eof and self._used < self._capacity:
+    def _fill(self, target: int | None = None) -> bool:
+        """Fill the buffer up to a block, or to ``target``; False when nothing is left."""
+        self._target = min(target or BLOCK_BYTES, self._capacity)
+        while not self._eof and self._used < self._target:
             self._read_more()
         return self._used > 0
 
     def _grow(self) -> None:
-        if self._capacity >= MAX_RECORD_BYTES:
+        if self._used > MAX_RECORD_BYTES:
             raise self._no_end()
-        self._allocate(self._capacity * 4)
-        self._fill()
+        target = min(2 * self._used, MAX_RECORD_BYTES + 1)
+        if self._capacity < target:
+            self._allocate(target)
+        self._fill(target)
 
     def _advance(self, cut: int, lines: int | None = None) -> None:
         self._lines += self._count_lines(cut) if lines is None else lines
@@ -238,7 +257,8 @@ class CsvReader:
     # -- the common case: no quotes, no CR, no blank lines -------------------------------------------------------
 
     def _plain_block(self, wanted: Sequence[int]) -> tuple[Block, int] | None:
-        storage, used, width = self._storage, self._used, len(self.header)
+        # What a giant row left behind in the buffer is no reason to look at more than a block at a time.
+        storage, used, width = self._storage, min(self._used, BLOCK_BYTES), len(self.header)
         if storage.find(b'"', 0, used) >= 0 or storage.find(b"\r", 0, used) >= 0:
             return None
         cut = storage.rfind(b"\n", 0, used) + 1
@@ -313,10 +333,7 @@ class CsvReader:
         if not self._eof and self._storage[limit - 1] == _CR:
             limit -= 1  # the LF of this CR may come next
         data = self._data[:limit]
-        ends = np.flatnonzero((data == _COMMA) | (data == _LF) | (data == _CR))
-        quotes = np.flatnonzero(data == _QUOTE)
-        if len(quotes):
-            ends = ends[np.searchsorted(quotes, ends) % 2 == 0]  # an odd number of quotes before it: inside one
+        ends = self._separators(data)
         kind = data[ends]
         after = ends + 1
         if (kind == _CR).any():
@@ -325,6 +342,8 @@ class CsvReader:
             keep = np.ones(len(ends), np.bool_)
             keep[pair + 1] = False
             ends, after, kind = ends[keep], after[keep], kind[keep]
+            if kind[-1] == _CR and after[-1] < len(data) and data[after[-1]] == _LF:
+                after[-1] += 1  # it lies behind the part that was looked at
         last = kind != _COMMA
         complete = np.flatnonzero(last)
         count = int(complete[-1]) + 1 if len(complete) else 0
@@ -338,24 +357,53 @@ class CsvReader:
             starts, ends, last = starts[~blank], ends[~blank], last[~blank]
         return _Fields(starts, ends, last, cut)
 
+    def _separators(self, data: Bytes) -> Positions:
+        """Where the commas and line ends outside of quotes are, of a block's rows or of the one that is larger.
+
+        Raises:
+            AutoScorerError: ``BAD_FORMAT``: the first row has more fields than any table.
+        """
+        found: list[Positions] = []
+        inside = fields = 0
+        ended = False
+        for at in range(0, len(data), BLOCK_BYTES):
+            part = data[at : at + BLOCK_BYTES]
+            ends = np.flatnonzero((part == _COMMA) | (part == _LF) | (part == _CR))
+            quotes = np.flatnonzero(part == _QUOTE)
+            if inside or len(quotes):  # an odd number of quotes before it: inside one
+                ends = ends[(np.searchsorted(quotes, ends) + inside) % 2 == 0]
+                inside = (inside + len(quotes)) % 2
+            found.append(ends + at)
+            lines = np.flatnonzero(part[ends] != _COMMA)
+            ended = bool(len(lines))
+            fields += int(lines[0]) if ended else len(ends)
+            if fields >= MAX_COLUMNS:
+                self._fail(0, f"too many fields: more than {MAX_COLUMNS:,}; a table has at most as many columns.")
+            if ended:
+                break
+        return np.concatenate(found)
+
     def _check_quotes(self, cut: int) -> None:
         """Every quote opens a field, closes it, or is half of a doubled one."""
         data = self._data
-        quotes = np.flatnonzero(data[:cut] == _QUOTE)
-        if not len(quotes):
-            return
         neighbour = np.zeros(256, np.bool_)
         neighbour[[_COMMA, _LF, _CR, _QUOTE]] = True
-        opening, closing = quotes[::2], quotes[1::2]
-        fine = neighbour[data[np.maximum(opening - 1, 0)]] | (opening == 0)
-        if not fine.all():
-            self._fail(
-                int(opening[np.argmin(fine)]),
-                "a quote inside an unquoted field; expected the field in quotes and its own quotes doubled.",
-            )
-        fine = neighbour[data[closing + 1]]
-        if not fine.all():
-            self._fail(int(closing[np.argmin(fine)]), "text after a closing quote; expected a comma or the line's end.")
+        closes = 0
+        for at in range(0, cut, BLOCK_BYTES):
+            quotes = np.flatnonzero(data[at : min(at + BLOCK_BYTES, cut)] == _QUOTE) + at
+            opening, closing = quotes[closes::2], quotes[1 - closes :: 2]
+            closes = (closes + len(quotes)) % 2
+            fine = neighbour[data[np.maximum(opening - 1, 0)]] | (opening == 0)
+            if not fine.all():
+                self._fail(
+                    int(opening[np.argmin(fine)]),
+                    "a quote inside an unquoted field; expected the field in quotes and its own quotes doubled.",
+                )
+            fine = neighbour[data[closing + 1]]
+            if not fine.all():
+                self._fail(
+                    int(closing[np.argmin(fine)]), "text after a closing quote; expected a comma or the line's end."
+                )
 
     def _check_widths(self, fields: _Fields, width: int) -> None:
         last = np.flatnonzero(fields.last)
@@ -395,7 +443,11 @@ class CsvReader:
     def _has_quote(self, starts: Positions, ends: Positions) -> NDArray[np.bool_]:
         if not len(starts):
             return np.zeros(0, np.bool_)
-        quotes = np.flatnonzero(self._data[: int(ends.max())] == _QUOTE)
+        last = int(ends.max())
+        if last > 2 * BLOCK_BYTES:  # a few giant fields
+            find, pairs = self._storage.find, zip(starts.tolist(), ends.tolist(), strict=True)
+            return np.array([find(b'"', start, end) >= 0 for start, end in pairs], np.bool_)
+        quotes = np.flatnonzero(self._data[:last] == _QUOTE)
         return np.searchsorted(quotes, ends) > np.searchsorted(quotes, starts)
 
     # -- the header ------------------------------------------------------------------------------------------
@@ -420,8 +472,9 @@ class CsvReader:
         self.header = [""] * width
         block = self._block(head, range(width))
         names = [block.text(column, 0).decode() for column in range(width)]
-        repeated = sorted({name for name in names if names.count(name) > 1})
+        repeated = sorted(name for name, count in Counter(names).items() if count > 1)
         if repeated:
-            self._fail(int(head.starts[0]), f"the header names {', '.join(map(repr, repeated))} more than once.")
+            shown = ", ".join(repr(name[:80]) for name in repeated[:5]) + (", …" if len(repeated) > 5 else "")
+            self._fail(int(head.starts[0]), f"the header names {shown} more than once.")
         self._first = _Fields(fields.starts[width:], fields.ends[width:], fields.last[width:], fields.cut)
         return names

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..core.workspace import ArtifactWriter
+from .base_csv import csv_text
 from .coco import Detections, Truth
 from .detection_engine import Evaluation, Settings, category_ap
 from .detection_match import Matches, Pairs, Ranking, find_pairs, match
@@ -54,10 +52,10 @@ def _per_class(
         recall = evaluation.recall_by_cap[..., m].mean(axis=0).tolist()
         columns[f"ar_{cap}"] = [None if value < 0 else value for value in recall]
     rows = [
-        [ident, name, boxes[i], predicted[i], *("" if c[i] is None else repr(c[i]) for c in columns.values())]
+        [ident, name, boxes[i], predicted[i], *(c[i] for c in columns.values())]
         for i, (ident, name) in enumerate(zip(truth.category_ids, truth.category_names, strict=True))
     ]
-    return _csv(["category_id", "category", "boxes", "detections", *columns], rows)
+    return csv_text(["category_id", "category", "boxes", "detections", *columns], rows)
 
 
 def _errors(
@@ -76,19 +74,19 @@ def _errors(
         d, best = int(order[e]), float(pairs.best_iou[e])
         kind = "duplicate" if best >= ERROR_IOU else "badly_placed" if best >= _BACKGROUND_IOU else "background"
         at = truth.image_ids[detections.image[d]], truth.category_names[detections.category[d]]
-        box = map(repr, detections.boxes[d].tolist())
-        rows.append(["false_positive", kind, *at, repr(float(detections.scores[d])), f"{best:.4f}", *box])
+        box = detections.boxes[d].tolist()
+        rows.append(["false_positive", kind, *at, float(detections.scores[d]), f"{best:.4f}", *box])
         rows[-1].append(int(detections.record[d]))
     for n in missed[:_MAX_ERRORS].tolist():
         at = truth.image_ids[truth.image[n]], truth.category_names[truth.category[n]]
-        rows.append(["missed", "", *at, "", "", *map(repr, truth.boxes[n].tolist()), n])
+        rows.append(["missed", "", *at, "", "", *truth.boxes[n].tolist(), n])
     header = ["error", "kind", "image_id", "category", "score", "best_iou", "x", "y", "width", "height", "record"]
     notes = [
         f"errors.csv holds the first {_MAX_ERRORS} of {len(all_of)} {what} at IoU {ERROR_IOU}."
         for what, all_of in (("false positives", false), ("missed boxes", missed))
         if len(all_of) > _MAX_ERRORS
     ]
-    return _csv(header, rows), notes
+    return csv_text(header, rows), notes
 
 
 def _write_curves(
@@ -118,11 +116,3 @@ def _write_curves(
     if curves:
         svg = pr_curves_svg(settings.recall_thresholds, curves, title=f"Precision over recall at IoU {iou:.2f}")
         writer.write("pr_curves", "pr_curves.svg", svg)
-
-
-def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(header)
-    table.writerows(rows)
-    return text.getvalue()

@@ -11,7 +11,7 @@ order of a file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -31,6 +31,7 @@ T = TypeVar("T", bound=np.generic)
 # Rows handled at a time where a step needs temporary arrays.
 _STRIDE = 1 << 15
 _FEW = 5
+_KINDS = ("missing", "extra", "duplicates_in_ground_truth", "duplicates_in_predictions")
 
 
 @dataclass(slots=True)
@@ -60,10 +61,11 @@ class _Exact:
 
     def __init__(self, heads: Words, squeezes: list[Squeeze], constant: list[int]) -> None:
         self.heads = heads
+        self.count = len(squeezes)  # words of an id
         self._squeezes = squeezes
         self._constant = constant
 
-    def words_at(self, places: NDArray[np.intp] | slice) -> list[Words]:
+    def words_at(self, places: NDArray[np.integer] | slice) -> list[Words]:
         rest = self.heads[places].copy()
         words: list[Words] = []
         for squeeze, constant in zip(reversed(self._squeezes), reversed(self._constant), strict=True):
@@ -120,8 +122,7 @@ def align(
         if not _repeats(heads) and not _repeats(other_heads) and np.array_equal(heads, other_heads):
             return Alignment(along, other_along, source, long_ids)
         other = _Exact(other_heads, squeezes, constant)
-        pairs = zip(source.words_at(slice(None)), other.words_at(slice(None)), strict=True)
-        raise _mismatch([np.concatenate(pair) for pair in pairs], truth.rows, long_ids, names)
+        raise _mismatch(_both(_words_of(source), _words_of(other)), truth.rows, long_ids, names)
     rows, unique = _sorted_hashed(truth.words, row_bits)
     if unique and truth.rows == predictions.rows:
         other_rows, unique = _sorted_hashed(predictions.words, row_bits)
@@ -130,8 +131,25 @@ def align(
             if codes is None:
                 return Alignment(rows, other_rows, hashed, long_ids)
             return Alignment(gather(codes[0], rows), gather(codes[1], other_rows), hashed, long_ids)
-    both = [np.concatenate(pair) for pair in zip(truth.words, predictions.words, strict=True)]
-    raise _mismatch(both, truth.rows, long_ids, names)
+    raise _mismatch(_both(truth.words, predictions.words), truth.rows, long_ids, names)
+
+
+def too_many(truth: IdColumn, predictions: IdColumn, long_ids: LongIds, names: tuple[str, str]) -> AutoScorerError:
+    """``MISMATCH`` for predictions that were not read to their end, as they have more rows than they may.
+
+    Args:
+        truth: The ground truth's ids.
+        predictions: The predictions' ids, as far as they were read: more than the ground truth's.
+        long_ids: The store both columns used.
+        names: What the error calls the two files.
+    """
+    ranks = long_ids.settle()
+    for column in (truth, predictions):
+        column.finish(ranks)
+    count = max(len(truth.words), len(predictions.words))
+    truth.widen(count)
+    predictions.widen(count)
+    return _mismatch(_both(truth.words, predictions.words), truth.rows, long_ids, names, complete=False)
 
 
 def check_unique(column: IdColumn, long_ids: LongIds, name: str) -> None:
@@ -208,7 +226,7 @@ def _overlapping(rows: int) -> Iterator[slice]:
     return (slice(max(part.start - 1, 0), part.stop) for part in _strides(rows))
 
 
-def _sorted_hashed(words: list[Words], row_bits: int) -> tuple[Rows, bool]:
+def _sorted_hashed(words: Sequence[Words], row_bits: int) -> tuple[Rows, bool]:
     """Rows in the order of (hash, words), and whether no two of them are the same id."""
     rows = len(words[0]) if words else 0
     keys = np.empty(rows, np.uint64)
@@ -221,20 +239,33 @@ def _sorted_hashed(words: list[Words], row_bits: int) -> tuple[Rows, bool]:
     keys.sort()
     order = np.empty(rows, np.uint32)
     _unpack_keys(keys, row_bits, order)
-    heads = keys
-    places = [np.flatnonzero(heads[part][1:] == heads[part][:-1]) + part.start for part in _overlapping(rows)]
-    same = np.concatenate(places) if places else np.zeros(0, np.intp)
-    if not len(same):
-        return order, True
-    # Rows whose hashes agree: their words put them in order, and tell copies from collisions.
-    crowded = np.union1d(same, same + 1)
-    members = order[crowded]
-    order[crowded] = members[np.lexsort([*(word[members] for word in reversed(words)), heads[crowded]])]
-    first, second = order[same], order[same + 1]
-    copies = np.ones(len(same), np.bool_)
+    unique = True
+    crowded: list[Words] = []  # hashes that several ids share
+    for part in _overlapping(rows):
+        heads = keys[part]
+        same = np.flatnonzero(heads[1:] == heads[:-1]) + part.start
+        if len(same):
+            copies = _copies(words, order, same)
+            unique &= not copies.any()
+            if not copies.all():
+                crowded.append(np.unique(keys[same[~copies]]))
+    if crowded:
+        # Rows whose hashes agree: their words put them in order, and tell copies from collisions.
+        for head in np.unique(np.concatenate(crowded)):
+            run = slice(*(int(np.searchsorted(keys, head, side)) for side in ("left", "right")))
+            members = order[run]
+            order[run] = members[np.lexsort([word[members] for word in reversed(words)])]
+            unique &= not _copies(words, order, np.arange(run.start, run.stop - 1)).any()
+    return order, unique
+
+
+def _copies(words: Sequence[Words], order: Rows, places: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Whether the id at each of these places of an order is that of the next place, too."""
+    first, second = order[places], order[places + 1]
+    copies = np.ones(len(places), np.bool_)
     for word in words:
         copies &= word[first] == word[second]
-    return order, not copies.any()
+    return copies
 
 
 def _all_equal(words: list[Words], rows: Rows, others: list[Words], other_rows: Rows) -> bool:
@@ -245,26 +276,107 @@ def _all_equal(words: list[Words], rows: Rows, others: list[Words], other_rows: 
     return True
 
 
-def _mismatch(words: list[Words], truths: int, long_ids: LongIds, names: tuple[str, str]) -> AutoScorerError:
+class _Chained:
+    """A word of both files' ids, one file after the other, without a copy of them."""
+
+    def __init__(self, first: Words, second: Words) -> None:
+        self._first, self._second = first, second
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._second)
+
+    def __getitem__(self, places: slice | NDArray[np.integer]) -> Words:
+        rows = np.arange(*places.indices(len(self))) if isinstance(places, slice) else places
+        out = np.empty(len(rows), np.uint64)
+        mine = rows < len(self._first)
+        out[mine] = self._first[rows[mine]]
+        out[~mine] = self._second[rows[~mine] - len(self._first)]
+        return out
+
+
+def _both(words: Sequence[Words], others: Sequence[Words]) -> list[Words]:
+    return [_Chained(*pair) for pair in zip(words, others, strict=True)]  # type: ignore[misc]
+
+
+class _Expanded:
+    """One of the words that a squeezed id was made of."""
+
+    def __init__(self, source: _Exact, number: int) -> None:
+        self._source, self._number = source, number
+
+    def __len__(self) -> int:
+        return len(self._source.heads)
+
+    def __getitem__(self, places: slice | NDArray[np.integer]) -> Words:
+        return self._source.words_at(places)[self._number]
+
+
+def _words_of(source: _Exact) -> list[Words]:
+    return [_Expanded(source, number) for number in range(source.count)]  # type: ignore[misc]
+
+
+class _Tally:
+    """Ids of one kind: how many, and the first few of them in text order."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.few: Rows = np.zeros(0, np.uint32)
+
+    def add(self, words: Sequence[Words], rows: Rows) -> None:
+        if len(rows):
+            self.count += len(rows)
+            rows = np.concatenate([self.few, rows])
+            self.few = rows[_smallest(words, rows)]
+
+
+def _tally(words: Sequence[Words], truths: int) -> dict[str, _Tally]:
     """Count what is missing, extra and repeated over both files, whose ids stand one after the other."""
-    truth_name, name = names
     total = len(words[0]) if words else 0
     order, _ = _sorted_hashed(words, max(total, 2).bit_length())
-    fresh = np.ones(total, np.bool_)
-    for number, word in enumerate(words):
-        ordered = word[order]
-        changed = ordered[1:] != ordered[:-1]
-        fresh[1:] = changed if not number else fresh[1:] | changed
-    group = np.cumsum(fresh) - 1
-    leaders = order[fresh]
-    in_truth = np.bincount(group[order < truths], minlength=len(leaders))
-    in_predictions = np.bincount(group[order >= truths], minlength=len(leaders))
-    kinds = {
-        "missing": leaders[(in_truth > 0) & (in_predictions == 0)] if name else leaders[:0],
-        "extra": leaders[(in_truth == 0) & (in_predictions > 0)],
-        "duplicates_in_ground_truth": leaders[in_truth > 1],
-        "duplicates_in_predictions": leaders[in_predictions > 1],
-    }
+    tallies = {name: _Tally() for name in _KINDS}
+    # The id that the last part ended with: its row, and how often it occurs in either file.
+    leader, carried = np.zeros(0, np.uint32), np.zeros((2, 0), np.int64)
+    for part in _strides(total):
+        rows = order[part]
+        values = [word[np.concatenate([leader, rows])] for word in words]
+        fresh = np.zeros(len(rows), np.bool_)
+        for value in values:
+            fresh |= value[1:] != value[:-1] if len(leader) else np.r_[True, value[1:] != value[:-1]]
+        group = np.cumsum(fresh) - (0 if len(leader) else 1)
+        leaders = np.concatenate([leader, rows[fresh]])
+        in_truth, in_predictions = (
+            np.bincount(group[chosen], minlength=len(leaders)) for chosen in (rows < truths, rows >= truths)
+        )
+        in_truth[: len(leader)] += carried[0]
+        in_predictions[: len(leader)] += carried[1]
+        # Whether the last one goes on is not known before the next part.
+        last = len(leaders) if part.stop == total else len(leaders) - 1
+        leader, carried = leaders[last:], np.stack([in_truth[last:], in_predictions[last:]])
+        leaders, in_truth, in_predictions = leaders[:last], in_truth[:last], in_predictions[:last]
+        for name, rows_of in (
+            ("missing", (in_truth > 0) & (in_predictions == 0)),
+            ("extra", (in_truth == 0) & (in_predictions > 0)),
+            ("duplicates_in_ground_truth", in_truth > 1),
+            ("duplicates_in_predictions", in_predictions > 1),
+        ):
+            tallies[name].add(words, leaders[rows_of])
+    return tallies
+
+
+def _mismatch(
+    words: Sequence[Words], truths: int, long_ids: LongIds, names: tuple[str, str], *, complete: bool = True
+) -> AutoScorerError:
+    """Tell what is missing, extra and repeated over both files, whose ids stand one after the other.
+
+    Args:
+        words: Their ids.
+        truths: How many of them are the ground truth's.
+        long_ids: The store of long ids.
+        names: What to call the files; the second one is empty where there is one file alone.
+        complete: Whether the predictions were read to their end. Else what they lack is not known.
+    """
+    truth_name, name = names
+    total = len(words[0]) if words else 0
     wording = {
         "missing": f"missing from {name}",
         "extra": f"in {name} but not in {truth_name}",
@@ -272,19 +384,32 @@ def _mismatch(words: list[Words], truths: int, long_ids: LongIds, names: tuple[s
         "duplicates_in_predictions": f"more than once in {name}",
     }
     details: dict[str, object] = {"ground_truth_rows": truths, "prediction_rows": total - truths if name else None}
+    if not complete:
+        details["read_to_end"] = False
     parts = []
-    for kind, rows in kinds.items():
-        few = texts_of([word[rows[_smallest(words, rows)]] for word in words], long_ids)
+    for kind, tally in _tally(words, truths).items():
+        if kind == "missing" and not (name and complete):
+            tally = _Tally()
+        few = texts_of([word[tally.few] for word in words], long_ids)
         shown = [text if len(text) <= 80 else text[:80] + "…" for text in few]
-        details[kind] = {"count": len(rows), "first": shown}
+        if kind != "missing" or complete:
+            details[kind] = {"count": tally.count, "first": shown}
         if shown:
-            dots = ", …" if len(rows) > len(shown) else ""
-            parts.append(f"{len(rows):,} {wording[kind]} ({', '.join(map(repr, shown))}{dots})")
+            dots = ", …" if tally.count > len(shown) else ""
+            parts.append(f"{tally.count:,} {wording[kind]} ({', '.join(map(repr, shown))}{dots})")
+    found = "; ".join(parts)
+    if not complete:
+        return AutoScorerError(
+            ErrorCode.MISMATCH,
+            f"{name} has more rows than {truth_name}, which has {truths:,}: expected one row for each of its ids. "
+            f"Reading stopped after {total - truths:,} rows; so far, ids {found}.",
+            details=details,
+        )
     expected = f"Expected {truth_name} and {name} to hold the same ids, each once" if name else "Expected each id once"
-    return AutoScorerError(ErrorCode.MISMATCH, f"{expected}. Ids {'; '.join(parts)}.", details=details)
+    return AutoScorerError(ErrorCode.MISMATCH, f"{expected}. Ids {found}.", details=details)
 
 
-def _smallest(words: list[Words], rows: Rows) -> NDArray[np.intp]:
+def _smallest(words: Sequence[Words], rows: Rows) -> NDArray[np.intp]:
     """Where in ``rows`` the first few ids in text order stand."""
     sure: list[NDArray[np.intp]] = []
     tied = np.arange(len(rows))

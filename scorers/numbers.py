@@ -79,7 +79,7 @@ class NumberColumn:
         needed = self.rows + block.rows
         if needed > len(self._values):
             capacity = len(self._values)
-            grown = np.zeros(max(needed, expected_rows if not capacity else capacity * 5 // 4))
+            grown = np.zeros(max(needed, expected_rows if expected_rows > capacity else capacity * 5 // 4))
             grown[: self.rows] = self._values[: self.rows]
             self._values = grown
         self._values[self.rows : needed] = values

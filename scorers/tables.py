@@ -4,7 +4,8 @@
 ``AlignedTable``: truth and prediction side by side, in an order that depends on the ids alone. ``check_table`` reads
 the ground truth alone.
 
-The contract: rows are joined by id, never by position; ids and labels are text (``001`` is not ``1``, ``NA`` and
+Predictions with far more rows than the ground truth are not read to their end: what they cost is bounded by the ground
+truth. The contract: rows are joined by id, never by position; ids and labels are text (``001`` is not ``1``, ``NA`` and
 ``null`` are labels); numbers are finite float64; missing, extra and repeated ids are counted and refused.
 """
 
@@ -14,16 +15,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal
+from typing import IO, TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import AutoScorerError, ErrorCode, suggest
 from ..core.workspace import Workspace, open_regular
-from .columns import IdColumn, LabelColumn, Labels, LongIds
-from .csv_reader import CsvReader, bad_format
-from .join import Alignment, align, check_unique, gather
+from .columns import IdColumn, LabelColumn, LongIds
+from .csv_reader import MAX_TEXT_BYTES, CsvReader, bad_format
+from .join import Alignment, align, check_unique, gather, too_many
+from .labels import MAX_LABELS, Labels, TooManyLabelsError
 from .numbers import Floats, NumberColumn
 from .record_reader import JsonReader, ParquetReader
 
@@ -34,6 +36,10 @@ __all__ = ["AlignedTable", "Columns", "Values", "check_table", "load_aligned", "
 
 Values = Literal["text", "number"]
 Reader = CsvReader | JsonReader | ParquetReader
+
+# Predictions are read to their end, and every fault in them counted, as long as they have only so many rows (or an
+# eighth) more than the ground truth.
+_MORE_ROWS = 10_000
 
 _NO_CODES: NDArray[np.integer] = np.zeros(0, np.uint8)
 _NONE: Floats = np.zeros(0)
@@ -64,7 +70,8 @@ class AlignedTable:
         values: ``text`` or ``number``: as what the two value columns were read.
         ground_truth_sha256: Hex digest of the file's bytes.
         predictions_sha256: The same of the predictions.
-        labels: Every label of either file in text order; empty for numbers.
+        labels: Every label of either file in text order; empty for numbers. A list, or where that would take much
+            memory a sequence that decodes each when it is asked for.
         truth_codes: For text, index into ``labels`` of each row's truth, shape (n,).
         prediction_codes: The same for the predictions.
         truth_numbers: For numbers, float64, shape (n,).
@@ -74,7 +81,7 @@ class AlignedTable:
     values: Values
     ground_truth_sha256: str
     predictions_sha256: str
-    labels: list[str]
+    labels: Sequence[str]
     truth_codes: NDArray[np.integer]
     prediction_codes: NDArray[np.integer]
     truth_numbers: Floats
@@ -150,15 +157,18 @@ def load_aligned(workspace: Workspace, columns: Columns, values: Values) -> Alig
     texts = LabelColumn(labels), LabelColumn(labels)
     floats = _numbers(truth_path), _numbers(path)
     stores = texts if values == "text" else floats
-    digests = (
-        _read(truth_path, columns.id, columns.truth, ids[0], stores[0]),
-        _read(path, columns.id, columns.prediction, ids[1], stores[1], may_be_empty=True),
-    )
     names = truth_path.name, path.name
+    truth_digest = _read(truth_path, columns.id, columns.truth, ids[0], stores[0]).sha256
+    most = ids[0].rows + max(_MORE_ROWS, ids[0].rows // 8)
+    reading = _read(path, columns.id, columns.prediction, ids[1], stores[1], most=most, may_be_empty=True)
+    if not reading.complete:
+        raise too_many(*ids, long_ids, names)
+    digests = truth_digest, reading.sha256
     codes, numbers = (_NO_CODES, _NO_CODES), (_NONE, _NONE)
+    texts_in_order: Sequence[str] = []
     if values == "text":
         alignment = align(*ids, long_ids, names, (texts[0].finish(), texts[1].finish()))
-        ranks = labels.ranks()
+        ranks, texts_in_order = labels.in_order()
         codes = ranks[alignment.truth], ranks[alignment.predictions]
     else:
         alignment = align(*ids, long_ids, names)
@@ -167,7 +177,7 @@ def load_aligned(workspace: Workspace, columns: Columns, values: Values) -> Alig
         values=values,
         ground_truth_sha256=digests[0],
         predictions_sha256=digests[1],
-        labels=[text.decode() for text in sorted(labels.texts)],
+        labels=texts_in_order,
         truth_codes=codes[0],
         prediction_codes=codes[1],
         truth_numbers=numbers[0],
@@ -190,7 +200,7 @@ def check_table(path: Path, id_column: str, names: Sequence[str], values: Values
     long_ids = LongIds()
     ids = IdColumn(long_ids)
     store = LabelColumn(Labels()) if values == "text" else _numbers(path)
-    digest = _read(path, id_column, names, ids, store)
+    digest = _read(path, id_column, names, ids, store).sha256
     check_unique(ids, long_ids, path.name)
     return digest
 
@@ -229,6 +239,11 @@ def _reader(file: IO[bytes], name: str) -> Reader:
     return _READERS[suffix](file, name)
 
 
+class _Reading(NamedTuple):
+    sha256: str
+    complete: bool
+
+
 def _read(
     path: Path,
     id_column: str,
@@ -236,9 +251,10 @@ def _read(
     ids: IdColumn,
     store: LabelColumn | NumberColumn,
     *,
+    most: int | None = None,
     may_be_empty: bool = False,
-) -> str:
-    """Stream one file into its columns; returns its sha256."""
+) -> _Reading:
+    """Stream one file into its columns; not to its end when it has more than ``most`` rows."""
     name = path.name
     with open_regular(path) as file:
         reader = _reader(file, name)
@@ -248,16 +264,35 @@ def _read(
         wanted = [header.index(id_column), header.index(_value_column(header, names, name))]
         expected = 0
         for block in reader.blocks(wanted):
-            if not expected:
-                expected = int(block.rows * max(reader.size, 1) / max(reader.consumed, 1) * 1.02) + 64
+            if ids.rows + block.rows > expected:
+                whole = (ids.rows + block.rows) * max(reader.size, 1) / max(reader.consumed, 1)
+                expected = int(whole * 1.02) + 64
+                if most is not None:
+                    expected = min(expected, most + block.rows)
             if not block.lengths[0].all():
                 where = block.locate(int(np.argmin(block.lengths[0])))
                 raise bad_format(name, where, "the id is empty.")
+            for what, lengths in zip(("id", "value"), block.lengths, strict=True):
+                if int(lengths.max()) > MAX_TEXT_BYTES:
+                    row = int(np.argmax(lengths))
+                    size = int(lengths[row])
+                    problem = f"the {what} has {size:,} bytes; expected at most {MAX_TEXT_BYTES:,}."
+                    raise bad_format(name, block.locate(row), problem)
             ids.append(block, 0, expected)
-            store.append(block, 1, expected)
+            try:
+                store.append(block, 1, expected)
+            except TooManyLabelsError:
+                raise bad_format(
+                    name,
+                    block.locate(block.rows - 1),
+                    f"up to here there are more than {MAX_LABELS:,} different labels, those of the ground truth "
+                    "included. Numbers are compared by regression_rmse.",
+                ) from None
+            if most is not None and ids.rows > most:
+                return _Reading("", complete=False)
         if not ids.rows and not may_be_empty:
             raise bad_format(name, "", "the file has a header and no rows.")
-        return reader.sha256
+        return _Reading(reader.sha256, complete=True)
 
 
 def _value_column(header: Sequence[str], names: Sequence[str], file: str) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any
 
+from ..core.spreadsheet import safe_cell
+
 __all__ = ["COLUMNS", "leaderboard", "to_csv"]
 
 Row = dict[str, Any]
@@ -16,9 +18,6 @@ Row = dict[str, Any]
 # In this order in the CSV. ``rank`` is the Result's letter, ``place`` the position among the others.
 COLUMNS = ("place", "workspace", "state", "metric", "score", "low", "high", "pass", "rank", "seconds", "error")
 _STATES = ("completed", "failed", "cancelled")
-# What a spreadsheet takes for the beginning of a formula: the wide forms too, as East Asian ones do.
-_FORMULA = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")
-_CONTROL = frozenset("\t\r\n")
 
 
 def leaderboard(outcomes: Iterable[Mapping[str, Any]]) -> list[Row]:
@@ -56,10 +55,9 @@ def leaderboard(outcomes: Iterable[Mapping[str, Any]]) -> list[Row]:
 def to_csv(rows: Iterable[Mapping[str, Any]]) -> str:
     """The rows of a leaderboard as CSV (RFC 4180: a header line, CRLF, quotes where they are needed).
 
-    Workspaces are named by strangers, and a spreadsheet runs what looks like a formula. So a text that begins with one
-    of ``= + - @``, blanks before it or not, or with a tab or a line break gets an apostrophe in front, by which a
-    spreadsheet takes it for text. Numbers stay numbers, with all their digits. An empty cell is a value that is not
-    known; ``pass`` is ``true`` or ``false``. Lone surrogates of a file name that is no UTF-8 become ``\\udc..``.
+    Workspaces are named by strangers: what looks like a formula is made safe (``safe_cell``). Numbers stay numbers,
+    with all their digits. An empty cell is a value that is not known; ``pass`` is ``true`` or ``false``. Lone
+    surrogates of a file name that is no UTF-8 become ``\\udc..``.
 
     Args:
         rows: What ``leaderboard`` gave.
@@ -68,7 +66,7 @@ def to_csv(rows: Iterable[Mapping[str, Any]]) -> str:
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(COLUMNS)
     for row in rows:
-        writer.writerow([_cell(row.get(column)) for column in COLUMNS])
+        writer.writerow([safe_cell(row.get(column)) for column in COLUMNS])
     return text.getvalue()
 
 
@@ -110,13 +108,3 @@ def _row(outcome: Mapping[str, Any]) -> Row:
         "seconds": outcome.get("seconds"),
         "error": error.get("code"),
     }
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if not isinstance(value, str):
-        return value  # csv writes None as an empty cell and a float with all its digits
-    text = value.encode("utf-8", "backslashreplace").decode("utf-8")
-    harmless = text[:1] not in _CONTROL and text.lstrip()[:1] not in _FORMULA
-    return text if harmless else "'" + text

@@ -340,6 +340,29 @@ def test_invalid_json_is_bad_format(scene: Scene, name: str) -> None:
         scene.truth(BAD_JSON[name]).refused(ErrorCode.BAD_FORMAT)
 
 
+@pytest.mark.parametrize("text", [b"\xff", b"\xed\xa0\x80", b"\0", b"\\u0000", b"\\ud83d", b"\\udc00\\ud83d", b"\xc3"])
+@pytest.mark.parametrize("place", ["a key", "a value", "deeper"])
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+def test_text_that_no_file_may_hold_is_refused_where_nobody_reads_it_too(
+    scene: Scene, text: bytes, place: str, suffix: str
+) -> None:
+    more = {"a key": b'"%s": 1', "a value": b'"x": "%s"', "deeper": b'"x": [{"y": ["%s"]}]'}[place] % text
+    record = json.dumps(hit()).encode()[:-1] + b", " + more + b"}"
+    whole = b"[%s]" % record if suffix == "json" else record
+    error = scene.truth(coco(box())).predictions(whole, suffix).refused(ErrorCode.BAD_FORMAT)
+    assert error.details["byte"] == whole.index(text)
+    (scene.root / f"output/pred.{suffix}").unlink()
+    truth = json.dumps(coco(box())).encode()[:-1] + b", " + more + b"}"
+    error = scene.truth(truth).refused(ErrorCode.BAD_FORMAT)
+    assert error.details["byte"] == truth.index(text)
+
+
+def test_escaped_pairs_of_surrogates_and_escaped_backslashes_are_fine(scene: Scene) -> None:
+    found = json.dumps([{**hit(), "x": "\U0001f600", "y": "\\u0000 \\ud83d"}])
+    assert "\\ud83d\\ude00" in found
+    assert scene.truth(coco(box())).predictions(found).score().metrics["map"] == 1.0
+
+
 @pytest.mark.parametrize(
     "record",
     [

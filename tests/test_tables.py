@@ -8,11 +8,12 @@ import json
 import os
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.core.workspace import Workspace
-from autoscorer.scorers import csv_reader, packing
+from autoscorer.scorers import csv_reader, json_batches, packing
 from autoscorer.scorers.tables import Columns, load_aligned, read_columns
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -169,6 +170,95 @@ def test_broken_json_records_are_refused_by_number(make, rows, where, whole):
         load_aligned(make(text, suffix=suffix), Columns(), "text")
     assert caught.value.code is ErrorCode.BAD_FORMAT
     assert caught.value.details[unit] == where
+
+
+@pytest.mark.parametrize("text", [b"\xff", b"\xed\xa0\x80", b"\0", b"\\u0000", b"\\ud83d", b"\xc3"])
+@pytest.mark.parametrize("more", [b'"%s": 1', b'"x": "%s"', b'"x": [{"y": ["%s"]}]'])
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+def test_text_that_no_file_may_hold_is_refused_where_nobody_reads_it_too(make, text, more, suffix):
+    record = b'{"id": "a", "label": 1, %s}' % (more % text)
+    whole = b"[%s]" % record if suffix == ".json" else record
+    with pytest.raises(AutoScorerError) as caught:
+        load_aligned(make(whole, suffix=suffix), Columns(), "text")
+    assert caught.value.code is ErrorCode.BAD_FORMAT
+    assert str(whole.index(text)) in caught.value.message
+
+
+def test_lists_nested_too_deeply_are_refused(make):
+    for text in ("[" * 200_000, "[" * 9_000 + "]" * 9_000, '[{"id": 1, "label": 1, "x": ' + "[" * 9_000):
+        with pytest.raises(AutoScorerError) as caught:
+            load_aligned(make(text, suffix=".json"), Columns(), "text")
+        assert caught.value.code is ErrorCode.BAD_FORMAT
+
+
+def test_predictions_of_far_more_rows_are_not_read_to_their_end(make):
+    truth = "id,label\n" + "".join(f"{i},1\n" for i in range(100))
+    more = "".join(f"{i},1\n" for i in range(100, 400_000))
+    with pytest.raises(AutoScorerError) as caught:
+        load_aligned(make(truth, truth + "0,1\n" + more + 'never,"closed'), Columns(), "text")
+    details = caught.value.details
+    assert caught.value.code is ErrorCode.MISMATCH
+    assert details["read_to_end"] is False and details["ground_truth_rows"] == 100 and "missing" not in details
+    assert 10_000 < details["prediction_rows"] < 200_000
+    assert details["extra"]["count"] == details["prediction_rows"] - 101
+    assert details["duplicates_in_predictions"] == {"count": 1, "first": ["0"]}
+    assert "has more rows than gt.csv" in caught.value.message
+
+
+def test_a_few_rows_too_many_are_counted_to_the_last(make):
+    truth = "id,label\n" + "".join(f"{i},1\n" for i in range(100))
+    with pytest.raises(AutoScorerError) as caught:
+        load_aligned(make(truth, truth + "".join(f"x{i},1\n" for i in range(9000))), Columns(), "text")
+    assert caught.value.details["extra"]["count"] == 9000 and caught.value.details["missing"]["count"] == 0
+
+
+ODD_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from(["", '"', "\\", "},{", "],[", "é", "\U0001f600", "x" * 90]),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["a", "},{", '"', "id"]), inner, max_size=4)
+    ),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    value=st.lists(ODD_JSON, max_size=8),
+    ascii_only=st.booleans(),
+    indent=st.sampled_from([None, 1]),
+    change=st.none() | st.tuples(st.floats(0, 1), st.sampled_from(list(b'[]{},:"\\ 1')), st.booleans()),
+)
+def test_a_list_read_in_batches_is_the_list_or_refused_as_a_whole(value, ascii_only, indent, change):
+    text = bytearray(json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode())
+    if change is not None:
+        at = int(change[0] * len(text))
+        text[at : at + change[2]] = bytes([change[1]])
+    raw = bytes(text)
+    try:
+        expected = msgspec.json.decode(raw, type=list)
+    except (msgspec.DecodeError, UnicodeError):
+        expected = None
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_batches, "_BATCH_BYTES", 64)
+        patch.setattr(json_batches, "_STRIDE", 16)
+        batches = json_batches.list_batches(raw, json_batches.skip_space(raw, 0), object)
+        try:
+            while True:
+                try:
+                    batch = next(batches)
+                except StopIteration as stop:
+                    assert (json_batches.skip_space(raw, stop.value) == len(raw)) == (expected is not None)
+                    break
+                assert batch.first == len(found)
+                found += batch.records
+        except (json_batches.Problem, json_batches.RecordProblem):
+            assert expected is None
+    if expected is not None:
+        assert found == expected
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[", "[]", '{"id": 1, "label": 2}', "\xff"])

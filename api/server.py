@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 import threading
@@ -14,13 +15,17 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
+from .access import Access
 from .app import create_app
 from .auth import is_loopback_name
 from .context import request_id_of
 from .envelope import JSON, error_envelope
 from .logging import completed, configure_logging
+from .peer import uid_of_peer
 
 __all__ = ["FacadeServer", "serve", "server_config"]
+
+logger = logging.getLogger(__name__)
 
 # Seconds that a client has for the head of its request, and bytes that the head may have: uvicorn bounds neither.
 _HEAD_SECONDS, _HEAD_BYTES = 15.0, 64 * 1024
@@ -70,10 +75,16 @@ class _Protocol(HttpToolsProtocol):
     _head_bytes = 0
     _head_size = 0
     _in_head = True
+    # Whose the connection is, where that decides who is served.
+    _peer_uid: int | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has come."""
         super().connection_made(transport)
+        access: Access = self.config.app.state.access  # type: ignore[union-attr]
+        if access.uid is not None:
+            # Once for all requests of the connection, and at its beginning: a closed socket is nobody's.
+            self._peer_uid = uid_of_peer(transport.get_extra_info("peername"), transport.get_extra_info("sockname"))
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -92,6 +103,7 @@ class _Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
+        self.scope["state"]["peer_uid"] = self._peer_uid
         self._in_head, self._head_size, self._head_bytes = True, 0, 0
         if self._head_timer is None:
             self._await_head()
@@ -197,6 +209,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
     config, state = server_config(settings, host, port)
     listener = _listen(host, port)
     configure_logging()
+    _tell(state.access, listener)
     server = FacadeServer(config, state)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGHUP, server.handle_exit)
@@ -208,6 +221,15 @@ def serve(settings: Settings, host: str, port: int) -> None:
         raise state.failure
     if not server.started:
         raise AutoScorerError(ErrorCode.INTERNAL_ERROR, "The API could not start; its log above says why.")
+
+
+def _tell(access: Access, listener: socket.socket) -> None:
+    """Who is served; and once, when it has just been made, the link with the token."""
+    logger.info("serving %s", access.sentence)
+    host, port = listener.getsockname()[:2]
+    link = access.sign_in(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    if link is not None:
+        logger.info("this once, a link that signs the records page in: %s", link)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -180,10 +180,11 @@ def test_a_body_is_not_read_before_the_token_is_checked(api: Facade) -> None:
 
 
 def test_a_token_with_both_roles_is_an_admins(home: Path, root: Path) -> None:
+    from autoscorer.api.access import access_of
     from autoscorer.api.auth import Authenticator
 
     settings = facade_settings(root, api_tokens="admin:same,submit:same,submit:other")
-    check = Authenticator(settings).check
+    check = Authenticator(settings, access_of(settings)).check
     scope = {"path": "/tasks", "client": ("127.0.0.1", 1)}
     caller, other = (check(scope, {b"authorization": b"Bearer " + token}) for token in (b"same", b"other"))
     assert caller is not None and other is not None

@@ -1,10 +1,10 @@
 """Whose a connection over loopback is: the uid of the socket at its other end, which the kernel knows.
 
-A request says nothing of who made it: a proxy that passes on what strangers send looks like any other client. But both
-ends of a connection over loopback are sockets of this machine, and each belongs to a user. Linux tells the owner of one
-socket, named by its two addresses, over netlink (``sock_diag(7)``). ``/proc/net/tcp`` holds the same numbers, and is not
-used: with 5,000 sockets it takes 13 ms to read, where netlink answers in 13 µs, and it is read in pieces, so that a line
-may be missing while other sockets come and go.
+A request says nothing of who made it: a proxy that passes on what strangers send looks like any other client. But
+both ends of a connection over loopback are sockets of this machine, and each belongs to a user. Linux tells the owner
+of one socket, named by its two addresses, over netlink (``sock_diag(7)``). ``/proc/net/tcp`` holds the same numbers,
+and is not used: with 5,000 sockets it takes 13 ms to read, where netlink answers in 13 µs, and it is read in pieces, so
+that a line may be missing while other sockets come and go.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ made and kept in the home.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -13,11 +14,8 @@ import shutil
 import signal
 import socket
 import stat
-import struct
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,9 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from autoscorer.api.peer import uid_of_peer
+from autoscorer.cli.api_client import connect
+from autoscorer.core.config import Settings
+from hypothesis import given
+from hypothesis import strategies as st
 
-from .facade import facade, facade_settings, write_workspace
+from .browser import Browser, browser
+from .facade import write_workspace
 from .prefect_server import eventually
+
+__all__ = ["browser"]
 
 # Debian's user of web servers, and of nginx here.
 OTHER = 33
@@ -63,8 +69,8 @@ def root_command() -> list[str]:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, 0), family=family) as listener:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+        listener.bind((host, 0))
         return int(listener.getsockname()[1])
 
 
@@ -134,7 +140,7 @@ def _answers(host: str, port: int) -> bool:
 
 @contextmanager
 def proxy(folder: Path, target: str) -> Iterator[str]:
-    """nginx as it comes, with a plain ``proxy_pass``: a master of root, workers of another user, no header of its own."""
+    """nginx as it comes, with a plain ``proxy_pass``: a master of root, workers of another user, no own header."""
     if shutil.which("nginx", path="/usr/sbin:/usr/bin") is None:
         pytest.skip("nginx is not installed")
     sudo = root_command()
@@ -202,3 +208,200 @@ def test_another_user_of_the_machine_is_told_to_set_tokens(served: Served) -> No
 def test_the_users_own_curl_is_served_as_the_readme_writes_it(served: Served) -> None:
     status, envelope = curl(served.url + "/submit", *as_json(SUBMIT_UNSEALED))
     assert status == 202 and envelope["ok"] is True, envelope
+
+
+@pytest.mark.parametrize("host", ["::1", "127.8.8.8", "localhost"])
+def test_the_same_holds_over_every_address_of_loopback(tmp_path: Path, host: str) -> None:
+    write_workspace(tmp_path / "workspaces", "team-a")
+    with serving(tmp_path, host=host) as api:
+        assert curl(api.url + "/submit", *as_json(SUBMIT_UNSEALED))[0] == 202
+        refusal(*curl(api.url + "/submit", *as_json(SUBMIT_UNSEALED), before=[*root_command(), *_OTHERS]))
+        assert "your own user alone" in api.said()
+
+
+def test_an_ipv6_socket_that_is_reached_by_ipv4_is_told_as_well(tmp_path: Path) -> None:
+    with serving(tmp_path, host="::ffff:127.0.0.1") as api:
+        url = f"http://127.0.0.1:{api.port}/tasks"
+        assert curl(url)[0] == 200
+        refusal(*curl(url, before=[*root_command(), *_OTHERS]))
+
+
+def test_every_request_of_a_connection_is_its_owners(served: Served) -> None:
+    request = b"GET /tasks HTTP/1.1\r\nHost: 127.0.0.1\r\n%b\r\n"
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as connection:
+        connection.sendall(request % b"" * 2)
+        connection.sendall(request % b"Connection: close\r\n")
+        received = b""
+        while data := connection.recv(65536):
+            received += data
+    assert received.count(b"HTTP/1.1 200 ") == 3, received
+
+
+def test_a_stranger_who_hangs_up_at_once_is_not_taken_for_somebody_else(served: Served) -> None:
+    # Of a closed socket the kernel tells no owner, or root; what was asked before must not be done.
+    workspace = write_workspace(served.home.parent / "workspaces", "hung-up")
+    body = json.dumps({"workspace": workspace.name, "backend": "process"}).encode()
+    script = (
+        "import socket, sys\n"
+        "for _ in range(50):\n"
+        "    with socket.create_connection(('127.0.0.1', int(sys.argv[1]))) as connection:\n"
+        "        connection.sendall(sys.argv[2].encode())\n"
+    )
+    head = f"POST /submit HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    request = f"{head}\r\n\r\n{body.decode()}"
+    python = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
+    subprocess.run([*root_command(), *_OTHERS, python, "-c", script, str(served.port), request], check=True, cwd="/")
+    status, envelope = curl(served.url + "/tasks?workspace=hung-up")
+    assert (status, envelope["data"]["total"]) == (200, 0)
+
+
+def test_no_tokens_at_all_is_the_same_as_none(tmp_path: Path) -> None:
+    with serving(tmp_path, environment={"AUTOSCORER_API_TOKENS": ""}) as api:
+        assert curl(api.url + "/tasks")[0] == 200
+        refusal(*curl(api.url + "/tasks", before=[*root_command(), *_OTHERS]))
+
+
+# --- whose a connection is --------------------------------------------------------------------------------
+
+
+def test_the_kernel_is_asked_for_one_connection_and_nothing_like_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        here = listener.getsockname()
+        with socket.create_connection(here) as client:
+            there = client.getsockname()
+            accepted, _ = listener.accept()
+            with accepted:
+                assert uid_of_peer(there, here) == os.geteuid()
+                # A listening socket of ours is no end of a connection, nor is a port that nobody has.
+                assert uid_of_peer(here, there) == os.geteuid()
+                assert uid_of_peer(here, ("127.0.0.1", 9)) is None
+                assert uid_of_peer((there[0], 0), here) is None
+                assert uid_of_peer(("127.0.0.2", there[1]), here) is None
+                client.shutdown(socket.SHUT_WR)
+                assert uid_of_peer(there, here) == os.geteuid()
+                client.close()
+                assert uid_of_peer(there, here) is None
+
+
+@given(
+    st.one_of(
+        st.none(),
+        st.text(max_size=20),
+        st.tuples(st.ip_addresses().map(str) | st.text(max_size=20), st.integers(0, 65535)),
+        st.tuples(st.ip_addresses(v=6).map(lambda address: f"{address}%lo"), st.integers(0, 65535), st.just(0)),
+    )
+)
+def test_an_address_that_is_no_client_of_ours_has_no_owner(client: Any) -> None:
+    # Nobody has port 1 here: whatever the other end is called, there is no such connection.
+    assert uid_of_peer(client, ("127.0.0.1", 1)) is None
+    assert uid_of_peer(client, "/run/some.socket") is None
+
+
+# --- where users can't be told apart ----------------------------------------------------------------------
+
+
+def namespaced() -> tuple[str, ...]:
+    """A user namespace that knows no user: everybody has the same uid in it, and so nobody can be told from others."""
+    command = ("unshare", "--user")
+    if subprocess.run([*command, "true"], capture_output=True).returncode != 0:
+        pytest.skip("no user namespace can be made here")
+    return command
+
+
+def cli(api: Served, *arguments: str, **environment: str) -> tuple[int, dict[str, Any]]:
+    """Exit code and envelope of a command."""
+    done = subprocess.run(
+        [sys.executable, "-m", "autoscorer", *arguments, "--json"],
+        env={**api.environment, "AUTOSCORER_API_URL": api.url, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_where_users_can_not_be_told_apart_a_token_is_made_and_found_by_the_commands(tmp_path: Path) -> None:
+    write_workspace(tmp_path / "workspaces", "team-a")
+    with serving(tmp_path, before=namespaced()) as api:
+        file = api.home / "api-token"
+        token = file.read_text().strip()
+        assert re.fullmatch("[0-9a-f]{64}", token)
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        # Said once, as a link that signs the page in; and who is served.
+        assert api.said().count(token) == 1
+        assert f"{api.url}/#token={token}" in api.said()
+        assert "can't be told apart" in api.said()
+        status, envelope = curl(api.url + "/submit", *as_json(SUBMIT_UNSEALED))
+        assert (status, envelope["error"]["code"]) == (401, "UNAUTHORIZED")
+        assert "api-token" in envelope["error"]["message"] and str(api.home) not in json.dumps(envelope)
+        assert curl(api.url + "/tasks", "-H", f"Authorization: Bearer {token[:-1]}")[0] == 401
+        shown = ("-H", f"Authorization: Bearer {token}")
+        # What is refused without tokens is refused with this one: it opens nothing to other machines.
+        assert curl(api.url + "/tasks", *shown, "-H", "X-Forwarded-For: 1.2.3.4")[0] == 403
+        assert curl(api.url + "/submit", *as_json(SUBMIT_UNSEALED), *shown)[0] == 202
+        code, envelope = cli(api, "status")
+        assert code == 0 and envelope["data"]["total"] == 1, envelope
+        # A token that is configured is the one that is shown.
+        code, envelope = cli(api, "status", AUTOSCORER_API_TOKEN="another")
+        assert envelope["error"]["code"] == "UNAUTHORIZED"
+        with proxy(tmp_path, api.url) as outside:
+            assert curl(outside + "/tasks")[0] == 401
+    with serving(tmp_path, before=namespaced()) as api:
+        assert file.read_text().strip() == token
+        assert token not in api.said() and str(file) in api.said()
+        assert curl(api.url + "/tasks", *shown)[0] == 200
+    # A later start that can tell users apart has no use for it, and does not mind who shows it.
+    with serving(tmp_path) as api:
+        assert curl(api.url + "/tasks")[0] == 200
+        assert cli(api, "status")[0] == 0
+
+
+def test_the_token_of_the_home_is_shown_to_nobody_but_this_machine(home: Path) -> None:
+    (home / "api-token").write_text("of-the-home\n")
+    arguments = argparse.Namespace(settings=Settings(), api=None)
+    for url, shown in (
+        (None, True),
+        ("http://localhost:9", True),
+        ("http://[::1]:9", True),
+        ("http://example.org", False),
+        ("http://127.0.0.1.example.org", False),
+        ("http://192.168.0.1:8000", False),
+    ):
+        arguments.api = url
+        with connect(arguments) as client:
+            sent = client._http.headers.get("authorization")
+        assert (sent == "Bearer of-the-home") is shown, url
+
+
+def test_a_token_that_others_may_read_is_not_used(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "api-token").write_text("known-to-all")
+    (home / "api-token").chmod(0o644)
+    done = subprocess.run(
+        [*namespaced(), sys.executable, "-m", "autoscorer", "serve", "--port", str(free_port()), "--json"],
+        env={**os.environ, "AUTOSCORER_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "delete it" in json.loads(done.stdout)["error"]["message"]
+
+
+@pytest.mark.slow
+def test_the_link_signs_the_page_in_and_leaves_no_token_in_the_address(browser: Browser, tmp_path: Path) -> None:
+    write_workspace(tmp_path / "workspaces", "team-a")
+    with serving(tmp_path, before=namespaced()) as api:
+        token = (api.home / "api-token").read_text().strip()
+        curl(api.url + "/submit", *as_json(SUBMIT_UNSEALED), "-H", f"Authorization: Bearer {token}")
+        browser.open(f"{api.url}/#token={token}")
+        browser.wait_for("document.querySelectorAll('#rows tr').length === 1")
+        assert browser.value("[location.href, document.querySelector('#token-dialog').open]") == [api.url + "/", False]
+        assert browser.value("[Object.values(sessionStorage), localStorage.length, document.cookie]") == [
+            [token],
+            0,
+            "",
+        ]
+        assert not any(token in url for url in browser.requests())
+        assert token not in api.said().replace(f"#token={token}", "", 1)

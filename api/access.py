@@ -10,12 +10,13 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
 from ..core.home_token import TOKEN_FILE
 from ..core.secret_file import EmptySecret, make_secret, read_secret
-from .peer import can_tell
+from .peer import Lookup, uid_of_peer, way_to_tell
 
 __all__ = ["Access", "access_of"]
 
@@ -26,12 +27,14 @@ class Access:
 
     Args:
         uid: The one user who is served, without a token; None where a token is needed.
+        lookup: How that user is told from others.
         home_token: The token of the home, where none are configured and users can't be told apart.
         is_new: Whether that token was made just now: it is shown this once.
         home: Where it is kept.
     """
 
     uid: int | None = None
+    lookup: Lookup | None = None
     home_token: str | None = None
     is_new: bool = False
     home: Path | None = None
@@ -44,6 +47,10 @@ class Access:
         if self.home_token is None:
             return "whoever shows one of the configured tokens"
         return f"whoever shows the token in {self.home}/{TOKEN_FILE}: here users can't be told apart"
+
+    def peer_uid(self, client: Any, server: Any) -> int | None:
+        """Whose a connection is, by its two addresses, where that decides; None where it can't be told."""
+        return None if self.lookup is None else uid_of_peer(self.lookup, client, server)
 
     def sign_in(self, url: str) -> str | None:
         """A link that signs the records page in, where the token has just been made.
@@ -63,8 +70,9 @@ def access_of(settings: Settings) -> Access:
     """
     if settings.tokens:
         return Access()
-    if can_tell():
-        return Access(uid=os.geteuid())
+    lookup = way_to_tell()
+    if lookup is not None:
+        return Access(uid=os.geteuid(), lookup=lookup)
     path = settings.home / TOKEN_FILE
     try:
         is_new = not path.exists() and make_secret(path)

@@ -21,7 +21,6 @@ from .auth import is_loopback_name
 from .context import request_id_of
 from .envelope import JSON, error_envelope
 from .logging import completed, configure_logging
-from .peer import uid_of_peer
 
 __all__ = ["FacadeServer", "serve", "server_config"]
 
@@ -82,9 +81,8 @@ class _Protocol(HttpToolsProtocol):
         """A client has come."""
         super().connection_made(transport)
         access: Access = self.config.app.state.access  # type: ignore[union-attr]
-        if access.uid is not None:
-            # Once for all requests of the connection, and at its beginning: a closed socket is nobody's.
-            self._peer_uid = uid_of_peer(transport.get_extra_info("peername"), transport.get_extra_info("sockname"))
+        # Once for all requests of the connection, and at its beginning: a closed socket is nobody's.
+        self._peer_uid = access.peer_uid(transport.get_extra_info("peername"), transport.get_extra_info("sockname"))
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:

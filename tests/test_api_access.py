@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from autoscorer.api.peer import uid_of_peer
+from autoscorer.api.peer import Lookup, by_netlink, by_proc, uid_of_peer, way_to_tell
 from autoscorer.cli.api_client import connect
 from autoscorer.core.config import Settings
 from hypothesis import given
@@ -264,25 +264,58 @@ def test_no_tokens_at_all_is_the_same_as_none(tmp_path: Path) -> None:
 # --- whose a connection is --------------------------------------------------------------------------------
 
 
-def test_the_kernel_is_asked_for_one_connection_and_nothing_like_it() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+LOOKUPS = pytest.mark.parametrize("lookup", [by_netlink, by_proc])
+
+
+def test_this_machine_tells_users_apart() -> None:
+    assert way_to_tell() is by_netlink
+
+
+@LOOKUPS
+@pytest.mark.parametrize(
+    ("host", "by"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.1.2.3", "127.1.2.3"),
+        ("::1", "::1"),
+        # Sockets of IPv6 at one end of a connection of IPv4, at the other, at both.
+        ("127.0.0.1", "::ffff:127.0.0.1"),
+        ("::ffff:127.0.0.1", "127.0.0.1"),
+        ("::ffff:127.0.0.1", "::ffff:127.0.0.1"),
+    ],
+)
+def test_the_kernel_is_asked_for_one_connection_and_nothing_like_it(lookup: Lookup, host: str, by: str) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+        listener.bind((host, 0))
+        listener.listen()
         here = listener.getsockname()
-        with socket.create_connection(here) as client:
-            there = client.getsockname()
-            accepted, _ = listener.accept()
+        with socket.create_connection((by, here[1])) as client:
+            accepted, there = listener.accept()
+            here = accepted.getsockname()
             with accepted:
-                assert uid_of_peer(there, here) == os.geteuid()
+                assert uid_of_peer(lookup, there, here) == os.geteuid()
                 # A listening socket of ours is no end of a connection, nor is a port that nobody has.
-                assert uid_of_peer(here, there) == os.geteuid()
-                assert uid_of_peer(here, ("127.0.0.1", 9)) is None
-                assert uid_of_peer((there[0], 0), here) is None
-                assert uid_of_peer(("127.0.0.2", there[1]), here) is None
+                assert uid_of_peer(lookup, here, (host, 9)) is None
+                assert uid_of_peer(lookup, (there[0], 0), here) is None
+                assert uid_of_peer(lookup, ("127.0.0.2", there[1]), here) is None
                 client.shutdown(socket.SHUT_WR)
-                assert uid_of_peer(there, here) == os.geteuid()
+                assert uid_of_peer(lookup, there, here) == os.geteuid()
                 client.close()
-                assert uid_of_peer(there, here) is None
+                assert uid_of_peer(lookup, there, here) is None
 
 
+@LOOKUPS
+def test_a_connection_of_another_user_is_his(lookup: Lookup) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        script = f"exec 3<>/dev/tcp/127.0.0.1/{listener.getsockname()[1]}; read -r line <&3"
+        process = subprocess.Popen([*root_command(), *_OTHERS, "bash", "-c", script])
+        accepted, there = listener.accept()
+        with accepted:
+            assert uid_of_peer(lookup, there, listener.getsockname()) == OTHER
+        process.wait(30)
+
+
+@LOOKUPS
 @given(
     st.one_of(
         st.none(),
@@ -291,10 +324,10 @@ def test_the_kernel_is_asked_for_one_connection_and_nothing_like_it() -> None:
         st.tuples(st.ip_addresses(v=6).map(lambda address: f"{address}%lo"), st.integers(0, 65535), st.just(0)),
     )
 )
-def test_an_address_that_is_no_client_of_ours_has_no_owner(client: Any) -> None:
+def test_an_address_that_is_no_client_of_ours_has_no_owner(lookup: Lookup, client: Any) -> None:
     # Nobody has port 1 here: whatever the other end is called, there is no such connection.
-    assert uid_of_peer(client, ("127.0.0.1", 1)) is None
-    assert uid_of_peer(client, "/run/some.socket") is None
+    assert uid_of_peer(lookup, client, ("127.0.0.1", 1)) is None
+    assert uid_of_peer(lookup, client, "/run/some.socket") is None
 
 
 # --- where users can't be told apart ----------------------------------------------------------------------

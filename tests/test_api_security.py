@@ -461,6 +461,27 @@ def test_half_an_answer_is_cut_off_and_not_made_whole(api: Facade) -> None:
         ("GET", "/tasks?limit=many", 422),
         ("GET", "/tasks?state=gone", 422),
         ("GET", "/tasks?since=yesterday", 422),
+        *(
+            ("GET", f"/tasks?{name}={value}", 422)
+            for name in ("since", "until")
+            for value in (
+                "0.5",
+                "0",
+                "-1",
+                "%2B1",
+                "1700000000",
+                "1700000000.5",
+                "20261101",
+                "1e9",
+                "inf",
+                "nan",
+                "",
+                "2026",
+                "2026-13-01",
+                "2026-11-01T25:00",
+                "2026-11-01T10:00:00+02:00",  # the + is a space; it is written %2B
+            )
+        ),
         ("GET", "/tasks?cursor=none", 422),
     ],
 )
@@ -476,6 +497,14 @@ def test_every_refusal_is_an_envelope_with_the_same_headers(api: Facade, method:
     assert "server" not in answer.headers
     assert answer.headers["x-request-id"] == answer.json["meta"]["request_id"]
     assert (status == 405) == ("allow" in answer.headers)
+
+
+def test_since_and_until_are_dates_or_times_and_say_so(api: Facade) -> None:
+    for value in ("2026-11-01", "2026-11-01T10:00", "2026-11-01T10:00:00.5Z", "2026-11-01T10:00:00%2B02:00"):
+        for name in ("since", "until"):
+            assert api.call("GET", f"/tasks?{name}={value}", token=SUBMIT).status == 200, value
+    message = api.call("GET", "/tasks?until=0.5", token=SUBMIT).error["message"]
+    assert "query.until" in message and "2026-11-28T17:00:00Z" in message and "0.5" not in message
 
 
 def test_what_was_wrong_is_named_and_not_repeated(api: Facade) -> None:
@@ -557,6 +586,29 @@ def test_the_log_has_the_ids_and_no_secret(api: Facade, caplog: pytest.LogCaptur
     assert listed["caller"].startswith("submit-")
     assert any(entry["task_id"] == task["id"] for entry in entries)
     assert any(entry["route"] is None and entry["status"] == 404 for entry in entries)
+
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
+
+
+def test_a_refused_method_is_told_every_method_that_the_address_takes_and_no_other(api: Facade) -> None:
+    """Also where one address belongs to several routes: /scorers/watch is a /scorers/{id}, and has three of its own."""
+    paths = api.call("GET", "/openapi.json").json["paths"]
+    templates = {path: {method.upper() for method in paths[path]} for path in paths if path != "/drip"}
+    templates |= {"/openapi.json": {"GET", "HEAD"}, "/boom": {"GET"}}
+    templates |= {path: {"GET"} for path in ("/", "/records", "/static/{name}")}
+    patterns = {re.compile(re.sub(r"\{path\}", ".+", re.sub(r"\{(?!path)\w+\}", "[^/]+", t))): t for t in templates}
+    for template in templates:
+        path = re.sub(r"\{\w+\}", "none", template)
+        allowed = set().union(*(templates[t] for pattern, t in patterns.items() if pattern.fullmatch(path)))
+        for method in METHODS:
+            answer = api.call(method, path, token=ADMIN)
+            assert (answer.status == 405) == (method not in allowed), (method, path, answer.status)
+            if answer.status == 405:
+                listed = answer.headers["allow"].split(", ")
+                assert set(listed) == allowed and len(listed) == len(allowed), (method, path, listed, allowed)
+                if method != "HEAD":
+                    assert answer.headers["allow"] in answer.error["message"]
 
 
 def test_nothing_is_allowed_to_other_sites(api: Facade) -> None:

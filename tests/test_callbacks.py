@@ -627,8 +627,9 @@ def test_a_name_of_the_hosts_file_is_refused_at_submit_as_it_is_when_it_is_sent(
 
 HOSTS = (
     st.text("0123456789.xXaf:[]%*-_ ", max_size=24)
-    | st.lists(st.sampled_from(["127", "0", "1", "0x7f", "*", "localhost", "a", "%25", "。", "１", "xn--a", ""]))
-    .map(".".join)
+    | st.lists(st.sampled_from(["127", "0", "1", "0x7f", "*", "localhost", "a", "%25", "。", "１", "xn--a", ""])).map(
+        ".".join
+    )
     | st.ip_addresses(v=4).map(str)
     | st.ip_addresses(v=6).map(lambda address: f"[{address}]")
     | st.builds("[{}%25{}]".format, st.ip_addresses(v=6), st.sampled_from(["lo", "eth0", "1", ""]))

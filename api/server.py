@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
 from .access import Access
+from .answers import MAX_ADDRESS, MAX_HEAD
 from .app import create_app
 from .auth import is_loopback_name
 from .context import request_id_of
@@ -26,8 +27,8 @@ __all__ = ["FacadeServer", "serve", "server_config"]
 
 logger = logging.getLogger(__name__)
 
-# Seconds that a client has for the head of its request, and bytes that the head may have: uvicorn bounds neither.
-_HEAD_SECONDS, _HEAD_BYTES = 15.0, 64 * 1024
+# Seconds that a client has for the head of its request; uvicorn bounds neither this nor its size.
+_HEAD_SECONDS = 15.0
 # Seconds between two requests on a connection; more than the usual 60 of proxies is not needed.
 _KEEP_ALIVE = 65
 # Seconds for answers that are under way when the server is stopped.
@@ -73,7 +74,10 @@ class _Protocol(HttpToolsProtocol):
     # Bytes since the head began, whole or not, and of its address and whole headers alone.
     _head_bytes = 0
     _head_size = 0
+    _address_size = 0
     _in_head = True
+    # What is too large, and how large it may be.
+    _excess: tuple[str, int] | None = None
     # Whose the connection is, where that decides who is served.
     _peer_uid: int | None = None
 
@@ -95,19 +99,23 @@ class _Protocol(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > _HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response("The head of the request is too large.")
+        if self._in_head and self._head_bytes > MAX_HEAD and not self.transport.is_closing():
+            self._excess = ("its head", MAX_HEAD)
+            self.send_400_response("")
 
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
         self.scope["state"]["peer_uid"] = self._peer_uid
-        self._in_head, self._head_size, self._head_bytes = True, 0, 0
+        self._in_head, self._head_size, self._head_bytes, self._address_size = True, 0, 0, 0
         if self._head_timer is None:
             self._await_head()
 
     def on_url(self, url: bytes) -> None:
         """A part of the address."""
+        self._address_size += len(url)
+        if self._address_size > MAX_ADDRESS:
+            self._refuse("its address", MAX_ADDRESS)
         self._grow(len(url))
         super().on_url(url)
 
@@ -118,8 +126,12 @@ class _Protocol(HttpToolsProtocol):
 
     def _grow(self, size: int) -> None:
         self._head_size += size
-        if self._head_size > _HEAD_BYTES:
-            raise ValueError("the head is too large")  # the parser passes it on as a request that can't be read
+        if self._head_size > MAX_HEAD:
+            self._refuse("its head", MAX_HEAD)
+
+    def _refuse(self, what: str, limit: int) -> None:
+        self._excess = (what, limit)
+        raise ValueError  # the parser passes it on as a request that can't be read
 
     def on_headers_complete(self) -> None:
         """The head of a request is there."""
@@ -129,7 +141,13 @@ class _Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what can't be read, and close."""
-        error = AutoScorerError(ErrorCode.INVALID_REQUEST, f"This is not a request that can be read: {msg}")
+        details = {}
+        if self._excess is not None:
+            what, limit = self._excess
+            msg, details = f"{what} is larger than {limit:,} bytes.", {"limit": limit}
+        error = AutoScorerError(
+            ErrorCode.INVALID_REQUEST, f"This is not a request that can be read: {msg}", details=details
+        )
         request_id = request_id_of(None)
         body = error_envelope(error, request_id, lambda value: value)
         head = [(b"content-type", JSON.encode()), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]

@@ -303,6 +303,34 @@ def test_a_head_without_end_is_refused(api: Facade) -> None:
         assert headers["connection"] == "close"
 
 
+def test_an_address_may_have_so_many_bytes_and_not_one_more(api: Facade) -> None:
+    limit = 32768
+    begin = b"GET /tasks?workspace="
+    for size, status in ((limit, 422), (limit + 1, 400), (60_000, 400), (200_000, 400)):
+        address = b"a" * (size - len(b"/tasks?workspace="))
+        request = begin + address + b" HTTP/1.1\r\n" + HOST + AUTH + CLOSE + b"\r\n"
+        # In one piece, and in many.
+        for parts in ([request], [request[at : at + 1000] for at in range(0, len(request), 1000)]):
+            found, headers, envelope = head(api.raw(*parts))
+            assert (found, envelope["error"]["code"]) == (status, "INVALID_REQUEST")
+            assert headers["content-type"] == "application/json"
+            if status == 400:
+                assert "32,768 bytes" in envelope["error"]["message"]
+                assert envelope["error"]["details"] == {"limit": limit}
+                assert headers["connection"] == "close"
+
+
+def test_every_route_says_that_a_request_which_can_not_be_read_is_a_400(api: Facade) -> None:
+    status, _, envelope = head(api.raw(b"GET /tasks HTTP/1.1\r\n" + HOST + b"X-Filler: " + b"a" * 70_000 + b"\r\n\r\n"))
+    assert (status, envelope["error"]["details"]) == (400, {"limit": 65536})
+    assert "65,536 bytes" in envelope["error"]["message"]
+    for path, operations in api.call("GET", "/openapi.json").json["paths"].items():
+        for method, operation in operations.items():
+            if path not in ("/boom", "/drip"):
+                described = operation["responses"]["400"]
+                assert "32,768" in described["description"] and "65,536" in described["description"], (method, path)
+
+
 def test_a_head_that_does_not_come_ends(api: Facade, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("autoscorer.api.server._HEAD_SECONDS", 0.3)
     assert api.raw() == b""

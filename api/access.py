@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class Access:
 
     uid: int | None = None
     lookup: Lookup | None = None
-    home_token: str | None = None
+    home_token: str | None = field(default=None, repr=False)
     is_new: bool = False
     home: Path | None = None
 

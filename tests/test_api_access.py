@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from autoscorer.api.access import Access
 from autoscorer.api.peer import Lookup, by_netlink, by_proc, uid_of_peer, way_to_tell
 from autoscorer.cli.api_client import connect
+from autoscorer.cli.up import render as render_up
 from autoscorer.core.config import Settings
 from hypothesis import given
 from hypothesis import strategies as st
@@ -438,3 +440,16 @@ def test_the_link_signs_the_page_in_and_leaves_no_token_in_the_address(browser: 
         ]
         assert not any(token in url for url in browser.requests())
         assert token not in api.said().replace(f"#token={token}", "", 1)
+
+
+def test_up_says_whom_it_serves_and_shows_the_link_when_the_token_is_new(capsys: pytest.CaptureFixture[str]) -> None:
+    addresses = {"api": "http://127.0.0.1:1", "records": "http://127.0.0.1:1/", "prefect": "http://127.0.0.1:2"}
+    new = Access(home_token="secret-token", is_new=True, home=Path("/home/you/.autoscorer"))
+    assert "secret-token" not in repr(new) and "secret-token" not in new.sentence
+    for access in (new, Access(home_token="secret-token", home=new.home), Access(uid=1000), Access()):
+        data = {**addresses, "logs": "/logs", "seconds": 1.0, "access": access.sentence}
+        link = access.sign_in(addresses["api"])
+        assert (link == "http://127.0.0.1:1/#token=secret-token") is (access is new)
+        render_up(data if link is None else {**data, "sign_in": link}, argparse.Namespace())
+        said = capsys.readouterr().out
+        assert access.sentence in said and ("#token=secret-token" in said) is (access is new)

@@ -8,12 +8,15 @@ from .. import __version__
 from ..core.errors import CATALOGUE, ErrorCode
 from ..schemas.envelope import Envelope, ErrorEnvelope
 
-__all__ = ["ANY_ROUTE", "answers", "served"]
+__all__ = ["ANY_ROUTE", "MAX_ADDRESS", "MAX_HEAD", "answers", "served"]
 
 _META = {"timestamp": "2026-11-22T21:00:00Z", "version": __version__, "request_id": "5f0c2b7e9d1a4c38"}
 
+# Bytes that the address of a request may have (path and query, as they are sent), and its head with all headers.
+MAX_ADDRESS, MAX_HEAD = 32 * 1024, 64 * 1024
+
 # What any request may be answered with, whatever the route: by who asks, how large and how often, and by what is away.
-ANY_ROUTE = (401, 403, 405, 413, 422, 429, 500, 503)
+ANY_ROUTE = (400, 401, 403, 405, 413, 422, 429, 500, 503)
 
 
 class _Failure(NamedTuple):
@@ -24,6 +27,13 @@ class _Failure(NamedTuple):
 
 
 _FAILURES = {
+    400: _Failure(
+        f"Not HTTP that can be read: malformed, an address of more than {MAX_ADDRESS:,} bytes, or a head of more than "
+        f"{MAX_HEAD:,}. The connection is closed.",
+        ErrorCode.INVALID_REQUEST,
+        f"This is not a request that can be read: its address is larger than {MAX_ADDRESS:,} bytes.",
+        {"limit": MAX_ADDRESS},
+    ),
     401: _Failure(
         "No valid token.",
         ErrorCode.UNAUTHORIZED,

@@ -17,6 +17,7 @@ from ..service.roots import WorkspaceRoots
 from ..service.tasks import TaskService
 from ..service.uploads import Uploads
 from . import errors
+from .access import access_of
 from .auth import Authenticator
 from .limits import Limits
 from .logging import Observer
@@ -37,10 +38,14 @@ def create_app(settings: Settings) -> FastAPI:
         settings: The configuration.
 
     Returns:
-        The application. Its ``state`` holds ``settings``, ``roots``, ``scrub`` and ``metrics``, in its lifespan also
-        ``tasks``, ``scorers``, ``readiness``, and ``stopping``: set it and answers that wait or stream come to their
-        end. ``failure`` is the error that kept it from starting, or None.
+        The application. Its ``state`` holds ``settings``, ``roots``, ``scrub``, ``metrics`` and ``access``, in its
+        lifespan also ``tasks``, ``scorers``, ``readiness``, and ``stopping``: set it and answers that wait or stream
+        come to their end. ``failure`` is the error that kept it from starting, or None.
+
+    Raises:
+        AutoScorerError: ``INVALID_REQUEST`` where the home's token is needed and can't be made.
     """
+    access = access_of(settings)
     roots = WorkspaceRoots(settings)
     metrics = Metrics(settings)
 
@@ -75,12 +80,13 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.settings, app.state.roots, app.state.metrics = settings, roots, metrics
+    app.state.access = access
     app.state.scrub, app.state.tasks, app.state.failure = roots.scrub, None, None
     errors.register(app)
     for name in _ROUTERS:
         app.include_router(importlib.import_module(f".routes.{name}", __package__).router)
     describe(app)
     # The last is the outermost: what Limits refuses is observed like everything else.
-    app.add_middleware(Limits, settings=settings, authenticator=Authenticator(settings), scrub=roots.scrub)
+    app.add_middleware(Limits, settings=settings, authenticator=Authenticator(settings, access), scrub=roots.scrub)
     app.add_middleware(Observer, metrics=metrics)
     return app

@@ -1,4 +1,4 @@
-"""Who may ask: bearer tokens with roles, and without any token nobody but this machine."""
+"""Who may ask: bearer tokens with roles, and without any token nobody but the server's own user on this machine."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from starlette.requests import Request
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
+from ..core.home_token import TOKEN_FILE
+from .access import Access
 from .context import context_of
 
 __all__ = [
@@ -97,46 +99,56 @@ def check_task(
 
 
 class Authenticator:
-    """Tells who asks, from a request's headers and address.
+    """Tells who asks, from a request's headers and address, and from whose its connection is.
 
     Args:
         settings: The configuration, with the tokens.
+        access: Who is served.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, access: Access) -> None:
+        self._access = access
+        self._is_open = bool(settings.tokens)
         self._known = [
             (_digest(token.encode()), Caller(_name(role, token), role)) for role, token in _strongest(settings.tokens)
         ]
-        self.has_tokens = bool(self._known)
         self._local = Caller("local", "admin")
+        self._hint = ""
+        if access.home_token is not None:
+            self._known.append((_digest(access.home_token.encode()), self._local))
+            self._hint = f" It is in the file {TOKEN_FILE} of the API's home, where the commands find it."
 
     def check(self, scope: Any, headers: dict[bytes, bytes]) -> Caller | None:
         """Who asks; None for somebody without a token who asks for what needs none.
 
         Args:
-            scope: The ASGI scope.
+            scope: The ASGI scope; ``state`` has the ``peer_uid`` of the connection where that is asked for.
             headers: Its headers, by lower-case name.
 
         Raises:
-            AutoScorerError: ``UNAUTHORIZED`` without a valid token, ``FORBIDDEN`` for a request from elsewhere when
-                there are no tokens.
+            AutoScorerError: ``UNAUTHORIZED`` without a valid token, ``FORBIDDEN`` for a request of somebody else than
+                the server's own user when there are no tokens.
         """
-        if not self._known:
+        if not self._is_open:
             self._only_this_machine(scope, headers)
+        if self._access.uid is not None:
+            self._only_this_user(scope)
             return self._local
         given = headers.get(b"authorization")
         if given is None:
             if scope["path"] in PUBLIC or scope["path"].startswith(PUBLIC_BELOW):
                 return None
             raise AutoScorerError(
-                ErrorCode.UNAUTHORIZED, "This needs a token: send the header `Authorization: Bearer TOKEN`."
+                ErrorCode.UNAUTHORIZED,
+                f"This needs a token: send the header `Authorization: Bearer TOKEN`.{self._hint}",
             )
         scheme, _, token = given.partition(b" ")
         caller = self._find(token.strip()) if scheme.lower() == b"bearer" else None
         if caller is None:
             raise AutoScorerError(
                 ErrorCode.UNAUTHORIZED,
-                "The token is not valid here. Expected `Authorization: Bearer TOKEN` with a configured token.",
+                "The token is not valid here. Expected `Authorization: Bearer TOKEN` with "
+                f"{'the token of the home' if self._hint else 'a configured token'}.{self._hint}",
                 details={"token_was_given": True},
             )
         return caller
@@ -164,10 +176,16 @@ class Authenticator:
             # Browsers let any page send plain forms here; they always say from where.
             why = "the request comes from a page of another site"
         if why is not None:
-            raise AutoScorerError(
-                ErrorCode.FORBIDDEN,
-                f"Without tokens only this machine is served, and {why}. Set AUTOSCORER_API_TOKENS to serve others.",
-            )
+            raise _not_served(why)
+
+    def _only_this_user(self, scope: Any) -> None:
+        uid = scope.get("state", {}).get("peer_uid")
+        if uid is None:
+            raise _not_served("the kernel does not say whose connection this is, or it was closed at once")
+        if uid != self._access.uid:
+            # Told apart by nothing but the user: a proxy that adds no header, and somebody else on this machine. Root
+            # may do anything here, but what root's proxy passes on may come from anywhere.
+            raise _not_served("the request comes from another user of this machine, such as that of a proxy")
 
 
 def require(role: Role) -> Callable[[Request], Awaitable[Caller]]:
@@ -214,6 +232,14 @@ def _host(header: bytes) -> str:
 def _same_origin(headers: dict[bytes, bytes]) -> bool:
     origin = headers[b"origin"].lower()
     return origin.partition(b"://")[2] == headers.get(b"host", b"").lower()
+
+
+def _not_served(why: str) -> AutoScorerError:
+    return AutoScorerError(
+        ErrorCode.FORBIDDEN,
+        f"Without tokens only the server's own user on this machine is served, and {why}. Set AUTOSCORER_API_TOKENS "
+        "(role:token) to serve others.",
+    )
 
 
 def _digest(token: bytes) -> bytes:

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.storage import full_disk
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 # More would only repeat themselves: a batch may have ten thousand wrong items.
 _SHOWN = 20
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 
 
 class RefusedBody(HTTPException):
@@ -85,6 +87,15 @@ def _field(location: Iterable[Any]) -> str:
     return ".".join(parts) if parts else "body"
 
 
+def _allowed(request: Request) -> list[str]:
+    """Every method that the address of a request takes."""
+    return [
+        method
+        for method in _METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
+
+
 async def _known(request: Request, error: Exception) -> Response:
     assert isinstance(error, AutoScorerError)
     if error.spec.http_status >= 500:
@@ -109,10 +120,12 @@ async def _http(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         known = AutoScorerError(ErrorCode.NOT_FOUND, "There is nothing at this address; /openapi.json lists what is.")
     elif error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "another")
+        # The router knows the methods of the first route that it found; an address may belong to several.
+        allowed = ", ".join(_allowed(request))
         known = AutoScorerError(
             ErrorCode.INVALID_REQUEST, f"This address does not take {request.method}; expected {allowed}."
         )
+        return failure(request, known, status=405, headers={"Allow": allowed})
     elif error.status_code < 500:
         known = AutoScorerError(ErrorCode.INVALID_REQUEST, f"The request can't be read: {error.detail}.")
         return failure(request, known, headers=error.headers)

@@ -19,7 +19,7 @@ Every answer is an envelope: `{"ok": true, "data": …, "meta": …}` or
 Exceptions are named at their routes: artifacts, streams, CSV, `/metrics`, the page.
 
 **Tokens.** `Authorization: Bearer TOKEN`. The role `submit` may do everything but what is marked *admin*. Without
-configured tokens only this machine is served, and may do everything.
+configured tokens only the server's own user on this machine is served, and may do everything.
 
 **Tasks.** What takes longer than a moment is a *task*. `POST /submit` accepts one (it is on disk by then) and
 `GET /tasks/{task_id}` tells of it; `POST /pipeline` and its like also wait for the outcome. There is one active task

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 import threading
@@ -14,6 +15,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
+from .access import Access
+from .answers import MAX_ADDRESS, MAX_HEAD
 from .app import create_app
 from .auth import is_loopback_name
 from .context import request_id_of
@@ -22,8 +25,10 @@ from .logging import completed, configure_logging
 
 __all__ = ["FacadeServer", "serve", "server_config"]
 
-# Seconds that a client has for the head of its request, and bytes that the head may have: uvicorn bounds neither.
-_HEAD_SECONDS, _HEAD_BYTES = 15.0, 64 * 1024
+logger = logging.getLogger(__name__)
+
+# Seconds that a client has for the head of its request; uvicorn bounds neither this nor its size.
+_HEAD_SECONDS = 15.0
 # Seconds between two requests on a connection; more than the usual 60 of proxies is not needed.
 _KEEP_ALIVE = 65
 # Seconds for answers that are under way when the server is stopped.
@@ -69,11 +74,19 @@ class _Protocol(HttpToolsProtocol):
     # Bytes since the head began, whole or not, and of its address and whole headers alone.
     _head_bytes = 0
     _head_size = 0
+    _address_size = 0
     _in_head = True
+    # What is too large, and how large it may be.
+    _excess: tuple[str, int] | None = None
+    # Whose the connection is, where that decides who is served.
+    _peer_uid: int | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has come."""
         super().connection_made(transport)
+        access: Access = self.config.app.state.access  # type: ignore[union-attr]
+        # Once for all requests of the connection, and at its beginning: a closed socket is nobody's.
+        self._peer_uid = access.peer_uid(transport.get_extra_info("peername"), transport.get_extra_info("sockname"))
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -86,18 +99,23 @@ class _Protocol(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > _HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response("The head of the request is too large.")
+        if self._in_head and self._head_bytes > MAX_HEAD and not self.transport.is_closing():
+            self._excess = ("its head", MAX_HEAD)
+            self.send_400_response("")
 
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._in_head, self._head_size, self._head_bytes = True, 0, 0
+        self.scope["state"]["peer_uid"] = self._peer_uid
+        self._in_head, self._head_size, self._head_bytes, self._address_size = True, 0, 0, 0
         if self._head_timer is None:
             self._await_head()
 
     def on_url(self, url: bytes) -> None:
         """A part of the address."""
+        self._address_size += len(url)
+        if self._address_size > MAX_ADDRESS:
+            self._refuse("its address", MAX_ADDRESS)
         self._grow(len(url))
         super().on_url(url)
 
@@ -108,8 +126,12 @@ class _Protocol(HttpToolsProtocol):
 
     def _grow(self, size: int) -> None:
         self._head_size += size
-        if self._head_size > _HEAD_BYTES:
-            raise ValueError("the head is too large")  # the parser passes it on as a request that can't be read
+        if self._head_size > MAX_HEAD:
+            self._refuse("its head", MAX_HEAD)
+
+    def _refuse(self, what: str, limit: int) -> None:
+        self._excess = (what, limit)
+        raise ValueError  # the parser passes it on as a request that can't be read
 
     def on_headers_complete(self) -> None:
         """The head of a request is there."""
@@ -119,7 +141,13 @@ class _Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what can't be read, and close."""
-        error = AutoScorerError(ErrorCode.INVALID_REQUEST, f"This is not a request that can be read: {msg}")
+        details = {}
+        if self._excess is not None:
+            what, limit = self._excess
+            msg, details = f"{what} is larger than {limit:,} bytes.", {"limit": limit}
+        error = AutoScorerError(
+            ErrorCode.INVALID_REQUEST, f"This is not a request that can be read: {msg}", details=details
+        )
         request_id = request_id_of(None)
         body = error_envelope(error, request_id, lambda value: value)
         head = [(b"content-type", JSON.encode()), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
@@ -197,6 +225,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
     config, state = server_config(settings, host, port)
     listener = _listen(host, port)
     configure_logging()
+    _tell(state.access, listener)
     server = FacadeServer(config, state)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGHUP, server.handle_exit)
@@ -208,6 +237,15 @@ def serve(settings: Settings, host: str, port: int) -> None:
         raise state.failure
     if not server.started:
         raise AutoScorerError(ErrorCode.INTERNAL_ERROR, "The API could not start; its log above says why.")
+
+
+def _tell(access: Access, listener: socket.socket) -> None:
+    """Who is served; and once, when it has just been made, the link with the token."""
+    logger.info("serving %s", access.sentence)
+    host, port = listener.getsockname()[:2]
+    link = access.sign_in(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    if link is not None:
+        logger.info("this once, a link that signs the records page in: %s", link)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -16,11 +16,14 @@ import httpx
 from .. import __version__
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
+from ..core.home_token import home_token
 
 __all__ = ["ApiAway", "ApiBusy", "ApiClient", "add_api", "connect", "sendable", "task_path"]
 
 Json = dict[str, Any]
 
+# This machine's own names.
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 CONNECT = 5.0
 ANSWER = 60.0
 # A stream that is silent for longer has ended without a word: it sends a heartbeat every few seconds.
@@ -73,7 +76,7 @@ class ApiClient:
                 headers=headers,
                 timeout=httpx.Timeout(ANSWER, connect=CONNECT),
                 # A proxy of the environment leads to other machines, not to this one.
-                trust_env=host not in ("127.0.0.1", "::1", "localhost"),
+                trust_env=host not in LOOPBACK,
             )
         except (UnicodeError, ValueError):
             raise AutoScorerError(
@@ -219,15 +222,19 @@ def add_api(parser: argparse.ArgumentParser) -> None:
         "--api",
         metavar="URL",
         help="address of the API (default: api_url of the configuration, else this machine's); the token comes from "
-        "AUTOSCORER_API_TOKEN or the configuration",
+        "AUTOSCORER_API_TOKEN or the configuration, for this machine's API also from the home",
     )
 
 
 def connect(args: argparse.Namespace) -> ApiClient:
     """The API that the arguments and the configuration name."""
     settings: Settings = args.settings
+    url = args.api or settings.api_url or f"http://127.0.0.1:{settings.api.port}"
     token = settings.api_token.get_secret_value() if settings.api_token is not None else None
-    return ApiClient(args.api or settings.api_url or f"http://127.0.0.1:{settings.api.port}", token)
+    if not token and not settings.tokens and _checked_host(url) in LOOPBACK:
+        # Made by an API that has no tokens; it is shown to nobody but this machine.
+        token = home_token(settings)
+    return ApiClient(url, token)
 
 
 def task_path(task_id: str, below: str = "") -> str:

@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> None:
 
     from pydantic import SecretStr
 
+    from ..api.access import access_of
     from ..service.up import Options, up
 
     if args.database is not None:
@@ -49,14 +50,28 @@ def run(args: argparse.Namespace) -> None:
         database=SecretStr(database) if database else None,
         arguments=tuple(arguments),
     )
-    asyncio.run(up(args.settings, options, args.announce))
+    # Here, before the API does it in a process whose words go into a log: a new token is shown by this command.
+    access = access_of(args.settings)
+
+    def announce(data: dict[str, Any]) -> None:
+        link = access.sign_in(data["api"])
+        args.announce({**data, "access": access.sentence, **({"sign_in": link} if link is not None else {})})
+
+    asyncio.run(up(args.settings, options, announce))
 
 
 def render(data: dict[str, Any], args: argparse.Namespace) -> None:
     print(f"AutoScorer is up after {data['seconds']:.0f} s. Ctrl-C stops it.")
-    for name, what in (("api", "API"), ("records", "Records"), ("prefect", "Prefect UI")):
-        print(f"  {what:<11}{data[name]}")
-    print(f"  {'Logs':<11}{data['logs']}")
+    for name, what in (
+        ("api", "API"),
+        ("records", "Records"),
+        ("prefect", "Prefect UI"),
+        ("logs", "Logs"),
+        ("access", "Serves"),
+        ("sign_in", "Sign in"),
+    ):
+        if name in data:
+            print(f"  {what:<11}{data[name]}")
 
 
 def _hide(url: str) -> None:

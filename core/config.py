@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     api_tokens: SecretStr | None = Field(
         None,
         description="Tokens the API accepts: role:token, separated by commas; the roles are submit and admin. Without "
-        "any it serves loopback only.",
+        "any it serves its own user on this machine alone.",
     )
     api_url: str | None = Field(None, description="The API that submit, status and the like talk to.")
     api_token: SecretStr | None = Field(None, description="The token they show to it.")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import re
 import socket
 import ssl
 import threading
@@ -24,6 +25,7 @@ import httpx
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
+from .hosts_file import addresses_in_hosts_file
 
 __all__ = ["Answer", "NotAllowed", "Outbound", "Unreachable", "check_callback_url", "is_allowed"]
 
@@ -140,8 +142,8 @@ def _embedded(address: Address) -> list[Address]:
 
 
 def check_callback_url(settings: Settings, url: str) -> None:
-    """Refuse a callback_url that could never be delivered. Asks no name server; a name's addresses are checked when
-    the callback is sent.
+    """Refuse a callback_url that could never be delivered. Asks no name server: what this machine itself knows of a
+    name is checked here, what others say when the callback is sent.
 
     Args:
         settings: The configuration.
@@ -155,10 +157,11 @@ def check_callback_url(settings: Settings, url: str) -> None:
         name = parsed.raw_host.decode("ascii").rstrip(".")
         allow = settings.callbacks.allow_private
         literal = _literal(name)
-        if not allow and (name == "localhost" or name.endswith(".localhost")):
+        if not allow and (name in _LOOPBACK_NAMES or name.endswith(".localhost")):
             raise NotAllowed(_NOT_PUBLIC)
-        if literal is not None and not is_allowed(literal, allow_private=allow):
-            raise NotAllowed(_METADATA_SERVICE if allow else _NOT_PUBLIC)
+        for address in [literal] if literal is not None else addresses_in_hosts_file(name):
+            if not is_allowed(address, allow_private=allow):
+                raise NotAllowed(_METADATA_SERVICE if allow else _NOT_PUBLIC)
     except NotAllowed as error:
         raise AutoScorerError(
             ErrorCode.INVALID_REQUEST,
@@ -167,28 +170,43 @@ def check_callback_url(settings: Settings, url: str) -> None:
         ) from None
 
 
+# By which systems know themselves, beside the names that end with .localhost.
+_LOOPBACK_NAMES = frozenset(
+    {"localhost", "localhost.localdomain", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"}
+)
+_LABEL = "[a-z0-9_-]{1,63}"
+_NAME = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+\.?$){_LABEL}\.?", re.ASCII | re.IGNORECASE)
+
 _NOT_PUBLIC = "its address is loopback, private or otherwise not public, and callbacks.allow_private is off"
 _METADATA_SERVICE = "its address is a cloud's metadata service"
 
 
 def _parse(url: str) -> httpx.URL:
-    # One parser for the check and for the request: two may disagree about where the host ends.
+    # One parser for the check and for the request: two may disagree about where the host ends, or what is one.
     if any(ord(char) <= 0x20 or ord(char) == 0x7F or char == "\\" for char in url):
         raise NotAllowed("it holds a space, a control character or a backslash")
     try:
         parsed = httpx.URL(url)
-        parsed.raw_host.decode("ascii")
+        host = parsed.raw_host.decode("ascii")
+        _ = parsed.host  # what is no name in IDNA's own form (xn--…) is found out only here
     except (httpx.InvalidURL, ValueError):
         raise NotAllowed("it is no valid URL") from None
     if parsed.scheme not in ("http", "https"):
         raise NotAllowed("it must begin with http:// or https://")
-    if not parsed.raw_host:
+    if not host:
         raise NotAllowed("it names no host")
+    if not _is_name(host) and _literal(host) is None:
+        raise NotAllowed("its host is neither a name nor an address")
     if parsed.userinfo:
         raise NotAllowed("it must hold no user name or password; the signature tells the receiver who sends")
     if parsed.port is not None and not 0 < parsed.port < 65536:
         raise NotAllowed("its port is none: ports go from 1 to 65535")
     return parsed
+
+
+def _is_name(host: str) -> bool:
+    """Whether a name server could have an address for it; what ends in a number is meant as an address."""
+    return len(host) <= 254 and _NAME.fullmatch(host) is not None
 
 
 def _literal(host: str) -> str | None:

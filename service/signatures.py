@@ -5,17 +5,13 @@ The standard library only, so that a receiver may copy ``verify`` or import it.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
-import os
-import secrets
-import tempfile
 import time
-from pathlib import Path
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
+from ..core.secret_file import EmptySecret, make_secret, read_secret
 
 __all__ = ["callback_secret", "sign", "verify"]
 
@@ -83,10 +79,13 @@ def callback_secret(settings: Settings) -> bytes:
         return given
     path = settings.home / SECRET_FILE
     try:
-        with contextlib.suppress(FileNotFoundError):
-            return _read(path)
-        _make(path)
-        return _read(path)
+        try:
+            return read_secret(path)
+        except FileNotFoundError:
+            make_secret(path)
+        return read_secret(path)
+    except EmptySecret:
+        raise _unusable(f"{SECRET_FILE} in the home is empty; remove it, and a new one is made") from None
     except OSError as error:
         raise _unusable(f"{SECRET_FILE} in the home can't be used ({error.strerror or type(error).__name__})") from None
 
@@ -94,28 +93,6 @@ def callback_secret(settings: Settings) -> bytes:
 def _mac(secret: str | bytes, body: bytes, moment: str) -> str:
     key = secret.encode() if isinstance(secret, str) else secret
     return hmac.new(key, moment.encode() + b"." + body, hashlib.sha256).hexdigest()
-
-
-def _read(path: Path) -> bytes:
-    secret = path.read_bytes().strip()
-    if not secret:
-        raise _unusable(f"{SECRET_FILE} in the home is empty; remove it, and a new one is made")
-    return secret
-
-
-def _make(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # mkstemp makes it 0600. Linked, not renamed: of two processes that start at once both must use the same secret.
-    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(secrets.token_hex(32).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
-    finally:
-        os.unlink(temporary)
 
 
 def _unusable(why: str) -> AutoScorerError:

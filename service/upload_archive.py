@@ -15,7 +15,6 @@ import os
 import stat
 import struct
 import tarfile
-import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from typing import IO, Any
 
 from ..core.errors import AutoScorerError, ErrorCode
 from ..executors.tar_stream import TarSource, TooMuch, members
+from .plain_names import has_hidden_characters
 
 __all__ = ["Limits", "Member", "read_archive"]
 
@@ -42,7 +42,6 @@ _CHUNK = 256 * 1024
 _HEADERS_A_MEMBER = 4
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1 | 0x40
-_NO_TEXT = ("Cc", "Zl", "Zp")
 
 
 @dataclass(frozen=True)
@@ -138,8 +137,8 @@ class _Checks:
             encoded = name.encode()
         except UnicodeEncodeError:
             raise _refused(f"the name {shown} is not UTF-8") from None
-        if "\\" in name or any(unicodedata.category(char) in _NO_TEXT for char in name):
-            raise _refused(f"the name {shown} holds a backslash or a control character")
+        if "\\" in name or has_hidden_characters(name):
+            raise _refused(f"the name {shown} holds a backslash, or a character that is not seen")
         if name.startswith("/") or name[1:2] == ":":
             raise _refused(f"the path {shown} is absolute")
         path = name.rstrip("/") if is_dir else name

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path, PurePosixPath
 
 from ..core.errors import AutoScorerError, ErrorCode, Stage
+from .plain_names import has_hidden_characters
 
 __all__ = ["check_name", "find_workspace", "leave_out", "name_of_archive", "normalise", "sync"]
 
@@ -90,7 +91,9 @@ def check_name(name: str) -> None:
     Raises:
         AutoScorerError: ``INVALID_REQUEST``.
     """
-    plain = name.isprintable() and name == name.strip() and not _NO_NAME.search(name)
+    plain = not has_hidden_characters(name) and name == name.strip() and not _NO_NAME.search(name)
+    # Nor spaces that are not the usual one, and what has no picture: people type these names.
+    plain = plain and name.isprintable()
     try:
         short = 0 < len(name.encode()) <= _MAX_NAME
     except UnicodeEncodeError:
@@ -99,6 +102,7 @@ def check_name(name: str) -> None:
         raise AutoScorerError(
             ErrorCode.INVALID_REQUEST,
             f"{name[:_MAX_NAME]!r} can't be a workspace's name: expected 1 to {_MAX_NAME} bytes that do not begin with "
-            ". or -, without / \\ * ? [ ] { } $ ` quotes < > | ; &. Give another one in the form field `name`.",
+            ". or -, without / \\ * ? [ ] { } $ ` quotes < > | ; & and characters that are not seen. Give another one "
+            "in the form field `name`.",
             details={"fields": [{"field": "name", "message": "can't be a workspace's name"}]},
         )

@@ -180,10 +180,11 @@ def test_a_body_is_not_read_before_the_token_is_checked(api: Facade) -> None:
 
 
 def test_a_token_with_both_roles_is_an_admins(home: Path, root: Path) -> None:
+    from autoscorer.api.access import access_of
     from autoscorer.api.auth import Authenticator
 
     settings = facade_settings(root, api_tokens="admin:same,submit:same,submit:other")
-    check = Authenticator(settings).check
+    check = Authenticator(settings, access_of(settings)).check
     scope = {"path": "/tasks", "client": ("127.0.0.1", 1)}
     caller, other = (check(scope, {b"authorization": b"Bearer " + token}) for token in (b"same", b"other"))
     assert caller is not None and other is not None
@@ -300,6 +301,34 @@ def test_a_head_without_end_is_refused(api: Facade) -> None:
         status, headers, envelope = head(api.raw(*parts))
         assert (status, envelope["error"]["code"]) == (400, "INVALID_REQUEST")
         assert headers["connection"] == "close"
+
+
+def test_an_address_may_have_so_many_bytes_and_not_one_more(api: Facade) -> None:
+    limit = 32768
+    begin = b"GET /tasks?workspace="
+    for size, status in ((limit, 422), (limit + 1, 400), (60_000, 400), (200_000, 400)):
+        address = b"a" * (size - len(b"/tasks?workspace="))
+        request = begin + address + b" HTTP/1.1\r\n" + HOST + AUTH + CLOSE + b"\r\n"
+        # In one piece, and in many.
+        for parts in ([request], [request[at : at + 1000] for at in range(0, len(request), 1000)]):
+            found, headers, envelope = head(api.raw(*parts))
+            assert (found, envelope["error"]["code"]) == (status, "INVALID_REQUEST")
+            assert headers["content-type"] == "application/json"
+            if status == 400:
+                assert "32,768 bytes" in envelope["error"]["message"]
+                assert envelope["error"]["details"] == {"limit": limit}
+                assert headers["connection"] == "close"
+
+
+def test_every_route_says_that_a_request_which_can_not_be_read_is_a_400(api: Facade) -> None:
+    status, _, envelope = head(api.raw(b"GET /tasks HTTP/1.1\r\n" + HOST + b"X-Filler: " + b"a" * 70_000 + b"\r\n\r\n"))
+    assert (status, envelope["error"]["details"]) == (400, {"limit": 65536})
+    assert "65,536 bytes" in envelope["error"]["message"]
+    for path, operations in api.call("GET", "/openapi.json").json["paths"].items():
+        for method, operation in operations.items():
+            if path not in ("/boom", "/drip"):
+                described = operation["responses"]["400"]
+                assert "32,768" in described["description"] and "65,536" in described["description"], (method, path)
 
 
 def test_a_head_that_does_not_come_ends(api: Facade, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -460,6 +489,27 @@ def test_half_an_answer_is_cut_off_and_not_made_whole(api: Facade) -> None:
         ("GET", "/tasks?limit=many", 422),
         ("GET", "/tasks?state=gone", 422),
         ("GET", "/tasks?since=yesterday", 422),
+        *(
+            ("GET", f"/tasks?{name}={value}", 422)
+            for name in ("since", "until")
+            for value in (
+                "0.5",
+                "0",
+                "-1",
+                "%2B1",
+                "1700000000",
+                "1700000000.5",
+                "20261101",
+                "1e9",
+                "inf",
+                "nan",
+                "",
+                "2026",
+                "2026-13-01",
+                "2026-11-01T25:00",
+                "2026-11-01T10:00:00+02:00",  # the + is a space; it is written %2B
+            )
+        ),
         ("GET", "/tasks?cursor=none", 422),
     ],
 )
@@ -475,6 +525,14 @@ def test_every_refusal_is_an_envelope_with_the_same_headers(api: Facade, method:
     assert "server" not in answer.headers
     assert answer.headers["x-request-id"] == answer.json["meta"]["request_id"]
     assert (status == 405) == ("allow" in answer.headers)
+
+
+def test_since_and_until_are_dates_or_times_and_say_so(api: Facade) -> None:
+    for value in ("2026-11-01", "2026-11-01T10:00", "2026-11-01T10:00:00.5Z", "2026-11-01T10:00:00%2B02:00"):
+        for name in ("since", "until"):
+            assert api.call("GET", f"/tasks?{name}={value}", token=SUBMIT).status == 200, value
+    message = api.call("GET", "/tasks?until=0.5", token=SUBMIT).error["message"]
+    assert "query.until" in message and "2026-11-28T17:00:00Z" in message and "0.5" not in message
 
 
 def test_what_was_wrong_is_named_and_not_repeated(api: Facade) -> None:
@@ -556,6 +614,29 @@ def test_the_log_has_the_ids_and_no_secret(api: Facade, caplog: pytest.LogCaptur
     assert listed["caller"].startswith("submit-")
     assert any(entry["task_id"] == task["id"] for entry in entries)
     assert any(entry["route"] is None and entry["status"] == 404 for entry in entries)
+
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
+
+
+def test_a_refused_method_is_told_every_method_that_the_address_takes_and_no_other(api: Facade) -> None:
+    """Also where one address belongs to several routes: /scorers/watch is a /scorers/{id}, and has three of its own."""
+    paths = api.call("GET", "/openapi.json").json["paths"]
+    templates = {path: {method.upper() for method in paths[path]} for path in paths if path != "/drip"}
+    templates |= {"/openapi.json": {"GET", "HEAD"}, "/boom": {"GET"}}
+    templates |= {path: {"GET"} for path in ("/", "/records", "/static/{name}")}
+    patterns = {re.compile(re.sub(r"\{path\}", ".+", re.sub(r"\{(?!path)\w+\}", "[^/]+", t))): t for t in templates}
+    for template in templates:
+        path = re.sub(r"\{\w+\}", "none", template)
+        allowed = set().union(*(templates[t] for pattern, t in patterns.items() if pattern.fullmatch(path)))
+        for method in METHODS:
+            answer = api.call(method, path, token=ADMIN)
+            assert (answer.status == 405) == (method not in allowed), (method, path, answer.status)
+            if answer.status == 405:
+                listed = answer.headers["allow"].split(", ")
+                assert set(listed) == allowed and len(listed) == len(allowed), (method, path, listed, allowed)
+                if method != "HEAD":
+                    assert answer.headers["allow"] in answer.error["message"]
 
 
 def test_nothing_is_allowed_to_other_sites(api: Facade) -> None:

@@ -21,6 +21,8 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
+import httpcore
+import httpx
 import pytest
 from autoscorer.core.config import Settings
 from autoscorer.core.config_sections import Callbacks as Section
@@ -30,7 +32,7 @@ from autoscorer.service.callbacks import Callbacks, check_callback_url, delivery
 from autoscorer.service.ledger import Ledger
 from autoscorer.service.ledger_rows import Ending, NewTask
 from autoscorer.service.logs import JsonFormatter
-from autoscorer.service.outbound import Outbound, is_allowed
+from autoscorer.service.outbound import Outbound, Unreachable, is_allowed
 from autoscorer.service.roots import WorkspaceRoots
 from autoscorer.service.signatures import callback_secret, sign
 from hypothesis import given
@@ -549,6 +551,10 @@ BAD_URLS = [
     "http:///x", "http://user@example.com/", "http://user:word@example.com/", "http://:word@example.com/",
     "http://example.com:0/", "http://example.com:99999/", "http://example.com:abc/", "http://exa mple.com/",
     "http://example.com/\nX: y", "http://example.com\\@127.0.0.1/", "http://[::1/", "javascript:alert(1)",
+    # Hosts that no name server can have an address for; the C library takes * for this machine.
+    "http://*/", "http://*.example/", "http://a..b/", "http://.example/", "http://%6cocalhost/", "http://127.0.0.1%2e/",
+    "http://a%2fb/", "http://1.2.3.4.5/", f"http://{'a' * 64}.example/", f"http://{'a.' * 127}a/", "http://xn--a/",
+    "http://xn---/", "http://[::1%25lo]/", "http://[fe80::1%25eth0]/", "http://[fd00:ec2::254%25lo]/",
 ]  # fmt: skip
 PRIVATE_URLS = [
     "http://127.0.0.1/", "https://127.0.0.1:8443/", "http://127.1/", "http://2130706433/", "http://0x7f000001/",
@@ -556,6 +562,8 @@ PRIVATE_URLS = [
     "http://localhost/", "http://LOCALHOST:9/", "http://localhost./", "http://a.localhost/", "http://10.0.0.1/",
     "http://169.254.169.254/latest/meta-data/", "http://192.168.0.1/", "http://[fd00::1]/", "http://[fe80::1]/",
     "http://１２７.0.0.1/", "http://127。0。0。1/", "http://127.0.0.1./",
+    # Names of this machine, wherever it stands.
+    "http://ip6-localhost/", "http://ip6-loopback/", "http://localhost.localdomain/", "http://localhost6/",
 ]  # fmt: skip
 
 
@@ -590,6 +598,75 @@ def test_usable_urls_pass_without_asking_a_name_server(home: Path, url: str, mon
 
     monkeypatch.setattr(socket, "getaddrinfo", numeric_only)
     check_callback_url(callbacks_settings(home, allow_private=False), url)
+
+
+def test_a_name_of_the_hosts_file_is_refused_at_submit_as_it_is_when_it_is_sent(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_bytes(
+        b"127.0.0.1 localhost\n"
+        b"10.0.0.7\tdatabase.internal  Database # 192.0.2.1 remark\n"
+        b"93.184.215.14 both outside\nfe80::1%lo both\n"
+        b"169.254.169.254 metadata.google.internal\n"
+        b"nonsense wrong\n\xff\xfe\n# 127.0.0.1 outside remark\n"
+    )
+    monkeypatch.setattr("autoscorer.service.hosts_file.HOSTS", hosts)
+    inside, outside = callbacks_settings(home, allow_private=False), callbacks_settings(home)
+    for name in ("database.internal", "DATABASE", "database.", "both", "metadata.google.internal"):
+        with pytest.raises(AutoScorerError):
+            check_callback_url(inside, f"http://{name}:8080/")
+    for name in ("outside", "remark", "wrong", "elsewhere", "internal"):
+        check_callback_url(inside, f"http://{name}/")
+    check_callback_url(outside, "http://database/")
+    with pytest.raises(AutoScorerError):
+        check_callback_url(outside, "http://metadata.google.internal/")
+    hosts.unlink()
+    check_callback_url(inside, "http://database/")
+
+
+HOSTS = (
+    st.text("0123456789.xXaf:[]%*-_ ", max_size=24)
+    | st.lists(st.sampled_from(["127", "0", "1", "0x7f", "*", "localhost", "a", "%25", "。", "１", "xn--a", ""])).map(
+        ".".join
+    )
+    | st.ip_addresses(v=4).map(str)
+    | st.ip_addresses(v=6).map(lambda address: f"[{address}]")
+    | st.builds("[{}%25{}]".format, st.ip_addresses(v=6), st.sampled_from(["lo", "eth0", "1", ""]))
+    | st.text(max_size=12)
+)
+
+
+@given(host=HOSTS, allow_private=st.booleans())
+def test_what_is_taken_at_submit_is_refused_when_it_is_sent_only_by_what_a_name_server_says(
+    host: str, allow_private: bool
+) -> None:
+    url = f"http://{host}/hook"
+    real = socket.getaddrinfo
+
+    def without_names(name: Any, port: Any, *args: Any, **more: Any) -> Any:
+        return real(name, port, *args, **{**more, "flags": socket.AI_NUMERICHOST})
+
+    async def nowhere(*_: Any, **__: Any) -> Any:
+        raise httpcore.ConnectError
+
+    async def send() -> None:
+        outbound = Outbound(allow_private=allow_private, timeout=5)
+        try:
+            await outbound.post(url, {}, b"")
+        finally:
+            await outbound.close()
+
+    try:
+        check_callback_url(Settings(callbacks=Section(allow_private=allow_private)), url)
+    except AutoScorerError:
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", without_names)
+        patch.setattr(httpcore.AnyIOBackend, "connect_tcp", nowhere)
+        patch.setattr(httpx, "create_ssl_context", lambda: None)
+        with pytest.raises(Unreachable):
+            asyncio.run(send())
 
 
 @given(st.text(max_size=60) | st.builds("http://{}/".format, st.text(max_size=60)))

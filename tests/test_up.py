@@ -42,6 +42,7 @@ def test_it_says_its_addresses_when_all_is_ready_and_they_answer(installation: I
     assert installation.is_ready()
     assert installation.prefect("GET", "/health") is True
     assert answer["data"]["api"] == installation.url
+    assert "tokens" in answer["data"]["access"] and "sign_in" not in answer["data"]
     pids = installation.pids()
     assert [len(pids[kind]) for kind in ("up", "server", "api", "workers")] == [1, 1, 1, 1]
     ui = installation.prefect("GET", "/admin/settings")["server"]["ui"]

@@ -288,6 +288,45 @@ def test_a_name_that_is_none_is_refused(configured: Any, name: str) -> None:
     assert refused(configured(), a_zip(GOOD), name=name).code is ErrorCode.INVALID_REQUEST
 
 
+HIDDEN = [
+    *("\u202a", "\u202b", "\u202c", "\u202d", "\u202e", "\u2066", "\u2067", "\u2068", "\u2069", "\u200e", "\u200f"),
+    *("\u061c", "\u200b", "\u200d", "\u2060", "\ufeff", "\u00ad", "\U000e0041", "\u2028", "\u2029", "\x7f", "\x85"),
+]
+
+
+@pytest.mark.parametrize("hidden", HIDDEN, ids=lambda char: f"U+{ord(char):04X}")
+def test_a_character_that_is_not_seen_stands_in_no_name(configured: Any, hidden: str) -> None:
+    for files in (
+        {**GOOD, f"input/data/exe{hidden}gpj.csv": b"x"},
+        {**GOOD, f"input/fol{hidden}der/x.csv": b"x"},
+        below(f"team{hidden}", GOOD),
+    ):
+        for pack in (a_zip, a_tar):
+            error = refused(configured(), pack(files), name="team-a")
+            assert error.code is ErrorCode.INVALID_REQUEST
+            # Nor in what is said of it.
+            assert hidden not in error.message and "not seen" in error.message
+    for options in ({"name": f"team{hidden}a"}, {"filename": f"team{hidden}a.zip"}):
+        error = refused(configured(), a_zip(GOOD), **options)
+        assert error.code is ErrorCode.INVALID_REQUEST and hidden not in error.message
+
+
+def test_names_of_every_language_are_taken(configured: Any, root: Path) -> None:
+    # Among them spaces that macOS puts into the names of its pictures.
+    names = [
+        "数据.csv",
+        "données.csv",
+        "Δεδομένα",
+        "بيانات.csv",
+        "נתונים",
+        "データ　一.csv",
+        "3.04\u202fPM.png",
+        "a\u00a0b",
+    ]
+    upload(configured(), a_zip({**GOOD, **{f"input/data/{name}": b"x" for name in names}}), name="Équipe-1")
+    assert set(names) <= set(os.listdir(root / "Équipe-1" / "input" / "data"))
+
+
 @pytest.mark.parametrize("filename", [None, "", ".zip", "../../.tar.gz"])
 def test_an_archive_without_a_name_needs_one(configured: Any, filename: str | None) -> None:
     assert "`name`" in refused(configured(), a_zip(GOOD), filename=filename).message

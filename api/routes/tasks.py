@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Body, Depends, Header, Path, Query
+from pydantic import ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -38,6 +40,24 @@ IdempotencyKey = Annotated[
         description="A word of your choice. The same word again within a day answers with the first's task.",
     ),
 ]
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ].*)?", re.ASCII)
+
+
+def _moment(value: Any, parse: ValidatorFunctionWrapHandler) -> datetime:
+    # pydantic would also take a number, for seconds or milliseconds since 1970, by its size.
+    try:
+        if isinstance(value, str) and _DATE.fullmatch(value):
+            moment: datetime = parse(value)
+            return moment
+    except ValidationError:
+        pass
+    raise ValueError(
+        "expected a date or time of ISO 8601, such as 2026-11-28 or 2026-11-28T17:00:00Z; in a URL a + is written %2B"
+    )
+
+
+Moment = Annotated[datetime, WrapValidator(_moment)]
 
 # Followers at once: each asks Prefect every second.
 _MOST_STREAMS = 64
@@ -87,8 +107,11 @@ async def list_tasks(
     workspace: Annotated[str | None, Query(min_length=1, max_length=4096)] = None,
     scorer: Annotated[str | None, Query(min_length=1, max_length=200)] = None,
     action: Annotated[Action | None, Query()] = None,
-    since: Annotated[datetime | None, Query(description="Created then or later; UTC where no zone is given.")] = None,
-    until: Annotated[datetime | None, Query(description="Created before then.")] = None,
+    since: Annotated[
+        Moment | None,
+        Query(description="Created then or later: a date or time of ISO 8601; UTC where no zone is given."),
+    ] = None,
+    until: Annotated[Moment | None, Query(description="Created before then; as `since`.")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: Annotated[str | None, Query(max_length=500, description="`next_cursor` of the page before.")] = None,
 ) -> Response:

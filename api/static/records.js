@@ -152,6 +152,12 @@ async function loadLog(id) {
 }
 
 function openFromAddress() {
+  // A link of the API's first start brings its token behind the #, which no server is sent. It must not stay there.
+  const given = /^#token=([\x21-\x7e]+)$/.exec(location.hash);
+  if (given) {
+    history.replaceState(null, "", location.pathname + location.search);
+    useToken(given[1]);
+  }
   let id = "";
   try {
     id = decodeURIComponent(location.hash.slice(1));

@@ -1,0 +1,53 @@
+"""A secret of this installation, in a file of its home: made once, readable by its owner alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import tempfile
+from pathlib import Path
+
+__all__ = ["EmptySecret", "make_secret", "read_secret"]
+
+
+class EmptySecret(Exception):
+    """The file is there and holds nothing."""
+
+
+def read_secret(path: Path) -> bytes:
+    """The secret that a file holds, without white space around it.
+
+    Raises:
+        EmptySecret: It holds nothing.
+        OSError: It is not there, or can't be read.
+    """
+    secret = path.read_bytes().strip()
+    if not secret:
+        raise EmptySecret
+    return secret
+
+
+def make_secret(path: Path) -> bool:
+    """Write 64 random hexadecimal digits into a new file with mode 0600, on disk when this returns.
+
+    Returns:
+        Whether it was made here. A file that another process has made meanwhile stays as it is.
+
+    Raises:
+        OSError: It can't be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # mkstemp makes it 0600. Linked, not renamed: of two processes that start at once both must use the same secret.
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(secrets.token_hex(32).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+            return True
+        return False
+    finally:
+        os.unlink(temporary)

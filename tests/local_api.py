@@ -50,7 +50,7 @@ class MadeUpTasks:
         self.tasks[task_id] = self.tasks[task_id].model_copy(update={"state": TaskState.CANCELLED})
         return self.tasks[task_id]
 
-    async def retry(self, task_id: str, *, caller: str) -> Submitted:
+    async def retry(self, task_id: str, *, caller: str, role: str = "submit") -> Submitted:
         self.calls.append(("retry", task_id))
         again = self.tasks[task_id].model_copy(
             update={"id": task_id + "-2", "retry_of": task_id, "state": TaskState.QUEUED, "error": None}

@@ -32,21 +32,27 @@ _OTHERS = "(all others)"
 
 
 def protected(counts: Any, group: Any, min_count: int) -> Counts:
-    """Counts of parts of groups, as they may be shown.
+    """Counts of the parts of groups, as they may be shown.
 
     Args:
-        counts: Rows of a group with something in common; any shape.
-        group: Rows of the group, broadcast against ``counts``.
+        counts: Rows of each part of each group, (parts, groups).
+        group: Rows of each group, (groups,): its parts, and what lies in none of them.
         min_count: Steps, at least 1; with 1 the counts stay as they are.
 
     Returns:
-        Each count rounded down to a multiple of ``min_count``, after leaving at least ``min_count`` rows of its group
-        open; 0 where that is nothing.
+        Each count rounded down to a multiple of ``min_count``. Where less than ``min_count`` rows of a group would be
+        left open, the smallest count that is shown loses a step: so no group is known to have one truth, and no count
+        follows from the others.
     """
-    shown: Counts = np.asarray(counts, np.int64)
-    if min_count > 1:
-        open_ended = np.minimum(shown, np.asarray(group, np.int64) - min_count)
-        shown = in_steps(np.maximum(open_ended, 0), min_count)
+    whole: Counts = np.asarray(counts, np.int64)
+    if min_count <= 1:
+        return whole
+    shown = in_steps(whole, min_count)
+    crowded = np.flatnonzero((shown.sum(axis=0) > np.asarray(group) - min_count) & shown.any(axis=0))
+    if len(crowded):
+        largest = np.iinfo(np.int64).max
+        smallest = np.where(shown[:, crowded] > 0, shown[:, crowded], largest).argmin(axis=0)
+        shown[smallest, crowded] -= min_count
     return shown
 
 
@@ -124,7 +130,7 @@ def coarse_matrix(matrix: ConfusionMatrix, min_count: int) -> CoarseMatrix:
     counts = np.zeros((size + 1, size + 1), np.int64)
     np.add.at(counts, (place[matrix.rows], place[matrix.columns]), matrix.counts)
     predicted, truth = counts.sum(axis=0), matrix.truth[named]
-    shown = protected(counts, predicted[None, :], k)
+    shown = protected(counts, predicted, k)
     hits = np.diagonal(shown)[:size]
     # As many rows are left out below the line as above it, so that all right is 1.
     below_p, below_t = (in_steps(np.maximum(n - (k if k > 1 else 0), 0), k) for n in (predicted[:size], truth))

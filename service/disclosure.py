@@ -63,6 +63,7 @@ _OF_IDS = (
     ),
     frozenset({"file", "unknown_images", "records", "first"}),
 )
+_OF_RUNS = (frozenset({"request_id"}), frozenset({"attempts", "reason"}))
 _ONLY_ADMINS = "What was found may tell of the ground truth; it is told to tokens of the role admin."
 _WITHHELD = (
     "This is what a token of the role submit is shown: numbers are rounded, and what may tell of single rows of the "
@@ -286,8 +287,8 @@ def _quotes_no_truth(code: str, details: Json) -> bool:
         return frozenset(details) - {"task_id"} in _OF_IDS
     if code == ErrorCode.BAD_PARAMS:
         return frozenset(details) - {"task_id"} == {"params"}
-    # The API's own fault, of which nothing but where to look is told anyway.
-    return code == ErrorCode.INTERNAL_ERROR and frozenset(details) == {"request_id"}
+    # The API's own fault, of which nothing but where to look is told anyway; and runs that died again and again.
+    return code == ErrorCode.INTERNAL_ERROR and frozenset(details) - {"task_id"} in _OF_RUNS
 
 
 def _of_many(error: Json, problems: list[Json]) -> Json:

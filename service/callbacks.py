@@ -189,7 +189,7 @@ class Callbacks:
     async def _send(self, due: CallbackDue) -> tuple[str | None, float | None]:
         """One attempt: what went wrong, or None; and the seconds to wait at least, None where another is in vain."""
         try:
-            body = await self._body(due.task_id)
+            body = await self._body(due)
             moment = int(time.time())
             answer = await self._outbound.post(
                 due.url,
@@ -218,10 +218,10 @@ class Callbacks:
         gone = answer.status == 410
         return f"the receiver answered {answer.status}", None if gone else min(answer.retry_after or 0.0, LONGEST_DELAY)
 
-    async def _body(self, task_id: str) -> bytes:
+    async def _body(self, due: CallbackDue) -> bytes:
         # What its submitter would be told by GET /tasks/{id}.
-        view = self._disclosures[self._ledger.row(task_id).role].task(await self._ledger.view(task_id))
-        meta = Meta(timestamp=utc_now(), version=__version__, request_id=delivery_id(task_id))
+        view = self._disclosures[due.role].task(await self._ledger.view(due.task_id))
+        meta = Meta(timestamp=utc_now(), version=__version__, request_id=delivery_id(due.task_id))
         envelope = Envelope[TaskView](data=view, meta=meta).model_dump(by_alias=True)
         # In ASCII: the name of a file may hold what is no character, and has no UTF-8.
         return json.dumps(self._roots.scrub(envelope), allow_nan=False).encode()

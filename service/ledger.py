@@ -175,7 +175,7 @@ class Ledger:
         All of them: with a limit, those to one receiver that does not answer would hide everybody else's.
         """
         found = self._reader.execute(
-            "SELECT id, callback_url, callback_attempts FROM tasks "
+            "SELECT id, callback_url, callback_attempts, role FROM tasks "
             "WHERE callback_state = 'pending' AND callback_at <= ? ORDER BY callback_at",
             (now,),
         )

@@ -70,11 +70,12 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class CallbackDue:
-    """A callback that is to be sent now; ``attempts`` were made."""
+    """A callback that is to be sent now; ``attempts`` were made. Its receiver is told what ``role`` may see."""
 
     task_id: str
     url: str
     attempts: int
+    role: Role
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,8 @@ class Attacker:
         get = {
             path: self.api.client.get(path, headers=SUBMIT)
             for path in (
-                "/tasks", "/tasks/one", "/tasks/two", "/tasks/all", "/tasks/one/logs", "/batch/all", "/batch/all/leaderboard",
+                "/tasks", "/tasks/one", "/tasks/two", "/tasks/all", "/tasks/one/logs", "/batch/all", 
+                "/batch/all/leaderboard",
                 "/batch/all/leaderboard?format=csv", "/workspaces", f"/workspaces/{name}", f"/result?workspace={name}",
                 f"/logs?workspace={name}", "/metrics", "/scorers", f"/scorers/{scorer}",
                 *(f"/artifacts/{artifact}?workspace={name}" for artifact in NAMES),

@@ -13,7 +13,7 @@ from ..core.workspace import ArtifactWriter
 from ..schemas.result import Disclosed, Interval, Result
 from .base import ScorerParams
 from .base_csv import BaseCSVScorer, CSVParams, csv_text, main_result, write_errors
-from .coarse import coarse_matrix, share_matrix
+from .coarse import CoarseMatrix, coarse_matrix, share_matrix
 from .confusion import Averages, ConfusionMatrix, count_matrix, metrics_of, per_class
 from .intervals import bootstrap, delta, wilson
 from .registry import register
@@ -57,6 +57,7 @@ class _Classification(BaseCSVScorer):
     intervals: ClassVar[Sequence[str]] = ()
 
     _matrix: ConfusionMatrix
+    _coarse: CoarseMatrix
 
     def compute(self, table: AlignedTable, params: Any) -> Result:
         """Count the matrix once, and derive everything from it."""
@@ -73,7 +74,7 @@ class _Classification(BaseCSVScorer):
         if len(matrix.labels) == 1 and "matthews_corrcoef" in metrics:
             notes.append("matthews_corrcoef is 0/0 with a single label; taken as 0, as scikit-learn does.")
         intervals = self._intervals(matrix, metrics, params, notes)
-        coarse = coarse_matrix(matrix, self.min_count)
+        self._coarse = coarse = coarse_matrix(matrix, self.min_count)
         disclosed = Disclosed(metrics={**metrics, **coarse.metrics()}, notes=[*undefined, coarse.note()])
         if len(matrix.labels) <= _MAX_CLASSES_IN_METRICS:
             metrics.update(_class_metrics(matrix))
@@ -132,7 +133,7 @@ class _Classification(BaseCSVScorer):
         writer.write("confusion_matrix_plot", "confusion_matrix.svg", svg)
         svg = plots.per_class_svg(labels, f1[shown].tolist(), title="F1 by class")
         writer.write("per_class_plot", "per_class.svg", svg)
-        share_matrix(writer, coarse_matrix(matrix, self.min_count))
+        share_matrix(writer, self._coarse)
 
 
 @register("classification_f1")

@@ -127,8 +127,9 @@ def coarse_matrix(matrix: ConfusionMatrix, min_count: int) -> CoarseMatrix:
     size = len(named)
     place = np.full(len(matrix.labels), size)
     place[named] = np.arange(size)
-    counts = np.zeros((size + 1, size + 1), np.int64)
-    np.add.at(counts, (place[matrix.rows], place[matrix.columns]), matrix.counts)
+    cells = place[matrix.rows] * (size + 1) + place[matrix.columns]
+    # Sums of counts below 2^53: exact as float64.
+    counts = np.bincount(cells, matrix.counts, (size + 1) ** 2).astype(np.int64).reshape(size + 1, size + 1)
     predicted, truth = counts.sum(axis=0), matrix.truth[named]
     shown = protected(counts, predicted, k)
     hits = np.diagonal(shown)[:size]

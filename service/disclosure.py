@@ -67,7 +67,7 @@ _OF_RUNS = (frozenset({"request_id"}), frozenset({"attempts", "reason"}))
 _ONLY_ADMINS = "What was found may tell of the ground truth; it is told to tokens of the role admin."
 _WITHHELD = (
     "This is what a token of the role submit is shown: numbers are rounded, and what may tell of single rows of the "
-    "ground truth is left out."
+    "ground truth is left out, as the report and errors.csv. A token of the role admin sees all of it."
 )
 _OF_A_RESULT = ("job_id", "task_type", "timing", "resources")
 _OF_AN_OUTCOME = ("workspace", "state", "metric", "higher_is_better", "pass", "rank", "seconds", "duplicate_of")
@@ -269,7 +269,8 @@ class Disclosure:
         return {name: self._interval(_dict(each)) for name, each in intervals.items() if name in metrics}
 
     def _interval(self, interval: Json) -> Json:
-        return {**interval, "low": self.number(interval.get("low")), "high": self.number(interval.get("high"))}
+        ends = {end: self.number(interval.get(end)) for end in ("low", "high")}
+        return ends | {key: interval[key] for key in ("level", "method", "n_resamples") if key in interval}
 
     def _artifacts(self, artifacts: Json) -> Json:
         # Under the complete one's address, at which the shared one is served.

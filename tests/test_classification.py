@@ -126,7 +126,7 @@ def test_the_order_of_the_files_changes_no_byte(workspace, tmp_path):
         result = ClassificationF1().score(root, {})
         data = result.to_dict()
         del data["timing"], data["versioning"]
-        files = {path.name: path.read_bytes() for path in sorted((root / "output/artifacts").rglob("*.*"))}
+        files = {str(p.relative_to(root)): p.read_bytes() for p in sorted((root / "output/artifacts").rglob("*.*"))}
         seen.append((data, files))
         rng.shuffle(truth)
         rng.shuffle(predicted)

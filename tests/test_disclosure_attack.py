@@ -24,7 +24,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from .installation import Installation
+from .installation import installation as installation
 from .local_api import LocalApi, serve_locally
+from .prefect_server import eventually
 
 SUBMIT, ADMIN = ({"Authorization": f"Bearer {token}"} for token in ("sss-token", "aaa-token"))
 NAMES = (
@@ -79,7 +82,7 @@ class Attacker:
         get = {
             path: self.api.client.get(path, headers=SUBMIT)
             for path in (
-                "/tasks", "/tasks/one", "/tasks/two", "/tasks/all", "/tasks/one/logs", "/batch/all", 
+                "/tasks", "/tasks/one", "/tasks/two", "/tasks/all", "/tasks/one/logs", "/batch/all",
                 "/batch/all/leaderboard",
                 "/batch/all/leaderboard?format=csv", "/workspaces", f"/workspaces/{name}", f"/result?workspace={name}",
                 f"/logs?workspace={name}", "/metrics", "/scorers", f"/scorers/{scorer}",
@@ -444,3 +447,42 @@ class Teller(BaseScorer):
             assert "SECRET" not in answer.text, path
     finally:
         get_registry().unload_file(file)
+
+
+# --- a whole installation ---------------------------------------------------------------------------------
+
+
+@pytest.mark.prefect
+@pytest.mark.slow
+def test_an_installation_tells_a_submitter_no_row_on_any_way(installation: Installation) -> None:
+    ids = [f"id-{i:03d}" for i in range(300)]
+    truths = {
+        "attacked": [f"SECRET-{i % 7}" if i < 50 else f"class-{i % 3}" for i in range(300)],
+        "broken": ["SECRET,"] * 300,
+    }
+    for name, truth in truths.items():
+        folder = installation.workspace(name)
+        (folder / "input" / "gt.csv").write_text(table(ids, truth))
+        (folder / "output").mkdir(exist_ok=True)
+        (folder / "output" / "pred.csv").write_text(table(ids, [f"own-{i}" for i in range(300)]))
+    told = {}
+    for name in truths:
+        for path in ("/score?wait=120", "/validate?wait=120"):
+            told[f"{name} {path}"] = installation.call("POST", path, {"workspace": name}, timeout=200)
+        trial = {"workspace": name, "scorer": "classification_f1"}
+        told[f"{name} trial"] = installation.call("POST", "/scorers/test", trial)
+        told[f"{name} result"] = installation.call("GET", f"/result?workspace={name}")
+    status, batch = installation.call("POST", "/batch", {"workspaces": [*truths], "action": "score"})
+    assert status == 202
+    address = f"/batch/{batch['data']['id']}"
+    ended = ("completed", "failed")
+    eventually(lambda: installation.call("GET", address)[1]["data"]["task"]["state"] in ended, within=120)
+    for path in (address, f"{address}/leaderboard", "/tasks?limit=500"):
+        told[path] = installation.call("GET", path)
+    for task in told["/tasks?limit=500"][1]["data"]["tasks"]:
+        for path in (f"/tasks/{task['id']}", f"/tasks/{task['id']}/logs"):
+            told[path] = installation.call("GET", path)
+    assert told["attacked /score?wait=120"][0] == 200 and told["broken /score?wait=120"][0] == 422
+    for way, (_, body) in told.items():
+        text = json.dumps(body)
+        assert "SECRET" not in text and "own-" not in text, way

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -15,6 +15,7 @@ from starlette.requests import Request
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.home_token import TOKEN_FILE
+from ..schemas.task import Role
 from .access import Access
 from .context import context_of
 
@@ -24,13 +25,9 @@ __all__ = [
     "Caller",
     "Role",
     "check_backend",
-    "check_columns",
-    "check_task",
     "is_loopback_name",
     "require",
 ]
-
-Role = Literal["submit", "admin"]
 
 # Served without a token: probes have none, and the page asks for it. Nothing of a task is in them.
 PUBLIC = frozenset({"/", "/records", "/healthz", "/readyz", "/openapi.json", "/favicon.ico"})
@@ -60,42 +57,6 @@ def check_backend(settings: Settings, caller: Caller, backend: str | None) -> No
             "The backend process runs a model unsealed, with the rights of the service: it takes a token of the role "
             "admin. Leave backend out, or use docker.",
         )
-
-
-def check_columns(caller: Caller, params: Mapping[str, Any] | None) -> None:
-    """Let nobody but an admin say which columns are compared: answers would tell of any column of the ground truth.
-
-    Raises:
-        AutoScorerError: ``FORBIDDEN``.
-    """
-    if caller.role == "admin":
-        return
-    left: list[Any] = [params]
-    while left:
-        value = left.pop()
-        if isinstance(value, Mapping):
-            name = next((key for key in value if str(key).endswith(("_column", "_columns"))), None)
-            if name is not None:
-                raise AutoScorerError(
-                    ErrorCode.FORBIDDEN,
-                    f"The param {str(name)[:100]!r} says which column of the ground truth is read: it takes a token of "
-                    "the role admin. Leave it out; meta.json may hold it.",
-                )
-            left.extend(value.values())
-        elif isinstance(value, (list, tuple)):
-            left.extend(value)
-
-
-def check_task(
-    settings: Settings, caller: Caller, *, backend: str | None = None, params: Mapping[str, Any] | None = None
-) -> None:
-    """Whether a caller may ask for a task with these: ``check_backend`` and ``check_columns``.
-
-    Raises:
-        AutoScorerError: ``FORBIDDEN``.
-    """
-    check_backend(settings, caller, backend)
-    check_columns(caller, params)
 
 
 class Authenticator:

@@ -15,6 +15,7 @@ from .. import __version__
 from ..core.errors import AutoScorerError
 from ..core.provenance import utc_now
 from .context import context_of
+from .disclosed import Shown, disclosed_error, disclosure_of, shown
 
 __all__ = ["encode", "envelope", "error_envelope", "failure"]
 
@@ -24,19 +25,19 @@ _encoder = msgspec.json.Encoder()
 
 
 def envelope(
-    request: HTTPConnection, data: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
+    request: HTTPConnection, data: BaseModel | Shown, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     """The answer to a request that was served.
 
     Args:
         request: The request.
-        data: A pydantic model or JSON value. The host's paths are taken out of its strings.
+        data: What is answered; as much of it leaves as whoever asks may see (``disclosed``). The host's paths are
+            taken out of its strings.
         status: HTTP status.
         headers: Further headers.
     """
-    if isinstance(data, BaseModel):
-        data = data.model_dump(by_alias=True)
-    body = encode({"ok": True, "data": scrub_of(request)(data), "meta": _meta(context_of(request).request_id)})
+    told = data if isinstance(data, Shown) else Shown(shown(data, disclosure_of(request)).model_dump(by_alias=True))
+    body = encode({"ok": True, "data": scrub_of(request)(told.value), "meta": _meta(context_of(request).request_id)})
     return Response(body, status, headers, media_type=JSON)
 
 
@@ -55,7 +56,8 @@ def failure(
         status: HTTP status; the catalogue's for the error's code when not given.
         headers: Further headers.
     """
-    body = error_envelope(error, context_of(request).request_id, scrub_of(request))
+    told = disclosed_error(request, error)
+    body = encode({"ok": False, "error": scrub_of(request)(told), "meta": _meta(context_of(request).request_id)})
     return Response(body, status or error.spec.http_status, headers, media_type=JSON)
 
 

@@ -13,6 +13,7 @@ from ..schemas.job import MIN_CPU, Bytes, Memory
 __all__ = [
     "Api",
     "Callbacks",
+    "Disclosure",
     "DockerExecutor",
     "Executors",
     "Images",
@@ -165,6 +166,15 @@ class ResourceDefaults(_Section):
     shm_size: Bytes = 64 * Mi
 
 
+class Disclosure(_Section):
+    """What of a scoring goes to tokens that may not see the ground truth."""
+
+    min_count: int = Field(
+        10, ge=1, description="Rows: smaller counts are not shown, and larger ones in steps of it; 1 shows all counts."
+    )
+    digits: int = Field(4, ge=1, le=17, description="Significant digits of scores and metrics; 17 is all of them.")
+
+
 class Security(_Section):
     """What a submission may do."""
 
@@ -186,6 +196,7 @@ class Security(_Section):
     network_policies: tuple[Literal["none", "bridge"], ...] = ("none",)
     limits: ResourceLimits = Field(default_factory=ResourceLimits)
     defaults: ResourceDefaults = Field(default_factory=ResourceDefaults)
+    disclosure: Disclosure = Field(default_factory=Disclosure)
 
     @property
     def builds(self) -> bool:

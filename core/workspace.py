@@ -20,10 +20,12 @@ from .errors import AutoScorerError, ErrorCode, Stage
 from .provenance import current_flow_run
 from .storage import naming_full_disks
 
-__all__ = ["TABLE_SUFFIXES", "ArtifactWriter", "Workspace", "open_regular", "write_atomic"]
+__all__ = ["SHARED", "TABLE_SUFFIXES", "ArtifactWriter", "Workspace", "open_regular", "write_atomic"]
 
 # In the order they are looked for; one of them only may be there.
 TABLE_SUFFIXES = (".csv", ".json", ".jsonl", ".parquet")
+# Below output/artifacts: what stands for the artifacts of the same names where the ground truth may not be seen.
+SHARED = "shared"
 
 _YEAR_9999 = 253_402_300_799.0
 
@@ -320,6 +322,7 @@ class ArtifactWriter:
     def __init__(self, workspace: Path) -> None:
         self._root = Path(workspace)
         self.artifacts: dict[str, Artifact] = {}
+        self.shared: dict[str, Artifact] = {}
 
     def write(self, name: str, filename: str, content: str | bytes) -> Path:
         """Write one artifact atomically.
@@ -332,18 +335,39 @@ class ArtifactWriter:
         Raises:
             ValueError: The file name is a path, as one made of a label may be.
         """
+        path, self.artifacts[name] = self._write(filename, content)
+        return path
+
+    def share(self, name: str, filename: str, content: str | bytes) -> Path:
+        """Write what stands for an artifact where the ground truth may not be seen, below ``output/artifacts/shared/``.
+
+        It has to name no label that the ground truth does not have and no row, and to show no count below
+        ``security.disclosure.min_count``. List it under ``Result.disclosed.artifacts``.
+
+        Args:
+            name: Its key in ``Result.artifacts``.
+            filename: As in ``write``.
+            content: As in ``write``.
+
+        Raises:
+            ValueError: The file name is a path.
+        """
+        path, self.shared[name] = self._write(filename, content, SHARED)
+        return path
+
+    def _write(self, filename: str, content: str | bytes, *below: str) -> tuple[Path, Artifact]:
         if filename in ("", "..") or Path(filename).name != filename or "\0" in filename:
             raise ValueError(f"expected a plain file name for an artifact, got {filename!r}")
         folder = self._root / "output" / "artifacts"
         folder.parent.mkdir(exist_ok=True)
         _own_folder(folder)
+        for part in below:
+            folder /= part
+            _own_folder(folder)
         path = folder / filename
         write_atomic(path, content.encode() if isinstance(content, str) else content)
-        self.artifacts[name] = Artifact(
-            path=f"output/artifacts/{filename}",
-            media_type=MEDIA_TYPES.get(path.suffix, "application/octet-stream"),
-        )
-        return path
+        media_type = MEDIA_TYPES.get(path.suffix, "application/octet-stream")
+        return path, Artifact(path="/".join(("output", "artifacts", *below, filename)), media_type=media_type)
 
     def write_json(self, name: str, filename: str, value: Any) -> Path:
         """Write ``value`` as strict JSON."""

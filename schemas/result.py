@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-__all__ = ["Artifact", "ErrorInfo", "Interval", "Resources", "Result", "Summary", "Timing", "Versioning"]
+__all__ = ["Artifact", "Disclosed", "ErrorInfo", "Interval", "Resources", "Result", "Summary", "Timing", "Versioning"]
 
 
 class _Model(BaseModel):
@@ -114,6 +114,22 @@ class ErrorInfo(_Model):
     details: dict[str, Any] = Field(default_factory=dict)
 
 
+class Disclosed(_Model):
+    """What those may have of a Result who may not see the ground truth, beside its summary and main metric.
+
+    A scorer puts here what tells nothing of single rows. What does not stand here stays with those who may see the
+    ground truth.
+    """
+
+    metrics: dict[str, float | None] = Field(
+        default_factory=dict, description="Numbers over all rows, or made from coarse counts."
+    )
+    notes: list[str] = Field(default_factory=list, description="Notes that name no label, row or value of the truth.")
+    artifacts: dict[str, Artifact] = Field(
+        default_factory=dict, description="Files in output/artifacts/shared that stand for the complete ones."
+    )
+
+
 class Result(_Model):
     """What ``output/result.json`` holds, and the CLI, the API and a flow run return.
 
@@ -131,6 +147,9 @@ class Result(_Model):
     resources: Resources = Field(default_factory=lambda: Resources())
     versioning: Versioning = Field(default_factory=lambda: Versioning())
     notes: list[str] = Field(default_factory=list)
+    disclosed: Disclosed = Field(
+        default_factory=lambda: Disclosed(), description="What may go to those who may not see the ground truth."
+    )
     error: ErrorInfo | None = None
 
     @model_validator(mode="before")

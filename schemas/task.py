@@ -21,6 +21,7 @@ __all__ = [
     "CallbackView",
     "Priority",
     "Progress",
+    "Role",
     "SingleAction",
     "SubmitRequest",
     "TaskState",
@@ -30,6 +31,8 @@ __all__ = [
 SingleAction = Literal["validate", "run", "score", "pipeline"]
 Action = Literal["validate", "run", "score", "pipeline", "batch"]
 Priority = Literal["high", "normal", "low"]
+# What a token may do: an admin may do everything, and see the ground truth.
+Role = Literal["submit", "admin"]
 BackendName = Literal["auto", "docker", "process"]
 CallbackState = Literal["waiting", "pending", "delivered", "failed"]
 

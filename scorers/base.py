@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..core.config_sections import Disclosure
 from ..core.errors import AutoScorerError, ErrorCode, suggest
 from ..schemas.result import Result
 
@@ -44,6 +45,9 @@ class BaseScorer(ABC):
     # Scores needed for A, B, C where the params name none; None where no scale makes sense (an RMSE).
     rank_thresholds: ClassVar[tuple[float, float, float] | None] = None
     Params: ClassVar[type[ScorerParams]] = ScorerParams
+    # ``security.disclosure.min_count``, set by whoever has it score: the fewest rows that a count in
+    # ``Result.disclosed`` may be of.
+    min_count: int = Disclosure().min_count
 
     def parse_params(self, params: Mapping[str, Any]) -> ScorerParams:
         """Check params against ``Params``.

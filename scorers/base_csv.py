@@ -130,12 +130,16 @@ class BaseCSVScorer(BaseScorer):
         if self.values == "number":
             svg = plots.residual_svg(table.truth_numbers, table.prediction_numbers)
             writer.write("residuals", "residuals.svg", svg)
+            svg = plots.coarse_residual_svg(table.truth_numbers, table.prediction_numbers, self.min_count)
+            writer.share("residuals", "residuals.svg", svg)
         elif len(table.labels) <= _MAX_PLOTTED_LABELS:
+            from .coarse import coarse_matrix, share_matrix
             from .confusion import count_matrix
 
             matrix = count_matrix(table.truth_codes, table.prediction_codes, table.labels)
             svg = plots.confusion_matrix_svg(matrix.labels, matrix.dense())
             writer.write("confusion_matrix_plot", "confusion_matrix.svg", svg)
+            share_matrix(writer, coarse_matrix(matrix, self.min_count), plot_only=True)
 
     def validate(self, workspace: Path, params: dict[str, Any]) -> None:
         """Check the params, the ground truth, and the predictions when they are there.
@@ -178,6 +182,7 @@ class BaseCSVScorer(BaseScorer):
             writer = ArtifactWriter(workspace)
             self.write_artifacts(writer, table, parsed)
             result.artifacts = {**result.artifacts, **writer.artifacts}
+            result.disclosed.artifacts = {**result.disclosed.artifacts, **writer.shared}
             result.timing.save = time.perf_counter() - computed
         result.versioning.ground_truth_sha256 = table.ground_truth_sha256
         result.versioning.predictions_sha256 = table.predictions_sha256

@@ -10,9 +10,10 @@ from pydantic import Field
 
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.workspace import ArtifactWriter
-from ..schemas.result import Interval, Result
+from ..schemas.result import Disclosed, Interval, Result
 from .base import ScorerParams
 from .base_csv import BaseCSVScorer, CSVParams, csv_text, main_result, write_errors
+from .coarse import CoarseMatrix, coarse_matrix, share_matrix
 from .confusion import Averages, ConfusionMatrix, count_matrix, metrics_of, per_class
 from .intervals import bootstrap, classification_interval
 from .labels import LabelTexts, clipped
@@ -56,6 +57,7 @@ class _Classification(BaseCSVScorer):
     intervals: ClassVar[Sequence[str]] = ()
 
     _matrix: ConfusionMatrix
+    _coarse: CoarseMatrix
 
     def compute(self, table: AlignedTable, params: Any) -> Result:
         """Count the matrix once, and derive everything from it."""
@@ -63,19 +65,23 @@ class _Classification(BaseCSVScorer):
         self._matrix = matrix
         values = metrics_of(matrix.hits, matrix.truth, matrix.predicted)
         metrics: dict[str, float | None] = {name: float(values[name]) for name in self.metrics}
-        notes = _notes(matrix, table)
+        notes, undefined = _notes(matrix, table), []
         for name, value in metrics.items():
             if value != value:  # NaN: undefined
                 metrics[name] = None
-                notes.append(f"{name} is undefined: only one label occurs in the ground truth and the predictions.")
+                undefined.append(f"{name} is undefined: only one label occurs in the ground truth and the predictions.")
+        notes += undefined
         if len(matrix.labels) == 1 and "matthews_corrcoef" in metrics:
             notes.append("matthews_corrcoef is 0/0 with a single label; taken as 0, as scikit-learn does.")
         intervals = self._intervals(matrix, metrics, params)
+        self._coarse = coarse = coarse_matrix(matrix, self.min_count)
+        disclosed = Disclosed(metrics={**metrics, **coarse.metrics()}, notes=[*undefined, coarse.note()])
         if len(matrix.labels) <= _MAX_CLASSES_IN_METRICS:
             metrics.update(_class_metrics(matrix))
         else:
             notes.append(f"{len(matrix.labels):,} classes: the metrics of each are in per_class.csv.")
-        return main_result(self._main(params), metrics, higher_is_better=True, intervals=intervals, notes=notes)
+        more: dict[str, Any] = {"intervals": intervals, "notes": notes, "disclosed": disclosed}
+        return main_result(self._main(params), metrics, higher_is_better=True, **more)
 
     def _main(self, params: Any) -> str:
         return self.metric
@@ -104,7 +110,7 @@ class _Classification(BaseCSVScorer):
         return {name: found[name] for name in self.intervals if name in found}
 
     def write_artifacts(self, writer: ArtifactWriter, table: AlignedTable, params: Any) -> None:
-        """confusion_matrix.json, per_class.csv, errors.csv, and two plots."""
+        """confusion_matrix.json, per_class.csv, errors.csv, two plots; all but errors.csv in a shared version, too."""
         from . import plots
 
         matrix = self._matrix
@@ -123,6 +129,7 @@ class _Classification(BaseCSVScorer):
         writer.write("confusion_matrix_plot", "confusion_matrix.svg", svg)
         svg = plots.per_class_svg(labels, f1[shown].tolist(), title="F1 by class")
         writer.write("per_class_plot", "per_class.svg", svg)
+        share_matrix(writer, self._coarse)
 
 
 @register("classification_f1")

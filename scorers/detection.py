@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.workspace import ArtifactWriter, Workspace
-from ..schemas.result import Result, Summary
+from ..schemas.result import Interval, Result, Summary
 from .base import BaseScorer, ScorerParams
 from .coco import Detections, Truth, join, read_detections, read_truth
 from .detection_engine import (
@@ -28,6 +28,7 @@ from .detection_engine import (
     summarize,
 )
 from .detection_interval import image_influence, map_interval
+from .detection_shared import disclosed_metrics
 from .registry import register
 
 __all__ = ["DetectionMAP", "DetectionParams"]
@@ -180,6 +181,7 @@ class DetectionMAP(BaseScorer):
         numbers = summarize(evaluation, settings)
         ranking = evaluation.overall.ranking
         score = numbers["map"]
+        notes_on_undefined = _notes_on_undefined(numbers, truth, settings)
         result = Result(summary=Summary.model_validate({"score": score, "map": score, "higher_is_better": True}))
         notes = result.notes
         notes += _notes_on_input(given, truth, detections)
@@ -193,9 +195,10 @@ class DetectionMAP(BaseScorer):
                 f"{ranking.tied} detections share their score with another one of their category; on one image "
                 "the order of the file decides between them, as in the reference."
             )
-        notes += _notes_on_undefined(numbers, truth, settings)
+        notes += notes_on_undefined
         per_category = category_ap(evaluation, settings)
         metrics = numbers | _category_metrics(truth, per_category, notes)
+        interval: Interval | str | None = None
         if checked.interval and score is not None:
             influence = image_influence(truth, detections, evaluation.overall)
             interval = map_interval(score, len(truth.image_ids), influence, checked.confidence_level)
@@ -204,6 +207,13 @@ class DetectionMAP(BaseScorer):
             else:
                 result.intervals["map"] = interval
         result.metrics = metrics
+        result.disclosed = disclosed_metrics(truth, numbers, per_category, settings, self.min_count)
+        shown = result.disclosed.metrics
+        result.disclosed.notes = (
+            [note for note in notes_on_undefined if note.partition(" ")[0] in shown]
+            + ([interval] if isinstance(interval, str) else [])
+            + result.disclosed.notes
+        )
         computed = time.perf_counter()
         if checked.artifacts:
             self._write_artifacts(space, result, truth, detections, evaluation, settings)

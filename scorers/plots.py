@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import AutoScorerError, ErrorCode
 from .plots_confusion import confusion_matrix_svg
-from .plots_residual import residual_svg
+from .plots_residual import coarse_residual_svg, residual_svg
 from .plots_svg import Panel, document, heading, num, shorten, svg_text, text_width
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["confusion_matrix_svg", "per_class_svg", "pr_curves_svg", "residual_svg"]
+__all__ = ["coarse_residual_svg", "confusion_matrix_svg", "per_class_svg", "pr_curves_svg", "residual_svg"]
 
 MAX_CURVES = 10
 MAX_BARS = 40

@@ -17,7 +17,7 @@ __all__ = ["MAX_CLASSES", "confusion_matrix_svg"]
 MAX_CLASSES = 40
 
 
-def confusion_matrix_svg(labels: Sequence[str], matrix: np.ndarray) -> str:
+def confusion_matrix_svg(labels: Sequence[str], matrix: np.ndarray, *, note: str = "") -> str:
     """Draw a confusion matrix: counts as numbers, the share of the true class as colour.
 
     Correct cells are blue and mistakes orange, so that a few mistakes still stand out. Above ``MAX_CLASSES`` the
@@ -27,6 +27,7 @@ def confusion_matrix_svg(labels: Sequence[str], matrix: np.ndarray) -> str:
     Args:
         labels: Class names, C of them.
         matrix: (C, C), counts or weights: rows are the true class, columns the predicted one.
+        note: What the counts are, in place of how many rows there are.
 
     Returns:
         An SVG document.
@@ -45,6 +46,7 @@ def confusion_matrix_svg(labels: Sequence[str], matrix: np.ndarray) -> str:
     # Sums of all cells must stay finite too.
     counts = np.where(np.isfinite(counts) & (counts > 0), np.minimum(counts, 1e200), 0.0)
     chosen, subtitle = _choose(counts)
+    subtitle = note or subtitle
     shown = counts[np.ix_(chosen, chosen)]
     totals = counts.sum(axis=1)[chosen]
     shares = np.divide(shown, totals[:, None], out=np.zeros_like(shown), where=totals[:, None] > 0)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["MAX_POINTS", "residual_svg"]
+__all__ = ["MAX_POINTS", "coarse_residual_svg", "residual_svg"]
 
 MAX_POINTS = 2000
 _LARGEST = 1e150  # beyond it, differences and squares of values overflow
@@ -98,6 +98,84 @@ def residual_svg(truth: np.ndarray, predicted: np.ndarray) -> str:
     )
 
 
+def coarse_residual_svg(truth: np.ndarray, predicted: np.ndarray, min_count: int) -> str:
+    """Draw the same two panels so that they tell nothing of few rows, for those who may not see the ground truth.
+
+    Rows are counted in cells whatever their number, a column of cells being a group of rows that whoever chose the
+    predictions knows (``coarse.protected``). The axes follow from means over all rows, rounded to two digits, and
+    not from the outermost rows: what lies beyond is not drawn.
+
+    Args:
+        truth: (N,) true values.
+        predicted: (N,) predicted values in the same order.
+        min_count: Cells of fewer rows are not drawn, and counts are in steps of it.
+
+    Returns:
+        An SVG document.
+    """
+    import numpy as np
+
+    y, p = np.asarray(truth, dtype=np.float64).ravel(), np.asarray(predicted, dtype=np.float64).ravel()
+    keep = (np.abs(y) <= _LARGEST) & (np.abs(p) <= _LARGEST)
+    y, p = y[keep], p[keep]
+    residual = y - p
+    centre, spread = _rounded_spread(y)
+    both = (centre - 3 * spread, centre + 3 * spread)
+    around = 3 * _rounded_spread(residual, centre=0.0)[1]
+    top = 84
+    first = Panel(0, top, _WIDTH, _HEIGHT, both, both)
+    first = Panel(24 + first.label_room(), top, _WIDTH, _HEIGHT, both, both)
+    second = Panel(0, top, _WIDTH, _HEIGHT, both, (-around, around))
+    left = first.left + _WIDTH + 40 + second.label_room()
+    second = Panel(left, top, _WIDTH, _HEIGHT, both, (-around, around))
+    # Predictions run along x in both: a column of cells is then a group of rows that were chosen together.
+    subtitle = f"Counted in cells, in steps of {min_count}. Cells of fewer rows and rows far out are not drawn."
+    if min_count <= 1:
+        subtitle = "Counted in cells. Rows far out are not drawn."
+    width = second.left + _WIDTH + 24
+    head, _ = heading("Predictions and residuals", subtitle, width)
+    parts = [head, first.frame("predicted value", "true value"), second.frame("predicted value", "true − predicted")]
+    most = 0
+    for panel, ys in ((first, y), (second, residual)):
+        drawn, count = _density(panel, p, ys, min_count=min_count)
+        most = max(most, count)
+        parts.append(drawn)
+    zero = num(second.y(0.0))
+    parts.append(
+        f'<path class="rf" fill="none" stroke-width="1.3" stroke-dasharray="5 4" '
+        f'd="M{num(first.left)} {num(top + _HEIGHT)}L{num(first.left + _WIDTH)} {top}'
+        f'M{num(second.left)} {zero}H{num(second.left + _WIDTH)}"/>'
+    )
+    height = top + _HEIGHT + 54.0
+    parts.append(_legend(24, height + 4, most, least=min_count))
+    return document(
+        width,
+        height + 24,
+        "".join(parts),
+        title="Predictions and residuals",
+        description=f"{subtitle} Left: true against predicted values, dashed where they are equal. Right: true minus "
+        "predicted, against the predicted value.",
+        css=ramp_css("b", range(1, LEVELS + 1)),
+    )
+
+
+def _rounded_spread(values: NDArray[np.float64], *, centre: float | None = None) -> tuple[float, float]:
+    """Mean (unless it is given) and root mean square distance from it, to two digits: means of all rows, no row's."""
+    import numpy as np
+
+    if not values.size:
+        return 0.0, 1.0
+    scale = float(np.abs(values).max()) or 1.0
+    middle = float((values / scale).mean()) * scale if centre is None else centre
+    spread = math.sqrt(float(np.mean(((values - middle) / scale) ** 2))) * scale
+    spread = float(f"{spread:.1e}") if spread > abs(middle) * 1e-9 else abs(middle) * 0.05
+    spread = max(spread, 1e-150)
+    if centre is None:  # to a tenth of the spread
+        step = 10.0 ** math.floor(math.log10(spread))
+        middle = round(middle / step) * step
+    return middle, spread if spread > 1e-150 else 1.0
+
+
 def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
     """The range of ``values`` with a margin, wide enough to be drawn even if they are all the same."""
     if not values.size:
@@ -139,20 +217,35 @@ def _points(panel: Panel, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> s
     return "".join(out)
 
 
-def _density(panel: Panel, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> tuple[str, int]:
+def _density(
+    panel: Panel, xs: NDArray[np.float64], ys: NDArray[np.float64], *, min_count: int | None = None
+) -> tuple[str, int]:
     """Counts in square cells, one path a colour; neighbours of one colour are joined.
+
+    With ``min_count``, counts are protected in their columns, and points outside of the panel are left out.
 
     Returns:
         The paths, and the largest count.
     """
     import numpy as np
 
-    columns, rows = int(panel.width // _BIN), int(panel.height // _BIN)
+    # Few rows are in a small cell, and cells of few rows are not drawn.
+    size = _BIN if min_count is None else 2 * _BIN
+    columns, rows = int(panel.width // size), int(panel.height // size)
     px, py = _axes(panel, xs, ys)
-    ix = np.clip(px / _BIN, 0, columns - 1).astype(np.int64)
-    iy = np.clip(py / _BIN, 0, rows - 1).astype(np.int64)
+    ix = np.clip(px / size, 0, columns - 1).astype(np.int64)
+    iy = np.clip(py / size, 0, rows - 1).astype(np.int64)
+    if min_count is not None:
+        # Those beyond the edges above and below still are rows of their column's group.
+        across, inside = (px >= 0) & (px <= panel.width), (py >= 0) & (py <= panel.height)
+        group = np.bincount(ix[across], minlength=columns)
+        ix, iy = ix[across & inside], iy[across & inside]
     counts = np.bincount(iy * columns + ix, minlength=rows * columns).reshape(rows, columns)
-    most = int(counts.max())
+    if min_count is not None:
+        from .coarse import protected
+
+        counts = protected(counts, group, min_count)
+    most = int(counts.max(initial=0))
     with np.errstate(divide="ignore"):
         share = np.log(counts) / math.log(most) if most > 1 else np.zeros(counts.shape)
     levels = np.where(counts > 0, 1 + np.floor(np.clip(share, 0, 1) * (LEVELS - 1) + 1e-9), 0).astype(int)
@@ -162,19 +255,19 @@ def _density(panel: Panel, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> 
         edges = np.flatnonzero(np.diff(line, prepend=-1))
         for start, end in zip(edges.tolist(), [*edges[1:].tolist(), columns], strict=True):
             if line[start]:
-                w = (end - start) * _BIN
-                where = f"M{num(panel.left + start * _BIN)} {num(panel.top + r * _BIN)}"
-                paths.setdefault(int(line[start]), []).append(f"{where}h{w}v{_BIN}h-{w}z")
+                w = (end - start) * size
+                where = f"M{num(panel.left + start * size)} {num(panel.top + r * size)}"
+                paths.setdefault(int(line[start]), []).append(f"{where}h{w}v{size}h-{w}z")
     drawn = "".join(f'<path class="b{level}" d="{"".join(paths[level])}"/>' for level in sorted(paths))
     return f'<g shape-rendering="crispEdges">{drawn}</g>', most
 
 
-def _legend(x: float, y: float, most: int) -> str:
+def _legend(x: float, y: float, most: int, *, least: int = 1) -> str:
     name = "rows in a cell (logarithmic)"
     parts = [svg_text(x, y + 4, name, 11, css="mu")]
     x += text_width(name, 11) + 10
-    parts.append(svg_text(x, y + 4, "1", 11, css="mu"))
-    x += 12
+    parts.append(svg_text(x, y + 4, f"{least:,}", 11, css="mu"))
+    x += 4 + 8 * len(f"{least:,}")
     for level in range(1, LEVELS + 1):
         parts.append(f'<rect class="b{level}" x="{num(x)}" y="{num(y - 6)}" width="14" height="12"/>')
         x += 14

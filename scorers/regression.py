@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..schemas.result import Interval, Result
+from ..schemas.result import Disclosed, Interval, Result
 from .base_csv import BaseCSVScorer, main_result
 from .intervals import normal
 from .numbers import Floats
@@ -24,6 +24,8 @@ from .tables import AlignedTable
 __all__ = ["RegressionRMSE", "regression_metrics"]
 
 _STRETCH = 1 << 14  # rows
+# One row decides them, or two: the largest and the middle error, and a mean that a truth near 0 dominates.
+_OF_SINGLE_ROWS = ("max_error", "median_absolute_error", "mape")
 _EPSILON = float(np.finfo(np.float64).eps)
 
 
@@ -46,7 +48,12 @@ class RegressionRMSE(BaseCSVScorer):
         metrics, intervals, notes = regression_metrics(
             table.truth_numbers, table.prediction_numbers, params.confidence_level
         )
-        return main_result(self.metric, metrics, higher_is_better=False, intervals=intervals, notes=notes)
+        disclosed = Disclosed(
+            metrics={name: value for name, value in metrics.items() if name not in _OF_SINGLE_ROWS},
+            notes=[note for note in notes if not any(name in note for name in (*_OF_SINGLE_ROWS, "true values"))],
+        )
+        more: dict[str, Any] = {"intervals": intervals, "notes": notes, "disclosed": disclosed}
+        return main_result(self.metric, metrics, higher_is_better=False, **more)
 
 
 def regression_metrics(

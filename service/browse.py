@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
+import io
 import json
 import os
 import stat
@@ -20,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.errors import AutoScorerError, ErrorCode, Stage
 from ..core.meta import load_job
-from ..core.workspace import TABLE_SUFFIXES, Workspace
+from ..core.workspace import SHARED, TABLE_SUFFIXES, Workspace
 from ..schemas.result import Result
 from .roots import WorkspaceRoots
 
@@ -43,18 +45,8 @@ _MAX_RESULT, _MAX_RUN_INFO = 16 * 1024**2, 1024**2
 # A log is cut to security.limits.log, unless somebody else has put it there.
 _MAX_TAIL = 8 * 1024**2
 _READ_BACK = 64 * 1024
-# What the built-in scorers count for all rows together. Anything else may tell the truth of single rows.
-_COUNTS = frozenset(
-    {
-        "confusion_matrix.json",
-        "confusion_matrix.svg",
-        "per_class.csv",
-        "per_class.svg",
-        "pr_curves.json",
-        "pr_curves.svg",
-        "residuals.svg",
-    }
-)
+# Shared artifacts are small: tables of at most some hundred labels, and plots.
+_MAX_SHARED = 16 * 1024**2
 _MAX_PARTS = 32
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -127,7 +119,7 @@ class ArtifactFile:
 # --- one workspace ---------------------------------------------------------------------------------------------------
 
 
-def read_result(roots: WorkspaceRoots, workspace: str) -> dict[str, Any]:
+def read_result(roots: WorkspaceRoots, workspace: str) -> Result:
     """The Result that lies in a workspace.
 
     Raises:
@@ -140,7 +132,7 @@ def read_result(roots: WorkspaceRoots, workspace: str) -> dict[str, Any]:
             ErrorCode.NOT_FOUND,
             f"The workspace {roots.name(space.root)!r} has no Result yet. Submit it, and look again after that.",
         )
-    return result.to_dict()
+    return result
 
 
 def read_logs(roots: WorkspaceRoots, workspace: str, tail: int) -> RunLog:
@@ -182,7 +174,8 @@ def open_artifact(roots: WorkspaceRoots, workspace: str, path: str, *, everythin
         roots: Where workspaces may lie.
         workspace: The workspace.
         path: Relative to the workspace, as the Result lists it, or to output/artifacts.
-        everything: Also what may hold the ground truth of single rows: all but the built-in scorers' counts.
+        everything: The artifact itself; else what stands for it where the ground truth may not be seen, its shared
+            version.
 
     Raises:
         AutoScorerError: As ``roots.workspace``; ``NOT_FOUND`` for what is no artifact, whatever else lies there;
@@ -207,16 +200,38 @@ def open_artifact(roots: WorkspaceRoots, workspace: str, path: str, *, everythin
         file = _open_beneath(space.root, parts)
     except AutoScorerError:
         raise unknown from None
-    if not everything and not (parts[:2] == ("output", "artifacts") and len(parts) == 3 and parts[2] in _COUNTS):
+    if not everything:
         file.close()
-        raise AutoScorerError(
-            ErrorCode.FORBIDDEN,
-            f"The artifact {parts[-1][:100]!r} may hold ground truth: it takes a token of the role admin, or the "
-            "setting api.show_errors. Counts and plots of the built-in scorers are served to all.",
-        )
+        file = _shared(space, parts)
     suffix = PurePosixPath(parts[-1]).suffix.lower()
-    return ArtifactFile(
-        file, parts[-1], os.fstat(file.fileno()).st_size, _MEDIA_TYPES.get(suffix, "application/octet-stream")
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return ArtifactFile(file, parts[-1], size, _MEDIA_TYPES.get(suffix, "application/octet-stream"))
+
+
+def _shared(space: Workspace, parts: tuple[str, ...]) -> IO[bytes]:
+    """The shared version of an artifact, as its scorer wrote it for the Result that lies there.
+
+    Raises:
+        AutoScorerError: ``FORBIDDEN`` when there is none: what else lies in that folder came from somebody else.
+    """
+    below = parts[2:] if parts[:2] == ("output", "artifacts") else ()
+    name = below[-1] if len(below) == 1 or (len(below) == 2 and below[0] == SHARED) else None
+    path = f"output/artifacts/{SHARED}/{name}"
+    result = _result(space) if name is not None else None
+    for artifact in result.disclosed.artifacts.values() if result is not None else ():
+        if artifact.path == path:
+            with contextlib.suppress(AutoScorerError, OSError):
+                with _open_beneath(space.root, tuple(path.split("/"))) as file:
+                    content = file.read(_MAX_SHARED + 1)
+                # Its bytes, whatever has been put there since.
+                if hashlib.sha256(content).hexdigest() == artifact.sha256:
+                    return io.BytesIO(content)
+    raise AutoScorerError(
+        ErrorCode.FORBIDDEN,
+        f"The artifact {parts[-1][:100]!r} may hold ground truth: it takes a token of the role admin, or the "
+        "setting api.show_errors. To all is served what a Result lists for them: counts and plots of the built-in "
+        "scorers that tell nothing of few rows. A Result of an earlier AutoScorer has none; score the workspace again.",
     )
 
 

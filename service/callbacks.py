@@ -1,8 +1,8 @@
 """What is sent to a task's ``callback_url`` when the task has ended.
 
-A POST of what ``GET /tasks/{id}`` answers: ``{"ok": true, "data": <the task>, "meta": …}``. ``ok`` says that the
-envelope holds a task, in this one shape however it ended; ``data.state`` says how (``completed``, ``failed``,
-``cancelled``) and ``data.error`` why. The headers:
+A POST of what ``GET /tasks/{id}`` answers to whoever submitted it: ``{"ok": true, "data": <the task>, "meta": …}``.
+``ok`` says that the envelope holds a task, in this one shape however it ended; ``data.state`` says how (``completed``,
+``failed``, ``cancelled``) and ``data.error`` why. The headers:
 
 - ``X-AutoScorer-Signature``: ``t=<seconds since 1970>,v1=<hex HMAC-SHA256 of "<t>.<body>">``; a receiver checks it
   with ``verify(secret, header, body)``.
@@ -27,6 +27,7 @@ import logging
 import random
 import time
 from collections import Counter, deque
+from typing import get_args
 from uuid import UUID, uuid5
 
 import httpx
@@ -36,7 +37,8 @@ from ..core.config import Settings
 from ..core.errors import AutoScorerError
 from ..core.provenance import utc_now
 from ..schemas.envelope import Envelope, Meta
-from ..schemas.task import TaskView
+from ..schemas.task import Role, TaskView
+from .disclosure import Disclosure
 from .ledger import LONGEST_CALLBACK_WAIT, CallbackDue, Ledger
 from .outbound import NotAllowed, Outbound, Unreachable, check_callback_url
 from .roots import WorkspaceRoots
@@ -75,6 +77,7 @@ class Callbacks:
     def __init__(self, settings: Settings, ledger: Ledger, roots: WorkspaceRoots) -> None:
         self._settings = settings.callbacks
         self._secret = callback_secret(settings)
+        self._disclosures = {role: Disclosure(settings, role) for role in get_args(Role)}
         self._ledger = ledger
         self._roots = roots
         self._woken = asyncio.Event()
@@ -186,7 +189,7 @@ class Callbacks:
     async def _send(self, due: CallbackDue) -> tuple[str | None, float | None]:
         """One attempt: what went wrong, or None; and the seconds to wait at least, None where another is in vain."""
         try:
-            body = await self._body(due.task_id)
+            body = await self._body(due)
             moment = int(time.time())
             answer = await self._outbound.post(
                 due.url,
@@ -215,9 +218,10 @@ class Callbacks:
         gone = answer.status == 410
         return f"the receiver answered {answer.status}", None if gone else min(answer.retry_after or 0.0, LONGEST_DELAY)
 
-    async def _body(self, task_id: str) -> bytes:
-        view = await self._ledger.view(task_id)
-        meta = Meta(timestamp=utc_now(), version=__version__, request_id=delivery_id(task_id))
+    async def _body(self, due: CallbackDue) -> bytes:
+        # What its submitter would be told by GET /tasks/{id}.
+        view = self._disclosures[due.role].task(await self._ledger.view(due.task_id))
+        meta = Meta(timestamp=utc_now(), version=__version__, request_id=delivery_id(due.task_id))
         envelope = Envelope[TaskView](data=view, meta=meta).model_dump(by_alias=True)
         # In ASCII: the name of a file may hold what is no character, and has no UTF-8.
         return json.dumps(self._roots.scrub(envelope), allow_nan=False).encode()

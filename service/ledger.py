@@ -183,7 +183,7 @@ class Ledger:
         All of them: with a limit, those to one receiver that does not answer would hide everybody else's.
         """
         found = self._reader.execute(
-            "SELECT id, callback_url, callback_attempts FROM tasks "
+            "SELECT id, callback_url, callback_attempts, role FROM tasks "
             "WHERE callback_state = 'pending' AND (callback_at <= ? OR callback_at > ?) ORDER BY callback_at",
             # No attempt is put off for longer: what seems to be was noted before the clock was put back.
             (now, now + LONGEST_CALLBACK_WAIT),

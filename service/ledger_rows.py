@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from ..schemas.result import ErrorInfo
-from ..schemas.task import Action, CallbackState, CallbackView, Priority, Progress, TaskState, TaskView
+from ..schemas.task import Action, CallbackState, CallbackView, Priority, Progress, Role, TaskState, TaskView
 
 __all__ = ["COLUMNS", "CallbackDue", "Ending", "Json", "NewTask", "Observed", "Outcome", "TaskRow", "iso"]
 
@@ -37,6 +37,8 @@ class NewTask:
     callback_url: str | None = None
     origin: str = "api"
     flow_run_id: str | None = None
+    # Of who asked, whom the callback tells: nobody in particular may see the least.
+    role: Role = "submit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +70,12 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class CallbackDue:
-    """A callback that is to be sent now; ``attempts`` were made."""
+    """A callback that is to be sent now; ``attempts`` were made. Its receiver is told what ``role`` may see."""
 
     task_id: str
     url: str
     attempts: int
+    role: Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,7 @@ class TaskRow:
     callback_error: str | None
     callback_at: float | None
     callback_delivered_at: float | None
+    role: Role
 
     @property
     def is_final(self) -> bool:

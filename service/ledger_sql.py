@@ -87,8 +87,8 @@ def adopt(db: sqlite3.Connection, tasks: Sequence[NewTask]) -> list[TaskRow]:
 def _insert(db: sqlite3.Connection, task: NewTask) -> bool:
     done = db.execute(
         "INSERT INTO tasks (id, origin, caller, action, subject, workspace, scorer, priority, request, parameters, "
-        "retry_of, state, created_at, flow_run_id, callback_url, callback_state) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "retry_of, state, created_at, flow_run_id, callback_url, callback_state, role) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         (
             task.id,
             task.origin,
@@ -105,6 +105,7 @@ def _insert(db: sqlite3.Connection, task: NewTask) -> bool:
             task.flow_run_id,
             task.callback_url,
             "waiting" if task.callback_url else None,
+            task.role,
         ),
     )
     return bool(done.rowcount)

@@ -12,13 +12,14 @@ from typing import Any
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.workspace import open_regular
-from ..schemas.task import Action, BatchRequest, SubmitRequest
+from ..schemas.task import Action, BatchRequest, Role, SubmitRequest
+from .disclosure import check_request
 from .ledger_rows import Json, NewTask
 from .outbound import check_callback_url
 from .roots import WorkspaceRoots
 from .task_ids import new_task_id
 
-__all__ = ["check_params", "hash_of", "new_task", "request_of"]
+__all__ = ["check_params", "check_role", "hash_of", "new_task", "request_of", "scorer_of"]
 
 # Prefect takes no more than 512 KiB of parameters for a flow run.
 _MOST = 480 * 1024
@@ -34,17 +35,22 @@ def new_task(
     request: SubmitRequest | BatchRequest,
     *,
     caller: str,
+    role: Role,
     retry_of: str | None = None,
 ) -> NewTask:
     """Make the task that a request asks for. Looks at the disk.
 
     Raises:
-        AutoScorerError: ``INVALID_REQUEST``, ``FORBIDDEN``, ``WORKSPACE_NOT_FOUND``, ``PAYLOAD_TOO_LARGE``.
+        AutoScorerError: ``INVALID_REQUEST``, ``FORBIDDEN`` (also for what the role may not ask for),
+            ``WORKSPACE_NOT_FOUND``, ``PAYLOAD_TOO_LARGE``.
     """
     check_params(request)
+    check_role(roots, request, role)
     if request.callback_url is not None:
         check_callback_url(settings, request.callback_url)
     asked = request.model_dump(mode="json", exclude_none=True)
+    if role != "admin":
+        asked.pop("scorer", None)  # it is meta.json's, also if that names another one by then
     parameters: Json = {key: asked[key] for key in ("scorer", "params", "backend") if key in asked}
     path, scorer = None, request.scorer
     action: Action
@@ -60,7 +66,7 @@ def new_task(
         asked["workspace"] = roots.name(path)
         parameters["workspace"] = subject = path
         if action != "run":
-            scorer = scorer or _scorer_of(Path(path))
+            scorer = scorer or scorer_of(Path(path))
     size = len(json.dumps(parameters))
     if size > _MOST:
         raise AutoScorerError(
@@ -71,6 +77,7 @@ def new_task(
     return NewTask(
         id=new_task_id(),
         caller=caller,
+        role=role,
         action=action,
         subject=subject,
         workspace=path,
@@ -82,6 +89,19 @@ def new_task(
         retry_of=retry_of,
         callback_url=request.callback_url,
     )
+
+
+def check_role(roots: WorkspaceRoots, request: SubmitRequest | BatchRequest, role: Role) -> None:
+    """Whether a role may ask for this. Looks at the workspace's meta.json.
+
+    Raises:
+        AutoScorerError: ``FORBIDDEN``, and as ``roots.workspace``.
+    """
+    if role == "admin":
+        return
+    is_batch = isinstance(request, BatchRequest)
+    of_workspace = None if isinstance(request, BatchRequest) else scorer_of(roots.workspace(request.workspace))
+    check_request(role, scorer=request.scorer, of_workspace=of_workspace, params=request.params, batch=is_batch)
 
 
 def request_of(action: str, request: str) -> SubmitRequest | BatchRequest:
@@ -113,7 +133,7 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _scorer_of(workspace: Path) -> str | None:
+def scorer_of(workspace: Path) -> str | None:
     """The scorer that meta.json names, for lists; a meta.json that is wrong is the task's to tell."""
     try:
         with open_regular(workspace / "meta.json") as file:

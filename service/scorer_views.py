@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..schemas.result import ErrorInfo, Interval, Summary
+from ..schemas.result import Disclosed, ErrorInfo, Interval, Summary
 
 __all__ = [
     "LoadedView",
@@ -124,5 +124,8 @@ class TrialView(_View):
     metrics: dict[str, float | None]
     intervals: dict[str, Interval]
     notes: list[str]
+    disclosed: Disclosed = Field(
+        default_factory=lambda: Disclosed(), description="What those get who may not see the ground truth."
+    )
     artifacts: list[str] = Field(description="Names of those it would write.")
     seconds: dict[str, float]

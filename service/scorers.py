@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..schemas.result import ErrorInfo
+from ..schemas.task import Role
 from ..scorers.entry import LoadFailure, ScorerEntry
 from ..scorers.last_good import LastGood
 from ..scorers.recorded import RecordedFiles
@@ -28,6 +29,8 @@ from ..scorers.registry import ScorerRegistry, get_registry
 from ..scorers.trial import try_import
 from ..scorers.watch import ScorerWatcher
 from ..tasks.scorer_trial import try_scorer_apart
+from .disclosure import check_request
+from .requests import scorer_of
 from .roots import WorkspaceRoots
 from .scorer_views import (
     LoadedView,
@@ -237,13 +240,21 @@ class ScorerService:
                 self.registry.unload_file(source.path)
         return self.watched()
 
-    def test(self, scorer_id: str, workspace: str, params: Mapping[str, Any]) -> TrialView:
+    def test(self, scorer_id: str, workspace: str, params: Mapping[str, Any], *, role: Role = "submit") -> TrialView:
         """Validate and score a workspace with a scorer, and change nothing in the workspace.
 
+        Args:
+            scorer_id: The scorer.
+            workspace: The workspace.
+            params: Over meta.json's.
+            role: Of the token that asks.
+
         Raises:
-            AutoScorerError: Whatever validating or scoring finds; ``TIMEOUT_ERROR`` when it takes too long.
+            AutoScorerError: ``FORBIDDEN`` for what the role may not ask for; whatever validating or scoring finds;
+                ``TIMEOUT_ERROR`` when it takes too long.
         """
         root = self.roots.workspace(workspace)
+        check_request(role, scorer=scorer_id, of_workspace=scorer_of(root), params=params)
         with self._plainly():
             entry = self.registry.get(scorer_id)
             seconds = self.settings.api.request_timeout * _SHARE

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import FlowRunFiles, wake
-from ..schemas.task import Action, BatchRequest, Progress, SubmitRequest, TaskState, TaskView
+from ..schemas.task import Action, BatchRequest, Progress, Role, SubmitRequest, TaskState, TaskView
 from .adopt import Adopter
 from .callbacks import Callbacks
 from .deployment_ids import DeploymentIds
@@ -27,7 +27,7 @@ from .ledger_rows import Outcome, TaskRow
 from .prefect_api import PrefectApi, PrefectAway
 from .reconcile import Reconciler
 from .recover import recover
-from .requests import check_params, hash_of, new_task, request_of
+from .requests import check_params, check_role, hash_of, new_task, request_of
 from .roots import WorkspaceRoots
 from .task_ids import first_id_at, is_task_id
 
@@ -145,13 +145,19 @@ class TaskService:
     # --- what callers ask for -------------------------------------------------------------------------------
 
     async def submit(
-        self, request: SubmitRequest | BatchRequest, *, caller: str, idempotency_key: str | None = None
+        self,
+        request: SubmitRequest | BatchRequest,
+        *,
+        caller: str,
+        role: Role = "submit",
+        idempotency_key: str | None = None,
     ) -> Submitted:
         """Accept a task: it is on disk when this returns, whether Prefect answers or not.
 
         Args:
             request: What to do.
             caller: Who asks; a key of one caller is none of another's.
+            role: What the caller may do, and may see of what comes out.
             idempotency_key: The same key with the same request gives the same task, for
                 ``api.idempotency_hours``.
 
@@ -163,12 +169,13 @@ class TaskService:
                 ``CONFLICT`` when the key stands for another request; ``BACKEND_UNAVAILABLE`` when the ledger can't be
                 written.
         """
-        return await self._submit(request, caller, key=idempotency_key)
+        return await self._submit(request, caller, role, key=idempotency_key)
 
     async def _submit(
         self,
         request: SubmitRequest | BatchRequest,
         caller: str,
+        role: Role,
         *,
         key: str | None = None,
         retry_of: str | None = None,
@@ -184,7 +191,7 @@ class TaskService:
         if key is not None and (known := self._ledger.keyed(caller, key, request_hash)) is not None:
             return Submitted(await self._view(known), False)
         task = await self._on_disk(
-            lambda: new_task(self.settings, self.roots, request, caller=caller, retry_of=retry_of)
+            lambda: new_task(self.settings, self.roots, request, caller=caller, role=role, retry_of=retry_of)
         )
         row, created = await self._ledger.add(task, key=key, request_hash=request_hash)
         if created:
@@ -264,7 +271,7 @@ class TaskService:
             wake(self.settings.home)
         return await self._view(self._ledger.row(task_id))
 
-    async def retry(self, task_id: str, *, caller: str) -> Submitted:
+    async def retry(self, task_id: str, *, caller: str, role: Role = "submit") -> Submitted:
         """A new task that repeats one that ended; or the active one of that action and workspace.
 
         Its ``callback_url`` is repeated only for the caller who gave it: nobody else's receiver is told of it.
@@ -273,6 +280,8 @@ class TaskService:
             AutoScorerError: ``NOT_FOUND``, ``CONFLICT`` while it is active, and as ``submit``.
         """
         row = self._ledger.row(task_id)
+        if role != "admin":
+            await self._on_disk(lambda: check_role(self.roots, request_of(row.action, row.request), role))
         if not row.is_final:
             raise AutoScorerError(
                 ErrorCode.CONFLICT,
@@ -282,7 +291,7 @@ class TaskService:
         request = request_of(row.action, row.request)
         if caller != row.caller:
             request = request.model_copy(update={"callback_url": None})
-        return await self._submit(request, caller, retry_of=task_id)
+        return await self._submit(request, caller, role, retry_of=task_id)
 
     async def flow_run_id(self, task_id: str) -> str | None:
         """The Prefect flow run that works on a task; None while Prefect does not know of it. Raises ``NOT_FOUND``."""

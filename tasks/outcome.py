@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from .. import __version__
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.provenance import current_flow_run, hostname, sha256_file, utc_now
-from ..core.workspace import Workspace
+from ..core.workspace import SHARED, Workspace
 from ..executors.files import remove_tree
 from ..schemas.job import Job
 from ..schemas.result import Artifact, ErrorInfo, Resources, Result, Timing
@@ -44,6 +44,7 @@ def save_failure(
     stamp(result)
     if ran:
         take_run_facts(space, result, always=True)
+        result.disclosed.notes = list(result.notes)
     result.artifacts["report"] = measured(space, write_report(result, space.root))
     remove_stale_artifacts(space, result)
     space.save_result(result)
@@ -101,9 +102,12 @@ def measured(space: Workspace, artifact: Artifact) -> Artifact:
 
 def remove_stale_artifacts(space: Workspace, result: Result) -> None:
     """Artifacts of an earlier scoring would pass for this one's."""
-    kept = {(space.root / artifact.path).resolve() for artifact in result.artifacts.values()}
+    listed = [*result.artifacts.values(), *result.disclosed.artifacts.values()]
+    kept = {(space.root / artifact.path).resolve() for artifact in listed}
     if not space.artifacts.is_dir():
         return
-    for path in sorted(space.artifacts.iterdir()):
+    shared = space.artifacts / SHARED
+    inside = sorted(shared.iterdir()) if shared.is_dir() and not shared.is_symlink() else []
+    for path in [*inside, *sorted(space.artifacts.iterdir())]:
         if path.resolve() not in kept and not any(keep.is_relative_to(path.resolve()) for keep in kept):
             remove_tree(path)

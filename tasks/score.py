@@ -79,7 +79,7 @@ def score_workspace(
             job = load_job(space)
             scorer_id, merged = resolve_scorer(job, scorer, params)
             entry = get_registry().get(scorer_id)
-            result = _score(space, job, entry, merged)
+            result = _score(space, job, entry, merged, settings.security.disclosure.min_count)
             _complete_artifacts(space, result)
         except AutoScorerError as error:
             return save_failure(space, error, job=job, timing=timing)
@@ -97,8 +97,9 @@ def score_workspace(
         return result
 
 
-def _score(space: Workspace, job: Job, entry: ScorerEntry, params: dict[str, Any]) -> Result:
+def _score(space: Workspace, job: Job, entry: ScorerEntry, params: dict[str, Any], min_count: int) -> Result:
     scorer: BaseScorer = entry.create()
+    scorer.min_count = min_count
     checked = scorer.parse_params(params)
     try:
         started = time.monotonic()
@@ -126,7 +127,9 @@ def _score(space: Workspace, job: Job, entry: ScorerEntry, params: dict[str, Any
     if versioning.predictions_sha256 is None:
         versioning.predictions_sha256 = sha256_file(space.predictions()).hex()
     stamp(result)
+    of_the_scorer = len(result.notes)
     take_run_facts(space, result)
+    result.disclosed.notes += result.notes[of_the_scorer:]
     if versioning.input_sha256 is None:
         versioning.input_sha256 = input_digest(space)
     return result
@@ -164,3 +167,5 @@ def _judge(result: Result, scorer: BaseScorer, params: ScorerParams) -> None:
 def _complete_artifacts(space: Workspace, result: Result) -> None:
     for name, artifact in list(result.artifacts.items()):
         result.artifacts[name] = measured(space, artifact)
+    for name, artifact in list(result.disclosed.artifacts.items()):
+        result.disclosed.artifacts[name] = measured(space, artifact)

@@ -37,7 +37,8 @@ def try_scorer(
         params: Over meta.json's.
 
     Returns:
-        ``scorer``, ``summary``, ``metrics``, ``intervals``, ``notes``, ``artifacts`` (names), ``seconds``.
+        ``scorer``, ``summary``, ``metrics``, ``intervals``, ``notes``, ``disclosed``, ``artifacts`` (names),
+        ``seconds``.
 
     Raises:
         AutoScorerError: Whatever validating or scoring finds.
@@ -54,7 +55,7 @@ def try_scorer(
     data = result.to_dict()
     return {
         "scorer": {"id": entry.id, "version": entry.version, "sha256": entry.sha256},
-        **{key: data[key] for key in ("summary", "metrics", "intervals", "notes")},
+        **{key: data[key] for key in ("summary", "metrics", "intervals", "notes", "disclosed")},
         "artifacts": sorted(data["artifacts"]),
         "seconds": {"validate": validated - started, "score": scored - validated},
     }

@@ -16,6 +16,7 @@ from autoscorer.core.config import Settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.schemas.task import TaskState, TaskView
 from autoscorer.service.prefect_api import PrefectApi
+from autoscorer.service.roots import WorkspaceRoots
 from autoscorer.service.tasks import Submitted, TaskPage, TaskQuery
 
 __all__ = ["LocalApi", "MadeUpTasks", "serve_locally"]
@@ -30,6 +31,7 @@ class MadeUpTasks:
         self.on_finished: Any = None
         self.prefect: Any = None
         self.settings: Any = None
+        self.roots: Any = None
 
     async def list(self, query: TaskQuery) -> TaskPage:
         found = [t for t in self.tasks.values() if not query.states or t.state in query.states]
@@ -50,7 +52,7 @@ class MadeUpTasks:
         self.tasks[task_id] = self.tasks[task_id].model_copy(update={"state": TaskState.CANCELLED})
         return self.tasks[task_id]
 
-    async def retry(self, task_id: str, *, caller: str) -> Submitted:
+    async def retry(self, task_id: str, *, caller: str, role: str = "submit") -> Submitted:
         self.calls.append(("retry", task_id))
         again = self.tasks[task_id].model_copy(
             update={"id": task_id + "-2", "retry_of": task_id, "state": TaskState.QUEUED, "error": None}
@@ -95,7 +97,7 @@ class LocalApi:
 def serve_locally(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalApi]:
     """Serve until the end of the block."""
     tasks = MadeUpTasks()
-    tasks.settings = settings
+    tasks.settings, tasks.roots = settings, WorkspaceRoots(settings)
 
     class Service:
         @classmethod

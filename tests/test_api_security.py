@@ -148,7 +148,11 @@ def test_only_an_admin_may_have_a_model_run_unsealed(api: Facade, root: Path) ->
 
 def test_only_an_admin_may_choose_the_columns_that_are_compared(api: Facade, root: Path) -> None:
     write_workspace(root, "columns")
-    for params in ({"truth_column": "secret"}, {"id_column": "secret"}, {"more": [{"other_columns": ["secret"]}]}):
+    for params in (
+        {"truth_column": "secret"}, {"id_column": "secret"}, {"more": [{"other_columns": ["secret"]}]},
+        # What counts, and how, is not for submitters either.
+        {"average": "micro"}, {"interval_method": "bootstrap", "seed": 3}, {"pass_threshold": 0.5, "k": 1},
+    ):  # fmt: skip
         body = {"workspace": "columns", "params": params}
         for path in ("/validate", "/score", "/pipeline", "/submit"):
             answer = api.call("POST", path, body, token=SUBMIT)
@@ -162,6 +166,29 @@ def test_only_an_admin_may_choose_the_columns_that_are_compared(api: Facade, roo
     assert task.status == 202
     assert api.call("POST", f"/tasks/{task.data['id']}/retry", token=SUBMIT).status == 403
     assert api.call("POST", f"/tasks/{task.data['id']}/cancel", token=SUBMIT).status == 200
+
+
+def test_only_an_admin_may_choose_another_scorer_than_meta_json(api: Facade, root: Path) -> None:
+    write_workspace(root, "scorers")
+    (write_workspace(root, "unnamed") / "meta.json").write_text('{"task_type": "classification"}')
+    for workspace, scorer in (("scorers", "regression_rmse"), ("unnamed", "classification_f1")):
+        body = {"workspace": workspace, "scorer": scorer}
+        for path in ("/validate", "/score", "/pipeline", "/submit"):
+            answer = api.call("POST", path, body, token=SUBMIT)
+            assert answer.status == 403 and answer.error["code"] == "FORBIDDEN", path
+            assert "meta.json names" in answer.error["message"]
+        assert api.call("POST", "/batch", {"workspaces": ["*"], "scorer": scorer}, token=SUBMIT).status == 403
+        assert api.call("POST", "/scorers/test", body, token=SUBMIT).status == 403
+        task = api.call("POST", "/submit", {**body, "action": "score"}, token=ADMIN)
+        assert task.status == 202
+        # Nor by repeating what an admin had asked for.
+        assert api.call("POST", f"/tasks/{task.data['id']}/retry", token=SUBMIT).status == 403
+        assert api.call("POST", f"/tasks/{task.data['id']}/cancel", token=SUBMIT).status == 200
+    same = {"workspace": "scorers", "scorer": "classification_f1", "params": {"pass_threshold": 0.5}, "action": "score"}
+    task = api.call("POST", "/submit", same, token=SUBMIT)
+    assert task.status == 202 and task.data["scorer"] == "classification_f1"
+    assert api.call("POST", f"/tasks/{task.data['id']}/cancel", token=SUBMIT).status == 200
+    assert api.call("POST", f"/tasks/{task.data['id']}/retry", token=SUBMIT).status == 202
 
 
 def test_probes_and_the_description_need_no_token(api: Facade) -> None:

@@ -25,9 +25,10 @@ import httpcore
 import httpx
 import pytest
 from autoscorer.core.config import Settings
+from autoscorer.core.config_sections import Api
 from autoscorer.core.config_sections import Callbacks as Section
 from autoscorer.core.errors import AutoScorerError
-from autoscorer.schemas.task import TaskState, TaskView
+from autoscorer.schemas.task import Role, TaskState, TaskView
 from autoscorer.service.callbacks import Callbacks, check_callback_url, delivery_id, retry_delay, verify
 from autoscorer.service.ledger import Ledger
 from autoscorer.service.ledger_rows import Ending, NewTask
@@ -107,6 +108,7 @@ class Due:
     next_at: float | None = 0.0
     delivered: bool = False
     error: str | None = None
+    role: str = "submit"
 
 
 class Kept:
@@ -219,6 +221,43 @@ def test_a_failed_task_comes_in_the_same_shape(home: Path) -> None:
     assert envelope["data"]["error"]["code"] == "TIMEOUT_ERROR"
 
 
+@pytest.mark.parametrize("show_errors", [False, True])
+def test_a_receiver_is_told_what_the_submitter_may_see(home: Path, show_errors: bool) -> None:
+    result = {
+        "summary": {"score": 0.123456, "f1_macro": 0.123456, "higher_is_better": True},
+        "metrics": {"f1_macro": 0.123456, "f1/SECRET": 1.0},
+        "notes": ["SECRET"],
+    }
+
+    def told(role: Role) -> Any:
+        settings = callbacks_settings(home).model_copy(update={"api": Api(show_errors=show_errors)})
+
+        async def main() -> bytes:
+            async with receiving(answers("200 OK")) as receiver:
+                ledger = Ledger.open(settings)
+                try:
+                    task = NewTask(
+                        f"t-{role}", "tester", "score", role, "ws", None, "normal", {"workspace": "ws"}, {}, 1.0,
+                        callback_url=f"http://127.0.0.1:{receiver.port}/", role=role,
+                    )  # fmt: skip
+                    await ledger.add(task)
+                    await ledger.finish([Ending(task.id, TaskState.COMPLETED, result=result)])
+                    async with delivering(settings, ledger):  # type: ignore[arg-type]
+                        await until(lambda: bool(receiver.requests))
+                    return receiver.requests[0].body
+                finally:
+                    ledger.close()
+
+        return json.loads(asyncio.run(main()))["data"]["result"]
+
+    assert told("admin") == result
+    if show_errors:
+        assert told("submit") == result
+    else:
+        seen = told("submit")
+        assert "SECRET" not in json.dumps(seen) and seen["summary"]["score"] == 0.1235
+
+
 # --- what is tried again ------------------------------------------------------------------------------------------
 
 
@@ -328,6 +367,7 @@ def test_the_ledger_keeps_what_became_of_a_callback_over_restarts(home: Path) ->
                         {},
                         time.time(),
                         callback_url=url,
+                        role="admin",
                     )
                 )
                 assert (await ledger.view(row.id)).callback.state == "waiting"

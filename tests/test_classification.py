@@ -126,13 +126,15 @@ def test_the_order_of_the_files_changes_no_byte(workspace, tmp_path):
         result = ClassificationF1().score(root, {})
         data = result.to_dict()
         del data["timing"], data["versioning"]
-        files = {path.name: path.read_bytes() for path in sorted((root / "output/artifacts").iterdir())}
+        artifacts = root / "output/artifacts"
+        files = {str(p.relative_to(artifacts)): p.read_bytes() for p in sorted(artifacts.rglob("*.*"))}
         seen.append((data, files))
         rng.shuffle(truth)
         rng.shuffle(predicted)
     assert seen[0] == seen[1]
     assert set(seen[0][1]) == {
         "confusion_matrix.json", "confusion_matrix.svg", "errors.csv", "per_class.csv", "per_class.svg",
+        "shared/confusion_matrix.json", "shared/confusion_matrix.svg", "shared/per_class.csv", "shared/per_class.svg",
     }  # fmt: skip
 
 

@@ -340,6 +340,26 @@ def test_an_earlier_ledger_is_brought_up_to_date(tmp_path: Path) -> None:
     db.close()
 
 
+def test_of_tasks_of_an_earlier_ledger_the_least_is_shown(settings: Settings) -> None:
+    db = sqlite3.connect(settings.home / "ledger.sqlite3", isolation_level=None)
+    ledger_schema.prepare(db, ledger_schema._SCRIPTS[:1])
+    db.execute(
+        "INSERT INTO tasks (id, origin, caller, action, subject, priority, request, parameters, state, created_at, "
+        "callback_url, callback_state, callback_at) VALUES ('old', 'api', 'admin-1', 'score', 's', 'normal', "
+        "'{\"workspace\": \"w\"}', '{}', 'completed', 1.0, 'http://example.org/', 'pending', 1.0)"
+    )
+    db.close()
+
+    async def work() -> None:
+        async with opened(settings) as ledger:
+            assert ledger.row("old").role == "submit"
+            assert [due.role for due in await ledger.due_callbacks(2.0)] == ["submit"]
+            row, _ = await ledger.add(new(role="admin"))
+            assert row.role == "admin"
+
+    run(work)
+
+
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b"\0" * 5000])
 def test_a_broken_ledger_is_told_in_words(settings: Settings, content: bytes) -> None:
     (settings.home / "ledger.sqlite3").write_bytes(content)

@@ -283,11 +283,18 @@ def test_what_a_token_may_not_read_is_a_note_and_no_dead_link(
     settings = Settings(workspace_roots=(tmp_path / "root",), home=tmp_path / "home", api_tokens=TOKENS)
     with serve_locally(settings, monkeypatch) as api:
         fill(api.tasks)
+        done = api.tasks.tasks["t-done"]
+        # The report is listed to nobody who may not read it; this one is as if the Result had been exchanged meanwhile.
+        listed = {"artifacts": {"plot": {"path": "output/artifacts/shared/report.html"}}}
+        api.tasks.tasks["t-done"] = done.model_copy(update={"result": {**(done.result or {}), "disclosed": listed}})
         browser.open(api.url + "/#t-done", width=1300)
         browser.wait_for("document.querySelector('#token-dialog').open && document.activeElement.id === 'token'")
         browser.value("document.querySelector('#token').value = 'sss-token'")
         browser.press("Enter", code=13, text="\r")
-        browser.wait_for("document.querySelector('#detail a[target=_blank]')")
+        browser.wait_for(
+            "document.querySelector('#detail').textContent.includes('rows of the ground truth is left out')"
+        )
+        assert browser.value("document.querySelectorAll('#detail a[target=_blank]').length") == 1
         click(browser, "#detail a[target=_blank]")
         browser.wait_for("document.querySelector('#detail').textContent.includes('may hold ground truth')")
         assert browser.value("document.querySelector('#detail a[target=_blank]')") is None

@@ -188,7 +188,9 @@ def test_a_task_from_the_submit_to_the_end(live: Settings, root: Path) -> None:
         async with running(live) as service:
             ended: list[TaskView] = []
             service.on_finished = ended.append
-            submitted = await service.submit(score("a", priority="high", params={"k": [1, None]}), caller="c")
+            submitted = await service.submit(
+                score("a", priority="high", params={"k": [1, None]}), caller="c", role="admin"
+            )
             task = submitted.task
             assert submitted.created and (task.state, task.workspace) == (TaskState.QUEUED, "a")
             flow_run_id = await dispatched(service, task.id)
@@ -307,7 +309,7 @@ def test_the_second_submit_gets_the_first_task(live: Settings, root: Path) -> No
             (root / "link").symlink_to("a")
             first = await service.submit(score("a"), caller="c")
             for same in ("a", f"{root}/a", "b/../a", "link"):
-                again = await service.submit(score(same, params={"other": 1}), caller="d")
+                again = await service.submit(score(same, params={"other": 1}), caller="d", role="admin")
                 assert not again.created and again.task.id == first.task.id
             assert (await service.submit(SubmitRequest(workspace="a", action="run"), caller="c")).created
 
@@ -358,7 +360,7 @@ def test_params_that_would_break_on_the_way_are_refused_at_once(live: Settings, 
         async with running(live) as service:
             with pytest.raises(AutoScorerError) as caught:
                 await service.submit(
-                    SubmitRequest.model_construct(**{**score("a").__dict__, "params": params}), caller="c"
+                    SubmitRequest.model_construct(**{**score("a").__dict__, "params": params}), caller="c", role="admin"
                 )
             assert caught.value.code in (ErrorCode.INVALID_REQUEST, ErrorCode.PAYLOAD_TOO_LARGE)
             assert word in caught.value.message
@@ -412,9 +414,9 @@ def test_what_has_ended_can_be_repeated_and_not_cancelled(live: Settings) -> Non
         async with running(live) as service:
             hook = "https://example.org/hook"
             request = score("a", params={"k": 1}, scorer="s", priority="low", callback_url=hook)
-            task = (await service.submit(request, caller="c")).task
+            task = (await service.submit(request, caller="c", role="admin")).task
             with pytest.raises(AutoScorerError) as caught:
-                await service.retry(task.id, caller="c")
+                await service.retry(task.id, caller="c", role="admin")
             assert caught.value.code is ErrorCode.CONFLICT
             flow_run_id = await dispatched(service, task.id)
             await work_on(service, flow_run_id)
@@ -423,7 +425,7 @@ def test_what_has_ended_can_be_repeated_and_not_cancelled(live: Settings) -> Non
             with pytest.raises(AutoScorerError) as caught:
                 await service.cancel(task.id)
             assert caught.value.code is ErrorCode.CONFLICT
-            again = await service.retry(task.id, caller="c")
+            again = await service.retry(task.id, caller="c", role="admin")
             assert again.created and again.task.id != task.id
             fields = {"retry_of": task.id, "params": {"k": 1}, "scorer": "s", "priority": "low", "workspace": "a"}
             assert {key: getattr(again.task, key) for key in fields} == fields
@@ -431,7 +433,7 @@ def test_what_has_ended_can_be_repeated_and_not_cancelled(live: Settings) -> Non
             assert again.task.callback is not None
             await service.cancel(again.task.id)
             await service.wait(again.task.id, 30)
-            others = await service.retry(task.id, caller="another")
+            others = await service.retry(task.id, caller="another", role="admin")
             assert others.created and others.task.callback is None
             for wrong in (service.cancel("x"), service.get("x"), service.flow_run_id("x")):
                 with pytest.raises(AutoScorerError) as caught:
@@ -660,7 +662,7 @@ def test_flow_runs_that_came_without_us_are_tasks_too(
             view = await service.wait(found[theirs].id, 30)
             assert (view.state, view.result) == ("completed", DONE["data"])
             assert (await service.cancel(found[outside].id)).state == "cancelled"
-            assert (await service.retry(view.id, caller="c")).task.id == ours.id
+            assert (await service.retry(view.id, caller="c", role="admin")).task.id == ours.id
             with pytest.raises(AutoScorerError) as caught:
                 await service.retry(found[outside].id, caller="c")
             assert caught.value.code in (ErrorCode.FORBIDDEN, ErrorCode.WORKSPACE_NOT_FOUND)
@@ -696,7 +698,8 @@ def test_lists_are_filtered_and_paged(live: Settings, root: Path, server: Prefec
             before = datetime.now(UTC) - timedelta(seconds=1)
             ids = []
             for name in ("a", "b", "c"):
-                ids.append((await service.submit(score(name, scorer="s" if name == "a" else None), caller="c")).task.id)
+                asked = score(name, scorer="s" if name == "a" else None)
+                ids.append((await service.submit(asked, caller="c", role="admin")).task.id)
                 request = SubmitRequest(workspace=name, action="run")
                 ids.append((await service.submit(request, caller="c")).task.id)
             await service.cancel(ids[0])

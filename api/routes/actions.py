@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...schemas.task import SingleAction, SubmitRequest, TaskView
-from ..auth import Caller, check_task
+from ..auth import Caller, check_backend
 from ..bodies import TASK_EXAMPLE, WorkBody
 from ..context import tasks_of
 from ..errors import invalid_request
@@ -105,6 +105,8 @@ async def _do(
         raise invalid_request(
             {**item, "loc": ("body", *item["loc"])} for item in error.errors(include_url=False)
         ) from None
-    check_task(tasks_of(request).settings, caller, backend=wanted.backend, params=wanted.params)
-    submitted = await tasks_of(request).submit(wanted, caller=caller.name, idempotency_key=idempotency_key)
+    check_backend(tasks_of(request).settings, caller, wanted.backend)
+    submitted = await tasks_of(request).submit(
+        wanted, caller=caller.name, role=caller.role, idempotency_key=idempotency_key
+    )
     return await outcome(request, submitted, seconds)

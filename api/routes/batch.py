@@ -11,9 +11,10 @@ from starlette.responses import Response
 from ...schemas.task import BatchRequest, TaskView
 from ...service.batches import BatchView, view_batch
 from ...service.leaderboard import to_csv
-from ..auth import check_task
+from ..auth import check_backend
 from ..bodies import BATCH_EXAMPLE
 from ..context import context_of, tasks_of
+from ..disclosed import Shown, disclosure_of, shown
 from ..envelope import envelope, scrub_of
 from ..routing import ApiRouter, answers, served
 from ..waiting import accepted
@@ -83,8 +84,10 @@ async def submit_batch(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Work on many workspaces as one task; what fails of one stops none of the others."""
-    check_task(tasks_of(request).settings, caller, backend=body.backend, params=body.params)
-    submitted = await tasks_of(request).submit(body, caller=caller.name, idempotency_key=idempotency_key)
+    check_backend(tasks_of(request).settings, caller, body.backend)
+    submitted = await tasks_of(request).submit(
+        body, caller=caller.name, role=caller.role, idempotency_key=idempotency_key
+    )
     return accepted(request, submitted)
 
 
@@ -126,9 +129,11 @@ async def get_leaderboard(
 ) -> Response:
     """Who is best, as JSON or CSV. Texts that a spreadsheet would take for formulas have an apostrophe before them."""
     context_of(request).task_id = task_id
-    rows = (await view_batch(tasks_of(request), task_id)).leaderboard
+    view = shown(await view_batch(tasks_of(request), task_id), disclosure_of(request))
+    assert isinstance(view, BatchView)
+    rows = view.leaderboard
     if format == "csv" or (format is None and "text/csv" in accept.lower()):
         content = to_csv(scrub_of(request)(rows)).encode("utf-8", "backslashreplace")
         headers = {"Content-Disposition": 'attachment; filename="leaderboard.csv"', "Vary": "Accept"}
         return Response(content, headers=headers, media_type="text/csv")
-    return envelope(request, rows, headers={"Vary": "Accept"})
+    return envelope(request, Shown(rows), headers={"Vary": "Accept"})

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from ...core.errors import AutoScorerError, ErrorCode
 from ...service.readiness import Readiness, ReadyView
+from ..disclosed import Shown
 from ..envelope import envelope, failure
 from ..routing import ApiRouter, served
 
@@ -42,7 +43,7 @@ class Alive(BaseModel):
 )
 async def healthz(request: Request) -> Response:
     """Says that this process answers, and nothing of what is behind it. Needs no token."""
-    return envelope(request, {"status": "alive"})
+    return envelope(request, Shown(Alive().model_dump()))
 
 
 @router.get(

@@ -17,9 +17,10 @@ from ...schemas.task import Action, SubmitRequest, TaskState, TaskView
 from ...service.prefect_api import PAGE
 from ...service.task_logs import LogPage, follow, read_page
 from ...service.tasks import TaskQuery
-from ..auth import Caller, check_task, require
+from ..auth import Caller, check_backend, require
 from ..bodies import SUBMIT_EXAMPLES, TASK_EXAMPLE, TaskList
 from ..context import context_of, tasks_of
+from ..disclosed import disclosure_of
 from ..envelope import encode, envelope, scrub_of
 from ..routing import ApiRouter, answers, served
 from ..waiting import accepted
@@ -90,8 +91,10 @@ async def submit(
 ) -> Response:
     """Accept a task. A workspace has one active task for each action: a second submit answers with that one, and
     the header `X-Task-Created` is `false`."""
-    check_task(tasks_of(request).settings, caller, backend=body.backend, params=body.params)
-    submitted = await tasks_of(request).submit(body, caller=caller.name, idempotency_key=idempotency_key)
+    check_backend(tasks_of(request).settings, caller, body.backend)
+    submitted = await tasks_of(request).submit(
+        body, caller=caller.name, role=caller.role, idempotency_key=idempotency_key
+    )
     return accepted(request, submitted)
 
 
@@ -176,8 +179,8 @@ async def retry_task(request: Request, caller: Submitter, task_id: TaskId) -> Re
     """Do once more what a task that has ended was asked for."""
     tasks = tasks_of(request)
     again = await tasks.get(task_id)
-    check_task(tasks.settings, caller, backend=again.backend, params=again.params)
-    return accepted(request, await tasks.retry(task_id, caller=caller.name))
+    check_backend(tasks.settings, caller, again.backend)
+    return accepted(request, await tasks.retry(task_id, caller=caller.name, role=caller.role))
 
 
 @router.get(
@@ -236,16 +239,19 @@ async def _stream(request: Request, task_id: str) -> Response:
     tasks = tasks_of(request)
     await tasks.get(task_id)  # a task that is not there is an error, not a stream
     context_of(request).allow(None)
-    scrub = scrub_of(request)
+    scrub, disclosure = scrub_of(request), disclosure_of(request)
     events = follow(tasks, task_id, state.stopping)
 
     async def lines() -> AsyncIterator[bytes]:
         state.streams += 1
         try:
             async for event in events:
-                yield encode(scrub(event)) + b"\n"
+                told = disclosure.event(event)
+                if told is not None:
+                    yield encode(scrub(told)) + b"\n"
         except AutoScorerError as error:
-            yield encode({"type": "end", "state": None, "reason": scrub(str(error))}) + b"\n"
+            reason = disclosure.reason(str(error))
+            yield encode({"type": "end", "state": None, "reason": scrub(reason)}) + b"\n"
         finally:
             state.streams -= 1
 

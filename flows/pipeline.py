@@ -25,9 +25,8 @@ from ..core.provenance import current_flow_run
 from ..core.workspace import Workspace
 from ..schemas.job import Job
 from ..schemas.result import Result
-from ..tasks.live import live_scorers
 from ..tasks.outcome import save_failure
-from ..tasks.prefect_local import here, recorded
+from ..tasks.prefect_local import recorded, scoring_here
 from ..tasks.prefect_tasks import Unscored, failure_of, headline, settled
 from ..tasks.run import run_task
 from ..tasks.score import score_task
@@ -189,11 +188,9 @@ def _holding(workspace: str, steps: Callable[[Workspace], State[Any]]) -> State[
     How it ended is on disk before anything is published or told: Prefect may be away.
     """
     token = current_flow_run.set(str(flow_run.id) if flow_run.id else None)
-    settings = here().settings
-    assert settings is not None
     try:
         space = Workspace(workspace)
-        with space.lock(), live_scorers(settings):
+        with space.lock(), scoring_here():
             try:
                 state = steps(space)
             except AutoScorerError as error:  # a signal between two steps

@@ -29,7 +29,7 @@ def try_import(path: Path, *, seconds: float = IMPORT_SECONDS, stop: threading.E
         stop: Set by another thread, it is given up.
 
     Returns:
-        The attempt, without registrations: what matters is its ``error``, and which files it depends on.
+        The attempt, without registrations: what matters is its ``error``, which files it depends on, and ``found``.
     """
     attempt = LoadAttempt(path, files={path: ""})
     try:
@@ -40,10 +40,12 @@ def try_import(path: Path, *, seconds: float = IMPORT_SECONDS, stop: threading.E
         return attempt
     except ChildFailed as failed:
         attempt.error = _error(path, f"is not loaded: its import {failed}")
+        attempt.error.details["hangs"] = failed.took_too_long
         return attempt
     attempt.sha256 = answer["sha256"]
     attempt.files = {Path(name): sha256 for name, sha256 in answer["files"].items()}
     attempt.error = AutoScorerError.from_dict(answer["error"]) if answer["error"] else None
+    attempt.found = answer["found"]
     return attempt
 
 
@@ -57,6 +59,7 @@ def _answer(question: Json) -> Json:
         "sha256": attempt.sha256,
         "files": {str(path): sha256 for path, sha256 in attempt.files.items()},
         "error": attempt.error.to_dict() if attempt.error else None,
+        "found": {r.scorer_id: str(r.scorer_class.version) for r in attempt.registrations},
     }
 
 

@@ -96,7 +96,7 @@ class ResourceLimits(_Section):
         1 * Gi, description="Room the workspaces' disk keeps: no run is started, and none goes on, with less free."
     )
     scoring_memory: Bytes = Field(
-        4 * Gi, ge=16 * Mi, description="Memory that one validation or scoring may take, beside AutoScorer's own."
+        4 * Gi, ge=64 * Mi, description="Memory that one validation or scoring may take, beside AutoScorer's own."
     )
     log: Bytes = Field(4 * Mi, description="Bytes of container.log that are kept: half its head, half its tail.")
 

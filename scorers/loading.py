@@ -67,6 +67,7 @@ class LoadAttempt:
         registrations: What it registered; empty when it failed.
         error: ``SCORER_LOAD_ERROR``, or None.
         handle: Keeps the modules importable while it is referenced.
+        sources: The bytes of ``path`` and the siblings as they were run; empty when it failed.
         found: What it registered, id to version, where it was loaded in another process (``trial``).
     """
 
@@ -76,6 +77,7 @@ class LoadAttempt:
     registrations: list[Registration] = field(default_factory=list)
     error: AutoScorerError | None = None
     handle: object = None
+    sources: dict[Path, bytes] = field(default_factory=dict)
     found: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -180,9 +182,10 @@ def load_source(path: Path, copies: Mapping[Path, bytes] | None = None) -> LoadA
         load.open = False
     if attempt.error is None:
         _show_lines(load)
+        sources = {Path(name): source for name, source in load.sources.items()}
         load.sources.clear()
         # A copy: the load itself must not hold what keeps it alive.
-        return replace(attempt, handle=handle)
+        return replace(attempt, sources=sources, handle=handle)
     attempt.registrations.clear()
     return attempt
 

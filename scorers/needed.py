@@ -9,7 +9,6 @@ the run then gets the bytes that were tried, or those of the last good version.
 from __future__ import annotations
 
 import base64
-import hashlib
 import logging
 import os
 import time
@@ -23,7 +22,6 @@ from ..core.errors import AutoScorerError, ErrorCode
 from .builtin import BUILTIN_MODULES
 from .entry import LoadFailure, ScorerEntry
 from .last_good import GoodCopy, LastGood
-from .loading import LoadAttempt, read_source
 from .recorded import configured_places
 from .registry import ScorerRegistry, scorer_files
 from .store import FileOrigin
@@ -36,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds between two looks at a file that is being saved.
 _LOOK = 0.05
+# Seconds for which a run waits at most for a file that is saved again and again.
+_PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,8 @@ class _Search:
         self.last_good = LastGood(self.settings.home)
         self.copies = self.last_good.all()
         self._list()
-        deadline = time.monotonic() + GONE_AFTER
-        tried: set[Path] = set()
+        deadline = time.monotonic() + _PATIENCE
+        away_since: float | None = None
         while (owner := self._owner()) is not None:
             good = self.copies[owner]
             copy = self._current(owner)
@@ -149,18 +149,19 @@ class _Search:
             if copy is None and is_there(owner):  # it does not load as it is
                 return self._needed(good, owner, self.failures.get(owner))
             # It is away, or registers something else now. While it is being saved that may pass.
-            if time.monotonic() < deadline and (copy is None or _is_young(owner)):
+            now = time.monotonic()
+            away_since = None if copy is not None else away_since or now
+            passes = _is_young(owner) if away_since is None else now - away_since < GONE_AFTER
+            if passes and now < deadline:
                 self.copies[owner] = good
                 time.sleep(_LOOK)
-                continue
-            if copy is None:
+            elif copy is None:
                 self.last_good.forget(owner)
                 self.copies.pop(owner)
         # Nobody is known to register it: those that were never seen, or have changed since, may do.
         for path in [*self.files]:
-            if path in tried or (path in self.copies and self.copies[path].is_present()):
+            if path in self.copies and self.copies[path].is_present():
                 continue
-            tried.add(path)
             copy = self._current(path)
             if copy is not None and self._owner() == path:
                 return self._needed(copy, path)
@@ -202,16 +203,14 @@ class _Search:
         if failed is None:
             started = time.monotonic()
             attempt = try_import(path, seconds=self.settings.scorers.load_timeout)
-            copy = _tried(attempt)
-            if copy is not None:
+            if attempt.error is None:
+                self.copies[path] = copy = GoodCopy(path, attempt.sources, attempt.found)
                 self.last_good.keep(copy)
-                self.copies[path] = copy
                 return copy
             if not attempt.sha256 and not is_there(path):
                 return None
-            failed = attempt.error or _error(path, "was changed while it was loaded")
-            if attempt.error is not None:
-                self.last_good.keep_failure(path, attempt.files, failed, seconds=time.monotonic() - started)
+            failed = attempt.error
+            self.last_good.keep_failure(path, attempt.files, failed, seconds=time.monotonic() - started)
             logger.warning("%s", failed.message)
         self.failures[path] = failed
         return None
@@ -229,19 +228,6 @@ class _Search:
                 if source != path
             ),
         )
-
-
-def _tried(attempt: LoadAttempt) -> GoodCopy | None:
-    """The bytes that a trial has loaded; None when it failed, or they have changed since."""
-    if attempt.error is not None:
-        return None
-    try:
-        files = {name: read_source(name) for name, sha256 in attempt.files.items() if sha256}
-    except OSError:
-        return None
-    if any(hashlib.sha256(data).hexdigest() != attempt.files[name] for name, data in files.items()):
-        return None
-    return GoodCopy(attempt.path, files, attempt.found)
 
 
 def _is_young(path: Path) -> bool:

@@ -2,7 +2,8 @@
 
 ``RLIMIT_DATA`` counts private memory, written or not, and makes an allocation fail with ``MemoryError``. It does not
 count shared memory, and each process of a family has its own: those are counted from outside, several times a second.
-The limit is for what comes on top of what the process has when the work begins, the interpreter and its libraries.
+The limit is for what comes on top of what the process has when the work begins: the interpreter, the libraries, the
+scorer's code.
 """
 
 from __future__ import annotations

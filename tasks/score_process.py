@@ -134,9 +134,8 @@ class _Guard:
         try:
             needed = self._needed(request)
             before = oom_kills()
-            watch = MemoryWatch(self._orders.settings.security.limits.scoring_memory)
             process.send({**request, "needed": needed and needed.to_dict()})
-            return self._watch(process, watch, before)
+            return self._watch(process, before)
         except AutoScorerError as error:
             return {"error": error.to_dict()}
         except OSError as error:
@@ -152,8 +151,10 @@ class _Guard:
             return None
         return find_needed(self._orders.settings, scorer_id, extra=self._orders.scorers_dirs)
 
-    def _watch(self, process: _Process, watch: MemoryWatch, oom_before: int | None) -> Json:
+    def _watch(self, process: _Process, oom_before: int | None) -> Json:
         settings = self._orders.settings
+        memory = settings.security.limits.scoring_memory
+        watch = MemoryWatch(memory)
         loading, limit = True, settings.scorers.load_timeout
         deadline = time.monotonic() + limit
         while True:
@@ -171,6 +172,7 @@ class _Guard:
                     return _parsed(message)
                 loading, limit = False, self._orders.timeout
                 deadline = time.monotonic() + limit
+                watch = MemoryWatch(memory)
             if watch.is_over():
                 raise out_of_memory(settings)
             if time.monotonic() > deadline:
@@ -256,8 +258,13 @@ def _be_process(connection: Connection, orders: Orders, parent: int) -> None:
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
     with contextlib.suppress(EOFError, ConnectionError):
         request = json.loads(connection.recv_bytes())
-        limit_memory(orders.settings)
-        answer = _work(request, orders.settings, lambda: connection.send_bytes(_LOADED))
+
+        def loaded() -> None:
+            # Not before: a library that can't have the buffers which it asks for when it is imported ends the process.
+            limit_memory(orders.settings)
+            connection.send_bytes(_LOADED)
+
+        answer = _work(request, orders.settings, loaded)
         connection.send_bytes(json.dumps(answer, allow_nan=False).encode())
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):

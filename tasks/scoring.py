@@ -189,6 +189,9 @@ class GuardedScoring:
             # What the work meets, too: without a scorer there is nothing to be afraid of.
             return self._builtins_here
         if scorer_id in BUILTIN_MODULES:
+            if self._builtins_here:
+                # Before there is a limit: a library that can't have its buffers when it is imported ends the process.
+                get_registry().get(scorer_id)
             return self._builtins_here
         return get_registry().has(scorer_id)
 

@@ -27,7 +27,7 @@ __all__ = ["GoodCopy", "LastGood"]
 # A file that does not load is not tried again before this many times the seconds that it took, unless it changes: one
 # that hangs for half a minute costs a run that half a minute once in half an hour.
 _RETRY_FACTOR = 60.0
-_RETRY_AT_LEAST = 5.0
+_RETRY_AT_LEAST, _RETRY_AT_MOST = 5.0, 3600.0
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class LastGood:
             error: Why.
             seconds: How long it took to find out.
         """
-        until = time.time() + max(_RETRY_FACTOR * seconds, _RETRY_AT_LEAST)
+        until = time.time() + min(max(_RETRY_FACTOR * seconds, _RETRY_AT_LEAST), _RETRY_AT_MOST)
         note = {"state": {str(n): s for n, s in state.items()}, "error": error.to_dict(), "until": until}
         with contextlib.suppress(OSError):
             write_atomic(self._place(path, ".failed"), json.dumps(note).encode(), mode=0o600)
@@ -141,7 +141,7 @@ class LastGood:
             note: dict[str, Any] = json.loads(self._place(path, ".failed").read_bytes())
             left = note["until"] - time.time()
             # A clock that was put back must not make it last for ever.
-            if not 0 < left <= 3600 or any(_sha256(Path(name)) != sha for name, sha in note["state"].items()):
+            if not 0 < left <= _RETRY_AT_MOST or any(_sha256(Path(name)) != sha for name, sha in note["state"].items()):
                 return None
             return AutoScorerError.from_dict(note["error"])
         except (OSError, ValueError, TypeError, AttributeError, KeyError):

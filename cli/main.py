@@ -140,12 +140,16 @@ def _run(args: argparse.Namespace, as_json: bool, started: float) -> int:
 
 
 def _prepare(args: argparse.Namespace) -> None:
-    """What every command does first: clear up after the dead, know the custom scorers."""
+    """What a command does first: clear up after the dead, know the custom scorers where all of them are shown."""
     if args.command in ("validate", "run", "score", "pipeline", "demo"):
         from ..executors.reaper import reap_if_needed
 
         reap_if_needed(args.settings)
-    if args.command in ("validate", "score", "pipeline", "scorers", "doctor"):
+    if args.scorers_dirs:
+        from .custom import check_folders
+
+        check_folders(args.scorers_dirs)
+    if args.command in ("scorers", "doctor"):
         from .custom import load_custom_scorers
 
         load_custom_scorers(args.settings, args.scorers_dirs)

@@ -25,8 +25,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         result = run_tracked(args, params)
     else:
         from ..tasks.pipeline import run_pipeline
+        from .custom import command_scoring
 
-        with progress(not args.json) as observer:
+        with progress(not args.json) as observer, command_scoring(args) as scoring:
             result = run_pipeline(
                 args.workspace,
                 settings=args.settings,
@@ -34,6 +35,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 scorer=args.scorer,
                 params=params,
                 observer=observer,
+                scoring=scoring,
             )
     raise_failure(result)
     return result.to_dict()

@@ -15,11 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from ..tasks.score import score_workspace
+    from .custom import command_scoring
 
-    result = score_workspace(
-        args.workspace, settings=args.settings, scorer=args.scorer, params=parse_params(args.param)
-    )
+    with command_scoring(args) as scoring:
+        result = scoring.score(args.workspace, scorer=args.scorer, params=parse_params(args.param))
     raise_failure(result)
     return result.to_dict()
 

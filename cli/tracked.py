@@ -21,6 +21,7 @@ from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.workspace import Workspace
 from ..schemas.result import Result
+from .custom import command_scoring
 from .progress import progress
 
 __all__ = ["run_tracked"]
@@ -78,8 +79,8 @@ def run_tracked(args: argparse.Namespace, params: dict[str, Any]) -> Result:
             signal.signal(number, cancel)
 
     started = time.time()
-    with progress(not args.json) as observer:
-        own = Local(settings=args.settings, observer=observer, cancelled=cancelled.is_set)
+    with progress(not args.json) as observer, command_scoring(args) as scoring:
+        own = Local(settings=args.settings, observer=observer, cancelled=cancelled.is_set, scoring=scoring)
         try:
             with local(own), tags("autoscorer", "cli"):
                 state: State[Any] = pipeline.with_options(on_running=[on_running])(  # type: ignore[assignment]

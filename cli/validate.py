@@ -15,15 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from ..tasks.validate import validate_workspace
+    from .custom import command_scoring
 
-    return validate_workspace(
-        args.workspace,
-        settings=args.settings,
-        scorer=args.scorer,
-        params=parse_params(args.param),
-        backend=args.backend,
-    )
+    with command_scoring(args) as scoring:
+        return scoring.validate(
+            args.workspace, scorer=args.scorer, params=parse_params(args.param), backend=args.backend
+        )
 
 
 def render(data: dict[str, Any], args: argparse.Namespace) -> None:

@@ -153,6 +153,9 @@ class ResourceLimits(_Section):
     free_disk: Bytes = Field(
         1 * Gi, description="Room the workspaces' disk keeps: no run is started, and none goes on, with less free."
     )
+    scoring_memory: Bytes = Field(
+        4 * Gi, ge=64 * Mi, description="Memory that one validation or scoring may take, beside AutoScorer's own."
+    )
     log: Bytes = Field(4 * Mi, description="Bytes of container.log that are kept: half its head, half its tail.")
 
 
@@ -214,6 +217,7 @@ class Scorers(_Section):
 
     dirs: tuple[Path, ...] = ()
     entry_points: bool = Field(True, description="Scorers of installed packages.")
+    load_timeout: float = Field(30, gt=0, description="Seconds that the import of one scorer file may take.")
 
 
 class PrefectSection(_Section):

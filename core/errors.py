@@ -15,6 +15,8 @@ from enum import StrEnum
 from pathlib import PurePath
 from typing import Any, NamedTuple, Self
 
+from .bounds import bounded, shortened
+
 __all__ = [
     "CATALOGUE",
     "AutoScorerError",
@@ -110,7 +112,7 @@ CATALOGUE: Mapping[ErrorCode, ErrorSpec] = {
     ErrorCode.IMAGE_BUILD_FAILED: ErrorSpec(_E, 422, _SUB, "the workspace's Dockerfile does not build"),
     ErrorCode.CONTAINER_FAILED: ErrorSpec(_E, 422, _SUB, "the model exited with an error"),
     ErrorCode.TIMEOUT_ERROR: ErrorSpec(_E, 422, _SUB, "the model ran past its deadline and was killed"),
-    ErrorCode.RESOURCE_ERROR: ErrorSpec(_E, 422, _SUB, "the model used more memory, disk or processes than allowed"),
+    ErrorCode.RESOURCE_ERROR: ErrorSpec(_E, 422, _SUB, "the model, or scoring its output, took more than allowed"),
     ErrorCode.OUTPUT_REJECTED: ErrorSpec(_E, 422, _SUB, "the output holds something that is not a plain file"),
     ErrorCode.BACKEND_UNAVAILABLE: ErrorSpec(_E, 503, _SYS, "nothing here can run a container"),
     ErrorCode.STORAGE_FULL: ErrorSpec(_E, 503, _SYS, "the disk of the home or of the workspaces has no room"),
@@ -138,9 +140,9 @@ class AutoScorerError(Exception):
 
     Args:
         code: A code of the catalogue.
-        message: One or two sentences: what was expected, what came, what to do.
+        message: One or two sentences: what was expected, what came, what to do. Cut to 2,000 characters.
         stage: Where it arose; the catalogue's stage for this code when not given.
-        details: JSON-able facts (counts, names, the offending line).
+        details: JSON-able facts (counts, names, the offending line). Cut to about 64 Ki characters.
     """
 
     def __init__(
@@ -151,11 +153,13 @@ class AutoScorerError(Exception):
         stage: Stage | str | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
+        # Here and nowhere else, because every error comes by: a scorer's exception may be of any length.
+        message = shortened(message)
         super().__init__(code, message)
         self.code = ErrorCode(code)
         self.message = message
         self.stage = Stage(stage) if stage is not None else CATALOGUE[self.code].stage
-        self.details: dict[str, Any] = dict(details or {})
+        self.details: dict[str, Any] = bounded(details or {})
 
     @property
     def spec(self) -> ErrorSpec:

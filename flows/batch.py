@@ -25,9 +25,8 @@ from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import FlowRunFiles
 from ..core.provenance import current_flow_run
 from ..tasks.batch_outcome import Outcome, headline, summarize
-from ..tasks.live import live_scorers
 from ..tasks.prefect_cancel import CancelWatch
-from ..tasks.prefect_local import here
+from ..tasks.prefect_local import here, scoring_here
 from ..tasks.prefect_tasks import Unscored, settled
 from ..tasks.score import STEP_TIMEOUT
 from ..tasks.score_pool import ScorePool
@@ -118,7 +117,7 @@ def batch(
                 if action == "score":
                     crew = partial(_scoring, settings, size, steps)
                 else:
-                    crew = partial(_running, settings, size, {**steps, "backend": backend})
+                    crew = partial(_running, size, {**steps, "backend": backend})
                 error = _work(crew, book, progress)
             _wait_for_room(book)
             summary = summarize(action, book.close(error), seconds=time.monotonic() - started, resumed=book.resumed)
@@ -139,8 +138,8 @@ def _scoring(settings: Settings, size: int, steps: dict[str, Any], cancelled: Ca
 
 
 @contextmanager
-def _running(settings: Settings, size: int, steps: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[Crew]:
-    with live_scorers(settings), PipelineCrew(size, steps, cancelled) as crew:
+def _running(size: int, steps: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[Crew]:
+    with scoring_here(), PipelineCrew(size, steps, cancelled) as crew:
         yield crew
 
 

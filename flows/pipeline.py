@@ -26,9 +26,8 @@ from ..core.storage import naming_full_disks
 from ..core.workspace import Workspace
 from ..schemas.job import Job
 from ..schemas.result import Result
-from ..tasks.live import live_scorers
 from ..tasks.outcome import save_failure
-from ..tasks.prefect_local import here, recorded
+from ..tasks.prefect_local import here, recorded, scoring_here
 from ..tasks.prefect_tasks import Unscored, failure_of, headline, settled
 from ..tasks.run import run_task
 from ..tasks.score import score_task
@@ -194,7 +193,7 @@ def _holding(workspace: str, steps: Callable[[Workspace], State[Any]]) -> State[
     assert settings is not None
     try:
         space = Workspace(workspace)
-        with naming_full_disks(home=settings.home, workspace=space.root), space.lock(), live_scorers(settings):
+        with naming_full_disks(home=settings.home, workspace=space.root), space.lock(), scoring_here():
             try:
                 state = steps(space)
             except AutoScorerError as error:  # a signal between two steps

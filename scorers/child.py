@@ -7,6 +7,7 @@ scorer's, and go nowhere.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import select
@@ -25,6 +26,7 @@ Json = dict[str, Any]
 _MAX_ANSWER = 64 * 1024**2
 # Seconds between two looks at whether to stop.
 _LOOK = 0.5
+_PR_SET_PDEATHSIG = 1
 
 
 class ChildFailed(Exception):
@@ -106,8 +108,10 @@ def answer_parent(work: Callable[[Json], Json]) -> None:
         work: From the question to the answer; expected to raise nothing.
     """
     pipe, seconds = int(sys.argv[1]), int(sys.argv[2])
+    _stand_between()
     # If the parent is gone nobody else will end a scorer that hangs. The default action ends C code, too.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.alarm(seconds)
     os.set_inheritable(pipe, False)
     question: Json = json.loads(sys.stdin.buffer.read())
@@ -117,6 +121,23 @@ def answer_parent(work: Callable[[Json], Json]) -> None:
         file.write(data)
     # Threads that the scorer has left must not keep the process.
     os._exit(0)
+
+
+def _stand_between() -> None:
+    """Go on in a fork. This process waits for it: a scorer that kills its parent must not kill the one who asks."""
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # it died before the line above
+            os._exit(1)
+        return
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code < 0:
+        with contextlib.suppress(OSError, ValueError):  # SIGKILL has no handler
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
 
 
 def _line(pipe: int, deadline: float, stop: threading.Event) -> bytes | None:

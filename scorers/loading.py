@@ -17,6 +17,7 @@ import importlib.util
 import itertools
 import linecache
 import os
+import signal
 import stat
 import sys
 import threading
@@ -33,7 +34,7 @@ from typing import Protocol
 from ..core.errors import AutoScorerError, ErrorCode
 from .entry import Registration
 
-__all__ = ["Capture", "LoadAttempt", "current_capture", "load_source", "module_frame", "read_source"]
+__all__ = ["Capture", "LoadAttempt", "current_capture", "is_ctrl_c", "load_source", "module_frame", "read_source"]
 
 MAX_SOURCE_BYTES = 8 * 1024 * 1024
 _MAX_TEXT = 600
@@ -66,6 +67,8 @@ class LoadAttempt:
         registrations: What it registered; empty when it failed.
         error: ``SCORER_LOAD_ERROR``, or None.
         handle: Keeps the modules importable while it is referenced.
+        sources: The bytes of ``path`` and the siblings as they were run; empty when it failed.
+        found: What it registered, id to version, where it was loaded in another process (``trial``).
     """
 
     path: Path
@@ -74,6 +77,8 @@ class LoadAttempt:
     registrations: list[Registration] = field(default_factory=list)
     error: AutoScorerError | None = None
     handle: object = None
+    sources: dict[Path, bytes] = field(default_factory=dict)
+    found: dict[str, str] = field(default_factory=dict)
 
     @property
     def siblings(self) -> dict[str, str]:
@@ -169,8 +174,7 @@ def load_source(path: Path, copies: Mapping[Path, bytes] | None = None) -> LoadA
                 None,
             )
     except BaseException as error:
-        # Ctrl-C is the user's in the main thread; elsewhere no signal arrives, so the file raised it.
-        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        if is_ctrl_c(error):
             raise
         attempt.error = _describe(load, error)
     finally:
@@ -178,9 +182,10 @@ def load_source(path: Path, copies: Mapping[Path, bytes] | None = None) -> LoadA
         load.open = False
     if attempt.error is None:
         _show_lines(load)
+        sources = {Path(name): source for name, source in load.sources.items()}
         load.sources.clear()
         # A copy: the load itself must not hold what keeps it alive.
-        return replace(attempt, handle=handle)
+        return replace(attempt, sources=sources, handle=handle)
     attempt.registrations.clear()
     return attempt
 
@@ -245,6 +250,18 @@ class _Finder:
 
 
 _finder = _Finder()
+
+
+def is_ctrl_c(error: BaseException) -> bool:
+    """Whether it may be the user's Ctrl-C, and not something that a scorer raised.
+
+    Python raises KeyboardInterrupt for a signal in the main thread only, and only where SIGINT has no other handler.
+    """
+    return (
+        isinstance(error, KeyboardInterrupt)
+        and threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
 
 
 def module_frame() -> FrameType | None:

@@ -24,7 +24,7 @@ from .entry import ScorerEntry
 from .last_good import LastGood
 from .registry import ScorerRegistry, get_registry
 
-__all__ = ["RecordedFile", "RecordedFiles", "load_configured"]
+__all__ = ["RecordedFile", "RecordedFiles", "configured_places", "load_configured"]
 
 logger = logging.getLogger(__name__)
 
@@ -172,18 +172,10 @@ def load_configured(
     registry.entry_points = settings.scorers.entry_points
     registry.last_good = LastGood(settings.home)
     told = {failure.error.message for failure in registry.errors()}
-    try:
-        record = RecordedFiles(settings.home)
-        files, watched = [*record.read()], record.watched()
-    except AutoScorerError as error:
-        logger.warning("%s", error.message)
-        files, watched = [], ()
-    # What is watched may not be there yet, or no more: that is no fault.
-    folders = [path for path in watched if path.is_dir()]
-    files += [path for path in watched if path.is_file()]
-    for folder in (*settings.scorers.dirs, *extra, *folders):
+    folders, files = configured_places(settings, extra=extra)
+    for folder in folders:
         with contextlib.suppress(AutoScorerError):
-            registry.load_directory(folder.expanduser())
+            registry.load_directory(folder)
     for file in files:
         with contextlib.suppress(AutoScorerError):
             registry.load_file(file)
@@ -191,3 +183,26 @@ def load_configured(
         if failure.origin in ("file", "directory") and failure.error.message not in told:
             logger.warning("%s", failure.error.message)
     return registry
+
+
+def configured_places(
+    settings: Settings, *, extra: Sequence[Path] = (), missing: bool = False
+) -> tuple[list[Path], list[Path]]:
+    """The folders and the single files that scorers are loaded from, in their order.
+
+    Args:
+        settings: The configuration.
+        extra: More folders (``--scorers DIR``).
+        missing: Also the files that are watched and are not there (yet, or for a moment).
+    """
+    try:
+        record = RecordedFiles(settings.home)
+        files, watched = [*record.read()], record.watched()
+    except AutoScorerError as error:
+        logger.warning("%s", error.message)
+        files, watched = [], ()
+    # What is watched may not be there yet, or no more: that is no fault.
+    folders = [path for path in watched if os.path.isdir(path)]
+    alone = [path for path in watched if path not in folders and path not in files]
+    files += [path for path in alone if os.path.isfile(path) or (missing and path.suffix == ".py")]
+    return [Path(os.path.abspath(f.expanduser())) for f in (*settings.scorers.dirs, *extra)] + folders, files

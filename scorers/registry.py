@@ -15,7 +15,8 @@ import importlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -113,6 +114,9 @@ class ScorerRegistry:
         self.trial: Callable[[Path], LoadAttempt] | None = None
         # Where files are kept as they last loaded, for a process that never saw them load.
         self.last_good: LastGood | None = None
+        # What other files of the installation are known to register, and which do not load, where this process has
+        # loaded only what it needs: for the message of ``SCORER_NOT_FOUND``.
+        self.elsewhere: tuple[Sequence[str], Sequence[LoadFailure]] = ((), ())
         self._store = Store()
         self._file_locks: dict[Path, threading.RLock] = {}
         self._plugins: Plugins | None = None
@@ -137,6 +141,10 @@ class ScorerRegistry:
         if entry is None:
             raise self._not_found(scorer_id)
         return entry
+
+    def has(self, scorer_id: str) -> bool:
+        """Whether this process itself has registered or loaded it; a built-in counts once it was asked for."""
+        return scorer_id in self._store.now.entries
 
     def ids(self) -> Ids:
         """Known ids, sorted. Imports nothing: scorers of packages show once ``get`` or ``list`` has met them."""
@@ -178,6 +186,35 @@ class ScorerRegistry:
             AutoScorerError: ``SCORER_LOAD_ERROR``. The last good version, if there is one, stays in use.
         """
         return self._load(self._key(path), origin, force=False)
+
+    def load_copies(
+        self,
+        path: Path | str,
+        copies: Mapping[Path, bytes],
+        *,
+        origin: FileOrigin = "file",
+        failure: AutoScorerError | None = None,
+    ) -> Entries:
+        """Load a file from given bytes, instead of what lies on the disk.
+
+        Args:
+            path: The scorer file.
+            copies: Its bytes and those of its siblings, by path.
+            origin: How it came to be known.
+            failure: Why the file on the disk does not load; the entries are marked stale then.
+
+        Raises:
+            AutoScorerError: ``SCORER_LOAD_ERROR``.
+        """
+        key = self._key(path)
+        with self._lock_of(key):
+            attempt = load_source(key, copies)
+            if attempt.error is not None:
+                raise attempt.error
+            entries = self._install(key, origin, attempt)
+            if failure is not None:
+                self._store.keep_last_good(key, origin, attempt, failure)
+            return [self._store.now.entries[entry.id] for entry in entries]
 
     def reload_file(self, path: Path | str) -> Entries:
         """Run the file again even if it is unchanged (a package it imports may have changed).
@@ -264,7 +301,7 @@ class ScorerRegistry:
             source = now.sources.get(key)
             if source and not source.failure and not force and _unchanged(source.files):
                 return [now.entries[scorer_id] for scorer_id in source.ids]
-            attempt = None if self.trial is None else self.trial(key)
+            attempt = self._try(key, force=force)
             if attempt is None or attempt.error is None:
                 attempt = load_source(key)
             try:
@@ -272,7 +309,7 @@ class ScorerRegistry:
                     raise attempt.error
                 entries = self._install(key, origin, attempt)
                 if self.last_good is not None:
-                    self.last_good.save(key, attempt.files)
+                    self.last_good.save(key, attempt.files, {entry.id: entry.version for entry in entries})
             except AutoScorerError as error:
                 if source is None or not source.ids:
                     self._install_last_good(key, origin, attempt)
@@ -282,6 +319,25 @@ class ScorerRegistry:
                 # Its error's traceback leads back to this frame: a ring that would keep old versions alive.
                 del attempt, now
             return entries
+
+    def _try(self, key: Path, *, force: bool) -> LoadAttempt | None:
+        """Run it elsewhere first, unless the very same bytes are known to load, or to hang."""
+        if self.trial is None:
+            return None
+        if self.last_good is None:
+            return self.trial(key)
+        if not force:
+            known = self.last_good.read(key)
+            if known is not None and known.scorers and known.is_present():
+                return None
+            if (failure := self.last_good.failure(key)) is not None and failure.details.get("hangs"):
+                sha256 = _sha256_of(key) or ""
+                return LoadAttempt(key, sha256, {key: sha256}, error=failure)
+        started = time.monotonic()
+        attempt = self.trial(key)
+        if attempt.error is not None and attempt.sha256:
+            self.last_good.keep_failure(key, attempt.files, attempt.error, seconds=time.monotonic() - started)
+        return attempt
 
     def _install(self, key: Path, origin: FileOrigin, attempt: LoadAttempt) -> Entries:
         entries = [
@@ -342,7 +398,8 @@ class ScorerRegistry:
             self._store.note_failure(LoadFailure(plugin.source, "entry_point", error))
 
     def _not_found(self, scorer_id: str) -> AutoScorerError:
-        known, failures = self.ids(), self.errors()
+        known = sorted({*self.ids(), *self.elsewhere[0]})
+        failures = [*self.errors(), *self.elsewhere[1]]
         message = f"No scorer {scorer_id!r} is registered{suggest(scorer_id, known) or '.'} "
         message += f"Known: {', '.join(known)}."
         its_own = [f for f in failures if f.error.details.get("entry_point") == scorer_id]
@@ -373,8 +430,15 @@ def scorer_files(directory: Path) -> list[Path]:
         and not entry.name.startswith(("_", ".", "test_"))
         and not entry.name.endswith("_test.py")
         and entry.name not in ("conftest.py", "setup.py")
-        and not entry.is_dir()
+        and not _is_folder(entry)
     )
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: a file that can't be read, which hides none of the others
+        return False
 
 
 def _builtin_error(scorer_id: str, why: str) -> AutoScorerError:

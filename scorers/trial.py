@@ -6,6 +6,7 @@ the interpreter or crashes in native code would take the process with it, so it 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import threading
 from pathlib import Path
@@ -29,7 +30,8 @@ def try_import(path: Path, *, seconds: float = IMPORT_SECONDS, stop: threading.E
         stop: Set by another thread, it is given up.
 
     Returns:
-        The attempt, without registrations: what matters is its ``error``, and which files it depends on.
+        The attempt, without registrations: what matters is its ``error``, which files it depends on, ``sources`` and
+        ``found``.
     """
     attempt = LoadAttempt(path, files={path: ""})
     try:
@@ -40,10 +42,13 @@ def try_import(path: Path, *, seconds: float = IMPORT_SECONDS, stop: threading.E
         return attempt
     except ChildFailed as failed:
         attempt.error = _error(path, f"is not loaded: its import {failed}")
+        attempt.error.details["hangs"] = failed.took_too_long
         return attempt
     attempt.sha256 = answer["sha256"]
     attempt.files = {Path(name): sha256 for name, sha256 in answer["files"].items()}
     attempt.error = AutoScorerError.from_dict(answer["error"]) if answer["error"] else None
+    attempt.sources = {Path(name): base64.b64decode(text) for name, text in answer["sources"].items()}
+    attempt.found = answer["found"]
     return attempt
 
 
@@ -57,6 +62,8 @@ def _answer(question: Json) -> Json:
         "sha256": attempt.sha256,
         "files": {str(path): sha256 for path, sha256 in attempt.files.items()},
         "error": attempt.error.to_dict() if attempt.error else None,
+        "sources": {str(path): base64.b64encode(data).decode("ascii") for path, data in attempt.sources.items()},
+        "found": {r.scorer_id: str(r.scorer_class.version) for r in attempt.registrations},
     }
 
 

@@ -25,7 +25,7 @@ from .recorded import RecordedFiles
 from .registry import ScorerRegistry, get_registry, scorer_files
 from .store import FileOrigin
 
-__all__ = ["ScorerWatcher", "WatchEvent"]
+__all__ = ["GONE_AFTER", "ScorerWatcher", "WatchEvent", "is_there"]
 
 logger = logging.getLogger(__name__)
 
@@ -212,10 +212,10 @@ class ScorerWatcher:
         changed = self._follow_record()
         files = self._files()
         for path in sorted(files):
-            if not _is_there(path):
+            if not is_there(path):
                 changed |= self._remove_if_gone(path, files[path])
         for path, origin in sorted(files.items()):
-            if _is_there(path):
+            if is_there(path):
                 self._missing_since.pop(path, None)
                 self._gone.pop(path, None)
                 if self._is_changed(path):
@@ -338,7 +338,7 @@ class ScorerWatcher:
                 logger.exception("the on_event callback of a ScorerWatcher failed")
 
 
-def _is_there(path: Path) -> bool:
+def is_there(path: Path) -> bool:
     """Whether the file exists; also true when that can't be told (a file server that stumbles)."""
     try:
         os.stat(path)

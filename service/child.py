@@ -1,8 +1,8 @@
 """What happens in the process that was forked for one flow run.
 
 It reads its order from its channel, works, and saves how the run ended before it says so. ``score`` and ``validate``
-are done here as plain functions, and the worker tells Prefect; the other flows are run by Prefect's own engine, which
-asks and tells the server itself.
+are done without Prefect, and the worker tells it; the other flows are run by Prefect's own engine, which asks and tells
+the server itself. Scorers are called by a guard's process, never in this one: see ``tasks/score_process.py``.
 
 The channel also carries the other way: the worker says ``cancel``, and its end is the worker's death.
 """
@@ -39,11 +39,12 @@ from ..core.workspace import Workspace
 from ..flows.artifacts import result_artifacts
 from ..flows.endings import ending_of
 from ..schemas.result import Result
-from ..scorers.recorded import load_configured
+from ..tasks.guard import Guard
 from ..tasks.prefect_local import Local, local
 from ..tasks.prefect_tasks import ended, failure_of, settled, valid
-from ..tasks.score import score_workspace
-from ..tasks.validate import validate_workspace
+from ..tasks.score import STEP_TIMEOUT
+from ..tasks.score_process import Orders
+from ..tasks.scoring import GuardedScoring, Scoring
 
 __all__ = ["Channel", "serve"]
 
@@ -82,6 +83,11 @@ class Channel:
         with self._sending, contextlib.suppress(ConnectionError):
             self._socket.sendall(_LENGTH.pack(len(data)) + data)
 
+    def close(self) -> None:
+        """Close this process's copy, without a word to the worker."""
+        self._file.close()
+        self._socket.close()
+
     def log(self, level: int, text: str) -> None:
         """Give the worker a record for the flow run's log in Prefect."""
         self.send({"log": {"level": level, "message": text[:_RECORD], "timestamp": datetime.now(UTC).isoformat()}})
@@ -98,18 +104,26 @@ def serve(fd: int, settings: Settings) -> int:
         The process's exit code: 0 when an ending was saved or Prefect's engine is done with the run.
     """
     channel = Channel(fd)
+    # Before there is another thread, and while the worker tells Prefect that the run is under way.
+    guard = Guard.fork(Orders(settings, STEP_TIMEOUT), close=channel.close)
     channel.send({"hello": Owner.current().text})
     order = channel.receive()
     if order is None:
         return 0  # somebody else has the run
+    with GuardedScoring(settings, guard=guard) as scoring:
+        return _serve(order, channel, settings, scoring)
+
+
+def _serve(order: Json, channel: Channel, settings: Settings, scoring: GuardedScoring) -> int:
     cancelled = threading.Event()
     threading.Thread(target=_listen, args=(channel, cancelled), name="autoscorer-channel", daemon=True).start()
     files = FlowRunFiles(settings.home, order["flow_run"])
     try:
         if order["kind"] == "engine":
             put_back = partial(_put_back, channel, settings)
-            return _run_engine(order, files, Local(settings=settings, cancelled=cancelled.is_set, put_back=put_back))
-        _work(order, files, settings, channel)
+            own = Local(settings=settings, cancelled=cancelled.is_set, scoring=scoring, put_back=put_back)
+            return _run_engine(order, files, own)
+        _work(order, files, settings, scoring, channel)
     except Exception as error:
         # A full disk, a home that can't be written: the worker tries again elsewhen, and says why.
         fault = fault_of(error, home=settings.home)
@@ -162,22 +176,18 @@ class _Score(BaseModel):
     params: Json | None = None
 
 
-def _work(order: Json, files: FlowRunFiles, settings: Settings, channel: Channel) -> None:
+def _work(order: Json, files: FlowRunFiles, settings: Settings, scoring: Scoring, channel: Channel) -> None:
     watcher = _Watcher(files, channel)
     token = current_flow_run.set(files.flow_run_id)
     result: Result | None = None
     with _logged(channel):
         try:
-            # What was loaded a moment ago counts; a file that does not load is named by SCORER_NOT_FOUND.
-            load_configured(settings)
             if order["kind"] == "score":
                 score = _parsed(_Score, order["parameters"])
-                result = score_workspace(
-                    score.workspace, settings=settings, scorer=score.scorer, params=score.params, observer=watcher
-                )
+                result = scoring.score(score.workspace, scorer=score.scorer, params=score.params, observer=watcher)
                 state = ended(result)
             else:
-                state = _validate(_parsed(_Validate, order["parameters"]), settings, watcher)
+                state = _validate(_parsed(_Validate, order["parameters"]), scoring, watcher)
         except AutoScorerError as error:
             state = settled(error)
         except Exception as error:
@@ -194,12 +204,10 @@ def _work(order: Json, files: FlowRunFiles, settings: Settings, channel: Channel
         _send_artifacts(Workspace(order["parameters"]["workspace"]), result, channel)
 
 
-def _validate(asked: _Validate, settings: Settings, watcher: _Watcher) -> State[Any]:
+def _validate(asked: _Validate, scoring: Scoring, watcher: _Watcher) -> State[Any]:
     watcher.stage("validate")
     started = time.monotonic()
-    checked = validate_workspace(
-        asked.workspace, settings=settings, scorer=asked.scorer, params=asked.params, backend=asked.backend
-    )
+    checked = scoring.validate(asked.workspace, scorer=asked.scorer, params=asked.params, backend=asked.backend)
     return valid(checked, time.monotonic() - started)
 
 

@@ -70,7 +70,7 @@ class ScorerService:
         self.registry.entry_points = settings.scorers.entry_points
         self.registry.last_good = LastGood(settings.home)
         self._stop = threading.Event()
-        self.registry.trial = functools.partial(try_import, stop=self._stop)
+        self.registry.trial = functools.partial(try_import, seconds=settings.scorers.load_timeout, stop=self._stop)
         # Of its own, and few: whoever tries slow scorers must not take the threads that others answer with.
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="autoscorer-scorers")
         self._slow_threads = ThreadPoolExecutor(_SLOW_THREADS, thread_name_prefix="autoscorer-scorer-trials")

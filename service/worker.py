@@ -166,8 +166,11 @@ class Worker:
         try:
             await self._stopping.wait()
         finally:
-            for task in loops:
-                task.cancel()
+            # Again where need be: wait_for() loses a cancellation that comes together with what it waits for.
+            while pending := [task for task in loops if not task.done()]:
+                for task in pending:
+                    task.cancel()
+                await asyncio.wait(pending, timeout=1)
             await asyncio.gather(*loops, return_exceptions=True)
             await self._put_back()
             await self._means.children.close()

@@ -18,8 +18,7 @@ from ..schemas.job import Job
 from ..schemas.result import Result
 from .outcome import save_failure
 from .run import run_workspace
-from .score import score_workspace
-from .validate import validate_workspace
+from .scoring import PlainScoring, Scoring
 
 __all__ = ["run_pipeline"]
 
@@ -46,6 +45,7 @@ def run_pipeline(
     observer: Observer | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     labels: Mapping[str, str] | None = None,
+    scoring: Scoring | None = None,
 ) -> Result:
     """Validate, run and score a workspace.
 
@@ -58,6 +58,7 @@ def run_pipeline(
         observer: Told of stages and log lines.
         cancelled: Asked again and again; True ends the run.
         labels: Laid on the container.
+        scoring: Who validates and scores; this process when None.
 
     Returns:
         The Result; a failure at any stage is in its ``error``, and in result.json.
@@ -67,14 +68,13 @@ def run_pipeline(
     """
     settings = settings or load_settings()
     observer = observer or SilentObserver()
+    scoring = scoring or PlainScoring(settings)
     space = Workspace(workspace)
     with naming_full_disks(home=settings.home, workspace=space.root), space.lock():
         started = time.monotonic()
         observer.stage("validate")
         try:
-            validate_workspace(
-                space.root, settings=settings, scorer=scorer, params=params, backend=backend, predictions=False
-            )
+            scoring.validate(space.root, scorer=scorer, params=params, backend=backend, predictions=False)
         except AutoScorerError as error:
             return save_failure(space, error, job=_job(space), timing={"validate": time.monotonic() - started})
         except Exception as error:
@@ -101,9 +101,7 @@ def run_pipeline(
                 raise failure  # it could not be written
             return saved
         timing.update(queue=report.queue_seconds, pull=report.pull_seconds, run=report.run_seconds)
-        return score_workspace(
-            space.root, settings=settings, scorer=scorer, params=params, observer=observer, timing=timing, lock=False
-        )
+        return scoring.score(space.root, scorer=scorer, params=params, observer=observer, timing=timing, lock=False)
 
 
 class _Preloading:

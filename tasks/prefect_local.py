@@ -17,8 +17,9 @@ from prefect.tasks import Task
 from ..core.config import Settings, load_settings
 from ..core.errors import AutoScorerError
 from ..executors.base import Observer
+from .scoring import GuardedScoring, Scoring
 
-__all__ = ["AWAY", "Local", "here", "local", "recorded", "unrecorded"]
+__all__ = ["AWAY", "Local", "here", "local", "recorded", "scoring_here", "unrecorded"]
 
 # What comes out of a call of a task when the server does not answer for about a minute. The second is the first place
 # where a task asks: whether one of its tags has a concurrency limit.
@@ -36,6 +37,8 @@ class Local:
     put_back: Callable[[AutoScorerError], NoReturn] | None = None
     # Where a task puts the state that it ends in: what was done need not be done again for want of a record.
     states: list[State[Any]] | None = None
+    # Who validates and scores.
+    scoring: Scoring | None = None
 
 
 _local: ContextVar[Local | None] = ContextVar("autoscorer_local", default=None)
@@ -49,6 +52,18 @@ def local(value: Local) -> Iterator[None]:
         yield
     finally:
         _local.reset(token)
+
+
+@contextlib.contextmanager
+def scoring_here() -> Iterator[None]:
+    """Have somebody who validates and scores, inside; the guards that a flow has started end with it."""
+    found = here()
+    assert found.settings is not None
+    if found.scoring is not None:
+        yield
+        return
+    with GuardedScoring(found.settings) as scoring, local(replace(found, scoring=scoring)):
+        yield
 
 
 def here() -> Local:

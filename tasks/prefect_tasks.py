@@ -37,16 +37,15 @@ from ..core.workspace import Workspace
 from ..executors.base import Observer, SilentObserver
 from ..schemas.job import Job
 from ..schemas.result import Result
-from ..scorers.recorded import load_configured
 from ..scorers.report_html import number
 from .outcome import save_failure
 from .pipeline import run_pipeline
 from .prefect_cancel import CancelWatch
-from .prefect_local import here
+from .prefect_local import here, scoring_here
 from .prefect_log import RunLog, Tee
 from .run import run_workspace
-from .score import STEP_TIMEOUT, score_workspace
-from .validate import validate_workspace
+from .score import STEP_TIMEOUT
+from .scoring import Scoring
 
 __all__ = [
     "Unscored",
@@ -167,8 +166,8 @@ def validate_task(
         started = time.monotonic()
         observer.stage("validate")
         try:
-            checked = validate_workspace(
-                workspace, settings=settings, scorer=scorer, params=params, backend=backend, predictions=predictions
+            checked = _scoring().validate(
+                workspace, scorer=scorer, params=params, backend=backend, predictions=predictions
             )
         except AutoScorerError as error:
             spent = {"validate": time.monotonic() - started}
@@ -239,9 +238,8 @@ def score_task(
 
     def work(settings: Settings, observer: Observer) -> State[Any]:
         return ended(
-            score_workspace(
+            _scoring().score(
                 workspace,
-                settings=settings,
                 scorer=scorer,
                 params=params,
                 observer=observer,
@@ -282,10 +280,17 @@ def pipeline_task(
                     observer=observer,
                     cancelled=cancelled,
                     labels=_labels(),
+                    scoring=_scoring(),
                 )
             )
 
     return _attempt(workspace, work)
+
+
+def _scoring() -> Scoring:
+    found = here().scoring
+    assert found is not None
+    return found
 
 
 def _attempt(
@@ -312,9 +317,8 @@ def _state_of(
         with RunLog(get_run_logger(), Path(workspace) / "logs" / "container.log") as log:
             if found.cancelled():
                 raise AutoScorerError(ErrorCode.CANCELLED, "Cancelled before it began.")
-            # A file that does not load is in the registry's errors, and SCORER_NOT_FOUND names it.
-            load_configured(found.settings)
-            return work(found.settings, Tee(log, _stages(found.settings), found.observer or SilentObserver()))
+            with scoring_here():
+                return work(found.settings, Tee(log, _stages(found.settings), found.observer or SilentObserver()))
     except AutoScorerError as error:
         return settled(error, _written(workspace, error))
     except Exception as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +13,17 @@ from ..core.errors import AutoScorerError, ErrorCode
 from ..core.exposure import input_digest
 from ..core.meta import load_job
 from ..core.provenance import sha256_file
-from ..core.storage import fault_of, full_disk, naming_full_disks
+from ..core.storage import fault_of, naming_full_disks
 from ..core.workspace import Workspace
 from ..executors.base import Observer, SilentObserver
 from ..schemas.job import Job
 from ..schemas.result import Result
 from ..scorers.base import BaseScorer, ScorerParams
 from ..scorers.registry import ScorerEntry, get_registry
+from .memory import out_of_memory, release_memory
 from .outcome import measured, remove_stale_artifacts, save_failure, stamp, take_run_facts, timing_fields
+from .result_bounds import bound_result
+from .scorer_call import call_scorer
 from .validate import resolve_scorer
 
 __all__ = ["STEP_TIMEOUT", "score_workspace"]
@@ -83,6 +85,9 @@ def score_workspace(
             _complete_artifacts(space, result)
         except AutoScorerError as error:
             return save_failure(space, error, job=job, timing=timing)
+        except MemoryError:
+            release_memory()
+            return save_failure(space, out_of_memory(settings), job=job, timing=timing)
         except Exception as error:  # a fault of ours leaves a Result too, or an old one would pass for this one
             return save_failure(space, fault_of(error, workspace=space.root), job=job, timing=timing)
         before = {key: value for key, value in (timing or {}).items() if value is not None}
@@ -98,22 +103,18 @@ def score_workspace(
 
 
 def _score(space: Workspace, job: Job, entry: ScorerEntry, params: dict[str, Any], min_count: int) -> Result:
-    scorer: BaseScorer = entry.create()
+    scorer: BaseScorer = call_scorer(entry, entry.create)
     scorer.min_count = min_count
-    checked = scorer.parse_params(params)
-    try:
-        started = time.monotonic()
-        result = scorer.score(space.root, params)
-    except AutoScorerError:
-        raise
-    except Exception as error:  # a custom scorer may raise anything; the user gets its place, not a traceback
-        raise full_disk(error, workspace=space.root) or _scorer_failed(entry, error) from error
+    checked = call_scorer(entry, scorer.parse_params, params)
+    started = time.monotonic()
+    result = call_scorer(entry, scorer.score, space.root, params)
     if not isinstance(result, Result):
         raise AutoScorerError(
             ErrorCode.SCORER_ERROR,
             f"The scorer {entry.id} must return a Result, and returned {type(result).__name__}.",
             details={"scorer": entry.id},
         )
+    bound_result(result, entry.id)
     if result.timing.compute is None:
         result.timing.compute = time.monotonic() - started
     result.job_id, result.task_type = job.job_id, job.task_type or scorer.task_type
@@ -133,17 +134,6 @@ def _score(space: Workspace, job: Job, entry: ScorerEntry, params: dict[str, Any
     if versioning.input_sha256 is None:
         versioning.input_sha256 = input_digest(space)
     return result
-
-
-def _scorer_failed(entry: ScorerEntry, error: Exception) -> AutoScorerError:
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename == str(entry.source)] or frames[-1:]
-    where = f"{Path(own[-1].filename).name}, line {own[-1].lineno}" if own else "unknown place"
-    return AutoScorerError(
-        ErrorCode.SCORER_ERROR,
-        f"The scorer {entry.id} failed in {where}: {type(error).__name__}: {error}",
-        details={"scorer": entry.id, "exception": type(error).__name__, "where": where},
-    )
 
 
 def _judge(result: Result, scorer: BaseScorer, params: ScorerParams) -> None:

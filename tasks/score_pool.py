@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import pickle
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
-from multiprocessing import Pipe
 from multiprocessing.connection import wait
 from types import TracebackType
 from typing import Any, Self
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
+from ..schemas.result import Result
 from .batch_outcome import Outcome, failed_outcome, outcome_of
 from .conclude import conclude
-from .score_process import READY, Orders
+from .guard import Guard
+from .score_process import Orders, ending
 
 __all__ = ["ScorePool"]
 
+Json = dict[str, Any]
+
 # Processes in a row that end before they can work, until it is clear that none ever will.
 _FAILED_STARTS = 3
-# Seconds for its imports and for loading the scorers.
+# Seconds beyond what the guard allows; one that has not answered by then does not live.
 _START = 120.0
 # Seconds that a scoring has left when the batch is cancelled; most are done by then, and their Results stand.
 _GRACE = 1.0
-# Safe path: the current folder may be a submission's, and must not come before the installed packages.
-_PROGRAM = "import sys; from autoscorer.tasks.score_process import main; main(*map(int, sys.argv[1:]))"
-_COMMAND = (sys.executable, "-P", "-c", _PROGRAM)
 
 
 class ScorePool:
@@ -57,23 +50,30 @@ class ScorePool:
         scorer: str | None = None,
         params: Mapping[str, Any] | None = None,
     ) -> None:
-        self._orders = Orders(settings, scorer, dict(params) if params is not None else None, flow_run_id)
+        self._orders = Orders(settings, timeout)
+        self._request: Json = {
+            "do": "score",
+            "flow_run": flow_run_id,
+            "scorer": scorer,
+            "params": dict(params) if params is not None else None,
+        }
+        self._flow_run_id = flow_run_id
         self._size = size
         self._timeout = timeout
         self._members: list[_Member] = []
         self._failed_starts = 0
 
     def __enter__(self) -> Self:
-        self._members = [_Member(self._orders) for _ in range(self._size)]
+        self._members = [_Member.start(self._orders) for _ in range(self._size)]
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for member in self._members:
-            member.close()
+            member.connection.close()  # all of them end at the same time
         for member in self._members:
-            member.kill(after=_GRACE if error is None else 0.0)
+            member.kill()
         self._members = []
 
     @property
@@ -83,7 +83,7 @@ class ScorePool:
 
     def begin(self, workspace: str) -> None:
         """Score a workspace; ``wait`` will give its outcome. Only while one is free."""
-        next(member for member in self._members if member.workspace is None).give(workspace)
+        next(member for member in self._members if member.workspace is None).give(workspace, self._request)
 
     def wait(self, seconds: float) -> list[tuple[str, Outcome]]:
         """What has ended, once something has or the time is over.
@@ -101,7 +101,7 @@ class ScorePool:
                 ended += self._died(member)
         now = time.monotonic()
         for member in self._members:
-            limit = self._timeout if member.ready else max(self._timeout, _START)
+            limit = _START + self._timeout + self._orders.settings.scorers.load_timeout
             if member.workspace is not None and now - member.since > limit:
                 ended.append(self._timed_out(member))
         return ended
@@ -120,17 +120,26 @@ class ScorePool:
 
     def _heard(self, member: _Member) -> list[tuple[str, Outcome]]:
         try:
-            message = member.connection.recv_bytes()
+            answer = member.receive()
         except (EOFError, OSError):
             return self._died(member)
-        if message == READY:
-            member.ready, member.since, self._failed_starts = True, time.monotonic(), 0
+        # Whatever it says, it lives.
+        member.ready, self._failed_starts = True, 0
+        if answer is None:
             return []
-        return [(member.done(), json.loads(message))]
+        if "error" in answer:
+            error = AutoScorerError.from_dict(answer["error"])
+            if error.code in (ErrorCode.CONFLICT, ErrorCode.WORKSPACE_NOT_FOUND):  # there is nothing to write to
+                seconds = round(time.monotonic() - member.since, 3)
+                workspace = member.done()
+                return [(workspace, failed_outcome(workspace, error, seconds=seconds))]
+            return [self._given_up(member, error, keep=True)]
+        workspace = member.done()
+        return [(workspace, outcome_of(workspace, Result.model_validate(answer["result"])))]
 
     def _died(self, member: _Member) -> list[tuple[str, Outcome]]:
         # It says farewell before it is gone, when it ends by itself.
-        code = member.kill(after=_GRACE)
+        code = member.kill()
         if member.workspace is None or not member.ready or not member.sent:
             # Not the workspace's doing: another process gets it.
             self._failed_starts += 1
@@ -138,16 +147,16 @@ class ScorePool:
                 raise AutoScorerError(
                     ErrorCode.INTERNAL_ERROR,
                     f"The processes that score do not live: {_FAILED_STARTS} in a row had not begun when the last "
-                    f"{_ending(code)}. Their standard error, in the log of the worker, says more.",
+                    f"{ending(code)}. Their standard error, in the log of the worker, says more.",
                     stage=Stage.SCORING,
                 )
             fresh = self._replace(member)
             if member.workspace is not None:
-                fresh.give(member.workspace)
+                fresh.give(member.workspace, self._request)
             return []
         error = AutoScorerError(
             ErrorCode.SCORER_ERROR,
-            f"The process that scored this workspace {_ending(code)}. A scorer must return or raise; this one ended "
+            f"The process that scored this workspace {ending(code)}. A scorer must return or raise; this one ended "
             "its process, or used more memory than there is.",
             details={"exit_code": code},
         )
@@ -163,13 +172,14 @@ class ScorePool:
         self._replace(member)
         return ended
 
-    def _given_up(self, member: _Member, error: AutoScorerError) -> tuple[str, Outcome]:
-        """End the process, and write down why its workspace has no score, unless it came to write a Result."""
-        member.kill()
+    def _given_up(self, member: _Member, error: AutoScorerError, *, keep: bool = False) -> tuple[str, Outcome]:
+        """Write down why a workspace has no score, unless it came to have a Result; end its process unless to keep."""
+        if not keep:
+            member.kill()
         seconds = round(time.monotonic() - member.since, 3)
         workspace = member.done()
         try:
-            result = conclude(workspace, self._orders.flow_run_id, error, patience=_GRACE)
+            result = conclude(workspace, self._flow_run_id, error, patience=_GRACE)
         except (AutoScorerError, OSError):
             # Another run has it by now, or it can't be written: the outcome says it all the same.
             return workspace, failed_outcome(workspace, error, seconds=seconds)
@@ -177,37 +187,24 @@ class ScorePool:
         return workspace, {**outcome, "seconds": outcome["seconds"] or seconds}
 
     def _replace(self, member: _Member) -> _Member:
-        member.close()
         member.kill()
-        fresh = _Member(self._orders)
+        fresh = _Member.start(self._orders)
         self._members[self._members.index(member)] = fresh
         return fresh
 
 
-class _Member:
-    """One process."""
+class _Member(Guard):
+    """One guard, and the workspace that it has."""
 
-    def __init__(self, orders: Orders) -> None:
-        self.workspace: str | None = None
-        self.since = 0.0
-        self.ready = self.sent = False
-        self.connection, theirs = Pipe()
-        self._process = subprocess.Popen(
-            [*_COMMAND, str(theirs.fileno()), str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
-            # Ctrl-C is for the flow to answer; and a scorer's own processes can be ended with it.
-            start_new_session=True,
-        )
-        theirs.close()
-        with contextlib.suppress(OSError):  # one that is dead already is met at the next wait
-            self.connection.send_bytes(pickle.dumps(orders))
+    workspace: str | None = None
+    since = 0.0
+    ready = sent = False
 
-    def give(self, workspace: str) -> None:
+    def give(self, workspace: str, request: Json) -> None:
         """Send a workspace. Where nobody is left to take it, the next wait meets that, too."""
         self.workspace, self.since = workspace, time.monotonic()
         try:
-            self.connection.send_bytes(os.fsencode(workspace))
+            self.send({**request, "workspace": workspace})
             self.sent = True
         except OSError:
             self.sent = False
@@ -217,33 +214,3 @@ class _Member:
         workspace, self.workspace = self.workspace, None
         assert workspace is not None
         return workspace
-
-    def close(self) -> None:
-        """Let it go: it ends when it has nothing more to do."""
-        self.connection.close()
-
-    def is_dead(self) -> bool:
-        """Whether the process has ended."""
-        # WNOWAIT keeps the zombie, and with it the number of its session until that is killed.
-        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-    def kill(self, *, after: float = 0.0) -> int:
-        """End the process and all of its session, after so many seconds; its exit code."""
-        if self._process.returncode is not None:
-            return self._process.returncode
-        deadline = time.monotonic() + after
-        while not self.is_dead() and time.monotonic() < deadline:
-            time.sleep(0.005)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            # Also when it is dead: what it started may hold the workspace.
-            os.killpg(self._process.pid, signal.SIGKILL)
-        return self._process.wait()
-
-
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"ended with exit code {code}"
-    try:
-        return f"was killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"was killed by signal {-code}"

@@ -19,7 +19,9 @@ from ..core.workspace import Workspace
 from ..scorers.child import ChildFailed, Json, answer_parent, ask_child
 from ..scorers.entry import ScorerEntry
 from ..scorers.registry import get_registry
+from .memory import limit_memory, out_of_memory
 from .score import score_workspace
+from .scorer_call import call_scorer
 from .validate import resolve_scorer
 
 __all__ = ["try_scorer", "try_scorer_apart"]
@@ -46,7 +48,7 @@ def try_scorer(
     with _copy(Workspace(workspace)) as space:
         _, merged = resolve_scorer(load_job(space), entry.id, params)
         started = time.monotonic()
-        entry.create().validate(space.root, merged)
+        call_scorer(entry, call_scorer(entry, entry.create).validate, space.root, merged)
         validated = time.monotonic()
         result = score_workspace(space.root, settings=settings, scorer=entry.id, params=params, lock=False)
         if result.error is not None:
@@ -120,7 +122,12 @@ def _answer(question: Json) -> Json:
         if question["file"] is not None:
             registry.load_file(question["file"])
         entry = registry.get(question["scorer"])
-        found = try_scorer(entry, question["workspace"], settings=load_settings(), params=question["params"])
+        settings = load_settings()
+        limit_memory(settings)
+        try:
+            found = try_scorer(entry, question["workspace"], settings=settings, params=question["params"])
+        except MemoryError:
+            raise out_of_memory(settings) from None
         return {"found": found}
     except AutoScorerError as error:
         return {"error": error.to_dict()}

@@ -19,6 +19,8 @@ from ..executors.limits import check_limits
 from ..executors.stage import refuse_exposure
 from ..schemas.job import Job
 from ..scorers.registry import get_registry
+from .memory import out_of_memory, release_memory
+from .scorer_call import call_scorer
 
 __all__ = ["resolve_scorer", "validate_workspace"]
 
@@ -84,11 +86,11 @@ def validate_workspace(
     with found.collect():
         refuse_exposure(space)
     if job is not None:
-        with found.collect():
+        with found.collect(), _enough_memory(settings):
             scorer_id, merged = resolve_scorer(job, scorer, params)
             entry = get_registry().get(scorer_id)
             with contextlib.nullcontext(space.root) if predictions else _without_predictions(space) as root:
-                entry.create().validate(root, merged)
+                call_scorer(entry, call_scorer(entry, entry.create).validate, root, merged)
     if found.problems:
         raise InvalidWorkspace.of(found.problems)
     assert job is not None
@@ -138,6 +140,15 @@ class _Problems:
                 self.add(AutoScorerError.from_dict(item))
         except AutoScorerError as error:
             self.add(error)
+
+
+@contextlib.contextmanager
+def _enough_memory(settings: Settings) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        release_memory()
+        raise out_of_memory(settings) from None
 
 
 @contextlib.contextmanager

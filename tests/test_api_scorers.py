@@ -324,16 +324,22 @@ def test_what_can_not_be_tried_is_told(api: LocalApi, body: dict[str, Any], stat
         ("import os; os._exit(7)", "SCORER_ERROR", "exit code 7"),
         ("import ctypes; ctypes.string_at(0)", "SCORER_ERROR", "SIGSEGV"),
         ("while True: pass", "TIMEOUT_ERROR", "was killed"),
+        ("import os; os.kill(os.getppid(), 9); os._exit(0)", "SCORER_ERROR", "SIGKILL"),
+        ("raise SystemExit(0)", "SCORER_ERROR", "SystemExit"),
+        ("raise ValueError('x' * 10**8)", "SCORER_ERROR", "xxx"),
+        ("x = [str(i) for i in range(10**8)]", "RESOURCE_ERROR", "scoring_memory"),
     ],
 )
 def test_a_scorer_that_fails_hangs_or_crashes_fails_alone(
     config: Settings, folder: Path, monkeypatch: pytest.MonkeyPatch, body: str, code: str, says: str
 ) -> None:
     monkeypatch.setattr(registry_module, "_registry", ScorerRegistry())
+    # Read by the process in which it is tried.
+    monkeypatch.setenv("AUTOSCORER_SECURITY__LIMITS__SCORING_MEMORY", "128Mi")
     section = config.api.model_copy(update={"request_timeout": 5.0})
     with serve_locally(config.model_copy(update={"api": section}), monkeypatch) as api:
         api.data("POST", "/scorers/load", json={"path": str(write(folder / "mine.py", "mine", body=body))})
         status, found, message = api.error("POST", "/scorers/test", json={"scorer": "mine", "workspace": "ws"})
         assert (status, found) == (422, code) and says in message
-        assert str(folder) not in message
+        assert str(folder) not in message and len(message) <= 2000
         assert api.data("GET", "/healthz") == {"status": "alive"}

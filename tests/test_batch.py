@@ -19,9 +19,8 @@ from autoscorer.core.workspace import Workspace
 from autoscorer.flows.batch_book import Book
 from autoscorer.flows.expand import expand
 from autoscorer.schemas.result import ErrorInfo, Result
-from autoscorer.tasks import score_pool
+from autoscorer.tasks import guard
 from autoscorer.tasks.batch_outcome import Outcome, failed_outcome, outcome_of
-from autoscorer.tasks.live import live_scorers
 from autoscorer.tasks.score_pool import ScorePool
 
 from .prefect_server import PrefectServer, eventually, server
@@ -56,6 +55,12 @@ class Wilful(BaseScorer):
             raise SystemExit(4)
         if what == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
+        if what == "orphans":
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(600)
+        if what == "regicide":
+            os.killpg(0, signal.SIGKILL)
+            time.sleep(600)
         if what == "forks":
             if os.fork() == 0:
                 time.sleep(600)
@@ -135,7 +140,7 @@ def test_a_scorer_that_ends_its_process_costs_one_workspace(settings: Settings, 
     codes = [outcome["error"] and outcome["error"]["code"] for outcome in outcomes]
     assert codes == [None, "SCORER_ERROR", None, "SCORER_ERROR", "SCORER_ERROR", "SCORER_ERROR", "MISMATCH", None]
     said = [outcome["error"]["message"] for outcome in outcomes if outcome["error"]]
-    assert "ended with exit code 3" in said[0] and "exit code 4" in said[1]
+    assert "ended with exit code 3" in said[0] and "SystemExit: 4" in said[1]
     assert "killed by SIGKILL" in said[2]
     for root, outcome in zip(roots, outcomes, strict=True):
         result = result_of(root)
@@ -185,25 +190,31 @@ def test_a_scorer_saved_meanwhile_serves_the_next_workspace_and_not_the_one_unde
         second = scored(members, roots[1:])
     assert first[0][1]["error"] is None and second[0]["error"] is None
     assert [result_of(root)["versioning"]["scorer_version"] for root in roots] == ["1.0.0", "2.0.0"]
-    assert len({pid for _, pid, _ in asked(roots[0].parent)}) == 1
+    # Each scoring has a process of its own.
+    assert len({pid for _, pid, _ in asked(roots[0].parent)}) == 2
 
 
 def test_a_pool_whose_processes_do_not_live_says_so(
     settings: Settings, crowd: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(score_pool, "_COMMAND", ("/bin/sh", "-c", "exit 7"))
+    monkeypatch.setattr(guard, "COMMAND", ("/bin/sh", "-c", "exit 7"))
     with pytest.raises(AutoScorerError, match="exit code 7") as caught, pool(settings) as members:
         scored(members, crowd("fine"))
     assert caught.value.code is ErrorCode.INTERNAL_ERROR
 
 
-def test_a_flow_s_own_process_follows_the_scorers_while_it_works(settings: Settings, wilful: Path) -> None:
-    with live_scorers(settings) as watcher:
-        assert watcher.registry.get("wilful").version == "1.0.0"
-        wilful.write_text(SCORER.replace("VERSION", "2.0.0"))
-        eventually(lambda: watcher.registry.get("wilful").version == "2.0.0")
-        wilful.unlink()
-        eventually(lambda: "wilful" not in watcher.registry.ids())
+def test_a_scorer_that_kills_its_parent_costs_its_own_workspace_alone(settings: Settings, crowd: Any) -> None:
+    roots = crowd("waits", "orphans", "regicide", "fine")
+    with pool(settings, 2) as members:
+        members.begin(str(roots[0]))
+        eventually(lambda: members.wait(0.05) or asked(roots[0].parent))
+        outcomes = scored(members, roots[1:])
+        (roots[0].parent / "go").touch()
+        ((_, neighbour),) = eventually(lambda: members.wait(1.0))
+    codes = [outcome["error"] and outcome["error"]["code"] for outcome in outcomes]
+    assert codes == ["SCORER_ERROR", "SCORER_ERROR", None] and neighbour["error"] is None
+    assert [result_of(root)["error"]["code"] for root in roots[1:3]] == ["SCORER_ERROR"] * 2
+    assert len([1 for name, *_ in asked(roots[0].parent) if "orphans" in name or "regicide" in name]) == 2
 
 
 # --- which workspaces, and the journal -------------------------------------------------------------------

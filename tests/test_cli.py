@@ -97,7 +97,7 @@ def test_validate_says_every_problem(scored: Path, capsys: pytest.CaptureFixture
 
 
 def test_a_scorer_that_prints_does_not_spoil_the_envelope(
-    scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    scored: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "scorers"
     folder.mkdir()
@@ -111,7 +111,7 @@ def test_a_scorer_that_prints_does_not_spoil_the_envelope(
         "        print('hello from a scorer')\n"
         "        return {'score': 0.5}\n"
     )
-    code, answer, err = _json(capsys, "score", str(scored), "--scorer", "chatty", "--scorers", str(folder))
+    code, answer, err = _json(capfd, "score", str(scored), "--scorer", "chatty", "--scorers", str(folder))
     assert code == 0 and answer["data"]["summary"]["score"] == 0.5
     assert "hello from a scorer" in err
 

@@ -1,0 +1,168 @@
+"""The other end of a guard (``score_process.py``): starting one, asking it, ending it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Self
+
+from .score_process import READY, Orders, be_guard, ending
+
+__all__ = ["COMMAND", "Guard", "GuardDied"]
+
+logger = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+# Safe path: the current folder may be a submission's, and must not come before the installed packages.
+_PROGRAM = "import sys; from autoscorer.tasks.score_process import main; main(*map(int, sys.argv[1:]))"
+COMMAND = (sys.executable, "-P", "-c", _PROGRAM)
+# Seconds that a guard has to end what it looks after.
+_FAREWELL = 2.0
+_PR_SET_PDEATHSIG = 1
+
+
+class GuardDied(Exception):
+    """There is no answer, because the guard was killed; says how, in words that follow what it was."""
+
+
+class Guard:
+    """A guard process. Made by ``start`` or ``fork``."""
+
+    def __init__(self, pid: int, connection: Connection, process: subprocess.Popen[bytes] | None = None) -> None:
+        self.connection = connection
+        self._pid = pid
+        self._process = process
+        self._code: int | None = None
+        self._session: int | None = None
+
+    @classmethod
+    def start(cls, orders: Orders) -> Self:
+        """Start one as a program of its own."""
+        ours, theirs = Pipe()
+        process = subprocess.Popen(
+            [*COMMAND, str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            # What a scorer prints must not get into what a command answers.
+            stdout=2,
+            pass_fds=[theirs.fileno()],
+            # Ctrl-C is for this process to answer.
+            start_new_session=True,
+        )
+        theirs.close()
+        with contextlib.suppress(OSError):  # one that is dead already is met when it is asked
+            ours.send_bytes(pickle.dumps(orders))
+        return cls(process.pid, ours, process)
+
+    @classmethod
+    def fork(cls, orders: Orders, *, close: Callable[[], None] = lambda: None) -> Self:
+        """Fork one. This process must have no other thread yet; the guard dies with it.
+
+        Args:
+            orders: What holds for all that it is asked for.
+            close: Called in the guard: closes what is this process's alone.
+        """
+        ours, theirs = Pipe()
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+                if os.getppid() == parent:
+                    ours.close()
+                    close()
+                    be_guard(theirs, orders)
+            finally:
+                os._exit(0)
+        theirs.close()
+        return cls(pid, ours)
+
+    def send(self, request: Json) -> None:
+        """Send a request.
+
+        Raises:
+            OSError: It is gone.
+        """
+        self.connection.send_bytes(json.dumps(request, allow_nan=False).encode())
+
+    def receive(self) -> Json | None:
+        """Wait for a message: an answer, or None for what is no answer yet.
+
+        Raises:
+            EOFError: It is gone.
+            OSError: The same.
+        """
+        data = self.connection.recv_bytes()
+        if data == READY:
+            return None
+        message: Json = json.loads(data)
+        if "pid" in message:
+            self._session = message["pid"]
+            return None
+        self._session = None
+        for line in message.pop("log"):
+            logger.warning("%s", line)
+        return message
+
+    def ask(self, request: Json) -> Json:
+        """Send a request, and wait for the answer.
+
+        Raises:
+            GuardDied: Somebody has killed it.
+        """
+        try:
+            self.send(request)
+            while (answer := self.receive()) is None:
+                pass
+            return answer
+        except (EOFError, OSError):
+            raise GuardDied(ending(self.kill(after=_FAREWELL))) from None
+
+    def is_dead(self) -> bool:
+        """Whether the process has ended."""
+        if self._code is not None:
+            return True
+        # WNOWAIT keeps the zombie, and with it its number.
+        return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def kill(self, *, after: float = _FAREWELL) -> int:
+        """End the guard and all below it; its exit code.
+
+        Args:
+            after: Seconds that it has to end what it looks after, before it is ended by force.
+        """
+        if self._code is None:
+            self.connection.close()  # its sign to end
+            deadline = time.monotonic() + after
+            while not self.is_dead() and time.monotonic() < deadline:
+                time.sleep(0.005)
+            if not self.is_dead():
+                os.kill(self._pid, signal.SIGKILL)
+            if self._process is not None:
+                self._code = self._process.wait()
+            else:
+                self._code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+            if self._session is not None:
+                _kill_session(self._session)
+        return self._code
+
+
+def _kill_session(session: int) -> None:
+    """End what a scorer has started that killed its own guard."""
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            pid = int(entry.name)
+            if int((entry / "stat").read_text().rpartition(")")[2].split()[3]) == session:
+                os.kill(pid, signal.SIGKILL)

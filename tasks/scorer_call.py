@@ -1,0 +1,62 @@
+"""Calling a scorer's code, which may raise anything, and ending in an error of the catalogue all the same."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from ..core.bounds import MAX_MESSAGE, shortened
+from ..core.errors import AutoScorerError, ErrorCode
+from ..core.storage import full_disk
+from ..scorers.entry import ScorerEntry
+from ..scorers.loading import is_ctrl_c
+
+__all__ = ["call_scorer"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def call_scorer(entry: ScorerEntry, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call a method of a scorer.
+
+    Args:
+        entry: Whose it is.
+        function: The method.
+        args: What it is called with.
+        kwargs: The same.
+
+    Raises:
+        AutoScorerError: What the scorer raised as such; ``SCORER_ERROR`` for everything else, a ``SystemExit`` too.
+        MemoryError: There was not enough; what that means is for the caller to say.
+        OSError: A disk is full; which one is for the caller to say.
+    """
+    try:
+        return function(*args, **kwargs)
+    except (AutoScorerError, MemoryError):
+        raise
+    except BaseException as error:  # the user gets its place, not a traceback
+        if is_ctrl_c(error) or full_disk(error) is not None:
+            raise
+        raise _scorer_failed(entry, error) from error
+
+
+def _scorer_failed(entry: ScorerEntry, error: BaseException) -> AutoScorerError:
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename == str(entry.source)] or frames[-1:]
+    where = f"{Path(own[-1].filename).name}, line {own[-1].lineno}" if own else "unknown place"
+    kind = type(error).__name__
+    return AutoScorerError(
+        ErrorCode.SCORER_ERROR,
+        f"The scorer {entry.id} failed in {where}: {kind}: {_text(error)}",
+        details={"scorer": entry.id, "exception": kind, "where": where},
+    )
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return shortened(str(error), MAX_MESSAGE)
+    except Exception:
+        return "(its text can't be had)"

@@ -42,7 +42,16 @@ class OwnEngine:
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    *("dockerd", "--config-file", str(config), "--data-root", str(self.folder / "root")),
+                    # A network of its own: an engine without a bridge removes docker0, which is the shared one's.
+                    *(
+                        "unshare",
+                        "--net",
+                        "dockerd",
+                        "--config-file",
+                        str(config),
+                        "--data-root",
+                        str(self.folder / "root"),
+                    ),
                     *("--exec-root", str(self.folder / "exec"), "--pidfile", str(self.folder / "pid")),
                     *("--host", self.host, "--bridge=none", "--iptables=false", "--ip6tables=false", *options),
                 ],

@@ -171,7 +171,7 @@ class DockerExecutor(Executor):
             raise AutoScorerError(
                 ErrorCode.BACKEND_UNAVAILABLE,
                 "What the model does can't be watched in full from here, and executors.docker.require_full_watch is "
-                f"set, so it was not run. {BLIND_ADVICE}",
+                f"set, so it was ended at once. {BLIND_ADVICE}",
                 details={"unwatched": sorted(self._watch.unwatched)},
             )
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from ..core.errors import AutoScorerError, ErrorCode
@@ -34,6 +35,7 @@ from ..core.spreadsheet import safe_cell
 from ..core.workspace import ArtifactWriter, Workspace
 from ..schemas.result import Result, Summary
 from .base import BaseScorer, ScorerParams
+from .numbers import Floats
 from .tables import AlignedTable, Columns, Values, check_table, load_aligned
 
 __all__ = ["MAX_ERROR_ROWS", "BaseCSVScorer", "CSVParams", "csv_text"]
@@ -235,7 +237,7 @@ def write_errors(writer: ArtifactWriter, table: AlignedTable) -> None:
     if table.values == "number":
         with np.errstate(over="ignore"):
             residual = table.truth_numbers - table.prediction_numbers
-        worst = np.argsort(-np.abs(residual), kind="stable")[:MAX_ERROR_ROWS]
+        worst = _largest(residual)
         columns = (table.truth_numbers[worst], table.prediction_numbers[worst], residual[worst])
         rows = zip(table.ids_at(worst), *(column.tolist() for column in columns), strict=True)
         text = csv_text(("id", "truth", "prediction", "residual"), rows)
@@ -247,6 +249,19 @@ def write_errors(writer: ArtifactWriter, table: AlignedTable) -> None:
         )
         text = csv_text(("id", "truth", "prediction"), sorted(zip(table.ids_at(wrong), truth, prediction, strict=True)))
     writer.write("errors", "errors.csv", text)
+
+
+def _largest(residual: Floats) -> NDArray[np.intp]:
+    """Where the largest errors are, the largest first, of equal ones the first first."""
+    sizes = np.abs(residual)
+    if len(sizes) > MAX_ERROR_ROWS:
+        # Without an order of all of them, which would take more memory than the table.
+        least = np.partition(sizes, len(sizes) - MAX_ERROR_ROWS)[len(sizes) - MAX_ERROR_ROWS]
+        larger = np.flatnonzero(sizes > least)
+        places = np.sort(np.concatenate([larger, np.flatnonzero(sizes == least)[: MAX_ERROR_ROWS - len(larger)]]))
+    else:
+        places = np.arange(len(sizes))
+    return places[np.argsort(-sizes[places], kind="stable")]
 
 
 def _identity(path: Path) -> tuple[object, ...]:

@@ -17,6 +17,7 @@ __all__ = ["MAX_POINTS", "residual_svg"]
 MAX_POINTS = 2000
 _LARGEST = 1e150  # beyond it, differences and squares of values overflow
 _BIN = 6  # pixels
+_STRIDE = 1 << 15  # rows that are drawn at a time: arrays of all of them take more memory than the table
 _WIDTH, _HEIGHT = 336, 300
 
 
@@ -46,11 +47,12 @@ def residual_svg(truth: np.ndarray, predicted: np.ndarray) -> str:
     with np.errstate(invalid="ignore"):
         keep = (np.abs(y) <= _LARGEST) & (np.abs(p) <= _LARGEST)
     left_out = int(y.size - keep.sum())
-    y, p = y[keep], p[keep]
+    if left_out:
+        y, p = y[keep], p[keep]
     residual = y - p
     binned = y.size > MAX_POINTS
 
-    both = _limits(np.concatenate([y, p]))
+    both = _limits(np.array([y.min(), y.max(), p.min(), p.max()]) if y.size else y)
     far = float(np.abs(residual).max(initial=0.0))
     spread = _limits(np.array([-far, far]))
     top = 84
@@ -148,10 +150,13 @@ def _density(panel: Panel, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> 
     import numpy as np
 
     columns, rows = int(panel.width // _BIN), int(panel.height // _BIN)
-    px, py = _axes(panel, xs, ys)
-    ix = np.clip(px / _BIN, 0, columns - 1).astype(np.int64)
-    iy = np.clip(py / _BIN, 0, rows - 1).astype(np.int64)
-    counts = np.bincount(iy * columns + ix, minlength=rows * columns).reshape(rows, columns)
+    cells = np.zeros(rows * columns, np.int64)
+    for at in range(0, len(xs), _STRIDE):
+        px, py = _axes(panel, xs[at : at + _STRIDE], ys[at : at + _STRIDE])
+        ix = np.clip(px / _BIN, 0, columns - 1).astype(np.int64)
+        iy = np.clip(py / _BIN, 0, rows - 1).astype(np.int64)
+        cells += np.bincount(iy * columns + ix, minlength=rows * columns)
+    counts = cells.reshape(rows, columns)
     most = int(counts.max())
     with np.errstate(divide="ignore"):
         share = np.log(counts) / math.log(most) if most > 1 else np.zeros(counts.shape)

@@ -279,7 +279,7 @@ def write_errors(writer: ArtifactWriter, table: AlignedTable) -> None:
     if table.values == "number":
         with np.errstate(over="ignore"):
             residual = table.truth_numbers - table.prediction_numbers
-        worst = np.argsort(-np.abs(residual), kind="stable")[:MAX_ERROR_ROWS]
+        worst = _largest(residual)
         columns = (table.truth_numbers[worst], table.prediction_numbers[worst], residual[worst])
         rows = zip(table.ids_at(worst), *(column.tolist() for column in columns), strict=True)
         text = csv_text(("id", "truth", "prediction", "residual"), rows)
@@ -291,6 +291,19 @@ def write_errors(writer: ArtifactWriter, table: AlignedTable) -> None:
         )
         text = csv_text(("id", "truth", "prediction"), sorted(zip(table.ids_at(wrong), truth, prediction, strict=True)))
     writer.write("errors", "errors.csv", text)
+
+
+def _largest(residual: Floats) -> NDArray[np.intp]:
+    """Where the largest errors are, the largest first, of equal ones the first first."""
+    sizes = np.abs(residual)
+    if len(sizes) > MAX_ERROR_ROWS:
+        # Without an order of all of them, which would take more memory than the table.
+        least = np.partition(sizes, len(sizes) - MAX_ERROR_ROWS)[len(sizes) - MAX_ERROR_ROWS]
+        larger = np.flatnonzero(sizes > least)
+        places = np.sort(np.concatenate([larger, np.flatnonzero(sizes == least)[: MAX_ERROR_ROWS - len(larger)]]))
+    else:
+        places = np.arange(len(sizes))
+    return places[np.argsort(-sizes[places], kind="stable")]
 
 
 def _identity(path: Path) -> tuple[object, ...]:

@@ -11,19 +11,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.workspace import open_regular
+from .coco_columns import MOST_IDS, BoxColumns, Ident, TruthColumns, first_true, joined, lookup, shown
 from .coco_json import (
     AnnotationRecord,
-    BoxRecord,
     CategoryRecord,
     DetectionRecord,
     ImageRecord,
@@ -35,23 +34,16 @@ from .coco_json import (
     read_list,
     read_members,
 )
-from .json_batches import Batch, skip_space
+from .json_batches import skip_space
 
 __all__ = ["Detections", "Ident", "RawDetections", "Truth", "join", "read_detections", "read_truth"]
 
-Ident = int | str
 ExtraImages = Literal["refuse", "count"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-T = TypeVar("T", bound=np.generic)
 
-# Coordinates beyond it overflow in w * h, sides below its inverse underflow to a 0 / 0 in the IoU.
-_LARGEST = 1e100
 _SHOWN = 5
-# Different images, and different categories, of a file.
-_MOST_IDS = 1_000_000
-_CROWD = frozenset({1})  # and True, which equals it
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +117,7 @@ def read_truth(path: Path) -> Truth:
             details={"file": file_name(path)},
         ) from None
     raw, sha256 = read_bytes(file, path)
-    boxes = _TruthBoxes(path)
+    boxes = TruthColumns(path)
     if path.suffix == ".json" and raw[(at := skip_space(raw, 0)) : at + 1] == b"{":
         images, names = _read_coco(raw, path, boxes)
         image_index = _index(images, "image", "images", path)
@@ -145,9 +137,9 @@ def read_truth(path: Path) -> Truth:
         (image, "images", "image_id", boxes.images),
         (category, "categories", "category_id", boxes.categories),
     ):
-        if (i := _first(codes < 0)) is not None:
-            bad_record(path, where, i, f"{attribute} {_show(idents.at(i))} is not among the file's {kind}")
-    xywh, area, given = boxes.boxes(), _joined(boxes.areas, np.float64), _joined(boxes.given, np.bool_)
+        if (i := first_true(codes < 0)) is not None:
+            bad_record(path, where, i, f"{attribute} {shown(idents.at(i))} is not among the file's {kind}")
+    xywh, area, given = boxes.boxes(), joined(boxes.areas, np.float64), joined(boxes.given, np.bool_)
     return Truth(
         image_ids=list(image_index),
         category_ids=list(category_index),
@@ -156,14 +148,14 @@ def read_truth(path: Path) -> Truth:
         category=category,
         boxes=xywh,
         area=np.where(given, area, xywh[:, 2] * xywh[:, 3]),
-        crowd=_joined(boxes.crowds, np.bool_),
+        crowd=joined(boxes.crowds, np.bool_),
         names_all_images=where == "annotations",
         areas_filled=int(n - given.sum()),
         sha256=sha256,
     )
 
 
-def _read_coco(raw: bytes, path: Path, boxes: _TruthBoxes) -> tuple[list[Ident], dict[Ident, str]]:
+def _read_coco(raw: bytes, path: Path, boxes: TruthColumns) -> tuple[list[Ident], dict[Ident, str]]:
     """The three lists of a COCO object: image ids, category id → name, and the boxes."""
     images: list[Ident] = []
     categories: list[CategoryRecord] = []
@@ -196,8 +188,8 @@ def _read_coco(raw: bytes, path: Path, boxes: _TruthBoxes) -> tuple[list[Ident],
                 images.extend(map(attrgetter("id"), batch.records))
             else:
                 categories.extend(batch.records)
-            if max(len(images), len(categories)) > _MOST_IDS:
-                bad_file(path, f"it has more than {_MOST_IDS:,} {key}")
+            if max(len(images), len(categories)) > MOST_IDS:
+                bad_file(path, f"it has more than {MOST_IDS:,} {key}")
     if missing:
         bad_file(
             path,
@@ -205,7 +197,7 @@ def _read_coco(raw: bytes, path: Path, boxes: _TruthBoxes) -> tuple[list[Ident],
             "'annotations' and 'categories', or a list of boxes",
         )
     if (i := first_repeated([c.id for c in categories])) is not None:
-        bad_record(path, "categories", i, f"category id {_show(categories[i].id)} is there twice", "id")
+        bad_record(path, "categories", i, f"category id {shown(categories[i].id)} is there twice", "id")
     return images, {c.id: c.name or str(c.id) for c in categories}
 
 
@@ -219,12 +211,12 @@ def read_detections(path: Path) -> RawDetections:
         AutoScorerError: ``MISSING_FILE``, ``OUTPUT_REJECTED``, or ``BAD_FORMAT`` with the record's index.
     """
     raw, sha256 = read_bytes(open_regular(path), path)
-    boxes = _Boxes(path)
+    boxes = BoxColumns(path)
     scores: list[Floats] = []
     for batch in read_list(raw, path, DetectionRecord):
         boxes.add(batch)
         part = np.fromiter(map(attrgetter("score"), batch.records), np.float64, len(batch.records))
-        if (i := _first(~np.isfinite(part))) is not None:
+        if (i := first_true(~np.isfinite(part))) is not None:
             bad_record(path, "record", batch.first + i, f"score must be a finite number, got {part[i]}")
         scores.append(part)
     del raw
@@ -234,7 +226,7 @@ def read_detections(path: Path) -> RawDetections:
         image=boxes.images.codes(),
         category=boxes.categories.codes(),
         boxes=boxes.boxes(),
-        scores=_joined(scores, np.float64),
+        scores=joined(scores, np.float64),
         file=file_name(path),
         sha256=sha256,
     )
@@ -292,7 +284,7 @@ def _in_order(idents: Iterable[Ident]) -> list[Ident]:
 
 def _positions(truth: Sequence[Ident], predicted: Sequence[Ident], codes: NDArray[np.int32]) -> Ints:
     """Where in the ground truth's ids each code's id is, or -1."""
-    return _lookup({ident: i for i, ident in enumerate(truth)}, predicted, len(predicted))[codes]
+    return lookup({ident: i for i, ident in enumerate(truth)}, predicted, len(predicted))[codes]
 
 
 def _same_type(
@@ -310,8 +302,8 @@ def _same_type(
             words = {int: "numbers", str: "text"}
             raise AutoScorerError(
                 ErrorCode.MISMATCH,
-                f"{file}: record {i} has the {kind} id {_show(ident)}, which is {words[type(ident)]}; the ground "
-                f"truth's {kind} ids are {words[wanted]}, such as {_show(truth[0])}. "
+                f"{file}: record {i} has the {kind} id {shown(ident)}, which is {words[type(ident)]}; the ground "
+                f"truth's {kind} ids are {words[wanted]}, such as {shown(truth[0])}. "
                 f"Write them {'without' if wanted is int else 'with'} quotes.",
                 details={"file": file, "index": i, "field": f"{kind}_id"},
             )
@@ -325,7 +317,7 @@ def _refuse_images(truth: Truth, file: str, unknown: Sequence[Ident], records: i
     raise AutoScorerError(
         ErrorCode.MISMATCH,
         f"{file}: {records} detections are on {len(unknown)} images that the ground truth does not hold: "
-        f"{', '.join(map(_show, unknown[:_SHOWN]))}{', …' if len(unknown) > _SHOWN else ''}.{hint}",
+        f"{', '.join(map(shown, unknown[:_SHOWN]))}{', …' if len(unknown) > _SHOWN else ''}.{hint}",
         details={"file": file, "unknown_images": len(unknown), "records": records, "first": list(unknown[:_SHOWN])},
     )
 
@@ -340,153 +332,7 @@ def _with_images(truth: Truth, extra: Sequence[Ident]) -> Truth:
     return Truth(**{**fields, "image_ids": image_ids, "image": image})
 
 
-# Columns, filled batch by batch
-
-
-class _Idents:
-    """Ids numbered as they come, and the number of each record's."""
-
-    def __init__(self, kind: str, path: Path) -> None:
-        self.index: dict[Ident, int] = {}
-        self._kind, self._path = kind, path
-        self._parts: list[NDArray[np.int32]] = []
-
-    def add(self, idents: list[Ident]) -> None:
-        get = self.index.get
-        codes = np.fromiter(map(get, idents, repeat(-1)), np.int32, len(idents))
-        if (codes < 0).any():
-            for i in np.flatnonzero(codes < 0).tolist():
-                codes[i] = self.index.setdefault(idents[i], len(self.index))
-            if len(self.index) > _MOST_IDS:
-                bad_file(self._path, f"it names more than {_MOST_IDS:,} different {self._kind}")
-        self._parts.append(codes)
-
-    def codes(self) -> NDArray[np.int32]:
-        if len(self._parts) != 1:
-            self._parts = [np.concatenate(self._parts or [np.zeros(0, np.int32)])]
-        return self._parts[0]
-
-    def positions(self, index: dict[Ident, int]) -> Ints:
-        """Each record's position by another numbering, or -1."""
-        return _lookup(index, self.index, len(self.index))[self.codes()]
-
-    def at(self, record: int) -> Ident:
-        return list(self.index)[int(self.codes()[record])]
-
-
-class _Boxes:
-    """The columns that ground truth and predictions share."""
-
-    where = "record"
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.count = 0
-        self.images, self.categories = _Idents("images", path), _Idents("categories", path)
-        self._boxes: list[Floats] = []
-
-    def add(self, batch: Batch) -> None:
-        records = batch.records
-        self._boxes.append(_boxes(records, self.where, self.path, batch.first))
-        self.images.add(list(map(attrgetter("image_id"), records)))
-        self.categories.add(list(map(attrgetter("category_id"), records)))
-        self.count += len(records)
-
-    def boxes(self) -> Floats:
-        return np.concatenate(self._boxes or [np.zeros((0, 4))])
-
-
-class _TruthBoxes(_Boxes):
-    """And those of annotations alone."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.areas: list[Floats] = []
-        self.given: list[Bools] = []
-        self.crowds: list[Bools] = []
-        self._numbers: list[Ints] = []
-        self._rows: list[Ints] = []
-        self._others: set[Ident] = set()
-
-    def add(self, batch: Batch) -> None:
-        super().add(batch)
-        records, n = batch.records, len(batch.records)
-        area, given = _optional_floats(list(map(attrgetter("area"), records)))
-        if (i := _first(given & ~((area >= 0) & (area <= _LARGEST**2)))) is not None:
-            problem = f"area must be a finite number of at least 0, got {area[i]}"
-            bad_record(self.path, self.where, batch.first + i, problem, "area")
-        self.areas.append(area)
-        self.given.append(given)
-        crowd = map(_CROWD.__contains__, map(attrgetter("iscrowd"), records))
-        self.crowds.append(np.fromiter(crowd, np.bool_, n))
-        self._add_ids(list(map(attrgetter("id"), records)), batch.first)
-
-    def _add_ids(self, idents: list[Any], first: int) -> None:
-        """Numbers are kept as such, to be looked at in the end: a set of them would take more than the file."""
-        rows = [i for i, ident in enumerate(idents) if type(ident) is int and -(2**63) <= ident < 2**63]
-        if rows:
-            numbers = (idents[i] for i in rows)
-            self._numbers.append(np.fromiter(numbers, np.int64, len(rows)))
-            self._rows.append(np.array(rows, np.int64) + first)
-        if len(rows) < len(idents):
-            for i in sorted(set(range(len(idents))).difference(rows)):
-                ident = idents[i]
-                if type(ident) in (int, str):
-                    if ident in self._others:
-                        self._is_there_twice(first + i, ident)
-                    self._others.add(ident)
-
-    def refuse_duplicate_ids(self) -> None:
-        numbers = _joined(self._numbers, np.int64)
-        order = np.argsort(numbers, kind="stable")
-        again = order[1:][numbers[order[1:]] == numbers[order[:-1]]]
-        if len(again):
-            self._is_there_twice(int(_joined(self._rows, np.int64)[again.min()]), int(numbers[again.min()]))
-
-    def _is_there_twice(self, row: int, ident: Ident) -> NoReturn:
-        bad_record(self.path, self.where, row, f"annotation id {_show(ident)} is there twice", "id")
-
-
-def _joined(parts: list[NDArray[T]], kind: type[T]) -> NDArray[T]:
-    """The parts as one array; they are let go."""
-    whole = np.concatenate([np.zeros(0, kind), *parts]) if len(parts) != 1 else parts[0]
-    parts.clear()
-    return whole
-
-
 # Checks
-
-
-def _boxes(records: Sequence[BoxRecord], where: str, path: Path, first: int) -> Floats:
-    """The (N, 4) boxes, every one usable; ``first`` is the place of the first record in its list."""
-    flat = chain.from_iterable(map(attrgetter("bbox"), records))
-    boxes = np.fromiter(flat, np.float64, 4 * len(records)).reshape(-1, 4)
-    if not len(boxes) or (boxes.min() >= -_LARGEST and boxes.max() <= _LARGEST and boxes[:, 2:].min() >= 1 / _LARGEST):
-        return boxes
-    # NaN fails every comparison, so it ends up among the bad ones.
-    good = (np.abs(boxes) <= _LARGEST).all(axis=1)
-    good &= ((boxes[:, 2:] == 0) | (boxes[:, 2:] >= 1 / _LARGEST)).all(axis=1)
-    if (i := _first(~good)) is not None:
-        bad_record(
-            path,
-            where,
-            first + i,
-            f"bbox must be [x, y, width, height], finite, with sides of at least 0, got {boxes[i].tolist()}",
-            "bbox",
-        )
-    return boxes
-
-
-def _first(mask: Bools) -> int | None:
-    return int(mask.argmax()) if mask.any() else None
-
-
-def _optional_floats(values: list[Any]) -> tuple[Floats, Bools]:
-    """The values, NaN for those absent, and which are there."""
-    if set(map(type, values)) <= {float}:
-        return np.array(values, np.float64), np.ones(len(values), np.bool_)
-    given = np.fromiter((type(value) is float for value in values), np.bool_, len(values))
-    return np.fromiter((v if type(v) is float else np.nan for v in values), np.float64, len(values)), given
 
 
 def _index(idents: Iterable[Ident], kind: str, where: str, path: Path) -> dict[Ident, int]:
@@ -495,17 +341,8 @@ def _index(idents: Iterable[Ident], kind: str, where: str, path: Path) -> dict[I
     if len({type(ident) for ident in listed}) > 1:
         bad_file(path, f"{kind} ids are partly numbers and partly text; expected one of them throughout")
     if (i := first_repeated(listed)) is not None:
-        bad_record(path, where, i, f"{kind} id {_show(listed[i])} is there twice", "id")
+        bad_record(path, where, i, f"{kind} id {shown(listed[i])} is there twice", "id")
     return {ident: i for i, ident in enumerate(_in_order(listed))}
-
-
-def _lookup(index: dict[Ident, int], idents: Iterable[Ident], n: int) -> Ints:
-    return np.fromiter(map(index.get, idents, repeat(-1)), np.int64, n)
-
-
-def _show(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def _unique_names(names: dict[Ident, str], index: dict[Ident, int]) -> list[str]:

@@ -121,8 +121,8 @@ def align(
         source = _Exact(heads, squeezes, constant)
         if not _repeats(heads) and not _repeats(other_heads) and np.array_equal(heads, other_heads):
             return Alignment(along, other_along, source, long_ids)
-        other = _Exact(other_heads, squeezes, constant)
-        raise _mismatch(_both(_words_of(source), _words_of(other)), truth.rows, long_ids, names)
+        found = [_words_of(_Exact(_at_most_two(one), squeezes, constant)) for one in (heads, other_heads)]
+        raise _mismatch(_both(*found), len(found[0][0]), long_ids, names, rows=(truth.rows, predictions.rows))
     rows, unique = _sorted_hashed(truth.words, row_bits)
     if unique and truth.rows == predictions.rows:
         other_rows, unique = _sorted_hashed(predictions.words, row_bits)
@@ -220,6 +220,21 @@ def _unpack_keys(keys: Words, bits: int, along: NDArray[np.integer]) -> None:
 
 def _repeats(heads: Words) -> bool:
     return any(bool((heads[part][1:] == heads[part][:-1]).any()) for part in _overlapping(len(heads)))
+
+
+def _at_most_two(heads: Words) -> Words:
+    """Sorted ids without the third and further copies of one, which tell nothing more; written over ``heads``."""
+    kept = 0
+    before = np.zeros(0, np.uint64)
+    for part in _strides(len(heads)):
+        some = np.concatenate([before, heads[part]])
+        fresh = np.ones(len(some), np.bool_)
+        fresh[2:] = some[2:] != some[:-2]
+        new = some[len(before) :][fresh[len(before) :]]
+        before = some[-2:].copy()
+        heads[kept : kept + len(new)] = new
+        kept += len(new)
+    return heads[:kept]
 
 
 def _overlapping(rows: int) -> Iterator[slice]:
@@ -364,7 +379,13 @@ def _tally(words: Sequence[Words], truths: int) -> dict[str, _Tally]:
 
 
 def _mismatch(
-    words: Sequence[Words], truths: int, long_ids: LongIds, names: tuple[str, str], *, complete: bool = True
+    words: Sequence[Words],
+    truths: int,
+    long_ids: LongIds,
+    names: tuple[str, str],
+    *,
+    complete: bool = True,
+    rows: tuple[int, int] | None = None,
 ) -> AutoScorerError:
     """Tell what is missing, extra and repeated over both files, whose ids stand one after the other.
 
@@ -374,16 +395,18 @@ def _mismatch(
         long_ids: The store of long ids.
         names: What to call the files; the second one is empty where there is one file alone.
         complete: Whether the predictions were read to their end. Else what they lack is not known.
+        rows: The rows of either file, where ``words`` holds fewer.
     """
     truth_name, name = names
     total = len(words[0]) if words else 0
+    truth_rows, prediction_rows = rows or (truths, total - truths)
     wording = {
         "missing": f"missing from {name}",
         "extra": f"in {name} but not in {truth_name}",
         "duplicates_in_ground_truth": f"more than once in {truth_name}",
         "duplicates_in_predictions": f"more than once in {name}",
     }
-    details: dict[str, object] = {"ground_truth_rows": truths, "prediction_rows": total - truths if name else None}
+    details: dict[str, object] = {"ground_truth_rows": truth_rows, "prediction_rows": prediction_rows if name else None}
     if not complete:
         details["read_to_end"] = False
     parts = []
@@ -401,8 +424,8 @@ def _mismatch(
     if not complete:
         return AutoScorerError(
             ErrorCode.MISMATCH,
-            f"{name} has more rows than {truth_name}, which has {truths:,}: expected one row for each of its ids. "
-            f"Reading stopped after {total - truths:,} rows; so far, ids {found}.",
+            f"{name} has more rows than {truth_name}, which has {truth_rows:,}: expected one row for each of its ids. "
+            f"Reading stopped after {prediction_rows:,} rows; so far, ids {found}.",
             details=details,
         )
     expected = f"Expected {truth_name} and {name} to hold the same ids, each once" if name else "Expected each id once"

@@ -17,6 +17,7 @@ __all__ = ["MAX_POINTS", "coarse_residual_svg", "residual_svg"]
 MAX_POINTS = 2000
 _LARGEST = 1e150  # beyond it, differences and squares of values overflow
 _BIN = 6  # pixels
+_STRIDE = 1 << 15  # rows that are drawn at a time: arrays of all of them take more memory than the table
 _WIDTH, _HEIGHT = 336, 300
 
 
@@ -46,11 +47,12 @@ def residual_svg(truth: np.ndarray, predicted: np.ndarray) -> str:
     with np.errstate(invalid="ignore"):
         keep = (np.abs(y) <= _LARGEST) & (np.abs(p) <= _LARGEST)
     left_out = int(y.size - keep.sum())
-    y, p = y[keep], p[keep]
+    if left_out:
+        y, p = y[keep], p[keep]
     residual = y - p
     binned = y.size > MAX_POINTS
 
-    both = _limits(np.concatenate([y, p]))
+    both = _limits(np.array([y.min(), y.max(), p.min(), p.max()]) if y.size else y)
     far = float(np.abs(residual).max(initial=0.0))
     spread = _limits(np.array([-far, far]))
     top = 84
@@ -232,15 +234,18 @@ def _density(
     # Few rows are in a small cell, and cells of few rows are not drawn.
     size = _BIN if min_count is None else 2 * _BIN
     columns, rows = int(panel.width // size), int(panel.height // size)
-    px, py = _axes(panel, xs, ys)
-    ix = np.clip(px / size, 0, columns - 1).astype(np.int64)
-    iy = np.clip(py / size, 0, rows - 1).astype(np.int64)
-    if min_count is not None:
-        # Those beyond the edges above and below still are rows of their column's group.
-        across, inside = (px >= 0) & (px <= panel.width), (py >= 0) & (py <= panel.height)
-        group = np.bincount(ix[across], minlength=columns)
-        ix, iy = ix[across & inside], iy[across & inside]
-    counts = np.bincount(iy * columns + ix, minlength=rows * columns).reshape(rows, columns)
+    cells, group = np.zeros(rows * columns, np.int64), np.zeros(columns, np.int64)
+    for at in range(0, len(xs), _STRIDE):
+        px, py = _axes(panel, xs[at : at + _STRIDE], ys[at : at + _STRIDE])
+        ix = np.clip(px / size, 0, columns - 1).astype(np.int64)
+        iy = np.clip(py / size, 0, rows - 1).astype(np.int64)
+        if min_count is not None:
+            # Those beyond the edges above and below still are rows of their column's group.
+            across, inside = (px >= 0) & (px <= panel.width), (py >= 0) & (py <= panel.height)
+            group += np.bincount(ix[across], minlength=columns)
+            ix, iy = ix[across & inside], iy[across & inside]
+        cells += np.bincount(iy * columns + ix, minlength=rows * columns)
+    counts = cells.reshape(rows, columns)
     if min_count is not None:
         from .coarse import protected
 

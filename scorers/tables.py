@@ -24,7 +24,7 @@ from ..core.errors import AutoScorerError, ErrorCode, suggest
 from ..core.workspace import Workspace, open_regular
 from .columns import IdColumn, LabelColumn, LongIds
 from .csv_reader import MAX_TEXT_BYTES, CsvReader, bad_format
-from .join import Alignment, align, check_unique, gather, too_many
+from .join import Alignment, align, check_unique, too_many
 from .labels import MAX_LABELS, Labels, TooManyLabelsError
 from .numbers import Floats, NumberColumn
 from .record_reader import JsonReader, ParquetReader
@@ -172,7 +172,7 @@ def load_aligned(workspace: Workspace, columns: Columns, values: Values) -> Alig
         codes = ranks[alignment.truth], ranks[alignment.predictions]
     else:
         alignment = align(*ids, long_ids, names)
-        numbers = gather(floats[0].finish(), alignment.truth), gather(floats[1].finish(), alignment.predictions)
+        numbers = floats[0].in_order(alignment.truth), floats[1].in_order(alignment.predictions)
     return AlignedTable(
         values=values,
         ground_truth_sha256=digests[0],

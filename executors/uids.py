@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..core.errors import AutoScorerError, ErrorCode, Stage
+from ..core.storage import naming_full_disks
 
 __all__ = ["DEFAULT_RANGE", "UidLease", "can_give", "lease_uid", "parse_range"]
 
@@ -65,14 +66,15 @@ def lease_uid(home: Path, uids: range, in_use: Callable[[int], bool]) -> UidLeas
         in_use: Whether a container with this uid is there, of whatever home and whether or not its owner lives.
 
     Raises:
-        AutoScorerError: ``BACKEND_UNAVAILABLE`` when every uid is taken; ``INVALID_REQUEST`` at stage ``config`` when
-            the home can't be written; what ``in_use`` raises.
+        AutoScorerError: ``BACKEND_UNAVAILABLE`` when every uid is taken; ``STORAGE_FULL``; ``INVALID_REQUEST`` at stage
+            ``config`` when the home can't be written for another reason; what ``in_use`` raises.
     """
     path = home / "slots" / "uids"
     fd = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with naming_full_disks(home=home):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         # From anywhere in the range: two homes that ask at the same moment hardly ever begin at the same number.
         start = random.randrange(len(uids))  # noqa: S311 - no secret
         for index in range(len(uids)):

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from .config_sections import Api, Callbacks, Executors, Images, PrefectSection, Scorers, Security, Service
@@ -56,6 +56,8 @@ class Settings(BaseSettings):
     service: Service = Field(default_factory=Service)
     callbacks: Callbacks = Field(default_factory=Callbacks)
 
+    _source: Path | None = PrivateAttr(None)
+
     # Set in the environment, but no setting: where the file is, and what a model's own container is told.
     not_settings: ClassVar[frozenset[str]] = frozenset({"AUTOSCORER_CONFIG", "AUTOSCORER_WORKSPACE"})
 
@@ -92,6 +94,11 @@ class Settings(BaseSettings):
                     "separated by commas"
                 )
         return value
+
+    @property
+    def source(self) -> Path | None:
+        """The file that some of it was read from, absolute; None where there was none."""
+        return self._source
 
     @property
     def tokens(self) -> tuple[tuple[str, str], ...]:
@@ -144,7 +151,9 @@ def load_settings(path: Path | str | None = None) -> Settings:
             problems.append(f"{key}: unknown key in {source}{suggest(key, Settings.model_fields)}")
     if not problems:
         try:
-            return Settings(**values)
+            settings = Settings(**values)
+            settings._source = source.absolute() if values else None
+            return settings
         except ValidationError as error:
             problems = [_explain(item, str(source)) for item in error.errors(include_url=False, include_context=False)]
         except ValueError as error:  # a nested variable that is no JSON where JSON is needed

@@ -31,6 +31,8 @@ SOCKET = "/var/run/docker.sock"
 # The host's processes and control groups, at the default place of executors.docker.host_mount.
 HOST_VIEW = ("/proc:/host/proc:ro", "/sys/fs/cgroup:/host/sys/fs/cgroup:ro")
 _MARK = "autoscorer"
+# Sections of the configuration that validating, running and scoring read.
+_SECTIONS_OF_RUNS = frozenset({"EXECUTORS", "IMAGES", "SECURITY", "SCORERS"})
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,14 @@ def job_template(settings: Settings, type: str, variables: Mapping[str, Any]) ->
     """The base job template of that type, with this installation's home and workspaces.
 
     Raises:
-        AutoScorerError: ``INVALID_REQUEST`` when a variable is none of the template's, or when a Docker pool would
-            not know which workspaces to mount.
+        AutoScorerError: ``INVALID_REQUEST`` when a variable is none of the template's, when a Docker pool would not
+            know which workspaces to mount, or when a pod would not see the configuration file.
     """
     template: Json = json.loads((TEMPLATES / f"{type}.json").read_text(encoding="utf-8"))
     properties = template["variables"]["properties"]
     properties["env"]["default"]["AUTOSCORER_HOME"] = str(settings.home)
+    if type != "process":  # a process has its worker's environment
+        properties["env"]["default"] |= _operators_environment(settings, type)
     if type == "docker" and "volumes" not in variables:
         if not settings.workspace_roots:
             raise AutoScorerError(
@@ -92,7 +96,38 @@ def _volumes(settings: Settings) -> list[str]:
     for path in sorted({settings.home, *settings.workspace_roots}):
         if not any(path.is_relative_to(other) for other in folders):
             folders.append(path)
-    return [f"{socket}:{SOCKET}", *HOST_VIEW, *(f"{path}:{path}" for path in folders)]
+    own = _file_outside(settings)
+    file = [f"{own}:{own}:ro"] if own is not None else []
+    return [f"{socket}:{SOCKET}", *HOST_VIEW, *(f"{path}:{path}" for path in folders), *file]
+
+
+def _operators_environment(settings: Settings, type: str) -> dict[str, str]:
+    """What this host's operator has set that counts for a flow run, which has an environment of its own.
+
+    Only of the sections that a run reads, none of which holds a secret: job variables are shown in Prefect.
+    """
+    found = {
+        name.upper(): value
+        for name, value in os.environ.items()
+        if name.upper().removeprefix("AUTOSCORER_").partition("__")[0] in _SECTIONS_OF_RUNS
+        and name.upper().startswith("AUTOSCORER_")
+    }
+    own = _file_outside(settings)
+    if own is None:
+        return found
+    if type == "kubernetes":
+        raise AutoScorerError(
+            ErrorCode.INVALID_REQUEST,
+            f"A pod does not see the configuration {own.name}, which lies outside of the home. Put it there as "
+            "config.yaml, in the volume that the pods mount, and deploy without --config and AUTOSCORER_CONFIG.",
+        )
+    return {**found, "AUTOSCORER_CONFIG": str(own)}
+
+
+def _file_outside(settings: Settings) -> Path | None:
+    """The configuration file, where it does not lie in the home, in which every run looks for it."""
+    source = settings.source
+    return None if source is None or source.parent == settings.home else source
 
 
 async def ensure_pool(prefect: PrefectApi, settings: Settings, pool: Pool) -> Json:

@@ -280,6 +280,58 @@ def test_a_variable_that_a_template_does_not_know_is_refused_by_name(settings: S
         job_template(settings, "kubernetes", {"imgae": "x"})
 
 
+def test_what_the_operator_has_set_here_reaches_the_runs_of_other_pools_without_secrets(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTOSCORER_WORKSPACE_ROOTS", str(tmp_path))
+    monkeypatch.setenv("AUTOSCORER_SECURITY__ALLOWED_IMAGES", '["nothing/*"]')
+    monkeypatch.setenv("AUTOSCORER_EXECUTORS__DOCKER__RUNTIME", "runsc")
+    monkeypatch.setenv("AUTOSCORER_API_TOKENS", "admin:hunter2")
+    monkeypatch.setenv("AUTOSCORER_CALLBACKS__SECRET", "hunter2")
+    monkeypatch.setenv("AUTOSCORER_PREFECT__API_KEY", "hunter2")
+    for kind in ("docker", "kubernetes"):
+        template = job_template(load_settings(), kind, {})
+        environment = template["variables"]["properties"]["env"]["default"]
+        assert environment["AUTOSCORER_SECURITY__ALLOWED_IMAGES"] == '["nothing/*"]'
+        assert environment["AUTOSCORER_EXECUTORS__DOCKER__RUNTIME"] == "runsc"
+        assert "hunter2" not in json.dumps(template)
+        # As the run's process reads it.
+        with monkeypatch.context() as inside:
+            for name in [name for name in os.environ if name.startswith("AUTOSCORER_")]:
+                inside.delenv(name)
+            for name, value in environment.items():
+                inside.setenv(name, value)
+            inside.setenv("AUTOSCORER_HOME", str(home))
+            assert load_settings().security.allowed_images == ("nothing/*",)
+
+
+def test_a_configuration_file_outside_of_the_home_goes_with_the_runs_or_is_refused(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from autoscorer.core.errors import AutoScorerError
+
+    monkeypatch.setenv("AUTOSCORER_WORKSPACE_ROOTS", str(tmp_path))
+    file = tmp_path / "elsewhere.yaml"
+    file.write_text("security: {allowed_images: ['nothing/*']}\n")
+    for settings in (load_settings(file), _with_config(monkeypatch, file)):
+        properties = job_template(settings, "docker", {})["variables"]["properties"]
+        assert f"{file}:{file}:ro" in properties["volumes"]["default"]
+        assert properties["env"]["default"]["AUTOSCORER_CONFIG"] == str(file)
+        with pytest.raises(AutoScorerError, match=r"does not see the configuration elsewhere\.yaml"):
+            job_template(settings, "kubernetes", {})
+    monkeypatch.delenv("AUTOSCORER_CONFIG")
+    (home / "config.yaml").write_text(file.read_text())
+    assert (
+        "AUTOSCORER_CONFIG"
+        not in job_template(load_settings(), "docker", {})["variables"]["properties"]["env"]["default"]
+    )
+
+
+def _with_config(monkeypatch: pytest.MonkeyPatch, file: Path) -> Settings:
+    monkeypatch.setenv("AUTOSCORER_CONFIG", str(file))
+    return load_settings()
+
+
 def test_a_docker_pool_without_workspace_roots_is_refused(settings: Settings) -> None:
     from autoscorer.core.errors import AutoScorerError
 

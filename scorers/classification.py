@@ -122,12 +122,10 @@ class _Classification(BaseCSVScorer):
         header = ("label", "precision", "recall", "f1", "support", "predicted")
         writer.write("per_class", "per_class.csv", csv_text(header, rows))
         write_errors(writer, table)
-        # Plots show the most frequent classes only when there are many.
-        shown = np.sort(np.argsort(-(matrix.truth + matrix.predicted), kind="stable")[:_MAX_DENSE_CLASSES])
-        labels = [matrix.labels[index] for index in shown.tolist()]
-        svg = plots.confusion_matrix_svg(labels, matrix.dense(shown))
-        writer.write("confusion_matrix_plot", "confusion_matrix.svg", svg)
-        svg = plots.per_class_svg(labels, f1[shown].tolist(), title="F1 by class")
+        writer.write("confusion_matrix_plot", "confusion_matrix.svg", plots.counted_confusion_svg(matrix))
+        worst = plots.lowest(f1)
+        labels = [matrix.labels[index] for index in worst.tolist()]
+        svg = plots.per_class_svg(labels, f1[worst].tolist(), title="F1 by class", total=len(matrix.labels))
         writer.write("per_class_plot", "per_class.svg", svg)
         share_matrix(writer, self._coarse)
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..core.errors import AutoScorerError, ErrorCode
-from .plots_confusion import confusion_matrix_svg
+from .plots_confusion import confusion_matrix_svg, counted_confusion_svg
 from .plots_residual import coarse_residual_svg, residual_svg
 from .plots_svg import Panel, document, heading, num, shorten, svg_text, text_width
 
@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["coarse_residual_svg", "confusion_matrix_svg", "per_class_svg", "pr_curves_svg", "residual_svg"]
+__all__ = [
+    "coarse_residual_svg",
+    "confusion_matrix_svg",
+    "counted_confusion_svg",
+    "lowest",
+    "per_class_svg",
+    "pr_curves_svg",
+    "residual_svg",
+]
 
 MAX_CURVES = 10
 MAX_BARS = 40
@@ -124,7 +132,22 @@ def _straight(spots: list[str]) -> list[str]:
     return [*keep, spots[-1]]
 
 
-def per_class_svg(labels: Sequence[str], values: Sequence[float | None], *, title: str) -> str:
+def lowest(values: np.ndarray) -> NDArray[np.intp]:
+    """Indices of the ``MAX_BARS`` lowest values, lowest first; of all, in their order, where there are no more.
+
+    Args:
+        values: (C,) finite numbers.
+    """
+    import numpy as np
+
+    if len(values) <= MAX_BARS:
+        return np.arange(len(values))
+    return np.argsort(values, kind="stable")[:MAX_BARS]
+
+
+def per_class_svg(
+    labels: Sequence[str], values: Sequence[float | None], *, title: str, total: int | None = None
+) -> str:
     """Draw one horizontal bar a class, on a scale from 0 to 1.
 
     Args:
@@ -132,6 +155,7 @@ def per_class_svg(labels: Sequence[str], values: Sequence[float | None], *, titl
         values: C numbers; None or a non-finite number where the value is undefined. A number outside 0 to 1 ends
             at the edge, its text tells the value. Above ``MAX_BARS`` the lowest are shown, and the subtitle says so.
         title: Title of the plot.
+        total: How many classes there are, where these are the ``lowest`` of them.
 
     Returns:
         An SVG document.
@@ -150,9 +174,10 @@ def per_class_svg(labels: Sequence[str], values: Sequence[float | None], *, titl
     ]
     undefined = sum(value is None for _, value in bars)
     subtitle = ""
-    if len(bars) > MAX_BARS:
+    classes = max(len(labels), total or 0)
+    if classes > MAX_BARS:
         bars = sorted(bars, key=lambda bar: (bar[1] is None, bar[1] or 0.0))[:MAX_BARS]
-        subtitle = f"The {MAX_BARS} lowest of {len(labels):,} classes."
+        subtitle = f"The {MAX_BARS} lowest of {classes:,} classes."
     if undefined:
         subtitle += f"{' ' if subtitle else ''}{undefined:,} undefined."
     names = [shorten(label, 28) for label, _ in bars]

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["MAX_CLASSES", "confusion_matrix_svg"]
+    from .confusion import ConfusionMatrix
+
+__all__ = ["MAX_CLASSES", "confusion_matrix_svg", "counted_confusion_svg"]
 
 MAX_CLASSES = 40
 
@@ -45,33 +47,67 @@ def confusion_matrix_svg(labels: Sequence[str], matrix: np.ndarray, *, note: str
         )
     # Sums of all cells must stay finite too.
     counts = np.where(np.isfinite(counts) & (counts > 0), np.minimum(counts, 1e200), 0.0)
-    chosen, subtitle = _choose(counts)
-    subtitle = note or subtitle
+    n, totals, hits = len(counts), counts.sum(axis=1), np.diag(counts)
+    if n <= MAX_CLASSES:
+        return _shaded(labels, counts, totals, note or _whole(n, counts.sum()))
+    chosen = _most_confused(counts.sum(axis=0) + totals - 2 * hits)
     shown = counts[np.ix_(chosen, chosen)]
-    totals = counts.sum(axis=1)[chosen]
+    subtitle = note or _part(n, counts.sum(), mistakes=counts.sum() - hits.sum(), between=shown.sum() - shown.trace())
+    return _shaded([labels[i] for i in chosen], shown, totals[chosen], subtitle)
+
+
+def counted_confusion_svg(matrix: ConfusionMatrix) -> str:
+    """Draw a counted confusion matrix, of however many classes: what it says is true of all of them.
+
+    Args:
+        matrix: The counts.
+
+    Returns:
+        An SVG document, as ``confusion_matrix_svg``.
+    """
+    n = len(matrix.labels)
+    if n <= MAX_CLASSES:
+        return confusion_matrix_svg(matrix.labels, matrix.dense())
+    # Never all cells of many classes: a million classes have 10^12.
+    chosen = _most_confused(matrix.truth + matrix.predicted - 2 * matrix.hits)
+    shown = matrix.dense(chosen).astype(float)
+    mistakes = matrix.n - int(matrix.hits.sum())
+    subtitle = _part(n, matrix.n, mistakes=mistakes, between=shown.sum() - shown.trace())
+    return _shaded([matrix.labels[i] for i in chosen], shown, matrix.truth[chosen].astype(float), subtitle)
+
+
+def _most_confused(mistakes: NDArray[np.number]) -> NDArray[np.intp]:
+    """Indices of the classes to show, in their order."""
+    import numpy as np
+
+    order: NDArray[np.intp] = np.sort(np.argsort(-mistakes, kind="stable")[:MAX_CLASSES])
+    return order
+
+
+def _whole(n: int, rows: float) -> str:
+    return f"{_rows(rows)}, {n} {'class' if n == 1 else 'classes'}. Colour: share of the true class."
+
+
+def _part(n: int, rows: float, *, mistakes: float, between: float) -> str:
+    covered = f" {100 * between / mistakes:.0f} % of all mistakes are between them." if mistakes > 0 else ""
+    return (
+        f"The {MAX_CLASSES} most confused of {n:,} classes; {_rows(rows)} in all.{covered} "
+        "Colour: share of the true class."
+    )
+
+
+def _rows(count: float) -> str:
+    return f"{_count(count)} {'row' if count == 1 else 'rows'}"
+
+
+def _shaded(labels: Sequence[str], shown: NDArray[np.float64], totals: NDArray[np.float64], subtitle: str) -> str:
+    """Draw these cells, coloured by their share of ``totals``, all rows of each true class."""
+    import numpy as np
+
     shares = np.divide(shown, totals[:, None], out=np.zeros_like(shown), where=totals[:, None] > 0)
     # Up to the next tenth: whatever is not zero can be seen.
     levels = np.clip(np.ceil(shares * LEVELS - 1e-9), (shown > 0).astype(float), LEVELS).astype(int)
-    return _draw([labels[i] for i in chosen], shown, shares, levels, subtitle)
-
-
-def _choose(counts: NDArray[np.float64]) -> tuple[NDArray[np.intp], str]:
-    """Indices of the classes to show, in their order, and the subtitle that says what is shown."""
-    import numpy as np
-
-    n = len(counts)
-    total, right = counts.sum(), np.trace(counts)
-    rows = f"{_count(total)} {'row' if total == 1 else 'rows'}"
-    if n <= MAX_CLASSES:
-        return np.arange(n), f"{rows}, {n} {'class' if n == 1 else 'classes'}. Colour: share of the true class."
-    wrong = counts.sum(axis=0) + counts.sum(axis=1) - 2 * np.diag(counts)
-    chosen = np.sort(np.argsort(-wrong, kind="stable")[:MAX_CLASSES])
-    mistakes = total - right
-    inside = counts[np.ix_(chosen, chosen)].sum() - counts[chosen, chosen].sum()
-    covered = f" {100 * inside / mistakes:.0f} % of all mistakes are between them." if mistakes > 0 else ""
-    return chosen, (
-        f"The {MAX_CLASSES} most confused of {n:,} classes; {rows} in all.{covered} Colour: share of the true class."
-    )
+    return _draw(labels, shown, shares, levels, subtitle)
 
 
 def _draw(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from autoscorer.core.errors import AutoScorerError, ErrorCode
+from autoscorer.scorers.classification import ClassificationF1
 from autoscorer.scorers.plots import confusion_matrix_svg, per_class_svg, pr_curves_svg, residual_svg
 from autoscorer.scorers.plots_svg import nice_ticks, printable, ramp_css, shorten, tick_labels
 from hypothesis import given, settings
@@ -336,3 +337,36 @@ def test_any_accepts_plain_lists() -> None:
     values: Any = [1, 2, 3]
     parse(residual_svg(values, values))
     parse(confusion_matrix_svg(("a",), [[4]]))  # type: ignore[arg-type]
+
+
+def test_what_plots_of_a_thousand_classes_say_is_true_of_all_of_them(tmp_path):
+    """They were made of the 200 most frequent classes, and told of those as if they were all."""
+    rng = np.random.default_rng(3)
+    size, n = 1000, 50_000
+    # Frequent classes are seldom wrong, rare ones often: the most frequent 200 say little of the mistakes.
+    frequency = 1 / np.arange(1, size + 1)
+    truth = np.concatenate([np.arange(size), rng.choice(size, n - size, p=frequency / frequency.sum())])
+    wrong = rng.random(n) < 0.05 + 0.9 * truth / size
+    predicted = np.where(wrong, rng.integers(0, size, n), truth)
+    for folder, name, values in (("input", "gt", truth), ("output", "pred", predicted)):
+        (tmp_path / folder).mkdir()
+        lines = (f"{i},kind{value:04d}\n" for i, value in enumerate(values.tolist()))
+        (tmp_path / folder / f"{name}.csv").write_text("id,label\n" + "".join(lines))
+    ClassificationF1().score(tmp_path, {})
+
+    matrix = np.zeros((size, size), int)
+    np.add.at(matrix, (truth, predicted), 1)
+    mistakes = matrix.sum(0) + matrix.sum(1) - 2 * np.diag(matrix)
+    shown = np.sort(np.argsort(-mistakes, kind="stable")[:40])
+    inside = matrix[np.ix_(shown, shown)]
+    share = 100 * (inside.sum() - inside.trace()) / (n - matrix.trace())
+    svg = (tmp_path / "output" / "artifacts" / "confusion_matrix.svg").read_text()
+    assert "The 40 most confused of 1,000 classes; 50,000 rows in all." in svg
+    assert f"{share:.0f} % of all mistakes are between them" in svg
+    assert {f"kind{index:04d}" for index in shown} == set(re.findall(r"kind\d{4}", svg))
+
+    f1 = 2 * np.diag(matrix) / (matrix.sum(0) + matrix.sum(1))
+    worst = {f"kind{index:04d}" for index in np.argsort(f1, kind="stable")[:40]}
+    svg = (tmp_path / "output" / "artifacts" / "per_class.svg").read_text()
+    assert "The 40 lowest of 1,000 classes." in svg
+    assert set(re.findall(r"kind\d{4}", svg)) == worst

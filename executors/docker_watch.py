@@ -37,6 +37,8 @@ CAP_SYS_PTRACE = 19
 SAMPLE = 20
 # Seconds that a container's first process has to become one that can be looked into: the engine is still starting it.
 STARTING = 1.0
+# Seconds in which an engine notices that a container has ended.
+ENDING = 2.0
 # Seconds between two looks at the engine's own figures.
 STATS_FIRST, STATS_MOST = 0.1, 1.0
 
@@ -63,12 +65,11 @@ class DockerWatch:
         if _is_local(client):
             self._reader, self._deleted = _look(pid, container, settings)
         blind = _blind(self._reader, self._deleted)
-        self._usage = self.usage()
-        figures = self._usage.peak_memory is not None and self._usage.cpu_seconds is not None
-        if (blind or not figures) and _pid(client, container) is None:
+        if blind and _is_local(client) and _ends(client, container):
             return  # it ended meanwhile, and that is why
         self._blind = blind
-        if not figures:
+        self._usage = self.usage()
+        if self._usage.peak_memory is None or self._usage.cpu_seconds is None:
             self._stats = _EngineStats(client, container)
 
     @property
@@ -186,6 +187,16 @@ def _pid(client: Any, container: str) -> int | None:
     except docker.errors.NotFound:
         return None
     return state.get("Pid") or None
+
+
+def _ends(client: Any, container: str) -> bool:
+    """Whether it has ended, or the engine is only late to say so of one whose processes are gone."""
+    end = time.monotonic() + ENDING
+    while _pid(client, container) is not None:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def _is_local(client: Any) -> bool:

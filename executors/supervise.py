@@ -239,7 +239,7 @@ def _watch(
                 log.flush()
                 next_flush = now + 1
         report.run_seconds = time.monotonic() - started
-        if stood_still := clock.stood_still:
+        if (stood_still := clock.stood_still) >= 1:
             report.notes.append(
                 f"AutoScorer itself stood still for {stood_still:.0f} s while the model ran; they do not count against "
                 "the model's timeout."

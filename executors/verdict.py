@@ -59,6 +59,9 @@ def verdict(ending: Ending, limits: Limits) -> AutoScorerError | None:
     def out_of(resource: str, message: str) -> AutoScorerError:
         return AutoScorerError(ErrorCode.RESOURCE_ERROR, message, details={"resource": resource, **details})
 
+    killed_for = ending.killed_for
+    if killed_for is KillReason.DEADLINE and ending.exit_code not in (None, 128 + signal.SIGKILL):
+        killed_for = None  # The kill leaves no other code: it came too late, and met a model that had ended by itself.
     memory = f"The model needed more than its {_size(limits.memory)} of memory (swap is never added)."
     disk = (
         f"The model wrote more than it may: {_size(limits.disk)} in output, {_size(limits.tmp)} in /tmp, "
@@ -66,24 +69,24 @@ def verdict(ending: Ending, limits: Limits) -> AutoScorerError | None:
     )
     processes = f"The model started more than its {limits.pids} processes and threads."
 
-    if ending.killed_for is KillReason.CANCELLED:
+    if killed_for is KillReason.CANCELLED:
         return AutoScorerError(ErrorCode.CANCELLED, "The run was cancelled.", details=details)
-    if ending.killed_for is KillReason.DISK:
+    if killed_for is KillReason.DISK:
         return out_of("disk", disk)
-    if ending.killed_for is KillReason.FILES:
+    if killed_for is KillReason.FILES:
         return out_of("files", f"More than {limits.output_files:,} files were left in output, or too deep folders.")
-    if ending.killed_for is KillReason.PROCESSES:
+    if killed_for is KillReason.PROCESSES:
         return out_of("processes", processes)
-    if ending.killed_for is KillReason.HIDING:
+    if killed_for is KillReason.HIDING:
         return out_of(
             "disk",
             "A process of the model hid its open files (PR_SET_DUMPABLE, or a program that may be run and not read), "
             "so its use of the disk could not be held to its limit. Let processes be readable by their own user.",
         )
     # A worker killed for memory while the parent still ended well is no failure.
-    if ending.oom_killed and (ending.exit_code != 0 or ending.killed_for):
+    if ending.oom_killed and (ending.exit_code != 0 or killed_for):
         return out_of("memory", memory)
-    if ending.killed_for is KillReason.DEADLINE:
+    if killed_for is KillReason.DEADLINE:
         if ending.forks_denied:
             return out_of("processes", processes)
         return AutoScorerError(

@@ -103,7 +103,20 @@ def own_engine(folder: Path, image: str) -> Iterator[OwnEngine]:
         engine.start()  # without live-restore: ends whatever still runs
         engine.docker("rm", "--force", *engine.docker("ps", "--all", "--quiet").stdout.split(), check=False)
         engine.end(signal.SIGTERM)
+        for shim in _shims(folder):  # a containerd that was killed at a bad moment has forgotten them
+            os.kill(shim, signal.SIGKILL)
         for mount in Path("/proc/self/mounts").read_text().splitlines():
             place = mount.split()[1]
             if place.startswith(str(folder) + os.sep):
                 subprocess.run(["umount", "--lazy", place], capture_output=True)
+
+
+def _shims(folder: Path) -> list[int]:
+    """The processes that stand between containers and a containerd in this folder."""
+    address = str(folder / "exec" / "containerd" / "containerd.sock").encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and address in (entry / "cmdline").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return found

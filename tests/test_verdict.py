@@ -46,7 +46,11 @@ CASES: list[tuple[str, Ending, str | None, str | None]] = [
     ("out of memory, exit 1 from the parent", Ending(exit_code=1, oom_killed=True), OUT, "memory"),
     ("out of memory, nobody saw the end", Ending(exit_code=None, oom_killed=True), OUT, "memory"),
     ("deadline", Ending(exit_code=137, killed_for=K.DEADLINE), "TIMEOUT_ERROR", None),
-    ("deadline, and it ended well that moment", Ending(exit_code=0, killed_for=K.DEADLINE), "TIMEOUT_ERROR", None),
+    ("deadline, and nobody saw the end", Ending(exit_code=None, killed_for=K.DEADLINE), "TIMEOUT_ERROR", None),
+    # SIGKILL leaves 137 and nothing else: these had ended before it came, and the news of it were late.
+    ("it had ended well before the kill", Ending(exit_code=0, killed_for=K.DEADLINE), None, None),
+    ("it had failed before the kill", Ending(exit_code=3, killed_for=K.DEADLINE), "CONTAINER_FAILED", None),
+    ("the engine had gone before the kill", Ending(exit_code=143, killed_for=K.DEADLINE, interrupted=AWAY), OURS, None),
     ("too much output", Ending(exit_code=137, killed_for=K.DISK), OUT, "disk"),
     ("too many files", Ending(exit_code=137, killed_for=K.FILES), OUT, "files"),
     ("fork bomb", Ending(exit_code=137, killed_for=K.PROCESSES), OUT, "processes"),
@@ -129,7 +133,8 @@ def every_ending() -> list[Ending]:
 
 def test_only_an_exit_code_of_0_that_nobody_forced_is_a_success() -> None:
     for ending in every_ending():
-        assert (verdict(ending, LIMITS) is None) == (ending.exit_code == 0 and ending.killed_for is None), ending
+        forced = ending.killed_for not in (None, K.DEADLINE)  # at the deadline it would not be 0
+        assert (verdict(ending, LIMITS) is None) == (ending.exit_code == 0 and not forced), ending
 
 
 def test_the_log_only_names_a_failure_and_never_makes_or_hides_one() -> None:

@@ -18,6 +18,7 @@ from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, internal_error
 from ..core.meta import load_job
 from ..core.provenance import current_flow_run
+from ..core.storage import naming_full_disks
 from ..core.workspace import Workspace
 from ..executors.base import Observer, SilentObserver
 from ..schemas.job import Job
@@ -164,7 +165,7 @@ class GuardedScoring:
         space = Workspace(workspace)
         (observer or SilentObserver()).stage("score", scorer or "")
         # Held here, for as long as the process that scores may live.
-        with space.lock() if lock else contextlib.nullcontext():
+        with naming_full_disks(workspace=space.root), space.lock() if lock else contextlib.nullcontext():
             try:
                 answer = self._ask(
                     {

@@ -128,10 +128,12 @@ def test_scorer_params_are_not_told(attack: Attack, tmp_path: Path) -> None:
 
 def test_there_is_no_network(attack: Attack, tmp_path: Path) -> None:
     report = attack(
-        "ls /sys/class/net; wget -T 3 -O- http://127.0.0.1:9 ; nslookup example.com; ping -c1 -W1 172.17.0.1"
+        "echo interfaces: $(ls /sys/class/net); wget -T 3 -O- http://127.0.0.1:9 ; nslookup example.com; "
+        "ping -c1 -W1 172.17.0.1"
     )
     assert _code(report) == "CONTAINER_FAILED"
-    assert _log(tmp_path).split("\n")[0] == "lo"
+    # Not necessarily the first line: stdout and stderr come in two streams.
+    assert "interfaces: lo" in _log(tmp_path).split("\n")
 
 
 def test_the_seal_as_the_model_sees_it(attack: Attack, tmp_path: Path) -> None:

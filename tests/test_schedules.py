@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from autoscorer.core.config import load_settings
 from autoscorer.service import schedules
 from autoscorer.service.prefect_api import PrefectApi
@@ -89,11 +89,14 @@ def test_nightly_batch_fires_as_autoscorer_deploys_it(installation: Installation
 
 @pytest.mark.prefect
 @pytest.mark.slow
-def test_nightly_batch_fires_as_prefect_deploys_it(installation: Installation, nightly: Any) -> None:
+def test_nightly_batch_fires_as_prefect_deploys_it(installation: Installation, nightly: Any, tmp_path: Path) -> None:
+    """With a schedule of one's own in prefect.yaml, as a person who only knows Prefect writes it."""
     folder = installation.workspace("interval-round/team-a").parent
-    options = ("--interval", "5", "--param", f"workspaces={json.dumps([str(folder)])}", "--param", 'action="score"')
-    run(installation, "prefect", "deploy", "--name", "nightly-batch", *options)
-    installation.prefect("PATCH", f"/deployments/{nightly()['id']}", {"paused": False})
+    content = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    (own,) = [each for each in content["deployments"] if each["name"] == "nightly-batch"]
+    own |= {"paused": False, "schedules": [{"slug": "nightly", "interval": 5}], "parameters": score_only(folder)}
+    (tmp_path / "prefect.yaml").write_text(yaml.safe_dump({**content, "deployments": [own]}))
+    run(installation, "prefect", "deploy", "--all", "--prefect-file", str(tmp_path / "prefect.yaml"))
     check_batch(eventually(lambda: batches(installation, "interval-round"), within=FIRES)[0])
 
 

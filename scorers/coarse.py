@@ -187,5 +187,6 @@ def share_matrix(writer: ArtifactWriter, coarse: CoarseMatrix, *, plot_only: boo
     )
     rows = zip(coarse.labels, *shown, coarse.support.tolist(), strict=True)
     writer.share("per_class", "per_class.csv", csv_text(("label", "precision", "recall", "f1", "support"), rows))
-    svg = plots.per_class_svg(coarse.labels, coarse.f1.tolist(), title="F1 by class, from counts in steps")
+    title = "F1 by class, from counts in steps"
+    svg = plots.per_class_svg(coarse.labels, coarse.f1.tolist(), title=title, absent="not shown: too few rows")
     writer.share("per_class_plot", "per_class.svg", svg)

@@ -146,7 +146,12 @@ def lowest(values: np.ndarray) -> NDArray[np.intp]:
 
 
 def per_class_svg(
-    labels: Sequence[str], values: Sequence[float | None], *, title: str, total: int | None = None
+    labels: Sequence[str],
+    values: Sequence[float | None],
+    *,
+    title: str,
+    total: int | None = None,
+    absent: str = "undefined",
 ) -> str:
     """Draw one horizontal bar a class, on a scale from 0 to 1.
 
@@ -156,6 +161,7 @@ def per_class_svg(
             at the edge, its text tells the value. Above ``MAX_BARS`` the lowest are shown, and the subtitle says so.
         title: Title of the plot.
         total: How many classes there are, where these are the ``lowest`` of them.
+        absent: What stands where there is no number.
 
     Returns:
         An SVG document.
@@ -179,7 +185,7 @@ def per_class_svg(
         bars = sorted(bars, key=lambda bar: (bar[1] is None, bar[1] or 0.0))[:MAX_BARS]
         subtitle = f"The {MAX_BARS} lowest of {classes:,} classes."
     if undefined:
-        subtitle += f"{' ' if subtitle else ''}{undefined:,} undefined."
+        subtitle += f"{' ' if subtitle else ''}{undefined:,} {absent}."
     names = [shorten(label, 28) for label, _ in bars]
     left = 30 + max((text_width(name, 12) for name in names), default=0.0)
     length, step = 360.0, 24 if len(bars) <= 20 else 20
@@ -195,7 +201,7 @@ def per_class_svg(
         bar, middle = step - 8, y + step / 2 + 4
         parts.append(svg_text(left - 8, middle, name, 12, anchor="end"))
         if value is None:
-            parts.append(svg_text(left + 8, middle, "undefined", 12, css="mu", extra='font-style="italic"'))
+            parts.append(svg_text(left + 8, middle, absent, 12, css="mu", extra='font-style="italic"'))
             continue
         reach = length * min(1.0, max(0.0, value))
         track.append(f"M{num(left)} {num(y + 4)}h{num(length)}v{bar}h-{num(length)}z")

@@ -131,17 +131,18 @@ def coarse_residual_svg(truth: np.ndarray, predicted: np.ndarray, min_count: int
     left = first.left + _WIDTH + 40 + second.label_room()
     second = Panel(left, top, _WIDTH, _HEIGHT, both, (-around, around))
     # Predictions run along x in both: a column of cells is then a group of rows that were chosen together.
-    subtitle = f"Counted in cells, in steps of {min_count}. Cells of fewer rows and rows far out are not drawn."
-    if min_count <= 1:
+    cells = [_density(panel, p, ys, min_count=min_count) for panel, ys in ((first, y), (second, residual))]
+    most = max(count for _, count in cells)
+    if not most:
+        subtitle = f"There are too few rows for a plot: no cell of it holds {min_count} that may be shown."
+    elif min_count <= 1:
         subtitle = "Counted in cells. Rows far out are not drawn."
+    else:
+        subtitle = f"Counted in cells, in steps of {min_count}. Cells of fewer rows and rows far out are not drawn."
     width = second.left + _WIDTH + 24
     head, _ = heading("Predictions and residuals", subtitle, width)
     parts = [head, first.frame("predicted value", "true value"), second.frame("predicted value", "true − predicted")]
-    most = 0
-    for panel, ys in ((first, y), (second, residual)):
-        drawn, count = _density(panel, p, ys, min_count=min_count)
-        most = max(most, count)
-        parts.append(drawn)
+    parts += [drawn for drawn, _ in cells]
     zero = num(second.y(0.0))
     parts.append(
         f'<path class="rf" fill="none" stroke-width="1.3" stroke-dasharray="5 4" '
@@ -149,10 +150,12 @@ def coarse_residual_svg(truth: np.ndarray, predicted: np.ndarray, min_count: int
         f'M{num(second.left)} {zero}H{num(second.left + _WIDTH)}"/>'
     )
     height = top + _HEIGHT + 54.0
-    parts.append(_legend(24, height + 4, most, least=min_count))
+    if most:
+        parts.append(_legend(24, height + 4, most, least=min_count))
+        height += 24
     return document(
         width,
-        height + 24,
+        height,
         "".join(parts),
         title="Predictions and residuals",
         description=f"{subtitle} Left: true against predicted values, dashed where they are equal. Right: true minus "

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from autoscorer.scorers.coarse import coarse_matrix, protected
 from autoscorer.scorers.confusion import count_matrix
+from autoscorer.scorers.plots import coarse_residual_svg, per_class_svg
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,3 +67,15 @@ def test_metrics_of_a_label_come_near_the_true_ones() -> None:
     exact = coarse_matrix(matrix, 1)
     np.testing.assert_array_equal(exact.counts[:3, :3], matrix.dense())
     np.testing.assert_array_equal(exact.recall, matrix.hits / matrix.truth)
+
+
+def test_plots_of_too_few_rows_say_so_and_call_nothing_undefined() -> None:
+    rng = np.random.default_rng(1)
+    truth = rng.normal(size=60)
+    svg = coarse_residual_svg(truth, truth + rng.normal(size=60), 10)
+    assert "too few rows for a plot" in svg and "rows in a cell" not in svg
+    many = rng.normal(size=20_000)
+    svg = coarse_residual_svg(many, many + rng.normal(size=20_000), 10)
+    assert "in steps of 10" in svg and "rows in a cell" in svg and "too few" not in svg
+    svg = per_class_svg(["a", "b"], [0.5, float("nan")], title="F1", absent="not shown: too few rows")
+    assert "1 not shown: too few rows." in svg and "undefined" not in svg

@@ -13,6 +13,7 @@ import contextlib
 import gc
 import importlib
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -49,9 +50,42 @@ class _Usage(Exception):
     """Wrong usage, found by argparse."""
 
 
+class _Once(argparse.Action):
+    """Stores one value. A second one is an error; argparse takes the last, and says nothing."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        given: frozenset[str] = getattr(namespace, "given", frozenset())
+        if option_string is not None and self.dest in given:
+            parser.error(f"{option_string} was given twice")
+        namespace.given = given | {self.dest}
+        setattr(namespace, self.dest, values)
+
+
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.commands: dict[str, _Parser] = {}
+        for kind in (None, "store"):
+            self.register("action", kind, _Once)
+
     def error(self, message: str) -> NoReturn:
-        raise _Usage(f"{message}. See `{self.prog} --help`.")
+        wrong = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        if wrong is not None:
+            from ..core.errors import suggest
+
+            message += suggest(wrong[1], re.findall(r"[\w-]+", wrong[2]))
+        end = "" if message.endswith("?") else "."
+        raise _Usage(f"{message}{end} See `{self.prog} --help`.")
+
+    def unknown(self, arguments: Sequence[str]) -> NoReturn:
+        """Refuse arguments that this command does not have."""
+        from ..core.errors import suggest
+
+        options = [name for action in self._actions for name in action.option_strings]
+        option = next((each.partition("=")[0] for each in arguments if each.startswith("-")), None)
+        self.error(f"unrecognized arguments: {' '.join(arguments)}" + (suggest(option, options) if option else ""))
 
 
 def entry() -> NoReturn:
@@ -83,7 +117,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     as_json = "--json" in arguments or not sys.stdout.isatty()
     try:
         try:
-            args = parser.parse_args(arguments)
+            args, unknown = parser.parse_known_args(arguments)
+            if unknown:
+                # Of the command that was given: its help says what there is.
+                parser.commands.get(args.command, parser).unknown(unknown)
         except _Usage as usage:
             return _fail(_usage_error(str(usage)), as_json)
         if args.command is None:
@@ -91,9 +128,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2
         return _run(args, as_json, started)
     except BrokenPipeError:
-        # Whoever read our output has gone; Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _reader_has_gone()
         return 0
+
+
+def _reader_has_gone() -> None:
+    """Whoever read our output has gone, which is no error; Python would complain once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(args: argparse.Namespace, as_json: bool, started: float) -> int:
@@ -135,8 +176,12 @@ def _run(args: argparse.Namespace, as_json: bool, started: float) -> int:
         return _fail(fault_of(error, home=settings.home if settings else None), as_json)
     if data is None:
         return 0
-    announce(data)
-    return int(module.exit_code(data)) if hasattr(module, "exit_code") else 0
+    code = int(module.exit_code(data)) if hasattr(module, "exit_code") else 0
+    try:
+        announce(data)
+    except BrokenPipeError:
+        _reader_has_gone()
+    return code
 
 
 def _prepare(args: argparse.Namespace) -> None:
@@ -155,7 +200,7 @@ def _prepare(args: argparse.Namespace) -> None:
         load_custom_scorers(args.settings, args.scorers_dirs)
 
 
-def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> _Parser:
     parser = _Parser(
         prog="autoscorer",
         description="Runs a workspace's model in a sealed container and scores what it wrote.",
@@ -167,6 +212,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     wanted = next((argument for argument in arguments if not argument.startswith("-")), None)
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        parser.commands[name] = command
         if name == wanted:
             _module(name).add_arguments(command)
             common = command.add_argument_group("common options")
@@ -196,5 +242,8 @@ def _usage_error(message: str) -> Any:
 def _fail(error: Any, as_json: bool) -> int:
     from .output import failure
 
-    failure(error, as_json)
+    try:
+        failure(error, as_json)
+    except BrokenPipeError:
+        _reader_has_gone()
     return int(error.exit_code)

@@ -68,6 +68,25 @@ def test_wrong_usage_exits_2_without_a_traceback(
     assert answer["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["scor", "."], "did you mean 'score'? See `autoscorer --help`"),
+        (["score", ".", "--parm", "a=1"], "did you mean '--param'? See `autoscorer score --help`"),
+        (["run", ".", "--backend", "dokcer"], "did you mean 'docker'? See `autoscorer run --help`"),
+        (["score", ".", "--scorer", "a", "--scorer", "b"], "--scorer was given twice. See `autoscorer score --help`"),
+        (["submit", ".", "--priority", "high", "--priority=low"], "--priority was given twice"),
+        (["score", "a", "b"], "unrecognized arguments: b. See `autoscorer score --help`"),
+    ],
+)
+def test_wrong_usage_says_what_was_meant_and_where_the_right_help_is(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, answer, _ = _json(capsys, *arguments)
+    assert code == 2
+    assert told in answer["error"]["message"]
+
+
 def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     shown = capsys.readouterr().out
@@ -211,6 +230,19 @@ def test_a_reader_that_goes_away_is_no_error(scored: Path) -> None:
     os.close(writer)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 0 and b"Traceback" not in err
+
+
+@pytest.mark.parametrize(("row", "code"), [("b,dog\n", 0), ("", 1)])
+def test_a_reader_that_goes_away_changes_no_exit_code(scored: Path, row: str, code: int) -> None:
+    (scored / "output" / "pred.csv").write_text("id,label\na,dog\n" + row)
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "autoscorer", "score", str(scored)], stdout=writer, stderr=subprocess.PIPE
+    )
+    os.close(writer)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code and b"Traceback" not in err
 
 
 def test_scoring_imports_nothing_heavy(scored: Path) -> None:

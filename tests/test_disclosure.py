@@ -14,6 +14,7 @@ from autoscorer.core.config import Settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.schemas.envelope import Envelope
 from autoscorer.schemas.task import Role, TaskView
+from autoscorer.scorers.classification import ClassificationF1
 from autoscorer.service.disclosure import Disclosure, check_request
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
@@ -257,3 +258,18 @@ def test_what_nobody_has_decided_on_is_not_answered(submit: Disclosure) -> None:
 
 def test_every_role_that_there_is_has_a_policy() -> None:
     assert get_args(Role) == ("submit", "admin")
+
+
+@pytest.mark.parametrize("rows", [2, 4, 30_000])
+def test_what_is_wrong_with_the_ids_of_predictions_is_told_as_the_scorer_says_it(
+    rows: int, submit: Disclosure, tmp_path: Path
+) -> None:
+    """Too few, a few too many, and so many that they are not read to their end."""
+    for folder, name, count in (("input", "gt", 3), ("output", "pred", rows)):
+        (tmp_path / folder).mkdir()
+        lines = "".join(f"row-{index},kind\n" for index in range(count))
+        (tmp_path / folder / f"{name}.csv").write_text("id,label\n" + lines)
+    with pytest.raises(AutoScorerError) as caught:
+        ClassificationF1().score(tmp_path, {})
+    assert caught.value.code is ErrorCode.MISMATCH
+    assert submit.error(caught.value.to_dict()) == caught.value.to_dict()

@@ -47,8 +47,9 @@ _MAY_QUOTE = frozenset(
     }
 )
 _ITS_CODES = re.compile(r"\b(" + "|".join(sorted(_MAY_QUOTE)) + r")\b.*", re.DOTALL)
-_TRUTHS = frozenset("gt" + suffix for suffix in TABLE_SUFFIXES)
-_PREDICTIONS = frozenset("pred" + suffix for suffix in TABLE_SUFFIXES)
+# As errors name them: scorers of boxes with their folder.
+_TRUTHS = frozenset(folder + "gt" + suffix for folder in ("", "input/") for suffix in TABLE_SUFFIXES)
+_PREDICTIONS = frozenset(folder + "pred" + suffix for folder in ("", "output/") for suffix in TABLE_SUFFIXES)
 # What the join by id tells: counts, and ids, which every model has to know and to repeat.
 _OF_ALL_IDS = frozenset(
     {

@@ -14,11 +14,18 @@ from autoscorer.core.config import Settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.schemas.envelope import Envelope
 from autoscorer.schemas.task import Role, TaskView
+from autoscorer.scorers.base import BaseScorer
 from autoscorer.scorers.classification import ClassificationF1
+from autoscorer.scorers.detection import DetectionMAP
+from autoscorer.scorers.regression import RegressionRMSE
 from autoscorer.service.disclosure import Disclosure, check_request
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
+COCO = (
+    '{"images": [{"id": 1}], "categories": [{"id": 1, "name": "a"}], '
+    '"annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 2, 2]}]}'
+)
 ONLY_ADMINS = "What was found may tell of the ground truth; it is told to tokens of the role admin."
 
 
@@ -272,4 +279,32 @@ def test_what_is_wrong_with_the_ids_of_predictions_is_told_as_the_scorer_says_it
     with pytest.raises(AutoScorerError) as caught:
         ClassificationF1().score(tmp_path, {})
     assert caught.value.code is ErrorCode.MISMATCH
+    assert submit.error(caught.value.to_dict()) == caught.value.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("scorer", "truth", "predictions"),
+    [
+        (ClassificationF1, ("gt.csv", "id,label\na,x\n"), ("pred.csv", 'id,label\na,"x\n')),
+        (ClassificationF1, ("gt.csv", "id,label\na,x\n"), ("pred.json", "[1,1,1]")),
+        (ClassificationF1, ("gt.csv", "id,label\na,x\n"), ("pred.jsonl", '{"id": "a"}\n')),
+        (RegressionRMSE, ("gt.csv", "id,value\na,1\n"), ("pred.csv", "id,value\na,many\n")),
+        (DetectionMAP, ("gt.json", COCO), ("pred.json", "[1,1,1]")),
+        (DetectionMAP, ("gt.json", COCO), ("pred.json", '[{"image_id": 1, "category_id": 1, "bbox": [1, 1, 2]}]')),
+        (DetectionMAP, ("gt.json", COCO), ("pred.json", "no json")),
+    ],
+)
+def test_what_is_wrong_with_predictions_is_told_as_the_scorer_says_it(
+    scorer: type[BaseScorer],
+    truth: tuple[str, str],
+    predictions: tuple[str, str],
+    submit: Disclosure,
+    tmp_path: Path,
+) -> None:
+    for folder, (name, text) in (("input", truth), ("output", predictions)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_text(text)
+    with pytest.raises(AutoScorerError) as caught:
+        scorer().score(tmp_path, {})
+    assert caught.value.code in (ErrorCode.BAD_FORMAT, ErrorCode.PARSE_ERROR)
     assert submit.error(caught.value.to_dict()) == caught.value.to_dict()

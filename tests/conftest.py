@@ -32,22 +32,6 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.longrepr = f"skipped where every test must run: {report.longrepr}"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Which tests may not run at the same time, where they run in several processes.
-
-    A file's tests stay together, because they share what they have started. Those that look at every container of the
-    engine stay together, too, and so do those of the live installation.
-    """
-    groups: dict[Path, str] = {}
-    for item in items:
-        if item.get_closest_marker("docker") or "docker_client" in getattr(item, "fixturenames", ()):
-            groups[item.path] = "docker"
-        elif "installation" in getattr(item, "fixturenames", ()):
-            groups.setdefault(item.path, "installation")
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(groups.get(item.path, item.path.name)))
-
-
 @pytest.fixture(autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home of its own for every test; nothing of the person's installation is read or written."""

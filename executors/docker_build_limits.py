@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
@@ -12,6 +13,10 @@ from ..core.errors import AutoScorerError, ErrorCode
 from .docker_engine import connect, engine_exceptions
 
 __all__ = ["ProcessLimit"]
+
+
+# Seconds between tries to limit a container that the engine calls running and can't change.
+_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
 
 
 class ProcessLimit:
@@ -84,17 +89,22 @@ class ProcessLimit:
     def _limit(self, container: str) -> None:
         import docker.errors
 
-        try:
-            if not self._is_mine(container):
+        for pause in (*_PAUSES, None):
+            try:
+                if self._is_mine(container):
+                    response = self._client._post_json(
+                        self._client._url("/containers/{0}/update", container), data={"PidsLimit": self._pids}
+                    )
+                    self._client._raise_for_status(response)
                 return
-            response = self._client._post_json(
-                self._client._url("/containers/{0}/update", container), data={"PidsLimit": self._pids}
-            )
-            self._client._raise_for_status(response)
-        except docker.errors.APIError:
-            # One that is being removed can't be changed, and needs no limit; one that has not begun is told of again.
-            if self._is_running(container):
-                raise
+            except docker.errors.APIError:
+                # One that is being removed can't be changed, and needs no limit; one that has not begun is told of
+                # again. The engine may still call one running that has just ended.
+                if not self._is_running(container):
+                    return
+                if pause is None:
+                    raise
+            time.sleep(pause)
 
     def _is_mine(self, container: str) -> bool:
         hosts = self._client.inspect_container(container)["HostConfig"].get("ExtraHosts") or []

@@ -295,7 +295,7 @@ class ParquetReader(_RecordReader):
             for group in range(self._parquet.metadata.num_row_groups):
                 # A text that is stored once is made for every row: so many rows at a time as there is room for.
                 longest = max((self._longest(group, name) for name in texts), default=32)
-                rows = max(1, min(_BATCH, _UNFOLDED_BYTES // 4 // longest))
+                rows = max(1, min(_BATCH, _UNFOLDED_BYTES // 8 // longest))
                 for batch in self._parquet.iter_batches(rows, [group], names, use_threads=False):
                     if not batch.num_rows:
                         continue

@@ -105,12 +105,7 @@ def align(
     Raises:
         AutoScorerError: ``MISMATCH`` with all counts and the first few of each kind.
     """
-    ranks = long_ids.settle()
-    for column in (truth, predictions):
-        column.finish(ranks)
-    count = max(len(truth.words), len(predictions.words))
-    truth.widen(count)
-    predictions.widen(count)
+    _make_comparable(truth, predictions, long_ids)
     row_bits = max(truth.rows + predictions.rows, 2).bit_length()
     bits = row_bits if codes is None else max(int(one.max(initial=0)) for one in codes).bit_length()
     squeezes, constant = _squeezes([truth, predictions])
@@ -143,12 +138,7 @@ def too_many(truth: IdColumn, predictions: IdColumn, long_ids: LongIds, names: t
         long_ids: The store both columns used.
         names: What the error calls the two files.
     """
-    ranks = long_ids.settle()
-    for column in (truth, predictions):
-        column.finish(ranks)
-    count = max(len(truth.words), len(predictions.words))
-    truth.widen(count)
-    predictions.widen(count)
+    _make_comparable(truth, predictions, long_ids)
     return _mismatch(_both(truth.words, predictions.words), truth.rows, long_ids, names, complete=False)
 
 
@@ -162,6 +152,16 @@ def check_unique(column: IdColumn, long_ids: LongIds, name: str) -> None:
     _, unique = _sorted_hashed(column.words, max(column.rows, 2).bit_length())
     if not unique:
         raise _mismatch(column.words, column.rows, long_ids, (name, ""))
+
+
+def _make_comparable(truth: IdColumn, predictions: IdColumn, long_ids: LongIds) -> None:
+    """Finish both columns, and give them words of one number and one meaning."""
+    ranks = long_ids.settle()
+    for column in (truth, predictions):
+        column.finish(ranks)
+    count = max(len(truth.words), len(predictions.words))
+    truth.widen(count)
+    predictions.widen(count)
 
 
 def gather(values: NDArray[T], rows: NDArray[np.integer]) -> NDArray[T]:

@@ -75,12 +75,7 @@ def residual_svg(truth: np.ndarray, predicted: np.ndarray) -> str:
         else:
             drawn = _points(panel, xs, ys)
         parts.append(drawn)
-    zero = num(second.y(0.0))
-    parts.append(
-        f'<path class="rf" fill="none" stroke-width="1.3" stroke-dasharray="5 4" '
-        f'd="M{num(first.left)} {num(top + _HEIGHT)}L{num(first.left + _WIDTH)} {top}'
-        f'M{num(second.left)} {zero}H{num(second.left + _WIDTH)}"/>'
-    )
+    parts.append(_no_error(first, second))
     height = top + _HEIGHT + 54.0
     if binned:
         css = ramp_css("b", range(1, LEVELS + 1))
@@ -143,12 +138,7 @@ def coarse_residual_svg(truth: np.ndarray, predicted: np.ndarray, min_count: int
     head, _ = heading("Predictions and residuals", subtitle, width)
     parts = [head, first.frame("predicted value", "true value"), second.frame("predicted value", "true − predicted")]
     parts += [drawn for drawn, _ in cells]
-    zero = num(second.y(0.0))
-    parts.append(
-        f'<path class="rf" fill="none" stroke-width="1.3" stroke-dasharray="5 4" '
-        f'd="M{num(first.left)} {num(top + _HEIGHT)}L{num(first.left + _WIDTH)} {top}'
-        f'M{num(second.left)} {zero}H{num(second.left + _WIDTH)}"/>'
-    )
+    parts.append(_no_error(first, second))
     height = top + _HEIGHT + 54.0
     if most:
         parts.append(_legend(24, height + 4, most, least=min_count))
@@ -161,6 +151,15 @@ def coarse_residual_svg(truth: np.ndarray, predicted: np.ndarray, min_count: int
         description=f"{subtitle} Left: true against predicted values, dashed where they are equal. Right: true minus "
         "predicted, against the predicted value.",
         css=ramp_css("b", range(1, LEVELS + 1)),
+    )
+
+
+def _no_error(first: Panel, second: Panel) -> str:
+    """Where rows without an error lie: on the first panel's diagonal, at the second one's zero."""
+    return (
+        f'<path class="rf" fill="none" stroke-width="1.3" stroke-dasharray="5 4" '
+        f'd="M{num(first.left)} {num(first.top + _HEIGHT)}L{num(first.left + _WIDTH)} {first.top}'
+        f'M{num(second.left)} {num(second.y(0.0))}H{num(second.left + _WIDTH)}"/>'
     )
 
 

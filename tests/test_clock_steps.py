@@ -103,12 +103,18 @@ def test_a_queued_task_that_lies_hours_ahead_is_handed_out_within_seconds(
         return [found["id"] for found in await prefect.scheduled(runs.pool, 10)]
 
     assert ask(settings, handed_out) == []
-    (line,) = ask(settings, lambda prefect: Reconciler(settings, prefect).look({}))
+
+    def looked() -> list[str]:
+        """What was done to the runs of this test: the server and the engine are other tests' too."""
+        lines = ask(settings, lambda prefect: Reconciler(settings, prefect).look({}))
+        return [line for line in lines if any(one in line for one in (run, retried, scheduled))]
+
+    (line,) = looked()
     assert run in line and "clock" in line
     assert ask(settings, handed_out) == [run], "a retry waits as long as it should, and what somebody has put off too"
     # It costs no attempt, and is put at now once.
     assert runs.names(run).count(AWAITING_RETRY) == (name == AWAITING_RETRY)
-    assert ask(settings, lambda prefect: Reconciler(settings, prefect).look({})) == []
+    assert looked() == []
 
 
 @pytest.mark.prefect

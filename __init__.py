@@ -10,10 +10,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from .core.version import __version__
 
 _EXPORTS = {
     "AutoScorerError": "core.errors",
+    "Client": "client",
     "ErrorCode": "core.errors",
     "Settings": "core.config",
     "load_settings": "core.config",
@@ -32,6 +33,7 @@ __all__ = [
     "AutoScorerError",
     "BaseCSVScorer",
     "BaseScorer",
+    "Client",
     "ErrorCode",
     "Job",
     "Result",
@@ -46,6 +48,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from .client import Client
     from .core.config import Settings, load_settings
     from .core.errors import AutoScorerError, ErrorCode
     from .schemas.job import Job

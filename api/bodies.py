@@ -6,13 +6,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..schemas.task import BackendName, TaskView
+from ..schemas.task import BackendName
 
 __all__ = [
     "BATCH_EXAMPLE",
     "SUBMIT_EXAMPLES",
     "TASK_EXAMPLE",
-    "TaskList",
     "WorkBody",
 ]
 
@@ -37,16 +36,6 @@ class WorkBody(BaseModel):
     backend: BackendName | None = Field(
         None, description="As the worker is configured when absent; means nothing to /score."
     )
-
-
-class TaskList(BaseModel):
-    """One page of tasks, newest first, without their results."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    tasks: list[TaskView]
-    next_cursor: str | None = Field(description="Give it as `cursor` to go on; null on the last page.")
-    total: int = Field(description="How many tasks there are in all, on every page together.")
 
 
 SUBMIT_EXAMPLES: dict[str, Any] = {

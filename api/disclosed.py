@@ -14,8 +14,7 @@ from starlette.requests import HTTPConnection
 
 from ..core.errors import AutoScorerError
 from ..schemas.result import Result
-from ..schemas.task import TaskView
-from ..service.batches import BatchView
+from ..schemas.task import BatchView, TaskList, TaskView
 from ..service.browse import RunLog, WorkspacePage, WorkspaceView
 from ..service.disclosure import Disclosure
 from ..service.leaderboard import leaderboard
@@ -31,7 +30,6 @@ from ..service.scorer_views import (
 )
 from ..service.task_logs import LogPage
 from ..service.uploads import UploadedWorkspace
-from .bodies import TaskList
 from .context import context_of
 
 __all__ = ["HARMLESS", "POLICY", "Shown", "disclosed_error", "disclosure_of", "shown"]

@@ -1,26 +1,24 @@
-"""``autoscorer batch``: many workspaces as one task of the API, and who is best."""
+"""``autoscorer batch``: many workspaces as one task of the API, or in this process, and who is best."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import math
 import os
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import AutoScorerError, ErrorCode
 from ..service.leaderboard import to_csv
-from .api_client import ApiClient, connect, sendable
+from .api_client import as_json, connect
 from .arguments import add_backend, add_scorer
-from .submit import add_submission, optional, send
+from .batch_views import showing_batch
+from .submit import add_submission, submission
 from .task_views import print_leaderboard, print_task
-from .waiting import Lines, Shown, concluded, ended, exit_code, wait
+from .waiting import concluded, ended, exit_code, wait
 
-__all__ = ["add_arguments", "exit_code", "render", "run"]
+__all__ = ["add_arguments", "check_writable", "exit_code", "render", "run", "write_csv"]
 
 Json = dict[str, Any]
 
@@ -35,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--action", choices=("pipeline", "score"), default="pipeline", help="default: pipeline")
     parser.add_argument("--concurrency", metavar="N", type=int, help="workspaces at the same time (default: 2)")
     parser.add_argument("--csv", metavar="FILE", help="wait for the end, and write the leaderboard there")
+    parser.add_argument(
+        "--local",
+        action="store_true",
+        help="in this process, without the API: waits for the end, and shows who is best",
+    )
     add_scorer(parser)
     add_backend(parser)
     add_submission(parser)
@@ -42,30 +45,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Json:
     if args.csv is not None:
-        _check_writable(args.csv)
+        check_writable(args.csv)
+    if args.local:
+        return _run_here(args)
+    if args.csv is not None:
         args.wait = math.inf if args.wait is None else args.wait
-    body = {
-        "workspaces": [sendable(workspace) for workspace in args.workspaces],
-        "action": args.action,
-        **optional(args),
-    }
-    if args.concurrency is not None:
-        body["concurrency"] = args.concurrency
+    given = submission(args)
     with connect(args) as client:
-        task = send(client, "/batch", body, args)
+        task = as_json(client.batch(args.workspaces, concurrency=args.concurrency, **given))
         if args.wait is None:
             return task
-        with _showing(client, args) as shown:
+        with showing_batch(client, args) as shown:
             task = wait(client, task, shown, seconds=args.wait)
         if not ended(task):
             return concluded(task)
-        batch: Json = client.get(f"/batch/{task['id']}")
-    if args.csv is not None:
-        _write_csv(args.csv, batch["leaderboard"])
-    if task["error"] is not None and batch["leaderboard"] and not args.json and sys.stderr.isatty():
-        print_leaderboard(batch)  # of what was done before it failed or was cancelled
+        batch = as_json(client.batch_view(task["id"]))
+    _conclude(args, batch, task["error"] is not None)
     concluded(task)
     return batch
+
+
+def _run_here(args: argparse.Namespace) -> Json:
+    from .batch_local import check_local, run_local
+
+    check_local(args)
+    batch, error = run_local(args)
+    _conclude(args, batch, error is not None)
+    if error is not None:
+        raise error
+    return batch
+
+
+def _conclude(args: argparse.Namespace, batch: Json, failed: bool) -> None:
+    """Write the leaderboard; of a batch that failed or was cancelled, a person sees what was done before."""
+    if args.csv is not None:
+        write_csv(args.csv, batch["leaderboard"])
+    if failed and batch["leaderboard"] and not args.json and sys.stderr.isatty():
+        print_leaderboard(batch, to_stderr=True)
 
 
 def render(data: Json, args: argparse.Namespace) -> None:
@@ -77,47 +93,7 @@ def render(data: Json, args: argparse.Namespace) -> None:
         print(f"autoscorer status {data['id']} --watch   waits for its end")
 
 
-class _Bar:
-    """A bar with counts. The counts cost the API more than the progress, so large batches show them seldom."""
-
-    def __init__(self, client: ApiClient, bar: Any) -> None:
-        self._client, self._bar = client, bar
-        self._row = bar.add_task("queued", total=None, counts="")
-        self._counted, self._next = -1, 0.0
-
-    def update(self, task: Json) -> None:
-        done = (task["progress"] or {}).get("done", 0)
-        total = (task["progress"] or {}).get("total")
-        self._bar.update(self._row, description=task["state"], completed=done, total=total)
-        if done != self._counted and time.monotonic() >= self._next:
-            with contextlib.suppress(AutoScorerError):  # only the numbers beside the bar
-                summary = self._client.get(f"/batch/{task['id']}")["summary"]
-                names = ("completed", "failed", "cancelled")
-                counts = ", ".join(f"{summary[name]} {name}" for name in names if summary[name])
-                self._bar.update(self._row, counts=counts)
-            self._counted, self._next = done, time.monotonic() + 1 + (total or 0) / 500
-
-
-@contextlib.contextmanager
-def _showing(client: ApiClient, args: argparse.Namespace) -> Iterator[Shown]:
-    if args.json or not sys.stderr.isatty():
-        yield Lines()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.description:<10}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[counts]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        yield _Bar(client, bar)
-
-
-def _check_writable(file: str) -> None:
+def check_writable(file: str) -> None:
     """Before hours of work, not after them."""
     path = Path(file)
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
@@ -127,7 +103,8 @@ def _check_writable(file: str) -> None:
         )
 
 
-def _write_csv(file: str, rows: list[Json]) -> None:
+def write_csv(file: str, rows: list[Json]) -> None:
+    """Write a leaderboard."""
     try:
         Path(file).write_bytes(to_csv(rows).encode("utf-8", "backslashreplace"))
     except OSError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .api_client import add_api, connect, task_path
+from .api_client import add_api, as_json, connect
 from .task_views import print_task
 
 
@@ -16,8 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     with connect(args) as client:
-        task: dict[str, Any] = client.post(task_path(args.task_id, "/cancel"))
-    return task
+        return as_json(client.cancel(args.task_id))
 
 
 def render(data: dict[str, Any], args: argparse.Namespace) -> None:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
-from ..schemas.task import TaskState
-from .api_client import ApiAway, ApiClient, add_api, connect, task_path
+from .api_client import add_api, connect
 from .output import printable
-from .waiting import stops_watching, until
+from .waiting import stops_watching
 
 Json = dict[str, Any]
-
-_FINAL = frozenset(state.value for state in TaskState if state.is_final)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,9 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Json:
     with connect(args) as client:
         if not args.follow:
-            return {"task_id": args.task_id, "records": _records(client, args.task_id)}
+            return {"task_id": args.task_id, "records": list(client.logs(args.task_id))}
+        records: list[Json] = []
         with stops_watching(args.task_id):
-            return _follow(client, args.task_id, lambda record: print(_line(record), file=sys.stderr, flush=True))
+            for record in client.logs(args.task_id, follow=True):
+                records.append(record)
+                print(_line(record), file=sys.stderr, flush=True)
+            return {"task_id": args.task_id, "state": str(client.wait(args.task_id).state), "records": records}
 
 
 def render(data: Json, args: argparse.Namespace) -> None:
@@ -39,45 +38,9 @@ def render(data: Json, args: argparse.Namespace) -> None:
         print(_line(record))
 
 
-def _records(client: ApiClient, task_id: str) -> list[Json]:
-    records: list[Json] = []
-    offset: int | None = 0
-    while offset is not None:
-        page = client.get(task_path(task_id, "/logs"), {"offset": offset})
-        records += page["records"]
-        offset = page["next_offset"]
-    return records
-
-
-def _follow(client: ApiClient, task_id: str, show: Callable[[Json], None]) -> Json:
-    """All records, shown as they come, through an API that is started anew."""
-    records: list[Json] = []
-
-    def look() -> tuple[Json, bool]:
-        # A stream begins at the beginning. What comes again need not come in the same order or with the same time.
-        known = Counter((record["source"], record["message"]) for record in records)
-        began = False
-        try:
-            for event in client.stream(task_path(task_id, "/logs"), {"follow": "true"}):
-                began, kind = True, event.pop("type", None)
-                identity = (event.get("source"), event.get("message"))
-                if kind == "log" and known[identity] > 0:
-                    known[identity] -= 1
-                elif kind == "log":
-                    records.append(event)
-                    show(event)
-                elif kind == "end":
-                    return {"task_id": task_id, "state": event["state"], "records": records}, event["state"] in _FINAL
-        except ApiAway:
-            if not began:
-                raise
-        return {"task_id": task_id, "state": None, "records": records}, False
-
-    return until(look)
-
-
 def _line(record: Json) -> str:
     clock = record["time"][11:19]
+    whose = f"{record['workspace']}  " if record.get("workspace") else ""
     mark = "│ " if record["source"] == "model" else ""
     level = record["level"].upper() + " " if record["level"] not in ("info", "debug") else ""
-    return printable(f"{clock} {mark}{level}{record['message']}".expandtabs())
+    return printable(f"{clock} {whose}{mark}{level}{record['message']}".expandtabs())

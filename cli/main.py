@@ -38,8 +38,12 @@ COMMANDS = {
     "submit": "hand a workspace to the API",
     "status": "show a task of the API, or list them",
     "cancel": "end a task of the API",
+    "retry": "do once more what a task was asked for",
     "logs": "show a task's log",
-    "batch": "hand many workspaces to the API, and show who is best",
+    "batch": "work on many workspaces, at the API or here, and show who is best",
+    "leaderboard": "show who of a batch is best",
+    "workspaces": "list the workspaces of the API",
+    "upload": "send a workspace to the API",
     "doctor": "say what works here, and what to do about what does not",
     "demo": "run the three examples end to end",
     "config": "show the effective configuration",
@@ -186,7 +190,7 @@ def _run(args: argparse.Namespace, as_json: bool, started: float) -> int:
 
 def _prepare(args: argparse.Namespace) -> None:
     """What a command does first: clear up after the dead, know the custom scorers where all of them are shown."""
-    if args.command in ("validate", "run", "score", "pipeline", "demo"):
+    if args.command in ("validate", "run", "score", "pipeline", "demo") or getattr(args, "local", False):
         from ..executors.reaper import reap_if_needed
 
         reap_if_needed(args.settings)

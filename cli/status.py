@@ -8,18 +8,18 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ..client import Client
+from ..client.polling import poll
 from ..core.errors import AutoScorerError, ErrorCode
 from ..schemas.task import TaskState
-from .api_client import ApiClient, add_api, connect, task_path
-from .task_views import print_task, task_table
-from .waiting import Lines, concluded, ended, exit_code, showing, until, wait
+from .api_client import add_api, as_json, connect
+from .batch_views import concluded_batch, showing_batch, with_batch
+from .task_views import print_leaderboard, print_task, task_table
+from .waiting import Lines, away, concluded, ended, exit_code, showing, wait
 
-__all__ = ["add_arguments", "exit_code", "render", "run"]
+__all__ = ["add_arguments", "exit_code", "positive", "render", "run"]
 
 Json = dict[str, Any]
-
-# The most that the API lists on one page.
-PAGE = 500
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,54 +32,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only tasks in this state; may be given several times",
     )
     parser.add_argument("--workspace", metavar="NAME", help="only tasks of this workspace")
-    parser.add_argument("--limit", metavar="N", type=_positive, help="at most so many tasks (default: 20)")
+    parser.add_argument(
+        "--name", metavar="TEXT", help="only tasks whose workspace, job or batch's member has it in its name"
+    )
+    parser.add_argument("--limit", metavar="N", type=positive, help="at most so many tasks (default: 20)")
     parser.add_argument("--watch", action="store_true", help="until the task, or each of the list, has ended")
     add_api(parser)
 
 
 def run(args: argparse.Namespace) -> Json:
-    if args.task_id is not None and (args.state or args.workspace or args.limit):
+    if args.task_id is not None and (args.state or args.workspace or args.name or args.limit):
         raise AutoScorerError(
             ErrorCode.INVALID_REQUEST,
-            "--state, --workspace and --limit choose from the list of tasks; leave out either them or TASK_ID.",
+            "--state, --workspace, --name and --limit choose from the list of tasks; leave out either them or TASK_ID.",
         )
     with connect(args) as client:
         if args.task_id is None:
             return _watch_list(client, args) if args.watch else _list(client, args)
-        task: Json = client.get(task_path(args.task_id))
+        task = as_json(client.task(args.task_id))
+        is_batch = task["action"] == "batch"
         if not args.watch:
-            return task
-        with showing(args) as shown:
-            return concluded(wait(client, task, shown))
+            return with_batch(client, task) if is_batch else task
+        with showing_batch(client, args) if is_batch else showing(args) as shown:
+            task = wait(client, task, shown)
+        return concluded_batch(client, task, args) if is_batch else concluded(task)
 
 
 def render(data: Json, args: argparse.Namespace) -> None:
     if args.task_id is not None:
         print_task(data)
+        if "batch" in data:
+            print_leaderboard(data["batch"])
         return
     from rich.console import Console
 
     Console(highlight=False).print(task_table(data["tasks"], data["total"]))
 
 
-def _list(client: ApiClient, args: argparse.Namespace) -> Json:
-    """The newest tasks; as many pages as it takes."""
-    from .api_client import sendable
-
-    wanted: int = args.limit or 20
-    params: Json = {"state": args.state} if args.state else {}
-    if args.workspace:
-        params["workspace"] = sendable(args.workspace)
-    found: list[Json] = []
-    while True:
-        page = client.get("/tasks", {**params, "limit": min(wanted - len(found), PAGE)})
-        found += page["tasks"]
-        if page["next_cursor"] is None or len(found) >= wanted:
-            return {**page, "tasks": found}
-        params["cursor"] = page["next_cursor"]
+def _list(client: Client, args: argparse.Namespace) -> Json:
+    """The newest tasks."""
+    return as_json(client.tasks(states=args.state, workspace=args.workspace, q=args.name, limit=args.limit or 20))
 
 
-def _watch_list(client: ApiClient, args: argparse.Namespace) -> Json:
+def _watch_list(client: Client, args: argparse.Namespace) -> Json:
     with _showing_list(args) as show:
 
         def look() -> tuple[Json, bool]:
@@ -87,7 +82,7 @@ def _watch_list(client: ApiClient, args: argparse.Namespace) -> Json:
             show(page)
             return page, all(ended(task) for task in page["tasks"])
 
-        return until(look)
+        return poll(look, on_away=away)
 
 
 @contextlib.contextmanager
@@ -109,7 +104,8 @@ def _showing_list(args: argparse.Namespace) -> Iterator[Callable[[Json], None]]:
         yield lambda page: live.update(task_table(page["tasks"], page["total"]), refresh=True)
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A number of things, as argparse takes it."""
     if not (text.isascii() and text.isdigit() and int(text[:9]) > 0 and len(text) < 10):
         raise argparse.ArgumentTypeError(f"expects a number from 1 on, got {text!r}")
     return int(text)

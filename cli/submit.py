@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .api_client import ApiClient, add_api, connect, sendable
+from ..schemas.task import TaskView
+from .api_client import add_api, as_json, connect
 from .arguments import add_backend, add_scorer, parse_params
 from .task_views import print_task
 from .waiting import add_wait, concluded, exit_code, say, showing, wait
@@ -41,29 +42,29 @@ def add_submission(parser: argparse.ArgumentParser) -> None:
     add_api(parser)
 
 
-def optional(args: argparse.Namespace) -> Json:
-    """The fields of a request that were given."""
-    fields = {
+def submission(args: argparse.Namespace) -> Json:
+    """What ``submit`` and ``batch`` hand on to the client in the same way."""
+    return {
+        "action": args.action,
         "scorer": args.scorer,
         "params": parse_params(args.param) or None,
         "backend": args.backend,
+        "priority": args.priority,
         "callback_url": args.callback_url,
+        "idempotency_key": args.idempotency_key,
+        "on_known": say_known,
     }
-    return {"priority": args.priority, **{name: value for name, value in fields.items() if value is not None}}
 
 
-def send(client: ApiClient, path: str, body: Json, args: argparse.Namespace) -> Json:
-    """Submit a task, and say so where it is one that was there."""
-    task, was_there = client.submit(path, body, args.idempotency_key)
-    if was_there:
-        say(f"task {task['id']} was submitted before; there is no second one")
-    return task
+def say_known(task: TaskView) -> None:
+    """There is no second task."""
+    say(f"task {task.id} was submitted before; there is no second one")
 
 
 def run(args: argparse.Namespace) -> Json:
-    body = {"action": args.action, "workspace": sendable(args.workspace), **optional(args)}
+    given = submission(args)
     with connect(args) as client:
-        task = send(client, "/submit", body, args)
+        task = as_json(client.submit(args.workspace, **given))
         if args.wait is None:
             return task
         with showing(args) as shown:

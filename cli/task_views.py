@@ -10,7 +10,7 @@ from rich.text import Text
 
 from .output import number, print_result, printable
 
-__all__ = ["print_leaderboard", "print_task", "task_table"]
+__all__ = ["counts", "leaderboard_table", "print_leaderboard", "print_task", "task_table", "workspace_table"]
 
 Json = dict[str, Any]
 
@@ -44,7 +44,7 @@ def task_table(tasks: list[Json], total: int) -> Table:
     """A list of tasks."""
     shown = f"{len(tasks)} of {total} tasks" if total > len(tasks) else f"{total} tasks"
     table = Table(box=None, pad_edge=False, header_style="dim", caption=shown, caption_justify="left")
-    for name in ("task", "action", "workspace", "state", "stage", "tries", "created", "took"):
+    for name in ("task", "action", "workspace", "state", "stage", "score", "scorer", "tries", "created", "took"):
         table.add_column(name, justify="right" if name in ("tries", "took") else "left", no_wrap=name == "task")
     for task in tasks:
         done = task["progress"]
@@ -55,24 +55,46 @@ def task_table(tasks: list[Json], total: int) -> Table:
             Text(_workspace(task)),
             _state(task),
             Text(printable(stage)),
+            _score(task["outcome"]),
+            Text(printable(task["scorer"] or "")),
             str(task["attempts"]) if task["attempts"] > 1 else "",
-            task["created_at"],
+            _when(task["created_at"]),
             _took(task["run_seconds"]),
         )
     return table
 
 
-def print_leaderboard(batch: Json) -> None:
+def print_leaderboard(batch: Json, *, to_stderr: bool = False) -> None:
     """A batch: its counts, and its workspaces, best first."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, stderr=to_stderr)
     summary = batch["summary"]
-    counts = ", ".join(f"{summary[name]} {name}" for name in ("completed", "failed", "cancelled") if summary[name])
+    total, done = summary["total"], summary["done"]
+    so_far = f"{done} of {total} workspaces" if total is not None and total > done else f"{done} workspaces"
     seconds = f" in {_took(summary['seconds'])}" if summary["seconds"] is not None else ""
-    console.print(Text.assemble((f"{summary['done']} workspaces{seconds}", "bold"), f": {counts or 'nothing done'}"))
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    console.print(Text.assemble((f"{so_far}{seconds}", "bold"), f": {counts(summary) or 'nothing done'}"))
+    if batch["leaderboard"]:
+        console.print(leaderboard_table(batch["leaderboard"]))
+
+
+def counts(summary: Json) -> str:
+    """How many workspaces of a batch ended how."""
+    names = ("completed", "failed", "cancelled", "duplicates")
+    return ", ".join(f"{summary[name]} {name}" for name in names if summary.get(name))
+
+
+def leaderboard_table(rows: list[Json], *, first: int | None = None) -> Table:
+    """A leaderboard.
+
+    Args:
+        rows: All of it.
+        first: Only so many rows, and how many more there are.
+    """
+    left = 0 if first is None else max(len(rows) - first, 0)
+    more = {"caption": f"and {left} more", "caption_justify": "left"} if left else {}
+    table = Table(box=None, pad_edge=False, header_style="dim", **more)  # type: ignore[arg-type]
     for name in ("", "workspace", "metric", "score", "interval", "pass", "rank", "took", "error"):
         table.add_column(name, justify="right" if name in ("", "score", "took") else "left")
-    for row in batch["leaderboard"]:
+    for row in rows[:first]:
         low, high = row.get("low"), row.get("high")
         table.add_row(
             "" if row["place"] is None else str(row["place"]),
@@ -85,7 +107,7 @@ def print_leaderboard(batch: Json) -> None:
             _took(row["seconds"]),
             Text(printable(row["error"] or ""), style="red"),
         )
-    console.print(table)
+    return table
 
 
 def _facts(task: Json) -> list[tuple[str, str]]:
@@ -96,6 +118,8 @@ def _facts(task: Json) -> list[tuple[str, str]]:
         delivery = f"{callback['state']}{attempts}" + (f": {callback['last_error']}" if callback["last_error"] else "")
     facts = {
         "workspace": _workspace(task),
+        "scorer": task["scorer"] or "",
+        "score": _score(task["outcome"], interval=True).plain,
         "stage": task["stage"] or "",
         "progress": f"{done['done']} of {done['total']}" if done else "",
         "attempts": str(task["attempts"]) if task["attempts"] > 1 else "",
@@ -116,6 +140,25 @@ def _workspace(task: Json) -> str:
     return printable(several[0]) + more if several else ""
 
 
+def _score(outcome: Json | None, *, interval: bool = False) -> Text:
+    """The main metric by its name, and whether it passed."""
+    if outcome is None:
+        return Text("")
+    spread = outcome["interval"]
+    shown = f"{printable(outcome['metric'] or 'score')} {number(outcome['score'])}"
+    if interval and spread is not None:
+        shown += f" [{number(spread['low'])}, {number(spread['high'])}]"
+    text = Text(shown)
+    if outcome["pass"] is not None:
+        text.append("  pass" if outcome["pass"] else "  fail", "green" if outcome["pass"] else "bold red")
+    return text
+
+
+def _when(moment: str) -> str:
+    """To the second: a list is read, not computed with."""
+    return f"{moment[:10]} {moment[11:19]}"
+
+
 def _state(task: Json) -> Text:
     return Text(task["state"], style=_STYLES.get(task["state"], ""))
 
@@ -124,3 +167,21 @@ def _took(seconds: float | None) -> str:
     if seconds is None:
         return ""
     return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def workspace_table(workspaces: list[Json]) -> Table:
+    """Workspaces of the API, each with what its last Result says."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("workspace", "scorer", "score", "pass", "rank", "scored", "error"):
+        table.add_column(name, justify="right" if name == "score" else "left")
+    for each in workspaces:
+        table.add_row(
+            Text(printable(each["name"])),
+            Text(printable(each["scorer"] or "")),
+            "" if each["score"] is None else number(each["score"]),
+            {True: "pass", False: "fail", None: ""}[each["pass"]],
+            Text(printable(each["rank"] or "")),
+            _when(each["scored_at"]) if each["scored_at"] else "",
+            Text(printable(each["error"] or ""), style="red"),
+        )
+    return table

@@ -6,26 +6,23 @@ import argparse
 import contextlib
 import math
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Protocol
 
+from ..client import Client
+from ..client.client import error_of
 from ..core.errors import AutoScorerError, ErrorCode
-from ..schemas.task import TaskState
-from .api_client import ApiAway, ApiBusy, ApiClient, task_path
+from ..schemas.task import TaskState, TaskView
+from .api_client import as_json
 from .output import printable
 from .progress import progress
 
-__all__ = ["Lines", "add_wait", "concluded", "ended", "exit_code", "say", "showing", "stops_watching", "until", "wait"]
+__all__ = ["Lines", "add_wait", "away", "concluded", "ended", "exit_code", "say", "showing", "stops_watching", "wait"]
 
 Json = dict[str, Any]
 
 # The task has not ended when the command does: neither success nor the submission's failure.
 PENDING = 3
-# Seconds between two looks: at first often, because much ends at once.
-FIRST, MORE, LONGEST = 0.1, 1.3, 1.0
-# Seconds between two tries when nobody answers, and how long there is any sense in it.
-AWAY, PATIENCE = 2.0, 600.0
 
 
 class Shown(Protocol):
@@ -47,7 +44,7 @@ def add_wait(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def wait(client: ApiClient, task: Json, shown: Shown, *, seconds: float = math.inf) -> Json:
+def wait(client: Client, task: Json, shown: Shown, *, seconds: float = math.inf) -> Json:
     """Ask for a task until it has ended.
 
     Args:
@@ -60,52 +57,12 @@ def wait(client: ApiClient, task: Json, shown: Shown, *, seconds: float = math.i
         The task as it was last seen.
 
     Raises:
-        ApiAway: The API did not come back for minutes.
-        AutoScorerError: What it answered instead; ``CANCELLED`` when a signal ended the waiting, not the task.
+        AutoScorerError: As ``Client.wait``; ``CANCELLED`` when a signal ended the waiting, not the task.
     """
-
-    def look() -> tuple[Json, bool]:
-        now = client.get(task_path(task["id"]))
-        shown.update(now)
-        return now, ended(now)
-
     with stops_watching(task["id"]):
         shown.update(task)
         # The answer to a submit may be of a task that has long ended, and is without its result.
-        return until(look, seconds=seconds)
-
-
-def until(look: Callable[[], tuple[Json, bool]], *, seconds: float = math.inf) -> Json:
-    """Look again and again, through times in which the API does not answer.
-
-    Args:
-        look: What there is, and whether it is enough.
-        seconds: How long at most; at least one look is taken.
-
-    Returns:
-        What there was at last.
-    """
-    deadline, pause = time.monotonic() + seconds, FIRST
-    away_since: float | None = None
-    while True:
-        try:
-            found, enough = look()
-            away_since = None
-            left = deadline - time.monotonic()
-            if enough or left <= 0:
-                return found
-            time.sleep(min(pause, left))
-            pause = min(pause * MORE, LONGEST)
-        except ApiBusy as error:
-            time.sleep(min(error.after or AWAY, 60.0))
-        except ApiAway:
-            now = time.monotonic()
-            if away_since is None:
-                away_since = now
-                say("the API does not answer; asking again")
-            if now - away_since > PATIENCE or now > deadline:
-                raise
-            time.sleep(AWAY)
+        return as_json(client.wait(task["id"], timeout=seconds, on_update=lambda now: shown.update(as_json(now))))
 
 
 @contextlib.contextmanager
@@ -143,10 +100,8 @@ def concluded(task: Json) -> Json:
         return Unended(task)
     if task["state"] == TaskState.COMPLETED:
         return task
-    if task["error"] is None:
-        raise AutoScorerError(ErrorCode.CANCELLED, f"The task was {task['state']}.", details={"task_id": task["id"]})
-    error = AutoScorerError.from_dict(task["error"])
-    error.details["task_id"] = task["id"]
+    error = error_of(TaskView.model_validate(task, extra="ignore"))
+    assert error is not None
     raise error
 
 
@@ -158,6 +113,11 @@ def exit_code(data: Json) -> int:
 def ended(task: Json) -> bool:
     """Whether a task has ended."""
     return TaskState(task["state"]).is_final
+
+
+def away() -> None:
+    """Say that the API is asked again."""
+    say("the API does not answer; asking again")
 
 
 def say(text: str) -> None:

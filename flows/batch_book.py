@@ -21,16 +21,16 @@ class Book:
 
     Args:
         entries: What the batch was given.
-        files: The flow run's files; they hold the journal.
+        files: The flow run's files; they hold the journal. None outside of any: then there is no second attempt.
         warn: Told once when the journal can't be written. The work goes on: only a second attempt would miss it.
     """
 
-    def __init__(self, entries: list[Entry], files: FlowRunFiles, *, warn: Callable[[str], None]) -> None:
+    def __init__(self, entries: list[Entry], files: FlowRunFiles | None, *, warn: Callable[[str], None]) -> None:
         self._entries = entries
         self._files = files
         self._warn: Callable[[str], None] | None = warn
         work = [os.path.abspath(entry.path) for entry in entries if entry.is_work]
-        kept = kept_outcomes(files, work)
+        kept = kept_outcomes(files, work) if files is not None else {}
         self.resumed = len(kept)
         self.outcomes: dict[int, Outcome] = {}
         self._positions: dict[str, int] = {}
@@ -44,8 +44,8 @@ class Book:
                 self.outcomes[position] = kept[path]
             else:
                 self._positions[path] = position
-        self._write(lambda: files.keep_outcomes(self.outcomes.values()))
-        self._write(lambda: files.set_total(len(entries)))
+        self._write(lambda files: files.keep_outcomes(self.outcomes.values()))
+        self._write(lambda files: files.set_total(len(entries)))
 
     @property
     def total(self) -> int:
@@ -59,7 +59,7 @@ class Book:
     def add(self, workspace: str, outcome: Outcome) -> None:
         """Note the outcome of a workspace, and journal it."""
         self.outcomes[self._positions[workspace]] = outcome
-        self._write(lambda: self._files.add_outcome(outcome))
+        self._write(lambda files: files.add_outcome(outcome))
 
     def close(self, error: AutoScorerError | None) -> list[Outcome]:
         """Every outcome, in the order given.
@@ -73,9 +73,11 @@ class Book:
             self.outcomes[self._positions[workspace]] = failed_outcome(workspace, error)
         return [self.outcomes[position] for position in range(len(self._entries))]
 
-    def _write(self, write: Callable[[], None]) -> None:
+    def _write(self, write: Callable[[FlowRunFiles], None]) -> None:
+        if self._files is None:
+            return
         try:
-            write()
+            write(self._files)
         except OSError as error:  # a full disk
             if self._warn is not None:
                 self._warn(f"The batch's journal can't be written ({error}); a second attempt would begin anew.")

@@ -10,19 +10,19 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Protocol, Self
-
-from prefect.client.schemas.objects import State
-from prefect.futures import PrefectConcurrentFuture
-from prefect.task_runners import ThreadPoolTaskRunner
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.workspace import Workspace
 from ..schemas.result import Result
 from ..tasks.batch_outcome import Outcome, failed_outcome, outcome_of
-from ..tasks.pipeline import pipeline_task
-from ..tasks.prefect_local import AWAY, Local, here, local, unrecorded
-from ..tasks.prefect_tasks import failure_of
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+    from prefect.futures import PrefectConcurrentFuture
+    from prefect.task_runners import ThreadPoolTaskRunner
+
+    from ..tasks.prefect_local import Local
 
 __all__ = ["Crew", "PipelineCrew", "work_through"]
 
@@ -160,6 +160,9 @@ class PipelineCrew:
     """
 
     def __init__(self, size: int, options: dict[str, Any], cancelled: Callable[[], bool]) -> None:
+        # Not with the module: a batch in a command's own process does without Prefect.
+        from prefect.task_runners import ThreadPoolTaskRunner
+
         self._size = size
         self._options = options
         self._cancelled = cancelled
@@ -187,6 +190,9 @@ class PipelineCrew:
 
     def begin(self, workspace: str) -> None:
         """Begin a workspace; only while one is free."""
+        from ..tasks.pipeline import pipeline_task
+        from ..tasks.prefect_local import here, local
+
         mine = replace(here(), cancelled=lambda: self._stop.is_set() or self._cancelled(), states=[])
         parameters = {"workspace": workspace, **self._options}
         with local(mine):
@@ -223,6 +229,8 @@ class _Run:
         self._future, self._local, self._parameters = future, mine, parameters
 
     def outcome(self) -> Outcome:
+        from ..tasks.prefect_tasks import failure_of
+
         state = self._state()
         if state.is_completed():
             return outcome_of(self.workspace, Result.model_validate(state.result()))
@@ -232,6 +240,9 @@ class _Run:
         return outcome_of(self.workspace, Result.model_validate(failure.result))
 
     def _state(self) -> State[Any]:
+        from ..tasks.pipeline import pipeline_task
+        from ..tasks.prefect_local import AWAY, local, unrecorded
+
         try:
             self._future.wait()
             return self._future.state

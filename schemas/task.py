@@ -17,6 +17,8 @@ __all__ = [
     "ACTIVE",
     "Action",
     "BatchRequest",
+    "BatchSummary",
+    "BatchView",
     "CallbackState",
     "CallbackView",
     "Priority",
@@ -25,6 +27,7 @@ __all__ = [
     "ScoreInterval",
     "SingleAction",
     "SubmitRequest",
+    "TaskList",
     "TaskOutcome",
     "TaskState",
     "TaskView",
@@ -204,3 +207,41 @@ class TaskView(BaseModel):
     )
     error: ErrorInfo | None = None
     callback: CallbackView | None = None
+
+
+class TaskList(BaseModel):
+    """One page of tasks, newest first, without their results."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tasks: list[TaskView]
+    next_cursor: str | None = Field(description="Give it as `cursor` to go on; null on the last page.")
+    total: int = Field(description="How many tasks there are in all, on every page together.")
+
+
+class BatchSummary(BaseModel):
+    """How many workspaces, and what became of them so far."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    total: int | None = Field(None, description="Null before the batch has looked how many there are.")
+    done: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    duplicates: int = Field(0, description="Named more than once; worked on once.")
+    seconds: float | None = Field(None, description="Wall-clock seconds of the whole batch, once it has ended.")
+
+
+class BatchView(BaseModel):
+    """A batch."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    task: TaskView
+    summary: BatchSummary
+    workspaces: list[dict[str, Any]] = Field(
+        description="What has been worked on so far: workspace, state, score, pass, rank, seconds, error. In the order "
+        "given once the batch has ended, in the order they were done before."
+    )
+    leaderboard: list[dict[str, Any]] = Field(description="Best first.")

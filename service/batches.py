@@ -8,46 +8,16 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import FlowRunFiles
-from ..schemas.task import TaskView
+from ..schemas.task import BatchSummary, BatchView, TaskView
 from .leaderboard import leaderboard
 from .roots import WorkspaceRoots
 from .tasks import TaskService
 
-__all__ = ["BatchSummary", "BatchView", "view_batch"]
+__all__ = ["view_batch"]
 
 Json = dict[str, Any]
-
-
-class BatchSummary(BaseModel):
-    """How many workspaces, and what became of them so far."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    total: int | None = Field(None, description="Null before the batch has looked how many there are.")
-    done: int = 0
-    completed: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    duplicates: int = Field(0, description="Named more than once; worked on once.")
-    seconds: float | None = Field(None, description="Wall-clock seconds of the whole batch, once it has ended.")
-
-
-class BatchView(BaseModel):
-    """A batch."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    task: TaskView
-    summary: BatchSummary
-    workspaces: list[Json] = Field(
-        description="What has been worked on so far: workspace, state, score, pass, rank, seconds, error. In the order "
-        "given once the batch has ended, in the order they were done before."
-    )
-    leaderboard: list[Json] = Field(description="Best first.")
 
 
 async def view_batch(tasks: TaskService, task_id: str) -> BatchView:

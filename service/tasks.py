@@ -277,7 +277,9 @@ class TaskService:
             wake(self.settings.home)
         return await self._view(self._ledger.row(task_id))
 
-    async def retry(self, task_id: str, *, caller: str, role: Role = "submit") -> Submitted:
+    async def retry(
+        self, task_id: str, *, caller: str, role: Role = "submit", idempotency_key: str | None = None
+    ) -> Submitted:
         """A new task that repeats one that ended; or the active one of that action and workspace.
 
         Its ``callback_url`` is repeated only for the caller who gave it: nobody else's receiver is told of it.
@@ -297,7 +299,7 @@ class TaskService:
         request = request_of(row.action, row.request)
         if caller != row.caller:
             request = request.model_copy(update={"callback_url": None})
-        return await self._submit(request, caller, role, retry_of=task_id)
+        return await self._submit(request, caller, role, key=idempotency_key, retry_of=task_id)
 
     async def flow_run_id(self, task_id: str) -> str | None:
         """The Prefect flow run that works on a task; None while Prefect does not know of it. Raises ``NOT_FOUND``."""

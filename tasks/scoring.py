@@ -109,6 +109,8 @@ class GuardedScoring:
         self._timeout = timeout
         self._plain = PlainScoring(settings)
         self._idle: list[Any] = [] if guard is None else [guard]
+        self._busy: set[Any] = set()
+        self._stopped = False
         self._taking = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -125,6 +127,13 @@ class GuardedScoring:
             guards, self._idle = self._idle, []
         for guard in guards:
             guard.kill()
+
+    def stop(self) -> None:
+        """End what is under way, and begin nothing more: it is ``CANCELLED``."""
+        with self._taking:
+            self._stopped = True
+            for guard in self._busy:
+                guard.interrupt()
 
     def validate(
         self,
@@ -204,9 +213,15 @@ class GuardedScoring:
         from .guard import GuardDied
 
         guard = self._take()
+        with self._taking:
+            self._busy.add(guard)
+            if self._stopped:
+                guard.interrupt()
         try:
             answer: Json = guard.ask({**request, "flow_run": current_flow_run.get()})
         except GuardDied as died:
+            if self._stopped:
+                return {"error": AutoScorerError(ErrorCode.CANCELLED, "Cancelled while this was scored.").to_dict()}
             return {
                 "error": AutoScorerError(
                     ErrorCode.SCORER_ERROR,
@@ -217,6 +232,9 @@ class GuardedScoring:
         except BaseException:
             guard.kill()
             raise
+        finally:
+            with self._taking:
+                self._busy.discard(guard)
         with self._taking:
             self._idle.append(guard)
         return answer

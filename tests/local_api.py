@@ -52,7 +52,9 @@ class MadeUpTasks:
         self.tasks[task_id] = self.tasks[task_id].model_copy(update={"state": TaskState.CANCELLED})
         return self.tasks[task_id]
 
-    async def retry(self, task_id: str, *, caller: str, role: str = "submit") -> Submitted:
+    async def retry(
+        self, task_id: str, *, caller: str, role: str = "submit", idempotency_key: str | None = None
+    ) -> Submitted:
         self.calls.append(("retry", task_id))
         again = self.tasks[task_id].model_copy(
             update={"id": task_id + "-2", "retry_of": task_id, "state": TaskState.QUEUED, "error": None}

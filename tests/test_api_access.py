@@ -404,7 +404,7 @@ def test_the_token_of_the_home_is_shown_to_nobody_but_this_machine(home: Path) -
     ):
         arguments.api = url
         with connect(arguments) as client:
-            sent = client._http.headers.get("authorization")
+            sent = client._api._http.headers.get("authorization")
         assert (sent == "Bearer of-the-home") is shown, url
 
 

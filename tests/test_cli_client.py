@@ -18,9 +18,11 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from autoscorer.cli import api_client, waiting
-from autoscorer.cli.api_client import ApiClient, sendable, task_path
+from autoscorer import Client
 from autoscorer.cli.main import main
+from autoscorer.client import connection, polling
+from autoscorer.client.client import sendable
+from autoscorer.client.connection import task_path
 from autoscorer.core.errors import AutoScorerError
 from autoscorer.schemas.task import TaskView
 
@@ -120,9 +122,9 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "AWAY", 0.05)
-    monkeypatch.setattr(waiting, "PATIENCE", 5.0)
-    monkeypatch.setattr(api_client, "LOST", (0.05, 0.1, 0.2, 0.4))
+    monkeypatch.setattr(polling, "AWAY", 0.05)
+    monkeypatch.setattr(polling, "PATIENCE", 5.0)
+    monkeypatch.setattr(connection, "LOST", (0.05, 0.1, 0.2, 0.4))
 
 
 Run = Callable[..., tuple[int, Json, str]]
@@ -303,7 +305,7 @@ def test_waiting_outlasts_an_api_that_is_started_anew(api: Api, run: Run, monkey
 
 
 def test_waiting_gives_an_api_that_stays_away_up(api: Api, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "PATIENCE", 0.3)
+    monkeypatch.setattr(polling, "PATIENCE", 0.3)
     api.answers["POST /submit"] = [ok(task(), 202)]
     api.answers["GET /tasks/t1"] = [ok(task("running")), None]
     assert run("submit", "team-a", "--wait")[0] == 3
@@ -447,6 +449,7 @@ def test_following_goes_on_where_a_stream_broke_and_repeats_nothing(api: Api, ru
             {"type": "end", "state": "completed", "reason": None},
         ),
     ]  # fmt: skip
+    api.answers["GET /tasks/t1"] = [ok(task("completed"))]
     code, answer, err = run("logs", "t1", "--follow")
     assert code == 0 and answer["data"]["state"] == "completed"
     assert [each["message"] for each in answer["data"]["records"]] == ["a", "same", "same", "x", "same"]
@@ -584,5 +587,5 @@ def test_help_and_the_client_import_nothing_heavy(api: Api) -> None:
 
 def test_a_client_closes_what_it_opened(api: Api) -> None:
     api.answers["GET /tasks/t1"] = [ok(task())]
-    with ApiClient(api.url + "/") as client:
-        assert client.get("/tasks/t1")["id"] == "t1"
+    with Client(api.url + "/") as client:
+        assert client.task("t1").id == "t1"

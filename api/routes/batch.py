@@ -8,8 +8,8 @@ from fastapi import Body, Header, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ...schemas.task import BatchRequest, TaskView
-from ...service.batches import BatchView, view_batch
+from ...schemas.task import BatchRequest, BatchView, TaskView
+from ...service.batches import view_batch
 from ...service.leaderboard import to_csv
 from ..auth import check_backend
 from ..bodies import BATCH_EXAMPLE

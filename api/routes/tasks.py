@@ -13,12 +13,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from ...core.errors import AutoScorerError, ErrorCode
-from ...schemas.task import Action, SubmitRequest, TaskState, TaskView
+from ...schemas.task import Action, SubmitRequest, TaskList, TaskState, TaskView
 from ...service.prefect_api import PAGE
 from ...service.task_logs import LogPage, follow, read_page
 from ...service.tasks import TaskQuery
 from ..auth import Caller, check_backend, require
-from ..bodies import SUBMIT_EXAMPLES, TASK_EXAMPLE, TaskList
+from ..bodies import SUBMIT_EXAMPLES, TASK_EXAMPLE
 from ..context import context_of, tasks_of
 from ..disclosed import disclosure_of
 from ..envelope import encode, envelope, scrub_of
@@ -185,12 +185,15 @@ async def cancel_task(request: Request, caller: Submitter, task_id: TaskId) -> R
         **answers(404, 409),
     },
 )
-async def retry_task(request: Request, caller: Submitter, task_id: TaskId) -> Response:
+async def retry_task(
+    request: Request, caller: Submitter, task_id: TaskId, idempotency_key: IdempotencyKey = None
+) -> Response:
     """Do once more what a task that has ended was asked for."""
     tasks = tasks_of(request)
     again = await tasks.get(task_id)
     check_backend(tasks.settings, caller, again.backend)
-    return accepted(request, await tasks.retry(task_id, caller=caller.name, role=caller.role))
+    submitted = await tasks.retry(task_id, caller=caller.name, role=caller.role, idempotency_key=idempotency_key)
+    return accepted(request, submitted)
 
 
 @router.get(

@@ -26,6 +26,7 @@ from ..service.scorer_views import (
     ScorerList,
     ScorerView,
     TrialView,
+    UnloadedView,
     WatchedPath,
     WatchList,
 )
@@ -132,6 +133,7 @@ HARMLESS: set[type[BaseModel]] = {
     ReloadedView,
     ScorerList,
     ScorerView,
+    UnloadedView,
     WatchList,
     WatchedPath,
 }

@@ -25,6 +25,7 @@ from ..service.scorer_views import (
     ScorerList,
     ScorerView,
     TrialView,
+    UnloadedView,
     WatchedPath,
     WatchList,
 )
@@ -130,6 +131,7 @@ HARMLESS: set[type[BaseModel]] = {
     ReloadedView,
     ScorerList,
     ScorerView,
+    UnloadedView,
     WatchList,
     WatchedPath,
 }

@@ -18,12 +18,13 @@ from ..core.errors import AutoScorerError, ErrorCode, Stage
 from .access import Access
 from .answers import MAX_ADDRESS, MAX_HEAD
 from .app import create_app
+from .asgi import EnvironmentApp
 from .auth import is_loopback_name
 from .context import request_id_of
 from .envelope import JSON, error_envelope
 from .logging import completed, configure_logging
 
-__all__ = ["FacadeServer", "serve", "server_config"]
+__all__ = ["FacadeServer", "app", "serve", "server_config"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,9 @@ _HEAD_SECONDS = 15.0
 _KEEP_ALIVE = 65
 # Seconds for answers that are under way when the server is stopped.
 _GRACE = 10
+
+# For whoever brings a server of their own.
+app = EnvironmentApp()
 
 
 class FacadeServer(uvicorn.Server):

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from .. import __version__
 
-__all__ = ["entry", "main"]
+__all__ = ["api_entry", "entry", "main"]
 
 COMMANDS = {
     "init": "write a workspace that runs as it is",
@@ -103,6 +103,11 @@ def entry() -> NoReturn:
     # And once more at exit: 0.1 s of nothing, unless they are declared to stay.
     gc.freeze()
     sys.exit(code)
+
+
+def api_entry() -> NoReturn:
+    """The process of ``autoscorer-api``, as the first system names it: ``autoscorer serve``, and its options."""
+    sys.exit(main(["serve", *sys.argv[1:]]))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

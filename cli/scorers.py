@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import AutoScorerError, ErrorCode
+from ..schemas.aliases import FILE_OPTION, in_our_words
 from ..scorers.entry import ScorerEntry
 from ..scorers.recorded import RecordedFile, RecordedFiles, load_configured
 from ..scorers.registry import ScorerRegistry
@@ -32,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("reload", "run a scorer file again and say what changed"),
         ("unload", "forget a scorer file that was loaded; the file itself stays"),
     ):
-        action(name, text).add_argument("file", metavar="FILE", type=Path, help=file_help)
+        added = action(name, text)
+        added.add_argument("file", metavar="FILE", type=Path, nargs="?", help=file_help)
+        added.add_argument("--file-path", metavar="FILE", type=Path, help="the same, as the first system spells it")
     test = action("test", "validate and score a workspace with a scorer, and change nothing in the workspace")
     test.add_argument("--scorer-name", metavar="ID", required=True)
     test.add_argument("--workspace", metavar="WORKSPACE", required=True, help="folder with meta.json, input/, output/")
@@ -60,8 +63,27 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         from .scorer_templates import write_scorer
 
         return write_scorer(args.name, args.into)
+    if args.action in ("load", "reload", "unload"):
+        args.file = _the_file(args)
     registry = load_configured(args.settings, extra=[Path(folder) for folder in args.scorers_dirs])
     return _ACTIONS[args.action](args, registry)
+
+
+def _the_file(args: argparse.Namespace) -> Path:
+    """FILE, or what stands for it."""
+    given = {"FILE": args.file, "--file-path": args.file_path}
+    try:
+        file: Path | None = in_our_words(
+            {key: path for key, path in given.items() if path is not None}, FILE_OPTION
+        ).get("FILE")
+    except ValueError as error:
+        raise AutoScorerError(ErrorCode.INVALID_REQUEST, f"scorers {args.action}: {error}.") from None
+    if file is None:
+        raise AutoScorerError(
+            ErrorCode.INVALID_REQUEST,
+            f"Which file? Expected: autoscorer scorers {args.action} FILE. See `autoscorer scorers --help`.",
+        )
+    return file
 
 
 def _list(args: argparse.Namespace, registry: ScorerRegistry) -> dict[str, Any]:
@@ -79,7 +101,7 @@ def _load(args: argparse.Namespace, registry: ScorerRegistry) -> dict[str, Any]:
     path = _existing(args.file)
     entries = registry.load_file(path)
     record = RecordedFiles(args.settings.home)
-    record.add(path, entries)
+    record.add(path, entries, followed=True)
     return {"file": str(path), "scorers": [e.to_dict() for e in entries], "recorded_in": str(record.path)}
 
 
@@ -121,13 +143,14 @@ def _changes(before: RecordedFile, entries: list[ScorerEntry]) -> list[dict[str,
 def _unload(args: argparse.Namespace, registry: ScorerRegistry) -> dict[str, Any]:
     path = Path(os.path.abspath(args.file))
     record = RecordedFiles(args.settings.home)
+    source = registry.source(path)
     gone = record.remove(path)
-    if gone is None:
-        source = registry.source(path)
-        why = "it lies in a configured folder" if source is not None else f"{record.path} does not list it"
+    watched = record.unwatch(path)
+    if gone is None and not watched:
+        why = "it lies in a watched or configured folder" if source is not None else f"{record.path} does not list it"
         raise AutoScorerError(ErrorCode.INVALID_REQUEST, f"{path} can't be unloaded: {why}.")
     registry.unload_file(path)
-    return {"file": str(path), "unloaded": sorted(gone.scorers)}
+    return {"file": str(path), "unloaded": sorted(gone.scorers if gone else source.ids if source else ())}
 
 
 def _test(args: argparse.Namespace, registry: ScorerRegistry) -> dict[str, Any]:

@@ -4,9 +4,37 @@ spelling where it comes in, and nothing behind that knows it. ``docs/compatibili
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["BODY_KEYS", "FILE_OPTION", "in_our_words"]
 
 # --- commands and HTTP bodies ---
+
+# Keys of bodies and queries of /scorers/…: theirs, and ours.
+BODY_KEYS: Mapping[str, str] = {"file_path": "path", "scorer_name": "scorer", "auto_watch": "watch"}
+# Of the commands that take a scorer's file.
+FILE_OPTION: Mapping[str, str] = {"--file-path": "FILE"}
+
+
+def in_our_words(given: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
+    """What was given, with our keys instead of theirs.
+
+    Args:
+        given: Values by key.
+        aliases: Their keys, and ours.
+
+    Raises:
+        ValueError: Ours and theirs are both given, and differ.
+    """
+    ours = {key: value for key, value in given.items() if key not in aliases}
+    for theirs, key in aliases.items():
+        if theirs in given:
+            if key in ours and ours[key] != given[theirs]:
+                raise ValueError(f"{key} and {theirs} mean the same, and differ; give {key} alone")
+            ours[key] = given[theirs]
+    return ours
+
 
 # --- configuration ---
 

@@ -22,7 +22,7 @@ from ..core.errors import AutoScorerError, ErrorCode
 from .builtin import BUILTIN_MODULES
 from .entry import LoadFailure, ScorerEntry
 from .last_good import GoodCopy, LastGood
-from .recorded import configured_places
+from .recorded import RecordedFile, configured_places, kept_files
 from .registry import ScorerRegistry, scorer_files
 from .store import FileOrigin
 from .trial import try_import
@@ -134,6 +134,8 @@ class _Search:
     files: dict[Path, FileOrigin] = field(default_factory=dict)
     copies: dict[Path, GoodCopy] = field(default_factory=dict)
     failures: dict[Path, AutoScorerError] = field(default_factory=dict)
+    # Those that are followed no more: what lies there now does not count.
+    kept: dict[Path, RecordedFile] = field(default_factory=dict)
 
     def find(self) -> Needed:
         self.last_good = LastGood(self.settings.home)
@@ -169,6 +171,7 @@ class _Search:
 
     def _list(self) -> None:
         folders, files = configured_places(self.settings, extra=self.extra, missing=True)
+        self.kept = kept_files(self.settings, folders)
         for folder in folders:
             try:
                 there = scorer_files(folder)
@@ -195,7 +198,7 @@ class _Search:
     def _current(self, path: Path) -> GoodCopy | None:
         """The file as it lies there, if it loads; None when it is away, or does not load (``failures`` says why)."""
         known = self.copies.get(path)
-        if known is not None and known.scorers and known.is_present():
+        if known is not None and known.scorers and (path in self.kept or known.is_present()):
             return known
         if not is_there(path):
             return None

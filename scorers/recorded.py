@@ -2,7 +2,8 @@
 
 ``autoscorer scorers load FILE`` copies nothing. It notes the file's path in scorers.json, so that every later
 command, server and worker of the same home loads the file from where it lies. Files and folders that are watched by
-order of the API stand there as well: what is there, or comes there, is loaded, and loaded anew when it changes.
+order of the API stand there as well: what is there, or comes there, is loaded, and loaded anew when it changes. A
+file that is followed no more is kept: it stays loaded as it last did, until it is loaded again or unloaded.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -24,7 +25,7 @@ from .entry import ScorerEntry
 from .last_good import LastGood
 from .registry import ScorerRegistry, get_registry
 
-__all__ = ["RecordedFile", "RecordedFiles", "configured_places", "load_configured"]
+__all__ = ["RecordedFile", "RecordedFiles", "configured_places", "kept_files", "load_configured"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class RecordedFile(BaseModel):
 
     sha256: str
     scorers: dict[str, str] = Field(description="Id to version.")
+    followed: bool = Field(True, description="Loaded anew when it changes; else kept as it last loaded.")
 
 
 class _Record(BaseModel):
@@ -84,16 +86,56 @@ class RecordedFiles:
                 details={"file": str(self.path)},
             ) from None
 
-    def add(self, path: Path, entries: Sequence[ScorerEntry]) -> None:
-        """Record a file and what it registered.
+    def kept(self, folders: Sequence[Path] = ()) -> dict[Path, RecordedFile]:
+        """The files that stay loaded as they last did, whatever is saved there.
+
+        Args:
+            folders: Of the configuration: what lies in them is followed.
 
         Raises:
             AutoScorerError: As ``read``.
         """
-        noted = RecordedFile(sha256=entries[0].sha256 or "", scorers={e.id: e.version for e in entries})
+        record = self._record()
+        wanted = {*folders, *record.watched}
+        return {p: file for p, file in record.files.items() if not file.followed and not {p, p.parent} & wanted}
+
+    def add(self, path: Path, entries: Sequence[ScorerEntry], *, followed: bool | None = None) -> None:
+        """Record a file and what it registered.
+
+        Args:
+            path: The file.
+            entries: What it registered.
+            followed: Whether it is loaded anew when it changes; None for as it was, and at first True.
+
+        Raises:
+            AutoScorerError: As ``read``.
+        """
         with self._locked():
             record = self._record()
+            if followed is None:
+                followed = path not in record.files or record.files[path].followed
+            noted = _noted(entries, followed=followed)
             self._write(record.model_copy(update={"files": dict(sorted({**record.files, path: noted}.items()))}))
+
+    def let_go(self, path: Path, loaded: Mapping[Path, Sequence[ScorerEntry]]) -> None:
+        """Follow a file or folder no more, and keep what is loaded from it.
+
+        Args:
+            path: The file or folder.
+            loaded: The files of it that are loaded, with what they registered.
+
+        Raises:
+            AutoScorerError: As ``read``.
+        """
+        with self._locked():
+            record = self._record()
+            watched = tuple(known for known in record.watched if known != path)
+            files = {known: noted for known, noted in record.files.items() if known != path}
+            for file, entries in loaded.items():
+                # One in a folder that somebody has loaded by itself is followed for its own sake.
+                if file == path or file not in files or not files[file].followed:
+                    files[file] = _noted(entries, followed=False)
+            self._write(_Record(files=dict(sorted(files.items())), watched=watched))
 
     def remove(self, path: Path) -> RecordedFile | None:
         """Forget a file; None when it was not recorded.
@@ -152,6 +194,10 @@ class RecordedFiles:
             os.close(fd)
 
 
+def _noted(entries: Sequence[ScorerEntry], *, followed: bool) -> RecordedFile:
+    return RecordedFile(sha256=entries[0].sha256 or "", scorers={e.id: e.version for e in entries}, followed=followed)
+
+
 def load_configured(
     settings: Settings, *, extra: Sequence[Path] = (), registry: ScorerRegistry | None = None
 ) -> ScorerRegistry:
@@ -173,16 +219,32 @@ def load_configured(
     registry.last_good = LastGood(settings.home)
     told = {failure.error.message for failure in registry.errors()}
     folders, files = configured_places(settings, extra=extra)
+    kept = kept_files(settings, folders)
     for folder in folders:
         with contextlib.suppress(AutoScorerError):
             registry.load_directory(folder)
     for file in files:
         with contextlib.suppress(AutoScorerError):
-            registry.load_file(file)
+            if file in kept:
+                registry.load_kept(file, kept[file].sha256)
+            else:
+                registry.load_file(file)
     for failure in registry.errors():
         if failure.origin in ("file", "directory") and failure.error.message not in told:
             logger.warning("%s", failure.error.message)
     return registry
+
+
+def kept_files(settings: Settings, folders: Sequence[Path]) -> dict[Path, RecordedFile]:
+    """The files that stay loaded as they last did, whatever is saved there; none where scorers.json is damaged.
+
+    Args:
+        settings: The configuration.
+        folders: What ``configured_places`` gives: what lies in them is followed.
+    """
+    with contextlib.suppress(AutoScorerError):  # told by configured_places
+        return RecordedFiles(settings.home).kept(folders)
+    return {}
 
 
 def configured_places(

@@ -216,6 +216,29 @@ class ScorerRegistry:
                 self._store.keep_last_good(key, origin, attempt, failure)
             return [self._store.now.entries[entry.id] for entry in entries]
 
+    def load_kept(self, path: Path | str, sha256: str) -> Entries:
+        """Load a file as it last loaded, whatever lies there now.
+
+        Args:
+            path: The scorer file.
+            sha256: Of the version to keep; where that can't be had, what this process has or else the disk serves.
+
+        Raises:
+            AutoScorerError: ``SCORER_LOAD_ERROR``.
+        """
+        key = self._key(path)
+        with self._lock_of(key):
+            source = self.source(key)
+            loaded = source is not None and bool(source.ids)
+            if source is not None and loaded and source.files.get(key) == sha256 and source.failure is None:
+                return [self._store.now.entries[scorer_id] for scorer_id in source.ids]
+            copies = self.last_good.load(key) if self.last_good is not None else None
+            if copies is not None and hashlib.sha256(copies[key]).hexdigest() == sha256:
+                return self.load_copies(key, copies)
+            if source is not None and loaded:
+                return [self._store.now.entries[scorer_id] for scorer_id in source.ids]
+            return self.load_file(key)
+
     def reload_file(self, path: Path | str) -> Entries:
         """Run the file again even if it is unchanged (a package it imports may have changed).
 

@@ -21,7 +21,7 @@ from typing import Literal
 
 from ..core.errors import AutoScorerError
 from .loading import read_source
-from .recorded import RecordedFiles
+from .recorded import RecordedFile, RecordedFiles
 from .registry import ScorerRegistry, get_registry, scorer_files
 from .store import FileOrigin
 
@@ -91,6 +91,7 @@ class ScorerWatcher:
         self._recorded = recorded
         self._recorded_files: set[Path] = set()
         self._recorded_watched: set[Path] = set()
+        self._kept: dict[Path, RecordedFile] = {}
         self._on_event = on_event
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -211,6 +212,9 @@ class ScorerWatcher:
     def _scan(self) -> None:
         changed = self._follow_record()
         files = self._files()
+        for path, noted in self._kept.items():
+            files.pop(path, None)
+            changed |= self._keep(path, noted.sha256)
         for path in sorted(files):
             if not is_there(path):
                 changed |= self._remove_if_gone(path, files[path])
@@ -249,6 +253,7 @@ class ScorerWatcher:
             return False
         try:
             files, watched = set(self._recorded.read()), set(self._recorded.watched())
+            self._kept = self._recorded.kept(self._paths)
         except AutoScorerError as error:
             self._complain(error.message)
             return False
@@ -307,6 +312,19 @@ class ScorerWatcher:
         if event.error is None or event.error != was:
             self._tell(event)
         return event.error is None
+
+    def _keep(self, path: Path, sha256: str) -> bool:
+        """See that a file which is followed no more is loaded as it was; whether that changed anything."""
+        before = self.registry.source(path)
+        try:
+            entries = self.registry.load_kept(path, sha256)
+        except AutoScorerError as error:
+            self._complain(error.message)
+            return False
+        if self.registry.source(path) is before:
+            return False
+        self._tell(WatchEvent("loaded", path, tuple(entry.id for entry in entries)))
+        return True
 
     def _remove_if_gone(self, path: Path, origin: FileOrigin) -> bool:
         if path in self._gone or self.registry.source(path) is None:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..schemas.result import Disclosed, ErrorInfo, Interval, Summary
+from ..scorers.entry import ScorerEntry
 
 __all__ = [
     "LoadedView",
@@ -16,8 +17,10 @@ __all__ = [
     "ScorerList",
     "ScorerView",
     "TrialView",
+    "UnloadedView",
     "WatchList",
     "WatchedPath",
+    "change_of",
 ]
 
 
@@ -73,6 +76,13 @@ class LoadedView(_View):
     scorers: list[ScorerView]
 
 
+class UnloadedView(_View):
+    """A scorer file that was forgotten; it stays where it lies."""
+
+    file: str
+    unloaded: list[str] = Field(description="The scorers that went.")
+
+
 class ScorerChange(_View):
     """What reloading did to one scorer."""
 
@@ -81,6 +91,23 @@ class ScorerChange(_View):
     version_before: str | None
     version: str | None
     sha256: str | None
+
+
+def change_of(scorer_id: str, before: ScorerEntry | None, now: ScorerEntry | None) -> ScorerChange:
+    """What reloading did to a scorer, from what it was and what it is."""
+    if before is None or now is None:
+        change = "added" if before is None else "removed"
+    elif before.version != now.version:
+        change = "new version"
+    else:
+        change = "unchanged" if (before.sha256, before.siblings) == (now.sha256, now.siblings) else "other source"
+    return ScorerChange(
+        id=scorer_id,
+        change=change,
+        version_before=before.version if before else None,
+        version=now.version if now else None,
+        sha256=now.sha256 if now else None,
+    )
 
 
 class ReloadedView(_View):

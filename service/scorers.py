@@ -40,8 +40,10 @@ from .scorer_views import (
     ScorerList,
     ScorerView,
     TrialView,
+    UnloadedView,
     WatchedPath,
     WatchList,
+    change_of,
 )
 
 __all__ = ["ScorerService"]
@@ -134,8 +136,12 @@ class ScorerService:
 
     # --- changing ----------------------------------------------------------------------------------------------
 
-    def load(self, path: str) -> LoadedView:
+    def load(self, path: str, *, watch: bool = True) -> LoadedView:
         """Load a scorer file, here and in every process of this home, now and after a restart.
+
+        Args:
+            path: The file.
+            watch: Load it anew whenever it changes.
 
         Raises:
             AutoScorerError: ``INVALID_REQUEST`` for what is no file, ``SCORER_LOAD_ERROR`` for one that does not load;
@@ -147,7 +153,7 @@ class ScorerService:
             raise _wrong("is a folder; name a file, or watch the folder" if os.path.isdir(file) else "is no file there")
         with self._plainly(file):
             entries = self.registry.load_file(file)
-            self._record.add(file, entries)
+            self._record.add(file, entries, followed=watch)
         return LoadedView(file=self._shown(file), scorers=[self._view(entry) for entry in entries])
 
     def reload(self, scorer_id: str | None = None) -> ReloadedView:
@@ -183,7 +189,7 @@ class ScorerService:
                     raise
                 errors.append(self._failure(LoadFailure(str(file), "file", error, tuple(before))))
                 continue
-            changes += [_change(known, before.get(known), now.get(known)) for known in sorted({*before, *now})]
+            changes += [change_of(known, before.get(known), now.get(known)) for known in sorted({*before, *now})]
         return ReloadedView(changes=changes, errors=errors)
 
     def watch(self, path: str) -> WatchedPath:
@@ -205,7 +211,7 @@ class ScorerService:
         return self._watched_path(place, "watched")
 
     def unwatch(self, path: str) -> WatchList:
-        """Follow a file or folder no more, and forget its scorers, everywhere. The files themselves stay.
+        """Follow a file or folder no more, everywhere. Its scorers stay loaded as they are.
 
         Args:
             path: The path that was given to ``watch`` or ``load``, or as ``watched`` shows it, or its id there.
@@ -230,15 +236,41 @@ class ScorerService:
             raise AutoScorerError(
                 ErrorCode.CONFLICT, "The configuration names this folder (scorers.dirs); take it out there."
             )
+        sources = [s for s in self.registry.sources() if place in (s.path, s.path.parent)]
+        loaded = {s.path: entries for s in sources if (entries := self._entries_of(s.path))}
         with self._plainly(place):
-            self._record.unwatch(place)
-            self._record.remove(place)
-        # The watcher would notice; here the answer is already true.
-        rest = self._followed()
-        for source in self.registry.sources():
-            if place in (source.path, source.path.parent) and not {source.path, source.path.parent} & rest.keys():
-                self.registry.unload_file(source.path)
+            self._record.let_go(place, loaded)
         return self.watched()
+
+    def unload(self, scorer_id: str) -> UnloadedView:
+        """Forget the file of a scorer, with all that it registers, everywhere. The file itself stays.
+
+        Raises:
+            AutoScorerError: ``SCORER_NOT_FOUND``; ``INVALID_REQUEST`` for a scorer that comes from no file;
+                ``CONFLICT`` for one that lies in a folder which is followed.
+        """
+        with self._plainly():
+            entry = self.registry.get(scorer_id)
+        if entry.origin not in ("file", "directory") or entry.source is None:
+            raise AutoScorerError(
+                ErrorCode.INVALID_REQUEST,
+                f"The scorer {scorer_id!r} comes from {entry.origin}, not from a file that was loaded: it can't be "
+                "unloaded.",
+            )
+        file = entry.source
+        folder = self._followed().get(file.parent)
+        if folder is not None:
+            do = "take it out there" if folder == "configured" else "watch it no more first (DELETE /scorers/watch)"
+            raise AutoScorerError(
+                ErrorCode.CONFLICT, f"The file {self._shown(file)} lies in a folder that is {folder}; {do}."
+            )
+        gone = sorted(known.id for known in self._entries_of(file))
+        with self._plainly(file):
+            self._record.unwatch(file)
+            self._record.remove(file)
+        # The watcher would notice; here the answer is already true.
+        self.registry.unload_file(file)
+        return UnloadedView(file=self._shown(file), unloaded=gone)
 
     def test(self, scorer_id: str, workspace: str, params: Mapping[str, Any], *, role: Role = "submit") -> TrialView:
         """Validate and score a workspace with a scorer, and change nothing in the workspace.
@@ -270,7 +302,7 @@ class ScorerService:
             files, watched = self._record.read(), self._record.watched()
         configured = (Path(os.path.abspath(folder.expanduser())) for folder in self.settings.scorers.dirs)
         return {
-            **dict.fromkeys(files, "loaded"),
+            **{path: "loaded" for path, noted in files.items() if noted.followed},
             **dict.fromkeys(watched, "watched"),
             **dict.fromkeys(configured, "configured"),
         }
@@ -365,22 +397,6 @@ def _replace(value: Any, known: list[tuple[str, str]]) -> Any:
     if isinstance(value, (list, tuple)):
         return [_replace(item, known) for item in value]
     return value
-
-
-def _change(scorer_id: str, before: ScorerEntry | None, now: ScorerEntry | None) -> ScorerChange:
-    if before is None or now is None:
-        change = "added" if before is None else "removed"
-    elif before.version != now.version:
-        change = "new version"
-    else:
-        change = "unchanged" if (before.sha256, before.siblings) == (now.sha256, now.siblings) else "other source"
-    return ScorerChange(
-        id=scorer_id,
-        change=change,
-        version_before=before.version if before else None,
-        version=now.version if now else None,
-        sha256=now.sha256 if now else None,
-    )
 
 
 def _id(path: Path) -> str:

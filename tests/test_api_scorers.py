@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from autoscorer.core.config import Settings
 from autoscorer.scorers import registry as registry_module
+from autoscorer.scorers.last_good import LastGood
+from autoscorer.scorers.needed import find_needed
 from autoscorer.scorers.recorded import RecordedFiles, load_configured
 from autoscorer.scorers.registry import ScorerRegistry
 from autoscorer.scorers.trial import try_import
@@ -104,6 +106,11 @@ def ids(api: LocalApi) -> set[str]:
 def elsewhere(config: Settings) -> ScorerRegistry:
     """What a worker that starts now would use."""
     return load_configured(config, registry=ScorerRegistry(entry_points=False))
+
+
+def needed(config: Settings, scorer_id: str) -> str:
+    """The version that a run would use."""
+    return find_needed(config, scorer_id).load(ScorerRegistry(entry_points=False)).version
 
 
 def test_the_built_in_scorers_are_listed_with_their_params(api: LocalApi) -> None:
@@ -222,26 +229,81 @@ def test_what_is_watched_is_followed_everywhere(api: LocalApi, config: Settings,
 
         assert [item["id"] for item in api.data("GET", "/scorers/watch")["watched"]] == [watched["id"]]
         left = api.data("DELETE", "/scorers/watch", params={"id": watched["id"]})
-        assert left == {"watched": []} and "second" not in ids(api)
-        wait_until(lambda: "second" not in worker.ids())
-        assert "second" not in elsewhere(config).ids()
-        assert (folder / "second.py").exists()
-        # Nobody looks there any more.
+        # Nobody looks there any more; what was loaded stays as it was, in processes that start later, too.
+        assert left == {"watched": []} and "second" in ids(api)
         write(folder / "third.py", "third")
+        write(folder / "second.py", "second", version="2.0.0")
         time.sleep(1.2)
         assert "third" not in ids(api) and "third" not in worker.ids()
+        assert api.data("GET", "/scorers/second")["version"] == worker.get("second").version == "1.0.0"
+        fresh = elsewhere(config)
+        assert fresh.get("second").version == "1.0.0" and "third" not in fresh.ids()
+        (folder / "second.py").unlink()
+        time.sleep(1.2)
+        assert "second" in ids(api) and "second" in worker.ids() and "second" in elsewhere(config).ids()
 
 
-def test_what_two_ask_for_stays_until_both_let_go(api: LocalApi, folder: Path) -> None:
+def test_what_is_kept_is_followed_again_when_it_is_loaded_again(api: LocalApi, config: Settings, folder: Path) -> None:
+    worker = ScorerRegistry(entry_points=False)
+    worker.last_good = LastGood(config.home)
+
+    def versions() -> set[str]:
+        shown = api.data("GET", "/scorers/mine")["version"]
+        return {shown, worker.get("mine").version, elsewhere(config).get("mine").version, needed(config, "mine")}
+
+    with ScorerWatcher(registry=worker, recorded=RecordedFiles(config.home)):
+        file = write(folder / "mine.py", "mine")
+        api.data("POST", "/scorers/load", json={"path": str(file), "watch": False})
+        assert api.data("GET", "/scorers/watch") == {"watched": []}
+        wait_until(lambda: "mine" in worker.ids())
+        write(file, "mine", version="2.0.0")
+        time.sleep(1.2)
+        assert versions() == {"1.0.0"}
+        # Reloading takes it as it is now, and goes on keeping that.
+        assert api.data("POST", "/scorers/reload", json={"id": "mine"})["changes"][0]["version"] == "2.0.0"
+        wait_until(lambda: versions() == {"2.0.0"})
+        write(file, "mine", version="3.0.0")
+        time.sleep(1.2)
+        assert versions() == {"2.0.0"}
+        api.data("POST", "/scorers/load", json={"path": str(file)})
+        write(file, "mine", version="4.0.0")
+        wait_until(lambda: versions() == {"4.0.0"})
+
+
+def test_unloading_is_an_act_of_its_own(api: LocalApi, config: Settings, folder: Path) -> None:
+    worker = ScorerRegistry(entry_points=False)
+    with ScorerWatcher(registry=worker, recorded=RecordedFiles(config.home)):
+        file = write(folder / "mine.py", "mine")
+        api.data("POST", "/scorers/watch", json={"path": str(folder)})
+        wait_until(lambda: "mine" in worker.ids())
+        # As long as its folder is followed, it would come back.
+        assert api.error("DELETE", "/scorers/mine")[:2] == (409, "CONFLICT")
+        api.data("DELETE", "/scorers/watch", params={"path": str(folder)})
+        gone = api.data("DELETE", "/scorers/mine")
+        assert gone["unloaded"] == ["mine"] and str(folder.parent) not in gone["file"]
+        assert "mine" not in ids(api) and "mine" not in elsewhere(config).ids()
+        wait_until(lambda: "mine" not in worker.ids())
+        assert file.exists() and RecordedFiles(config.home).read() == {}
+        assert api.error("DELETE", "/scorers/mine")[:2] == (404, "SCORER_NOT_FOUND")
+        assert api.error("DELETE", "/scorers/classification_f1")[:2] == (422, "INVALID_REQUEST")
+        # One that was only watched goes whole, too.
+        api.data("POST", "/scorers/watch", json={"path": str(file)})
+        assert api.data("DELETE", "/scorers/mine")["unloaded"] == ["mine"]
+        assert api.data("GET", "/scorers/watch") == {"watched": []}
+
+
+def test_what_two_ask_for_is_followed_until_both_let_go(api: LocalApi, folder: Path) -> None:
     file = write(folder / "mine.py", "mine")
     api.data("POST", "/scorers/load", json={"path": str(file)})
     api.data("POST", "/scorers/watch", json={"path": str(folder)})
-    for path in (str(folder), str(file)):
-        assert "mine" in ids(api)
+    for version, path in (("2.0.0", str(folder)), ("3.0.0", str(file))):
+        write(file, "mine", version=version)
+        wait_until(lambda version=version: bool(api.data("GET", "/scorers/mine")["version"] == version))  # type: ignore[misc]
         answer = api.client.request("DELETE", "/scorers/watch", json={"path": path})
         assert answer.status_code == 200, answer.text
-        time.sleep(0.6)
-    assert "mine" not in ids(api)
+    write(file, "mine", version="4.0.0")
+    time.sleep(1.2)
+    assert api.data("GET", "/scorers/mine")["version"] == "3.0.0"
 
 
 def test_only_what_is_followed_can_be_let_go(api: LocalApi, folder: Path) -> None:

@@ -53,7 +53,12 @@ def test_a_scorer_that_is_loaded_or_watched_scores_at_once(installation: Install
     assert scored(installation, "live-ws", "live_late")["summary"]["score"] == 0.5
     for path in (folder, file):
         assert installation.call("DELETE", "/scorers/watch", {"path": str(path)}, role="admin")[0] == 200
-    assert installation.call("GET", "/scorers/live_late")[0] == 404
+    # Followed no more, both stay loaded as they last did, and runs have them, until they are unloaded.
+    write(folder / "late.py", "live_late", value=0.75)
+    assert scored(installation, "live-ws", "live_late")["summary"]["score"] == 0.5
+    for scorer_id in ("live_late", "live_one"):
+        assert installation.call("DELETE", f"/scorers/{scorer_id}", role="admin")[0] == 200
+        assert installation.call("GET", f"/scorers/{scorer_id}")[0] == 404
 
 
 def test_an_uploaded_workspace_is_scored(installation: Installation) -> None:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from fastapi import Body, Depends, Query, Request
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, field_validator, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 from starlette.responses import Response
 
 from ...core.errors import AutoScorerError, ErrorCode
+from ...schemas.aliases import BODY_KEYS, in_our_words
 from ...service.scorer_views import (
     LoadedView,
     ReloadedView,
     ScorerList,
     ScorerView,
     TrialView,
+    UnloadedView,
     WatchedPath,
     WatchList,
 )
@@ -41,6 +46,15 @@ _OF_THE_REQUEST = (ErrorCode.SCORER_LOAD_ERROR, ErrorCode.SCORER_ERROR)
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
+    # Those of the first system's keys that this body takes as well.
+    aliases: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_our_words(cls, given: Any) -> Any:
+        known = {theirs: ours for theirs, ours in BODY_KEYS.items() if theirs in cls.aliases}
+        return in_our_words(given, known) if known and isinstance(given, dict) else given
+
     @field_validator("path", "scorer", "workspace", "id", check_fields=False)
     @classmethod
     def _plain_text(cls, value: str | None) -> str | None:
@@ -48,11 +62,46 @@ class _Request(BaseModel):
             raise ValueError("must be plain text without NUL or lone surrogates")
         return value
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        told = handler(schema)
+        found = handler.resolve_ref_schema(told)
+        properties, required = found["properties"], found.get("required", [])
+        for theirs in sorted(cls.aliases):
+            ours = BODY_KEYS[theirs]
+            said = f"The first system's name of `{ours}`; give one of the two."
+            same = {key: value for key, value in properties[ours].items() if key not in ("default", "examples")}
+            properties[theirs] = {**same, "title": theirs, "description": said, "deprecated": True}
+            if ours in required:
+                found["required"] = [key for key in required if key != ours]
+                found["anyOf"] = [{"required": [ours]}, {"required": [theirs]}]
+        if not found.get("required"):
+            found.pop("required", None)
+        return told
 
-class PathRequest(_Request):
-    """A file or folder on the machine that the API runs on."""
+
+class LoadRequest(_Request):
+    """A file on the machine that the API runs on."""
+
+    aliases = frozenset({"file_path", "auto_watch"})
 
     path: str = Field(min_length=1, max_length=4096, examples=["/srv/scorers/my_scorer.py"])
+    watch: bool = Field(True, strict=True, description="Load it anew whenever it changes.")
+
+
+class WatchRequest(_Request):
+    """A file or folder on the machine that the API runs on."""
+
+    aliases = frozenset({"file_path"})
+
+    path: str = Field(min_length=1, max_length=4096, examples=["/srv/scorers/my_scorer.py"])
+    check_interval: float | None = Field(
+        None,
+        gt=0,
+        deprecated=True,
+        description="Of the first system, which looked every so many seconds. Changes are in use within 2 seconds, "
+        "whatever it says.",
+    )
 
 
 class ReloadRequest(_Request):
@@ -70,6 +119,7 @@ class TestRequest(_Request):
     """What to try on what."""
 
     __test__ = False
+    aliases = frozenset({"scorer_name"})
 
     scorer: str = Field(min_length=1, max_length=100, examples=["classification_f1"])
     workspace: str = Field(min_length=1, max_length=4096, examples=["team-a"])
@@ -78,6 +128,8 @@ class TestRequest(_Request):
 
 class UnwatchRequest(_Request):
     """What to follow no more."""
+
+    aliases = frozenset({"file_path"})
 
     path: str | None = Field(
         None,
@@ -97,6 +149,14 @@ class UnwatchRequest(_Request):
 def _service(request: Request) -> ScorerService:
     service: ScorerService = request.app.state.scorers
     return service
+
+
+@contextlib.contextmanager
+def _refused() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise AutoScorerError(ErrorCode.INVALID_REQUEST, f"The request is not as it must be: {error}.") from None
 
 
 async def _answer(request: Request, work: Callable[[], T], *, slow: bool = False) -> Response:
@@ -138,7 +198,7 @@ async def list_watched(request: Request) -> Response:
     dependencies=_admin,
     responses={**served(200, WatchedPath, "It is watched; `errors` has what does not load.", WATCHED_EXAMPLE)},
 )
-async def watch(request: Request, body: PathRequest) -> Response:
+async def watch(request: Request, body: WatchRequest) -> Response:
     """Load what is there, and load it anew whenever it changes: here, and in every worker of this home. *admin*"""
     return await _answer(request, lambda: _service(request).watch(body.path))
 
@@ -155,10 +215,17 @@ async def watch(request: Request, body: PathRequest) -> Response:
 async def unwatch(
     request: Request,
     path: Annotated[str | None, Query(max_length=4096, description="As in the body, for clients without one.")] = None,
+    file_path: Annotated[
+        str | None, Query(max_length=4096, deprecated=True, description="The first system's name of `path`.")
+    ] = None,
     id: Annotated[str | None, Query(max_length=100, description="As in the body.")] = None,
     body: Annotated[UnwatchRequest | None, Body()] = None,
 ) -> Response:
-    """Forget the scorers of a file or folder that was watched or loaded, everywhere; the files stay. *admin*"""
+    """Load it anew no more when it changes, everywhere. Its scorers stay loaded as they are, until the file is loaded
+    again or unloaded (`DELETE /scorers/{id}`). *admin*"""
+    with _refused():
+        query = {key: value for key, value in {"path": path, "file_path": file_path}.items() if value is not None}
+        path = in_our_words(query, BODY_KEYS).get("path")
     given = [value for value in (path, id, *((body.path, body.id) if body else ())) if value is not None]
     if len(given) != 1:
         raise AutoScorerError(ErrorCode.INVALID_REQUEST, "Give one path or one id, in the body or in the query.")
@@ -176,18 +243,34 @@ async def get_scorer(request: Request, id: str) -> Response:
     return await _answer(request, lambda: _service(request).get(id))
 
 
+@router.delete(
+    "/scorers/{id}",
+    summary="Unload a scorer's file",
+    dependencies=_admin,
+    responses={
+        **served(200, UnloadedView, "It is forgotten.", {"file": "…/my_scorer.py", "unloaded": ["my_scorer"]}),
+        **answers(404, 409),
+    },
+)
+async def unload(request: Request, id: str) -> Response:
+    """Forget the file that registers this scorer, and all that it registers, everywhere; the file itself stays.
+    *admin*"""
+    return await _answer(request, lambda: _service(request).unload(id))
+
+
 @router.post(
     "/scorers/load",
     summary="Load a scorer file",
     dependencies=_admin,
     responses={**served(200, LoadedView, "It is loaded.", {"file": "…/my_scorer.py", "scorers": [SCORER_EXAMPLE]})},
 )
-async def load(request: Request, body: PathRequest) -> Response:
+async def load(request: Request, body: LoadRequest) -> Response:
     """Run a Python file that registers scorers; from the next run on every worker of this home knows them. *admin*
 
-    The file is tried in a process of its own first. It stays where it is, and is loaded anew when it changes.
+    The file is tried in a process of its own first. It stays where it is, and is loaded anew when it changes, unless
+    `watch` is false.
     """
-    return await _answer(request, lambda: _service(request).load(body.path))
+    return await _answer(request, lambda: _service(request).load(body.path, watch=body.watch))
 
 
 @router.post(

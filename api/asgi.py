@@ -1,0 +1,90 @@
+"""The facade for a web server that somebody else starts: ``uvicorn autoscorer.api.server:app``."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from starlette.types import Message, Receive, Scope, Send
+
+from ..core.config import load_settings
+from ..core.errors import AutoScorerError, ErrorCode, Stage
+from .logging import configure_logging
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+__all__ = ["EnvironmentApp"]
+
+
+class EnvironmentApp:
+    """An ASGI application that is made when the server starts it, from the configuration of the environment.
+
+    Importing it reads no configuration and makes no file. What keeps it from starting is told to the server in one
+    line, and never raised: the server would log a traceback.
+
+    It needs tokens: the user of a connection is known to ``autoscorer serve`` alone, which looks when it comes in.
+    """
+
+    def __init__(self) -> None:
+        self._app: FastAPI | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the life of the application."""
+        if scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+        elif self._app is None:
+            raise RuntimeError("The server does not start applications (ASGI lifespan), and this one has to be.")
+        else:
+            await self._app(scope, receive, send)
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        failure: AutoScorerError | None = None
+        try:
+            app = _made()
+        except AutoScorerError as error:
+            await receive()
+            await send(_failed(error))
+            return
+
+        async def received() -> Message:
+            # An application that could not start lets go of what it has before the server hears of it.
+            return await receive() if failure is None else {"type": "lifespan.shutdown"}
+
+        async def sent(message: Message) -> None:
+            nonlocal failure
+            if message["type"] == "lifespan.startup.complete":
+                failure = app.state.failure
+            if failure is None:
+                await send(message)
+
+        self._app = app
+        try:
+            await app(scope, received, sent)
+        finally:
+            self._app = None
+        if failure is not None:
+            await send(_failed(failure))
+
+
+def _made() -> FastAPI:
+    from .app import create_app
+
+    settings = load_settings()
+    if not settings.tokens:
+        raise AutoScorerError(
+            ErrorCode.INVALID_REQUEST,
+            "No tokens are configured. Set AUTOSCORER_API_TOKENS (role:token, the roles are submit and admin); or use "
+            "`autoscorer serve`, which needs none to serve your own user on this machine.",
+            stage=Stage.CONFIG,
+        )
+    app = create_app(settings)
+    configure_logging()
+    # Ours has the request's id, and not its query.
+    access = logging.getLogger("uvicorn.access")
+    access.handlers, access.propagate = [], False
+    return app
+
+
+def _failed(error: AutoScorerError) -> Message:
+    return {"type": "lifespan.startup.failed", "message": f"AutoScorer can't start. {error}"}

@@ -1,0 +1,307 @@
+"""What was written for the first system, line by line: it works as it is written, and does what ours does."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from autoscorer.cli.main import main
+from autoscorer.scorers import registry as registry_module
+from autoscorer.scorers.registry import ScorerRegistry
+
+from .facade import ADMIN, SUBMIT, Facade, facade, facade_settings, write_workspace
+from .markdown import ROOT
+
+TOKENS = "submit:seed-submit,admin:seed-admin"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def environment(home: Path, root: Path, **more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AUTOSCORER_", "PREFECT_"))}
+    return {
+        **kept,
+        "AUTOSCORER_HOME": str(home),
+        "AUTOSCORER_WORKSPACE_ROOTS": str(root),
+        # Nothing listens there: a Prefect server that is away.
+        "PREFECT_API_URL": "http://127.0.0.1:9/api",
+        **more,
+    }
+
+
+@contextlib.contextmanager
+def started(command: list[str], env: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, env=env, stdout=out, stderr=out, cwd=log.parent)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def ask(port: int, path: str, process: subprocess.Popen[bytes], log: Path, *, token: str | None = None) -> Any:
+    """The status and body of one route, once somebody listens."""
+    deadline = time.monotonic() + 120
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    while True:
+        try:
+            request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+        except OSError:
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+
+
+# --- the API's two commands --------------------------------------------------------------------------------------
+
+UVICORN = [sys.executable, "-m", "uvicorn", "autoscorer.api.server:app"]
+# As pip writes the script of `autoscorer-api`.
+SCRIPT = "import sys; sys.argv[0] = 'autoscorer-api'; from {module} import {name}; sys.exit({name}())"
+
+
+def autoscorer_api() -> list[str]:
+    entry = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["autoscorer-api"]
+    module, _, name = entry.partition(":")
+    return [sys.executable, "-c", SCRIPT.format(module=module, name=name)]
+
+
+@pytest.mark.parametrize("command", ["uvicorn", "autoscorer-api"])
+def test_the_api_starts_as_the_first_system_was_started(command: str, home: Path, tmp_path: Path) -> None:
+    port, log = free_port(), tmp_path / "log"
+    line = [*(UVICORN if command == "uvicorn" else autoscorer_api()), "--host", "0.0.0.0", "--port", str(port)]
+    env = environment(home, tmp_path, AUTOSCORER_API_TOKENS=TOKENS)
+    with started(line, env, log) as process:
+        assert ask(port, "/healthz", process, log)[0] == 200
+        assert ask(port, "/scorers?of=seed-secret", process, log)[1]["error"]["code"] == "UNAUTHORIZED"
+        status, body = ask(port, "/tasks?of=seed-secret", process, log, token="seed-submit")
+        # Of the ledger, which is there once the application's lifespan has begun.
+        assert (status, body["data"]["tasks"]) == (200, [])
+        process.send_signal(signal.SIGTERM)
+        # uvicorn raises the signal again at its end.
+        assert process.wait(60) in (0, -signal.SIGTERM)
+    # What stands in a query is not for the log.
+    assert "/tasks" in log.read_text() and "seed-secret" not in log.read_text()
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({}, "Set AUTOSCORER_API_TOKENS (role:token"),
+        ({"AUTOSCORER_API_TOKENS": TOKENS, "AUTOSCORER_NONESUCH": "1"}, "AUTOSCORER_NONESUCH is no setting"),
+        ({"AUTOSCORER_API_TOKENS": "root:x"}, "entry 1 is not of the form role:token"),
+    ],
+)
+@pytest.mark.parametrize("command", ["uvicorn", "autoscorer-api"])
+def test_an_api_that_is_wrongly_configured_ends_with_a_line(
+    command: str, variables: dict[str, str], says: str, home: Path, tmp_path: Path
+) -> None:
+    line = [*(UVICORN if command == "uvicorn" else autoscorer_api()), "--host", "0.0.0.0", "--port", "0"]
+    done = subprocess.run(
+        line, env=environment(home, tmp_path, **variables), cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    told = done.stdout + done.stderr
+    assert says in told and "Traceback" not in told
+    assert done.returncode == (3 if command == "uvicorn" else 2)
+
+
+def test_uvicorn_ends_with_a_line_where_another_api_has_the_home(home: Path, tmp_path: Path) -> None:
+    port, log = free_port(), tmp_path / "log"
+    env = environment(home, tmp_path, AUTOSCORER_API_TOKENS=TOKENS)
+    with started([*UVICORN, "--port", str(port)], env, log) as process:
+        assert ask(port, "/healthz", process, log)[0] == 200
+        second = subprocess.run([*UVICORN, "--port", "0"], env=env, capture_output=True, text=True, timeout=120)
+        assert second.returncode == 3
+        assert "AutoScorer can't start. CONFLICT" in second.stderr and "Traceback" not in second.stderr
+
+
+def test_importing_the_application_reads_and_makes_nothing(home: Path) -> None:
+    code = "import autoscorer.api.server as s, sys; assert s.app._app is None; assert 'prefect' not in sys.modules"
+    env = {**os.environ, "AUTOSCORER_HOME": str(home), "AUTOSCORER_NONESUCH": "1"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=env, timeout=120)
+    assert list(home.iterdir()) == []
+
+
+# --- scorers, over HTTP ------------------------------------------------------------------------------------------
+
+SCORER = """
+from autoscorer.scorers.base_csv import BaseCSVScorer
+from autoscorer.scorers.registry import register
+
+@register("{id}")
+class Mine(BaseCSVScorer):
+    name = "{id}"
+    version = "{version}"
+    metric = "rows"
+    def compute(self, table, params):
+        return {{"rows": len(table.ids)}}
+"""
+
+
+def write_scorer(path: Path, scorer_id: str = "seed_mine", version: str = "1.0.0") -> Path:
+    path.write_text(SCORER.format(id=scorer_id, version=version))
+    return path
+
+
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Facade]:
+    # A registry of its own: that of the process has what other tests have registered.
+    monkeypatch.setattr(registry_module, "_registry", ScorerRegistry())
+    root = tmp_path / "root"
+    write_workspace(root, "ws")
+    with facade(facade_settings(root)) as running:
+        running.token = ADMIN
+        yield running
+
+
+def curl(api: Facade, *arguments: str) -> Any:
+    """What curl prints, as JSON; the address is the last argument."""
+    *options, path = arguments
+    headers = ["-H", f"Authorization: Bearer {api.token}", "-H", "Content-Type: application/json"]
+    done = subprocess.run(["curl", "-sS", *headers, *options, api.url + path], capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_first_systems_sequence_of_scorers_ends_well(api: Facade, tmp_path: Path) -> None:
+    file = write_scorer(tmp_path / "my_scorer.py")
+    body = json.dumps({"file_path": str(file), "auto_watch": True})
+    loaded = curl(api, "-X", "POST", "-d", body, "/scorers/load")
+    assert [scorer["id"] for scorer in loaded["data"]["scorers"]] == ["seed_mine"]
+    body = json.dumps({"file_path": str(file), "check_interval": 1.0})
+    watched = curl(api, "-X", "POST", "-d", body, "/scorers/watch")
+    assert watched["data"]["scorers"] == ["seed_mine"]
+    left = curl(api, "-X", "DELETE", f"/scorers/watch?file_path={file}")
+    assert left["data"] == {"watched": []}
+    assert "seed_mine" in {scorer["id"] for scorer in curl(api, "/scorers")["data"]["scorers"]}
+    body = json.dumps({"scorer_name": "seed_mine", "workspace": "ws"})
+    assert curl(api, "-X", "POST", "-d", body, "/scorers/test")["data"]["summary"]["score"] == 2
+    # Ours goes on where theirs ends.
+    assert curl(api, "-X", "DELETE", "/scorers/seed_mine")["data"]["unloaded"] == ["seed_mine"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "names"),
+    [
+        ("POST", "/scorers/load", {"path": "/a.py", "file_path": "/b.py"}, ["path", "file_path"]),
+        ("POST", "/scorers/load", {"path": "/a.py", "watch": True, "auto_watch": False}, ["watch", "auto_watch"]),
+        ("POST", "/scorers/watch", {"path": "/a.py", "file_path": "/b.py"}, ["path", "file_path"]),
+        ("DELETE", "/scorers/watch", {"path": "/a.py", "file_path": "/b.py"}, ["path", "file_path"]),
+        ("DELETE", "/scorers/watch?path=/a.py&file_path=/b.py", None, ["path", "file_path"]),
+        ("POST", "/scorers/test", {"scorer": "a", "scorer_name": "b", "workspace": "ws"}, ["scorer", "scorer_name"]),
+    ],
+)
+def test_ours_and_theirs_that_differ_are_refused(
+    api: Facade, method: str, path: str, body: Any, names: list[str]
+) -> None:
+    answer = api.call(method, path, body)
+    assert (answer.status, answer.error["code"]) == (422, "INVALID_REQUEST")
+    assert f"{names[0]} and {names[1]} mean the same, and differ" in answer.error["message"]
+
+
+def test_ours_and_theirs_that_agree_are_one(api: Facade, tmp_path: Path) -> None:
+    file = str(write_scorer(tmp_path / "my_scorer.py"))
+    assert api.call("POST", "/scorers/load", {"path": file, "file_path": file}).data["scorers"][0]["id"] == "seed_mine"
+    both = {"scorer": "seed_mine", "scorer_name": "seed_mine", "workspace": "ws"}
+    assert api.call("POST", "/scorers/test", both).data["scorer"]["id"] == "seed_mine"
+    assert api.call("DELETE", f"/scorers/watch?path={file}&file_path={file}").data == {"watched": []}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/scorers/load", {}),
+        ("/scorers/load", {"file_path": 3}),
+        ("/scorers/load", {"file_path": "/a.py", "auto_watch": "yes"}),
+        ("/scorers/load", {"file_path": "/a.py", "scorer_name": "x"}),
+        ("/scorers/watch", {"file_path": "/a.py", "check_interval": 0}),
+        ("/scorers/watch", {"file_path": "/a.py", "check_interval": "often"}),
+        ("/scorers/load", {"file_path": "/a\u0000.py"}),
+        ("/scorers/load", ["file_path"]),
+    ],
+)
+def test_their_keys_are_checked_like_ours(api: Facade, path: str, body: Any) -> None:
+    answer = api.call("POST", path, body)
+    assert (answer.status, answer.error["code"]) == (422, "INVALID_REQUEST")
+
+
+def test_only_an_admin_loads_and_unloads(api: Facade, tmp_path: Path) -> None:
+    file = str(write_scorer(tmp_path / "my_scorer.py"))
+    api.call("POST", "/scorers/load", {"file_path": file})
+    for method, path, body in (
+        ("POST", "/scorers/load", {"file_path": file}),
+        ("POST", "/scorers/watch", {"file_path": file}),
+        ("DELETE", f"/scorers/watch?file_path={file}", None),
+        ("DELETE", "/scorers/seed_mine", None),
+    ):
+        assert api.call(method, path, body, token=SUBMIT).error["code"] == "FORBIDDEN"
+    assert api.call("GET", "/scorers/seed_mine", token=SUBMIT).status == 200
+
+
+def test_the_document_shows_ours_and_marks_theirs(api: Facade) -> None:
+    document = api.call("GET", "/openapi.json").json
+    schemas = document["components"]["schemas"]
+    marked = {
+        (name, key)
+        for name, schema in schemas.items()
+        for key, value in schema.get("properties", {}).items()
+        if value.get("deprecated")
+    }
+    assert marked >= {
+        ("LoadRequest", "file_path"), ("LoadRequest", "auto_watch"), ("WatchRequest", "file_path"),
+        ("WatchRequest", "check_interval"), ("TestRequest", "scorer_name"), ("UnwatchRequest", "file_path"),
+    }  # fmt: skip
+    query = document["paths"]["/scorers/watch"]["delete"]["parameters"]
+    assert [item["name"] for item in query if item.get("deprecated")] == ["file_path"]
+
+
+# --- scorers, on the command line --------------------------------------------------------------------------------
+
+
+def command(capsys: pytest.CaptureFixture[str], *arguments: str | Path, code: int = 0) -> Any:
+    """The data or the error of a command."""
+    capsys.readouterr()
+    assert main([str(argument) for argument in arguments]) == code, capsys.readouterr()
+    envelope = json.loads(capsys.readouterr().out)
+    return envelope["error"] if envelope["status"] == "error" else envelope["data"]
+
+
+def test_scorer_files_are_named_by_file_path(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_module, "_registry", ScorerRegistry())
+    file, workspace = write_scorer(tmp_path / "my_scorer.py"), write_workspace(tmp_path, "ws")
+    loaded = command(capsys, "scorers", "load", "--file-path", file)
+    assert [scorer["id"] for scorer in loaded["scorers"]] == ["seed_mine"]
+    changes = command(capsys, "scorers", "reload", "--file-path", file)["changes"]
+    assert [change["change"] for change in changes] == ["unchanged"]
+    tried = command(capsys, "scorers", "test", "--scorer-name", "seed_mine", "--workspace", workspace)
+    assert tried["summary"]["score"] == 2
+    assert command(capsys, "scorers", "unload", "--file-path", file)["unloaded"] == ["seed_mine"]
+    both = command(capsys, "scorers", "load", file, "--file-path", tmp_path / "other.py", code=2)
+    assert "FILE and --file-path mean the same, and differ" in both["message"]
+    assert "Which file?" in command(capsys, "scorers", "load", code=2)["message"]
+    assert command(capsys, "scorers", "load", file, "--file-path", file)["scorers"][0]["id"] == "seed_mine"

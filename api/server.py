@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
+from ..service.logs import tell_configuration
 from .access import Access
 from .answers import MAX_ADDRESS, MAX_HEAD
 from .app import create_app
@@ -229,6 +230,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
     config, state = server_config(settings, host, port)
     listener = _listen(host, port)
     configure_logging()
+    tell_configuration(settings)
     _tell(state.access, listener)
     server = FacadeServer(config, state)
     if threading.current_thread() is threading.main_thread():

@@ -37,6 +37,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         ("home", _home),
         ("docker", _docker),
         ("leftovers", _leftovers),
+        ("config", _config),
+        ("images", _images),
         ("scorers", _scorers),
         ("prefect", _prefect),
     ):
@@ -90,6 +92,21 @@ def _home(settings: Settings) -> Iterator[Check]:
         f"{settings.home}, {free / 1024**3:.0f} GiB free",
         "" if enough else "Images and outputs need room; free some, or set AUTOSCORER_HOME.",
     )
+
+
+def _config(settings: Settings) -> Iterator[Check]:
+    for note in settings.notes:
+        yield Check("config", "warn", note)
+
+
+def _images(settings: Settings) -> Iterator[Check]:
+    from ..executors.image_policy import which_images
+
+    security = settings.security
+    advice = ""
+    if not security.allowed_images:
+        advice = 'Name those that may be run; ["*"] says that all of them are meant, and ["none"] allows no image.'
+    yield Check("images", "warn" if advice else "ok", which_images(settings), advice)
 
 
 def _docker(settings: Settings) -> Iterator[Check]:

@@ -170,6 +170,7 @@ def _run(args: argparse.Namespace, as_json: bool, started: float) -> int:
                 from ..core.config import load_settings
 
                 args.settings = load_settings(args.config)
+                _tell_notes(args)
                 _prepare(args)
             data = module.run(args)
     except AutoScorerError as error:
@@ -191,6 +192,13 @@ def _run(args: argparse.Namespace, as_json: bool, started: float) -> int:
     except BrokenPipeError:
         _reader_has_gone()
     return code
+
+
+def _tell_notes(args: argparse.Namespace) -> None:
+    """Say on stderr what of the configuration is not read; who keeps a log, and doctor, say it there."""
+    if args.command not in ("up", "serve", "worker", "doctor"):
+        for note in args.settings.notes:
+            print(f"note: {note}", file=sys.stderr)
 
 
 def _prepare(args: argparse.Namespace) -> None:

@@ -33,11 +33,13 @@ def run(args: argparse.Namespace) -> None:
     from pydantic import SecretStr
 
     from ..api.access import access_of
+    from ..service.logs import tell_configuration
     from ..service.up import Options, up
 
     if args.database is not None:
         _hide(args.database)
     _log_to_stderr()
+    tell_configuration(args.settings)
     database = os.environ.get(DATABASE)
     arguments = [] if args.config is None else ["--config", os.path.abspath(args.config)]
     for folder in args.scorers_dirs:
@@ -93,10 +95,11 @@ def _hide(url: str) -> None:
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    logger = logging.getLogger("autoscorer.up")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+    for name in ("autoscorer.up", "autoscorer.configuration"):
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
 
 
 def _port(text: str) -> int:

@@ -8,19 +8,29 @@ The environment wins over the file: ``AUTOSCORER_SECURITY__LIMITS__MEMORY=8Gi``.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, Field, PrivateAttr, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from .config_sections import Api, Callbacks, Executors, Images, PrefectSection, Scorers, Security, Service
+from .config_spellings import Spelled, in_our_words, keys_below, unread_notes
 from .errors import AutoScorerError, ErrorCode, Stage, suggest
 
 __all__ = ["Settings", "load_settings"]
 
 DEFAULT_HOME = Path("~/.autoscorer")
 ROLES = ("submit", "admin")
+# A section of the first system that is none of ours, so that pydantic-settings does not look for its variables.
+_CELERY = "AUTOSCORER_CELERY"
 
 
 class Settings(BaseSettings):
@@ -57,6 +67,7 @@ class Settings(BaseSettings):
     callbacks: Callbacks = Field(default_factory=Callbacks)
 
     _source: Path | None = PrivateAttr(None)
+    _notes: tuple[str, ...] = PrivateAttr(())
 
     # Set in the environment, but no setting: where the file is, and what a model's own container is told.
     not_settings: ClassVar[frozenset[str]] = frozenset({"AUTOSCORER_CONFIG", "AUTOSCORER_WORKSPACE"})
@@ -101,6 +112,11 @@ class Settings(BaseSettings):
         return self._source
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What the operator must know of it: keys that are accepted and not read."""
+        return self._notes
+
+    @property
     def tokens(self) -> tuple[tuple[str, str], ...]:
         """``api_tokens`` as (role, token)."""
         parts = (entry.partition(":") for entry in _entries(self.api_tokens))
@@ -116,11 +132,38 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         # The file's values come in as init arguments, and the environment wins over them.
-        return env_settings, init_settings
+        return _Environment(settings_cls), init_settings
 
     def to_dict(self) -> dict[str, Any]:
         """The effective configuration as JSON, secrets masked."""
         return self.model_dump(mode="json")
+
+
+class _Environment(EnvSettingsSource):
+    """The environment in our spellings."""
+
+    def spelled(self) -> Spelled:
+        """What it holds.
+
+        Raises:
+            ValueError: A variable is no JSON where JSON is needed.
+        """
+        values = super().__call__()
+        celery = {
+            variable.upper().removeprefix(_CELERY + "__").lower(): value
+            for variable, value in os.environ.items()
+            if variable.upper().startswith(_CELERY + "__")
+        }
+        whole = next((value for variable, value in os.environ.items() if variable.upper() == _CELERY), None)
+        if celery or whole is not None:
+            values = {**values, "celery": celery or whole}
+        return in_our_words(values, "environment")
+
+    def __call__(self) -> dict[str, Any]:
+        spelled = self.spelled()
+        if spelled.problems:
+            raise ValueError("; ".join(spelled.problems))
+        return spelled.values
 
 
 def _entries(tokens: SecretStr | None) -> list[str]:
@@ -141,23 +184,33 @@ def load_settings(path: Path | str | None = None) -> Settings:
         source, must_exist = _config_file(path)
     except ValueError as error:
         raise _wrong([str(error)]) from None
-    values: dict[str, Any] = {}
+    written: dict[str, Any] = {}
     if must_exist or source.is_file():
-        values = _read_yaml(source)
+        written = _read_yaml(source)
     problems = _unknown_environment()
-    for key in values:
+    try:
+        environment = _Environment(Settings).spelled()
+    except ValueError as error:  # a nested variable that is no JSON where JSON is needed
+        problems.append(f'environment: {error}; lists and sections are written as JSON, such as ["a", "b"]')
+        raise _wrong(problems) from None
+    file = in_our_words(written, str(source))
+    problems += file.problems + environment.problems
+    for key in file.values:
         # Checked here, because BaseSettings takes some names (_env_file) as orders to itself.
         if key not in Settings.model_fields:
-            problems.append(f"{key}: unknown key in {source}{suggest(key, Settings.model_fields)}")
+            problems.append(f"{key}: unknown key in {source}{suggest(key, [*Settings.model_fields, *keys_below('')])}")
     if not problems:
         try:
-            settings = Settings(**values)
-            settings._source = source.absolute() if values else None
-            return settings
+            settings = Settings(**file.values)
         except ValidationError as error:
-            problems = [_explain(item, str(source)) for item in error.errors(include_url=False, include_context=False)]
-        except ValueError as error:  # a nested variable that is no JSON where JSON is needed
-            problems = [f'environment: {error}; lists and sections are written as JSON, such as ["a", "b"]']
+            renamed = {**file.renamed, **environment.renamed}
+            problems = [
+                _explain(item, str(source), renamed) for item in error.errors(include_url=False, include_context=False)
+            ]
+        else:
+            settings._source = source.absolute() if written else None
+            settings._notes = unread_notes({**file.unread, **environment.unread})
+            return settings
     raise _wrong(problems)
 
 
@@ -221,13 +274,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _unknown_environment() -> list[str]:
     """Variables that pydantic-settings would ignore; a typo must not loosen a limit in silence."""
     problems = []
-    known = {f"AUTOSCORER_{name.upper()}": field for name, field in Settings.model_fields.items()}
+    known = {f"AUTOSCORER_{name.upper()}": field.annotation for name, field in Settings.model_fields.items()}
+    known[_CELERY] = BaseModel
     for variable in sorted(os.environ):
         upper = variable.upper()
         if upper.startswith("AUTOSCORER_") and upper not in Settings.not_settings:
             section, _, below = upper.partition("__")
             # pydantic ignores what stands below a plain value, too.
-            if section not in known or (below and not hasattr(known[section].annotation, "model_fields")):
+            if section not in known or (below and not hasattr(known[section], "model_fields")):
                 problems.append(f"environment: {variable} is no setting{suggest(section, known)}")
             # Which of the two wins is a matter of their order in the environment.
             if any(other.upper().startswith(upper + "__") for other in os.environ):
@@ -235,8 +289,10 @@ def _unknown_environment() -> list[str]:
     return problems
 
 
-def _explain(item: Any, where: str) -> str:
+def _explain(item: Any, where: str, renamed: Mapping[str, str]) -> str:
     path = ".".join(str(part) for part in item["loc"])
+    if path in renamed:
+        path = f"{path} (written as {renamed[path]})"
     if item["type"] == "extra_forbidden":
         hint = suggest(str(item["loc"][-1]), _keys_beside(item["loc"]))
         return f"{path}: unknown key in {where} or the environment{hint}"
@@ -253,4 +309,5 @@ def _keys_beside(location: tuple[Any, ...]) -> list[str]:
         if field is None:
             return []
         model = field.annotation
-    return list(getattr(model, "model_fields", {}))
+    names = list(getattr(model, "model_fields", {}))
+    return names + keys_below(".".join(str(part) for part in location[:-1]))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from ..schemas.image_reference import parse_image
-from ..schemas.job import MIN_CPU, Bytes, Memory
+from ..schemas.job import DEFAULT_TIMEOUT, MIN_CPU, Bytes, Memory
 
 __all__ = [
     "Api",
@@ -32,6 +32,24 @@ Mi = 1024**2
 MOST_PIDS, MOST_FILES, MOST_CPUS, MOST_GPUS = 4 * Mi, Mi, 8192, 1024
 YEAR = 366 * 24 * 3600
 MOST_UID = 2**31 - 1
+
+
+# In allowed_images: no image at all. An image of this name is written with its tag.
+NO_IMAGE = "none"
+
+
+def _cpus(value: Any) -> Any:
+    """CPUs as Kubernetes writes them (``500m``), as text or as a number."""
+    if isinstance(value, bool):
+        raise ValueError(f"expected a number of CPUs such as 2 or '500m', got {value!r}")
+    if isinstance(value, str) and value.endswith("m"):
+        if not (value[:-1].isascii() and value[:-1].isdigit()):
+            raise ValueError(f"expected a number of CPUs such as 2 or '500m', got {value!r}")
+        return int(value[:-1]) / 1000
+    return value
+
+
+Cpus = Annotated[float, BeforeValidator(_cpus)]
 
 
 class _Section(BaseModel):
@@ -129,6 +147,11 @@ class Images(_Section):
     build_args: dict[str, str] = Field(default_factory=dict, description="Such as BASE_IMAGE, for every build.")
     max_archive: Bytes = Field(20 * Gi, description="Largest image.tar, unpacked, in bytes.")
 
+    @field_validator("pull_policy", mode="before")
+    @classmethod
+    def _as_kubernetes_writes_it(cls, value: Any) -> Any:
+        return value.lower() if value in ("Always", "IfNotPresent", "Never") else value
+
     @field_validator("registry_prefix")
     @classmethod
     def _begins_a_reference(cls, value: str) -> str:
@@ -140,7 +163,7 @@ class Images(_Section):
 class ResourceLimits(_Section):
     """The most a job may ask for, and what is not for a job to choose."""
 
-    cpu: float = Field(64, ge=MIN_CPU, le=MOST_CPUS)
+    cpu: Cpus = Field(64, ge=MIN_CPU, le=MOST_CPUS)
     memory: Memory = 64 * Gi
     gpu: int = Field(8, ge=0, le=MOST_GPUS)
     disk: Bytes = 64 * Gi
@@ -162,11 +185,12 @@ class ResourceLimits(_Section):
 class ResourceDefaults(_Section):
     """What a job gets that asks for nothing."""
 
-    cpu: float = Field(1, ge=MIN_CPU, le=MOST_CPUS)
+    cpu: Cpus = Field(1, ge=MIN_CPU, le=MOST_CPUS)
     memory: Memory = 2 * Gi
     gpu: int = Field(0, ge=0, le=MOST_GPUS)
     disk: Bytes = 1 * Gi
     shm_size: Bytes = 64 * Mi
+    timeout: float = Field(DEFAULT_TIMEOUT, gt=0, le=YEAR, description="Seconds.")
 
 
 class Disclosure(_Section):
@@ -181,7 +205,10 @@ class Disclosure(_Section):
 class Security(_Section):
     """What a submission may do."""
 
-    allowed_images: tuple[str, ...] = Field(("*",), description="Patterns (*, ?) of image references.")
+    allowed_images: tuple[str, ...] = Field(
+        ("*",),
+        description='Patterns (*, ?) of image references. An empty list restricts nothing, ["none"] allows no image.',
+    )
     # Whoever restricts the images means it for those that a workspace brings along, too.
     allow_build: bool | None = Field(
         None, description="Build the workspace's Dockerfile; when absent, only where allowed_images allows every image."
@@ -201,15 +228,29 @@ class Security(_Section):
     defaults: ResourceDefaults = Field(default_factory=ResourceDefaults)
     disclosure: Disclosure = Field(default_factory=Disclosure)
 
+    @field_validator("allowed_images")
+    @classmethod
+    def _nothing_stands_alone(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if NO_IMAGE in value and len(value) > 1:
+            raise ValueError(f"{NO_IMAGE!r} allows no image, and stands alone")
+        return value
+
+    @property
+    def image_patterns(self) -> tuple[str, ...]:
+        """What an image's name must match one of: ``allowed_images``, with its two words for all and nothing said."""
+        if self.allowed_images == (NO_IMAGE,):
+            return ()
+        return self.allowed_images or ("*",)
+
     @property
     def builds(self) -> bool:
         """Whether a workspace's Dockerfile is built."""
-        return "*" in self.allowed_images if self.allow_build is None else self.allow_build
+        return "*" in self.image_patterns if self.allow_build is None else self.allow_build
 
     @property
     def archives(self) -> bool:
         """Whether a workspace's image archive is loaded."""
-        return "*" in self.allowed_images if self.allow_image_archive is None else self.allow_image_archive
+        return "*" in self.image_patterns if self.allow_image_archive is None else self.allow_image_archive
 
 
 class Scorers(_Section):

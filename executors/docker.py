@@ -140,8 +140,9 @@ class DockerExecutor(Executor):
         with engine_errors("create the container"):
             inside = self.client.inspect_image(image.id).get("Config") or {}
             volumes = sorted(inside.get("Volumes") or {})
-            config = container_config(spec, image, staged, self.owner(), volumes)
-            chosen_by_image = [*volumes, inside.get("WorkingDir") or ""]
+            folder = inside.get("WorkingDir") or ""
+            config = container_config(spec, image, staged, self.owner(), volumes, folder)
+            chosen_by_image = [*volumes, config["WorkingDir"]]
             config["HostConfig"]["Runtime"] = self._settings.executors.docker.runtime
             # By its name until its id is known: an engine that dies now may have made it all the same.
             self._container = NAME + spec.run_id

@@ -23,7 +23,12 @@ GRACE = 120
 
 
 def container_config(
-    spec: RunSpec, image: Image, staged: Staged, owner: tuple[int, int], volumes: list[str]
+    spec: RunSpec,
+    image: Image,
+    staged: Staged,
+    owner: tuple[int, int],
+    volumes: list[str],
+    image_folder: str = "",
 ) -> dict[str, Any]:
     """The whole seal, as the body of the Engine's create request. docs/sealed-run.md says why each line is there.
 
@@ -34,6 +39,7 @@ def container_config(
         owner: uid and gid of the model.
         volumes: Paths that the image declares as volumes; they become small folders in memory, because a volume is
             writable without limit on the host's disk.
+        image_folder: The image's own working folder; empty where it names none.
 
     Raises:
         AutoScorerError: ``CONTAINER_FAILED`` for a volume that no container can have.
@@ -70,6 +76,8 @@ def container_config(
             LABEL + "uid": str(owner[0]),
             **{LABEL + key: value for key, value in spec.labels.items()},
         },
+        # BuildKit notes / for every image that does not say.
+        "WorkingDir": job.container.working_dir or (image_folder if image_folder not in ("", "/") else CONTAINER_ROOT),
         "Hostname": "model",
         "AttachStdout": True,
         "AttachStderr": True,

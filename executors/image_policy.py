@@ -21,6 +21,7 @@ __all__ = [
     "id_refused",
     "image_source",
     "refused_dockerfile",
+    "which_images",
 ]
 
 ARCHIVES = ("image.tar", "image.tar.gz")
@@ -117,11 +118,12 @@ def _refuse_image(image: ImageReference | ImageId, settings: Settings) -> None:
     if isinstance(image, ImageId):
         if not security.allow_image_ids:
             raise id_refused(str(image))
-    elif not allowed(image, security.allowed_images):
+    elif not allowed(image, security.image_patterns):
+        only = ", ".join(security.image_patterns) or "no image at all"
         raise AutoScorerError(
             ErrorCode.IMAGE_NOT_ALLOWED,
-            f"The image {str(image)!r} is not allowed here, only {', '.join(security.allowed_images)}.",
-            details={"image": str(image), "allowed": list(security.allowed_images)},
+            f"The image {str(image)!r} is not allowed here, only {only}.",
+            details={"image": str(image), "allowed": list(security.image_patterns)},
         )
 
 
@@ -161,6 +163,17 @@ def allowed(reference: ImageReference, patterns: tuple[str, ...]) -> bool:
         elif any(fnmatch.fnmatchcase(text, pattern) for text in spellings):
             return True
     return False
+
+
+def which_images(settings: Settings) -> str:
+    """Which images a submission may name, in words, for doctor and the log of every start."""
+    security = settings.security
+    if not security.image_patterns:
+        return 'no image may be run: security.allowed_images is ["none"]'
+    if "*" not in security.image_patterns:
+        return f"only images that match {', '.join(security.image_patterns)} may be run (security.allowed_images)"
+    why = "is empty, which restricts nothing" if not security.allowed_images else "holds *"
+    return f"every image that a submission names may be run: security.allowed_images {why}"
 
 
 def archive_of(workspace: Workspace) -> Path | None:

@@ -56,7 +56,7 @@ def effective_limits(job: Job, settings: Settings) -> Limits:
         gpu=asked.gpu if asked.gpu is not None else min(usual.gpu, top.gpu),
         disk=asked.disk or min(usual.disk, top.disk),
         shm_size=job.container.shm_size or min(usual.shm_size, top.shm_size),
-        timeout=min(job.timeout, top.timeout),
+        timeout=min(job.timeout if "timeout" in job.model_fields_set else usual.timeout, top.timeout),
         pids=top.pids,
         nofile=top.nofile,
         tmp=top.tmp,

@@ -17,11 +17,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.exposure import build_context
-from .base import ROOT_VARIABLE, Ending, Executor, Image, Observer, RunSpec, Staged, Usage
+from .base import CONTAINER_ROOT, ROOT_VARIABLE, Ending, Executor, Image, Observer, RunSpec, Staged, Usage
 
 __all__ = ["ProcessExecutor", "kill_staged"]
 
@@ -70,6 +70,16 @@ class ProcessExecutor(Executor):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, target, follow_symlinks=False)
         code.mkdir(exist_ok=True)
+        # The program finds its data and its output beside itself, as in a container that begins in the workspace.
+        for name in ("input", "output", "meta.json"):
+            (code / name).symlink_to(Path("..", name))
+        folder = code / _below_workspace(spec.job.container.working_dir)
+        if not folder.is_dir():
+            raise AutoScorerError(
+                ErrorCode.CONTAINER_FAILED,
+                f"container.working_dir is {spec.job.container.working_dir!r}, and the workspace has no such folder.",
+                details={"exit_code": 127, "log": []},
+            )
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         environment.update({"HOME": str(code), "PYTHONDONTWRITEBYTECODE": "1", **spec.job.container.env})
         # Last, because it is also the mark by which the run's processes are found.
@@ -97,7 +107,7 @@ class ProcessExecutor(Executor):
         try:
             self._process = subprocess.Popen(
                 command,
-                cwd=code,
+                cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -164,6 +174,12 @@ class ProcessExecutor(Executor):
         if self._process.stdout is not None and (self._reader is None or not self._reader.is_alive()):
             self._process.stdout.close()
         self._process = None
+
+
+def _below_workspace(folder: str | None) -> PurePosixPath:
+    """A working folder, relative to the copied files; there is no image, so no other folder than theirs."""
+    path = PurePosixPath(folder or CONTAINER_ROOT)
+    return path.relative_to(CONTAINER_ROOT) if path.is_relative_to(CONTAINER_ROOT) else PurePosixPath()
 
 
 def kill_staged(staged: Path) -> None:

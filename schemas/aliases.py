@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["BODY_KEYS", "FILE_OPTION", "in_our_words"]
+__all__ = ["BODY_KEYS", "FILE_OPTION", "SECTIONS", "SETTINGS", "UNREAD_SETTINGS", "in_our_words"]
 
 # --- commands and HTTP bodies ---
 
@@ -37,6 +37,32 @@ def in_our_words(given: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[s
 
 
 # --- configuration ---
+
+# Keys of config.yaml, and of the variables of the same paths.
+SETTINGS: dict[str, str] = {
+    "executors.docker.host": "executors.docker.base_url",
+    "executors.docker.timeout": "security.defaults.timeout",
+    "executors.docker.resources.cpu": "security.defaults.cpu",
+    "executors.docker.resources.memory": "security.defaults.memory",
+    "executors.docker.resources.gpu": "security.defaults.gpu",
+    "images.registry": "images.registry_prefix",
+    "security.resource_limits.max_cpu": "security.limits.cpu",
+    "security.resource_limits.max_memory": "security.limits.memory",
+}
+# Keys that are accepted and not read; what is said of them is in core/config_spellings.py.
+UNREAD_SETTINGS: tuple[str, ...] = (
+    "celery.broker",
+    "celery.backend",
+    "executors.kubernetes.enabled",
+    "executors.kubernetes.namespace",
+)
+# Sections that hold nothing but such keys.
+SECTIONS: tuple[str, ...] = (
+    "celery",
+    "executors.docker.resources",
+    "executors.kubernetes",
+    "security.resource_limits",
+)
 
 # --- meta.json ---
 

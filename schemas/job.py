@@ -7,6 +7,7 @@ one thing twice with two values is an error.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from fractions import Fraction
 from typing import Annotated, Any
@@ -115,6 +116,9 @@ class Container(_Strict):
         default_factory=dict, description="Environment of the model; nothing else is passed."
     )
     shm_size: Bytes | None = Field(None, description="/dev/shm in bytes; the operator's default when absent.")
+    working_dir: str | None = Field(
+        None, description="Folder that the command begins in; the image's own, or the workspace, when absent."
+    )
 
     @field_validator("image")
     @classmethod
@@ -122,6 +126,18 @@ class Container(_Strict):
         if value is not None:
             parse_image(value)
         return value
+
+    @field_validator("working_dir")
+    @classmethod
+    def _a_plain_folder(cls, value: str | None) -> str | None:
+        if value is not None and (
+            not value.startswith("/")
+            or posixpath.normpath(value) != (value.rstrip("/") or "/")
+            or not value.isprintable()
+            or len(value.encode()) > 512
+        ):
+            raise ValueError("expected a folder's path from the root, such as /workspace")
+        return value if value is None else value.rstrip("/") or "/"
 
     @field_validator("cmd", mode="before")
     @classmethod

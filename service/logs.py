@@ -9,7 +9,10 @@ import traceback
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["JsonFormatter", "log_to_stderr"]
+from ..core.config import Settings
+from ..executors.image_policy import which_images
+
+__all__ = ["JsonFormatter", "log_to_stderr", "tell_configuration"]
 
 
 class JsonFormatter(logging.Formatter):
@@ -53,3 +56,13 @@ def log_to_stderr(*, as_json: bool) -> None:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level)
+
+
+def tell_configuration(settings: Settings) -> None:
+    """Say at a start what an operator must know of the configuration: which images may be run, and what is not read."""
+    logger = logging.getLogger("autoscorer.configuration")
+    # Whoever wrote an empty list may have meant that nothing is allowed.
+    level = logging.INFO if settings.security.allowed_images else logging.WARNING
+    logger.log(level, "%s", which_images(settings))
+    for note in settings.notes:
+        logger.warning("%s", note)

@@ -174,7 +174,7 @@ def test_what_the_model_sees_is_its_input_its_job_and_an_empty_output(space: Wor
     seen = json.loads((space.output / "seen.json").read_text())
     assert seen["input"] == ["data", "extra.txt"] and seen["data"] == "id\na\n"
     assert seen["output"] == [] and seen["stdin"] == "" and seen["here"]
-    assert seen["code"] == ["predict.py"]
+    assert seen["code"] == ["input", "meta.json", "output", "predict.py"]
     assert not any("gt" in Path(name).name for name in seen["names"])
     assert "params" not in seen["meta"] and "scorer" not in seen["meta"]
     assert seen["meta"]["job_id"] == "ws"
@@ -225,7 +225,7 @@ def test_special_files_beside_the_code_are_no_code(space: Workspace) -> None:
     (space.root / "link").symlink_to("predict.py")
     give(space, "(out / 'names').write_text(' '.join(sorted(os.listdir('.'))))")
     assert run(space).error is None
-    assert (space.output / "names").read_text() == "link predict.py"
+    assert (space.output / "names").read_text() == "input link meta.json output predict.py"
 
 
 class Watcher(SilentObserver):

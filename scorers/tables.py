@@ -93,6 +93,11 @@ class AlignedTable:
     def __len__(self) -> int:
         return len(self._alignment)
 
+    @property
+    def prediction_file(self) -> str:
+        """The name of the file of the predictions."""
+        return self._files[1].name
+
     @cached_property
     def ids(self) -> list[str]:
         """The ids as text."""

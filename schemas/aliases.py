@@ -4,10 +4,23 @@ spelling where it comes in, and nothing behind that knows it. ``docs/compatibili
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
-__all__ = ["BODY_KEYS", "FILE_OPTION", "SECTIONS", "SETTINGS", "UNREAD_SETTINGS", "in_our_words"]
+__all__ = [
+    "BODY_KEYS",
+    "FILE_OPTION",
+    "META_KEYS",
+    "META_URIS",
+    "METRICS",
+    "SCORERS",
+    "SECTIONS",
+    "SETTINGS",
+    "UNREAD_SETTINGS",
+    "in_our_words",
+    "metric_aliases",
+]
 
 # --- commands and HTTP bodies ---
 
@@ -66,4 +79,49 @@ SECTIONS: tuple[str, ...] = (
 
 # --- meta.json ---
 
+# Key by its path: ours. Those of one object come first, as they are folded in this order.
+META_KEYS: Mapping[str, str] = MappingProxyType(
+    {
+        "time_limit": "timeout",
+        "scorer_params": "params",
+        "container.network_policy": "network_policy",
+        "resources.gpus": "resources.gpu",
+        "container.gpus": "resources.gpu",
+    }
+)
+
+# What input_uri and output_uri may say, with the folder's name in it: the workspace's own.
+META_URIS = ("file://./{}", "file:///workspace/{}", "/workspace/{}", "./{}", "{}")
+
 # --- scorers and metrics ---
+
+# Id: ours. A scorer that somebody registered under the first system's id comes first.
+SCORERS: Mapping[str, str] = MappingProxyType({"classification_acc": "classification_accuracy"})
+
+# By scorer, a metric's name: ours. ``*`` stands for a label. Names of the same number alone: the first system's mAP
+# was another number than any of ours.
+METRICS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "classification_accuracy": MappingProxyType({"acc_*": "recall/*"}),
+        "classification_f1": MappingProxyType({"f1_*": "f1/*"}),
+        "detection_map": MappingProxyType({"map_50_95": "map"}),
+        "regression_rmse": MappingProxyType({"r_squared": "r2"}),
+    }
+)
+
+
+def metric_aliases(scorer: str, metrics: Iterable[str]) -> dict[str, str]:
+    """The first system's names of a scorer's metrics, each with ours.
+
+    Args:
+        scorer: Id of a built-in scorer; others have none.
+        metrics: Our names. None of them is an alias.
+    """
+    names = list(metrics)
+    found: dict[str, str] = {}
+    for alias, ours in METRICS.get(scorer, {}).items():
+        prefix, star, _ = ours.partition("*")
+        for name in names:
+            if name == ours or (star and name.startswith(prefix)):
+                found[alias.replace("*", name[len(prefix) :]) if star else alias] = name
+    return {alias: name for alias, name in found.items() if alias not in names}

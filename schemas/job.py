@@ -7,13 +7,16 @@ one thing twice with two values is an error.
 
 from __future__ import annotations
 
+import codecs
 import posixpath
 import re
+from difflib import get_close_matches
 from fractions import Fraction
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from .aliases import META_KEYS, META_URIS
 from .image_reference import parse_image
 
 __all__ = [
@@ -22,6 +25,7 @@ __all__ = [
     "MIN_CPU",
     "Bytes",
     "Container",
+    "DataFiles",
     "Job",
     "Memory",
     "ResourceRequest",
@@ -42,6 +46,8 @@ _UNITS = {
     "t": 1024**4, "tb": 1024**4, "ti": 1024**4, "tib": 1024**4,
 }  # fmt: skip
 _SIZE = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)\s*$")
+# Escapes and codes of host names: codecs of Python's that no file is written in.
+_NO_ENCODINGS = frozenset({"idna", "punycode", "raw_unicode_escape", "undefined", "unicode_escape"})
 # Kernels and engines count bytes in a signed 64-bit number.
 _MAX_SIZE = 2**63 - 1
 
@@ -96,11 +102,31 @@ def _env_value(value: Any) -> Any:
     return value
 
 
+def _encoding(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError(f"expected the name of an encoding, such as 'utf-8' or 'gbk', got {value!r}")
+    # A name is looked for among Python's modules: nothing else than a name may get there.
+    known = value if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_. -]{0,39}", value) else None
+    try:
+        found = codecs.lookup(known) if known is not None else None
+    except LookupError:
+        found = None
+    # Transformations such as hex are codecs of Python's, too.
+    if found is None or not found._is_text_encoding or found.name.replace("-", "_") in _NO_ENCODINGS:
+        from encodings.aliases import aliases
+
+        near = get_close_matches(value.lower(), {*aliases, *aliases.values()} - _NO_ENCODINGS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"expected an encoding that Python knows, such as 'utf-8' or 'gbk', got {value!r}{hint}")
+    return value
+
+
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 Memory = Annotated[Bytes, AfterValidator(_enough_memory)]
 Number = Annotated[float, BeforeValidator(_number)]
 EnvName = Annotated[str, AfterValidator(_env_name)]
 EnvValue = Annotated[str, BeforeValidator(_env_value)]
+Encoding = Annotated[str, BeforeValidator(_encoding)]
 
 
 class _Strict(BaseModel):
@@ -156,6 +182,31 @@ class ResourceRequest(_Strict):
     disk: Bytes | None = Field(None, description="Bytes the model may write to output.")
 
 
+class DataFiles(_Strict):
+    """What the tables and boxes are written in."""
+
+    encoding: Encoding | None = Field(None, description="Of the ground truth and the predictions; UTF-8 when absent.")
+    input_encoding: Encoding | None = Field(None, description="Of the ground truth, where it is another one.")
+    output_encoding: Encoding | None = Field(None, description="Of the predictions, where it is another one.")
+    input_format: str | None = Field(None, description="A label: a file's name says its format.")
+    output_format: str | None = Field(None, description="A label, too.")
+    has_header: bool = Field(True, strict=True, description="Tables have one, always.")
+    custom_fields: dict[str, Any] = Field(default_factory=dict, description="For the model, which reads meta.json.")
+
+    @field_validator("has_header")
+    @classmethod
+    def _tables_have_one(cls, value: bool) -> bool:
+        if not value:
+            raise ValueError("expected true: columns are found by their names, so a table's first line must hold them")
+        return value
+
+    @property
+    def encodings(self) -> tuple[str, str]:
+        """Of the ground truth and of the predictions."""
+        both = self.encoding or "utf-8"
+        return self.input_encoding or both, self.output_encoding or both
+
+
 class Job(_Strict):
     """meta.json in today's names."""
 
@@ -167,6 +218,7 @@ class Job(_Strict):
     resources: ResourceRequest = Field(default_factory=lambda: ResourceRequest())
     timeout: Number = Field(DEFAULT_TIMEOUT, gt=0, description="Seconds the model may run.")
     network_policy: str = Field("none", description="'none' (or 'restricted'); others only where allowed.")
+    data: DataFiles = Field(default_factory=lambda: DataFiles(), description="What the files are written in.")
     input_uri: str | None = None
     output_uri: str | None = None
     version: str | None = None
@@ -188,8 +240,8 @@ class Job(_Strict):
     @classmethod
     def _only_the_workspace(cls, value: str | None, info: Any) -> str | None:
         folder = info.field_name.split("_")[0]
-        allowed = {f"file://./{folder}", f"file://./{folder}/", f"./{folder}", folder}
-        if value is not None and value not in allowed:
+        allowed = {spelling.format(folder) for spelling in META_URIS}
+        if value is not None and value.removesuffix("/") not in allowed:
             raise ValueError(f"only 'file://./{folder}' is supported, got {value!r}")
         return value
 
@@ -231,27 +283,30 @@ def fold_spellings(data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]
         else:
             target[new] = value
 
-    for section in ("container", "resources"):
+    for section in ("container", "resources", "data"):
         if isinstance(data.get(section), dict):
             data[section] = dict(data[section])
         elif data.get(section, 0) is None:
             del data[section]
-    container = data["container"] if isinstance(data.get("container"), dict) else {}
-    fold(data, "time_limit", data, "timeout", "time_limit", "timeout")
-    fold(data, "scorer_params", data, "params", "scorer_params", "params")
-    fold(container, "network_policy", data, "network_policy", "container.network_policy", "network_policy")
-    if "gpus" in container:
+    if isinstance(data.get("container"), dict) and "gpus" in data["container"]:
         data.setdefault("resources", {})
-    # Where resources is no object, that is the problem to tell of, not what would have been folded into it.
-    resources = data["resources"] if isinstance(data.get("resources"), dict) else {}
-    fold(resources, "gpus", resources, "gpu", "resources.gpus", "resources.gpu")
-    fold(container, "gpus", resources, "gpu", "container.gpus", "resources.gpu")
+
+    def place(path: str) -> tuple[dict[str, Any], str]:
+        section, _, key = path.rpartition(".")
+        # Where a section is no object, that is the problem to tell of, not what would have been folded into it.
+        found = data.get(section) if section else data
+        return (found if isinstance(found, dict) else {}), key
+
+    for was, now in META_KEYS.items():
+        fold(*place(was), *place(now), was, now)
     return data, conflicts
 
 
 # What an unknown key is compared with, by the object that holds it.
 KNOWN_KEYS: dict[str, tuple[str, ...]] = {
-    "": (*Job.model_fields, "time_limit", "scorer_params"),
-    "container": (*Container.model_fields, "gpus", "network_policy"),
-    "resources": (*ResourceRequest.model_fields, "gpus"),
+    section: (
+        *model.model_fields,
+        *(key for where, _, key in (path.rpartition(".") for path in META_KEYS) if where == section),
+    )
+    for section, model in (("", Job), ("container", Container), ("resources", ResourceRequest), ("data", DataFiles))
 }

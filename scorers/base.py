@@ -48,6 +48,8 @@ class BaseScorer(ABC):
     # ``security.disclosure.min_count``, set by whoever has it score: the fewest rows that a count in
     # ``Result.disclosed`` may be of.
     min_count: int = Disclosure().min_count
+    # meta.json's data.encoding, of the ground truth and of the predictions; set by whoever has it score.
+    encodings: tuple[str, str] = ("utf-8", "utf-8")
 
     def parse_params(self, params: Mapping[str, Any]) -> ScorerParams:
         """Check params against ``Params``.

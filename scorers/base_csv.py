@@ -161,7 +161,7 @@ class BaseCSVScorer(BaseScorer):
             if error.code is not ErrorCode.MISSING_FILE:
                 raise
             columns = self._columns(parsed)
-            check_table(truth, columns.id, columns.truth, self.values)
+            check_table(truth, columns.id, columns.truth, self.values, encoding=self.encodings[0])
             return
         self._load(place, parsed)
 
@@ -205,7 +205,7 @@ class BaseCSVScorer(BaseScorer):
         key = (columns, *(_identity(path) for path in (workspace.ground_truth(), workspace.predictions())))
         if self._loaded is None or self._loaded[0] != key:
             started = time.perf_counter()
-            table = load_aligned(workspace, columns, self.values)
+            table = load_aligned(workspace, columns, self.values, encodings=self.encodings)
             self._loaded = (key, table, time.perf_counter() - started)
         return self._loaded[1], self._loaded[2]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.workspace import ArtifactWriter
@@ -19,6 +19,7 @@ from .intervals import bootstrap, classification_interval
 from .labels import LabelTexts, clipped
 from .registry import register
 from .tables import AlignedTable
+from .threshold import decide
 
 __all__ = ["AccuracyParams", "ClassificationAccuracy", "ClassificationF1", "F1Params"]
 
@@ -34,11 +35,28 @@ _MAX_CELLS_OF_LONG_LABELS = 5_000
 class AccuracyParams(CSVParams):
     """Params of classification_accuracy."""
 
+    threshold: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Where the predictions are probabilities of a binary task: from here on they count as the positive "
+        "label. Predicted labels stay as they are.",
+    )
+    positive_label: str | None = Field(
+        None, description="Whose probability is predicted; needed unless the labels tell, as 0 and 1 or no and yes do."
+    )
+
     interval_method: Literal["delta", "bootstrap"] = Field(
         "delta", description="Closed forms (Wilson, MOVER), or the multinomial bootstrap for up to 10 classes."
     )
     n_resamples: int = Field(1000, ge=100, le=100_000, description="Resamples of the bootstrap.")
     seed: int = Field(0, ge=0, description="Seed of the bootstrap.")
+
+    @model_validator(mode="after")
+    def _label_goes_with_threshold(self) -> AccuracyParams:
+        if self.positive_label is not None and self.threshold is None:
+            raise ValueError("positive_label says whose probability is predicted; give the threshold, too")
+        return self
 
 
 class F1Params(AccuracyParams):
@@ -58,14 +76,19 @@ class _Classification(BaseCSVScorer):
 
     _matrix: ConfusionMatrix
     _coarse: CoarseMatrix
+    _table: AlignedTable
 
     def compute(self, table: AlignedTable, params: Any) -> Result:
         """Count the matrix once, and derive everything from it."""
+        decided = None if params.threshold is None else decide(table, params.threshold, params.positive_label)
+        self._table = table = table if decided is None else decided.table
         matrix = count_matrix(table.truth_codes, table.prediction_codes, table.labels)
         self._matrix = matrix
         values = metrics_of(matrix.hits, matrix.truth, matrix.predicted)
         metrics: dict[str, float | None] = {name: float(values[name]) for name in self.metrics}
         notes, undefined = _notes(matrix, table), []
+        if decided is not None:
+            notes.insert(0, decided.note)
         for name, value in metrics.items():
             if value != value:  # NaN: undefined
                 metrics[name] = None
@@ -76,6 +99,8 @@ class _Classification(BaseCSVScorer):
         intervals = self._intervals(matrix, metrics, params)
         self._coarse = coarse = coarse_matrix(matrix, self.min_count)
         disclosed = Disclosed(metrics={**metrics, **coarse.metrics()}, notes=[*undefined, coarse.note()])
+        if decided is not None:
+            disclosed.notes.insert(0, decided.harmless_note)
         if len(matrix.labels) <= _MAX_CLASSES_IN_METRICS:
             metrics.update(_class_metrics(matrix))
         else:
@@ -121,7 +146,7 @@ class _Classification(BaseCSVScorer):
         rows = zip(_shown(matrix.labels), *(map(column.item, range(len(column))) for column in columns), strict=True)
         header = ("label", "precision", "recall", "f1", "support", "predicted")
         writer.write("per_class", "per_class.csv", csv_text(header, rows))
-        write_errors(writer, table)
+        write_errors(writer, self._table)
         writer.write("confusion_matrix_plot", "confusion_matrix.svg", plots.counted_confusion_svg(matrix))
         worst = plots.lowest(f1)
         labels = [matrix.labels[index] for index in worst.tolist()]

@@ -34,6 +34,7 @@ from .coco_json import (
     read_list,
     read_members,
 )
+from .encodings import as_utf_8
 from .json_batches import skip_space
 
 __all__ = ["Detections", "Ident", "RawDetections", "Truth", "join", "read_detections", "read_truth"]
@@ -99,11 +100,12 @@ class Detections:
     sha256: str
 
 
-def read_truth(path: Path) -> Truth:
+def read_truth(path: Path, encoding: str = "utf-8") -> Truth:
     """Read and check a ground truth.
 
     Args:
         path: ``gt.json`` (COCO object or plain list) or ``gt.jsonl`` (plain list, a box a line).
+        encoding: Of its text.
 
     Raises:
         AutoScorerError: ``MISSING_FILE``, or ``BAD_FORMAT`` with the record's index in ``details``.
@@ -116,7 +118,7 @@ def read_truth(path: Path) -> Truth:
             f"{file_name(path)} can't be opened: {error.strerror}.",
             details={"file": file_name(path)},
         ) from None
-    raw, sha256 = read_bytes(file, path)
+    raw, sha256 = read_bytes(as_utf_8(file, path, encoding), path)
     boxes = TruthColumns(path)
     if path.suffix == ".json" and raw[(at := skip_space(raw, 0)) : at + 1] == b"{":
         images, names = _read_coco(raw, path, boxes)
@@ -201,16 +203,17 @@ def _read_coco(raw: bytes, path: Path, boxes: TruthColumns) -> tuple[list[Ident]
     return images, {c.id: c.name or str(c.id) for c in categories}
 
 
-def read_detections(path: Path) -> RawDetections:
+def read_detections(path: Path, encoding: str = "utf-8") -> RawDetections:
     """Read and check predictions: a COCO results list, or one record a line.
 
     Args:
         path: ``pred.json`` or ``pred.jsonl``; opened without following links.
+        encoding: Of its text.
 
     Raises:
         AutoScorerError: ``MISSING_FILE``, ``OUTPUT_REJECTED``, or ``BAD_FORMAT`` with the record's index.
     """
-    raw, sha256 = read_bytes(open_regular(path), path)
+    raw, sha256 = read_bytes(as_utf_8(open_regular(path), path, encoding), path)
     boxes = BoxColumns(path)
     scores: list[Floats] = []
     for batch in read_list(raw, path, DetectionRecord):

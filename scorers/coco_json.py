@@ -21,6 +21,7 @@ import numpy as np
 
 from ..core.errors import AutoScorerError, ErrorCode
 from .csv_reader import MAX_COLUMNS
+from .encodings import digest_of
 from .json_batches import (
     Batch,
     Problem,
@@ -104,7 +105,7 @@ def read_bytes(file: IO[bytes], path: Path) -> tuple[bytes, str]:
     if bad := find_bad_text(raw):
         offset, what = bad
         bad_file(path, f"{what} at byte {offset}; expected UTF-8 text without NUL", byte=offset)
-    sha256 = hashlib.sha256(raw).hexdigest()
+    sha256 = digest_of(file, hashlib.sha256(raw).hexdigest())
     return raw.removeprefix(b"\xef\xbb\xbf") if raw.startswith(b"\xef\xbb\xbf") else raw, sha256
 
 

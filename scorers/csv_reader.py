@@ -252,7 +252,9 @@ class CsvReader:
             try:
                 self._storage[:cut].decode()
             except UnicodeDecodeError as error:
-                self._fail(error.start, f"invalid UTF-8 (byte 0x{self._storage[error.start]:02X}).")
+                byte = self._storage[error.start]
+                hint = "Another encoding is named in meta.json, as data.encoding."
+                self._fail(error.start, f"invalid UTF-8 (byte 0x{byte:02X}). {hint}")
 
     # -- the common case: no quotes, no CR, no blank lines -------------------------------------------------------
 
@@ -458,7 +460,11 @@ class CsvReader:
             self._storage[: self._used - 3] = self._storage[3 : self._used]
             self._used -= 3
         if self._storage.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise bad_format(self._name, "line 1", "the file is UTF-16; expected UTF-8.")
+            raise bad_format(
+                self._name,
+                "line 1",
+                "the file is UTF-16; expected UTF-8, or its encoding as data.encoding in meta.json.",
+            )
         while True:
             if not self._used:
                 raise bad_format(self._name, "", "the file is empty; expected a header line.")

@@ -154,14 +154,14 @@ class DetectionMAP(BaseScorer):
         """
         checked = cast(DetectionParams, self.parse_params(params))
         space = Workspace(workspace)
-        truth = read_truth(space.ground_truth())
+        truth = read_truth(space.ground_truth(), self.encodings[0])
         try:
             predictions = space.predictions()
         except AutoScorerError as error:
             if error.code is ErrorCode.MISSING_FILE:
                 return
             raise
-        join(truth, read_detections(predictions), checked.extra_images)
+        join(truth, read_detections(predictions, self.encodings[1]), checked.extra_images)
 
     def score(self, workspace: Path, params: dict[str, Any]) -> Result:
         """Score the predictions.
@@ -173,8 +173,8 @@ class DetectionMAP(BaseScorer):
         settings = checked.settings()
         started = time.perf_counter()
         space = Workspace(workspace)
-        given = read_truth(space.ground_truth())
-        truth, detections = join(given, read_detections(space.predictions()), checked.extra_images)
+        given = read_truth(space.ground_truth(), self.encodings[0])
+        truth, detections = join(given, read_detections(space.predictions(), self.encodings[1]), checked.extra_images)
         loaded = time.perf_counter()
 
         evaluation = evaluate(truth, detections, settings)

@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import AutoScorerError, ErrorCode, suggest
-from ..core.workspace import Workspace, open_regular
+from ..core.workspace import Workspace
 from .columns import IdColumn, LabelColumn, LongIds
 from .csv_reader import MAX_TEXT_BYTES, CsvReader, bad_format
+from .encodings import digest_of, open_text
 from .join import Alignment, align, check_unique, too_many
 from .labels import MAX_LABELS, Labels, TooManyLabelsError
 from .numbers import Floats, NumberColumn
@@ -41,6 +42,8 @@ Reader = CsvReader | JsonReader | ParquetReader
 # eighth) more than the ground truth.
 _MORE_ROWS = 10_000
 
+# The encodings of the ground truth and of the predictions, where nothing is said of them.
+UTF_8 = ("utf-8", "utf-8")
 _NO_CODES: NDArray[np.integer] = np.zeros(0, np.uint8)
 _NONE: Floats = np.zeros(0)
 
@@ -89,9 +92,15 @@ class AlignedTable:
     _alignment: Alignment = field(repr=False)
     _files: tuple[Path, Path] = field(repr=False)
     _columns: Columns = field(repr=False)
+    _encodings: tuple[str, str] = field(repr=False, default=UTF_8)
 
     def __len__(self) -> int:
         return len(self._alignment)
+
+    @property
+    def prediction_file(self) -> str:
+        """The name of the file of the predictions."""
+        return self._files[1].name
 
     @cached_property
     def ids(self) -> list[str]:
@@ -127,8 +136,8 @@ class AlignedTable:
         names = (self._columns.truth, self._columns.prediction)
         digests = (self.ground_truth_sha256, self.predictions_sha256)
         extra: list[dict[str, list[str]]] = []
-        for path, name, digest in zip(self._files, names, digests, strict=True):
-            columns, now = read_columns(path)
+        for path, name, digest, encoding in zip(self._files, names, digests, self._encodings, strict=True):
+            columns, now = read_columns(path, encoding=encoding)
             if now != digest:
                 raise bad_format(path.name, "", "the file was changed while it was being scored.")
             row_of = {key: row for row, key in enumerate(columns.pop(self._columns.id))}
@@ -145,8 +154,16 @@ class AlignedTable:
         return numbers if self.values == "number" else [self.labels[code] for code in codes.tolist()]
 
 
-def load_aligned(workspace: Workspace, columns: Columns, values: Values) -> AlignedTable:
+def load_aligned(
+    workspace: Workspace, columns: Columns, values: Values, *, encodings: tuple[str, str] = UTF_8
+) -> AlignedTable:
     """Read both files of a workspace, check them and join them by id.
+
+    Args:
+        workspace: The folder.
+        columns: Which columns hold what.
+        values: As what the values are read.
+        encodings: Of the ground truth and of the predictions.
 
     Raises:
         AutoScorerError: ``MISSING_FILE``, ``OUTPUT_REJECTED``, ``BAD_FORMAT``, ``PARSE_ERROR`` or ``MISMATCH``.
@@ -158,9 +175,9 @@ def load_aligned(workspace: Workspace, columns: Columns, values: Values) -> Alig
     floats = _numbers(truth_path), _numbers(path)
     stores = texts if values == "text" else floats
     names = truth_path.name, path.name
-    truth_digest = _read(truth_path, columns.id, columns.truth, ids[0], stores[0]).sha256
+    truth_digest = _read(truth_path, columns.id, columns.truth, ids[0], stores[0], encodings[0]).sha256
     most = ids[0].rows + max(_MORE_ROWS, ids[0].rows // 8)
-    reading = _read(path, columns.id, columns.prediction, ids[1], stores[1], most=most, may_be_empty=True)
+    reading = _read(path, columns.id, columns.prediction, ids[1], stores[1], encodings[1], most=most, may_be_empty=True)
     if not reading.complete:
         raise too_many(*ids, long_ids, names)
     digests = truth_digest, reading.sha256
@@ -185,10 +202,11 @@ def load_aligned(workspace: Workspace, columns: Columns, values: Values) -> Alig
         _alignment=alignment,
         _files=(truth_path, path),
         _columns=columns,
+        _encodings=encodings,
     )
 
 
-def check_table(path: Path, id_column: str, names: Sequence[str], values: Values) -> str:
+def check_table(path: Path, id_column: str, names: Sequence[str], values: Values, *, encoding: str = "utf-8") -> str:
     """Read one file on its own and check that its ids are there and unique.
 
     Returns:
@@ -200,24 +218,24 @@ def check_table(path: Path, id_column: str, names: Sequence[str], values: Values
     long_ids = LongIds()
     ids = IdColumn(long_ids)
     store = LabelColumn(Labels()) if values == "text" else _numbers(path)
-    digest = _read(path, id_column, names, ids, store).sha256
+    digest = _read(path, id_column, names, ids, store, encoding).sha256
     check_unique(ids, long_ids, path.name)
     return digest
 
 
-def read_columns(path: Path) -> tuple[dict[str, list[str]], str]:
+def read_columns(path: Path, *, encoding: str = "utf-8") -> tuple[dict[str, list[str]], str]:
     """Every column of a table as text, in file order, and the file's sha256.
 
     Raises:
         AutoScorerError: ``BAD_FORMAT``, ``MISSING_FILE`` or ``OUTPUT_REJECTED``.
     """
-    with open_regular(path) as file:
+    with open_text(path, encoding) as file:
         reader = _reader(file, path.name)
         columns: dict[str, list[str]] = {name: [] for name in reader.header}
         for block in reader.blocks(range(len(reader.header))):
             for column, values in enumerate(columns.values()):
                 values.extend(text.decode() for text in block.texts(column))
-        return columns, reader.sha256
+        return columns, digest_of(file, reader.sha256)
 
 
 _READERS: dict[str, Callable[[IO[bytes], str], Reader]] = {
@@ -250,13 +268,14 @@ def _read(
     names: Sequence[str],
     ids: IdColumn,
     store: LabelColumn | NumberColumn,
+    encoding: str,
     *,
     most: int | None = None,
     may_be_empty: bool = False,
 ) -> _Reading:
     """Stream one file into its columns; not to its end when it has more than ``most`` rows."""
     name = path.name
-    with open_regular(path) as file:
+    with open_text(path, encoding) as file:
         reader = _reader(file, name)
         header = reader.header
         if id_column not in header:
@@ -292,7 +311,7 @@ def _read(
                 return _Reading("", complete=False)
         if not ids.rows and not may_be_empty:
             raise bad_format(name, "", "the file has a header and no rows.")
-        return _Reading(reader.sha256, complete=True)
+        return _Reading(digest_of(file, reader.sha256), complete=True)
 
 
 def _value_column(header: Sequence[str], names: Sequence[str], file: str) -> str:

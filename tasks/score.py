@@ -23,7 +23,7 @@ from ..scorers.registry import ScorerEntry, get_registry
 from .memory import out_of_memory, release_memory
 from .outcome import measured, remove_stale_artifacts, save_failure, stamp, take_run_facts, timing_fields
 from .result_bounds import bound_result
-from .scorer_call import call_scorer
+from .scorer_call import call_scorer, make_scorer
 from .validate import resolve_scorer
 
 __all__ = ["STEP_TIMEOUT", "score_workspace"]
@@ -81,7 +81,7 @@ def score_workspace(
             job = load_job(space)
             scorer_id, merged = resolve_scorer(job, scorer, params)
             entry = get_registry().get(scorer_id)
-            result = _score(space, job, entry, merged, settings.security.disclosure.min_count)
+            result = _score(space, job, entry, merged, settings)
             _complete_artifacts(space, result)
         except AutoScorerError as error:
             return save_failure(space, error, job=job, timing=timing)
@@ -102,9 +102,8 @@ def score_workspace(
         return result
 
 
-def _score(space: Workspace, job: Job, entry: ScorerEntry, params: dict[str, Any], min_count: int) -> Result:
-    scorer: BaseScorer = call_scorer(entry, entry.create)
-    scorer.min_count = min_count
+def _score(space: Workspace, job: Job, entry: ScorerEntry, params: dict[str, Any], settings: Settings) -> Result:
+    scorer = make_scorer(entry, job, settings)
     checked = call_scorer(entry, scorer.parse_params, params)
     started = time.monotonic()
     result = call_scorer(entry, scorer.score, space.root, params)

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from ..core.bounds import MAX_MESSAGE, shortened
+from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.storage import full_disk
+from ..schemas.job import Job
+from ..scorers.base import BaseScorer
 from ..scorers.entry import ScorerEntry
 from ..scorers.loading import is_ctrl_c
 
-__all__ = ["call_scorer"]
+__all__ = ["call_scorer", "make_scorer"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -60,3 +63,20 @@ def _text(error: BaseException) -> str:
         return shortened(str(error), MAX_MESSAGE)
     except Exception:
         return "(its text can't be had)"
+
+
+def make_scorer(entry: ScorerEntry, job: Job, settings: Settings) -> BaseScorer:
+    """A scorer that knows what meta.json and the configuration say of the scoring.
+
+    Args:
+        entry: The scorer.
+        job: Whose files it will read.
+        settings: The configuration.
+
+    Raises:
+        AutoScorerError: As ``call_scorer``.
+    """
+    scorer: BaseScorer = call_scorer(entry, entry.create)
+    scorer.min_count = settings.security.disclosure.min_count
+    scorer.encodings = job.data.encodings
+    return scorer

@@ -21,7 +21,7 @@ from ..scorers.entry import ScorerEntry
 from ..scorers.registry import get_registry
 from .memory import limit_memory, out_of_memory
 from .score import score_workspace
-from .scorer_call import call_scorer
+from .scorer_call import call_scorer, make_scorer
 from .validate import resolve_scorer
 
 __all__ = ["try_scorer", "try_scorer_apart"]
@@ -46,9 +46,10 @@ def try_scorer(
         AutoScorerError: Whatever validating or scoring finds.
     """
     with _copy(Workspace(workspace)) as space:
-        _, merged = resolve_scorer(load_job(space), entry.id, params)
+        job = load_job(space)
+        _, merged = resolve_scorer(job, entry.id, params)
         started = time.monotonic()
-        call_scorer(entry, call_scorer(entry, entry.create).validate, space.root, merged)
+        call_scorer(entry, make_scorer(entry, job, settings).validate, space.root, merged)
         validated = time.monotonic()
         result = score_workspace(space.root, settings=settings, scorer=entry.id, params=params, lock=False)
         if result.error is not None:

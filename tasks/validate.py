@@ -20,7 +20,7 @@ from ..executors.stage import refuse_exposure
 from ..schemas.job import Job
 from ..scorers.registry import get_registry
 from .memory import out_of_memory, release_memory
-from .scorer_call import call_scorer
+from .scorer_call import call_scorer, make_scorer
 
 __all__ = ["resolve_scorer", "validate_workspace"]
 
@@ -90,7 +90,7 @@ def validate_workspace(
             scorer_id, merged = resolve_scorer(job, scorer, params)
             entry = get_registry().get(scorer_id)
             with contextlib.nullcontext(space.root) if predictions else _without_predictions(space) as root:
-                call_scorer(entry, call_scorer(entry, entry.create).validate, root, merged)
+                call_scorer(entry, make_scorer(entry, job, settings).validate, root, merged)
     if found.problems:
         raise InvalidWorkspace.of(found.problems)
     assert job is not None

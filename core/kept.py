@@ -8,7 +8,6 @@ and never those of another run. docs/decisions/0017-artifacts-of-a-task.md says 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import shutil
@@ -19,6 +18,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..schemas.result import Artifact, Result
+from .errors import AutoScorerError
+from .provenance import sha256_file
 from .workspace import Workspace, open_regular
 
 __all__ = ["FOLDER", "is_digest", "keep_artifacts", "restore_artifacts"]
@@ -48,11 +49,11 @@ def keep_artifacts(space: Workspace, result: Result, *, most_bytes: int | None, 
     folder = space.root.joinpath(*FOLDER)
     listed = [each for each in _listed(result) if is_digest(each.sha256)]
     # A file that can't be kept, on a full disk, say, can still be had from output/artifacts while its Result stands.
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, AutoScorerError):
         if listed:
             _own(folder)
         for artifact in listed:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, AutoScorerError):
                 _put(space.root / artifact.path, folder / str(artifact.sha256))
         if listed:
             _sync(folder)
@@ -69,7 +70,7 @@ def restore_artifacts(space: Workspace, result: Result) -> None:
         if not inside or not is_digest(artifact.sha256) or _digest(place) == artifact.sha256:
             continue
         if _digest(kept) == artifact.sha256:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, AutoScorerError):
                 _put(kept, place)
 
 
@@ -125,11 +126,11 @@ def _forget(folder: Path, listed: set[str], most_bytes: int | None, keep_seconds
 
 
 def _digest(path: Path) -> str | None:
-    try:
-        with open_regular(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except Exception:  # not there, no plain file, not readable: in no case the bytes that are looked for
-        return None
+    # Not there, no plain file, not readable: in no case the bytes that are looked for.
+    with contextlib.suppress(OSError):
+        if stat.S_ISREG(path.lstat().st_mode):
+            return sha256_file(path).hex()
+    return None
 
 
 def _sync(folder: Path) -> None:

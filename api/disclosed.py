@@ -17,6 +17,7 @@ from ..schemas.result import Result
 from ..schemas.task import BatchView, TaskList, TaskView
 from ..service.browse import RunLog, WorkspacePage, WorkspaceView
 from ..service.disclosure import Disclosure
+from ..service.history import HistoryPage
 from ..service.leaderboard import leaderboard
 from ..service.readiness import ReadyView
 from ..service.scorer_views import (
@@ -90,6 +91,11 @@ def _workspaces(disclosure: Disclosure, page: WorkspacePage) -> WorkspacePage:
     return page.model_copy(update={"workspaces": [_workspace(disclosure, each) for each in page.workspaces]})
 
 
+def _history(disclosure: Disclosure, page: HistoryPage) -> HistoryPage:
+    rounded = [each.model_copy(update={"score": disclosure.number(each.score)}) for each in page.results]
+    return page.model_copy(update={"results": rounded})
+
+
 def _uploaded(disclosure: Disclosure, uploaded: UploadedWorkspace) -> UploadedWorkspace:
     return uploaded.model_copy(update={"workspace": _workspace(disclosure, uploaded.workspace)})
 
@@ -118,6 +124,7 @@ POLICY: dict[type[BaseModel], Callable[[Disclosure, Any], BaseModel]] = {
     BatchView: _batch,
     WorkspaceView: _workspace,
     WorkspacePage: _workspaces,
+    HistoryPage: _history,
     UploadedWorkspace: _uploaded,
     Result: _result,
     RunLog: _run_log,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "HISTORY_EXAMPLE",
     "LOG_EXAMPLE",
     "RELOADED_EXAMPLE",
     "RESULT_EXAMPLE",
@@ -33,6 +34,18 @@ WORKSPACE_EXAMPLE: Json = {
     "rank": "A",
     "scored_at": "2026-11-22T21:00:00Z",
     "error": None,
+}
+
+HISTORY_EXAMPLE: Json = {
+    "id": "20261122T210000.123456Z",
+    "time": "2026-11-22T21:00:00Z",
+    "score": 0.91,
+    "metric": "f1_macro",
+    "pass": True,
+    "rank": "A",
+    "scorer": "classification_f1",
+    "error": None,
+    "stands": True,
 }
 
 UPLOADED_EXAMPLE: Json = {

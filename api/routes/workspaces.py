@@ -8,18 +8,21 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import Depends, Query, Request
+from pydantic import BaseModel
 from starlette.responses import Response, StreamingResponse
 
+from ...core.errors import AutoScorerError
 from ...schemas.result import Result
 from ...service import browse
 from ...service.browse import ArtifactFile, RunLog, WorkspacePage, WorkspaceView
+from ...service.history import HistoryPage, list_history, past_result
 from ...service.roots import WorkspaceRoots
 from ...service.uploads import UploadedWorkspace, Uploads
 from ..auth import require
 from ..context import context_of
 from ..disclosed import disclosure_of
 from ..envelope import envelope
-from ..examples import LOG_EXAMPLE, RESULT_EXAMPLE, UPLOADED_EXAMPLE, WORKSPACE_EXAMPLE
+from ..examples import HISTORY_EXAMPLE, LOG_EXAMPLE, RESULT_EXAMPLE, UPLOADED_EXAMPLE, WORKSPACE_EXAMPLE
 from ..multipart import receive_form
 from ..routing import ApiRouter, answers, served
 
@@ -138,6 +141,66 @@ async def upload_workspace(request: Request) -> Response:
     return envelope(
         request, uploaded, status=201, headers={"Location": f"/workspaces/{quote(uploaded.workspace.name)}"}
     )
+
+
+@router.get(
+    "/workspaces/{name:path}/history",
+    summary="The Results of a workspace",
+    dependencies=_submit,
+    responses={
+        **served(
+            200,
+            HistoryPage,
+            "One page, newest first; the Result that stands is among them.",
+            {"workspace": "team-a", "results": [HISTORY_EXAMPLE], "next_cursor": None, "total": 1},
+        ),
+        **answers(404),
+    },
+)
+async def get_history(
+    request: Request,
+    name: str,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    cursor: Annotated[str | None, Query(max_length=100, description="`next_cursor` of the page before.")] = None,
+) -> Response:
+    """All Results that a workspace has had: each in short, with the id under which all of it can be read."""
+    roots = _roots(request)
+
+    def read() -> BaseModel:
+        # A workspace may be called history, and then lies in a folder that is none.
+        if _is_workspace(roots, f"{name}/history"):
+            return browse.view_workspace(roots, roots.workspace(f"{name}/history"))
+        root = roots.workspace(name)
+        return list_history(root, roots.name(root), limit=limit, cursor=cursor)
+
+    return envelope(request, await asyncio.to_thread(read))
+
+
+@router.get(
+    "/workspaces/{name:path}/history/{item}",
+    summary="One Result of the history",
+    dependencies=_submit,
+    responses={**served(200, Result, "The Result, whole.", RESULT_EXAMPLE), **answers(404)},
+)
+async def get_past_result(request: Request, name: str, item: str) -> Response:
+    """A Result that a workspace has had, by its id in the history."""
+    roots = _roots(request)
+
+    def read() -> BaseModel:
+        if _is_workspace(roots, f"{name}/history/{item}"):
+            return browse.view_workspace(roots, roots.workspace(f"{name}/history/{item}"))
+        root = roots.workspace(name)
+        return past_result(root, roots.name(root), item)
+
+    return envelope(request, await asyncio.to_thread(read))
+
+
+def _is_workspace(roots: WorkspaceRoots, name: str) -> bool:
+    try:
+        roots.workspace(name)
+    except AutoScorerError:
+        return False
+    return True
 
 
 @router.get(

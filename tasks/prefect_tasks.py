@@ -330,7 +330,7 @@ def _state_of(
         current_flow_run.reset(token)
 
 
-class _Stages:
+class _Stages(SilentObserver):
     """Notes each stage among the flow run's files, for whoever asks how far it is."""
 
     def __init__(self, files: FlowRunFiles) -> None:
@@ -338,9 +338,6 @@ class _Stages:
 
     def stage(self, name: str, detail: str = "") -> None:
         self._files.set_stage(name, detail)
-
-    def log(self, line: str) -> None:
-        pass
 
 
 def _stages(settings: Settings) -> Observer:

@@ -86,16 +86,28 @@ class _Bar:
         self._counted, self._next = -1, 0.0
 
     def update(self, task: Json) -> None:
+        if ended(task):
+            self._conclude(task)
+            return
         done = (task["progress"] or {}).get("done", 0)
         total = (task["progress"] or {}).get("total")
         self._bar.update(self._row, description=task["state"], completed=done, total=total)
         if done != self._counted and time.monotonic() >= self._next:
             with contextlib.suppress(AutoScorerError):  # only the numbers beside the bar
-                summary = self._client.get(f"/batch/{task['id']}")["summary"]
-                names = ("completed", "failed", "cancelled")
-                counts = ", ".join(f"{summary[name]} {name}" for name in names if summary[name])
-                self._bar.update(self._row, counts=counts)
+                self._bar.update(self._row, counts=_counts(self._client.get(f"/batch/{task['id']}")["summary"]))
             self._counted, self._next = done, time.monotonic() + 1 + (total or 0) / 500
+
+    def _conclude(self, task: Json) -> None:
+        """How far it came in the end: a task that has ended tells no progress."""
+        self._bar.update(self._row, description=task["state"])
+        with contextlib.suppress(AutoScorerError):
+            summary = self._client.get(f"/batch/{task['id']}")["summary"]
+            total = summary["total"] if summary["total"] is not None else summary["done"]
+            self._bar.update(self._row, completed=summary["done"], total=total, counts=_counts(summary))
+
+
+def _counts(summary: Json) -> str:
+    return ", ".join(f"{summary[name]} {name}" for name in ("completed", "failed", "cancelled") if summary[name])
 
 
 @contextlib.contextmanager

@@ -55,12 +55,12 @@ def _follow(client: ApiClient, task_id: str, show: Callable[[Json], None]) -> Js
 
     def look() -> tuple[Json, bool]:
         # A stream begins at the beginning. What comes again need not come in the same order or with the same time.
-        known = Counter((record["source"], record["message"]) for record in records)
+        known = Counter(_identity(record) for record in records)
         began = False
         try:
             for event in client.stream(task_path(task_id, "/logs"), {"follow": "true"}):
                 began, kind = True, event.pop("type", None)
-                identity = (event.get("source"), event.get("message"))
+                identity = _identity(event)
                 if kind == "log" and known[identity] > 0:
                     known[identity] -= 1
                 elif kind == "log":
@@ -76,8 +76,13 @@ def _follow(client: ApiClient, task_id: str, show: Callable[[Json], None]) -> Js
     return until(look)
 
 
+def _identity(record: Json) -> tuple[Any, ...]:
+    return record.get("source"), record.get("workspace"), record.get("message")
+
+
 def _line(record: Json) -> str:
     clock = record["time"][11:19]
+    whose = f"{record['workspace']}  " if record.get("workspace") else ""
     mark = "│ " if record["source"] == "model" else ""
     level = record["level"].upper() + " " if record["level"] not in ("info", "debug") else ""
-    return printable(f"{clock} {mark}{level}{record['message']}".expandtabs())
+    return printable(f"{clock} {whose}{mark}{level}{record['message']}".expandtabs())

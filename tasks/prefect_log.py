@@ -21,7 +21,7 @@ from ..core.workspace import open_regular
 from ..executors.base import Observer
 from ..executors.verdict import clean_text
 
-__all__ = ["MODEL_MARK", "RunLog", "Tee", "prefix_of"]
+__all__ = ["ASIDE", "FILE_GAP", "MODEL_MARK", "RunLog", "Tee", "gap", "prefix_of"]
 
 # Seconds between two records of container lines.
 _PAUSE = 1.0
@@ -31,7 +31,13 @@ _RUN = 1024 * 1024
 # Of container.log, for the end of the log where lines were left out.
 _TAIL_LINES, _TAIL_BYTES = 30, 16 * 1024
 # What container.log itself says of its middle.
-_FILE_GAP = re.compile(r"\[\.\.\. [0-9]+ bytes left out \.\.\.]")
+FILE_GAP = re.compile(r"\[\.\.\. ([0-9]+) bytes left out \.\.\.]")
+_TOO_LONG = "[from here on, only the end of each stage's log is told: it is too long]"
+# What is said among the model's lines of those that are missing: how many, where that is said.
+ASIDE = re.compile(
+    r"\[([0-9,]+) lines? left out here; see logs/container\.log]|\[the last (?:[0-9,]+ )?of them:]|"
+    + re.escape(_TOO_LONG)
+)
 # Marks what the model wrote: it could print lines that look like ours or Prefect's.
 MODEL_MARK = "model | "
 
@@ -121,7 +127,7 @@ class RunLog:
             self._uncounted = 0
 
     def _gap(self, lines: int) -> str:
-        return f"{self._whose}[{lines:,} line{'s' if lines > 1 else ''} left out here; see logs/container.log]"
+        return self._whose + gap(lines)
 
     def _conclude(self) -> None:
         """Send what is held. Where the last lines are missing, they are told: how it ended is what a reader wants."""
@@ -137,7 +143,7 @@ class RunLog:
             text = clean_text(file.read(_TAIL_BYTES).decode("utf-8", "replace")).replace("\r", "\n")
             lines = text.split("\n")[1 if start else 0 :]
             # What stands before a gap of the file itself is not its end.
-            gaps = [number for number, line in enumerate(lines) if _FILE_GAP.fullmatch(line)]
+            gaps = [number for number, line in enumerate(lines) if FILE_GAP.fullmatch(line)]
             lines = [line for line in lines[gaps[-1] + 1 if gaps else 0 :] if line.strip()]
             return lines[-min(_TAIL_LINES, most) :]
         return []
@@ -166,9 +172,14 @@ class RunLog:
                 was_spent, self._spent = self._spent, self._left <= 0
             lines += tail or []
             if self._spent and not was_spent:
-                lines.append(f"{self._whose}[from here on, only the end of each stage's log is told: it is too long]")
+                lines.append(self._whose + _TOO_LONG)
             if lines:
                 self._logger.info("%s", "\n".join(lines))
+
+
+def gap(lines: int) -> str:
+    """What is said where lines of the model's log are missing."""
+    return f"[{lines:,} line{'s' if lines > 1 else ''} left out here; see logs/container.log]"
 
 
 def prefix_of(member: str) -> str:

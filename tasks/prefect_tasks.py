@@ -121,7 +121,7 @@ def _step(name: str, *tags: str, timeout: float | None = None) -> Callable[[Call
     """The options that all our tasks share."""
 
     def run_name(parameters: Data) -> str:
-        return f"{name} {Path(parameters['workspace']).name}"
+        return f"{name} {here().member or Path(parameters['workspace']).name}"
 
     return task(
         name=name,
@@ -314,7 +314,8 @@ def _state_of(
     assert found.settings is not None
     token = current_flow_run.set(str(flow_run.id) if flow_run.id else None)
     try:
-        with RunLog(get_run_logger(), Path(workspace) / "logs" / "container.log") as log:
+        file = Path(workspace) / "logs" / "container.log"
+        with RunLog(get_run_logger(), file, member=found.member) as log:
             if found.cancelled():
                 raise AutoScorerError(ErrorCode.CANCELLED, "Cancelled before it began.")
             with scoring_here():

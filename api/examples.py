@@ -81,6 +81,7 @@ LOG_EXAMPLE: Json = {
     "log": "read 1000 rows\nwrote output/pred.csv\n",
     "lines": 2,
     "truncated": False,
+    "left_out": 0,
     "size": 37,
     "run_info": {"backend": "docker", "exit_code": 0},
 }

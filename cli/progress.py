@@ -33,6 +33,9 @@ class _Terminal:
     def log(self, line: str) -> None:
         self._line = line
 
+    def left_out(self, lines: int) -> None:
+        pass  # of one line that is shown anew again and again, all others are
+
     def start(self) -> None:
         self._thread.start()
 

@@ -329,18 +329,23 @@ class ArtifactWriter:
         self.artifacts: dict[str, Artifact] = {}
         self.shared: dict[str, Artifact] = {}
 
-    def write(self, name: str, filename: str, content: str | bytes) -> Path:
+    def write(
+        self, name: str, filename: str, content: str | bytes, *, rows: int | None = None, rows_total: int | None = None
+    ) -> Path:
         """Write one artifact atomically.
 
         Args:
             name: Its key in ``Result.artifacts``.
             filename: Plain file name, no path, below ``output/artifacts/``; the suffix gives the media type.
             content: Text (UTF-8) or bytes.
+            rows: Of a table, the rows in it.
+            rows_total: How many there are, of which these are the first.
 
         Raises:
             ValueError: The file name is a path, as one made of a label may be.
         """
-        path, self.artifacts[name] = self._write(filename, content)
+        path, artifact = self._write(filename, content)
+        self.artifacts[name] = artifact.model_copy(update={"rows": rows, "rows_total": rows_total})
         return path
 
     def share(self, name: str, filename: str, content: str | bytes) -> Path:

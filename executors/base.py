@@ -153,6 +153,9 @@ class Observer(Protocol):
     def log(self, line: str) -> None:
         """A line of the container's log, control characters removed."""
 
+    def left_out(self, lines: int) -> None:
+        """So many lines of the container's log were not told, between the last one and the next."""
+
 
 class SilentObserver:
     """Watches nothing."""
@@ -161,6 +164,9 @@ class SilentObserver:
         pass
 
     def log(self, line: str) -> None:
+        pass
+
+    def left_out(self, lines: int) -> None:
         pass
 
 

@@ -17,6 +17,9 @@ __all__ = ["CappedLog"]
 _MAX_LINE = 2000
 # How much of one write is looked at for lines.
 _MAX_CHUNK = 64 * 1024
+# Of bytes that are only counted: a line that holds anything ends in "x\n", one that holds nothing is no line.
+_NOTHING = bytes(byte for byte in range(33) if byte not in b"\r\n") + b"\x7f"
+_SHAPE = bytes(10 if byte in b"\r\n" else ord("x") for byte in range(256))
 
 
 class CappedLog:
@@ -32,11 +35,19 @@ class CappedLog:
         path: The file; replaced.
         cap: Most bytes kept, half of it head and half tail; the line between comes on top.
         on_line: Takes each line of the log (control characters removed), at most ``lines_per_flush`` between flushes.
+            It is called in turn, and must be quick.
+        on_gap: Takes how many lines ``on_line`` was not given, where they would have come; blank ones do not count.
     """
 
     lines_per_flush = 200
 
-    def __init__(self, path: Path, cap: int, on_line: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        cap: int,
+        on_line: Callable[[str], None] | None = None,
+        on_gap: Callable[[int], None] | None = None,
+    ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_tree(path)  # it may be a link or a folder that somebody left
         self._file = path.open("xb", buffering=0)
@@ -49,7 +60,9 @@ class CappedLog:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._line = ""
         self._quota = self.lines_per_flush
-        self._on_line = on_line
+        self._on_line, self._on_gap = on_line, on_gap
+        # Lines left out since the last one that was told, and whether another one has begun.
+        self._gap, self._passing = 0, False
         self._lock = threading.Lock()
         self.total = 0
 
@@ -59,13 +72,11 @@ class CappedLog:
             if self._file.closed:
                 return
             self.total += len(data)
-            lines = self._lines(data)
-            data = self._write_head(data)
-            if data:
-                self._keep_tail(data)
-        if self._on_line is not None:
-            for line in lines:
-                self._on_line(line)
+            rest = self._write_head(data)
+            if rest:
+                self._keep_tail(rest)
+            if self._on_line is not None:
+                self._tell(data, self._on_line)
 
     def _write_head(self, data: bytes) -> bytes:
         """Write what still belongs to the head; returns the rest."""
@@ -94,31 +105,51 @@ class CappedLog:
         del self._tail[:size]
         self._omitted += size
 
-    def _lines(self, data: bytes) -> list[str]:
-        if self._on_line is None:
-            return []
+    def _tell(self, data: bytes, on_line: Callable[[str], None]) -> None:
         if self._quota <= 0:
-            self._forget_line()
-            return []
+            self._pass(data)
+            return
+        if self._passing:
+            # The end of a line that was left out is none by itself.
+            ends = [end for end in (data.find(b"\n"), data.find(b"\r")) if end >= 0]
+            end = min(ends) + 1 if ends else len(data)
+            self._pass(data[:end])
+            data = data[end:]
         text = self._line + self._decoder.decode(data[:_MAX_CHUNK])
         *whole, rest = text.replace("\r", "\n").split("\n")
-        self._line = rest[-_MAX_LINE:]
-        if len(data) > _MAX_CHUNK:
-            self._forget_line()
-        cleaned = (clean_text(line[:_MAX_LINE]) for line in whole)
-        taken = [line for line in cleaned if line.strip()][: self._quota]
+        self._line = rest[: _MAX_LINE + 1]
+        lines = [line for line in map(clean_text, whole) if line.strip()]
+        taken = lines[: self._quota]
+        if taken:
+            self._tell_gap()
+        for line in taken:
+            on_line(_shortened(line))
         self._quota -= len(taken)
-        return taken
+        self._gap += len(lines) - len(taken)
+        if len(data) > _MAX_CHUNK:
+            self._pass(data[_MAX_CHUNK:])
 
-    def _forget_line(self) -> None:
+    def _pass(self, data: bytes) -> None:
+        """Count the lines of what is not looked at: a model may print faster than Python reads."""
         # What was begun goes on in bytes that were not looked at; its end would be glued to another line's.
+        if clean_text(self._line).strip() or self._decoder.getstate()[0]:
+            self._passing = True
         self._line = ""
         self._decoder.reset()
+        shape = (b"x" if self._passing else b"") + data.translate(_SHAPE, _NOTHING)
+        self._gap += shape.count(b"x\n")
+        self._passing = shape.endswith(b"x")
+
+    def _tell_gap(self) -> None:
+        gap, self._gap = self._gap, 0
+        if gap and self._on_gap is not None:
+            self._on_gap(gap)
 
     def flush(self) -> None:
         """Lay the tail behind the head, so that a reader of the file sees the newest lines."""
         with self._lock:
             self._quota = self.lines_per_flush
+            self._tell_gap()
             self._flush()
 
     def _flush(self) -> None:
@@ -153,8 +184,10 @@ class CappedLog:
             self._file.close()
             last = clean_text(self._line)
             self._line = ""
-        if self._on_line is not None and last.strip():
-            self._on_line(last)
+            self._gap += self._passing
+            self._tell_gap()
+            if self._on_line is not None and last.strip():
+                self._on_line(_shortened(last))
 
     def __enter__(self) -> CappedLog:
         return self
@@ -163,3 +196,7 @@ class CappedLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= _MAX_LINE else line[: _MAX_LINE - 1] + "…"

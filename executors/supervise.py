@@ -146,7 +146,7 @@ def run_sealed(
     roots = executor.stage_roots(workspace)
     record = records.add(run_id, workspace, executor.name, [staged_at(root, run_id) for root in roots])
     try:
-        with CappedLog(workspace.logs / "container.log", limits.log, observer.log) as log:
+        with CappedLog(workspace.logs / "container.log", limits.log, observer.log, observer.left_out) as log:
             try:
                 started = time.monotonic()
                 report.image = executor.prepare(spec, observer)

@@ -32,7 +32,7 @@ from ..tasks.score import STEP_TIMEOUT
 from ..tasks.score_pool import ScorePool
 from .batch_book import Book
 from .batch_report import Progress, batch_key, publish_batch
-from .batch_work import Crew, PipelineCrew, work_through
+from .batch_work import Crew, PipelineCrew, member_names, work_through
 from .endings import keep_ending
 from .expand import expand
 from .hooks import clear_up
@@ -117,13 +117,13 @@ def batch(
                 if action == "score":
                     crew = partial(_scoring, settings, size, steps)
                 else:
-                    crew = partial(_running, size, {**steps, "backend": backend})
+                    crew = partial(_running, size, {**steps, "backend": backend}, member_names(left))
                 error = _work(crew, book, progress)
             _wait_for_room(book)
             summary = summarize(action, book.close(error), seconds=time.monotonic() - started, resumed=book.resumed)
             # Before Prefect is told anything more: it may be away.
             state = keep_ending(_final(summary, error))
-        publish_batch(summary, key)
+        publish_batch(summary, key, progress)
         return state
     finally:
         current_flow_run.reset(token)
@@ -138,8 +138,10 @@ def _scoring(settings: Settings, size: int, steps: dict[str, Any], cancelled: Ca
 
 
 @contextmanager
-def _running(size: int, steps: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[Crew]:
-    with scoring_here(), PipelineCrew(size, steps, cancelled) as crew:
+def _running(
+    size: int, steps: dict[str, Any], members: dict[str, str], cancelled: Callable[[], bool]
+) -> Iterator[Crew]:
+    with scoring_here(), PipelineCrew(size, steps, cancelled, members) as crew:
         yield crew
 
 

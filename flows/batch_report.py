@@ -58,6 +58,9 @@ class Progress:
         self._counts = Counter(outcome["state"] for outcome in book.outcomes.values())
         self._failures: list[str] = []
         self._told = self._counts.total()
+        # What the progress artifact says; None before there is one.
+        self._shown: int | None = None
+        self._showing = threading.Lock()
         self._done = threading.Event()
         self._artifact: UUID | None = None
         self._run_id = UUID(files.flow_run_id)
@@ -94,13 +97,19 @@ class Progress:
             while True:
                 over = self._done.wait(_PAUSE)
                 done = self._log()
-                if done > self._told:
-                    self._told = done
+                if over:
+                    return  # the last is shown by ``conclude``
+                if done > (self._shown or 0):
                     with contextlib.suppress(Exception):  # the server is away: the next second may be better
                         client = client or stack.enter_context(get_client(sync_client=True))
                         self._show(client, done)
-                if over:
-                    return
+
+    def conclude(self) -> None:
+        """Show how far it came in the end; raises what Prefect's client does."""
+        with self._lock:
+            done = self._counts.total()
+        with get_client(sync_client=True) as client:
+            self._show(client, done)
 
     def _log(self) -> int:
         with self._lock:
@@ -113,9 +122,16 @@ class Progress:
             parts = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
             self._logger.info("%s", "\n".join([*lines, f"{done} of {self._total} done: {parts}"]))
             self._files.set_stage(self._action, f"{done} of {self._total}")
+            self._told = done
         return done
 
     def _show(self, client: SyncPrefectClient, done: int) -> None:
+        with self._showing:
+            if done != self._shown:
+                self._show_now(client, done)
+                self._shown = done
+
+    def _show_now(self, client: SyncPrefectClient, done: int) -> None:
         percent, text = 100.0 * done / max(self._total, 1), f"{done} of {self._total} workspaces"
         if self._artifact is None:
             made = client.create_artifact(
@@ -132,11 +148,12 @@ class Progress:
             client.update_artifact(self._artifact, ArtifactUpdate(data=percent, description=text))
 
 
-def publish_batch(summary: dict[str, Any], key: str) -> None:
-    """Publish ``<key>-summary`` (Markdown) and ``<key>-outcomes`` (table), best first, failures after them."""
+def publish_batch(summary: dict[str, Any], key: str, progress: Progress) -> None:
+    """Show how far it came; publish ``<key>-summary`` (Markdown) and ``<key>-outcomes`` (table), best first."""
     rows = sorted(summary["outcomes"], key=_best_first)
     title = headline(summary)
     publish(
+        progress.conclude,
         lambda: create_markdown_artifact(key=f"{key}-summary", markdown=_render(summary, rows), description=title),
         lambda: create_table_artifact(
             key=f"{key}-outcomes", table=[_row(outcome) for outcome in rows], description=title

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.workspace import Workspace
 from ..schemas.result import Result
+from ..scorers.plots_svg import printable
 from ..tasks.batch_outcome import Outcome, failed_outcome, outcome_of
 
 if TYPE_CHECKING:
@@ -24,11 +26,14 @@ if TYPE_CHECKING:
 
     from ..tasks.prefect_local import Local
 
-__all__ = ["Crew", "PipelineCrew", "work_through"]
+__all__ = ["Crew", "PipelineCrew", "member_names", "work_through"]
 
 # Seconds that a workspace which another run holds is waited for, once everything else is done.
 PATIENCE = 30.0
 _PAUSE = 0.5
+# A name stands in brackets before each line of the log.
+_NO_BRACKETS = str.maketrans("[]\n", "() ")
+_NAME = 200
 # Seconds between two looks whether the batch was cancelled.
 _TICK = 0.2
 
@@ -148,6 +153,24 @@ class _Held:
         return list(outcomes.items())
 
 
+def member_names(workspaces: Sequence[str]) -> dict[str, str]:
+    """What the workspaces of a batch are called in its log, by path: short, and no two the same.
+
+    Args:
+        workspaces: Their paths, absolute.
+    """
+    parents = [os.path.dirname(path) for path in workspaces]
+    common = os.path.commonpath(parents) if parents else ""
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for path in workspaces:
+        name = printable(os.path.relpath(path, common)).translate(_NO_BRACKETS)
+        name = name if len(name) <= _NAME else "…" + name[-_NAME + 1 :]
+        names[path] = name if name not in taken else f"{name} {len(names) + 1}"
+        taken.add(names[path])
+    return names
+
+
 class PipelineCrew:
     """Runs ``pipeline_task`` for each workspace, in threads: a task run each, which a model's minutes are worth.
 
@@ -157,13 +180,17 @@ class PipelineCrew:
         size: Workspaces at a time.
         options: What each task is called with besides its workspace.
         cancelled: Ends the runs that are under way.
+        members: What each workspace is called in the log, by path.
     """
 
-    def __init__(self, size: int, options: dict[str, Any], cancelled: Callable[[], bool]) -> None:
+    def __init__(
+        self, size: int, options: dict[str, Any], cancelled: Callable[[], bool], members: Mapping[str, str]
+    ) -> None:
         # Not with the module: a batch in a command's own process does without Prefect.
         from prefect.task_runners import ThreadPoolTaskRunner
 
         self._size = size
+        self._members = members
         self._options = options
         self._cancelled = cancelled
         self._stop = threading.Event()
@@ -193,7 +220,12 @@ class PipelineCrew:
         from ..tasks.pipeline import pipeline_task
         from ..tasks.prefect_local import here, local
 
-        mine = replace(here(), cancelled=lambda: self._stop.is_set() or self._cancelled(), states=[])
+        mine = replace(
+            here(),
+            cancelled=lambda: self._stop.is_set() or self._cancelled(),
+            states=[],
+            member=self._members[workspace],
+        )
         parameters = {"workspace": workspace, **self._options}
         with local(mine):
             future = self._runner.submit(pipeline_task, parameters)

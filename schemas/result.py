@@ -56,6 +56,8 @@ class Artifact(_Model):
     size: int | None = Field(None, description="Bytes.")
     sha256: str | None = None
     media_type: str | None = None
+    rows: int | None = Field(None, description="Of a table that is cut, as errors.csv may be: rows that it holds.")
+    rows_total: int | None = Field(None, description="Rows that there are, of which the file holds the first ``rows``.")
 
 
 class Timing(_Model):

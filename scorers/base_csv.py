@@ -274,23 +274,26 @@ class _Lines:
 def write_errors(writer: ArtifactWriter, table: AlignedTable) -> None:
     """errors.csv: rows whose label is wrong, in id order; or the largest errors first. At most 1,000 of them.
 
-    Which ones are kept does not depend on the order of the files.
+    The artifact says how many there are in all. Which ones are kept does not depend on the order of the files.
     """
     if table.values == "number":
         with np.errstate(over="ignore"):
             residual = table.truth_numbers - table.prediction_numbers
         worst = _largest(residual)
+        total, kept = len(residual), len(worst)
         columns = (table.truth_numbers[worst], table.prediction_numbers[worst], residual[worst])
         rows = zip(table.ids_at(worst), *(column.tolist() for column in columns), strict=True)
         text = csv_text(("id", "truth", "prediction", "residual"), rows)
     else:
-        wrong = np.flatnonzero(table.truth_codes != table.prediction_codes)[:MAX_ERROR_ROWS]
+        wrong = np.flatnonzero(table.truth_codes != table.prediction_codes)
+        total, wrong = len(wrong), wrong[:MAX_ERROR_ROWS]
+        kept = len(wrong)
         truth, prediction = (
             [table.labels[code] for code in codes[wrong].tolist()]
             for codes in (table.truth_codes, table.prediction_codes)
         )
         text = csv_text(("id", "truth", "prediction"), sorted(zip(table.ids_at(wrong), truth, prediction, strict=True)))
-    writer.write("errors", "errors.csv", text)
+    writer.write("errors", "errors.csv", text, rows=kept, rows_total=total)
 
 
 def _largest(residual: Floats) -> NDArray[np.intp]:

@@ -32,8 +32,8 @@ def write_artifacts(
     pairs = find_pairs(truth, detections, ranking, ERROR_IOU)
     (matches,) = match(truth, detections, ranking, pairs, [ERROR_IOU], [settings.area_ranges["all"]])
     writer.write("per_class", "per_class.csv", _per_class(truth, detections, matches, evaluation, settings))
-    errors, notes = _errors(truth, detections, ranking, matches, pairs)
-    writer.write("errors", "errors.csv", errors)
+    header, errors, total, notes = _errors(truth, detections, ranking, matches, pairs)
+    writer.write("errors", "errors.csv", csv_text(header, errors), rows=len(errors), rows_total=total)
     _write_curves(writer, truth, matches, evaluation, settings)
     return notes
 
@@ -60,8 +60,12 @@ def _per_class(
 
 def _errors(
     truth: Truth, detections: Detections, ranking: Ranking, matches: Matches, pairs: Pairs
-) -> tuple[str, list[str]]:
-    """False positives, the most confident first, then missed boxes, the largest first."""
+) -> tuple[list[str], list[list[Any]], int, list[str]]:
+    """False positives, the most confident first, then missed boxes, the largest first.
+
+    Returns:
+        Header, rows, how many there are in all, and notes on what was left out.
+    """
     order = ranking.order
     false = np.flatnonzero((matches.box[0] < 0) & matches.in_range)
     false = false[np.lexsort((detections.record[order[false]], -detections.scores[order[false]]))]
@@ -82,11 +86,11 @@ def _errors(
         rows.append(["missed", "", *at, "", "", *truth.boxes[n].tolist(), n])
     header = ["error", "kind", "image_id", "category", "score", "best_iou", "x", "y", "width", "height", "record"]
     notes = [
-        f"errors.csv holds the first {_MAX_ERRORS} of {len(all_of)} {what} at IoU {ERROR_IOU}."
+        f"errors.csv holds the first {_MAX_ERRORS:,} of {len(all_of):,} {what} at IoU {ERROR_IOU}."
         for what, all_of in (("false positives", false), ("missed boxes", missed))
         if len(all_of) > _MAX_ERRORS
     ]
-    return csv_text(header, rows), notes
+    return header, rows, len(false) + len(missed), notes
 
 
 def _write_curves(

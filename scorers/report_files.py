@@ -55,9 +55,9 @@ def _found(pattern: bytes, content: bytes) -> str:
 
 def errors(artifacts: Mapping[str, Artifact], workspace: Path) -> str:
     """The first rows of errors.csv."""
-    path = next((item.path for item in artifacts.values() if item.path.rsplit("/", 1)[-1] == "errors.csv"), None)
-    content = _read(workspace, path, _READ) if path is not None else None
-    if path is None or not content:
+    item = next((item for item in artifacts.values() if item.path.rsplit("/", 1)[-1] == "errors.csv"), None)
+    content = _read(workspace, item.path, _READ) if item is not None else None
+    if item is None or not content:
         return ""
     decoded = content.decode("utf-8-sig", "replace").replace("\0", "\ufffd")
     whole = len(content) < _READ
@@ -78,15 +78,25 @@ def errors(artifacts: Mapping[str, Artifact], workspace: Path) -> str:
     more = not whole or len(rows) > MAX_ROWS + 1
     width = len(head)
     cells = ([label(cell, longest=MAX_CELL) for cell in (row + [""] * width)[:width]] for row in body)
-    address = link(path)
-    rest = f' <a href="{address}">All of them</a>.' if more and address else ""
-    count = f"{len(body)} rows" if len(body) != 1 else "row" if more else "1 row"
-    lead = f"The first {count} of errors.csv." if more else f"{count}, from errors.csv."
     return (
-        f'<section class="card"><h2>Errors</h2><p class="muted small">{lead}{rest}</p>'
+        f'<section class="card"><h2>Errors</h2><p class="muted small">{_lead(item, len(body), more=more)}</p>'
         + table([(label(name, longest=MAX_CELL), False) for name in head], cells, name="Errors")
         + "</section>"
     )
+
+
+def _lead(item: Artifact, shown: int, *, more: bool) -> str:
+    """How many rows are shown, of how many, and where the others are."""
+    address, rows, total = link(item.path), item.rows, item.rows_total
+    count = f"{shown} rows" if shown != 1 else "row" if more else "1 row"
+    if total is not None and rows is not None and shown < total:
+        lead = f"The first {count} of {total:,}."
+        if rows < total:
+            file = f'<a href="{address}">errors.csv</a>' if address else "errors.csv"
+            return f"{lead} {file} holds the first {rows:,} of {total:,}."
+    else:
+        lead = f"The first {count} of errors.csv." if more else f"{count}, from errors.csv."
+    return f'{lead} <a href="{address}">All of them</a>.' if more and address else lead
 
 
 def listing(artifacts: Mapping[str, Artifact], workspace: Path) -> str:

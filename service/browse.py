@@ -101,6 +101,7 @@ class RunLog(BaseModel):
     log: str = Field(description="The last lines of logs/container.log; stdout and stderr together.")
     lines: int = Field(description="Lines in `log`.")
     truncated: bool = Field(description="Whether earlier lines were left out.")
+    left_out: int = Field(0, description="Bytes of the file that stand before `log`.")
     size: int = Field(description="Bytes of the whole file.")
     run_info: dict[str, Any] | None = Field(description="logs/run_info.json; null before a run has ended.")
 
@@ -149,18 +150,19 @@ def read_logs(roots: WorkspaceRoots, workspace: str, tail: int) -> RunLog:
     info = _json(space.root, ("logs", "run_info.json"))
     try:
         with open_beneath(space.root, ("logs", "container.log")) as file:
-            text, truncated, size = _tail(file, tail)
+            text, left_out, size = _tail(file, tail)
     except AutoScorerError:
         if info is None:
             raise AutoScorerError(
                 ErrorCode.NOT_FOUND, f"No model has run in the workspace {roots.name(space.root)!r} yet: it has no log."
             ) from None
-        text, truncated, size = "", False, 0
+        text, left_out, size = "", 0, 0
     return RunLog(
         workspace=roots.name(space.root),
         log=text,
         lines=text.count("\n") + (not text.endswith("\n") and text != ""),
-        truncated=truncated,
+        truncated=left_out > 0,
+        left_out=left_out,
         size=size,
         run_info=info,
     )
@@ -379,8 +381,8 @@ def _json(root: Path, parts: tuple[str, ...]) -> dict[str, Any] | None:
     return None
 
 
-def _tail(file: IO[bytes], lines: int) -> tuple[str, bool, int]:
-    """The last lines of a file, whether any stand before them, and its size; reads from its end, so much at most."""
+def _tail(file: IO[bytes], lines: int) -> tuple[str, int, int]:
+    """The last lines of a file, the bytes before them, and its size; reads from its end, so much at most."""
     size = position = os.fstat(file.fileno()).st_size
     blocks: deque[bytes] = deque()
     newlines = 0
@@ -395,5 +397,5 @@ def _tail(file: IO[bytes], lines: int) -> tuple[str, bool, int]:
     kept = b"".join(blocks).split(b"\n")
     ends = kept[-1] == b""
     wanted = kept[-(lines + ends) :] if lines else []
-    truncated = position > 0 or len(wanted) < len(kept)
-    return b"\n".join(wanted).decode("utf-8", "replace"), truncated, size
+    text = b"\n".join(wanted)
+    return text.decode("utf-8", "replace"), size - len(text), size

@@ -36,6 +36,7 @@ from ..core.flowruns import FlowRunFiles
 from ..core.provenance import Owner, current_flow_run
 from ..core.storage import fault_of, is_short_of_room
 from ..core.workspace import Workspace
+from ..executors.base import SilentObserver
 from ..flows.artifacts import result_artifacts
 from ..flows.endings import ending_of
 from ..schemas.result import Result
@@ -224,7 +225,7 @@ def _parsed(kind: type[T], parameters: Mapping[str, Any]) -> T:
         ) from None
 
 
-class _Watcher:
+class _Watcher(SilentObserver):
     """Notes the stages, for those who look at the files and those who read the log."""
 
     def __init__(self, files: FlowRunFiles, channel: Channel) -> None:
@@ -234,9 +235,6 @@ class _Watcher:
     def stage(self, name: str, detail: str = "") -> None:
         self._files.set_stage(name, detail)
         self._channel.log(logging.INFO, f"stage {name}: {detail}" if detail else f"stage {name}")
-
-    def log(self, line: str) -> None:
-        pass  # nothing here has a container
 
 
 class _Forwarding(logging.Handler):

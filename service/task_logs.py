@@ -7,8 +7,10 @@ host gets the model's lines from container.log as they come, and then not from P
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import re
 import time
 from collections import deque
 from collections.abc import AsyncIterator
@@ -21,21 +23,24 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..core.errors import AutoScorerError
 from ..core.workspace import open_regular
 from ..schemas.task import TaskView
-from .prefect_api import PAGE, PrefectAway
+from ..tasks.prefect_log import ASIDE, FILE_GAP, MODEL_MARK, gap
+from .prefect_api import PAGE, PrefectAway, PrefectRefused
 from .tasks import TaskService
 
 __all__ = ["LogPage", "LogRecord", "follow", "read_page"]
 
 Json = dict[str, Any]
 
-# How the flow marks the model's lines among its own.
-_MARK = "model | "
+# Whose line it is, in a batch's log; as ``prefix_of`` writes it.
+_MEMBER = re.compile(r"\[([^\[\]\n]{1,300})] ")
 # Records that may come in before others that are already there: several processes write.
 _OVERLAP = 50
 # Seconds between two looks, and after the end for records that are on their way.
 _PAUSE, _LATE = 0.7, 4.0
 _HEARTBEAT = 10.0
 _CHUNK = 64 * 1024
+# Lines of the end of a log that is too long to be followed.
+_LAST = 30
 _LONGEST_LINE = 8 * 1024
 
 
@@ -48,6 +53,10 @@ class LogRecord(BaseModel):
     level: str
     source: Literal["flow", "model"] = Field(description="flow: what AutoScorer did. model: what the model wrote.")
     message: str
+    workspace: str | None = Field(None, description="Of a batch: whose line it is; null where it is the batch's own.")
+    left_out: int | None = Field(
+        None, description="So many lines of the model's log are missing here; logs/container.log has them."
+    )
 
 
 class LogPage(BaseModel):
@@ -75,7 +84,8 @@ async def read_page(tasks: TaskService, task_id: str, offset: int, limit: int) -
     if flow_run is None:
         return LogPage(records=[], next_offset=None)
     found = await tasks.prefect.logs(flow_run, offset=offset, limit=limit)
-    records = [record for item in found for record in _records(item)]
+    members = _Members(tasks) if (await tasks.get(task_id)).action == "batch" else None
+    records = [record for item in found for record in await _records(item, members)]
     return LogPage(records=records, next_offset=offset + len(found) if len(found) == limit else None)
 
 
@@ -125,12 +135,15 @@ class _Log:
         self._tasks, self._task_id = tasks, task_id
         self._count = 0
         self._seen: deque[str] = deque(maxlen=4 * _OVERLAP + PAGE)
+        self._members: _Members | None = None
         self._file: _ContainerLog | None = None
         # Who tells the model's lines: decided by who has the first, and then for good, so that none comes twice.
         self._model_from: Literal["file", "prefect"] | None = None
 
     async def more(self, task: TaskView) -> list[LogRecord]:
         """What has come since the last call."""
+        if task.action == "batch" and self._members is None:
+            self._members = _Members(self._tasks)
         from_file = await asyncio.to_thread(self._read_file, task)
         records = await self._read_prefect()
         if from_file and self._model_from is None:
@@ -155,7 +168,7 @@ class _Log:
             fresh = [item for item in found if item["id"] not in self._seen]
             self._seen.extend(item["id"] for item in fresh)
             self._count = max(self._count, offset + len(found))
-            new += [record for item in fresh for record in _records(item)]
+            new += [record for item in fresh for record in await _records(item, self._members)]
             if len(found) < PAGE or not fresh:
                 return new
 
@@ -176,7 +189,7 @@ class _Log:
 
 
 class _ContainerLog:
-    """The beginning of a container.log, as it grows.
+    """The beginning of a container.log, as it grows, and at the end its end.
 
     Args:
         path: The file.
@@ -190,7 +203,8 @@ class _ContainerLog:
         self._position = 0
         self._inode: int | None = None
         self._rest = b""
-        self._is_cut = False
+        self._size = 0
+        self._is_cut = self._is_over = False
 
     def more(self, *, at_end: bool) -> list[LogRecord]:
         """Whole lines that have come since the last call; at the end also one that is not whole."""
@@ -199,13 +213,38 @@ class _ContainerLog:
         except (AutoScorerError, OSError):
             return []
         *lines, self._rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
-        if at_end or len(self._rest) > _LONGEST_LINE:
+        if (at_end and len(data) < _CHUNK) or len(self._rest) > _LONGEST_LINE:
             lines, self._rest = [*lines, self._rest], b""
         records = [_model_record(now, line) for line in lines if line.strip()]
-        if self._position >= self._most and not self._is_cut:
+        if self._size > self._position >= self._most and not self._is_cut:
             self._is_cut = True
-            message = "The model's log is too long to follow; GET /logs shows its end."
-            records.append(LogRecord(time=_iso(now), level="warning", source="flow", message=message))
+            message = "[too long to follow: of what comes now the end is told, when it has ended]"
+            records.append(LogRecord(time=_iso(now), level="warning", source="model", message=message))
+        if at_end and self._is_cut and not self._is_over:
+            self._is_over = True
+            with contextlib.suppress(AutoScorerError, OSError):
+                records += self._end()
+        return records
+
+    def _end(self) -> list[LogRecord]:
+        """The last lines of a log that was too long, and how much is missing before them."""
+        with open_regular(self._path) as file:
+            now = os.fstat(file.fileno()).st_mtime
+            file.seek(self._position)
+            text = file.read(2 * self._most + _CHUNK)
+        lines = [line for line in text.replace(b"\r", b"\n").split(b"\n") if line.strip()]
+        records = [_model_record(now, line) for line in lines[-_LAST:]]
+        missing = lines[:-_LAST]
+        bytes_ = 0
+        # The file's own mark stands right behind its beginning, and nowhere else.
+        if missing and (own := FILE_GAP.fullmatch(missing[0].decode("utf-8", "replace"))) and text.startswith(b"\n["):
+            bytes_, missing = int(own[1]), missing[1:]
+        if missing or bytes_:
+            message = gap(len(missing))
+            if bytes_:
+                message = message.removesuffix("]") + f", which itself leaves out {bytes_:,} bytes]"
+            told = LogRecord(time=_iso(now), level="info", source="model", message=message, left_out=len(missing))
+            records.insert(0, told)
         return records
 
     def _read(self) -> tuple[bytes, float]:
@@ -216,28 +255,66 @@ class _ContainerLog:
             if status.st_ino != self._inode:
                 # A second attempt begins a new file.
                 self._inode, self._position, self._rest = status.st_ino, 0, b""
+                self._is_cut = False
             file.seek(self._position)
             data = file.read(max(min(_CHUNK, self._most - self._position), 0))
         self._position += len(data)
+        self._size = status.st_size
         return data, status.st_mtime
 
 
 def _model_record(now: float, line: bytes) -> LogRecord:
     text = "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in line.decode("utf-8", "replace"))
-    return LogRecord(time=_iso(now), level="info", source="model", message=text[:_LONGEST_LINE])
+    return LogRecord(time=_iso(now), level="info", source="model", message=_shortened(text))
 
 
-def _records(item: Json) -> list[LogRecord]:
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_LINE else text[: _LONGEST_LINE - 1] + "…"
+
+
+class _Members:
+    """Whose task runs the task runs of a batch are: what Prefect's engine says of one does not say it itself."""
+
+    def __init__(self, tasks: TaskService) -> None:
+        self._tasks = tasks
+        self._names: dict[str, str | None] = {}
+
+    async def of(self, task_run: str) -> str | None:
+        """The workspace whose task run it is; None where that is not known."""
+        if task_run not in self._names:
+            try:
+                found = await self._tasks.prefect.call("GET", f"/task_runs/{task_run}", missing_ok=True)
+            except (PrefectAway, PrefectRefused):
+                return None
+            # As ``pipeline_task`` is named.
+            name = str((found or {}).get("name", "")).partition(" ")[2]
+            if not name:
+                return None  # it may come yet
+            self._names[task_run] = name
+        return self._names[task_run]
+
+
+async def _records(item: Json, members: _Members | None) -> list[LogRecord]:
     """One of Prefect's records; the model's lines in it are records of their own."""
     when, level = _utc(str(item.get("timestamp", ""))), logging.getLevelName(int(item.get("level", 20))).lower()
     records: list[LogRecord] = []
     for line in str(item.get("message", "")).split("\n"):
-        if line.startswith(_MARK):
-            records.append(LogRecord(time=when, level=level, source="model", message=line.removeprefix(_MARK)))
+        whose = _MEMBER.match(line) if members is not None else None
+        member, text = (whose[1], line[whose.end() :]) if whose else (None, line)
+        aside = ASIDE.fullmatch(text)
+        if aside or text.startswith(MODEL_MARK):
+            record = LogRecord(time=when, level=level, source="model", message=text.removeprefix(MODEL_MARK))
+            if aside and aside[1]:
+                record.left_out = int(aside[1].replace(",", ""))
         elif records and records[-1].source == "flow":
             records[-1].message += "\n" + line
+            continue
         else:
-            records.append(LogRecord(time=when, level=level, source="flow", message=line))
+            record = LogRecord(time=when, level=level, source="flow", message=text)
+            if members is not None and member is None and item.get("task_run_id"):
+                member = await members.of(str(item["task_run_id"]))
+        record.workspace = member
+        records.append(record)
     return records
 
 

@@ -113,7 +113,7 @@ class _Preloading:
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
-        self.log = observer.log
+        self.log, self.left_out = observer.log, observer.left_out
 
     def stage(self, name: str, detail: str = "") -> None:
         self._observer.stage(name, detail)

@@ -37,6 +37,8 @@ class Local:
     put_back: Callable[[AutoScorerError], NoReturn] | None = None
     # Where a task puts the state that it ends in: what was done need not be done again for want of a record.
     states: list[State[Any]] | None = None
+    # Which workspace of a batch the work is on, for the log and the name of its task run; "" outside of one.
+    member: str = ""
     # Who validates and scores.
     scoring: Scoring | None = None
 

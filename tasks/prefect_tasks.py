@@ -121,7 +121,7 @@ def _step(name: str, *tags: str, timeout: float | None = None) -> Callable[[Call
     """The options that all our tasks share."""
 
     def run_name(parameters: Data) -> str:
-        return f"{name} {Path(parameters['workspace']).name}"
+        return f"{name} {here().member or Path(parameters['workspace']).name}"
 
     return task(
         name=name,
@@ -314,7 +314,8 @@ def _state_of(
     assert found.settings is not None
     token = current_flow_run.set(str(flow_run.id) if flow_run.id else None)
     try:
-        with RunLog(get_run_logger(), Path(workspace) / "logs" / "container.log") as log:
+        file = Path(workspace) / "logs" / "container.log"
+        with RunLog(get_run_logger(), file, member=found.member) as log:
             if found.cancelled():
                 raise AutoScorerError(ErrorCode.CANCELLED, "Cancelled before it began.")
             with scoring_here():
@@ -330,7 +331,7 @@ def _state_of(
         current_flow_run.reset(token)
 
 
-class _Stages:
+class _Stages(SilentObserver):
     """Notes each stage among the flow run's files, for whoever asks how far it is."""
 
     def __init__(self, files: FlowRunFiles) -> None:
@@ -338,9 +339,6 @@ class _Stages:
 
     def stage(self, name: str, detail: str = "") -> None:
         self._files.set_stage(name, detail)
-
-    def log(self, line: str) -> None:
-        pass
 
 
 def _stages(settings: Settings) -> Observer:

@@ -19,7 +19,7 @@ from autoscorer.core.config_sections import DockerExecutor, Executors, Images, R
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.core.meta import load_job
 from autoscorer.core.workspace import Workspace
-from autoscorer.executors.base import Image
+from autoscorer.executors.base import Image, SilentObserver
 from autoscorer.executors.docker_engine import connect
 from autoscorer.executors.docker_images import DockerImages
 
@@ -28,15 +28,12 @@ pytestmark = pytest.mark.docker
 Mi = 1024**2
 
 
-class Log:
+class Log(SilentObserver):
     """Remembers the lines of a build, and calls back at each."""
 
     def __init__(self, at_line: Callable[[str], None] | None = None) -> None:
         self.lines: list[str] = []
         self._at_line = at_line
-
-    def stage(self, name: str, detail: str = "") -> None:
-        pass
 
     def log(self, line: str) -> None:
         self.lines.append(line)

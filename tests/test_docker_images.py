@@ -19,7 +19,7 @@ from autoscorer.core.config_sections import Images, Security
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.core.meta import load_job
 from autoscorer.core.workspace import Workspace
-from autoscorer.executors.base import Image
+from autoscorer.executors.base import Image, SilentObserver
 from autoscorer.executors.docker_images import DockerImages
 from autoscorer.executors.image_policy import allowed, image_source
 from autoscorer.schemas.image_reference import ImageReference, parse_image
@@ -28,7 +28,7 @@ from autoscorer.tasks.validate import validate_workspace
 pytestmark = pytest.mark.docker
 
 
-class Stages:
+class Stages(SilentObserver):
     """Remembers what the executor did."""
 
     def __init__(self) -> None:
@@ -36,9 +36,6 @@ class Stages:
 
     def stage(self, name: str, detail: str = "") -> None:
         self.seen.append(name)
-
-    def log(self, line: str) -> None:
-        pass
 
 
 @pytest.fixture

@@ -180,22 +180,20 @@ def test_a_workspace_that_is_held_is_left_alone(server: PrefectServer, model: Mo
 
 
 def test_the_pipeline_holds_its_workspace_from_beginning_to_end(server: PrefectServer, model: Model) -> None:
+    from autoscorer.executors.base import SilentObserver
     from autoscorer.flows.pipeline import pipeline
     from autoscorer.tasks.prefect_local import Local, local
 
     root = model("holding", GOOD)
     seen = []
 
-    class Intruder:
+    class Intruder(SilentObserver):
         def stage(self, name: str, detail: str = "") -> None:
             try:
                 with Workspace(root).lock():
                     seen.append((name, "free"))
             except Exception as error:
                 seen.append((name, getattr(error, "code", None)))
-
-        def log(self, line: str) -> None:
-            pass
 
     with local(Local(observer=Intruder())):
         pipeline(str(root), backend="process")

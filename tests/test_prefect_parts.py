@@ -78,25 +78,6 @@ def test_lines_and_stages_come_in_order(logger: logging.Logger, records: Records
     assert records.messages == ["stage run: image:1", "model | one %s\nmodel | two", "stage collect", "model | three"]
 
 
-def test_a_model_that_prints_without_end_is_bounded_and_its_end_is_shown(
-    logger: logging.Logger, records: Records, tmp_path: Path
-) -> None:
-    from autoscorer.tasks import prefect_log
-
-    file = tmp_path / "container.log"
-    lines = [f"{number} {'x' * 500}" for number in range(20_000)]
-    file.write_text("\n".join(lines) + "\nthe end\n")
-    with prefect_log.RunLog(logger, file) as log:
-        for number, line in enumerate(lines):
-            log.log(line)
-            if number % 100 == 0:
-                log.stage("tick")  # sends what is held, as time would
-    messages = [message for message in records.messages if not message.startswith("stage")]
-    assert sum(map(len, messages)) < prefect_log._RUN + prefect_log._RECORD + prefect_log._TAIL_BYTES + 10_000
-    assert messages[0].startswith("model | 0 xxx") and messages[-1].endswith("model | the end")
-    assert sum("is only in the workspace's logs/" in message for message in messages) == 1
-
-
 def test_a_logger_that_stands_still_does_not_hold_up_the_reader(
     logger: logging.Logger, records: Records, tmp_path: Path
 ) -> None:

@@ -192,5 +192,6 @@ export function detail(task, batch, actions) {
 export function logLine(record) {
   const moment = new Date(record.time);
   const clock = Number.isNaN(moment.getTime()) ? "" : moment.toLocaleTimeString();
-  return record.source === "model" ? `${clock}  ${record.message}` : `${clock}  [${record.level}] ${record.message}`;
+  const whose = record.workspace ? `${record.workspace}  ` : "";
+  return record.source === "model" ? `${clock}  ${whose}${record.message}` : `${clock}  ${whose}[${record.level}] ${record.message}`;
 }

@@ -1,0 +1,133 @@
+"""What is told of a model's log says truly what it leaves out: how many lines, and where."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import pytest
+from autoscorer.executors.log import CappedLog
+from autoscorer.tasks import prefect_log
+from autoscorer.tasks.prefect_log import RunLog
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+settings.register_profile("autoscorer", deadline=None)
+settings.load_profile("autoscorer")
+
+GAP = re.compile(r"\[([0-9,]+) lines? left out here; see logs/container\.log]")
+LAST = re.compile(r"\[the last (?:([0-9,]+) of them|of them):]")
+
+
+class Records(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+def told(records: Records, whole: list[str]) -> tuple[int, int]:
+    """Walk through what was told beside the whole log; how many lines were told, and how many told to be left out."""
+    position = shown = left_out = 0
+    for line in [line for message in records.messages for line in message.split("\n")]:
+        if found := GAP.fullmatch(line):
+            count = int(found[1].replace(",", ""))
+            position += count
+            left_out += count
+        elif found := LAST.fullmatch(line):
+            count = int((found[1] or "1").replace(",", ""))
+            position -= count
+            left_out -= count
+        elif line.startswith("model | "):
+            assert line == "model | " + whole[position], (position, line)
+            position += 1
+            shown += 1
+        else:
+            assert line.startswith(("stage ", "[from here on")), line
+    assert position == len(whole)
+    return shown, left_out
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("told") / "container.log"
+
+
+@given(
+    bursts=st.lists(st.tuples(st.integers(0, 700), st.booleans(), st.booleans()), max_size=8),
+    width=st.integers(0, 300),
+    cut=st.integers(1, 4000),
+)
+def test_every_line_is_told_or_counted_where_it_is_missing(
+    file: Path, bursts: list[tuple[int, bool, bool]], width: int, cut: int
+) -> None:
+    records, logger = Records(), logging.Logger("run")
+    logger.addHandler(records)
+    whole = [f"{number} {'x' * width}" for number in range(sum(size for size, _, _ in bursts))]
+    lines = iter(whole)
+    with RunLog(logger, file) as log, CappedLog(file, 10_000_000, log.log, log.left_out) as capped:
+        for size, flushed, staged in bursts:
+            data = "".join(next(lines) + "\n\n" for _ in range(size)).encode()
+            for begin in range(0, len(data), cut):
+                capped.write(data[begin : begin + cut])
+            if flushed or staged:
+                capped.flush()
+            log.stage("next") if staged else log._send()  # as a second later
+    shown, left_out = told(records, whole)
+    assert shown + left_out == len(whole)
+    if len(whole) <= 30:
+        assert left_out == 0
+
+
+def test_a_burst_and_then_a_pause_leave_their_mark_at_once(file: Path) -> None:
+    records, logger = Records(), logging.Logger("run")
+    logger.addHandler(records)
+    whole = [f"line {number}" for number in range(1465)]
+    with RunLog(logger, file) as log, CappedLog(file, 10_000_000, log.log, log.left_out) as capped:
+        capped.write("".join(line + "\n" for line in whole[:1464]).encode())
+        capped.flush()
+        log._send()
+        assert "[1,264 lines left out here; see logs/container.log]" in records.messages[0].split("\n")
+        capped.write(b"line 1464\n")
+    assert told(records, whole) == (201, 1264)
+
+
+def test_past_the_megabyte_of_a_run_all_is_counted_and_the_end_is_told(file: Path) -> None:
+    records, logger = Records(), logging.Logger("run")
+    logger.addHandler(records)
+    whole = [f"{number} {'x' * 500}" for number in range(20_000)]
+    file.write_text("".join(line + "\n" for line in whole))
+    with RunLog(logger, file) as log:
+        for number, line in enumerate(whole):
+            log.log(line)
+            if number % 50 == 0:
+                log._send()  # as a second later
+    messages = records.messages
+    assert sum(map(len, messages)) < prefect_log._RUN + 2 * prefect_log._RECORD + prefect_log._TAIL_BYTES + 10_000
+    shown, left_out = told(records, whole)
+    assert shown + left_out == 20_000 and left_out > 15_000
+    assert messages[-1].endswith("model | " + whole[-1])
+
+
+def test_a_line_that_was_cut_says_so(file: Path) -> None:
+    lines: list[str] = []
+    gaps: list[int] = []
+    with CappedLog(file, 10_000_000, lines.append, gaps.append) as log:
+        log.write(b"a" * 5000 + b"\nshort\n" + b"b" * 200_000)
+        log.write(b"b" * 10 + b"\nlast\n")
+    assert lines[0] == "a" * 1999 + "…" and lines[1] == "short" and lines[-1] == "last"
+    assert len(lines) + sum(gaps) == 4
+
+
+@given(st.lists(st.sampled_from([b"x", b"\n", b"\r", b"\r\n", b" ", b"y" * 70_000, b"line\n" * 150]), max_size=12))
+def test_however_the_bytes_come_nothing_is_counted_twice(file: Path, parts: list[bytes]) -> None:
+    lines: list[str] = []
+    gaps: list[int] = []
+    with CappedLog(file, 10_000_000, lines.append, gaps.append) as log:
+        for part in parts:
+            log.write(part)
+    whole = [line for line in re.split(rb"[\r\n]", b"".join(parts)) if line.strip()]
+    assert len(lines) + sum(gaps) == len(whole)

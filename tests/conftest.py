@@ -17,6 +17,7 @@ from autoscorer.executors.records import RunRecords
 # Here and not where it is used: each module that imported it would start an installation of its own.
 from .installation import installation as installation
 from .markdown import BASE_IMAGE
+from .prefect_server import end_services
 
 HERE = Path(__file__).parent
 BUSYBOX = "autoscorer-test-busybox"
@@ -45,6 +46,13 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     for record in RunRecords(folder).all():
         for place in record.elsewhere:
             remove_tree(place)
+
+
+@pytest.fixture(autouse=True)
+def no_services_stay() -> Iterator[None]:
+    """What a flow in this process left in the background ends with its test, and disturbs no other."""
+    yield
+    end_services()
 
 
 @pytest.fixture

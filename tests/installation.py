@@ -210,6 +210,27 @@ class Installation:
             content = response.read()
         return json_module.loads(content) if content else None
 
+    @contextlib.contextmanager
+    def with_prefect_hanging(self) -> Iterator[None]:
+        """Prefect's server takes connections and answers nothing, inside."""
+        (server,) = self.pids()["server"]
+        os.kill(server, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(server, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def without_prefect(self) -> Iterator[None]:
+        """There is no server of Prefect, inside; it was killed, and is started again afterwards."""
+        ((up,), (server,)) = self.pids()["up"], self.pids()["server"]
+        os.kill(up, signal.SIGSTOP)
+        try:
+            os.kill(server, signal.SIGKILL)
+            yield
+        finally:
+            os.kill(up, signal.SIGCONT)
+
     def finished(self, task_id: str, *, within: float = 120.0) -> dict[str, Any]:
         """The task, once it has ended."""
 

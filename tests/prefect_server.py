@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-__all__ = ["Gate", "PrefectServer", "eventually", "running_server", "server"]
+__all__ = ["Gate", "PrefectServer", "end_services", "eventually", "running_server", "server"]
 
 T = TypeVar("T")
 
@@ -164,7 +164,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
             home = Path(running.environment["PREFECT_HOME"])
             with temporary_settings({"api.url": running.api_url, "home": home}):
                 yield running
-                _send_what_is_held()
+                # Prefect's background services would try for a minute, at exit, to reach a server that is gone.
+                end_services()
         finally:
             _shared = None
 
@@ -216,8 +217,14 @@ def _healthy(running: PrefectServer, log: Path) -> bool:
     return False
 
 
-def _send_what_is_held() -> None:
-    """Prefect's background services would try for a minute, at exit, to reach a server that is gone."""
+def end_services() -> None:
+    """End what Prefect's engine began in the background of this process; the next flow begins it anew.
+
+    What it still holds is sent. Its connection for events is pinged with numbers of the generator that all of Python
+    shares, and Hypothesis fails a test, whosever it is, in which another thread draws from that.
+    """
+    if "prefect.events.worker" not in sys.modules:
+        return  # no flow ran here, and importing Prefect takes seconds
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -46,35 +44,11 @@ def live(tmp_path_factory: pytest.TempPathFactory, busybox: str) -> Iterator[Ins
         yield one
 
 
-@contextlib.contextmanager
-def hanging(live: Installation) -> Iterator[None]:
-    """The server takes connections and answers nothing."""
-    (server,) = live.pids()["server"]
-    os.kill(server, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(server, signal.SIGCONT)
-
-
-@contextlib.contextmanager
-def gone(live: Installation) -> Iterator[None]:
-    """There is no server; it is started again when the block ends."""
-    (up,) = live.pids()["up"]
-    (server,) = live.pids()["server"]
-    os.kill(up, signal.SIGSTOP)
-    try:
-        os.kill(server, signal.SIGKILL)
-        yield
-    finally:
-        os.kill(up, signal.SIGCONT)
-
-
-@pytest.mark.parametrize("away", [hanging, gone], ids=["hanging", "gone"])
+@pytest.mark.parametrize("away", [Installation.with_prefect_hanging, Installation.without_prefect])
 def test_a_cancel_while_prefect_is_away_ends_what_runs(
     live: Installation, busybox: str, docker_client: Any, away: Callable[[Installation], AbstractContextManager[None]]
 ) -> None:
-    name = away.__name__
+    name = away.__name__.replace("_", "-")
     container = {"image": busybox, "cmd": ["sh", "-c", SLEEPER]}
     tasks = {}
     for action, extra in (("pipeline", {"container": container, "timeout": 600}), ("score", {"scorer": "endless"})):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
@@ -23,39 +22,13 @@ from autoscorer.tasks.score import score_workspace
 
 from .installation import Installation, running
 from .prefect_server import eventually
+from .small_disk import filled, small_disk
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a disk that can be filled")
-# What an installation and its logs take is a few MiB.
-SIZE = "48m"
 MODEL = """
 import os, pathlib
 (pathlib.Path(os.environ["AUTOSCORER_WORKSPACE"]) / "output" / "pred.csv").write_text("id,label\\na,cat\\nb,dog\\n")
 """
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, *options: str) -> Iterator[Path]:
-    """A disk of its own at a folder, small enough to be filled at once."""
-    folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join([f"size={SIZE}", *options]), "tmpfs", folder], check=True)
-    try:
-        yield folder
-    finally:
-        # Lazily: whoever still writes there keeps it until it ends.
-        subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-@contextlib.contextmanager
-def filled(folder: Path) -> Iterator[None]:
-    """No room at all in it, inside."""
-    filler = folder / "filler"
-    with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="space"):
-        while True:
-            file.write(bytes(64 * 1024))
-    try:
-        yield
-    finally:
-        filler.unlink()
 
 
 def model(root: Path) -> Path:

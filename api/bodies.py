@@ -12,6 +12,7 @@ __all__ = [
     "BATCH_EXAMPLE",
     "SUBMIT_EXAMPLES",
     "TASK_EXAMPLE",
+    "LinkView",
     "WorkBody",
 ]
 
@@ -36,6 +37,16 @@ class WorkBody(BaseModel):
     backend: BackendName | None = Field(
         None, description="As the worker is configured when absent; means nothing to /score."
     )
+
+
+class LinkView(BaseModel):
+    """A link that opens a task's artifacts without a token."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str = Field(description="The address of the artifact, or of their list; on this server.")
+    base: str = Field(description="What the task's own addresses begin with there, such as BASE/artifacts/report.html.")
+    expires_at: str = Field(description="Until when it is good: ISO 8601, UTC.")
 
 
 SUBMIT_EXAMPLES: dict[str, Any] = {

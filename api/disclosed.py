@@ -30,8 +30,10 @@ from ..service.scorer_views import (
     WatchedPath,
     WatchList,
 )
+from ..service.task_artifacts import TaskArtifacts
 from ..service.task_logs import LogPage
 from ..service.uploads import UploadedWorkspace
+from .bodies import LinkView
 from .context import context_of
 
 __all__ = ["HARMLESS", "POLICY", "Shown", "disclosed_error", "disclosure_of", "shown"]
@@ -131,14 +133,17 @@ POLICY: dict[type[BaseModel], Callable[[Disclosure, Any], BaseModel]] = {
     LogPage: _log_page,
     TrialView: _trial,
 }
-# Of the installation and its scorers; no ground truth is near.
+# Of the installation and its scorers; no ground truth is near. Artifacts are listed for whoever asks, and links signed
+# for their role.
 HARMLESS: set[type[BaseModel]] = {
+    LinkView,
     LoadedView,
     ReadyView,
     ReloadedView,
     ScorerList,
     ScorerView,
     UnloadedView,
+    TaskArtifacts,
     WatchList,
     WatchedPath,
 }

@@ -32,6 +32,7 @@ __all__ = [
     "WorkspacePage",
     "WorkspaceView",
     "list_workspaces",
+    "media_type_of",
     "open_artifact",
     "read_logs",
     "read_result",
@@ -204,10 +205,14 @@ def open_artifact(roots: WorkspaceRoots, workspace: str, path: str, *, everythin
     if not everything:
         file.close()
         file = _shared(space, parts)
-    suffix = PurePosixPath(parts[-1]).suffix.lower()
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
-    return ArtifactFile(file, parts[-1], size, _MEDIA_TYPES.get(suffix, "application/octet-stream"))
+    return ArtifactFile(file, parts[-1], size, media_type_of(parts[-1]))
+
+
+def media_type_of(name: str) -> str:
+    """As what a file is served, by its name."""
+    return _MEDIA_TYPES.get(PurePosixPath(name).suffix.lower(), "application/octet-stream")
 
 
 def _shared(space: Workspace, parts: tuple[str, ...]) -> IO[bytes]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import Depends, Query, Request
 from pydantic import BaseModel
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from ...core.errors import AutoScorerError
 from ...schemas.result import Result
@@ -19,10 +18,10 @@ from ...service.history import HistoryPage, list_history, past_result
 from ...service.roots import WorkspaceRoots
 from ...service.uploads import UploadedWorkspace, Uploads
 from ..auth import require
-from ..context import context_of
 from ..disclosed import disclosure_of
-from ..envelope import envelope
+from ..envelope import envelope, scrub_of
 from ..examples import HISTORY_EXAMPLE, LOG_EXAMPLE, RESULT_EXAMPLE, UPLOADED_EXAMPLE, WORKSPACE_EXAMPLE
+from ..files import FILE, file_answer, result_answer, result_text
 from ..multipart import receive_form
 from ..routing import ApiRouter, answers, served
 
@@ -40,19 +39,6 @@ WorkspaceName = Annotated[
         examples=["team-a"],
     ),
 ]
-
-_CHUNK = 256 * 1024
-_DOWNLOAD_SECONDS = 3600.0
-# An artifact is made from what a stranger's model wrote: whatever it is, it runs nothing and loads nothing.
-_SEALED = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox",
-    "X-Content-Type-Options": "nosniff",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "private, no-cache",
-}
-# What a browser shows by itself; the rest is saved.
-_SHOWN = ("text/", "image/", "application/json")
 
 _UPLOAD_BODY = {
     "required": True,
@@ -204,6 +190,33 @@ def _is_workspace(roots: WorkspaceRoots, name: str) -> bool:
 
 
 @router.get(
+    "/workspaces/{name:path}/output/{path:path}",
+    summary="One artifact of a workspace, by an address that its links work under",
+    dependencies=_submit,
+    response_class=Response,
+    responses={**FILE, **answers(404)},
+)
+async def get_output(request: Request, name: str, path: str) -> Response:
+    """As `/artifacts/{path}`, and `result.json` beside it in no envelope: what a report links to lies where it says."""
+    roots = _roots(request)
+    disclosure = disclosure_of(request)
+
+    def read() -> BaseModel | ArtifactFile | bytes:
+        # A workspace may lie in a folder that is called output.
+        if _is_workspace(roots, f"{name}/output/{path}"):
+            return browse.view_workspace(roots, roots.workspace(f"{name}/output/{path}"))
+        if path == "result.json":
+            result = browse.read_result(roots, name)
+            return result_text(scrub_of(request)(disclosure.result(result.to_dict())))
+        return browse.open_artifact(roots, name, f"output/{path}", everything=disclosure.sees_truth)
+
+    found = await asyncio.to_thread(read)
+    if isinstance(found, ArtifactFile):
+        return file_answer(request, found)
+    return result_answer(found) if isinstance(found, bytes) else envelope(request, found)
+
+
+@router.get(
     "/workspaces/{name:path}",
     summary="One workspace",
     dependencies=_submit,
@@ -251,10 +264,8 @@ async def get_logs(
     dependencies=_submit,
     response_class=Response,
     responses={
-        200: {
-            "description": "The file itself, in no envelope, with its media type.",
-            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-        },
+        **FILE,
+        307: {"description": "A page that a browser opens: to the address under which its links work."},
         **answers(404),
     },
 )
@@ -270,21 +281,19 @@ async def get_artifact(
     admin, unless the setting `api.show_errors` allows it to all.
     """
     everything = disclosure_of(request).sees_truth
-    artifact = await asyncio.to_thread(browse.open_artifact, _roots(request), workspace, path, everything=everything)
-    context_of(request).allow(_DOWNLOAD_SECONDS)
-    kind = "inline" if artifact.media_type.startswith(_SHOWN) else "attachment"
-    headers = {
-        **_SEALED,
-        "Content-Disposition": f"{kind}; filename*=UTF-8''{quote(artifact.name, safe='')}",
-        "Content-Length": str(artifact.size),
-    }
-    return StreamingResponse(_content(artifact), headers=headers, media_type=artifact.media_type)
+    roots = _roots(request)
+    artifact = await asyncio.to_thread(browse.open_artifact, roots, workspace, path, everything=everything)
+    if artifact.media_type.startswith("text/html") and _is_opened(request):
+        artifact.file.close()
+        # Relative links of a page know nothing of a query.
+        name = roots.name(await asyncio.to_thread(roots.workspace, workspace))
+        below = path if path.startswith("output/") else f"output/artifacts/{path}"
+        return Response(
+            status_code=307, headers={"Location": f"/workspaces/{quote(name)}/{quote(below)}", "Vary": "Accept"}
+        )
+    return file_answer(request, artifact)
 
 
-async def _content(artifact: ArtifactFile) -> AsyncIterator[Any]:
-    # As many bytes as were announced, even if somebody writes to the file meanwhile.
-    left = artifact.size
-    with artifact.file as file:
-        while left and (chunk := await asyncio.to_thread(file.read, min(_CHUNK, left))):
-            left -= len(chunk)
-            yield chunk
+def _is_opened(request: Request) -> bool:
+    """Whether a browser is to show the answer as a page; programs that ask for the bytes name no HTML."""
+    return "text/html" in request.headers.get("accept", "")

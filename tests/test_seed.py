@@ -24,6 +24,7 @@ from autoscorer.scorers import registry as registry_module
 from autoscorer.scorers.registry import ScorerRegistry
 
 from .facade import ADMIN, SUBMIT, Facade, facade, facade_settings, write_workspace
+from .installation import Installation
 from .markdown import ROOT
 
 TOKENS = "submit:seed-submit,admin:seed-admin"
@@ -305,3 +306,66 @@ def test_scorer_files_are_named_by_file_path(
     assert "FILE and --file-path mean the same, and differ" in both["message"]
     assert "Which file?" in command(capsys, "scorers", "load", code=2)["message"]
     assert command(capsys, "scorers", "load", file, "--file-path", file)["scorers"][0]["id"] == "seed_mine"
+
+
+# --- valid for what ----------------------------------------------------------------------------------------------
+
+
+def test_a_workspace_without_an_image_and_with_predictions_is_valid_for_scoring(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    workspace = write_workspace(tmp_path, "ws")
+    assert command(capsys, "validate", workspace)["valid_for"] == ["score"]
+    assert command(capsys, "validate", workspace, "--for", "score")["valid_for"] == ["score"]
+    error = command(capsys, "validate", workspace, "--for", "pipeline", code=1)
+    assert error["code"] == "INVALID_META" and "No image" in error["message"]
+    # What it is valid for is what works.
+    assert command(capsys, "score", workspace)["summary"]["score"] == 1.0
+    assert command(capsys, "pipeline", workspace, code=1)["code"] == "INVALID_META"
+
+
+def test_what_can_be_run_is_checked_for_a_pipeline(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    workspace = write_workspace(tmp_path, "ws")
+    meta = json.loads((workspace / "meta.json").read_text())
+    (workspace / "meta.json").write_text(json.dumps({**meta, "container": {"image": "python:3.12"}}))
+    assert command(capsys, "validate", workspace)["valid_for"] == ["score", "pipeline"]
+    (workspace / "output" / "pred.csv").unlink()
+    assert command(capsys, "validate", workspace)["valid_for"] == ["pipeline"]
+    # Results of before are no predictions.
+    (workspace / "output" / "result.json").write_text("{}")
+    error = command(capsys, "validate", workspace, "--for", "score", code=1)
+    assert error["code"] == "MISSING_FILE" and "pred.csv" in error["message"]
+    # An input that shows the ground truth matters where a model reads it, and nowhere else.
+    (workspace / "input" / "data").mkdir()
+    (workspace / "input" / "data" / "copy.csv").write_bytes((workspace / "input" / "gt.csv").read_bytes())
+    (workspace / "output" / "pred.csv").write_bytes((workspace / "input" / "gt.csv").read_bytes())
+    assert command(capsys, "validate", workspace, code=1)["code"] == "GROUND_TRUTH_EXPOSED"
+    assert command(capsys, "validate", workspace, "--for", "score")["valid_for"] == ["score"]
+
+
+def test_nothing_to_run_and_nothing_to_score_is_valid_for_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    workspace = write_workspace(tmp_path, "ws", pred=None)
+    assert "No image" in command(capsys, "validate", workspace, code=1)["message"]
+    error = command(capsys, "validate", workspace, "--backend", "process", code=1)
+    assert "container.cmd" in error["message"]
+    # Predictions that can't be scored are a problem, whatever it is checked for.
+    (workspace / "output").mkdir()
+    (workspace / "output" / "pred.csv").write_text("id,label\na,x\n")
+    assert command(capsys, "validate", workspace, code=1)["code"] == "MISMATCH"
+
+
+def test_validate_says_for_what_over_http(installation: Installation) -> None:
+    write_workspace(installation.root, "seed-without-image")
+    body = {"workspace": "seed-without-image"}
+    for purpose in ({}, {"for": "score"}):
+        status, answer = installation.call("POST", "/validate?wait=60", {**body, **purpose})
+        assert (status, answer["data"]["result"]["valid_for"]) == (200, ["score"])
+    status, answer = installation.call("POST", "/validate?wait=60", {**body, "for": "pipeline"})
+    assert (status, answer["error"]["code"]) == (422, "INVALID_META")
+    status, answer = installation.call("POST", "/submit", {**body, "action": "validate", "for": "everything"})
+    assert (status, answer["error"]["code"]) == (422, "INVALID_REQUEST")
+    assert "for: Input should be 'score' or 'pipeline'" in answer["error"]["message"]
+    # It means something to validate alone.
+    assert installation.call("POST", "/score", {**body, "for": "score"})[0] == 422

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from .api_client import ApiClient, add_api, connect, sendable
-from .arguments import add_backend, add_scorer, parse_params
+from .arguments import add_backend, add_scorer, given_params
 from .task_views import print_task
 from .waiting import add_wait, concluded, exit_code, say, showing, wait
 
@@ -45,7 +45,7 @@ def optional(args: argparse.Namespace) -> Json:
     """The fields of a request that were given."""
     fields = {
         "scorer": args.scorer,
-        "params": parse_params(args.param) or None,
+        "params": given_params(args) or None,
         "backend": args.backend,
         "callback_url": args.callback_url,
     }

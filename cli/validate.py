@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .arguments import add_backend, add_scorer, add_workspace, parse_params
+from .arguments import add_backend, add_scorer, add_workspace, given_params
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return scoring.validate(
             args.workspace,
             scorer=args.scorer,
-            params=parse_params(args.param),
+            params=given_params(args),
             backend=args.backend,
             purpose=args.purpose,
         )

@@ -8,6 +8,7 @@ The environment wins over the file: ``AUTOSCORER_SECURITY__LIMITS__MEMORY=8Gi``.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -17,7 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from .config_sections import Api, Callbacks, Executors, Images, PrefectSection, Scorers, Security, Service
 from .errors import AutoScorerError, ErrorCode, Stage, suggest
 
-__all__ = ["Settings", "load_settings"]
+__all__ = ["Settings", "home_config", "load_settings", "named_config"]
 
 DEFAULT_HOME = Path("~/.autoscorer")
 ROLES = ("submit", "admin")
@@ -57,6 +58,7 @@ class Settings(BaseSettings):
     callbacks: Callbacks = Field(default_factory=Callbacks)
 
     _source: Path | None = PrivateAttr(None)
+    _given: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     # Set in the environment, but no setting: where the file is, and what a model's own container is told.
     not_settings: ClassVar[frozenset[str]] = frozenset({"AUTOSCORER_CONFIG", "AUTOSCORER_WORKSPACE"})
@@ -101,6 +103,11 @@ class Settings(BaseSettings):
         return self._source
 
     @property
+    def given(self) -> Mapping[str, Any]:
+        """The keys that stand in that file, as they are nested there; without their values, which may be secret."""
+        return self._given
+
+    @property
     def tokens(self) -> tuple[tuple[str, str], ...]:
         """``api_tokens`` as (role, token)."""
         parts = (entry.partition(":") for entry in _entries(self.api_tokens))
@@ -137,10 +144,7 @@ def load_settings(path: Path | str | None = None) -> Settings:
     Raises:
         AutoScorerError: ``INVALID_REQUEST`` at stage ``config``, naming every unknown key and wrong value.
     """
-    try:
-        source, must_exist = _config_file(path)
-    except ValueError as error:
-        raise _wrong([str(error)]) from None
+    source, must_exist = _config_file(path)
     values: dict[str, Any] = {}
     if must_exist or source.is_file():
         values = _read_yaml(source)
@@ -153,12 +157,17 @@ def load_settings(path: Path | str | None = None) -> Settings:
         try:
             settings = Settings(**values)
             settings._source = source.absolute() if values else None
+            settings._given = _keys_of(values)
             return settings
         except ValidationError as error:
             problems = [_explain(item, str(source)) for item in error.errors(include_url=False, include_context=False)]
         except ValueError as error:  # a nested variable that is no JSON where JSON is needed
             problems = [f'environment: {error}; lists and sections are written as JSON, such as ["a", "b"]']
     raise _wrong(problems)
+
+
+def _keys_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _keys_of(value) if isinstance(value, Mapping) else None for key, value in values.items()}
 
 
 def _wrong(problems: list[str]) -> AutoScorerError:
@@ -170,11 +179,30 @@ def _wrong(problems: list[str]) -> AutoScorerError:
     )
 
 
+def named_config(path: Path | str) -> Path:
+    """The file that ``--config`` or ``AUTOSCORER_CONFIG`` names.
+
+    Raises:
+        AutoScorerError: ``INVALID_REQUEST`` at stage ``config`` where its home folder is unknown.
+    """
+    try:
+        return _expanded(Path(path))
+    except ValueError as error:
+        raise _wrong([str(error)]) from None
+
+
+def home_config() -> Path:
+    """The file that is read where none is named.
+
+    Raises:
+        AutoScorerError: As ``named_config``.
+    """
+    return named_config(os.environ.get("AUTOSCORER_HOME") or DEFAULT_HOME) / "config.yaml"
+
+
 def _config_file(path: Path | str | None) -> tuple[Path, bool]:
     named = path or os.environ.get("AUTOSCORER_CONFIG")
-    if named:
-        return _expanded(Path(named)), True
-    return _expanded(Path(os.environ.get("AUTOSCORER_HOME") or DEFAULT_HOME)) / "config.yaml", False
+    return (named_config(named), True) if named else (home_config(), False)
 
 
 def _expanded(path: Path) -> Path:

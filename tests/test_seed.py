@@ -369,3 +369,106 @@ def test_validate_says_for_what_over_http(installation: Installation) -> None:
     assert "for: Input should be 'score' or 'pipeline'" in answer["error"]["message"]
     # It means something to validate alone.
     assert installation.call("POST", "/score", {**body, "for": "score"})[0] == 422
+
+
+# --- params, and the configuration -------------------------------------------------------------------------------
+
+
+def test_params_are_given_as_one_json_object(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    workspace = write_workspace(tmp_path, "ws", pred="id,label\na,x\nb,x\n")
+    whole = '{"average": "micro", "pass_threshold": 0.25}'
+    ours = command(capsys, "score", workspace, "--param", "average=micro", "--param", "pass_threshold=0.25")
+    theirs = command(capsys, "score", workspace, "--params", whole)
+    assert theirs["summary"] == ours["summary"] and theirs["versioning"]["params"] == ours["versioning"]["params"]
+    # Beside ours, where the two agree.
+    both = ("--params", whole, "--param", "average=micro", "--param", "confidence_level=0.9")
+    assert command(capsys, "score", workspace, *both)["versioning"]["params"]["confidence_level"] == 0.9
+    for name in ("validate", "pipeline"):
+        error = command(capsys, name, workspace, "--params", '{"averag": "micro"}', code=1)
+        assert "averag" in error["message"]
+    tried = command(
+        capsys, "scorers", "test", "--scorer-name", "classification_f1", "--workspace", workspace, "--params", whole
+    )
+    assert tried["summary"]["pass"] is True
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--params", "{'average': 'micro'}"], "--params expects a JSON object"),
+        (["--params", '["average"]'], "--params expects a JSON object"),
+        (["--params", '{"average": "micro"}', "--param", "average=macro"], "differ about 'average'"),
+        (["--params", "{}", "--params", "{}"], "--params was given twice"),
+    ],
+)
+def test_params_that_can_not_be_taken_are_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, given: list[str], says: str
+) -> None:
+    error = command(capsys, "score", write_workspace(tmp_path, "ws"), *given, code=2)
+    assert error["code"] == "INVALID_REQUEST" and says in error["message"]
+
+
+def test_config_dump_says_what_set_each_value(
+    capsys: pytest.CaptureFixture[str], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = home / "config.yaml"
+    file.write_text("security: {limits: {cpu: 3, pids: 200}}\napi_tokens: 'admin:in-the-file'\n")
+    monkeypatch.setenv("AUTOSCORER_SECURITY__LIMITS__CPU", "5")
+    monkeypatch.setenv("AUTOSCORER_API_TOKEN", "in-the-environment")
+    monkeypatch.setenv("AUTOSCORER_IMAGES", '{"build_args": {"A": "b"}}')
+    data = command(capsys, "config", "dump")
+    variable = {"from": "environment", "name": "AUTOSCORER_SECURITY__LIMITS__CPU"}
+    assert data["security.limits.cpu"] == {"value": 5, **variable}
+    assert data["security.limits.pids"] == {"value": 200, "from": "file", "name": str(file)}
+    assert data["security.limits.memory"]["from"] == "default" and data["security.limits.memory"]["name"] is None
+    assert data["images.build_args"] == {"value": {"A": "b"}, "from": "environment", "name": "AUTOSCORER_IMAGES"}
+    assert (data["api_tokens"]["from"], data["api_token"]["from"]) == ("file", "environment")
+    assert "in-the-" not in json.dumps({key: item["value"] for key, item in data.items()})
+    # The very values that are in effect, and none left out.
+    shown = command(capsys, "config", "show")
+    for key, item in data.items():
+        value = shown
+        for part in key.split("."):
+            value = value[part]
+        assert value == item["value"], key
+
+
+def test_config_paths_says_where_it_looks_also_when_what_is_there_is_wrong(
+    capsys: pytest.CaptureFixture[str], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def looked(*more: str | Path) -> dict[str, Any]:
+        return {place["named_by"]: place for place in command(capsys, "config", "paths", *more)["paths"]}
+
+    found = looked()
+    assert list(found) == ["--config", "AUTOSCORER_CONFIG", "home"]
+    assert found["home"] == {
+        "named_by": "home", "path": str(home / "config.yaml"), "exists": False, "used": False
+    }  # fmt: skip
+    assert found["--config"]["path"] is found["AUTOSCORER_CONFIG"]["path"] is None
+    (home / "config.yaml").write_text("nonesuch: 1\n")
+    assert [by for by, place in looked().items() if place["used"]] == ["home"]
+    monkeypatch.setenv("AUTOSCORER_CONFIG", str(tmp_path / "none.yaml"))
+    # Named and not there is an error of every command, so it is the one that is read.
+    assert [by for by, place in looked().items() if place["used"]] == ["AUTOSCORER_CONFIG"]
+    assert looked("--config", tmp_path / "mine.yaml")["--config"]["used"] is True
+
+
+def test_config_validate_tells_everything_that_is_wrong(
+    capsys: pytest.CaptureFixture[str], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command(capsys, "config", "validate") == {"valid": True, "file": None}
+    file = home / "config.yaml"
+    file.write_text("security: {limits: {cpu: 3}}\n")
+    assert command(capsys, "config", "validate") == {"valid": True, "file": str(file)}
+    file.write_text("security: {limits: {cpus: 3, memory: lots}}\n")
+    error = command(capsys, "config", "validate", code=2)
+    assert error["stage"] == "config" and len(error["details"]["problems"]) == 2
+    assert "cpus: unknown key" in error["message"] and "security.limits.memory" in error["message"]
+    # Every command says the same.
+    assert command(capsys, "config", "show", code=2) == error
+    # On a terminal it is a list.
+    done = subprocess.run(
+        ["script", "-qec", f"{sys.executable} -m autoscorer config validate", "/dev/null"],
+        env={**os.environ, "TERM": "dumb"}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stdout.count("•") == 2 and "Traceback" not in done.stdout

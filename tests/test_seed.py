@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from autoscorer.cli.main import main
 from autoscorer.scorers import registry as registry_module
+from autoscorer.scorers.missing_names import IMPORTED_FROM, import_lines, undefined_names
 from autoscorer.scorers.registry import ScorerRegistry
 
 from .facade import ADMIN, SUBMIT, Facade, facade, facade_settings, write_workspace
@@ -472,3 +473,105 @@ def test_config_validate_tells_everything_that_is_wrong(
         env={**os.environ, "TERM": "dumb"}, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 2 and done.stdout.count("•") == 2 and "Traceback" not in done.stdout
+
+
+# --- the scorer template -----------------------------------------------------------------------------------------
+
+TEMPLATE = """
+@register("seed_template")
+class SeedTemplate(BaseCSVScorer):
+    name = "seed_template"
+    version = "1.0.0"
+
+    def score(self, workspace: Path, params: dict) -> Result:
+        rows = json.loads((workspace / "meta.json").read_text())
+        return Result(summary={"score": 1.0}, metrics={"score": float(len(rows) > 0)})
+"""
+# As the first system's documentation has them.
+IMPORTS = """
+import json
+from pathlib import Path
+
+from autoscorer.schemas.result import Result
+from autoscorer.scorers.base_csv import BaseCSVScorer
+from autoscorer.scorers.registry import register
+"""
+
+
+def test_the_first_systems_template_works_with_its_imports(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_module, "_registry", ScorerRegistry())
+    file, workspace = tmp_path / "template.py", write_workspace(tmp_path, "ws")
+    file.write_text(IMPORTS + TEMPLATE)
+    command(capsys, "scorers", "load", file)
+    tried = command(capsys, "scorers", "test", "--scorer-name", "seed_template", "--workspace", workspace)
+    assert tried["summary"]["score"] == 1.0
+
+
+def test_the_template_without_its_imports_names_all_of_them(
+    capsys: pytest.CaptureFixture[str], api: Facade, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "template.py"
+    file.write_text(TEMPLATE)
+    error = command(capsys, "scorers", "load", file, code=3)
+    wanted = [line for line in IMPORTS.splitlines() if line]
+    assert error["code"] == "SCORER_LOAD_ERROR"
+    assert f"{file}:2: NameError: name 'register' is not defined. Add what it does not import: " in error["message"]
+    assert sorted(error["details"]["missing_imports"]) == sorted(wanted)
+    assert all(line in error["message"] for line in wanted)
+    answer = api.call("POST", "/scorers/load", {"file_path": str(file)})
+    assert answer.status == 422 and all(line in answer.error["message"] for line in wanted)
+    # Adding them is all that it takes.
+    file.write_text("\n".join(error["details"]["missing_imports"]) + "\n" + TEMPLATE)
+    assert command(capsys, "scorers", "load", file)["scorers"][0]["id"] == "seed_template"
+
+
+def test_a_name_that_only_scoring_misses_is_named_then(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file, workspace = tmp_path / "template.py", write_workspace(tmp_path, "ws")
+    file.write_text(IMPORTS.replace("import json\n", "") + TEMPLATE)
+    command(capsys, "scorers", "load", file)
+    tried = ("scorers", "test", "--scorer-name", "seed_template", "--workspace", workspace)
+    assert "'json' is not defined. Add to its top: import json" in command(capsys, *tried, code=3)["message"]
+
+
+@pytest.mark.parametrize(
+    ("imports", "missing"),
+    [
+        ("from autoscorer.registry import register\n", ["from autoscorer.scorers.registry import register"]),
+        ("from autoscorer.core.result import Result, Interval\n",
+         ["from autoscorer.schemas.result import Interval, Result"]),
+        ("from autoscorer.scorers.base import BaseCSVScorer\n",
+         ["from autoscorer.scorers.base_csv import BaseCSVScorer"]),
+        ("import autoscorer.nonesuch\n", None),
+        ("nonesuch_name\n", None),
+    ],
+)  # fmt: skip
+def test_an_import_from_where_it_is_not_names_where_it_is(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, imports: str, missing: list[str] | None
+) -> None:
+    file = tmp_path / "template.py"
+    file.write_text(imports)
+    error = command(capsys, "scorers", "load", file, code=3)
+    assert error["details"].get("missing_imports") == missing
+    assert ("Add what it does not import" in error["message"]) is (missing is not None)
+
+
+def test_every_line_that_is_suggested_can_be_imported() -> None:
+    for line in import_lines(IMPORTED_FROM):
+        exec(line, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("print(__name__, [x for x in range(3)])", []),
+        ("def f(a):\n    global g\n    g = a\nprint(g)", []),
+        ("class A:\n    def f(self) -> Result:\n        return B()", ["B", "Result"]),
+        ("from os.path import *\njoin(a)", []),
+        ("try:\n    pass\nexcept E as e:\n    e", ["E"]),
+        ("def (", []),
+    ],
+)
+def test_names_that_nothing_defines(text: str, names: list[str]) -> None:
+    assert undefined_names(text, "x.py") == names

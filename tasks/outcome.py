@@ -14,7 +14,7 @@ from ..executors.files import remove_tree
 from ..schemas.job import Job
 from ..schemas.result import Artifact, ErrorInfo, Resources, Result, Timing
 
-__all__ = ["measured", "remove_stale_artifacts", "save_failure", "stamp", "take_run_facts", "timing_fields"]
+__all__ = ["located", "measured", "remove_stale_artifacts", "save_failure", "stamp", "take_run_facts", "timing_fields"]
 
 
 def save_failure(
@@ -36,7 +36,7 @@ def save_failure(
     """
     from ..scorers.report import write_report
 
-    result = Result(error=ErrorInfo(**error.to_dict()), timing=Timing(**timing_fields(timing or {})))
+    result = Result(error=ErrorInfo(**located(space, error).to_dict()), timing=Timing(**timing_fields(timing or {})))
     if job is not None:
         result.job_id, result.task_type = job.job_id, job.task_type
         result.versioning.scorer, result.versioning.params = job.scorer, dict(job.params)
@@ -49,6 +49,16 @@ def save_failure(
     remove_stale_artifacts(space, result)
     space.save_result(result)
     return result
+
+
+def located(space: Workspace, error: AutoScorerError) -> AutoScorerError:
+    """The error, with ``details`` that say of which workspace it is, and where its model's log lies (None: nowhere).
+
+    Names as they are seen from the folder that holds the workspace: a Result is shown to strangers, and may move.
+    """
+    log = space.model_log.relative_to(space.root.parent).as_posix() if space.model_log.is_file() else None
+    details = {**error.details, "workspace": space.name, "logs_path": log}
+    return AutoScorerError(error.code, error.message, stage=error.stage, details=details)
 
 
 def stamp(result: Result) -> None:

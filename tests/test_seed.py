@@ -575,3 +575,64 @@ def test_every_line_that_is_suggested_can_be_imported() -> None:
 )
 def test_names_that_nothing_defines(text: str, names: list[str]) -> None:
     assert undefined_names(text, "x.py") == names
+
+
+# --- errors say of which workspace they are ----------------------------------------------------------------------
+
+
+def test_every_error_of_a_result_names_the_workspace_and_its_log(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    workspace = write_workspace(tmp_path, "ws", pred=None)
+
+    def details(*arguments: str | Path, code: int = 1) -> dict[str, Any]:
+        told: dict[str, Any] = command(capsys, *arguments, code=code)["details"]
+        left = json.loads((workspace / "output" / "result.json").read_text())["error"]["details"]
+        assert left == told
+        return told
+
+    # Never run: there is no log.
+    for action, code in (("score", 1), ("pipeline", 1)):
+        found = details(action, workspace, code=code)
+        assert (found["workspace"], found["logs_path"]) == ("ws", None)
+    meta = json.loads((workspace / "meta.json").read_text())
+    failing = {**meta, "container": {"cmd": ["sh", "-c", "echo so it goes >&2; exit 3"]}}
+    (workspace / "meta.json").write_text(json.dumps(failing))
+    for action in ("pipeline", "run"):
+        found = details(action, workspace, "--backend", "process")
+        assert (found["workspace"], found["logs_path"]) == ("ws", "ws/logs/container.log")
+        assert "so it goes" in (tmp_path / found["logs_path"]).read_text()
+    (workspace / "meta.json").write_text(json.dumps({**meta, "scorer": "nonesuch"}))
+    assert details("score", workspace)["logs_path"] == "ws/logs/container.log"
+
+
+@pytest.mark.parametrize("role", ["admin", "submit"])
+def test_over_http_they_are_named_from_the_root(installation: Installation, role: str) -> None:
+    # MISMATCH without the counts of ids, of which a submitter is told the code alone.
+    workspace = write_workspace(installation.root / "seed-round" / role, "team-a", pred="id,label\na,x\n")
+    (workspace / "logs").mkdir()
+    (workspace / "logs" / "container.log").write_text("so it went\n")
+    name = f"seed-round/{role}/team-a"
+    where = {"workspace": name, "logs_path": f"{name}/logs/container.log"}
+
+    def is_right(error: Any) -> None:
+        assert {key: error["details"].get(key) for key in where} == where
+        assert str(installation.root) not in json.dumps(error)
+
+    status, answer = installation.call("POST", "/score?wait=60", {"workspace": name}, role=role)
+    assert (status, answer["error"]["code"]) == (422, "MISMATCH")
+    is_right(answer["error"])
+    task = installation.call("GET", f"/tasks/{answer['error']['details']['task_id']}", role=role)[1]["data"]
+    is_right(task["error"])
+    is_right(task["result"]["error"])
+    is_right(installation.call("GET", f"/result?workspace={name}", role=role)[1]["data"]["error"])
+    (workspace / "input" / "gt.csv").unlink()
+    status, answer = installation.call("POST", "/validate?wait=60", {"workspace": name, "for": "score"}, role=role)
+    assert status == 422
+    is_right(answer["error"])
+    batch = installation.call("POST", "/batch", {"workspaces": [name], "action": "score"}, role=role)[1]["data"]
+    deadline = time.monotonic() + 120
+    while (task := installation.call("GET", f"/tasks/{batch['id']}", role=role)[1]["data"])["ended_at"] is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    is_right(task["result"]["outcomes"][0]["error"])

@@ -6,13 +6,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..schemas.task import BackendName
+from ..schemas.task import FOR, BackendName, Purpose
 
 __all__ = [
     "BATCH_EXAMPLE",
     "SUBMIT_EXAMPLES",
     "TASK_EXAMPLE",
     "LinkView",
+    "ValidateBody",
     "WorkBody",
 ]
 
@@ -37,6 +38,12 @@ class WorkBody(BaseModel):
     backend: BackendName | None = Field(
         None, description="As the worker is configured when absent; means nothing to /score."
     )
+
+
+class ValidateBody(WorkBody):
+    """What ``/validate`` works on."""
+
+    for_: Purpose | None = Field(None, alias="for", description=FOR)
 
 
 class LinkView(BaseModel):

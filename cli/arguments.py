@@ -9,7 +9,16 @@ from typing import Any
 from ..core.errors import AutoScorerError, ErrorCode
 from ..schemas.result import Result
 
-__all__ = ["add_backend", "add_scorer", "add_workspace", "parse_params", "raise_failure"]
+__all__ = [
+    "add_backend",
+    "add_common",
+    "add_params",
+    "add_scorer",
+    "add_workspace",
+    "given_params",
+    "parse_params",
+    "raise_failure",
+]
 
 
 def add_workspace(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +38,11 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
 def add_scorer(parser: argparse.ArgumentParser) -> None:
     """Which scorer, with which params."""
     parser.add_argument("--scorer", metavar="ID", help="scorer instead of meta.json's")
+    add_params(parser)
+
+
+def add_params(parser: argparse.ArgumentParser) -> None:
+    """Params of a scorer."""
     parser.add_argument(
         "--param",
         metavar="KEY=VALUE",
@@ -36,6 +50,46 @@ def add_scorer(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="scorer param over meta.json's; the value is JSON where it is valid JSON, else text",
     )
+    parser.add_argument("--params", metavar="JSON", help="scorer params as one JSON object, beside those of --param")
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """The common options after an action: the command's own stand before it, and people write them behind."""
+    common = parser.add_argument_group("common options")
+    common.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="configuration file (YAML)")
+    common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print the JSON envelope")
+    common.add_argument(
+        "--scorers", metavar="DIR", action="append", dest="scorers_dirs", default=argparse.SUPPRESS,
+        help="folder of custom scorers; may be given several times",
+    )  # fmt: skip
+
+
+def given_params(args: argparse.Namespace) -> dict[str, Any]:
+    """What ``--param`` and ``--params`` say together.
+
+    Raises:
+        AutoScorerError: ``INVALID_REQUEST`` when one of them can't be read, or they differ about a key.
+    """
+    params = parse_params(args.param)
+    if args.params is None:
+        return params
+    try:
+        whole = json.loads(args.params)
+    except (ValueError, RecursionError) as error:
+        raise AutoScorerError(
+            ErrorCode.INVALID_REQUEST, f'--params expects a JSON object such as \'{{"average": "micro"}}\': {error}.'
+        ) from None
+    if not isinstance(whole, dict):
+        raise AutoScorerError(
+            ErrorCode.INVALID_REQUEST,
+            f'--params expects a JSON object such as \'{{"average": "micro"}}\', got {args.params!r}.',
+        )
+    for key in params.keys() & whole.keys():
+        if params[key] != whole[key]:
+            raise AutoScorerError(
+                ErrorCode.INVALID_REQUEST, f"--param and --params differ about {key!r}; give it in one of them."
+            )
+    return {**whole, **params}
 
 
 def parse_params(items: list[str], *, option: str = "--param") -> dict[str, Any]:

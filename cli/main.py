@@ -47,7 +47,7 @@ COMMANDS = {
     "upload": "send a workspace to the API",
     "doctor": "say what works here, and what to do about what does not",
     "demo": "run the three examples end to end",
-    "config": "show the effective configuration",
+    "config": "show the configuration, where it comes from, and whether it is right",
 }
 
 
@@ -168,10 +168,12 @@ def _run(args: argparse.Namespace, as_json: bool, started: float) -> int:
     try:
         with cancel_on_signals(), contextlib.redirect_stdout(sys.stderr):
             if args.command != "init":
-                from ..core.config import load_settings
+                # Of `config` it is the subject: it may be wrong.
+                if args.command != "config":
+                    from ..core.config import load_settings
 
-                args.settings = load_settings(args.config)
-                _tell_notes(args)
+                    args.settings = load_settings(args.config)
+                    _tell_notes(args)
                 _prepare(args)
             data = module.run(args)
     except AutoScorerError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .arguments import add_backend, add_scorer, add_workspace, parse_params, raise_failure
+from .arguments import add_backend, add_scorer, add_workspace, given_params, raise_failure
 from .output import print_result
 from .progress import progress
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    params = parse_params(args.param)
+    params = given_params(args)
     if args.track:
         from .tracked import run_tracked
 

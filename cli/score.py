@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .arguments import add_scorer, add_workspace, parse_params, raise_failure
+from .arguments import add_scorer, add_workspace, given_params, raise_failure
 from .output import print_result
 
 
@@ -18,7 +18,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from .custom import command_scoring
 
     with command_scoring(args) as scoring:
-        result = scoring.score(args.workspace, scorer=args.scorer, params=parse_params(args.param))
+        result = scoring.score(args.workspace, scorer=args.scorer, params=given_params(args))
     raise_failure(result)
     return result.to_dict()
 

@@ -13,6 +13,7 @@ from ..schemas.aliases import FILE_OPTION, in_our_words
 from ..scorers.entry import ScorerEntry
 from ..scorers.recorded import RecordedFile, RecordedFiles, load_configured
 from ..scorers.registry import ScorerRegistry
+from .arguments import add_common, add_params, given_params
 
 __all__ = ["add_arguments", "render", "run"]
 
@@ -22,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     def action(name: str, text: str) -> argparse.ArgumentParser:
         added = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        _add_common(added)
+        add_common(added)
         return added
 
     action("list", "show the known scorers, and the files and packages that do not load")
@@ -39,23 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     test = action("test", "validate and score a workspace with a scorer, and change nothing in the workspace")
     test.add_argument("--scorer-name", metavar="ID", required=True)
     test.add_argument("--workspace", metavar="WORKSPACE", required=True, help="folder with meta.json, input/, output/")
-    test.add_argument(
-        "--param", metavar="KEY=VALUE", action="append", default=[], help="scorer param over meta.json's; JSON or text"
-    )
+    add_params(test)
     new = action("new", "write a scorer that works as it is, and its test")
     new.add_argument("name", metavar="NAME", help="a Python identifier; the scorer's id and the file's name")
     new.add_argument("--into", metavar="FOLDER", type=Path, default=Path("."), help="where to write (default: here)")
-
-
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    # The command's own common options stand before the action; people write them after it.
-    common = parser.add_argument_group("common options")
-    common.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="configuration file (YAML)")
-    common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print the JSON envelope")
-    common.add_argument(
-        "--scorers", metavar="DIR", action="append", dest="scorers_dirs", default=argparse.SUPPRESS,
-        help="folder of custom scorers; may be given several times",
-    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -155,11 +143,8 @@ def _unload(args: argparse.Namespace, registry: ScorerRegistry) -> dict[str, Any
 
 def _test(args: argparse.Namespace, registry: ScorerRegistry) -> dict[str, Any]:
     from ..tasks.scorer_trial import try_scorer
-    from .arguments import parse_params
 
-    return try_scorer(
-        registry.get(args.scorer_name), args.workspace, settings=args.settings, params=parse_params(args.param)
-    )
+    return try_scorer(registry.get(args.scorer_name), args.workspace, settings=args.settings, params=given_params(args))
 
 
 _ACTIONS: dict[str, Callable[[argparse.Namespace, ScorerRegistry], dict[str, Any]]] = {

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..schemas.task import TaskView
 from .api_client import add_api, as_json, connect
-from .arguments import add_backend, add_scorer, parse_params
+from .arguments import add_backend, add_scorer, given_params
 from .task_views import print_task
 from .waiting import add_wait, concluded, exit_code, say, showing, wait
 
@@ -47,7 +47,7 @@ def submission(args: argparse.Namespace) -> Json:
     return {
         "action": args.action,
         "scorer": args.scorer,
-        "params": parse_params(args.param) or None,
+        "params": given_params(args) or None,
         "backend": args.backend,
         "priority": args.priority,
         "callback_url": args.callback_url,

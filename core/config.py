@@ -25,7 +25,7 @@ from .config_sections import Api, Callbacks, Executors, Images, PrefectSection, 
 from .config_spellings import Spelled, in_our_words, keys_below, unread_notes
 from .errors import AutoScorerError, ErrorCode, Stage, suggest
 
-__all__ = ["Settings", "load_settings"]
+__all__ = ["Settings", "home_config", "load_settings", "named_config"]
 
 DEFAULT_HOME = Path("~/.autoscorer")
 ROLES = ("submit", "admin")
@@ -68,6 +68,7 @@ class Settings(BaseSettings):
 
     _source: Path | None = PrivateAttr(None)
     _notes: tuple[str, ...] = PrivateAttr(())
+    _given: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     # Set in the environment, but no setting: where the file is, and what a model's own container is told.
     not_settings: ClassVar[frozenset[str]] = frozenset({"AUTOSCORER_CONFIG", "AUTOSCORER_WORKSPACE"})
@@ -115,6 +116,11 @@ class Settings(BaseSettings):
     def notes(self) -> tuple[str, ...]:
         """What the operator must know of it: keys that are accepted and not read."""
         return self._notes
+
+    @property
+    def given(self) -> Mapping[str, Any]:
+        """The keys that stand in that file, as they are nested there; without their values, which may be secret."""
+        return self._given
 
     @property
     def tokens(self) -> tuple[tuple[str, str], ...]:
@@ -180,10 +186,7 @@ def load_settings(path: Path | str | None = None) -> Settings:
     Raises:
         AutoScorerError: ``INVALID_REQUEST`` at stage ``config``, naming every unknown key and wrong value.
     """
-    try:
-        source, must_exist = _config_file(path)
-    except ValueError as error:
-        raise _wrong([str(error)]) from None
+    source, must_exist = _config_file(path)
     written: dict[str, Any] = {}
     if must_exist or source.is_file():
         written = _read_yaml(source)
@@ -209,9 +212,14 @@ def load_settings(path: Path | str | None = None) -> Settings:
             ]
         else:
             settings._source = source.absolute() if written else None
+            settings._given = _keys_of(file.values)
             settings._notes = unread_notes({**file.unread, **environment.unread})
             return settings
     raise _wrong(problems)
+
+
+def _keys_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _keys_of(value) if isinstance(value, Mapping) else None for key, value in values.items()}
 
 
 def _wrong(problems: list[str]) -> AutoScorerError:
@@ -223,11 +231,30 @@ def _wrong(problems: list[str]) -> AutoScorerError:
     )
 
 
+def named_config(path: Path | str) -> Path:
+    """The file that ``--config`` or ``AUTOSCORER_CONFIG`` names.
+
+    Raises:
+        AutoScorerError: ``INVALID_REQUEST`` at stage ``config`` where its home folder is unknown.
+    """
+    try:
+        return _expanded(Path(path))
+    except ValueError as error:
+        raise _wrong([str(error)]) from None
+
+
+def home_config() -> Path:
+    """The file that is read where none is named.
+
+    Raises:
+        AutoScorerError: As ``named_config``.
+    """
+    return named_config(os.environ.get("AUTOSCORER_HOME") or DEFAULT_HOME) / "config.yaml"
+
+
 def _config_file(path: Path | str | None) -> tuple[Path, bool]:
     named = path or os.environ.get("AUTOSCORER_CONFIG")
-    if named:
-        return _expanded(Path(named)), True
-    return _expanded(Path(os.environ.get("AUTOSCORER_HOME") or DEFAULT_HOME)) / "config.yaml", False
+    return (named_config(named), True) if named else (home_config(), False)
 
 
 def _expanded(path: Path) -> Path:

@@ -162,6 +162,11 @@ class Workspace:
         return self.root / "logs"
 
     @property
+    def model_log(self) -> Path:
+        """What the model wrote to its streams in the last run."""
+        return self.logs / "container.log"
+
+    @property
     def result_file(self) -> Path:
         return self.output / "result.json"
 

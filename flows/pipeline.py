@@ -63,6 +63,15 @@ BackendName = Annotated[
     ),
 ]
 
+PurposeField = Annotated[
+    Literal["score", "pipeline"] | None,
+    Field(
+        title="For",
+        description="What it is to be valid for. score: predictions, and nothing to run. pipeline: what is run. Empty: "
+        "scoring where there are predictions and nothing to run, else a pipeline.",
+    ),
+]
+
 
 def _run_name() -> str:
     workspace = flow_run.parameters.get("workspace")
@@ -161,7 +170,11 @@ def run_only(workspace: WorkspacePath, backend: BackendName = None) -> Any:
     persist_result=False,
 )
 def validate_only(
-    workspace: WorkspacePath, scorer: ScorerField = None, params: ParamsField = None, backend: BackendName = None
+    workspace: WorkspacePath,
+    scorer: ScorerField = None,
+    params: ParamsField = None,
+    backend: BackendName = None,
+    purpose: PurposeField = None,
 ) -> Any:
     """Check one workspace.
 
@@ -170,13 +183,21 @@ def validate_only(
         scorer: Scorer id instead of the one that meta.json names.
         params: Added to meta.json's params, and stronger than they are.
         backend: auto, docker or process; empty as the worker is configured.
+        purpose: score or pipeline: what it is to be valid for; empty for what it has.
 
     Returns:
         What was checked; every problem is in the error's details.
     """
     try:
         state = recorded(
-            validate_task, workspace, scorer=scorer, params=params, backend=backend, predictions=True, save=False
+            validate_task,
+            workspace,
+            scorer=scorer,
+            params=params,
+            backend=backend,
+            predictions=True,
+            purpose=purpose,
+            save=False,
         )
         return keep_ending(state if state.is_completed() else settled(failure_of(state)))
     except AutoScorerError as error:  # a signal

@@ -15,6 +15,7 @@ from .result import ErrorInfo
 
 __all__ = [
     "ACTIVE",
+    "FOR",
     "Action",
     "BatchRequest",
     "BatchSummary",
@@ -23,6 +24,7 @@ __all__ = [
     "CallbackView",
     "Priority",
     "Progress",
+    "Purpose",
     "Role",
     "ScoreInterval",
     "SingleAction",
@@ -39,6 +41,12 @@ Priority = Literal["high", "normal", "low"]
 # What a token may do: an admin may do everything, and see the ground truth.
 Role = Literal["submit", "admin"]
 BackendName = Literal["auto", "docker", "process"]
+# What a workspace is validated for.
+Purpose = Literal["score", "pipeline"]
+FOR = (
+    "What it is to be valid for: `score` (predictions, and nothing to run) or `pipeline`. When absent, scoring where "
+    "there are predictions and nothing to run, else a pipeline. Means something to validate alone."
+)
 CallbackState = Literal["waiting", "pending", "delivered", "failed"]
 
 
@@ -85,6 +93,7 @@ class SubmitRequest(_Request):
     scorer: str | None = Field(None, max_length=200, description="Scorer id instead of meta.json's.")
     params: dict[str, Any] | None = Field(None, description="Scorer params; they add to meta.json's and win over them.")
     backend: BackendName | None = Field(None, description="As the worker is configured when absent.")
+    for_: Purpose | None = Field(None, alias="for", description=FOR)
     priority: Priority = "normal"
     callback_url: str | None = Field(
         None, max_length=2000, description="http(s) address that gets the envelope when the task has ended."
@@ -97,6 +106,8 @@ class SubmitRequest(_Request):
             self.backend = None
         if self.action == "run":
             self.scorer = self.params = None
+        if self.action != "validate":
+            self.for_ = None
         return self
 
 

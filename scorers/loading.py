@@ -304,6 +304,9 @@ def _describe(load: _Load, error: BaseException) -> AutoScorerError:
         beside = path.with_name(error.name.partition(".")[0] + ".py")
         if beside != path and not error.name.startswith(load.package) and beside.is_file():
             text += f" ({beside.name} lies beside it: write 'from .{beside.stem} import …')"
+    missing = _missing(load, error, place)
+    if missing:
+        text += f". Add what it does not import: {'; '.join(missing)}"
     message = f"{place}:{line}: {text}" if line else f"{place}: {text}"
     if place != path:
         message += f" (imported by {path.name})"
@@ -313,7 +316,20 @@ def _describe(load: _Load, error: BaseException) -> AutoScorerError:
         )
     except Exception:  # a text or a source line that can't be had
         trace = []
-    return _error(message, place, line, "".join(trace).splitlines()[-3 * _TRACEBACK_FRAMES :])
+    return _error(message, place, line, "".join(trace).splitlines()[-3 * _TRACEBACK_FRAMES :], missing)
+
+
+def _missing(load: _Load, error: BaseException, place: Path) -> list[str]:
+    """The lines that would import what a file uses and does not define, or has looked for in the wrong module."""
+    from .missing_names import import_lines, imported_names, undefined_names
+
+    source = importlib.util.decode_source(load.sources[str(place)]) if str(place) in load.sources else ""
+    if type(error) is NameError:
+        return import_lines({*undefined_names(source, str(place)), *([error.name] if error.name else [])})
+    if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "autoscorer":
+        # All of that statement: the next of its names would be the next error.
+        return import_lines(imported_names(source, error.name or ""))
+    return []
 
 
 def _place(load: _Load, error: BaseException) -> tuple[Path, int | None]:
@@ -338,8 +354,12 @@ def _text(error: BaseException) -> str:
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
-def _error(message: str, path: Path, line: int | None, trace: Sequence[str] = ()) -> AutoScorerError:
+def _error(
+    message: str, path: Path, line: int | None, trace: Sequence[str] = (), missing: Sequence[str] = ()
+) -> AutoScorerError:
     details: dict[str, object] = {"file": str(path), "line": line}
+    if missing:
+        details["missing_imports"] = [*missing]
     if trace:
         details["traceback"] = list(trace)
     return AutoScorerError(ErrorCode.SCORER_LOAD_ERROR, message, details=details)

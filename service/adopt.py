@@ -145,6 +145,8 @@ class Adopter:
         else:
             path, name = self._place(parameters.get("workspace"))
             request |= {"action": action, "workspace": name}
+            if parameters.get("purpose"):
+                request["for"] = parameters["purpose"]
         # One that was made for a task of a ledger that is gone keeps that task's id.
         task_id = _task_id(run)
         scorer = parameters.get("scorer")

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..core.errors import AutoScorerError, ErrorCode, Stage
 from ..core.meta import load_job
 from ..core.workspace import SHARED, TABLE_SUFFIXES, Workspace
-from ..schemas.result import Result
+from ..schemas.result import ErrorInfo, Result
 from .beneath import open_beneath
 from .roots import WorkspaceRoots
 
@@ -133,6 +133,8 @@ def read_result(roots: WorkspaceRoots, workspace: str) -> Result:
             ErrorCode.NOT_FOUND,
             f"The workspace {roots.name(space.root)!r} has no Result yet. Submit it, and look again after that.",
         )
+    if result.error is not None:
+        result.error = ErrorInfo.model_validate(roots.located(result.error.model_dump(), space.root))
     return result
 
 

@@ -165,6 +165,7 @@ class _Validate(BaseModel):
     scorer: str | None = None
     params: Json | None = None
     backend: Literal["auto", "docker", "process"] | None = None
+    purpose: Literal["score", "pipeline"] | None = None
 
 
 class _Score(BaseModel):
@@ -208,7 +209,9 @@ def _work(order: Json, files: FlowRunFiles, settings: Settings, scoring: Scoring
 def _validate(asked: _Validate, scoring: Scoring, watcher: _Watcher) -> State[Any]:
     watcher.stage("validate")
     started = time.monotonic()
-    checked = scoring.validate(asked.workspace, scorer=asked.scorer, params=asked.params, backend=asked.backend)
+    checked = scoring.validate(
+        asked.workspace, scorer=asked.scorer, params=asked.params, backend=asked.backend, purpose=asked.purpose
+    )
     return valid(checked, time.monotonic() - started)
 
 

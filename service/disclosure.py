@@ -73,6 +73,8 @@ _WITHHELD = (
     "This is what a token of the role submit is shown: numbers are rounded, and what may tell of single rows of the "
     "ground truth is left out, as the report and errors.csv. A token of the role admin sees all of it."
 )
+# Which task, request and workspace it is about: known to whoever asks.
+_OF_NO_ROW = ("task_id", "request_id", "workspace", "logs_path")
 _OF_A_RESULT = ("job_id", "task_type", "timing", "resources")
 _OF_AN_OUTCOME = ("workspace", "state", "metric", "higher_is_better", "pass", "rank", "seconds", "duplicate_of")
 
@@ -257,7 +259,7 @@ class Disclosure:
         else:
             meaning = CATALOGUE[ErrorCode(str(code))].meaning if code in CATALOGUE else "it failed"
             message = f"{meaning[:1].upper()}{meaning[1:]}. "
-        kept = {key: details[key] for key in ("task_id", "request_id") if key in details}
+        kept = {key: details[key] for key in _OF_NO_ROW if key in details}
         return {**error, "message": message + _ONLY_ADMINS, "details": kept}
 
     # --- within ---------------------------------------------------------------------------------------------
@@ -294,19 +296,20 @@ class Disclosure:
 
 
 def _quotes_no_truth(code: str, details: Json) -> bool:
+    own = frozenset(details) - {"task_id", "workspace", "logs_path"}
     if code in (ErrorCode.BAD_FORMAT, ErrorCode.PARSE_ERROR):
         return details.get("file") in _PREDICTIONS
     if code == ErrorCode.MISMATCH:
-        return frozenset(details) - {"task_id"} in _OF_IDS
+        return own in _OF_IDS
     if code == ErrorCode.BAD_PARAMS:
-        return frozenset(details) - {"task_id"} == {"params"}
+        return own == {"params"}
     # The API's own fault, of which nothing but where to look is told anyway; and runs that died again and again.
-    return code == ErrorCode.INTERNAL_ERROR and frozenset(details) - {"task_id"} in _OF_RUNS
+    return code == ErrorCode.INTERNAL_ERROR and own in _OF_RUNS
 
 
 def _of_many(error: Json, problems: list[Json]) -> Json:
     details = _dict(error.get("details"))
-    kept = {key: details[key] for key in ("task_id", "request_id") if key in details}
+    kept = {key: details[key] for key in _OF_NO_ROW if key in details}
     text = " | ".join(f"{each.get('code')}: {each.get('message')}" for each in problems)
     return {**error, "message": f"{len(problems)} problems. {text}", "details": {**kept, "problems": problems}}
 

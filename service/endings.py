@@ -73,16 +73,37 @@ def _ending(
     result = result if isinstance(result, dict) and _is_json(result) else None
     failed = state is not TaskState.COMPLETED
     error = error or (result or {}).get("error") or _error(state, message) if failed else None
+    if result is not None:
+        result = _located(roots, row.workspace, result)
+    error = _whole(error, state) if error else None
+    if error is not None and row.workspace is not None:
+        error = roots.located(error, row.workspace)
     return Ending(
         row.id,
         state,
         result=roots.scrub(result),
-        error=_whole(error, state) if error else None,
+        error=error,
         attempts=run["run_count"] if run else None,
         started_at=moment(run["start_time"]) if run else None,
         ended_at=moment(run["end_time"]) if run else None,
         scorer=((result or {}).get("versioning") or {}).get("scorer"),
     )
+
+
+def _located(roots: WorkspaceRoots, workspace: str | None, result: Json) -> Json:
+    """A result whose error, or those of its outcomes, say of which workspace they are."""
+    error, outcomes = result.get("error"), result.get("outcomes")
+    if workspace is not None and isinstance(error, dict):
+        return {**result, "error": roots.located(error, workspace)}
+    if workspace is None and isinstance(outcomes, list):
+        return {**result, "outcomes": [_of_outcome(roots, outcome) for outcome in outcomes]}
+    return result
+
+
+def _of_outcome(roots: WorkspaceRoots, outcome: Any) -> Any:
+    if not isinstance(outcome, dict) or not isinstance(outcome.get("error"), dict):
+        return outcome
+    return {**outcome, "error": roots.located(outcome["error"], str(outcome.get("workspace")))}
 
 
 def _left_behind(row: TaskRow, flow_run_id: str, state: TaskState) -> Json | None:

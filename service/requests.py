@@ -48,10 +48,12 @@ def new_task(
     check_role(roots, request, role)
     if request.callback_url is not None:
         check_callback_url(settings, request.callback_url)
-    asked = request.model_dump(mode="json", exclude_none=True)
+    asked = request.model_dump(mode="json", exclude_none=True, by_alias=True)
     if role != "admin":
         asked.pop("scorer", None)  # it is meta.json's, also if that names another one by then
     parameters: Json = {key: asked[key] for key in ("scorer", "params", "backend") if key in asked}
+    if "for" in asked:  # no name for a flow's parameter
+        parameters["purpose"] = asked["for"]
     path, scorer, job_id = None, request.scorer, None
     action: Action
     if isinstance(request, BatchRequest):
@@ -128,7 +130,9 @@ def request_of(action: str, request: str) -> SubmitRequest | BatchRequest:
 
 def hash_of(request: SubmitRequest | BatchRequest) -> str:
     """What is the same for two requests that ask for the same, in the same words."""
-    return _digest([type(request).__name__, request.model_dump(mode="json")])
+    # Keys that were sent before there was a `for` still name the same requests.
+    left_out = {"for_"} if isinstance(request, SubmitRequest) and request.for_ is None else set()
+    return _digest([type(request).__name__, request.model_dump(mode="json", by_alias=True, exclude=left_out)])
 
 
 def _digest(value: Any) -> str:

@@ -11,7 +11,7 @@ import glob
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +163,21 @@ class WorkspaceRoots:
     def holds(self, path: Path | str) -> bool:
         """Whether a path lies under a root once its links are resolved."""
         return self._holds(_real(path))
+
+    def located(self, error: Mapping[str, Any], workspace: Path | str) -> dict[str, Any]:
+        """An error, as JSON, with ``details`` that say of which workspace it is and where its model's log lies.
+
+        Args:
+            error: The error.
+            workspace: The workspace's absolute path; the error stays as it is where that is under no root.
+        """
+        try:
+            name = self.name(_real(workspace))
+        except AutoScorerError:
+            return dict(error)
+        log = os.path.join(workspace, "logs", "container.log")
+        where = {"workspace": name, "logs_path": f"{name}/logs/container.log" if os.path.isfile(log) else None}
+        return {**error, "details": {**(error.get("details") or {}), **where}}
 
     def scrub(self, value: Any) -> Any:
         """Take the host's paths out of every string of a JSON value, keys included.

@@ -18,6 +18,7 @@ from ..schemas.result import Artifact, ErrorInfo, Resources, Result, Timing
 
 __all__ = [
     "REFUSALS",
+    "located",
     "measured",
     "remove_stale_artifacts",
     "replaces",
@@ -99,7 +100,7 @@ def save_failure(
     from ..scorers.report import write_report
 
     standing = space.read_result()
-    result = Result(error=ErrorInfo(**error.to_dict()), timing=Timing(**timing_fields(timing or {})))
+    result = Result(error=ErrorInfo(**located(space, error).to_dict()), timing=Timing(**timing_fields(timing or {})))
     if job is not None:
         result.job_id, result.task_type = job.job_id, job.task_type
         result.versioning.scorer, result.versioning.params = job.scorer, dict(job.params)
@@ -146,6 +147,16 @@ def _unwritten(result: Result, standing: Result) -> Result:
         why = f" The last run here ended in {standing.error.code}, and its Result stands."
         result.error = result.error.model_copy(update={"message": result.error.message + why})
     return result
+
+
+def located(space: Workspace, error: AutoScorerError) -> AutoScorerError:
+    """The error, with ``details`` that say of which workspace it is, and where its model's log lies (None: nowhere).
+
+    Names as they are seen from the folder that holds the workspace: a Result is shown to strangers, and may move.
+    """
+    log = space.model_log.relative_to(space.root.parent).as_posix() if space.model_log.is_file() else None
+    details = {**error.details, "workspace": space.name, "logs_path": log}
+    return AutoScorerError(error.code, error.message, stage=error.stage, details=details)
 
 
 def stamp(result: Result) -> None:

@@ -74,7 +74,9 @@ def run_pipeline(
         started = time.monotonic()
         observer.stage("validate")
         try:
-            scoring.validate(space.root, scorer=scorer, params=params, backend=backend, predictions=False)
+            scoring.validate(
+                space.root, scorer=scorer, params=params, backend=backend, predictions=False, purpose="pipeline"
+            )
         except AutoScorerError as error:
             spent = {"validate": time.monotonic() - started}
             return save_failure(space, error, job=_job(space), timing=spent, refused=True, settings=settings)

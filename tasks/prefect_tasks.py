@@ -37,6 +37,7 @@ from ..core.workspace import Workspace
 from ..executors.base import Observer, SilentObserver
 from ..schemas.job import Job
 from ..schemas.result import Result
+from ..schemas.task import Purpose
 from ..scorers.report_html import number
 from .outcome import save_failure
 from .pipeline import run_pipeline
@@ -96,7 +97,10 @@ def settled(error: AutoScorerError, result: Result | None = None) -> State[Any]:
 
 def valid(checked: Data, seconds: float) -> State[Any]:
     """The final state of a task or flow run that found a workspace valid."""
-    return Completed(message=f"Valid, for {checked['scorer']}.", data={**checked, "seconds": seconds})
+    return Completed(
+        message=f"Valid for {' and '.join(checked['valid_for'])}, with {checked['scorer']}.",
+        data={**checked, "seconds": seconds},
+    )
 
 
 def failure_of(state: State[Any]) -> Unscored:
@@ -146,6 +150,7 @@ def validate_task(
     params: Data | None = None,
     backend: str | None = None,
     predictions: bool = False,
+    purpose: Purpose | None = "pipeline",
     save: bool = True,
 ) -> State[Any]:
     """Check a workspace.
@@ -156,6 +161,7 @@ def validate_task(
         params: Scorer params that add to and override meta.json's.
         backend: ``auto``, ``docker`` or ``process``; the configuration's default when None.
         predictions: Whether to check predictions that are already there.
+        purpose: ``score`` or ``pipeline``: what it is to be valid for; None for what it has.
         save: Write a failure to result.json; the caller holds the workspace.
 
     Returns:
@@ -167,7 +173,7 @@ def validate_task(
         observer.stage("validate")
         try:
             checked = _scoring().validate(
-                workspace, scorer=scorer, params=params, backend=backend, predictions=predictions
+                workspace, scorer=scorer, params=params, backend=backend, predictions=predictions, purpose=purpose
             )
         except AutoScorerError as error:
             spent = {"validate": time.monotonic() - started}

@@ -20,7 +20,7 @@ from ..executors.records import RunRecords
 from ..executors.slots import slot
 from ..executors.supervise import RunReport, run_sealed
 from ..schemas.job import Job
-from .outcome import save_failure
+from .outcome import located, save_failure
 
 __all__ = ["run_workspace"]
 
@@ -95,7 +95,7 @@ def run_workspace(
                 )
         except AutoScorerError as error:
             save_failure(space, error, job=job, timing=timing, settings=settings)
-            raise
+            raise located(space, error) from None
         except Exception as error:  # a fault of ours leaves a Result too, or an old one would pass for this run's
             fault = fault_of(error, home=settings.home, workspace=space.root)
             save_failure(space, fault, job=job, timing=timing, settings=settings)
@@ -103,4 +103,5 @@ def run_workspace(
         if report.error is not None:
             spent = {"queue": report.queue_seconds, "pull": report.pull_seconds, "run": report.run_seconds}
             save_failure(space, report.error, job=job, timing={**(timing or {}), **spent}, ran=True, settings=settings)
+            report.error = located(space, report.error)
         return report

@@ -15,6 +15,7 @@ from ..schemas.job import Job
 from ..scorers.base import BaseScorer
 from ..scorers.entry import ScorerEntry
 from ..scorers.loading import is_ctrl_c
+from ..scorers.missing_names import import_lines
 
 __all__ = ["call_scorer", "make_scorer"]
 
@@ -51,9 +52,12 @@ def _scorer_failed(entry: ScorerEntry, error: BaseException) -> AutoScorerError:
     own = [frame for frame in frames if frame.filename == str(entry.source)] or frames[-1:]
     where = f"{Path(own[-1].filename).name}, line {own[-1].lineno}" if own else "unknown place"
     kind = type(error).__name__
+    # In a method: the file itself has loaded.
+    lines = import_lines([error.name]) if type(error) is NameError and error.name else []
     return AutoScorerError(
         ErrorCode.SCORER_ERROR,
-        f"The scorer {entry.id} failed in {where}: {kind}: {_text(error)}",
+        f"The scorer {entry.id} failed in {where}: {kind}: {_text(error)}"
+        + (f". Add to its top: {lines[0]}" if lines else ""),
         details={"scorer": entry.id, "exception": kind, "where": where},
     )
 

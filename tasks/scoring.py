@@ -28,7 +28,7 @@ from ..scorers.registry import get_registry
 from .memory import limited_memory
 from .outcome import save_failure
 from .score import STEP_TIMEOUT, score_workspace
-from .validate import resolve_scorer, validate_workspace
+from .validate import Purpose, resolve_scorer, validate_workspace
 
 __all__ = ["GuardedScoring", "PlainScoring", "Scoring"]
 
@@ -46,6 +46,7 @@ class Scoring(Protocol):
         params: Mapping[str, Any] | None = None,
         backend: str | None = None,
         predictions: bool = True,
+        purpose: Purpose | None = None,
     ) -> dict[str, Any]:
         """As ``validate_workspace``."""
 
@@ -143,9 +144,16 @@ class GuardedScoring:
         params: Mapping[str, Any] | None = None,
         backend: str | None = None,
         predictions: bool = True,
+        purpose: Purpose | None = None,
     ) -> dict[str, Any]:
         """As ``validate_workspace``; ``SCORER_ERROR`` and ``RESOURCE_ERROR`` besides."""
-        options: Json = {"scorer": scorer, "params": params, "backend": backend, "predictions": predictions}
+        options: Json = {
+            "scorer": scorer,
+            "params": params,
+            "backend": backend,
+            "predictions": predictions,
+            "purpose": purpose,
+        }
         if self._is_ours(workspace, scorer):
             with self._limited():
                 return self._plain.validate(workspace, **options)

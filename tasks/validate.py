@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -13,16 +14,18 @@ from ..core.config import Settings, load_settings
 from ..core.errors import AutoScorerError, ErrorCode, InvalidWorkspace
 from ..core.exposure import visible_inputs
 from ..core.meta import load_job
-from ..core.workspace import Workspace
-from ..executors.image_policy import image_source
+from ..core.workspace import TABLE_SUFFIXES, Workspace
+from ..executors.image_policy import archive_of, image_source
 from ..executors.limits import check_limits
 from ..executors.stage import refuse_exposure
 from ..schemas.job import Job
+from ..schemas.task import Purpose
+from ..scorers.builtin import BUILTIN_MODULES
 from ..scorers.registry import get_registry
 from .memory import out_of_memory, release_memory
 from .scorer_call import call_scorer, make_scorer
 
-__all__ = ["resolve_scorer", "validate_workspace"]
+__all__ = ["Purpose", "resolve_scorer", "validate_workspace"]
 
 if TYPE_CHECKING:
     from .prefect_tasks import validate_task as validate_task
@@ -45,6 +48,7 @@ def validate_workspace(
     params: Mapping[str, Any] | None = None,
     backend: str | None = None,
     predictions: bool = True,
+    purpose: Purpose | None = None,
 ) -> dict[str, Any]:
     """Check a workspace and change nothing in it.
 
@@ -55,9 +59,13 @@ def validate_workspace(
         params: Scorer params that add to and override meta.json's.
         backend: The ``process`` backend needs no image, the others do.
         predictions: Whether to check predictions that are already there.
+        purpose: What it is to be valid for: ``score`` wants predictions and nothing to run; ``pipeline`` wants what is
+            run. When None, a workspace with predictions and nothing to run is checked for scoring, any other one for a
+            pipeline.
 
     Returns:
-        What was checked: ``workspace``, ``job_id``, ``task_type``, ``scorer``, ``image`` (where it will come from).
+        What was checked: ``workspace``, ``job_id``, ``task_type``, ``scorer``, ``image`` (where it will come from; None
+        where it was not looked for), ``valid_for`` (``score``, ``pipeline`` or both).
 
     Raises:
         AutoScorerError: The problem, or ``InvalidWorkspace`` with all of them in ``details["problems"]``.
@@ -68,7 +76,11 @@ def validate_workspace(
     job = image = None
     with found.collect():
         job = load_job(space)
-    if job is not None:
+    there = _has_predictions(space, scorer or (job.scorer if job is not None else None))
+    if purpose is None:
+        is_for_score = job is not None and predictions and there and not _names_a_model(space, job, backend, settings)
+        purpose = "score" if is_for_score else "pipeline"
+    if job is not None and purpose == "pipeline":
         for problem in check_limits(job, settings):
             found.add(problem)
         if (backend or settings.executors.default) == "process":
@@ -80,11 +92,15 @@ def validate_workspace(
             with found.collect():
                 image = image_source(space, job, settings)
     with found.collect():
-        visible_inputs(space)
-    with found.collect():
         space.ground_truth()
-    with found.collect():
-        refuse_exposure(space)
+    if purpose == "pipeline":
+        with found.collect():
+            visible_inputs(space)
+        with found.collect():
+            refuse_exposure(space)
+    elif not there:
+        with found.collect():
+            space.predictions()
     if job is not None:
         with found.collect(), _enough_memory(settings):
             scorer_id, merged = resolve_scorer(job, scorer, params)
@@ -100,7 +116,28 @@ def validate_workspace(
         "task_type": job.task_type,
         "scorer": scorer or job.scorer,
         "image": image,
+        "valid_for": [*(["score"] if predictions and there else []), *(["pipeline"] if purpose == "pipeline" else [])],
     }
+
+
+def _has_predictions(space: Workspace, scorer: str | None) -> bool:
+    """Whether there is something to score. Whether it can be read is told later."""
+    try:
+        names = {*os.listdir(space.output)}
+    except OSError:
+        return False
+    if scorer in BUILTIN_MODULES:
+        return any(f"pred{suffix}" in names for suffix in TABLE_SUFFIXES)
+    # Another scorer may read any file that a model writes.
+    return bool(names - {space.result_file.name, space.artifacts.name, "history"})
+
+
+def _names_a_model(space: Workspace, job: Job, backend: str | None, settings: Settings) -> bool:
+    """Whether the workspace says at all what to run."""
+    if (backend or settings.executors.default) == "process":
+        return bool(job.container.cmd)
+    dockerfile = os.path.lexists(space.root / "Dockerfile")
+    return job.container.image is not None or archive_of(space) is not None or dockerfile
 
 
 def resolve_scorer(job: Job, scorer: str | None, params: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:

@@ -62,8 +62,7 @@ def _parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
         importlib.import_module(f"autoscorer.cli.{command}").add_arguments(parser)
         below = next((a for a in parser._actions if isinstance(a, argparse._SubParsersAction)), None)
         if below is None:
-            # `config` has one action so far, and it is no subcommand.
-            yield "config show" if command == "config" else command, parser
+            yield command, parser
         else:
             yield from ((f"{command} {name}", found) for name, found in below.choices.items())
 

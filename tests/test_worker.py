@@ -282,7 +282,7 @@ def test_validate_tells_every_problem_and_writes_nothing(runs: Runs, warm: Worke
     (bad / "input/gt.csv").unlink()
     first = runs.start("validate", warm.home, workspace=str(good), backend="process")
     second = runs.start("validate", warm.home, workspace=str(bad), backend="process")
-    assert runs.ended(first)["state"]["message"] == "Valid, for classification_f1."
+    assert runs.ended(first)["state"]["message"] == "Valid for pipeline, with classification_f1."
     message = runs.ended(second)["state"]["message"]
     assert "SCORER_NOT_FOUND" in message and "MISSING_FILE" in message
     ending = warm.files(first).read_ending()

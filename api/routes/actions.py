@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from ...schemas.task import SingleAction, SubmitRequest, TaskView
 from ..auth import Caller, check_backend
-from ..bodies import TASK_EXAMPLE, WorkBody
+from ..bodies import TASK_EXAMPLE, ValidateBody, WorkBody
 from ..context import tasks_of
 from ..errors import invalid_request
 from ..routing import ApiRouter, answers, served
@@ -44,13 +44,13 @@ _WORKSPACE = {"workspace": "team-a"}
 @router.post("/validate", summary="Check a workspace", responses=_RESPONSES)
 async def validate(
     request: Request,
-    body: Annotated[WorkBody, Body(examples=[_WORKSPACE])],
+    body: Annotated[ValidateBody, Body(examples=[_WORKSPACE, {**_WORKSPACE, "for": "score"}])],
     caller: Submitter,
     wait: Wait = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Check a workspace; every problem at once. A workspace that is not as it must be is an error, and so is its
-    status."""
+    """Check a workspace; every problem at once. `valid_for` says for what it is valid. A workspace that is not as it
+    must be is an error, and so is its status."""
     return await _do("validate", request, body, caller, wait, idempotency_key)
 
 
@@ -100,7 +100,7 @@ async def _do(
 ) -> Response:
     seconds = seconds_to_wait(request, wait)
     try:
-        wanted = SubmitRequest(action=action, **body.model_dump(exclude_unset=True))
+        wanted = SubmitRequest(action=action, **body.model_dump(exclude_unset=True, by_alias=True))
     except ValidationError as error:
         raise invalid_request(
             {**item, "loc": ("body", *item["loc"])} for item in error.errors(include_url=False)

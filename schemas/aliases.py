@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import overload
 
-__all__ = ["META_KEYS", "META_URIS", "METRICS", "SCORERS", "metric_aliases"]
+__all__ = ["META_KEYS", "META_URIS", "METRICS", "SCORERS", "metric_aliases", "our_scorer"]
 
 # --- commands and HTTP bodies ---
 
@@ -31,7 +32,7 @@ META_URIS = ("file://./{}", "file:///workspace/{}", "/workspace/{}", "./{}", "{}
 
 # --- scorers and metrics ---
 
-# Id: ours. A scorer that somebody registered under the first system's id comes first.
+# Id: ours. No file may register a scorer under the first system's id, as under no built-in's.
 SCORERS: Mapping[str, str] = MappingProxyType({"classification_acc": "classification_accuracy"})
 
 # By scorer, a metric's name: ours. ``*`` stands for a label. Names of the same number alone: the first system's mAP
@@ -44,6 +45,15 @@ METRICS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "regression_rmse": MappingProxyType({"r_squared": "r2"}),
     }
 )
+
+
+@overload
+def our_scorer(scorer_id: str) -> str: ...
+@overload
+def our_scorer(scorer_id: str | None) -> str | None: ...
+def our_scorer(scorer_id: str | None) -> str | None:
+    """A scorer's id in our spelling."""
+    return scorer_id if scorer_id is None else SCORERS.get(scorer_id, scorer_id)
 
 
 def metric_aliases(scorer: str, metrics: Iterable[str]) -> dict[str, str]:

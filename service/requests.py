@@ -12,6 +12,7 @@ from typing import Any
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.workspace import open_regular
+from ..schemas.aliases import our_scorer
 from ..schemas.task import Action, BatchRequest, Role, SubmitRequest
 from .disclosure import check_request
 from .ledger_rows import Json, NewTask
@@ -140,7 +141,7 @@ def scorer_of(workspace: Path) -> str | None:
             scorer: Any = json.loads(file.read(_META)).get("scorer")
     except (AutoScorerError, OSError, ValueError, AttributeError, RecursionError):
         return None
-    return scorer if isinstance(scorer, str) and len(scorer) <= 200 and scorer.isprintable() else None
+    return our_scorer(scorer) if isinstance(scorer, str) and len(scorer) <= 200 and scorer.isprintable() else None
 
 
 def check_params(request: SubmitRequest | BatchRequest) -> None:

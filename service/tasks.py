@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import FlowRunFiles, wake
+from ..schemas.aliases import our_scorer
 from ..schemas.task import Action, BatchRequest, Progress, Role, SubmitRequest, TaskState, TaskView
 from .adopt import Adopter
 from .callbacks import Callbacks
@@ -231,7 +232,7 @@ class TaskService:
         if query.workspace is not None:
             text = query.workspace
             conditions.append(("workspace = ?", [str(await self._on_disk(lambda: self.roots.locate(text)))]))
-        for column, value in (("scorer", query.scorer), ("action", query.action)):
+        for column, value in (("scorer", our_scorer(query.scorer)), ("action", query.action)):
             if value is not None:
                 conditions.append((f"{column} = ?", [value]))
         if query.since is not None:

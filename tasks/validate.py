@@ -17,6 +17,7 @@ from ..core.workspace import Workspace
 from ..executors.image_policy import image_source
 from ..executors.limits import check_limits
 from ..executors.stage import refuse_exposure
+from ..schemas.aliases import our_scorer
 from ..schemas.job import Job
 from ..scorers.registry import get_registry
 from .memory import out_of_memory, release_memory
@@ -98,7 +99,7 @@ def validate_workspace(
         "workspace": str(space.root),
         "job_id": job.job_id,
         "task_type": job.task_type,
-        "scorer": scorer or job.scorer,
+        "scorer": our_scorer(scorer) or job.scorer,
         "image": image,
     }
 
@@ -109,6 +110,7 @@ def resolve_scorer(job: Job, scorer: str | None, params: Mapping[str, Any] | Non
     Raises:
         AutoScorerError: ``INVALID_META`` when neither names a scorer.
     """
+    scorer = our_scorer(scorer)
     scorer_id = scorer or job.scorer
     if scorer_id is None:
         raise AutoScorerError(

@@ -12,6 +12,7 @@ from string import Template
 from typing import Any
 
 from ..core.errors import AutoScorerError, ErrorCode
+from ..schemas.aliases import our_scorer
 from ..scorers.builtin import BUILTIN_MODULES
 
 __all__ = ["write_scorer"]
@@ -55,7 +56,7 @@ def _problem(name: str) -> str | None:
         return "expected a Python identifier of ASCII letters, digits and _ that begins with a letter"
     if name.startswith("test_") or name.endswith("_test"):
         return "a file of that name would be taken for a test; choose another"
-    if name in BUILTIN_MODULES:
+    if our_scorer(name) in BUILTIN_MODULES:
         return "a built-in scorer has that id; choose another"
     if importlib.util.find_spec(name) is not None:
         return "an installed Python module has that name, and the file would hide it; choose another"

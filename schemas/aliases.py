@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, overload
 
 __all__ = [
     "BODY_KEYS",
@@ -20,6 +20,7 @@ __all__ = [
     "UNREAD_SETTINGS",
     "in_our_words",
     "metric_aliases",
+    "our_scorer",
 ]
 
 # --- commands and HTTP bodies ---
@@ -95,7 +96,7 @@ META_URIS = ("file://./{}", "file:///workspace/{}", "/workspace/{}", "./{}", "{}
 
 # --- scorers and metrics ---
 
-# Id: ours. A scorer that somebody registered under the first system's id comes first.
+# Id: ours. No file may register a scorer under the first system's id, as under no built-in's.
 SCORERS: Mapping[str, str] = MappingProxyType({"classification_acc": "classification_accuracy"})
 
 # By scorer, a metric's name: ours. ``*`` stands for a label. Names of the same number alone: the first system's mAP
@@ -108,6 +109,15 @@ METRICS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "regression_rmse": MappingProxyType({"r_squared": "r2"}),
     }
 )
+
+
+@overload
+def our_scorer(scorer_id: str) -> str: ...
+@overload
+def our_scorer(scorer_id: str | None) -> str | None: ...
+def our_scorer(scorer_id: str | None) -> str | None:
+    """A scorer's id in our spelling."""
+    return scorer_id if scorer_id is None else SCORERS.get(scorer_id, scorer_id)
 
 
 def metric_aliases(scorer: str, metrics: Iterable[str]) -> dict[str, str]:

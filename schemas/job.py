@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from .aliases import META_KEYS, META_URIS
+from .aliases import META_KEYS, META_URIS, our_scorer
 from .image_reference import parse_image
 
 __all__ = [
@@ -223,6 +223,11 @@ class Job(_Strict):
     output_uri: str | None = None
     version: str | None = None
     description: str | None = None
+
+    @field_validator("scorer")
+    @classmethod
+    def _in_our_spelling(cls, value: str | None) -> str | None:
+        return our_scorer(value)
 
     @field_validator("version", mode="before")
     @classmethod

@@ -143,6 +143,9 @@ class Result(_Model):
     task_type: str | None = None
     summary: Summary = Field(default_factory=lambda: Summary())
     metrics: dict[str, float | None] = Field(default_factory=dict)
+    metric_aliases: dict[str, str] = Field(
+        default_factory=dict, description="The first system's names of metrics, each with the name it has in metrics."
+    )
     intervals: dict[str, Interval] = Field(default_factory=dict)
     artifacts: dict[str, Artifact] = Field(default_factory=dict)
     timing: Timing = Field(default_factory=lambda: Timing())

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from .aliases import our_scorer
 from .result import ErrorInfo
 
 __all__ = [
@@ -78,6 +79,11 @@ class _Request(BaseModel):
         if value is not None and ("\0" in value or any("\ud800" <= char <= "\udfff" for char in value)):
             raise ValueError("must be plain text without NUL or lone surrogates")
         return value
+
+    @field_validator("scorer", check_fields=False)
+    @classmethod
+    def _in_our_spelling(cls, value: str | None) -> str | None:
+        return our_scorer(value)
 
 
 class SubmitRequest(_Request):

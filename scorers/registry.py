@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from ..core.errors import AutoScorerError, ErrorCode, suggest
+from ..schemas.aliases import our_scorer
 from . import plugins
 from .base import BaseScorer
 from .builtin import BUILTIN_MODULES
@@ -126,12 +127,13 @@ class ScorerRegistry:
     # --- asking ------------------------------------------------------------------------------------------
 
     def get(self, scorer_id: str) -> ScorerEntry:
-        """The scorer of that id, as it is now.
+        """The scorer of that id, or of an alias of it (``schemas.aliases``), as it is now.
 
         Raises:
             AutoScorerError: ``SCORER_NOT_FOUND`` with the known ids, the nearest one, and what failed to load;
                 ``SCORER_LOAD_ERROR`` when a built-in's module does not import.
         """
+        scorer_id = our_scorer(scorer_id)
         entry = self._store.now.entries.get(scorer_id)
         if entry is None and scorer_id in BUILTIN_MODULES:
             return self._load_builtin(scorer_id)

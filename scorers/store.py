@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..core.errors import AutoScorerError, ErrorCode
+from ..schemas.aliases import our_scorer
 from .builtin import BUILTIN_MODULES, where_builtin
 from .entry import LoadFailure, ScorerEntry
 from .loading import LoadAttempt
@@ -164,6 +165,8 @@ class Store:
         for entry in entries:
             if entry.id in BUILTIN_MODULES:
                 raise _taken(entry, where_builtin(entry.id), " by a built-in")
+            if (ours := our_scorer(entry.id)) != entry.id:
+                raise _taken(entry, where_builtin(ours), f" by another name of the built-in {ours}")
             old = self.now.entries.get(entry.id)
             if old is not None and not own(old):
                 raise _taken(entry, old.where)

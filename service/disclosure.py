@@ -146,6 +146,9 @@ class Disclosure:
         shown |= {
             "summary": summary,
             "metrics": metrics,
+            "metric_aliases": {
+                alias: name for alias, name in _dict(data.get("metric_aliases")).items() if name in metrics
+            },
             "intervals": self._intervals(_dict(data.get("intervals")), metrics),
             "artifacts": self._artifacts(_dict(declared.get("artifacts"))),
             # The hash of a ground truth with few rows, or few unknown ones, can be tried out.

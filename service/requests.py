@@ -12,6 +12,7 @@ from typing import Any
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.workspace import open_regular
+from ..schemas.aliases import our_scorer
 from ..schemas.task import Action, BatchRequest, Role, SubmitRequest
 from .disclosure import check_request
 from .ledger_rows import Json, NewTask
@@ -141,7 +142,7 @@ def _digest(value: Any) -> str:
 
 def scorer_of(workspace: Path) -> str | None:
     """The scorer that meta.json names, for lists; a meta.json that is wrong is the task's to tell."""
-    return _named(workspace, "scorer")
+    return our_scorer(_named(workspace, "scorer"))
 
 
 def job_id_of(workspace: Path) -> str | None:

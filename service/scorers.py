@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
+from ..schemas.aliases import our_scorer
 from ..schemas.result import ErrorInfo
 from ..schemas.task import Role
 from ..scorers.entry import LoadFailure, ScorerEntry
@@ -285,7 +286,7 @@ class ScorerService:
             AutoScorerError: ``FORBIDDEN`` for what the role may not ask for; whatever validating or scoring finds;
                 ``TIMEOUT_ERROR`` when it takes too long.
         """
-        root = self.roots.workspace(workspace)
+        root, scorer_id = self.roots.workspace(workspace), our_scorer(scorer_id)
         check_request(role, scorer=scorer_id, of_workspace=scorer_of(root), params=params)
         with self._plainly():
             entry = self.registry.get(scorer_id)

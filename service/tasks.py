@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import FlowRunFiles, wake
+from ..schemas.aliases import our_scorer
 from ..schemas.task import Action, BatchRequest, Progress, Role, SubmitRequest, TaskState, TaskView
 from .adopt import Adopter
 from .callbacks import Callbacks
@@ -237,7 +238,7 @@ class TaskService:
         if query.name is not None:
             # By bytes, not by LIKE: a name may hold % and _.
             conditions.append(("id IN (SELECT task_id FROM names WHERE instr(names, ?))", [folded(query.name)]))
-        for column, value in (("scorer", query.scorer), ("action", query.action)):
+        for column, value in (("scorer", our_scorer(query.scorer)), ("action", query.action)):
             if value is not None:
                 conditions.append((f"{column} = ?", [value]))
         if query.since is not None:

@@ -16,6 +16,7 @@ from ..core.provenance import sha256_file
 from ..core.storage import fault_of, naming_full_disks
 from ..core.workspace import Workspace
 from ..executors.base import Observer, SilentObserver
+from ..schemas.aliases import metric_aliases
 from ..schemas.job import Job
 from ..schemas.result import Result
 from ..scorers.base import BaseScorer, ScorerParams
@@ -117,6 +118,7 @@ def _score(space: Workspace, job: Job, entry: ScorerEntry, params: dict[str, Any
     if result.timing.compute is None:
         result.timing.compute = time.monotonic() - started
     result.job_id, result.task_type = job.job_id, job.task_type or scorer.task_type
+    result.metric_aliases = metric_aliases(entry.id, result.metrics) if entry.origin == "builtin" else {}
     _judge(result, scorer, checked)
     versioning = result.versioning
     versioning.scorer, versioning.scorer_version, versioning.scorer_sha256 = entry.id, entry.version, entry.sha256

@@ -18,6 +18,7 @@ from ..core.workspace import TABLE_SUFFIXES, Workspace
 from ..executors.image_policy import archive_of, image_source
 from ..executors.limits import check_limits
 from ..executors.stage import refuse_exposure
+from ..schemas.aliases import our_scorer
 from ..schemas.job import Job
 from ..schemas.task import Purpose
 from ..scorers.builtin import BUILTIN_MODULES
@@ -114,7 +115,7 @@ def validate_workspace(
         "workspace": str(space.root),
         "job_id": job.job_id,
         "task_type": job.task_type,
-        "scorer": scorer or job.scorer,
+        "scorer": our_scorer(scorer) or job.scorer,
         "image": image,
         "valid_for": [*(["score"] if predictions and there else []), *(["pipeline"] if purpose == "pipeline" else [])],
     }
@@ -146,6 +147,7 @@ def resolve_scorer(job: Job, scorer: str | None, params: Mapping[str, Any] | Non
     Raises:
         AutoScorerError: ``INVALID_META`` when neither names a scorer.
     """
+    scorer = our_scorer(scorer)
     scorer_id = scorer or job.scorer
     if scorer_id is None:
         raise AutoScorerError(

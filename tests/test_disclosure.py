@@ -57,6 +57,7 @@ RESULT: dict[str, Any] = {
     "resources": {"exit_code": 0},
     "versioning": {"ground_truth_sha256": "SECRET", "predictions_sha256": "p", "scorer": "s"},
     "notes": ["SECRET"],
+    "metric_aliases": {"mu": "mean", "precision_SECRET": "precision/SECRET"},
     "disclosed": {
         "metrics": {"mean": 2.000001},
         "notes": ["harmless"],
@@ -73,6 +74,7 @@ TOLD: dict[str, Any] = {
     "task_type": "t",
     "summary": {"score": 0.1235, "f1": 0.1235, "pass": False, "rank": "D", "higher_is_better": True},
     "metrics": {"mean": 2.0, "f1": 0.1235},
+    "metric_aliases": {"mu": "mean"},
     "intervals": {"f1": {"low": 0.1111, "high": 0.2222, "level": 0.95, "method": "delta", "n_resamples": None}},
     "artifacts": {
         "plot": {"path": "output/artifacts/plot.svg", "size": 3, "sha256": "h", "media_type": "image/svg+xml"}

@@ -87,8 +87,8 @@ def test_the_way_out_and_in_again_changes_nothing() -> None:
 def test_the_fields_have_the_designs_names() -> None:
     data = Result(summary={"pass": True}, timing={"validate": 1.5}).to_dict()
     assert list(data) == [
-        "job_id", "task_type", "summary", "metrics", "intervals", "artifacts", "timing", "resources", "versioning",
-        "notes", "disclosed", "error",
+        "job_id", "task_type", "summary", "metrics", "metric_aliases", "intervals", "artifacts", "timing", "resources",
+        "versioning", "notes", "disclosed", "error",
     ]  # fmt: skip
     assert data["summary"]["pass"] is True and "passed" not in data["summary"]
     assert data["timing"]["validate"] == 1.5 and "validate_" not in data["timing"]

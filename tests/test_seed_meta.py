@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,10 +20,13 @@ from autoscorer.core.config import Settings
 from autoscorer.core.errors import AutoScorerError
 from autoscorer.core.meta import model_meta, parse_job
 from autoscorer.core.workspace import Workspace
+from autoscorer.schemas.aliases import META_KEYS, METRICS, SCORERS, metric_aliases, our_scorer
 from autoscorer.schemas.job import Job
+from autoscorer.schemas.task import BatchRequest, SubmitRequest
 from autoscorer.scorers import encodings
+from autoscorer.scorers.registry import ScorerRegistry, get_registry
 from autoscorer.scorers.tables import Columns, load_aligned
-from autoscorer.service.disclosure import Disclosure
+from autoscorer.service.disclosure import Disclosure, check_request
 from autoscorer.tasks.score import score_workspace
 from autoscorer.tasks.validate import validate_workspace
 from hypothesis import given, settings
@@ -274,8 +278,7 @@ OURS = """{
 
 def test_the_first_systems_meta_json_is_the_same_job_as_ours() -> None:
     first, ours = parse_job(FIRST_SYSTEM), parse_job(OURS)
-    # Which scorer an id is, the registry says: somebody may have one of their own that is called so.
-    same = {"input_uri": None, "output_uri": None, "scorer": ours.scorer}
+    same = {"input_uri": None, "output_uri": None}
     assert first.model_copy(update=same) == ours
     assert first.container.working_dir == "/app"
     assert model_meta(first)["container"]["working_dir"] == "/app"
@@ -493,3 +496,85 @@ print(int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
     # As for UTF-8: what is kept is the ids and the codes, not the bytes of the files.
     assert int(done.stdout) < size + (120 << 20)
+
+
+# --- scorers and metrics ---------------------------------------------------------------------------------
+
+
+def test_the_first_systems_scorer_id_is_ours_wherever_it_comes_in(tmp_path: Path) -> None:
+    truth = {"a": "0", "b": "1"}
+    workspace = labelled(tmp_path / "named", truth, truth, scorer="classification_acc")
+    assert validate_workspace(workspace, settings=Settings())["scorer"] == "classification_accuracy"
+    result = score_workspace(workspace)
+    assert result.error is None, result.error
+    assert result.versioning.scorer == "classification_accuracy"
+    # Asked for instead of meta.json's, which is the same scorer: so its params count.
+    workspace = labelled(tmp_path / "asked", truth, truth, scorer="classification_accuracy", params={"threshold": 0.5})
+    result = score_workspace(workspace, scorer="classification_acc")
+    assert result.error is None, result.error
+    assert result.versioning.scorer == "classification_accuracy"
+    assert result.versioning.params == {"threshold": 0.5}
+    assert get_registry().get("classification_acc") is get_registry().get("classification_accuracy")
+    assert "classification_acc" not in get_registry().ids()
+    for request in (SubmitRequest, BatchRequest):
+        place = {"workspaces": ["a"]} if request is BatchRequest else {"workspace": "a"}
+        assert request(action="score", scorer="classification_acc", **place).scorer == "classification_accuracy"
+
+
+def test_a_submit_token_may_name_the_workspaces_scorer_as_the_first_system_does() -> None:
+    check_request("submit", scorer=our_scorer("classification_acc"), of_workspace="classification_accuracy", params={})
+
+
+def test_an_alias_of_a_built_in_can_not_be_taken_by_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from autoscorer.scorers.base_csv import BaseCSVScorer\n"
+        "from autoscorer.scorers.registry import register\n"
+        '@register("classification_acc")\n'
+        "class Mine(BaseCSVScorer):\n"
+        '    name, version = "classification_acc", "1.0.0"\n'
+    )
+    with pytest.raises(AutoScorerError, match="classification_accuracy") as caught:
+        ScorerRegistry(entry_points=False).load_file(file)
+    assert caught.value.code == "SCORER_LOAD_ERROR"
+
+
+def test_the_command_line_knows_the_scorer_by_both_names(tmp_path: Path) -> None:
+    truth = {"a": "0", "b": "1"}
+    labelled(tmp_path / "job", truth, truth, scorer="regression_rmse")
+    done = autoscorer_command("score", "job", "--scorer", "classification_acc", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["data"]["versioning"]["scorer"] == "classification_accuracy"
+    done = autoscorer_command("scorers", "show", "classification_acc", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["data"]["id"] == "classification_accuracy"
+
+
+def test_flat_metric_names_are_told_as_aliases_and_no_number_stands_there_twice(tmp_path: Path) -> None:
+    numbers = {"a": "1", "b": "2", "c": "4"}
+    result = score_workspace(labelled(tmp_path / "r", numbers, numbers, scorer="regression_rmse"))
+    assert result.metric_aliases == {"r_squared": "r2"}
+    assert "r_squared" not in result.metrics
+    truth, found = {"a": "cat", "b": "dog", "c": "cat"}, {"a": "cat", "b": "dog", "c": "dog"}
+    result = score_workspace(labelled(tmp_path / "f", truth, found))
+    assert result.metric_aliases == {"f1_cat": "f1/cat", "f1_dog": "f1/dog"}
+    result = score_workspace(labelled(tmp_path / "a", truth, found, scorer="classification_acc"))
+    assert result.metric_aliases == {"acc_cat": "recall/cat", "acc_dog": "recall/dog"}
+    # As the first system computed it: the share of a class's rows that are right.
+    assert result.metrics[result.metric_aliases["acc_cat"]] == 0.5
+    shown = Disclosure(Settings(), "submit").result(result.to_dict())
+    assert shown["metric_aliases"] == {}
+    assert "cat" not in json.dumps(shown["metrics"])
+
+
+def test_an_alias_is_never_the_name_of_a_metric() -> None:
+    metrics = ["f1_macro", "f1_micro", "f1/macro", "f1/cat", "recall/cat"]
+    assert metric_aliases("classification_f1", metrics) == {"f1_cat": "f1/cat"}
+    assert metric_aliases("mine", metrics) == {}
+
+
+def test_every_alias_stands_in_the_docs() -> None:
+    page = (ROOT / "docs/compatibility.md").read_text(encoding="utf-8")
+    words = set(re.findall(r"`([^`]+)`", page))
+    ours = {alias for named in METRICS.values() for pair in named.items() for alias in pair}
+    for alias in {*META_KEYS, *META_KEYS.values(), *SCORERS, *SCORERS.values(), *ours}:
+        assert alias.replace("*", "LABEL") in words, alias

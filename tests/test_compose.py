@@ -221,6 +221,20 @@ def test_what_is_added_to_a_docker_pools_containers_takes_nothing_away(settings:
     assert made["pids_limit"] == 1024 and made["nano_cpus"] == 2_000_000_000
 
 
+def test_the_image_has_the_versions_that_are_tested() -> None:
+    def pins(name: str) -> dict[str, str]:
+        lines = (ROOT / "requirements" / name).read_text().splitlines()
+        found = [line.partition("==") for line in lines if "==" in line and not line.startswith("#")]
+        return {package: version for package, _, version in found}
+
+    image, tested = pins("image.txt"), pins("dev.txt")
+    assert {"prefect-docker", "prefect-kubernetes", "prefect-redis", "dumb-init"} <= set(image)
+    assert {name: image[name] for name in image if name in tested} == {
+        name: tested[name] for name in image if name in tested
+    }
+    assert not set(image) & set(pins("runtime.txt"))
+
+
 def test_an_installed_package_has_what_deploy_reads() -> None:
     import tomllib
 

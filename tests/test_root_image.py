@@ -132,7 +132,7 @@ def test_it_serves_runs_a_model_stops_in_order_and_goes_on(
     sh("docker", "cp", root, f"{first.id}:{DATA}/workspaces/")
     task = first.ask("/pipeline?wait=300", {"workspace": "flowers"})
     assert (task["state"], task["score"]) == ("completed", 1.0), task
-    result = first.ask("/workspaces/flowers/result")
+    result = first.ask("/result?workspace=flowers")
     assert result["summary"]["score"] == 1.0
 
     sh("docker", "stop", "-t", "120", first.id)

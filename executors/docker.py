@@ -21,6 +21,7 @@ from .docker_engine import connect, engine_errors, engine_exceptions, knock, sho
 from .docker_images import DockerImages
 from .docker_seal import LABEL, NAME, container_config
 from .docker_watch import BLIND_ADVICE, DockerWatch, unwatched_here
+from .host_paths import engine_paths, own_container
 from .uids import DEFAULT_RANGE, UidLease, can_give, lease_uid, parse_range
 
 __all__ = ["DockerExecutor", "remove_container"]
@@ -141,7 +142,9 @@ class DockerExecutor(Executor):
             inside = self.client.inspect_image(image.id).get("Config") or {}
             volumes = sorted(inside.get("Volumes") or {})
             folder = inside.get("WorkingDir") or ""
-            config = container_config(spec, image, staged, self.owner(), volumes, folder)
+            config = container_config(
+                spec, image, staged, self.owner(), volumes, folder, engine_paths(self.client, own_container())
+            )
             chosen_by_image = [*volumes, config["WorkingDir"]]
             config["HostConfig"]["Runtime"] = self._settings.executors.docker.runtime
             # By its name until its id is known: an engine that dies now may have made it all the same.
@@ -190,7 +193,8 @@ class DockerExecutor(Executor):
             return AutoScorerError(
                 ErrorCode.BACKEND_UNAVAILABLE,
                 "The Docker Engine does not see the folder that the run was staged in. It must see the workspaces, and "
-                "executors.docker.stage_dir (by default /var/tmp), under the same paths as AutoScorer does.",
+                "executors.docker.stage_dir (by default /var/tmp), under the same paths as AutoScorer does; or, where "
+                "AutoScorer runs in a container of this engine, both must lie on volumes or mounts of that container.",
             )
         return AutoScorerError(
             ErrorCode.CONTAINER_FAILED,

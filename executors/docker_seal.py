@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import time
+from collections.abc import Callable
 from importlib import resources as package_files
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ def container_config(
     owner: tuple[int, int],
     volumes: list[str],
     image_folder: str = "",
+    engine_path: Callable[[Path], Path] = lambda path: path,
 ) -> dict[str, Any]:
     """The whole seal, as the body of the Engine's create request. docs/sealed-run.md says why each line is there.
 
@@ -40,16 +42,17 @@ def container_config(
         volumes: Paths that the image declares as volumes; they become small folders in memory, because a volume is
             writable without limit on the host's disk.
         image_folder: The image's own working folder; empty where it names none.
+        engine_path: How the engine names a folder of this process.
 
     Raises:
         AutoScorerError: ``CONTAINER_FAILED`` for a volume that no container can have.
     """
     limits, job = spec.limits, spec.job
     mounts = [
-        _mount(staged.folder / "input", "/input"),
-        *(_mount(path, f"/input/{name}") for name, path in sorted(staged.inputs.items())),
-        _mount(staged.meta, "/meta.json"),
-        _mount(staged.output, "/output", read_only=False),
+        _mount(engine_path, staged.folder / "input", "/input"),
+        *(_mount(engine_path, path, f"/input/{name}") for name, path in sorted(staged.inputs.items())),
+        _mount(engine_path, staged.meta, "/meta.json"),
+        _mount(engine_path, staged.output, "/output", read_only=False),
     ]
     tmpfs = {"/tmp": f"rw,nosuid,nodev,exec,size={limits.tmp},mode=1777"}
     ours = {mount["Target"] for mount in mounts}
@@ -126,13 +129,16 @@ def fsize(spec: RunSpec) -> int:
     return max(spec.limits.disk, spec.limits.tmp, spec.limits.shm_size)
 
 
-def _mount(source: Path, target: str, *, read_only: bool = True) -> dict[str, Any]:
+def _mount(engine_path: Callable[[Path], Path], path: Path, target: str, *, read_only: bool = True) -> dict[str, Any]:
+    source = engine_path(path)
     return {
         "Type": "bind",
         "Source": str(source),
         "Target": CONTAINER_ROOT + target,
         "ReadOnly": read_only,
-        "BindOptions": {"Propagation": "rprivate"},
+        # What the container mounts is seen by nobody else either way. The engine wants to unmount what lies in its own
+        # folder, as volumes do, and refuses rprivate there.
+        "BindOptions": {"Propagation": "rprivate" if source == path else "rslave"},
     }
 
 

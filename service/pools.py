@@ -79,8 +79,9 @@ def job_template(settings: Settings, type: str, variables: Mapping[str, Any]) ->
                 f"{name} is no variable of a pool of type {type}{suggest(name, properties)}; it has "
                 f"{', '.join(sorted(properties))}.",
             )
-        if name == "env" and isinstance(value, dict):
-            value = {**properties["env"]["default"], **value}
+        if name in ("env", "container_create_kwargs") and isinstance(value, dict):
+            # Added: who names a group must not lose the user, or the init process, by that.
+            value = {**(properties[name]["default"] or {}), **value}
         properties[name]["default"] = value
     return template
 

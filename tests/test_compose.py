@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import pytest
 import yaml
 from autoscorer.cli.main import COMMANDS, _parser
 from autoscorer.core.config import Settings
+from autoscorer.service.pools import job_template
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "deployments"
@@ -179,23 +181,58 @@ def test_docker_compose_itself_takes_the_file() -> None:
 
 
 def dockerfile() -> str:
-    return (FOLDER / "Dockerfile").read_text()
+    return (ROOT / "Dockerfile").read_text()
 
 
-def test_the_dockerfile_builds_from_what_is_there_and_runs_as_nobody_special() -> None:
+def test_the_dockerfile_builds_from_what_is_there_and_the_services_run_as_nobody_special() -> None:
     lines = [line for line in dockerfile().replace("\\\n", " ").splitlines() if line and not line.startswith("#")]
     instructions = [line.split(maxsplit=1) for line in lines]
-    known = {"ARG", "FROM", "ENV", "RUN", "COPY", "USER", "WORKDIR", "CMD"}
+    known = {"ARG", "FROM", "ENV", "RUN", "COPY", "WORKDIR", "VOLUME", "EXPOSE", "CMD", "HEALTHCHECK"}
     assert {name for name, _ in instructions} <= known
     assert instructions[0] == ["ARG", "BASE_IMAGE=python:3.12-slim"]
     ignored = (ROOT / ".dockerignore").read_text().split()
     for name, rest in instructions:
         if name == "COPY" and not rest.startswith("--from"):
-            source = rest.split()[0]
-            assert (ROOT / source).exists() and source not in ignored
-    assert ["USER", "10001:10001"] in instructions
-    users = {service.get("user", "10001:10001") for service in SERVICES.values()}
-    assert users == {"10001:10001", "0:0"} and SERVICES["prepare"]["user"] == "0:0"
+            for source in rest.split()[:-1]:
+                assert (ROOT / source).exists() or source == "wheel[s]"
+                assert source not in ignored and "wheels" not in ignored
+    assert not (FOLDER / "Dockerfile").exists(), "there is one"
+    # The image begins as root, because `docker run` with nothing but the engine's socket must work.
+    users = {name: SERVICES[name]["user"] for name in OURS}
+    assert users.pop("prepare") == "0:0" and set(users.values()) == {"10001:10001"}
+    pool = json.loads((FOLDER / "docker.json").read_text())["variables"]["properties"]["container_create_kwargs"]
+    assert pool["default"]["user"] == "10001:10001"
+
+
+def test_the_images_own_health_check_is_asked_of_no_service_that_it_does_not_fit() -> None:
+    for name in OURS:
+        check = SERVICES[name]["healthcheck"]
+        assert check.get("disable") or "urlopen" in check["test"][-1], name
+
+
+def test_what_is_added_to_a_docker_pools_containers_takes_nothing_away(settings: Settings, tmp_path: Path) -> None:
+    settings = settings.model_copy(update={"workspace_roots": (tmp_path,)})
+    for variable in SERVICES["deploy"]["command"]:
+        if variable.startswith("--variable=container_create_kwargs="):
+            added = json.loads(filled(variable.split("=", 2)[2]))
+    template = job_template(settings, "docker", {"container_create_kwargs": added})
+    made = template["variables"]["properties"]["container_create_kwargs"]["default"]
+    assert made["user"] == "10001:10001" and made["init"] is True and made["group_add"] == ["999"]
+    assert made["pids_limit"] == 1024 and made["nano_cpus"] == 2_000_000_000
+
+
+def test_the_image_has_the_versions_that_are_tested() -> None:
+    def pins(name: str) -> dict[str, str]:
+        lines = (ROOT / "requirements" / name).read_text().splitlines()
+        found = [line.partition("==") for line in lines if "==" in line and not line.startswith("#")]
+        return {package: version for package, _, version in found}
+
+    image, tested = pins("image.txt"), pins("dev.txt")
+    assert {"prefect-docker", "prefect-kubernetes", "prefect-redis", "dumb-init"} <= set(image)
+    assert {name: image[name] for name in image if name in tested} == {
+        name: tested[name] for name in image if name in tested
+    }
+    assert not set(image) & set(pins("runtime.txt"))
 
 
 def test_an_installed_package_has_what_deploy_reads() -> None:

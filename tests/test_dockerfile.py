@@ -176,7 +176,7 @@ def test_a_refusal_names_the_line_and_what_to_do() -> None:
         "examples/detection/Dockerfile",
         "examples/regression/Dockerfile",
         "cli/templates/init/common/Dockerfile",
-        "deployments/Dockerfile",
+        "Dockerfile",
     ],
 )
 def test_our_own_dockerfiles_are_accepted(path: str) -> None:

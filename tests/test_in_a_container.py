@@ -21,7 +21,7 @@ pytestmark = pytest.mark.docker
 
 ROOT = Path(__file__).parent.parent
 SOCKET = "/var/run/docker.sock"
-# As deployments/Dockerfile has it.
+# As the Dockerfile has it.
 USER = 10001
 HOST = ["-v", "/proc:/host/proc:ro", "-v", "/sys/fs/cgroup:/host/sys/fs/cgroup:ro"]
 REQUIRED = ["-e", "AUTOSCORER_EXECUTORS__DOCKER__REQUIRE_FULL_WATCH=true"]

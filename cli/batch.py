@@ -41,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_scorer(parser)
     add_backend(parser)
     add_submission(parser)
+    parser.epilog = (
+        "Examples: autoscorer batch round-1 --wait; autoscorer batch 'round-1/*' --local --action score --csv board.csv"
+    )
 
 
 def run(args: argparse.Namespace) -> Json:

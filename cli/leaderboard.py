@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task_id", metavar="BATCH", help="a batch's task, as batch and status show it")
     parser.add_argument("--csv", metavar="FILE", help="write it there, too")
     add_api(parser)
+    parser.epilog = "Examples: autoscorer leaderboard TASK_ID; autoscorer leaderboard TASK_ID --csv board.csv"
 
 
 def run(args: argparse.Namespace) -> Json:

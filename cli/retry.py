@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_wait(parser)
     add_api(parser)
+    parser.epilog = "Examples: autoscorer retry TASK_ID; autoscorer retry TASK_ID --wait"
 
 
 def run(args: argparse.Namespace) -> Json:

@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", metavar="N", type=positive, help="at most so many tasks (default: 20)")
     parser.add_argument("--watch", action="store_true", help="until the task, or each of the list, has ended")
     add_api(parser)
+    parser.epilog = "Examples: autoscorer status --state failed --name team-a; autoscorer status TASK_ID --watch"
 
 
 def run(args: argparse.Namespace) -> Json:

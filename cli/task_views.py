@@ -44,21 +44,18 @@ def task_table(tasks: list[Json], total: int) -> Table:
     """A list of tasks."""
     shown = f"{len(tasks)} of {total} tasks" if total > len(tasks) else f"{total} tasks"
     table = Table(box=None, pad_edge=False, header_style="dim", caption=shown, caption_justify="left")
-    for name in ("task", "action", "workspace", "state", "stage", "score", "scorer", "tries", "created", "took"):
+    for name in ("task", "action", "workspace", "state", "score or stage", "scorer", "tries", "created", "took"):
         table.add_column(name, justify="right" if name in ("tries", "took") else "left", no_wrap=name == "task")
     for task in tasks:
-        done = task["progress"]
-        stage = f"{done['done']}/{done['total']}" if done else (task["error"] or {}).get("code") or task["stage"] or ""
         table.add_row(
             task["id"],
             task["action"],
             Text(_workspace(task)),
             _state(task),
-            Text(printable(stage)),
-            _score(task["outcome"]),
+            _how(task),
             Text(printable(task["scorer"] or "")),
             str(task["attempts"]) if task["attempts"] > 1 else "",
-            _when(task["created_at"]),
+            _when(task["created_at"])[:-3],
             _took(task["run_seconds"]),
         )
     return table
@@ -138,6 +135,15 @@ def _workspace(task: Json) -> str:
     several = task["workspaces"] or []
     more = f" and {len(several) - 1} more" if len(several) > 1 else ""
     return printable(several[0]) + more if several else ""
+
+
+def _how(task: Json) -> Text:
+    """How it ended, or how far it is."""
+    if task["error"] is not None:
+        return Text(printable(task["error"]["code"]), style="red")
+    done = task["progress"]
+    stage = f"{done['done']}/{done['total']}" if done else task["stage"] or ""
+    return _score(task["outcome"]) if task["outcome"] is not None else Text(printable(stage))
 
 
 def _score(outcome: Json | None, *, interval: bool = False) -> Text:

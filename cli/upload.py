@@ -19,12 +19,13 @@ _SHOWN = 10
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "path",
-        metavar="DIR|ARCHIVE",
+        metavar="PATH",
         help="a workspace's folder, which is packed while it is sent (without links, result.json, artifacts, history "
         "and logs), or an archive of one (.zip, .tar, .tar.gz, .tar.bz2, .tar.xz)",
     )
     parser.add_argument("--name", metavar="NAME", help="what it is to be called (default: as the folder or archive)")
     add_api(parser)
+    parser.epilog = "Examples: autoscorer upload flowers; autoscorer upload team-a.tar.gz --name team-a"
 
 
 def run(args: argparse.Namespace) -> Json:

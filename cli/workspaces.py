@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", metavar="TEXT", help="only workspaces that have it in their name")
     parser.add_argument("--limit", metavar="N", type=positive, help="at most so many (default: all)")
     add_api(parser)
+    parser.epilog = "Examples: autoscorer workspaces; autoscorer workspaces --name round-1 --json"
 
 
 def run(args: argparse.Namespace) -> Json:

@@ -196,8 +196,11 @@ def test_on_a_terminal_every_commands_error_is_read_not_traced(command: str, tmp
     config = tmp_path / "config.yaml"
     config.write_text("security:\n  allowed_imagess: ['*']\nservice:\n  pol: x\n")
     needed = {
-        **{name: ["."] for name in ("init", "validate", "run", "score", "pipeline", "result", "submit", "batch")},
-        **{name: ["0" * 26] for name in ("cancel", "logs")},
+        **{
+            name: ["."]
+            for name in ("init", "validate", "run", "score", "pipeline", "result", "submit", "batch", "upload")
+        },
+        **{name: ["0" * 26] for name in ("cancel", "leaderboard", "logs", "retry")},
         "scorers": ["list"],
         "config": ["show"],
     }

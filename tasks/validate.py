@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from ..core.config import Settings, load_settings
 from ..core.errors import AutoScorerError, ErrorCode, InvalidWorkspace
 from ..core.exposure import visible_inputs
-from ..core.meta import load_job
+from ..core.meta import asked_of_scorer, load_job
 from ..core.workspace import Workspace
 from ..executors.image_policy import image_source
 from ..executors.limits import check_limits
 from ..executors.stage import refuse_exposure
 from ..schemas.job import Job
+from ..scorers.entry import ScorerEntry
 from ..scorers.registry import get_registry
 from .memory import out_of_memory, release_memory
 from .scorer_call import call_scorer
@@ -85,12 +86,12 @@ def validate_workspace(
         space.ground_truth()
     with found.collect():
         refuse_exposure(space)
-    if job is not None:
+    asked = job or asked_of_scorer(space)
+    if asked is not None:
         with found.collect(), _enough_memory(settings):
-            scorer_id, merged = resolve_scorer(job, scorer, params)
-            entry = get_registry().get(scorer_id)
+            scorer_id, merged = resolve_scorer(asked, scorer, params)
             with contextlib.nullcontext(space.root) if predictions else _without_predictions(space) as root:
-                call_scorer(entry, call_scorer(entry, entry.create).validate, root, merged)
+                _check_scorer(get_registry().get(scorer_id), root, merged, found)
     if found.problems:
         raise InvalidWorkspace.of(found.problems)
     assert job is not None
@@ -101,6 +102,24 @@ def validate_workspace(
         "scorer": scorer or job.scorer,
         "image": image,
     }
+
+
+def _check_scorer(entry: ScorerEntry, root: Path, params: dict[str, Any], found: _Problems) -> None:
+    """Have the scorer check everything; where single params are wrong, the files with the others as well."""
+    try:
+        call_scorer(entry, call_scorer(entry, entry.create).validate, root, params)
+    except AutoScorerError as error:
+        found.add(error)
+        wrong = {str(name).partition(".")[0] for name in error.details.get("params") or ()}
+        rest = {name: value for name, value in params.items() if name not in wrong}
+        if error.code is not ErrorCode.BAD_PARAMS or len(rest) == len(params):
+            return
+        with found.collect():
+            try:
+                call_scorer(entry, call_scorer(entry, entry.create).validate, root, rest)
+            except AutoScorerError as other:
+                if other.code is not ErrorCode.BAD_PARAMS:  # without them, others may be missing
+                    raise
 
 
 def resolve_scorer(job: Job, scorer: str | None, params: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:

@@ -13,7 +13,7 @@ from ..schemas.job import KNOWN_KEYS, Job, fold_spellings
 from .errors import AutoScorerError, ErrorCode, InvalidWorkspace, Stage, suggest
 from .workspace import Workspace, open_regular
 
-__all__ = ["load_job", "model_meta", "parse_job"]
+__all__ = ["asked_of_scorer", "load_job", "model_meta", "parse_job"]
 
 MAX_META = 1024 * 1024
 # Deeper than this no job nests, and pydantic can't write much deeper ones back.
@@ -31,6 +31,14 @@ def load_job(workspace: Workspace) -> Job:
     Raises:
         AutoScorerError: ``INVALID_META``; several problems come as one ``InvalidWorkspace``.
     """
+    job = parse_job(_read_meta(workspace))
+    if job.job_id:
+        return job
+    # A folder may be named by any bytes; a Result holds text.
+    return job.model_copy(update={"job_id": os.fsencode(workspace.name).decode("utf-8", "replace")})
+
+
+def _read_meta(workspace: Workspace) -> str:
     try:
         # A link could show another file's keys in an error, a FIFO would hang.
         with open_regular(workspace.meta, stage=Stage.VALIDATION) as file:
@@ -47,11 +55,21 @@ def load_job(workspace: Workspace) -> Job:
         raise _invalid(f"meta.json is not UTF-8 (byte {error.start}).") from None
     except OSError as error:
         raise _invalid(f"meta.json can't be read: {error.strerror}.") from None
-    job = parse_job(text)
-    if job.job_id:
-        return job
-    # A folder may be named by any bytes; a Result holds text.
-    return job.model_copy(update={"job_id": os.fsencode(workspace.name).decode("utf-8", "replace")})
+    return text
+
+
+def asked_of_scorer(workspace: Workspace) -> Job | None:
+    """What a meta.json says of the scorer, whatever else is wrong with it: that can be checked all the same.
+
+    Returns:
+        A job of which only ``scorer``, ``params`` and ``data`` are to be looked at; None where they can't be told
+        either.
+    """
+    try:
+        data, _ = fold_spellings(json.loads(_read_meta(workspace)))
+        return Job.model_validate({key: data[key] for key in ("scorer", "params", "data") if key in data})
+    except (AutoScorerError, ValueError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 def parse_job(text: str) -> Job:

@@ -30,10 +30,11 @@ from typing import Any
 from ..core.bounds import shortened
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage, internal_error
-from ..core.meta import load_job
+from ..core.meta import asked_of_scorer, load_job
 from ..core.provenance import current_flow_run
 from ..core.storage import fault_of
 from ..core.workspace import Workspace
+from ..schemas.job import Job
 from ..scorers import report  # noqa: F401 - needed by the first Result, and slow to import
 from ..scorers.needed import Needed, find_needed
 from ..scorers.registry import get_registry
@@ -146,7 +147,13 @@ class _Guard:
 
     def _needed(self, request: Json) -> Needed | None:
         try:
-            job = load_job(Workspace(request["workspace"]))
+            space = Workspace(request["workspace"])
+            try:
+                job: Job | None = load_job(space)
+            except AutoScorerError:
+                job = asked_of_scorer(space)  # a check goes on with what it says of the scorer
+            if job is None:
+                return None
             scorer_id, _ = resolve_scorer(job, request["scorer"], request["params"])
         except AutoScorerError:  # the work itself meets it, and tells of it in its own way
             return None

@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, internal_error
-from ..core.meta import load_job
+from ..core.meta import asked_of_scorer, load_job
 from ..core.provenance import current_flow_run
 from ..core.storage import naming_full_disks
 from ..core.workspace import Workspace
@@ -203,7 +203,11 @@ class GuardedScoring:
 
     def _is_ours(self, workspace: Path | str, scorer: str | None) -> bool:
         try:
-            scorer_id, _ = resolve_scorer(load_job(Workspace(workspace)), scorer, None)
+            space = Workspace(workspace)
+            job = _job(space) or asked_of_scorer(space)
+            if job is None:
+                return self._builtins_here
+            scorer_id, _ = resolve_scorer(job, scorer, None)
         except AutoScorerError:
             # What the work meets, too: without a scorer there is nothing to be afraid of.
             return self._builtins_here

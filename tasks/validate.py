@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.config import Settings, load_settings
 from ..core.errors import AutoScorerError, ErrorCode, InvalidWorkspace
 from ..core.exposure import visible_inputs
-from ..core.meta import load_job
+from ..core.meta import asked_of_scorer, load_job
 from ..core.workspace import TABLE_SUFFIXES, Workspace
 from ..executors.image_policy import archive_of, image_source
 from ..executors.limits import check_limits
@@ -22,6 +22,7 @@ from ..schemas.aliases import our_scorer
 from ..schemas.job import Job
 from ..schemas.task import Purpose
 from ..scorers.builtin import BUILTIN_MODULES
+from ..scorers.entry import ScorerEntry
 from ..scorers.registry import get_registry
 from .memory import out_of_memory, release_memory
 from .scorer_call import call_scorer, make_scorer
@@ -102,12 +103,12 @@ def validate_workspace(
     elif not there:
         with found.collect():
             space.predictions()
-    if job is not None:
+    asked = job or asked_of_scorer(space)
+    if asked is not None:
         with found.collect(), _enough_memory(settings):
-            scorer_id, merged = resolve_scorer(job, scorer, params)
-            entry = get_registry().get(scorer_id)
+            scorer_id, merged = resolve_scorer(asked, scorer, params)
             with contextlib.nullcontext(space.root) if predictions else _without_predictions(space) as root:
-                call_scorer(entry, make_scorer(entry, job, settings).validate, root, merged)
+                _check_scorer(get_registry().get(scorer_id), root, asked, merged, settings, found)
     if found.problems:
         raise InvalidWorkspace.of(found.problems)
     assert job is not None
@@ -139,6 +140,26 @@ def _names_a_model(space: Workspace, job: Job, backend: str | None, settings: Se
         return bool(job.container.cmd)
     dockerfile = os.path.lexists(space.root / "Dockerfile")
     return job.container.image is not None or archive_of(space) is not None or dockerfile
+
+
+def _check_scorer(
+    entry: ScorerEntry, root: Path, job: Job, params: dict[str, Any], settings: Settings, found: _Problems
+) -> None:
+    """Have the scorer check everything; where single params are wrong, the files with the others as well."""
+    try:
+        call_scorer(entry, make_scorer(entry, job, settings).validate, root, params)
+    except AutoScorerError as error:
+        found.add(error)
+        wrong = {str(name).partition(".")[0] for name in error.details.get("params") or ()}
+        rest = {name: value for name, value in params.items() if name not in wrong}
+        if error.code is not ErrorCode.BAD_PARAMS or len(rest) == len(params):
+            return
+        with found.collect():
+            try:
+                call_scorer(entry, make_scorer(entry, job, settings).validate, root, rest)
+            except AutoScorerError as other:
+                if other.code is not ErrorCode.BAD_PARAMS:  # without them, others may be missing
+                    raise
 
 
 def resolve_scorer(job: Job, scorer: str | None, params: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:

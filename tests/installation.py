@@ -136,7 +136,7 @@ class Installation:
     def check_gone(self) -> None:
         """No process of it lives."""
         with contextlib.suppress(AssertionError):
-            eventually(lambda: not self.processes(), within=15)
+            eventually(lambda: not self.processes(), within=60)
         left = self.processes()
         for pid in left:
             with contextlib.suppress(ProcessLookupError):

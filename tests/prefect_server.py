@@ -19,6 +19,8 @@ from typing import Any, TypeVar
 
 import pytest
 
+from .ports import free_port
+
 __all__ = ["Gate", "PrefectServer", "end_services", "eventually", "running_server", "server"]
 
 T = TypeVar("T")
@@ -179,7 +181,7 @@ def running_server(folder: Path, **environment: str) -> Iterator[PrefectServer]:
         environment: Variables of the server's process.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    port = _free_port()
+    port = free_port()
     api_url = f"http://127.0.0.1:{port}/api"
     quiet = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -204,7 +206,7 @@ def running_server(folder: Path, **environment: str) -> Iterator[PrefectServer]:
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -230,9 +232,3 @@ def end_services() -> None:
 
     for service in (APILogWorker, EventsWorker):
         service.drain_all(timeout=20)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -12,7 +12,6 @@ import io
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -28,6 +27,7 @@ from autoscorer.service.deploy import deploy
 from autoscorer.service.prefect_api import PrefectApi
 
 from .facade import ADMIN, SUBMIT, Facade, facade, facade_settings, write_workspace
+from .ports import free_port
 from .prefect_server import PrefectServer, eventually, server
 
 __all__ = ["server"]
@@ -503,8 +503,7 @@ def test_stopping_ends_what_waits_and_what_streams(
 
 
 def test_the_command_serves_until_it_is_told_to_stop(home: Path, root: Path, server: PrefectServer) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {
         **os.environ,
         "AUTOSCORER_HOME": str(root.parent / "command"),
@@ -517,7 +516,7 @@ def test_the_command_serves_until_it_is_told_to_stop(home: Path, root: Path, ser
     try:
 
         def status() -> int:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
             try:
                 connection.request("GET", "/tasks", headers={"Authorization": f"Bearer {SUBMIT}"})
                 return connection.getresponse().status

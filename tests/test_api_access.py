@@ -33,6 +33,7 @@ from hypothesis import strategies as st
 
 from .browser import Browser, browser
 from .facade import write_workspace
+from .ports import free_port
 from .prefect_server import eventually
 
 __all__ = ["browser"]
@@ -68,12 +69,6 @@ def root_command() -> list[str]:
     if shutil.which("sudo") and subprocess.run(["sudo", "-n", "true"], capture_output=True).returncode == 0:
         return ["sudo", "-n"]
     pytest.skip("only root can become another user")
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
-        listener.bind((host, 0))
-        return int(listener.getsockname()[1])
 
 
 def curl(url: str, *options: str, before: tuple[str, ...] | list[str] = ()) -> tuple[int, Any]:
@@ -129,7 +124,7 @@ def serving(
         yield Served(url, home, variables, log)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        process.wait(60)
 
 
 def _answers(host: str, port: int) -> bool:
@@ -168,7 +163,7 @@ def proxy(folder: Path, target: str) -> Iterator[str]:
     finally:
         pid = (folder / "nginx.pid").read_text().strip()
         subprocess.run([*sudo, "kill", pid], check=True)
-        process.wait(30)
+        process.wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -314,7 +309,7 @@ def test_a_connection_of_another_user_is_his(lookup: Lookup) -> None:
         accepted, there = listener.accept()
         with accepted:
             assert uid_of_peer(lookup, there, listener.getsockname()) == OTHER
-        process.wait(30)
+        process.wait(60)
 
 
 @LOOKUPS

@@ -66,7 +66,7 @@ def write(path: Path, scorer_id: str, *, value: float = 1.0, version: str = "1.0
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -149,7 +149,7 @@ def callbacks_settings(home: Path, **section: Any) -> Settings:
     return Settings(home=home, callbacks=Section(**section))
 
 
-async def until(met: Callable[[], bool], seconds: float = 20.0) -> None:
+async def until(met: Callable[[], bool], seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while not met():
             await asyncio.sleep(0.01)
@@ -374,7 +374,7 @@ def test_the_ledger_keeps_what_became_of_a_callback_over_restarts(home: Path) ->
                 await ledger.finish([Ending("t1", TaskState.COMPLETED, result={"summary": {"score": 1.0}})])
             callbacks = Callbacks(settings, ledger, WorkspaceRoots(settings))
             loop = asyncio.create_task(callbacks.run())
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not (view := await ledger.view("t1")).callback.attempts or view.callback.state != until_state:
                     await asyncio.sleep(0.01)
             loop.cancel()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -152,7 +151,4 @@ def _check_no_container(docker_client: Any, flow_runs: list[str]) -> None:
         found = docker_client.containers(all=True, filters={"label": "io.autoscorer.run"})
         return [item["Names"][0] for item in found if item["Labels"].get("io.autoscorer.flow_run") in flow_runs]
 
-    deadline = time.monotonic() + 15
-    while (names := left()) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not names
+    eventually(lambda: not left())

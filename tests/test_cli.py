@@ -231,7 +231,7 @@ def test_a_reader_that_goes_away_is_no_error(scored: Path) -> None:
         [sys.executable, "-m", "autoscorer", "scorers", "list"], stdout=writer, stderr=subprocess.PIPE
     )
     os.close(writer)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 0 and b"Traceback" not in err
 
 

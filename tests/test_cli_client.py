@@ -565,7 +565,7 @@ def test_ctrl_c_ends_the_waiting_and_not_the_task(api: Api) -> None:
     assert process.stderr is not None
     assert "queued" in process.stderr.readline() and "running" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     answer = json.loads(out)
     assert process.returncode == 1 and answer["error"]["code"] == "CANCELLED" and "Traceback" not in err
     assert "the task t1 goes on" in answer["error"]["message"] and "autoscorer cancel t1" in answer["error"]["message"]

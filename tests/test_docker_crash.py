@@ -35,7 +35,7 @@ def _start(root: Path, *, command: str = "run") -> subprocess.Popen[bytes]:
     )
 
 
-def _until(condition: Callable[[], Any], seconds: float = 20) -> Any:
+def _until(condition: Callable[[], Any], seconds: float = 60) -> Any:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := condition():
@@ -114,7 +114,7 @@ def test_a_signal_removes_the_container_and_leaves_a_result(sleeper: Path, docke
     process = _start(sleeper, command="pipeline")
     _until(lambda: _containers(docker_client, sleeper.name) and (sleeper / "logs" / "container.log").stat().st_size)
     process.send_signal(number)
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert json.loads(out)["error"]["code"] == "CANCELLED"
     assert not _containers(docker_client, sleeper.name)
@@ -131,7 +131,7 @@ def test_a_second_run_of_the_same_workspace_is_refused(sleeper: Path, docker_cli
     assert (code, answer["error"]["code"]) == (2, "CONFLICT")
     assert len(_containers(docker_client, sleeper.name)) == 1, "the first run must go on undisturbed"
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
 
 
 def test_the_reaper_leaves_the_living_and_strangers_alone(docker_client: Any, busybox: str, settings: Settings) -> None:

@@ -237,6 +237,22 @@ def test_every_hostile_test_is_named_where_the_seal_is_explained() -> None:
     assert not tests["test_hostile_kernel"] - named - harmless
 
 
+def test_every_failure_that_the_service_survives_names_the_tests_that_bring_it_about() -> None:
+    section = section_of(read("docs/service.md"), "What happens when … dies")
+    known = {
+        name
+        for file in (ROOT / "tests").glob("test_*.py")
+        for name in re.findall(r"^(?:async )?def (test_\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    rows = rows_of(section)[1:]
+    assert len(rows) > 10
+    for row in rows:
+        named = set(re.findall(r"`(test_\w+)`", row[2]))
+        assert named, f"nothing shows what happens when this dies: {row[0]}"
+        assert not named - known, f"tests that do not exist: {row[0]}"
+    assert not set(re.findall(r"`(test_\w+)`", section)) - known
+
+
 # --- examples are valid ----------------------------------------------------------------------------------
 
 

@@ -96,7 +96,7 @@ def _started(root: Path) -> list[Path]:
     return [folder / "output" / "started" for folder in staged if (folder / "output" / "started").exists()]
 
 
-def _until(condition: Callable[[], Any], seconds: float = 30) -> None:
+def _until(condition: Callable[[], Any], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -235,13 +236,18 @@ def test_a_run_of_a_worker_whose_container_was_restarted_is_put_back(
 
 @pytest.mark.prefect
 @pytest.mark.parametrize("online", [True, False])
-def test_a_pending_run_of_a_plain_worker(runs: Runs, make_workspace: Callable[..., Path], online: bool) -> None:
+def test_a_pending_run_of_a_plain_worker(
+    runs: Runs, make_workspace: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, online: bool
+) -> None:
     run = runs.make(make_workspace())
     runs.set(run, "PENDING")
     runs.label(run, **{"prefect.worker.name": "plain"})
     if online:
         runs.heartbeat("plain")
-    _look(settings_with(stuck_after=1 if online else 0.001), runs, run)
+    real = time.time
+    # A minute and a half later: the worker should have begun, and is given longer as long as it lives.
+    monkeypatch.setattr("autoscorer.service.situation.time", SimpleNamespace(time=lambda: real() + 90))
+    _look(settings_with(stuck_after=60), runs, run)
     assert runs.state(run)[0] == ("PENDING" if online else "SCHEDULED")
 
 
@@ -331,13 +337,28 @@ def test_without_an_engine_there_is_no_count(monkeypatch: pytest.MonkeyPatch, tm
     assert count_containers(settings_with()) is None
 
 
+def automations_of(server: PrefectServer) -> list[dict[str, Any]]:
+    """The automations that are ours."""
+    found = server.call("POST", "/automations/filter", {})
+    return [one for one in found if one["name"].startswith("AutoScorer")]
+
+
+@pytest.fixture
+def impatient(server: PrefectServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs are silent after the least time that Prefect takes; afterwards the runs of other tests are not."""
+    monkeypatch.setattr("autoscorer.service.heartbeats.SILENCE", 10)
+    ask(settings_with(), ensure_crash_automation)
+    yield
+    for one in automations_of(server):
+        server.call("DELETE", f"/automations/{one['id']}")
+
+
 @pytest.mark.prefect
 def test_the_automation_for_silent_runs_is_made_once_and_brought_up_to_date(server: PrefectServer) -> None:
     settings = settings_with()
 
     def automations() -> list[dict[str, Any]]:
-        found = server.call("POST", "/automations/filter", {})
-        return [one for one in found if one["name"].startswith("AutoScorer")]
+        return automations_of(server)
 
     async def ensure(prefect: PrefectApi) -> None:
         await ensure_crash_automation(prefect)
@@ -361,10 +382,8 @@ def test_the_automation_for_silent_runs_is_made_once_and_brought_up_to_date(serv
 
 @pytest.mark.prefect
 def test_a_run_that_falls_silent_is_marked_crashed_and_no_other(
-    server: PrefectServer, runs: Runs, make_workspace: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    runs: Runs, make_workspace: Callable[..., Path], impatient: None
 ) -> None:
-    monkeypatch.setattr("autoscorer.service.heartbeats.SILENCE", 10)  # the least that Prefect takes
-    ask(settings_with(), ensure_crash_automation)
     root = make_workspace()
     silent, put_back, others = runs.make(root), runs.make(root), runs.undeployed(root)
     for run in (silent, put_back, others):

@@ -26,18 +26,13 @@ from autoscorer.core.config import load_settings
 from autoscorer.service.prefect_api import PrefectApi, PrefectAway
 
 from .installation import Installation
+from .ports import free_port
 from .prefect_server import eventually
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow]
 
 RUNS = 40
 COMPOSE = Path(__file__).parent.parent / "deployments" / "compose.yaml"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Processes:
@@ -195,13 +190,13 @@ def start_redis(processes: Processes) -> int:
 
 def answers(port: int) -> bool:
     with contextlib.suppress(OSError):
-        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        socket.create_connection(("127.0.0.1", port), timeout=30).close()
         return True
     return False
 
 
 def ready(url: str) -> bool:
-    with contextlib.suppress(OSError), urllib.request.urlopen(url + "/api/ready", timeout=10) as response:
+    with contextlib.suppress(OSError), urllib.request.urlopen(url + "/api/ready", timeout=30) as response:
         return bool(response.status == 200)
     return False
 

@@ -144,7 +144,7 @@ def test_readyz_says_that_the_scheduler_stands_still(
     # Somebody makes the run by hand, as the scheduler should have.
     deployment = without_scheduler.call("GET", "/deployments/name/batch/nightly-batch")
     without_scheduler.call("POST", f"/deployments/{deployment['id']}/schedule", {})
-    eventually(lambda: scheduler_of(without_scheduler, monkeypatch).state == "ok", within=10)
+    eventually(lambda: scheduler_of(without_scheduler, monkeypatch).state == "ok")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ import tempfile
 import threading
 import time
 import urllib.error
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,22 @@ PREDICTIONS = "id,label\\na,cat\\nb,dog\\nc,cat\\n"
 MODEL = f"echo ready; sleep 3; printf '{PREDICTIONS}' > /workspace/output/pred.csv"
 
 
+# A scorer that never ends by itself.
+ENDLESS = """
+import time
+from autoscorer.scorers.base import BaseScorer
+from autoscorer.scorers.registry import register
+@register("endless")
+class Endless(BaseScorer):
+    name, version = "endless", "1.0.0"
+    def score(self, workspace, params):
+        (workspace / "logs").mkdir(exist_ok=True)
+        (workspace / "logs" / "container.log").write_text("ready")
+        while True:
+            time.sleep(0.1)
+"""
+
+
 @pytest.fixture(scope="module")
 def engine(busybox: str) -> Iterator[OwnEngine]:
     with (
@@ -62,8 +79,16 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory, engine: OwnEngine, database: Path) -> Iterator[Installation]:
-    own = {"DOCKER_HOST": engine.host, "PREFECT_HOME": str(database), "AUTOSCORER_SERVICE__RETRY_DELAY": "0.5"}
-    with running(tmp_path_factory.mktemp("failures"), **own) as one:
+    folder = tmp_path_factory.mktemp("failures")
+    (folder / "scorers").mkdir()
+    (folder / "scorers" / "endless.py").write_text(ENDLESS)
+    own = {
+        "DOCKER_HOST": engine.host,
+        "PREFECT_HOME": str(database),
+        "AUTOSCORER_SCORERS__DIRS": json.dumps([str(folder / "scorers")]),
+        "AUTOSCORER_SERVICE__RETRY_DELAY": "0.5",
+    }
+    with running(folder, **own) as one:
         yield one
 
 
@@ -96,8 +121,7 @@ class Model:
 
     def at_work(self) -> str:
         """Wait until its model runs; its flow run's id."""
-        log = self.root / "logs" / "container.log"
-        eventually(lambda: log.is_file() and "ready" in log.read_text(), within=120)
+        eventually(lambda: says_ready(self.root), within=120)
         return str(self.now["flow_run_id"])
 
     def scored(self) -> Json:
@@ -109,6 +133,12 @@ class Model:
         assert result.versioning.flow_run_id == view["flow_run_id"]
         assert not list(self.root.glob(".autoscorer/run-*")), "staged files stayed"
         return view
+
+
+def says_ready(root: Path) -> bool:
+    """Whether what works there has said that it is at work."""
+    log = root / "logs" / "container.log"
+    return log.is_file() and "ready" in log.read_text()
 
 
 def scored(live: Installation, name: str) -> None:
@@ -244,6 +274,62 @@ def test_without_prefects_server_tasks_are_accepted_and_shown_and_running_models
     assert model.scored()["attempts"] == 1
     late.scored()
     eventually(live.is_ready, within=120)
+
+
+@pytest.mark.parametrize("away", [Installation.with_prefect_hanging, Installation.without_prefect])
+def test_a_cancel_while_prefect_is_away_ends_what_runs(
+    live: Installation, busybox: str, engine: OwnEngine, away: Callable[[Installation], AbstractContextManager[None]]
+) -> None:
+    name = away.__name__.replace("_", "-")
+    container = {"image": busybox, "cmd": ["sh", "-c", "trap '' TERM INT; echo ready; while true; do sleep 1; done"]}
+    tasks = {}
+    for action, extra in (("pipeline", {"container": container, "timeout": 600}), ("score", {"scorer": "endless"})):
+        root = live.workspace(f"{name}-{action}", pred="" if action == "pipeline" else None, **extra)
+        status, envelope = live.call("POST", "/submit", {"action": action, "workspace": root.name})
+        assert status == 202, envelope
+        tasks[envelope["data"]["id"]] = root
+    for root in tasks.values():
+        eventually(lambda root=root: says_ready(root), within=120)
+    runs = {task: live.call("GET", f"/tasks/{task}")[1]["data"]["flow_run_id"] for task in tasks}
+    pipeline = next(iter(runs.values()))
+    assert len(_containers(engine, pipeline)) == 1
+
+    with away(live):
+        for task in tasks:
+            assert live.call("POST", f"/tasks/{task}/cancel")[0] in (200, 202)
+        for task, root in tasks.items():
+            view = live.finished(task, within=60)
+            assert (view["state"], view["error"]["code"]) == ("cancelled", "CANCELLED"), view
+            result = Workspace(root).read_result()
+            assert result is not None and result.error is not None and result.error.code == "CANCELLED"
+            assert result.versioning.flow_run_id == runs[task]
+            assert view["result"] is not None and view["result"]["error"]["code"] == "CANCELLED"
+        assert _containers(engine, pipeline) == []
+        assert not list((next(iter(tasks.values())) / ".autoscorer").glob("run-*"))
+
+    for run in runs.values():
+        # Never anything else in between: nobody begins it again.
+        state = eventually(lambda run=run: _final(live, run), within=120)
+        assert state == "CANCELLED"
+        eventually(lambda run=run: FlowRunFiles(live.home, run).read_claim() is None)
+    for task in tasks:
+        assert live.call("GET", f"/tasks/{task}")[1]["data"]["state"] == "cancelled"
+    eventually(live.is_ready, within=120)
+
+
+def _containers(engine: OwnEngine, flow_run_id: str) -> list[str]:
+    return engine.docker(
+        "ps", "--all", "--quiet", "--filter", f"label=io.autoscorer.flow_run={flow_run_id}"
+    ).stdout.split()
+
+
+def _final(live: Installation, flow_run_id: str) -> str | None:
+    try:
+        state = str(live.prefect("GET", f"/flow_runs/{flow_run_id}")["state"]["type"])
+    except OSError:
+        time.sleep(0.5)
+        return None
+    return state if state in ("COMPLETED", "FAILED", "CANCELLED", "CRASHED") else None
 
 
 def test_tasks_wait_while_the_disk_of_prefects_database_is_full(

@@ -95,10 +95,10 @@ def test_a_process_waits_for_another_and_goes_on_when_it_ends(
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert stages.waits.wait(10)
+    assert stages.waits.wait(60)
     assert not entered.is_set()
     first.communicate()  # it lets go and ends
-    thread.join(10)
+    thread.join(60)
     assert entered.is_set()
     assert stages.names == ["wait"], "told once, however long it waits"
 

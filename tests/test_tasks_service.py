@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -27,6 +26,7 @@ from autoscorer.service.logs import JsonFormatter
 from autoscorer.service.roots import WorkspaceRoots
 from autoscorer.service.tasks import TaskQuery, TaskService
 
+from .ports import free_port
 from .prefect_server import PrefectServer, server
 
 __all__ = ["server"]
@@ -144,9 +144,7 @@ class Line:
     def __init__(self, server: PrefectServer) -> None:
         host, port = server.api_url.removeprefix("http://").split("/")[0].split(":")
         self._target = (host, int(port))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self._ends: list[asyncio.StreamWriter] = []
         self._listener: asyncio.Server | None = None
 

@@ -199,6 +199,6 @@ def test_what_a_killed_one_left_running_is_ended_by_the_next_start(tmp_path: Pat
         with socket.create_server(("127.0.0.1", 0)) as taken:
             code, envelope, errors = up(one.home, "--api-port", str(taken.getsockname()[1]), "--prefect-port", "0")
         assert code == 2, envelope
-        assert left.wait(10) in (-signal.SIGTERM, -signal.SIGKILL)
+        assert left.wait(60) in (-signal.SIGTERM, -signal.SIGKILL)
         assert "server of a former" in errors
         assert "api of a former" not in errors

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 # Served without a token: probes have none, and the page asks for it. Nothing of a task is in them.
-PUBLIC = frozenset({"/", "/records", "/healthz", "/readyz", "/openapi.json", "/favicon.ico"})
+PUBLIC = frozenset({"/", "/records", "/docs", "/healthz", "/readyz", "/openapi.json", "/favicon.ico"})
 PUBLIC_BELOW = "/static/"
 
 # A proxy of this machine passes on requests from elsewhere, and its own address is loopback.

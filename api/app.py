@@ -73,7 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         openapi_tags=TAGS,
         lifespan=lifespan,
-        # Swagger's and ReDoc's pages load their scripts from a CDN: without a network they would be blank.
+        # FastAPI's pages load their scripts from a CDN: without a network they would be blank. Ours is in routes/pages.
         docs_url=None,
         redoc_url=None,
         # A redirect would be an answer outside of the envelope, to an address that the Host header names.

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 # Served without a token: probes have none, and the page asks for it. Nothing of a task is in them.
-PUBLIC = frozenset({"/", "/records", "/healthz", "/readyz", "/openapi.json", "/favicon.ico"})
+PUBLIC = frozenset({"/", "/records", "/docs", "/healthz", "/readyz", "/openapi.json", "/favicon.ico"})
 PUBLIC_BELOW = "/static/"
 # /signed/{signature}/tasks/{task_id}/…: the signature stands for a token.
 SIGNED = "/signed/"

@@ -25,7 +25,7 @@ configured tokens only the server's own user on this machine is served, and may 
 `GET /tasks/{task_id}` tells of it; `POST /pipeline` and its like also wait for the outcome. There is one active task
 for each workspace and action: asking again answers with that one. `Idempotency-Key` makes a repeated request safe.
 
-This document is all there is of interactive documentation: pages that load their scripts from elsewhere are not served.
+The page `/docs` shows this document, and tries its requests. It needs no network.
 """
 
 TAGS = [

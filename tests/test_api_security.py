@@ -651,7 +651,7 @@ def test_a_refused_method_is_told_every_method_that_the_address_takes_and_no_oth
     paths = api.call("GET", "/openapi.json").json["paths"]
     templates = {path: {method.upper() for method in paths[path]} for path in paths if path != "/drip"}
     templates |= {"/openapi.json": {"GET", "HEAD"}, "/boom": {"GET"}}
-    templates |= {path: {"GET"} for path in ("/", "/records", "/static/{name}")}
+    templates |= {path: {"GET"} for path in ("/", "/records", "/docs", "/static/{name}")}
     patterns = {re.compile(re.sub(r"\{path\}", ".+", re.sub(r"\{(?!path)\w+\}", "[^/]+", t))): t for t in templates}
     for template in templates:
         path = re.sub(r"\{\w+\}", "none", template)

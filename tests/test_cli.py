@@ -110,7 +110,7 @@ def test_params_are_json_where_they_can_be(scored: Path, capsys: pytest.CaptureF
 
 def test_validate_says_every_problem(scored: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (scored / "input" / "gt.csv").unlink()
-    code, answer, _ = _json(capsys, "validate", str(scored))
+    code, answer, _ = _json(capsys, "validate", str(scored), "--for", "pipeline")
     assert code == 1
     assert {problem["code"] for problem in answer["error"]["details"]["problems"]} == {"INVALID_META", "MISSING_FILE"}
 

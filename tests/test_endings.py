@@ -81,6 +81,8 @@ def test_a_failed_result_is_taken_with_its_error(home: Path, roots: WorkspaceRoo
     error = {"code": "MISMATCH", "message": "2 ids are missing", "stage": "scoring", "details": {"missing": 2}}
     leave(roots, {"versioning": {"flow_run_id": RUN, "scorer": "s"}, "error": error})
     ending = ended(home, roots, "FAILED", "something else")
+    # Named as the API names it, whatever the file says.
+    error["details"] |= {"workspace": "a", "logs_path": None}  # type: ignore[index]
     assert ending.error == error and ending.result is not None and ending.scorer == "s"
 
 

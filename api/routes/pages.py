@@ -1,4 +1,4 @@
-"""The records page: one static page that asks this API like any other client."""
+"""The pages: of the records, and of the API itself. Both are static, and ask this API like any other client."""
 
 from __future__ import annotations
 
@@ -14,18 +14,26 @@ __all__ = ["router"]
 
 router = ApiRouter("service")
 
-_STATIC = Path(__file__).resolve().parent.parent / "static"
+_API = Path(__file__).resolve().parent.parent
+_STATIC, _VENDOR = _API / "static", _API / "vendor"
 # Named one by one: nothing else can be asked for, whatever lies there.
+_CSS, _JS = "text/css; charset=utf-8", "text/javascript; charset=utf-8"
 _FILES = {
-    "records.css": "text/css; charset=utf-8",
-    "records.js": "text/javascript; charset=utf-8",
-    "views.js": "text/javascript; charset=utf-8",
-    "icon.svg": "image/svg+xml",
+    "records.css": (_STATIC, _CSS),
+    "records.js": (_STATIC, _JS),
+    "views.js": (_STATIC, _JS),
+    "icon.svg": (_STATIC, "image/svg+xml"),
+    "docs.js": (_STATIC, _JS),
+    "swagger-ui.css": (_VENDOR / "swagger-ui", _CSS),
+    "swagger-ui-bundle.js": (_VENDOR / "swagger-ui", _JS),
 }
+# Its own script and style, the API it came from, and nothing else; it stands in no other page.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'{}; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
 _HEADERS = {
-    # Its own script and style, the API it came from, and nothing else; it stands in no other page.
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": _POLICY.format(""),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -42,10 +50,18 @@ async def records() -> Response:
     return FileResponse(_STATIC / "records.html", media_type="text/html; charset=utf-8", headers=_HEADERS)
 
 
+@router.get("/docs", include_in_schema=False)
+async def docs() -> Response:
+    """The page of the API."""
+    # The icons of its style sheet stand in the sheet itself.
+    headers = {**_HEADERS, "Content-Security-Policy": _POLICY.format(" data:")}
+    return FileResponse(_STATIC / "docs.html", media_type="text/html; charset=utf-8", headers=headers)
+
+
 @router.get("/static/{name}", include_in_schema=False)
 async def static(request: Request, name: str) -> Response:
-    """What belongs to it."""
-    media_type = _FILES.get(name)
-    if media_type is None:
+    """What belongs to them."""
+    if name not in _FILES:
         raise AutoScorerError(ErrorCode.NOT_FOUND, "There is nothing at this address; /openapi.json lists what is.")
-    return FileResponse(_STATIC / name, media_type=media_type, headers=_HEADERS)
+    folder, media_type = _FILES[name]
+    return FileResponse(folder / name, media_type=media_type, headers=_HEADERS)

@@ -16,8 +16,8 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=igno
 # The dependencies first: they change less often than the code. The folder of wheels may be absent, hence the pattern.
 COPY requirements/runtime.txt requirements/image.txt wheel[s] /build/packages/
 RUN python3 -m venv /opt/autoscorer >/dev/null \
-    || { python3 -m venv --clear --without-pip /opt/autoscorer \
-    && /opt/autoscorer/bin/python /build/packages/pip-*.whl/pip install --quiet --no-index /build/packages/pip-*.whl; }
+    || { python3 -m venv --clear --without-pip /opt/autoscorer && set -- /build/packages/pip-*.whl \
+    && /opt/autoscorer/bin/python "$1/pip" install --quiet --no-index "$1"; }
 RUN ! ls /build/packages/*.whl >/dev/null 2>&1 || export PIP_NO_INDEX=1; \
     /opt/autoscorer/bin/python -m pip install --quiet -r /build/packages/image.txt
 COPY . /build/autoscorer

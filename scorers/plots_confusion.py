@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from ..core.errors import AutoScorerError, ErrorCode
 from .plots_svg import (
     LEVELS,
-    Words,
     document,
     heading,
     num,
     ramp_css,
     shorten,
+    svg_name,
     svg_text,
     svg_words,
     text_width,
@@ -175,15 +175,14 @@ def _draw(
     ]
     for k, name in enumerate(names):
         centre = (k + 0.5) * cell
-        draw = svg_words if isinstance(labels[k], Words) else svg_text
-        parts.append(draw(left - 8, top + centre + label_size * 0.35, name, label_size, anchor="end"))
+        parts.append(svg_name(left - 8, top + centre + label_size * 0.35, name, label_size, anchor="end"))
         x, y = left + centre, bottom + 16
         if upright:
-            parts.append(draw(x, y, name, label_size, anchor="middle"))
+            parts.append(svg_name(x, y, name, label_size, anchor="middle"))
         else:
             x += label_size * 0.35
             turn = f'transform="rotate(-45 {num(x)} {num(y)})"'
-            parts.append(draw(x, y, name, label_size, anchor="end", extra=turn))
+            parts.append(svg_name(x, y, name, label_size, anchor="end", extra=turn))
     side = top + n * cell / 2
     turn = f'transform="rotate(-90 26 {num(side)})"'
     parts.append(svg_words(26, side, "True class", 12, css="mu", anchor="middle", extra=turn))

@@ -26,6 +26,7 @@ __all__ = [
     "printable",
     "ramp_css",
     "shorten",
+    "svg_name",
     "svg_text",
     "svg_words",
     "text_width",
@@ -120,14 +121,18 @@ def text_width(text: str, size: float) -> float:
     return _columns(text) * size * _ADVANCE
 
 
+class Words(str):
+    """A name of ours among names of the submission's, such as that of a mean: it is told in both languages."""
+
+
 def shorten(label: object, columns: int) -> str:
     """``label`` made printable and cut to ``columns`` with an ellipsis; an empty one is named."""
     text = printable(label)
     if not text.strip():
-        return "(empty)" if not text else "(blank)"
+        return Words("(empty)" if not text else "(blank)")
     # Combining marks have no width of their own: a pile of them must end too.
     if len(text) <= 4 * columns and _columns(text) <= columns:
-        return text
+        return Words(text) if isinstance(label, Words) else text
     kept: list[str] = []
     room = columns - 1
     for char in text[: 4 * columns]:
@@ -182,8 +187,12 @@ def svg_text(
     )
 
 
-class Words(str):
-    """A name of ours among names of the submission's, such as that of a mean: it is told in both languages."""
+def svg_name(
+    x: float, y: float, name: str, size: float = 12, *, css: str = "tx", anchor: str = "", extra: str = ""
+) -> str:
+    """``svg_text`` of a name of the submission's, as it is; one of ours among them (``Words``) in both languages."""
+    draw = svg_words if isinstance(name, Words) else svg_text
+    return draw(x, y, name, size, css=css, anchor=anchor, extra=extra)
 
 
 def svg_words(
@@ -216,7 +225,9 @@ def wrap(text: str, width: float, size: float, *, between: str = " ") -> list[st
     return lines
 
 
-def document(width: float, height: float, body: str, *, title: str, description: str, css: str = "") -> str:
+def document(
+    width: float, height: float, body: str, *, title: str, description: str, css: str = "", zh: str = ""
+) -> str:
     """The SVG file around ``body``: a card with its own background, fine on light and on dark pages.
 
     Args:
@@ -226,8 +237,9 @@ def document(width: float, height: float, body: str, *, title: str, description:
         title: Accessible name.
         description: What the picture shows, in words.
         css: Further rules.
+        zh: The description in Chinese, where the table does not have it word by word.
     """
-    chinese = in_chinese(description)
+    chinese = zh or in_chinese(description)
     # Shown in Chinese when the root element says so: a report puts it there.
     css += "svg:lang(zh) .zh{display:inline}svg:lang(zh) .en{display:none}"
     light = "".join(f".{name}{{{rule}}}" for name, rule in _LIGHT.items())

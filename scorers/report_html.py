@@ -27,18 +27,6 @@ __all__ = [
     "table",
     "text",
 ]
-    "as_served",
-    "data",
-    "definitions",
-    "duration",
-    "label",
-    "link",
-    "number",
-    "scale_of",
-    "size",
-    "table",
-    "text",
-]
 
 _LONGEST = 300
 _ARTIFACTS = "output/artifacts"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..core.disclosed import WITHHELD_ERROR
 from ..core.errors import CATALOGUE, ErrorCode, Fault
 from ..schemas.result import Interval, Result
 from .report_html import data, definitions, duration, label, lines, number, scale_of, size, table, text, value
@@ -158,9 +159,10 @@ def failure(result: Result, say: Language) -> str:
     ]
     # A message tells of this one case, and in English; in another language its code's meaning stands before it.
     known = CATALOGUE[ErrorCode(error.code)].meaning if error.code in ErrorCode.__members__ else None
-    if say.words and known is not None:
-        out.append(f'<p class="message">{say(known)}</p>')
-    here = f' lang="{ENGLISH.code}"' if say.words and message == error.message else ""
+    if known is not None and (say.words or message == WITHHELD_ERROR):
+        meaning = say(known)
+        out.append(f'<p class="message">{meaning[:1].upper()}{meaning[1:]}{"。" if say.words else "."}</p>')
+    here = f' lang="{ENGLISH.code}"' if message == error.message and say.again(message) is None else ""
     out.append(f'<p class="message"{here}>{text(_again(message, say), longest=5000, keep=chr(10))}</p>')
     if isinstance(problems, list) and problems:
         out.append(f'<ul class="problems">{"".join(map(_problem, problems[:50]))}</ul>')

@@ -19,6 +19,8 @@ __all__ = ["CHINESE", "ENGLISH", "LANGUAGES", "Language", "ReportLanguage", "in_
 ReportLanguage = Literal["en", "zh"]
 # Names that stand for any text; the others stand for a number.
 _TEXTS = frozenset({"label", "name", "names", "other", "param", "value"})
+# A text of more sentences is none of ours.
+_MOST_PARTS = 20
 _NAMES = re.compile(r"\{(\w+)\}")
 
 
@@ -47,9 +49,19 @@ class Language:
 
 def in_chinese(text: str) -> str | None:
     """An English sentence, or several in a row, in Chinese; None where one of them is not known."""
-    parts = re.split(r"(?<=[.:;]) (?=\S)", text)
-    known = [_whole(part) for part in parts]
-    return _whole(text) if None in known else "".join(filter(None, known))
+    # As much of it as one sentence of the table has, then as much of the rest.
+    parts, found = re.split(r"(?<=[.:;]) (?=\S)", text), ""
+    if len(parts) > _MOST_PARTS:
+        return None
+    while parts:
+        for end in range(len(parts), 0, -1):
+            known = _whole(" ".join(parts[:end]))
+            if known is not None:
+                break
+        else:
+            return None
+        found, parts = found + known, parts[end:]
+    return found
 
 
 def _whole(text: str) -> str | None:

@@ -7,12 +7,14 @@ import mimetypes
 from collections.abc import Mapping
 
 from .. import __version__
+from ..core.config import Settings, load_settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.provenance import current_flow_run, hostname, sha256_file, utc_now
 from ..core.workspace import SHARED, Workspace
 from ..executors.files import remove_tree
 from ..schemas.job import Job
 from ..schemas.result import Artifact, ErrorInfo, Resources, Result, Timing
+from .reports import write_reports
 
 __all__ = ["measured", "remove_stale_artifacts", "save_failure", "stamp", "take_run_facts", "timing_fields"]
 
@@ -34,8 +36,6 @@ def save_failure(
         timing: Seconds of the stages that were done.
         ran: Whether ``logs/run_info.json`` tells of the run that failed, and not of an earlier one.
     """
-    from ..scorers.report import write_report
-
     result = Result(error=ErrorInfo(**error.to_dict()), timing=Timing(**timing_fields(timing or {})))
     if job is not None:
         result.job_id, result.task_type = job.job_id, job.task_type
@@ -45,10 +45,18 @@ def save_failure(
     if ran:
         take_run_facts(space, result, always=True)
         result.disclosed.notes = list(result.notes)
-    result.artifacts["report"] = measured(space, write_report(result, space.root))
+    write_reports(space, result, _settings())
     remove_stale_artifacts(space, result)
     space.save_result(result)
     return result
+
+
+def _settings() -> Settings:
+    """Where the configuration itself is what failed, a report is written all the same."""
+    try:
+        return load_settings()
+    except AutoScorerError:
+        return Settings()
 
 
 def stamp(result: Result) -> None:

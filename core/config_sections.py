@@ -259,6 +259,7 @@ class Scorers(_Section):
     dirs: tuple[Path, ...] = ()
     entry_points: bool = Field(True, description="Scorers of installed packages.")
     load_timeout: float = Field(30, gt=0, description="Seconds that the import of one scorer file may take.")
+    report_language: Literal["en", "zh"] = Field("en", description="What report.html shows first; it holds both.")
 
 
 class PrefectSection(_Section):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ..core.workspace import ArtifactWriter
 from .confusion import ConfusionMatrix
 from .numbers import Floats
+from .plots_svg import Words
 
 __all__ = ["CoarseMatrix", "coarse_matrix", "enough", "in_steps", "protected", "share_matrix"]
 
@@ -28,7 +29,7 @@ _STEPS = 10
 # The matrix of more labels would say little, and the plot nothing; those with the most rows are shown.
 _MAX_LABELS = 200
 _MAX_LABELS_IN_METRICS = 20
-_OTHERS = "(all others)"
+_OTHERS = Words("(all others)")
 
 
 def protected(counts: Any, group: Any, min_count: int) -> Counts:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from ..core.errors import AutoScorerError, ErrorCode
 from .plots_confusion import confusion_matrix_svg, counted_confusion_svg
 from .plots_residual import coarse_residual_svg, residual_svg
-from .plots_svg import Panel, document, heading, num, shorten, svg_text, text_width
+from .plots_svg import Panel, Words, document, heading, num, shorten, svg_name, svg_text, svg_words, text_width
+from .words import CHINESE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,18 +84,27 @@ def pr_curves_svg(recall: np.ndarray, curves: Mapping[str, np.ndarray], *, title
             absent.append(text)
         at = top + 12 + k * 22
         parts.append(f'<path {line} d="M492 {num(at)}h26"/>')
-        parts.append(svg_text(526, at + 4, text if d else f"{text} (no data)", 12, css="tx" if d else "mu"))
+        ours = CHINESE.again(text) if isinstance(text, Words) else None
+        missing = None if d else CHINESE("{name} (no data)", name=ours or text)
+        told = text if d else f"{text} (no data)"
+        parts.append(svg_text(526, at + 4, told, 12, css="tx" if d else "mu", zh=ours if d else missing))
     if len(absent) == len(shown):
-        parts.append(svg_text(264, top + 164, "No curve is defined.", 13, css="mu", anchor="middle"))
+        parts.append(svg_words(264, top + 164, "No curve is defined.", 13, css="mu", anchor="middle"))
     css = "".join(f".k{i}{{stroke:{c}}}" for i, c in enumerate(_LIGHT_LINES))
     dark = "".join(f".k{i}{{stroke:{c}}}" for i, c in enumerate(_DARK_LINES))
     none = f" Without data: {', '.join(absent)}." if absent else ""
+    told = ", ".join(CHINESE.again(text) or text if isinstance(text, Words) else text for text in names)
+    chinese = CHINESE("Precision over recall for {names}.", names=told or CHINESE("no curve"))
+    chinese += (CHINESE.again(subtitle) or "") if subtitle else ""
+    if absent:
+        chinese += CHINESE("Without data: {names}.", names=", ".join(absent))
     return document(
         width,
         max(top + 320 + 54, top + 12 + 22 * len(shown)),
         "".join(parts),
         title=shorten(title, 120),
         description=f"Precision over recall for {', '.join(names) or 'no curve'}. {subtitle}{none}".strip(),
+        zh=chinese,
         css=f"{css}@media(prefers-color-scheme:dark){{{dark}}}",
     )
 
@@ -199,9 +209,9 @@ def per_class_svg(
     for k, ((_, value), name) in enumerate(zip(bars, names, strict=True)):
         y = top + k * step
         bar, middle = step - 8, y + step / 2 + 4
-        parts.append(svg_text(left - 8, middle, name, 12, anchor="end"))
+        parts.append(svg_name(left - 8, middle, name, 12, anchor="end"))
         if value is None:
-            parts.append(svg_text(left + 8, middle, absent, 12, css="mu", extra='font-style="italic"'))
+            parts.append(svg_words(left + 8, middle, absent, 12, css="mu", extra='font-style="italic"'))
             continue
         reach = length * min(1.0, max(0.0, value))
         track.append(f"M{num(left)} {num(y + 4)}h{num(length)}v{bar}h-{num(length)}z")

@@ -6,7 +6,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..core.errors import AutoScorerError, ErrorCode
-from .plots_svg import LEVELS, document, heading, num, ramp_css, shorten, svg_text, text_width
+from .plots_svg import (
+    LEVELS,
+    document,
+    heading,
+    num,
+    ramp_css,
+    shorten,
+    svg_name,
+    svg_text,
+    svg_words,
+    text_width,
+    words_width,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -163,18 +175,18 @@ def _draw(
     ]
     for k, name in enumerate(names):
         centre = (k + 0.5) * cell
-        parts.append(svg_text(left - 8, top + centre + label_size * 0.35, name, label_size, anchor="end"))
+        parts.append(svg_name(left - 8, top + centre + label_size * 0.35, name, label_size, anchor="end"))
         x, y = left + centre, bottom + 16
         if upright:
-            parts.append(svg_text(x, y, name, label_size, anchor="middle"))
+            parts.append(svg_name(x, y, name, label_size, anchor="middle"))
         else:
             x += label_size * 0.35
             turn = f'transform="rotate(-45 {num(x)} {num(y)})"'
-            parts.append(svg_text(x, y, name, label_size, anchor="end", extra=turn))
+            parts.append(svg_name(x, y, name, label_size, anchor="end", extra=turn))
     side = top + n * cell / 2
     turn = f'transform="rotate(-90 26 {num(side)})"'
-    parts.append(svg_text(26, side, "True class", 12, css="mu", anchor="middle", extra=turn))
-    parts.append(svg_text(left + n * cell / 2, under + 16, "Predicted class", 12, css="mu", anchor="middle"))
+    parts.append(svg_words(26, side, "True class", 12, css="mu", anchor="middle", extra=turn))
+    parts.append(svg_words(left + n * cell / 2, under + 16, "Predicted class", 12, css="mu", anchor="middle"))
     parts.append(_legend(20, under + 42))
     wrong = float(counts.sum() - counts.trace())
     ramps = {kind: list(range(1, LEVELS + 1)) for kind in "bo"}
@@ -192,8 +204,8 @@ def _draw(
 def _legend(x: float, y: float) -> str:
     parts = []
     for kind, name in (("b", "correct"), ("o", "mistaken")):
-        parts.append(svg_text(x, y + 4, name, 11, css="mu"))
-        x += text_width(name, 11) + 8
+        parts.append(svg_words(x, y + 4, name, 11, css="mu"))
+        x += words_width(name, 11) + 8
         for level in range(1, LEVELS + 1):
             parts.append(f'<rect class="{kind}{level}" x="{num(x)}" y="{num(y - 6)}" width="10" height="12"/>')
             x += 10

@@ -6,7 +6,17 @@ import math
 from typing import TYPE_CHECKING
 
 from ..core.errors import AutoScorerError, ErrorCode
-from .plots_svg import LEVELS, Panel, document, heading, num, ramp_css, svg_text, text_width
+from .plots_svg import (
+    LEVELS,
+    Panel,
+    document,
+    heading,
+    num,
+    ramp_css,
+    svg_text,
+    svg_words,
+    words_width,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -271,8 +281,8 @@ def _density(
 
 def _legend(x: float, y: float, most: int, *, least: int = 1) -> str:
     name = "rows in a cell (logarithmic)"
-    parts = [svg_text(x, y + 4, name, 11, css="mu")]
-    x += text_width(name, 11) + 10
+    parts = [svg_words(x, y + 4, name, 11, css="mu")]
+    x += words_width(name, 11) + 10
     parts.append(svg_text(x, y + 4, f"{least:,}", 11, css="mu"))
     x += 4 + 8 * len(f"{least:,}")
     for level in range(1, LEVELS + 1):

@@ -13,7 +13,26 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
-__all__ = ["LEVELS", "Panel", "document", "nice_ticks", "num", "printable", "ramp_css", "shorten", "svg_text", "wrap"]
+from .words import in_chinese
+
+__all__ = [
+    "LEVELS",
+    "Panel",
+    "Words",
+    "document",
+    "heading",
+    "nice_ticks",
+    "num",
+    "printable",
+    "ramp_css",
+    "shorten",
+    "svg_name",
+    "svg_text",
+    "svg_words",
+    "text_width",
+    "words_width",
+    "wrap",
+]
 
 _FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans',sans-serif"
 
@@ -102,14 +121,18 @@ def text_width(text: str, size: float) -> float:
     return _columns(text) * size * _ADVANCE
 
 
+class Words(str):
+    """A name of ours among names of the submission's, such as that of a mean: it is told in both languages."""
+
+
 def shorten(label: object, columns: int) -> str:
     """``label`` made printable and cut to ``columns`` with an ellipsis; an empty one is named."""
     text = printable(label)
     if not text.strip():
-        return "(empty)" if not text else "(blank)"
+        return Words("(empty)" if not text else "(blank)")
     # Combining marks have no width of their own: a pile of them must end too.
     if len(text) <= 4 * columns and _columns(text) <= columns:
-        return text
+        return Words(text) if isinstance(label, Words) else text
     kept: list[str] = []
     room = columns - 1
     for char in text[: 4 * columns]:
@@ -128,7 +151,15 @@ def num(value: float) -> str:
 
 
 def svg_text(
-    x: float, y: float, text: str, size: float = 12, *, css: str = "tx", anchor: str = "", extra: str = ""
+    x: float,
+    y: float,
+    text: str,
+    size: float = 12,
+    *,
+    css: str = "tx",
+    anchor: str = "",
+    extra: str = "",
+    zh: str | None = None,
 ) -> str:
     """A ``<text>`` element; the text is made printable and escaped.
 
@@ -140,7 +171,13 @@ def svg_text(
         css: Class; empty to inherit the fill.
         anchor: ``middle`` or ``end``; start otherwise.
         extra: Further attributes, from us and not from data (``transform="…"``).
+        zh: The same in Chinese: an element of its own, which shows where the root says ``lang="zh-CN"``.
     """
+    if zh is not None and zh != text:
+        here = {"size": size, "anchor": anchor}
+        english = svg_text(x, y, text, css=f"{css} en".strip(), extra=extra, **here)  # type: ignore[arg-type]
+        hidden = f'display="none" {extra}'.strip()
+        return english + svg_text(x, y, zh, css=f"{css} zh".strip(), extra=hidden, **here)  # type: ignore[arg-type]
     kind = f' class="{css}"' if css else ""
     where = f' text-anchor="{anchor}"' if anchor else ""
     more = f" {extra}" if extra else ""
@@ -150,18 +187,47 @@ def svg_text(
     )
 
 
-def wrap(text: str, width: float, size: float) -> list[str]:
-    """Break ``text`` at spaces into lines of at most ``width`` pixels (estimated)."""
+def svg_name(
+    x: float, y: float, name: str, size: float = 12, *, css: str = "tx", anchor: str = "", extra: str = ""
+) -> str:
+    """``svg_text`` of a name of the submission's, as it is; one of ours among them (``Words``) in both languages."""
+    draw = svg_words if isinstance(name, Words) else svg_text
+    return draw(x, y, name, size, css=css, anchor=anchor, extra=extra)
+
+
+def svg_words(
+    x: float, y: float, text: str, size: float = 12, *, css: str = "tx", anchor: str = "", extra: str = ""
+) -> str:
+    """``svg_text`` of words of ours: in both languages, where the table has them. Never for a label."""
+    return svg_text(x, y, text, size, css=css, anchor=anchor, extra=extra, zh=in_chinese(text))
+
+
+def words_width(text: str, size: float) -> float:
+    """The width of words of ours in the language in which they are wider."""
+    return max(text_width(text, size), text_width(in_chinese(text) or "", size))
+
+
+def wrap(text: str, width: float, size: float, *, between: str = " ") -> list[str]:
+    """Break ``text`` at spaces into lines of at most ``width`` pixels (estimated).
+
+    Args:
+        text: Any text.
+        width: Pixels.
+        size: Font size in pixels.
+        between: What stands between its words; empty for Chinese, which breaks anywhere.
+    """
     lines: list[str] = []
-    for word in text.split(" "):
-        if lines and text_width(f"{lines[-1]} {word}", size) <= width:
-            lines[-1] += f" {word}"
+    for word in text.split(" ") if between else text:
+        if lines and text_width(f"{lines[-1]}{between}{word}", size) <= width:
+            lines[-1] += f"{between}{word}"
         else:
             lines.append(word)
     return lines
 
 
-def document(width: float, height: float, body: str, *, title: str, description: str, css: str = "") -> str:
+def document(
+    width: float, height: float, body: str, *, title: str, description: str, css: str = "", zh: str = ""
+) -> str:
     """The SVG file around ``body``: a card with its own background, fine on light and on dark pages.
 
     Args:
@@ -171,7 +237,11 @@ def document(width: float, height: float, body: str, *, title: str, description:
         title: Accessible name.
         description: What the picture shows, in words.
         css: Further rules.
+        zh: The description in Chinese, where the table does not have it word by word.
     """
+    chinese = zh or in_chinese(description)
+    # Shown in Chinese when the root element says so: a report puts it there.
+    css += "svg:lang(zh) .zh{display:inline}svg:lang(zh) .en{display:none}"
     light = "".join(f".{name}{{{rule}}}" for name, rule in _LIGHT.items())
     dark = "".join(f".{name}{{{rule}}}" for name, rule in _DARK.items())
     w, h = num(width), num(height)
@@ -180,7 +250,8 @@ def document(width: float, height: float, body: str, *, title: str, description:
         f'font-family="{_FONT}">'
         f"<title>{escape(printable(title), quote=False)}</title>"
         f"<desc>{escape(printable(description), quote=False)}</desc>"
-        f"<style>{light}{css}@media(prefers-color-scheme:dark){{{dark}}}</style>"
+        + (f'<desc lang="zh-CN">{escape(printable(chinese), quote=False)}</desc>' if chinese else "")
+        + f"<style>{light}{css}@media(prefers-color-scheme:dark){{{dark}}}</style>"
         f'<rect class="bg" width="{w}" height="{h}" rx="8" fill="#fff"/>{body}</svg>\n'
     )
 
@@ -193,12 +264,22 @@ def heading(title: str, subtitle: str, width: float, *, left: float = 20) -> tup
     """
     y = 30.0
     parts = []
-    for line in wrap(title, width - 2 * left, 17)[:3]:
-        parts.append(svg_text(left, y, line, 16, extra='font-weight="600"'))
-        y += 21
-    for line in wrap(subtitle, width - 2 * left, 12.5)[:5] if subtitle else []:
-        parts.append(svg_text(left, y, line, 12.5, css="mu"))
-        y += 17
+    for text, size, most, step, css, extra in (
+        (title, 16.0, 3, 21, "tx", 'font-weight="600"'),
+        (subtitle, 12.5, 5, 17, "mu", ""),
+    ):
+        chinese = in_chinese(text)
+        wide = size + 1 if size == 16 else size
+        lines = wrap(text, width - 2 * left, wide)[:most] if text else []
+        ours = wrap(chinese, width - 2 * left, wide, between="")[:most] if chinese else []
+        for number in range(max(len(lines), len(ours))):
+            here = {"css": css, "extra": extra}
+            if not ours:
+                parts.append(svg_text(left, y, lines[number], size, **here))
+            else:
+                english, other = (each[number] if number < len(each) else "" for each in (lines, ours))
+                parts.append(svg_text(left, y, english, size, zh=other, **here))
+            y += step
     return "".join(parts), y
 
 
@@ -312,9 +393,9 @@ class Panel:
         for tick, text in zip(yticks, tick_labels(yticks), strict=True):
             parts.append(svg_text(self.left - 7, self.y(tick) + 4, text, 11, css="mu", anchor="end"))
         parts.append(f'<path class="ax" fill="none" d="M{num(self.left)} {num(self.top)}V{num(bottom)}H{num(right)}"/>')
-        parts.append(svg_text(self.left + self.width / 2, bottom + 36, xlabel, 12, anchor="middle"))
+        parts.append(svg_words(self.left + self.width / 2, bottom + 36, xlabel, 12, anchor="middle"))
         x, y = self.left - self.label_room(), self.top + self.height / 2
-        parts.append(svg_text(x, y, ylabel, 12, anchor="middle", extra=f'transform="rotate(-90 {num(x)} {num(y)})"'))
+        parts.append(svg_words(x, y, ylabel, 12, anchor="middle", extra=f'transform="rotate(-90 {num(x)} {num(y)})"'))
         if title:
             parts.append(svg_text(self.left, self.top - 10, title, 13, extra='font-weight="600"'))
         return "".join(parts)

@@ -7,12 +7,14 @@ import csv
 import re
 from collections.abc import Mapping
 from html import unescape
+from math import isfinite
 from pathlib import Path
 
 from ..core.errors import AutoScorerError
 from ..core.workspace import open_regular
 from ..schemas.result import Artifact
-from .report_html import label, link, size, table, text
+from .report_html import as_served, label, link, number, size, table, text
+from .words import Language
 
 __all__ = ["errors", "figures", "listing"]
 
@@ -23,7 +25,7 @@ _READ = 1 << 18  # bytes of errors.csv that are looked at
 _SLIM = 480  # pixels of width that fit a phone
 
 
-def figures(artifacts: Mapping[str, Artifact], workspace: Path) -> str:
+def figures(artifacts: Mapping[str, Artifact], workspace: Path, say: Language) -> str:
     """The SVG artifacts, embedded as images: a script or a link inside one is dead there."""
     shown: list[str] = []
     for name, artifact in artifacts.items():
@@ -32,9 +34,13 @@ def figures(artifacts: Mapping[str, Artifact], workspace: Path) -> str:
         content = _read(workspace, artifact.path, MAX_PLOT + 1)
         if content is None or len(content) > MAX_PLOT:
             continue
-        described = _found(rb"<desc>([^<]{1,2000})</desc>", content) or _found(
-            rb"<title>([^<]{1,300})</title>", content
+        described = (
+            (say.words and _found(rb'<desc lang="zh-CN">([^<]{1,2000})</desc>', content))
+            or _found(rb"<desc>([^<]{1,2000})</desc>", content)
+            or _found(rb"<title>([^<]{1,300})</title>", content)
         )
+        if say.words and content.startswith(b"<svg xmlns="):  # one of ours, which holds both languages
+            content = content.replace(b"<svg ", f'<svg lang="{say.code}" '.encode(), 1)
         width = re.search(rb'^<svg [^>]{0,300}?\bwidth="(\d{1,5})', content)
         slim = ' class="slim"' if width and int(width[1]) <= _SLIM else ""
         address = link(artifact.path)
@@ -45,7 +51,7 @@ def figures(artifacts: Mapping[str, Artifact], workspace: Path) -> str:
         shown.append(f"<figure>{picture}{caption}</figure>")
     if not shown:
         return ""
-    return f'<section class="card"><h2>Plots</h2><div class="figures">{"".join(shown)}</div></section>'
+    return f'<section class="card"><h2>{say("Plots")}</h2><div class="figures">{"".join(shown)}</div></section>'
 
 
 def _found(pattern: bytes, content: bytes) -> str:
@@ -53,7 +59,7 @@ def _found(pattern: bytes, content: bytes) -> str:
     return unescape(match[1].decode("utf-8", "replace")) if match else ""
 
 
-def errors(artifacts: Mapping[str, Artifact], workspace: Path) -> str:
+def errors(artifacts: Mapping[str, Artifact], workspace: Path, say: Language) -> str:
     """The first rows of errors.csv."""
     item = next((item for item in artifacts.values() if item.path.rsplit("/", 1)[-1] == "errors.csv"), None)
     content = _read(workspace, item.path, _READ) if item is not None else None
@@ -77,36 +83,58 @@ def errors(artifacts: Mapping[str, Artifact], workspace: Path) -> str:
     head, body = rows[0][:MAX_COLUMNS], [row for row in rows[1 : MAX_ROWS + 1] if row]
     more = not whole or len(rows) > MAX_ROWS + 1
     width = len(head)
-    cells = ([label(cell, longest=MAX_CELL) for cell in (row + [""] * width)[:width]] for row in body)
+    # Of regression, all but the id are numbers; elsewhere a label may look like one, and stays as it is.
+    rounded = "residual" in head
+    cells = (
+        [
+            _rounded(cell) if rounded and column else label(cell, longest=MAX_CELL, say=say)
+            for column, cell in enumerate((row + [""] * width)[:width])
+        ]
+        for row in body
+    )
+    lead = _lead(item, len(body), say, more=more)
     return (
-        f'<section class="card"><h2>Errors</h2><p class="muted small">{_lead(item, len(body), more=more)}</p>'
-        + table([(label(name, longest=MAX_CELL), False) for name in head], cells, name="Errors")
+        f'<section class="card"><h2>{say("Errors")}</h2><p class="muted small">{lead}</p>'
+        + table([(label(name, longest=MAX_CELL), False) for name in head], cells, name=say("Errors"))
         + "</section>"
     )
 
 
-def _lead(item: Artifact, shown: int, *, more: bool) -> str:
+def _lead(item: Artifact, shown: int, say: Language, *, more: bool) -> str:
     """How many rows are shown, of how many, and where the others are."""
     address, rows, total = link(item.path), item.rows, item.rows_total
-    count = f"{shown} rows" if shown != 1 else "row" if more else "1 row"
     if total is not None and rows is not None and shown < total:
-        lead = f"The first {count} of {total:,}."
+        one, several = "The first row of {total}.", "The first {count} rows of {total}."
+        lead = say(one, total=f"{total:,}") if shown == 1 else say(several, count=shown, total=f"{total:,}")
         if rows < total:
             file = f'<a href="{address}">errors.csv</a>' if address else "errors.csv"
-            return f"{lead} {file} holds the first {rows:,} of {total:,}."
+            held = say(
+                "{file} holds the first {count} of {total}.", file="{file}", count=f"{rows:,}", total=f"{total:,}"
+            )
+            return f"{lead} {held.replace('{file}', file)}"
     else:
-        lead = f"The first {count} of errors.csv." if more else f"{count}, from errors.csv."
-    return f'{lead} <a href="{address}">All of them</a>.' if more and address else lead
+        one = "The first row of errors.csv." if more else "1 row, from errors.csv."
+        several = "The first {count} rows of errors.csv." if more else "{count} rows, from errors.csv."
+        lead = say(one) if shown == 1 else say(several, count=shown)
+    return f'{lead} <a href="{address}">{say("All of them")}</a>.' if more and address else lead
 
 
-def listing(artifacts: Mapping[str, Artifact], workspace: Path) -> str:
+def _rounded(cell: str) -> str:
+    try:
+        value = float(cell)
+    except ValueError:
+        return label(cell, longest=MAX_CELL)
+    return f'<span title="{text(cell, longest=MAX_CELL)}">{number(value)}</span>' if isfinite(value) else label(cell)
+
+
+def listing(artifacts: Mapping[str, Artifact], workspace: Path, say: Language) -> str:
     """The files, with relative links."""
     if not artifacts:
         return ""
     rows = []
     for name, artifact in artifacts.items():
         address = link(artifact.path)
-        shown = label(artifact.path.removeprefix("output/artifacts/"))
+        shown = label(as_served(artifact.path).removeprefix("output/artifacts/"))
         count = artifact.size if artifact.size is not None else _size(workspace, artifact.path)
         digest = artifact.sha256 or ""
         short = text(digest[:12]) + ("…" if len(digest) > 12 else "")
@@ -118,8 +146,8 @@ def listing(artifacts: Mapping[str, Artifact], workspace: Path) -> str:
                 f'<span class="mono" title="{text(digest)}">{short}</span>',
             ]
         )
-    head = [("Name", False), ("File", False), ("Size", True), ("sha256", False)]
-    return f'<section class="card"><h2>Artifacts</h2>{table(head, rows, name="Artifacts")}</section>'
+    head = [(say("Name"), False), (say("File"), False), (say("Size"), True), ("sha256", False)]
+    return f'<section class="card"><h2>{say("Artifacts")}</h2>{table(head, rows, name=say("Artifacts"))}</section>'
 
 
 def _inside(workspace: Path, path: str) -> Path | None:

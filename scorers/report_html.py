@@ -10,9 +10,23 @@ from html import escape
 from typing import Any
 from urllib.parse import quote
 
+from ..core.workspace import SHARED
 from .plots_svg import printable
+from .words import ENGLISH, Language
 
-__all__ = ["data", "definitions", "duration", "label", "link", "number", "scale_of", "size", "table", "text"]
+__all__ = [
+    "as_served",
+    "data",
+    "definitions",
+    "duration",
+    "label",
+    "link",
+    "number",
+    "scale_of",
+    "size",
+    "table",
+    "text",
+]
 
 _LONGEST = 300
 _ARTIFACTS = "output/artifacts"
@@ -35,10 +49,10 @@ def text(value: object, *, longest: int = _LONGEST, keep: str = "") -> str:
     return escape(shown)
 
 
-def label(value: object, *, longest: int = _LONGEST) -> str:
+def label(value: object, *, longest: int = _LONGEST, say: Language = ENGLISH) -> str:
     """A name from outside: escaped, and isolated so that its writing direction stays its own."""
     shown = text(value, longest=longest)
-    return f"<bdi>{shown}</bdi>" if shown.strip() else '<span class="muted">(empty)</span>'
+    return f"<bdi>{shown}</bdi>" if shown.strip() else f'<span class="muted">{say("(empty)")}</span>'
 
 
 def number(value: float) -> str:
@@ -60,25 +74,25 @@ def number(value: float) -> str:
     return shown.replace("-", "−", 1) if value < 0 else shown
 
 
-def data(value: float | None) -> str:
+def data(value: float | None, say: Language = ENGLISH) -> str:
     """A number with its full precision as the machine-readable value; undefined where it is None."""
     if value is None:
-        return '<span class="muted">undefined</span>'
+        return f'<span class="muted">{say("undefined")}</span>'
     return f'<data value="{value!r}" title="{value!r}">{number(value)}</data>'
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float, say: Language = ENGLISH) -> str:
     """Seconds for reading."""
     if seconds < 0.001:
-        return "< 1 ms" if seconds > 0 else "0 s"
+        return say("< 1 ms") if seconds > 0 else say("{count} s", count=0)
     if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms"
+        return say("{count} ms", count=f"{seconds * 1000:.0f}")
     if seconds < 59.95:
-        return f"{seconds:.1f} s" if seconds >= 10 else f"{seconds:.2f} s"
+        return say("{count} s", count=f"{seconds:.1f}" if seconds >= 10 else f"{seconds:.2f}")
     whole = round(seconds)
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+        return say("{minutes} min {seconds} s", minutes=whole // 60, seconds=f"{whole % 60:02d}")
+    return say("{hours} h {minutes} min", hours=whole // 3600, minutes=f"{whole % 3600 // 60:02d}")
 
 
 def size(count: int) -> str:
@@ -93,12 +107,18 @@ def size(count: int) -> str:
     return f"{value / 1024:,.1f} TiB"
 
 
+def as_served(path: str) -> str:
+    """A shared artifact's path is that of the complete one, at whose address it is served."""
+    return path.replace(f"{_ARTIFACTS}/{SHARED}/", f"{_ARTIFACTS}/", 1)
+
+
 def link(path: str) -> str | None:
     """The relative address of a workspace path, seen from ``output/artifacts/``; None when it leaves the workspace.
 
     The address always begins with a dot and has every other special character percent-encoded, so it can be
     neither a scheme (``javascript:``) nor another host (``//host``).
     """
+    path = as_served(path)
     clean = posixpath.normpath(path)
     if not path or "\\" in path or clean.startswith(("/", "..")) or any(ord(c) < 32 for c in path):
         return None

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..core.disclosed import WITHHELD_ERROR
 from ..core.errors import CATALOGUE, ErrorCode, Fault
 from ..schemas.result import Interval, Result
 from .report_html import data, definitions, duration, label, lines, number, scale_of, size, table, text, value
+from .words import ENGLISH, Language
 
 __all__ = ["chips", "failure", "headline", "hero", "metrics", "notes", "provenance", "resources", "timing"]
 
@@ -32,20 +34,20 @@ def main_metric(result: Result) -> str:
     return next(iter(map(str, extra)), "score")
 
 
-def headline(result: Result) -> str:
+def headline(result: Result, say: Language = ENGLISH) -> str:
     """The result in a few words, for the window's title."""
     if result.error:
         return result.error.code
     score = result.summary.score
-    return f"{main_metric(result)} {number(score) if score is not None else 'undefined'}"
+    return f"{main_metric(result)} {number(score) if score is not None else say('undefined')}"
 
 
-def chips(result: Result) -> str:
+def chips(result: Result, say: Language) -> str:
     """Task type, scorer and time, below the title."""
     ids = result.versioning
     scorer = f"{ids.scorer} {ids.scorer_version or ''}".strip() if ids.scorer else None
     pairs = (("Task", result.task_type), ("Scorer", scorer), ("Scored", _when(ids.timestamp)))
-    items = "".join(f"<li>{name} <b>{label(shown, longest=80)}</b></li>" for name, shown in pairs if shown)
+    items = "".join(f"<li>{say(name)} <b>{label(shown, longest=80)}</b></li>" for name, shown in pairs if shown)
     return f'<ul class="chips">{items}</ul>\n' if items else ""
 
 
@@ -55,36 +57,36 @@ def _when(timestamp: str | None) -> str | None:
     return timestamp
 
 
-def hero(result: Result) -> str:
+def hero(result: Result, say: Language) -> str:
     """The score, large, with its interval on the metric's scale, and what it means."""
     name, summary = main_metric(result), result.summary
     score, interval = summary.score, result.intervals.get(name)
-    shown = data(score) if score is not None else '<span class="muted">undefined</span>'
-    better = "Higher is better" if summary.higher_is_better else "Lower is better"
+    shown = data(score, say)
+    better = say("Higher is better" if summary.higher_is_better else "Lower is better")
     badges = ""
     if summary.passed is not None:
         kind, word = ("good", "✓ Pass") if summary.passed else ("bad", "✗ Fail")
-        badges += f'<span class="badge {kind}">{word}</span>'
+        badges += f'<span class="badge {kind}">{say(word)}</span>'
     if summary.rank:
-        badges += f'<span class="badge">Rank {text(summary.rank, longest=12)}</span>'
+        badges += f'<span class="badge">{say("Rank {rank}", rank=text(summary.rank, longest=12))}</span>'
     goal = _goal(result)
     facts = []
     if interval is not None:
-        facts.append(
-            f"<p>{_level(interval.level)} interval {number(interval.low)} to {number(interval.high)} "
-            f'<span class="muted">({_method(interval)})</span></p>'
-        )
+        ends = {"low": number(interval.low), "high": number(interval.high)}
+        said = say("{level} interval {low} to {high}", level=_level(interval.level), **ends)
+        facts.append(f'<p>{said} <span class="muted">({_method(interval, say)})</span></p>')
     if goal is not None:
-        need = "at least" if summary.higher_is_better else "at most"
-        facts.append(f'<p class="muted">To pass: {need} {goal:g}</p>')
-    drawn = _scale(name, score, interval, goal) if score is not None else ""
+        need = "To pass: at least {goal}" if summary.higher_is_better else "To pass: at most {goal}"
+        facts.append(f'<p class="muted">{say(need, goal=_short(goal))}</p>')
+    drawn = _scale(name, score, interval, goal, say) if score is not None else ""
     context = (
         (f'<div class="badges">{badges}</div>' if badges else "")
         + drawn
         + (f'<div class="facts">{"".join(facts)}</div>' if facts else "")
     )
     return (
-        f'<section class="card hero" aria-labelledby="score"><div><h2 id="score">{label(name, longest=80)}</h2>'
+        f'<section class="card hero" aria-labelledby="score-{say.code}"><div>'
+        f'<h2 id="score-{say.code}">{label(name, longest=80)}</h2>'
         f'<p class="score">{shown}</p><p class="muted small">{better}</p></div><div>{context}</div></section>'
     )
 
@@ -94,7 +96,7 @@ def _goal(result: Result) -> float | None:
     return float(goal) if isinstance(goal, (int, float)) and not isinstance(goal, bool) else None
 
 
-def _scale(name: str, score: float, interval: Interval | None, goal: float | None) -> str:
+def _scale(name: str, score: float, interval: Interval | None, goal: float | None, say: Language) -> str:
     """The score (bar and mark), its interval (band) and the goal (dashed) on a bounded scale; nothing otherwise."""
     ends = [score] if interval is None else [score, interval.low, interval.high]
     limits = scale_of(name, ends)
@@ -105,16 +107,17 @@ def _scale(name: str, score: float, interval: Interval | None, goal: float | Non
     def at(position: float) -> str:
         return f"{100 * (position - low) / (high - low):.2f}%"
 
-    said = f"{number(score)} on a scale from {low:g} to {high:g}"
+    scale = {"low": f"{low:g}", "high": f"{high:g}"}
+    said = say("{score} on a scale from {low} to {high}", score=number(score), **scale)
     parts = [f'<span class="reach" style="width:{at(score)}"></span>']
     if interval is not None:
         width = f"{100 * (interval.high - interval.low) / (high - low):.2f}%"
         parts.append(f'<span class="band" style="left:{at(interval.low)};width:{width}"></span>')
-        said += f"; interval {number(interval.low)} to {number(interval.high)}"
+        said += say("; interval {low} to {high}", low=number(interval.low), high=number(interval.high))
     parts.append(f'<span class="dot" style="left:{at(score)}"></span>')
     if goal is not None and low <= goal <= high:
         parts.append(f'<span class="goal" style="left:{at(goal)}"></span>')
-        said += f"; {goal:g} needed to pass"
+        said += say("; {goal} needed to pass", goal=_short(goal))
     ends_ = "".join(f"<span>{shown}</span>" for shown in (f"{low:g}".replace("-", "−"), f"{high:g}"))
     return (
         f'<div class="scale" role="img" aria-label="{text(said)}">{"".join(parts)}</div>'
@@ -126,12 +129,19 @@ def _level(level: float) -> str:
     return f"{100 * level:.4g} %"
 
 
-def _method(interval: Interval) -> str:
-    resamples = f", {interval.n_resamples:,} resamples" if interval.n_resamples else ""
-    return f"{text(interval.method, longest=60)}{resamples}"
+def _short(goal: float) -> str:
+    """A threshold as somebody chose it: 0.8 and not 0.8000, but no more digits than a metric has."""
+    return min(f"{goal:g}".replace("-", "−", 1), number(goal), key=len)
 
 
-def failure(result: Result) -> str:
+def _method(interval: Interval, say: Language) -> str:
+    method = text(interval.method, longest=60)
+    if not interval.n_resamples:
+        return method
+    return say("{method}, {count} resamples", method=method, count=f"{interval.n_resamples:,}")
+
+
+def failure(result: Result, say: Language) -> str:
     """Why there is no score: code, message, and everything the details hold."""
     error = result.error
     if error is None:
@@ -141,22 +151,29 @@ def failure(result: Result) -> str:
     log = details.pop("log", None)
     message = error.message
     if isinstance(problems, list) and message.startswith(f"{len(problems)} problems. "):
-        message = f"{len(problems)} problems:"  # each stands in the list below
+        message = say("{count} problems:", count=len(problems))  # each stands in the list below
     out = [
-        '<section class="card failed" aria-labelledby="failed"><h2 id="failed">No score</h2>',
+        f'<section class="card failed" aria-labelledby="failed-{say.code}">',
+        f'<h2 id="failed-{say.code}">{say("No score")}</h2>',
         f'<p class="code">{label(error.code)}</p>',
-        f'<p class="message">{text(message, longest=5000, keep=chr(10))}</p>',
     ]
+    # A message tells of this one case, and in English; in another language its code's meaning stands before it.
+    known = CATALOGUE[ErrorCode(error.code)].meaning if error.code in ErrorCode.__members__ else None
+    if known is not None and (say.words or message == WITHHELD_ERROR):
+        meaning = say(known)
+        out.append(f'<p class="message">{meaning[:1].upper()}{meaning[1:]}{"。" if say.words else "."}</p>')
+    here = f' lang="{ENGLISH.code}"' if message == error.message and say.again(message) is None else ""
+    out.append(f'<p class="message"{here}>{text(_again(message, say), longest=5000, keep=chr(10))}</p>')
     if isinstance(problems, list) and problems:
         out.append(f'<ul class="problems">{"".join(map(_problem, problems[:50]))}</ul>')
-    pairs = [("Stage", label(error.stage))]
+    pairs = [(say("Stage"), label(say(error.stage)))]
     if error.code in ErrorCode.__members__:
-        pairs.append(("Cause", _CAUSES[CATALOGUE[ErrorCode(error.code)].fault]))
+        pairs.append((say("Cause"), say(_CAUSES[CATALOGUE[ErrorCode(error.code)].fault])))
     pairs += [(str(key), value(item)) for key, item in list(details.items())[:50]]
     if isinstance(log, list) and log:
-        pairs.append(("Last lines of the log", lines([str(line) for line in log])))
+        pairs.append((say("Last lines of the log"), lines([str(line) for line in log])))
     elif log:
-        pairs.append(("Log", value(log)))
+        pairs.append((say("Log"), value(log)))
     out.append(definitions(pairs))
     out.append("</section>")
     return "".join(out)
@@ -168,18 +185,28 @@ def _problem(problem: Any) -> str:
     return f"<li>{text(problem, longest=1000)}</li>"
 
 
-def notes(result: Result) -> str:
+def notes(result: Result, say: Language) -> str:
     """What a reader must know."""
     if not result.notes:
         return ""
-    items = "".join(f"<li>{text(note, longest=1000)}</li>" for note in result.notes[:100])
+    items = "".join(_note(note, say) for note in result.notes[:100])
     more = len(result.notes) - 100
     if more > 0:
-        items += f"<li>{more:,} more in result.json.</li>"
-    return f'<section class="card"><h2>Notes</h2><ul class="notes">{items}</ul></section>'
+        items += f"<li>{say('{count} more in result.json.', count=format(more, ','))}</li>"
+    return f'<section class="card"><h2>{say("Notes")}</h2><ul class="notes">{items}</ul></section>'
 
 
-def metrics(result: Result) -> str:
+def _note(note: str, say: Language) -> str:
+    here = f' lang="{ENGLISH.code}"' if say.words and say.again(note) is None else ""
+    return f"<li{here}>{text(_again(note, say), longest=1000)}</li>"
+
+
+def _again(sentence: str, say: Language) -> str:
+    """A sentence that stands in the Result in this language; as it is where the table does not have it."""
+    return say.again(sentence) or sentence
+
+
+def metrics(result: Result, say: Language) -> str:
     """The metrics, the main one first; what comes by class in a table that folds away."""
     if not result.metrics and not result.intervals:
         return ""
@@ -190,25 +217,29 @@ def metrics(result: Result) -> str:
             plain.append(name)
     plain.sort(key=lambda name: name != main)
     levels = {interval.level for interval in result.intervals.values()}
-    head = [("Metric", False), ("Value", True)]
+    head = [(say("Metric"), False), (say("Value"), True)]
+    many = len(levels) > 1
     if levels:
-        head += [(f"{_level(levels.pop())} interval" if len(levels) == 1 else "Interval", True), ("Method", False)]
+        title = say("Interval") if many else say("{level} interval", level=_level(levels.pop()))
+        head += [(title, True), (say("Method"), False)]
     rows = []
     for name in plain:
-        tag = ' <span class="tag">main</span>' if name == main else ""
-        row = [label(name) + tag, data(result.metrics.get(name))]
+        tag = ' <span class="tag">' + say("main") + "</span>" if name == main else ""
+        row = [label(name, say=say) + tag, data(result.metrics.get(name), say)]
         if result.intervals:
-            row += _interval_cells(result.intervals.get(name), with_level=head[2][0] == "Interval")
+            row += _interval_cells(result.intervals.get(name), say, with_level=many)
         rows.append(row)
-    body = table(head, rows, name="Metrics", main=bool(plain) and plain[0] == main) if rows else ""
-    return f'<section class="card"><h2>Metrics</h2>{body}{"".join(map(_by_class, grouped))}</section>'
+    body = table(head, rows, name=say("Metrics"), main=bool(plain) and plain[0] == main) if rows else ""
+    folded = "".join(_by_class(group, say) for group in grouped)
+    return f'<section class="card"><h2>{say("Metrics")}</h2>{body}{folded}</section>'
 
 
-def _interval_cells(interval: Interval | None, *, with_level: bool) -> list[str]:
+def _interval_cells(interval: Interval | None, say: Language, *, with_level: bool) -> list[str]:
     if interval is None:
         return ["", ""]
     level = f' <span class="muted">({_level(interval.level)})</span>' if with_level else ""
-    return [f"{number(interval.low)} to {number(interval.high)}{level}", _method(interval)]
+    ends = say("{low} to {high}", low=number(interval.low), high=number(interval.high))
+    return [f"{ends}{level}", _method(interval, say)]
 
 
 # Metric prefixes that share their classes → class → prefix → value.
@@ -237,26 +268,31 @@ def _split(values: Mapping[str, float | None], main: str) -> tuple[list[str], li
     return plain, list(groups.values())
 
 
-def _by_class(group: _Group) -> str:
+def _by_class(group: _Group, say: Language) -> str:
     prefixes, rows = group
     shown = list(rows.items())[:MAX_CLASS_ROWS]
     left_out = (
-        f"The first {len(shown):,} of {len(rows):,}; the rest is in result.json." if len(shown) < len(rows) else ""
+        say(
+            "The first {count} of {total}; the rest is in result.json.", count=f"{len(shown):,}", total=f"{len(rows):,}"
+        )
+        if len(shown) < len(rows)
+        else ""
     )
     body = table(
-        [("Class", False), *((label(prefix, longest=60), True) for prefix in prefixes)],
-        ([label(name), *(data(by_prefix[prefix]) for prefix in prefixes)] for name, by_prefix in shown),
-        name="Metrics by class",
+        [(say("Class"), False), *((label(prefix, longest=60), True) for prefix in prefixes)],
+        ([label(name, say=say), *(data(by_prefix[prefix], say) for prefix in prefixes)] for name, by_prefix in shown),
+        name=say("Metrics by class"),
         tall=len(shown) > 14,
         caption=left_out,
     )
-    count = f"{len(rows):,} {'class' if len(rows) == 1 else 'classes'}"
     what = ", ".join(label(prefix, longest=60) for prefix in prefixes[:12])
-    summary = f'<summary>By class <span class="muted">{count}: {what}</span></summary>'
+    counted = "{count} class: {names}" if len(rows) == 1 else "{count} classes: {names}"
+    what = say(counted, count=f"{len(rows):,}", names=what)
+    summary = f'<summary>{say("By class")} <span class="muted">{what}</span></summary>'
     return f"<details{' open' if len(rows) <= 12 else ''}>{summary}{body}</details>"
 
 
-def timing(result: Result) -> str:
+def timing(result: Result, say: Language) -> str:
     """Seconds of each stage as one stacked bar with its key."""
     given = result.timing.model_dump(by_alias=True)
     spent = [(k, name, given[name]) for k, name in enumerate(_STAGES) if given[name] is not None and given[name] >= 0]
@@ -274,36 +310,38 @@ def timing(result: Result) -> str:
         if whole > 0 and seconds > 0
     )
     key = "".join(
-        f'<li><span class="swatch t{k}"></span><span>{name.capitalize()}</span><span>{duration(seconds)}</span></li>'
+        f'<li><span class="swatch t{k}"></span><span>{say(name.capitalize())}</span>'
+        f"<span>{duration(seconds, say)}</span></li>"
         for k, name, seconds in spent
     )
     if total is not None:
-        key += f'<li class="total"><span>Total</span><span>{duration(total)}</span></li>'
+        key += f'<li class="total"><span>{say("Total")}</span><span>{duration(total, say)}</span></li>'
     drawn = f'<div class="stack" aria-hidden="true">{bar}</div>' if bar else ""
-    return f'<section class="card"><h2>Timing</h2>{drawn}<ul class="key">{key}</ul></section>'
+    return f'<section class="card"><h2>{say("Timing")}</h2>{drawn}<ul class="key">{key}</ul></section>'
 
 
-def resources(result: Result) -> str:
+def resources(result: Result, say: Language) -> str:
     """What the container used."""
     used = result.resources
     pairs: list[tuple[str, str]] = []
     if used.backend is not None:
-        pairs.append(("Backend", label(used.backend)))
+        pairs.append((say("Backend"), label(used.backend)))
     if used.exit_code is not None:
-        pairs.append(("Exit code", str(used.exit_code)))
+        pairs.append((say("Exit code"), str(used.exit_code)))
     if used.peak_memory_bytes is not None:
-        pairs.append(("Peak memory", size(used.peak_memory_bytes)))
+        pairs.append((say("Peak memory"), size(used.peak_memory_bytes)))
     if used.cpu_seconds is not None:
-        pairs.append(("CPU time", duration(used.cpu_seconds)))
+        pairs.append((say("CPU time"), duration(used.cpu_seconds, say)))
     if used.output_bytes is not None:
-        files = (
-            f" in {used.output_files:,} {'file' if used.output_files == 1 else 'files'}" if used.output_files else ""
-        )
-        pairs.append(("Output", f"{size(used.output_bytes)}{files}"))
-    return f'<section class="card"><h2>Resources</h2>{definitions(pairs)}</section>' if pairs else ""
+        written = size(used.output_bytes)
+        if used.output_files:
+            counted = "{size} in {count} file" if used.output_files == 1 else "{size} in {count} files"
+            written = say(counted, size=written, count=f"{used.output_files:,}")
+        pairs.append((say("Output"), written))
+    return f'<section class="card"><h2>{say("Resources")}</h2>{definitions(pairs)}</section>' if pairs else ""
 
 
-def provenance(result: Result) -> str:
+def provenance(result: Result, say: Language) -> str:
     """What it takes to compute the number again."""
     ids = result.versioning
     scorer = " ".join(filter(None, (ids.scorer, ids.scorer_version)))
@@ -319,13 +357,13 @@ def provenance(result: Result) -> str:
         ("Predictions", ids.predictions_sha256),
         ("Input", ids.input_sha256),
     )
-    pairs = [(name, label(shown)) for name, shown in plain if shown]
+    pairs = [(say(name), label(shown)) for name, shown in plain if shown]
     pairs += [
-        (name, f'<span class="mono">{label(shown)}</span>')
+        (say(name), f'<span class="mono">{label(shown)}</span>')
         for name, shown in (("Image", ids.image), ("Image digest", ids.image_digest))
         if shown
     ]
-    pairs += [(f"{name}, sha256", f'<span class="mono">{label(shown)}</span>') for name, shown in hashes if shown]
+    pairs += [(say(f"{name}, sha256"), f'<span class="mono">{label(shown)}</span>') for name, shown in hashes if shown]
     if ids.params:
-        pairs.append(("Params", definitions((str(key), value(item)) for key, item in ids.params.items())))
-    return f'<section class="card"><h2>Provenance</h2>{definitions(pairs)}</section>' if pairs else ""
+        pairs.append((say("Params"), definitions((str(key), value(item)) for key, item in ids.params.items())))
+    return f'<section class="card"><h2>{say("Provenance")}</h2>{definitions(pairs)}</section>' if pairs else ""

@@ -22,8 +22,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..core.config import Settings
+from ..core.disclosed import disclosed_result, interval, rounded
 from ..core.errors import CATALOGUE, AutoScorerError, ErrorCode
-from ..core.workspace import SHARED, TABLE_SUFFIXES
+from ..core.workspace import TABLE_SUFFIXES
 from ..schemas.result import ErrorInfo
 from ..schemas.task import Role, TaskOutcome, TaskView
 
@@ -69,13 +70,8 @@ _OF_IDS = (
 )
 _OF_RUNS = (frozenset({"request_id"}), frozenset({"attempts", "reason"}))
 _ONLY_ADMINS = "What was found may tell of the ground truth; it is told to tokens of the role admin."
-_WITHHELD = (
-    "This is what a token of the role submit is shown: numbers are rounded, and what may tell of single rows of the "
-    "ground truth is left out, as the report and errors.csv. A token of the role admin sees all of it."
-)
 # Which task, request and workspace it is about: known to whoever asks.
 _OF_NO_ROW = ("task_id", "request_id", "workspace", "logs_path")
-_OF_A_RESULT = ("job_id", "task_type", "timing", "resources")
 _OF_AN_OUTCOME = ("workspace", "state", "metric", "higher_is_better", "pass", "rank", "seconds", "duplicate_of")
 
 
@@ -137,26 +133,8 @@ class Disclosure:
         """A Result, as JSON."""
         if self.sees_truth:
             return data
-        summary, main = self._summary(_dict(data.get("summary")))
-        declared = _dict(data.get("disclosed"))
-        metrics = {name: self.number(value) for name, value in _dict(declared.get("metrics")).items()}
-        if main is not None:
-            metrics.setdefault(main, summary["score"])
-        shown: Json = {key: data[key] for key in _OF_A_RESULT if key in data}
-        shown |= {
-            "summary": summary,
-            "metrics": metrics,
-            "metric_aliases": {
-                alias: name for alias, name in _dict(data.get("metric_aliases")).items() if name in metrics
-            },
-            "intervals": self._intervals(_dict(data.get("intervals")), metrics),
-            "artifacts": self._artifacts(_dict(declared.get("artifacts"))),
-            # The hash of a ground truth with few rows, or few unknown ones, can be tried out.
-            "versioning": {**_dict(data.get("versioning")), "ground_truth_sha256": None},
-            "notes": [*_list(declared.get("notes")), _WITHHELD],
-            "error": self.error(data["error"]) if data.get("error") else None,
-        }
-        return shown
+        error = self.error(data["error"]) if data.get("error") else None
+        return {**disclosed_result(data, self._digits), "error": error}
 
     def trial(self, data: Json) -> Json:
         """What ``POST /scorers/test`` found, as JSON."""
@@ -181,19 +159,17 @@ class Disclosure:
         if self.sees_truth:
             return data
         shown = {key: data[key] for key in _OF_AN_OUTCOME if key in data}
-        interval = _dict(data.get("interval"))
+        given = _dict(data.get("interval"))
         return {
             **shown,
             "score": self.number(data.get("score")),
-            "interval": self._interval(interval) if interval else None,
+            "interval": interval(given, self._digits) if given else None,
             "error": self.error(data["error"]) if isinstance(data.get("error"), dict) else None,
         }
 
     def number(self, value: Any) -> Any:
         """A score or metric, rounded."""
-        if self.sees_truth or isinstance(value, bool) or not isinstance(value, (int, float)):
-            return value if value is None or self.sees_truth else None
-        return float(f"{value:.{self._digits}g}")
+        return value if self.sees_truth else rounded(value, self._digits)
 
     # --- tasks ----------------------------------------------------------------------------------------------
 
@@ -264,38 +240,6 @@ class Disclosure:
             message = f"{meaning[:1].upper()}{meaning[1:]}. "
         kept = {key: details[key] for key in _OF_NO_ROW if key in details}
         return {**error, "message": message + _ONLY_ADMINS, "details": kept}
-
-    # --- within ---------------------------------------------------------------------------------------------
-
-    def _summary(self, summary: Json) -> tuple[Json, str | None]:
-        score = self.number(summary.get("score"))
-        known = ("score", "pass", "rank", "higher_is_better")
-        # The main metric stands there under its own name; a scorer may have put anything else beside it.
-        names = [name for name, value in summary.items() if name not in known and value == summary.get("score")]
-        main = names[0] if names else None
-        passed, rank = summary.get("pass"), summary.get("rank")
-        shown = {
-            "score": score,
-            "pass": passed if isinstance(passed, bool) else None,
-            "rank": rank if isinstance(rank, str) and len(rank) == 1 else None,
-            "higher_is_better": summary.get("higher_is_better") is not False,
-        }
-        return shown | ({main: score} if main is not None else {}), main
-
-    def _intervals(self, intervals: Json, metrics: Json) -> Json:
-        return {name: self._interval(_dict(each)) for name, each in intervals.items() if name in metrics}
-
-    def _interval(self, interval: Json) -> Json:
-        ends = {end: self.number(interval.get(end)) for end in ("low", "high")}
-        return ends | {key: interval[key] for key in ("level", "method", "n_resamples") if key in interval}
-
-    def _artifacts(self, artifacts: Json) -> Json:
-        # Under the complete one's address, at which the shared one is served.
-        return {
-            name: {**each, "path": str(each.get("path")).replace(f"/{SHARED}/", "/", 1)}
-            for name, each in artifacts.items()
-            if isinstance(each, dict)
-        }
 
 
 def _quotes_no_truth(code: str, details: Json) -> bool:

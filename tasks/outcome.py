@@ -7,7 +7,7 @@ import mimetypes
 from collections.abc import Mapping
 
 from .. import __version__
-from ..core.config import Settings
+from ..core.config import Settings, load_settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.kept import keep_artifacts, restore_artifacts
 from ..core.provenance import current_flow_run, hostname, sha256_file, utc_now
@@ -15,6 +15,7 @@ from ..core.workspace import SHARED, Workspace
 from ..executors.files import remove_tree
 from ..schemas.job import Job
 from ..schemas.result import Artifact, ErrorInfo, Resources, Result, Timing
+from .reports import write_reports
 
 __all__ = [
     "REFUSALS",
@@ -97,8 +98,6 @@ def save_failure(
         refused: Whether a check found it before anything was run or scored.
         settings: How much is kept of earlier artifacts; None: nothing is let go of now.
     """
-    from ..scorers.report import write_report
-
     standing = space.read_result()
     result = Result(error=ErrorInfo(**located(space, error).to_dict()), timing=Timing(**timing_fields(timing or {})))
     if job is not None:
@@ -115,7 +114,7 @@ def save_failure(
         restore_artifacts(space, standing)
         remove_stale_artifacts(space, standing)
         return _unwritten(result, standing)
-    result.artifacts["report"] = measured(space, write_report(result, space.root))
+    write_reports(space, result, settings or _settings())
     save(space, result, settings)
     return result
 
@@ -157,6 +156,14 @@ def located(space: Workspace, error: AutoScorerError) -> AutoScorerError:
     log = space.model_log.relative_to(space.root.parent).as_posix() if space.model_log.is_file() else None
     details = {**error.details, "workspace": space.name, "logs_path": log}
     return AutoScorerError(error.code, error.message, stage=error.stage, details=details)
+
+
+def _settings() -> Settings:
+    """Where the configuration itself is what failed, a report is written all the same."""
+    try:
+        return load_settings()
+    except AutoScorerError:
+        return Settings()
 
 
 def stamp(result: Result) -> None:

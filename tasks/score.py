@@ -23,6 +23,7 @@ from ..scorers.base import BaseScorer, ScorerParams
 from ..scorers.registry import ScorerEntry, get_registry
 from .memory import out_of_memory, release_memory
 from .outcome import measured, save, save_failure, stamp, take_run_facts, timing_fields
+from .reports import write_reports
 from .result_bounds import bound_result
 from .scorer_call import call_scorer, make_scorer
 from .validate import resolve_scorer
@@ -96,9 +97,7 @@ def score_workspace(
         total = sum(before.values()) + time.monotonic() - started
         result.timing = result.timing.model_copy(update={**timing_fields(before), "total": total})
         if merged.get("artifacts", True):
-            from ..scorers.report import write_report
-
-            result.artifacts["report"] = measured(space, write_report(result, space.root))
+            write_reports(space, result, settings)
         save(space, result, settings)
         return result
 

@@ -298,7 +298,7 @@ def test_a_submit_token_reads_no_ground_truth(
     submit, admin = ({"Authorization": f"Bearer {token}"} for token in ("sss-token", "aaa-token"))
     with serve_locally(settings, monkeypatch) as api:
         for path in (
-            "errors.csv", "output/artifacts/errors.csv", "report.html", "truth-of-all.csv", "renamed.svg",
+            "errors.csv", "output/artifacts/errors.csv", "truth-of-all.csv", "renamed.svg",
             "sub/per_class.csv", "output/errors.csv", "./errors.csv",
         ):  # fmt: skip
             where = f"/artifacts/{path}?workspace=w"

@@ -277,8 +277,8 @@ async def get_artifact(
     """A plot, a table or the report, by its path as the Result lists it, or by its name in output/artifacts.
 
     A token of the role submit gets what stands for it where the ground truth may not be seen: counts in steps, of no
-    few rows. What has no such version, as errors.csv, the report and files of scorers of your own, takes the role
-    admin, unless the setting `api.show_errors` allows it to all.
+    few rows, and a report made of these alone. What has no such version, as errors.csv and files of scorers of your
+    own, takes the role admin, unless the setting `api.show_errors` allows it to all.
     """
     everything = disclosure_of(request).sees_truth
     roots = _roots(request)

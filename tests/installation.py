@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 
+from .ports import free_port
 from .prefect_server import eventually
 
 __all__ = ["Installation", "installation", "running"]
@@ -57,7 +58,7 @@ class Installation:
             "AUTOSCORER_CALLBACKS__ALLOW_PRIVATE": "true",
             **environment,
         }
-        self._arguments = ("--api-port", "0", "--prefect-port", "0", *arguments)
+        self._arguments = arguments
         self.process: subprocess.Popen[str] | None = None
         self.said: list[str] = []
         self.url = ""
@@ -70,9 +71,11 @@ class Installation:
     def start(self) -> None:
         """Start it, and wait until it says that it is ready."""
         self.home.mkdir(parents=True, exist_ok=True)
+        # Not 0, for any: the kernel could give those to somebody else before the servers, which take long, have them.
+        ports = ["--api-port", str(free_port()), "--prefect-port", str(free_port())]
         with (self.home / "up.err").open("ab") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "autoscorer", "up", *self._arguments],
+                [sys.executable, "-m", "autoscorer", "up", *ports, *self._arguments],
                 env=self.environment,
                 cwd=self.root,
                 stdin=subprocess.DEVNULL,

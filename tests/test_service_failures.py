@@ -18,6 +18,7 @@ import time
 import urllib.error
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -92,32 +93,29 @@ def live(tmp_path_factory: pytest.TempPathFactory, engine: OwnEngine, database: 
         yield one
 
 
-class Model:
-    """A pipeline that was submitted.
+def written(live: Installation, busybox: str, name: str, script: str = MODEL, **meta: Any) -> Path:
+    """A workspace whose model is that shell script."""
+    return live.workspace(name, pred="", container={"image": busybox, "cmd": ["sh", "-c", script]}, **meta)
 
-    Args:
-        live: Where.
-        busybox: What it runs in.
-        name: Of its workspace.
-        callback_url: Who is told of its end.
-        meta: Keys of meta.json.
-    """
 
-    def __init__(
-        self, live: Installation, busybox: str, name: str, callback_url: str | None = None, **meta: Any
-    ) -> None:
-        self._live = live
-        self.root = live.workspace(
-            name, pred="", container={"image": busybox, "cmd": ["sh", "-c", meta.pop("model", MODEL)]}, **meta
-        )
-        body = {"workspace": name, "action": "pipeline", **({"callback_url": callback_url} if callback_url else {})}
-        status, envelope = live.call("POST", "/submit", body)
+@dataclass(frozen=True)
+class Pipeline:
+    """A task of a live service, and its workspace."""
+
+    live: Installation
+    root: Path
+    id: str
+
+    @classmethod
+    def submitted(cls, live: Installation, busybox: str, name: str, script: str = MODEL, **meta: Any) -> Pipeline:
+        root = written(live, busybox, name, script, **meta)
+        status, envelope = live.call("POST", "/submit", {"workspace": name, "action": "pipeline"})
         assert status == 202, envelope
-        self.id: str = envelope["data"]["id"]
+        return cls(live, root, envelope["data"]["id"])
 
     @property
     def now(self) -> Json:
-        return dict(self._live.call("GET", f"/tasks/{self.id}")[1]["data"])
+        return dict(self.live.call("GET", f"/tasks/{self.id}")[1]["data"])
 
     def at_work(self) -> str:
         """Wait until its model runs; its flow run's id."""
@@ -126,8 +124,8 @@ class Model:
 
     def scored(self) -> Json:
         """Wait for its end, which has to be a good one, with a Result of its own."""
-        view = self._live.finished(self.id, within=240)
-        assert view["state"] == "completed", (view, self._live.errors)
+        view = self.live.finished(self.id, within=240)
+        assert view["state"] == "completed", (view, self.live.errors)
         result = Workspace(self.root).read_result()
         assert result is not None and result.error is None and result.summary.score == 1.0
         assert result.versioning.flow_run_id == view["flow_run_id"]
@@ -162,7 +160,7 @@ def attempts_within(live: Installation, flow_run_id: str) -> int:
 
 
 def test_the_engine_is_restarted_under_a_live_service(live: Installation, engine: OwnEngine, busybox: str) -> None:
-    models = [Model(live, busybox, f"engine-{number}") for number in range(3)]
+    models = [Pipeline.submitted(live, busybox, f"engine-{number}") for number in range(3)]
     flow_run = models[0].at_work()
     engine.end(signal.SIGKILL)
     scored(live, "engine-away")
@@ -177,13 +175,13 @@ def test_the_engine_is_restarted_under_a_live_service(live: Installation, engine
 def test_a_killed_run_is_put_back_only_when_the_engine_says_that_its_container_is_gone(
     live: Installation, engine: OwnEngine, busybox: str
 ) -> None:
-    model = Model(live, busybox, "unseen", model=MODEL.replace("sleep 3", "sleep 10"))
+    model = Pipeline.submitted(live, busybox, "unseen", MODEL.replace("sleep 3", "sleep 6"))
     flow_run = model.at_work()
     claim = FlowRunFiles(live.home, flow_run).read_claim()
     assert claim is not None and claim.child_pid is not None
     engine.end(signal.SIGKILL)
     os.kill(claim.child_pid, signal.SIGKILL)
-    end = time.monotonic() + 8  # more than one look of the worker and of the API
+    end = time.monotonic() + 6  # more than one look of the worker and of the API
     while time.monotonic() < end:
         assert model.now["state"] == "running" and FlowRunFiles(live.home, flow_run).read_claim() is not None
         time.sleep(0.2)
@@ -228,16 +226,19 @@ def receiver() -> Iterator[Receiver]:
 def test_work_goes_on_while_the_api_is_dead_and_whoever_waits_is_told_after_its_start(
     live: Installation, busybox: str, receiver: Receiver
 ) -> None:
-    model = Model(live, busybox, "no-api", receiver.url)
-    model.at_work()
+    name = "no-api"
+    root = written(live, busybox, name)
     clean = {key: value for key, value in os.environ.items() if not key.startswith("AUTOSCORER_")}
     waiting = subprocess.Popen(
-        [sys.executable, "-m", "autoscorer", "status", model.id, "--watch", "--json"],
+        [sys.executable, "-m", "autoscorer", "submit", name, "--wait", "--callback-url", receiver.url, "--json"],
         env={**clean, "AUTOSCORER_API_URL": live.url, "AUTOSCORER_API_TOKEN": live.token("submit")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    (task,) = eventually(lambda: live.call("GET", f"/tasks?workspace={name}")[1]["data"]["tasks"])
+    model = Pipeline(live, root, task["id"])
+    model.at_work()
     ((up,), (api,)) = live.pids()["up"], live.pids()["api"]
     os.kill(up, signal.SIGSTOP)  # which would start it again at once
     try:
@@ -261,12 +262,12 @@ def test_work_goes_on_while_the_api_is_dead_and_whoever_waits_is_told_after_its_
 def test_without_prefects_server_tasks_are_accepted_and_shown_and_running_models_go_on(
     live: Installation, busybox: str
 ) -> None:
-    model = Model(live, busybox, "no-prefect")
+    model = Pipeline.submitted(live, busybox, "no-prefect")
     flow_run = model.at_work()
     with live.without_prefect():
         status, envelope = live.call("GET", "/readyz", role=None)
         assert status == 503 and envelope["error"]["details"]["checks"]["server"]["status"] == "unavailable", envelope
-        late = Model(live, busybox, "no-prefect-late")
+        late = Pipeline.submitted(live, busybox, "no-prefect-late")
         assert (late.now["state"], late.now["stage"]) == ("queued", "accepted")
         eventually(lambda: Workspace(model.root).read_result() is not None)
         eventually(lambda: FlowRunFiles(live.home, flow_run).read_ending() is not None or model.now["result"])
@@ -339,7 +340,7 @@ def test_tasks_wait_while_the_disk_of_prefects_database_is_full(
         with pytest.raises(urllib.error.HTTPError) as refused:
             eventually(lambda: live.prefect("POST", "/flows/", {"name": f"flow-{time.monotonic_ns()}"}) is None)
         assert refused.value.code >= 500
-        model = Model(live, busybox, "no-room")
+        model = Pipeline.submitted(live, busybox, "no-room")
         end = time.monotonic() + 5
         while time.monotonic() < end:
             assert model.now["state"] == "queued"
@@ -351,7 +352,7 @@ def test_tasks_wait_while_the_disk_of_prefects_database_is_full(
 
 
 def test_a_host_that_stands_still_costs_no_run_its_time(live: Installation, engine: OwnEngine, busybox: str) -> None:
-    model = Model(live, busybox, "frozen", timeout=6)
+    model = Pipeline.submitted(live, busybox, "frozen", timeout=6)
     model.at_work()
     frozen = [*live.processes(), engine.pid]
     for pid in frozen:
@@ -368,7 +369,7 @@ def test_a_host_that_stands_still_costs_no_run_its_time(live: Installation, engi
 def test_after_everything_died_at_once_the_next_start_goes_on(
     live: Installation, engine: OwnEngine, database: Path, busybox: str, lost: bool
 ) -> None:
-    models = [Model(live, busybox, f"host-{lost}-{number}") for number in range(2)]
+    models = [Pipeline.submitted(live, busybox, f"host-{lost}-{number}") for number in range(2)]
     scored(live, f"host-{lost}-ended")
     (ended,) = live.call("GET", f"/tasks?workspace=host-{lost}-ended")[1]["data"]["tasks"]
     models[0].at_work()

@@ -443,9 +443,14 @@ def test_two_workers_share_the_load_and_take_no_run_twice(
     workers = [start("--limit", "2"), start("--limit", "2", "--pool", "autoscorer-score")]
     for worker in workers:
         eventually(lambda worker=worker: worker.lines())
-    roots = [make_workspace(f"shared/{number}", truth=TRUTH, pred=GOOD) for number in range(24)]
+    # The first three wait for a word: more than one worker may have, so that none does all before the other has begun.
+    patient = [make_workspace(f"shared/{number}", truth=TRUTH, pred=GOOD, scorer="patient") for number in range(3)]
+    roots = patient + [make_workspace(f"shared/{number}", truth=TRUTH, pred=GOOD) for number in range(3, 24)]
     ids = [runs.create(runs.deployments["score"], {"workspace": str(root)}) for root in roots]
     wake(workers[0].home)
+    eventually(lambda: all(worker.taken() for worker in workers))
+    for root in patient:
+        go(root)
     for root, run_id in zip(roots, ids, strict=True):
         run = runs.ended(run_id)
         assert (run["state"]["type"], run["run_count"]) == ("COMPLETED", 1)

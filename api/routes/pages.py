@@ -16,15 +16,19 @@ router = ApiRouter("service")
 
 _STATIC = Path(__file__).resolve().parent.parent / "static"
 # Named one by one: nothing else can be asked for, whatever lies there.
+_SCRIPTS = (
+    *("address.js", "api.js", "detail.js", "dom.js", "failure.js", "failures.js", "files.js", "language.js", "list.js"),
+    *("members.js", "records.js", "views.js", "words.js"),
+)
 _FILES = {
     "records.css": "text/css; charset=utf-8",
-    "records.js": "text/javascript; charset=utf-8",
-    "views.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
+    **dict.fromkeys(_SCRIPTS, "text/javascript; charset=utf-8"),
 }
 _HEADERS = {
-    # Its own script and style, the API it came from, and nothing else; it stands in no other page.
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    # Its own script and style, the API it came from, pictures that it has fetched there with its token (blob:, which only
+    # its own script can make), and nothing else; it stands in no other page.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",

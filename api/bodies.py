@@ -86,6 +86,7 @@ TASK_EXAMPLE: dict[str, Any] = {
     "origin": "api",
     "retry_of": None,
     "reason": None,
+    "outcome": None,
     "result": None,
     "error": None,
     "callback": None,

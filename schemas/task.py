@@ -22,8 +22,10 @@ __all__ = [
     "Priority",
     "Progress",
     "Role",
+    "ScoreInterval",
     "SingleAction",
     "SubmitRequest",
+    "TaskOutcome",
     "TaskState",
     "TaskView",
 ]
@@ -144,6 +146,29 @@ class CallbackView(BaseModel):
     delivered_at: str | None = None
 
 
+class ScoreInterval(BaseModel):
+    """The main metric's confidence interval."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    low: float
+    high: float
+    level: float = Field(description="Nominal coverage, 0 to 1.")
+
+
+class TaskOutcome(BaseModel):
+    """A Result in one line, for lists."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    score: float | None = Field(None, description="The main metric; null where it is undefined.")
+    metric: str | None = Field(None, description="The main metric's name.")
+    higher_is_better: bool = True
+    interval: ScoreInterval | None = None
+    passed: bool | None = Field(None, alias="pass", description="Against pass_threshold; null without one.")
+    rank: str | None = Field(None, description="A, B, C or D.")
+
+
 class TaskView(BaseModel):
     """A task as the facade shows it."""
 
@@ -170,6 +195,10 @@ class TaskView(BaseModel):
     origin: Literal["api", "prefect"] = Field("api", description="prefect: started there, by a schedule or by hand.")
     retry_of: str | None = Field(None, description="The task that this one repeats.")
     reason: str | None = Field(None, description="The last thing that happened to it other than its own work.")
+    outcome: TaskOutcome | None = Field(
+        None,
+        description="Of score and pipeline: what the Result says in one line, also in lists; null without a score.",
+    )
     result: dict[str, Any] | None = Field(
         None, description="The Result; for run the run's report, for validate what was found, for a batch its summary."
     )

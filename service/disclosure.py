@@ -25,7 +25,7 @@ from ..core.config import Settings
 from ..core.errors import CATALOGUE, AutoScorerError, ErrorCode
 from ..core.workspace import SHARED, TABLE_SUFFIXES
 from ..schemas.result import ErrorInfo
-from ..schemas.task import Role, TaskView
+from ..schemas.task import Role, TaskOutcome, TaskView
 
 __all__ = ["HARMLESS_PARAMS", "Disclosure", "check_request"]
 
@@ -198,7 +198,15 @@ class Disclosure:
             return task
         error = None if task.error is None else ErrorInfo(**self.error(task.error.model_dump()))
         left = self._left(task.action, task.result) if task.result is not None else None
-        return task.model_copy(update={"result": left, "error": error, "reason": self.reason(task.reason)})
+        told = {"result": left, "error": error, "reason": self.reason(task.reason)}
+        return task.model_copy(update=told | {"outcome": task.outcome and self._outcome(task.outcome)})
+
+    def _outcome(self, outcome: TaskOutcome) -> TaskOutcome:
+        interval = outcome.interval
+        if interval is not None:
+            ends = {"low": self.number(interval.low), "high": self.number(interval.high)}
+            interval = interval.model_copy(update=ends)
+        return outcome.model_copy(update={"score": self.number(outcome.score), "interval": interval})
 
     def _left(self, action: str, data: Json) -> Json | None:
         match action:

@@ -219,7 +219,9 @@ class Ledger:
 
     def outcome(self, task_id: str) -> Outcome | None:
         """What a task left that has ended."""
-        found = self._reader.execute("SELECT result, error FROM outcomes WHERE task_id = ?", (task_id,)).fetchone()
+        found = self._reader.execute(
+            "SELECT result, error, outcome FROM outcomes WHERE task_id = ?", (task_id,)
+        ).fetchone()
         return Outcome(*found) if found else None
 
     def active(self) -> list[TaskRow]:
@@ -238,8 +240,8 @@ class Ledger:
 
     async def page(
         self, conditions: Sequence[tuple[str, Sequence[Any]]], before: str | None, limit: int
-    ) -> tuple[list[tuple[TaskRow, str | None]], int]:
-        """Some tasks, newest first, each with its error (JSON), and how many there are in all.
+    ) -> tuple[list[tuple[TaskRow, Outcome]], int]:
+        """Some tasks, newest first, each with what it left but its Result, and how many there are in all.
 
         Args:
             conditions: SQL with its values; all must hold.
@@ -247,7 +249,7 @@ class Ledger:
             limit: Most of them.
         """
 
-        def read() -> tuple[list[tuple[TaskRow, str | None]], int]:
+        def read() -> tuple[list[tuple[TaskRow, Outcome]], int]:
             with self._paging:
                 return sql.page(self._pager, conditions, before, limit)
 

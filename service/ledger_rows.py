@@ -8,7 +8,17 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from ..schemas.result import ErrorInfo
-from ..schemas.task import Action, CallbackState, CallbackView, Priority, Progress, Role, TaskState, TaskView
+from ..schemas.task import (
+    Action,
+    CallbackState,
+    CallbackView,
+    Priority,
+    Progress,
+    Role,
+    TaskOutcome,
+    TaskState,
+    TaskView,
+)
 
 __all__ = ["COLUMNS", "CallbackDue", "Ending", "Json", "NewTask", "Observed", "Outcome", "TaskRow", "iso"]
 
@@ -39,6 +49,8 @@ class NewTask:
     flow_run_id: str | None = None
     # Of who asked, whom the callback tells: nobody in particular may see the least.
     role: Role = "submit"
+    # What meta.json calls the job, for whoever looks for it.
+    job_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +96,8 @@ class Outcome:
 
     result: str | None
     error: str | None
+    # The Result in one line: TaskOutcome.
+    outcome: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +179,7 @@ class TaskRow:
             retry_of=self.retry_of,
             reason=self.reason,
             result=json.loads(outcome.result) if outcome and outcome.result else None,
+            outcome=TaskOutcome.model_validate_json(outcome.outcome) if outcome and outcome.outcome else None,
             error=ErrorInfo(**json.loads(outcome.error)) if outcome and outcome.error else None,
             callback=self._callback(),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from ..core.errors import AutoScorerError, ErrorCode
+from .ledger_derived import names_in_sql, outcome_in_sql
 
 __all__ = ["VERSION", "prepare"]
 
@@ -89,6 +90,16 @@ _SCRIPTS = (
     """
     ALTER TABLE tasks ADD COLUMN role TEXT NOT NULL DEFAULT 'submit';
     """,
+    # What a list shows of a Result, and the names that a task is found under: lists read neither results nor requests.
+    """
+    ALTER TABLE outcomes ADD COLUMN outcome TEXT;
+    UPDATE outcomes SET outcome = derived_outcome(result) WHERE result IS NOT NULL;
+    CREATE TABLE names (
+        task_id TEXT PRIMARY KEY REFERENCES tasks (id) ON DELETE CASCADE,
+        names TEXT NOT NULL
+    ) WITHOUT ROWID;
+    INSERT INTO names SELECT id, derived_names(request, result) FROM tasks LEFT JOIN outcomes ON task_id = id;
+    """,
 )
 VERSION = len(_SCRIPTS)
 
@@ -106,6 +117,8 @@ def prepare(connection: sqlite3.Connection, scripts: tuple[str, ...] = _SCRIPTS)
             f"The ledger is of version {found}, made by a later AutoScorer; this one knows up to {len(scripts)}. Run "
             "that AutoScorer, or move ledger.sqlite3 away to begin a new one.",
         )
+    connection.create_function("derived_outcome", 1, outcome_in_sql, deterministic=True)
+    connection.create_function("derived_names", 2, names_in_sql, deterministic=True)
     for version in range(found + 1, len(scripts) + 1):
         # executescript commits what is open before it begins, so the transaction stands in the script.
         connection.executescript(f"BEGIN; {scripts[version - 1]} PRAGMA user_version = {version}; COMMIT;")

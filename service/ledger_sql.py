@@ -12,7 +12,8 @@ from typing import Any
 
 from ..core.errors import AutoScorerError, ErrorCode
 from ..schemas.task import ACTIVE, TaskState
-from .ledger_rows import COLUMNS, Ending, NewTask, Observed, TaskRow
+from .ledger_derived import names_of, outcome_of
+from .ledger_rows import COLUMNS, Ending, NewTask, Observed, Outcome, TaskRow
 
 __all__ = [
     "active",
@@ -108,6 +109,8 @@ def _insert(db: sqlite3.Connection, task: NewTask) -> bool:
             task.role,
         ),
     )
+    if done.rowcount:
+        db.execute("INSERT INTO names VALUES (?, ?)", (task.id, names_of(task.request, job_id=task.job_id)))
     return bool(done.rowcount)
 
 
@@ -215,8 +218,13 @@ def _finish(db: sqlite3.Connection, ending: Ending) -> bool:
         ),
     ).rowcount
     if done:
-        outcome = (ending.task_id, _dump(ending.result), _dump(ending.error))
-        db.execute("INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?)", outcome)
+        db.execute(
+            "INSERT OR REPLACE INTO outcomes (task_id, result, error, outcome) VALUES (?, ?, ?, ?)",
+            (ending.task_id, _dump(ending.result), _dump(ending.error), _dump(outcome_of(ending.result))),
+        )
+        # A batch's members are known by now, and what the job is called.
+        if more := names_of({}, ending.result):
+            db.execute("UPDATE names SET names = names || char(10) || ? WHERE task_id = ?", (more, ending.task_id))
     return bool(done)
 
 
@@ -267,18 +275,21 @@ def row(db: sqlite3.Connection, task_id: str) -> TaskRow | None:
 
 def page(
     db: sqlite3.Connection, conditions: Sequence[tuple[str, Sequence[Any]]], before: str | None, limit: int
-) -> tuple[list[tuple[TaskRow, str | None]], int]:
-    """Tasks for which all conditions hold (SQL and its values), newest first, each with its error; and their number."""
+) -> tuple[list[tuple[TaskRow, Outcome]], int]:
+    """Tasks for which all conditions hold (SQL and its values), newest first, and their number.
+
+    Each with its error and its Result in one line, and without the Result.
+    """
     where = " AND ".join(sql for sql, _ in conditions) or "1"
     values = [value for _, some in conditions for value in some]
     (total,) = db.execute(f"SELECT count(*) FROM tasks WHERE {where}", values).fetchone()
     beyond, last = (" AND id < ?", [before]) if before is not None else ("", [])
     found = db.execute(
-        f"SELECT {COLUMNS}, (SELECT error FROM outcomes WHERE task_id = id) FROM tasks WHERE {where}{beyond} "
+        f"SELECT {COLUMNS}, error, outcome FROM tasks LEFT JOIN outcomes ON task_id = id WHERE {where}{beyond} "
         "ORDER BY id DESC LIMIT ?",
         [*values, *last, limit],
     )
-    return [(TaskRow(*each[:-1]), each[-1]) for each in found], total
+    return [(TaskRow(*each[:-2]), Outcome(None, *each[-2:])) for each in found], total
 
 
 def _rows(db: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[TaskRow]:

@@ -19,7 +19,7 @@ from .outbound import check_callback_url
 from .roots import WorkspaceRoots
 from .task_ids import new_task_id
 
-__all__ = ["check_params", "check_role", "hash_of", "new_task", "request_of", "scorer_of"]
+__all__ = ["check_params", "check_role", "hash_of", "job_id_of", "new_task", "request_of", "scorer_of"]
 
 # Prefect takes no more than 512 KiB of parameters for a flow run.
 _MOST = 480 * 1024
@@ -52,7 +52,7 @@ def new_task(
     if role != "admin":
         asked.pop("scorer", None)  # it is meta.json's, also if that names another one by then
     parameters: Json = {key: asked[key] for key in ("scorer", "params", "backend") if key in asked}
-    path, scorer = None, request.scorer
+    path, scorer, job_id = None, request.scorer, None
     action: Action
     if isinstance(request, BatchRequest):
         action = "batch"
@@ -65,6 +65,7 @@ def new_task(
         path = str(roots.workspace(request.workspace))
         asked["workspace"] = roots.name(path)
         parameters["workspace"] = subject = path
+        job_id = job_id_of(Path(path))
         if action != "run":
             scorer = scorer or scorer_of(Path(path))
     size = len(json.dumps(parameters))
@@ -88,6 +89,7 @@ def new_task(
         created_at=time.time(),
         retry_of=retry_of,
         callback_url=request.callback_url,
+        job_id=job_id,
     )
 
 
@@ -135,12 +137,21 @@ def _digest(value: Any) -> str:
 
 def scorer_of(workspace: Path) -> str | None:
     """The scorer that meta.json names, for lists; a meta.json that is wrong is the task's to tell."""
+    return _named(workspace, "scorer")
+
+
+def job_id_of(workspace: Path) -> str | None:
+    """What meta.json calls the job, for whoever looks for it in a list."""
+    return _named(workspace, "job_id")
+
+
+def _named(workspace: Path, key: str) -> str | None:
     try:
         with open_regular(workspace / "meta.json") as file:
-            scorer: Any = json.loads(file.read(_META)).get("scorer")
+            value: Any = json.loads(file.read(_META)).get(key)
     except (AutoScorerError, OSError, ValueError, AttributeError, RecursionError):
         return None
-    return scorer if isinstance(scorer, str) and len(scorer) <= 200 and scorer.isprintable() else None
+    return value if isinstance(value, str) and len(value) <= 200 and value.isprintable() else None
 
 
 def check_params(request: SubmitRequest | BatchRequest) -> None:

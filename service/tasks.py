@@ -23,6 +23,7 @@ from .deployment_ids import DeploymentIds
 from .dispatch import Dispatcher
 from .follow import Follower
 from .ledger import Ledger
+from .ledger_derived import folded
 from .ledger_rows import Outcome, TaskRow
 from .prefect_api import PrefectApi, PrefectAway
 from .reconcile import Reconciler
@@ -57,11 +58,13 @@ class Submitted:
 class TaskQuery:
     """Which tasks to list; None and the empty tuple ask for all.
 
-    Times are aware; ``since`` is included, ``until`` is not. ``cursor`` is a page's ``next_cursor``.
+    ``name`` is part of a workspace's or job's name, also of a batch's members. Times are aware; ``since`` is included,
+    ``until`` is not. ``cursor`` is a page's ``next_cursor``.
     """
 
     states: tuple[TaskState, ...] = ()
     workspace: str | None = None
+    name: str | None = None
     scorer: str | None = None
     action: Action | None = None
     since: datetime | None = None
@@ -231,6 +234,9 @@ class TaskService:
         if query.workspace is not None:
             text = query.workspace
             conditions.append(("workspace = ?", [str(await self._on_disk(lambda: self.roots.locate(text)))]))
+        if query.name is not None:
+            # By bytes, not by LIKE: a name may hold % and _.
+            conditions.append(("id IN (SELECT task_id FROM names WHERE instr(names, ?))", [folded(query.name)]))
         for column, value in (("scorer", query.scorer), ("action", query.action)):
             if value is not None:
                 conditions.append((f"{column} = ?", [value]))
@@ -240,7 +246,7 @@ class TaskService:
             conditions.append(("id < ?", [first_id_at(query.until.timestamp())]))
         limit = min(max(query.limit, 1), _PAGE)
         rows, total = await self._ledger.page(conditions, query.cursor, limit + 1)
-        tasks = await self._on_disk(lambda: [self._shown(row, Outcome(None, error)) for row, error in rows[:limit]])
+        tasks = await self._on_disk(lambda: [self._shown(row, outcome) for row, outcome in rows[:limit]])
         return TaskPage(tasks, rows[limit - 1][0].id if len(rows) > limit else None, total)
 
     async def cancel(self, task_id: str) -> TaskView:

@@ -108,6 +108,15 @@ async def list_tasks(
     caller: Submitter,
     state: Annotated[list[TaskState] | None, Query(description="Any of these; may be given several times.")] = None,
     workspace: Annotated[str | None, Query(min_length=1, max_length=4096)] = None,
+    q: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=200,
+            description="Part of a name, whatever its case: of the workspace or the job; of a batch what it was asked "
+            "to work on, and its members once it has ended.",
+        ),
+    ] = None,
     scorer: Annotated[str | None, Query(min_length=1, max_length=200)] = None,
     action: Annotated[Action | None, Query()] = None,
     since: Annotated[
@@ -123,6 +132,7 @@ async def list_tasks(
         TaskQuery(
             states=tuple(state or ()),
             workspace=workspace,
+            name=q,
             scorer=scorer,
             action=action,
             since=_aware(since),

@@ -1,0 +1,110 @@
+"""What the ledger works out once of a task's request and Result, so that a list of tasks reads neither."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath
+from typing import Any
+
+__all__ = ["folded", "names_in_sql", "names_of", "outcome_in_sql", "outcome_of"]
+
+Json = dict[str, Any]
+
+# What else a Result's summary holds; the main metric stands there under its own name.
+_NO_METRIC = ("score", "pass", "rank", "higher_is_better")
+# Characters of one name; a path has no more.
+_LONGEST_NAME = 4096
+
+
+def outcome_of(result: Any) -> Json | None:
+    """A Result in one line, with the keys of ``schemas.task.TaskOutcome``.
+
+    Args:
+        result: What a task left, of any kind.
+
+    Returns:
+        None for what is no Result, and for one with an error.
+    """
+    summary = result.get("summary") if isinstance(result, Mapping) else None
+    if not isinstance(summary, Mapping) or "score" not in summary or result.get("error") is not None:
+        return None
+    score = _number(summary["score"])
+    same = [
+        str(name)
+        for name, value in summary.items()
+        if name not in _NO_METRIC and not isinstance(value, bool) and value == summary["score"]
+    ]
+    metric = same[0] if same else None
+    passed, rank = summary.get("pass"), summary.get("rank")
+    return {
+        "score": score,
+        "metric": metric,
+        "higher_is_better": summary.get("higher_is_better") is not False,
+        "interval": _interval(_mapping(result.get("intervals")).get(metric)) if metric is not None else None,
+        "pass": passed if isinstance(passed, bool) else None,
+        "rank": rank if isinstance(rank, str) and len(rank) == 1 else None,
+    }
+
+
+def names_of(request: Mapping[str, Any], result: Any = None, job_id: str | None = None) -> str:
+    """Under which names a task is found: its workspaces, as they are called outside, and its job; a line each.
+
+    Args:
+        request: What was asked for, with workspaces by their names.
+        result: What it left: a Result names its job, a batch its members.
+        job_id: What meta.json calls the job.
+    """
+    return "\n".join(dict.fromkeys(folded(name) for name in _names(request, result, job_id)))
+
+
+def folded(text: str) -> str:
+    """A name as names are compared: whatever the case, in one line."""
+    return " ".join(text[:_LONGEST_NAME].casefold().splitlines())
+
+
+def _names(request: Mapping[str, Any], result: Any, job_id: str | None) -> Iterator[str]:
+    left = _mapping(result)
+    workspaces, outcomes = request.get("workspaces"), left.get("outcomes")
+    yield from _texts([request.get("workspace"), job_id, left.get("job_id")])
+    yield from _texts(workspaces if isinstance(workspaces, list) else [])
+    for outcome in outcomes if isinstance(outcomes, list) else []:
+        for name in _texts([_mapping(outcome).get("workspace")]):
+            # One that lies elsewhere is called by its last part: a list must not tell of the host's paths.
+            yield PurePath(name).name if name.startswith("/") else name
+
+
+def _texts(values: list[Any]) -> Iterator[str]:
+    return (value for value in values if isinstance(value, str) and value)
+
+
+def _interval(value: Any) -> Json | None:
+    found = {key: _number(_mapping(value).get(key)) for key in ("low", "high", "level")}
+    return None if None in found.values() else found
+
+
+def _number(value: Any) -> float | int | None:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) else None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def outcome_in_sql(result: str | None) -> str | None:
+    """``outcome_of`` for a ledger of an earlier AutoScorer that is brought up to date."""
+    found = outcome_of(_loaded(result))
+    return None if found is None else json.dumps(found, allow_nan=False)
+
+
+def names_in_sql(request: str | None, result: str | None) -> str:
+    """``names_of``, as ``outcome_in_sql``."""
+    return names_of(_mapping(_loaded(request)), _loaded(result))
+
+
+def _loaded(text: str | None) -> Any:
+    try:
+        return json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        return None

@@ -18,7 +18,7 @@ _STATIC = Path(__file__).resolve().parent.parent / "static"
 # Named one by one: nothing else can be asked for, whatever lies there.
 _SCRIPTS = (
     *("address.js", "api.js", "detail.js", "dom.js", "failure.js", "failures.js", "files.js", "language.js", "list.js"),
-    *("members.js", "records.js", "views.js", "words.js"),
+    *("log.js", "members.js", "records.js", "views.js", "words.js"),
 )
 _FILES = {
     "records.css": "text/css; charset=utf-8",

@@ -4,7 +4,7 @@ import { el, facts, figure, fold, name, table, valueOf } from "./dom.js";
 import { failure } from "./failure.js";
 import { bytes, count, number, percent, seconds, t, word } from "./language.js";
 import { members } from "./members.js";
-import { chip, isActive, nameOf, outcome, span, time } from "./views.js";
+import { chip, ended, isActive, nameOf, span, time } from "./views.js";
 
 const FIRST_CLASSES = 12;
 const MOST_CLASSES = 1000;
@@ -24,7 +24,7 @@ function mainMetric(result) {
 function threshold(result) {
   const needed = result.versioning?.params?.pass_threshold;
   if (typeof needed !== "number") return t("score.nothreshold");
-  return el("span", { title: String(needed) }, t(result.summary.higher_is_better === false ? "score.most" : "score.least", { threshold: number(needed) }));
+  return t(result.summary.higher_is_better === false ? "score.most" : "score.least", { threshold: String(needed) });
 }
 
 function hero(task) {
@@ -176,7 +176,7 @@ export function top(task, batch, files, actions) {
   const parts = [];
   if (task.error) parts.push(failure(task.error));
   else if (isResult(task)) parts.push(hero(task));
-  else parts.push(el("p", {}, chip(outcome(task))));
+  else parts.push(el("p", {}, chip(ended(task))));
   if (task.progress && isActive(task)) {
     const said = t("detail.done", { done: task.progress.done, total: task.progress.total });
     parts.push(el("progress", { value: task.progress.done, max: Math.max(task.progress.total, 1), "aria-label": said }), el("p", { class: "muted" }, said));
@@ -199,4 +199,4 @@ export function top(task, batch, files, actions) {
 export const below = (task) => [...params(task), ...aboutTask(task), ...provenance(task)].filter(Boolean);
 
 /** What is said aloud when a task that is looked at has changed. */
-export const said = (task) => t("detail.said", { name: nameOf(task), state: word("state", outcome(task)) });
+export const said = (task) => t("detail.said", { name: nameOf(task), state: word("state", ended(task)) });

@@ -38,12 +38,14 @@ export function table(label, head, rows, words = 1) {
 
 const MOST_ITEMS = 50;
 const SHORT = 40;
+const CHOSEN = 7;
 
 /** Any value of JSON for a person: words, lists and terms, no braces and no escapes. */
 export function valueOf(value) {
   if (value === null || value === undefined) return el("span", { class: "muted" }, "–");
   if (typeof value === "boolean") return t(value ? "value.yes" : "value.no");
-  if (typeof value === "number") return figure(value);
+  // A number that somebody chose stays as it was written; one that was computed is rounded.
+  if (typeof value === "number") return String(value).length <= CHOSEN ? String(value) : figure(value);
   if (typeof value === "string") return value.includes("\n") ? lines(value) : name(value);
   const items = Array.isArray(value) ? value : Object.entries(value);
   const more = items.length > MOST_ITEMS ? t("value.more", { n: items.length - MOST_ITEMS }) : null;
@@ -51,7 +53,7 @@ export function valueOf(value) {
   if (!items.length) return el("span", { class: "muted" }, "–");
   if (!Array.isArray(value)) return el("div", {}, facts(shown.map(([key, each]) => [name(key), valueOf(each)])), more);
   if (shown.every((each) => ["string", "number"].includes(typeof each) && String(each).length <= SHORT)) {
-    return el("span", {}, ...shown.flatMap((each, index) => [index ? ", " : null, valueOf(each)]), more && ` ${more}`);
+    return el("span", {}, ...shown.flatMap((each, index) => [index ? t("value.and") : null, valueOf(each)]), more && ` ${more}`);
   }
   return el("ul", {}, ...shown.map((each) => el("li", {}, valueOf(each))), more && el("li", {}, more));
 }
@@ -63,6 +65,7 @@ export const lines = (text) => el("pre", { tabindex: "0" }, text);
 export function fold(name, summary, make) {
   const part = el("details", { "data-fold": name }, el("summary", {}, summary));
   // Made when it is opened first: a thousand classes cost nothing before somebody looks.
-  part.addEventListener("toggle", () => { if (part.open && part.children.length === 1) part.append(...[make()].flat()); });
+  part.fill = () => { if (part.open && part.children.length === 1) part.append(...make()); };
+  part.addEventListener("toggle", part.fill);
   return part;
 }

@@ -31,14 +31,15 @@ async function load(address, type) {
 }
 
 function figureOf(file, type) {
-  const place = el("figure", {});
+  const caption = el("figcaption", {}, file.link());
+  const place = el("figure", {}, caption);
   const say = (reason) => place.replaceChildren(el("p", { class: "muted" }, t("plots.gone", { name: file.name, reason })));
   if (!fetched.has(file.address)) fetched.set(file.address, load(file.address, type));
   fetched.get(file.address).then(([address, text]) => {
     const image = el("img", { alt: text || file.name });
     image.addEventListener("error", () => say(t("plots.unreadable")));
     image.src = address;
-    place.append(image, el("figcaption", {}, file.link()));
+    place.prepend(image);
   }, (error) => {
     fetched.delete(file.address);
     say(error.message);

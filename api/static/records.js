@@ -4,19 +4,18 @@ import { change, closeId, openId, trail, wanted } from "./address.js";
 import { Refused, ask, keepToken, token } from "./api.js";
 import { below, said, top } from "./detail.js";
 import { filesOf, forgetPictures } from "./files.js";
-import { clock, firstLanguage, language, meaning, speak, t, word } from "./language.js";
+import { firstLanguage, language, meaning, speak, t, word } from "./language.js";
 import { loadTasks, showTasks, turnPages } from "./list.js";
-import { isActive, nameOf, outcome } from "./views.js";
+import { forgetLog, loadLog, showLog } from "./log.js";
+import { ended, isActive, nameOf } from "./views.js";
 import { LANGUAGES } from "./words.js";
 
-const LOG_PAGE = 200;
-const LOG_LINES = 2000;
 const TOLD_FOR = 20000;
 const FOCUSABLE = "a, button, input, summary, [tabindex]";
 const $ = (id) => document.getElementById(id);
 
 const state = {
-  page: null, open: "", task: null, batch: null, drawn: "", outcome: "", log: null, service: null,
+  page: null, open: "", task: null, batch: null, drawn: "", ended: "", service: null,
   refused: null, refreshing: null, again: false, declined: false,
 };
 
@@ -59,60 +58,29 @@ function showDetail() {
   $("detail-body").replaceChildren(...top(task, batch, filesOf(task, tell), { cancel, retry }));
   $("detail-below").replaceChildren(...below(task));
   kept();
-  const now = outcome(task);
-  if (!first && now !== state.outcome) write("said", said(task));
-  state.outcome = now;
+  const now = ended(task);
+  if (!first && now !== state.ended) write("said", said(task));
+  state.ended = now;
 }
 
 /** Where somebody is within what will be drawn anew: what has the focus, what is unfolded. The answer leads back there. */
 function place(within) {
   const focused = within.contains(document.activeElement) ? document.activeElement : null;
-  const index = focused ? [...within.querySelectorAll(FOCUSABLE)].indexOf(focused) : -1;
+  // By what it says, and which of those that say so: what stands before it may come and go.
+  const alike = (one) => [...within.querySelectorAll(FOCUSABLE)].filter((each) => each.tagName === one.tagName && each.textContent === one.textContent);
+  const index = focused ? alike(focused).indexOf(focused) : -1;
   const caret = focused instanceof HTMLInputElement ? focused.selectionStart : null;
   const open = [...within.querySelectorAll("details[open]")].map((part) => part.dataset.fold);
   return () => {
-    for (const part of within.querySelectorAll("details")) part.open = open.includes(part.dataset.fold);
-    if (!focused || focused.isConnected) return;
-    const next = (focused.id && $(focused.id)) || within.querySelectorAll(FOCUSABLE)[index];
-    const same = next && next.tagName === focused.tagName && (focused.id || next.textContent === focused.textContent);
-    (same ? next : $("detail-title")).focus();
-    if (same && caret !== null) next.setSelectionRange(caret, caret);
-  };
-}
-
-function logLine(record) {
-  const time = clock(record.time);
-  return record.source === "model" ? `${time}  ${record.message}` : `${time}  [${record.level}] ${record.message}`;
-}
-
-async function loadLog(id) {
-  if (!state.log || state.log.id !== id) state.log = { id, offset: 0, whole: 0, before: [], records: [] };
-  const log = state.log;
-  let page;
-  do {
-    page = await ask(`/tasks/${encodeURIComponent(id)}/logs?offset=${log.offset}&limit=${LOG_PAGE}`);
-    if (state.log !== log) return;
-    log.records = [...log.before, ...page.records].slice(-LOG_LINES);
-    log.whole = log.offset + page.records.length;
-    if (page.next_offset !== null) {
-      log.before = log.records;
-      log.offset = page.next_offset;
+    for (const part of within.querySelectorAll("details")) {
+      part.open = open.includes(part.dataset.fold);
+      part.fill?.(); // at once: it may hold what had the focus
     }
-  } while (page.next_offset !== null);
-  showLog();
-}
-
-function showLog() {
-  const { records, whole, id } = state.log;
-  const left = whole - records.length;
-  $("log-cut").hidden = left <= 0;
-  write("log-cut", left > 0 ? t("log.cut", { n: left, id }) : "");
-  const text = records.length ? records.map(logLine).join("\n") : t("log.none");
-  const pre = $("log");
-  if (pre.textContent === text) return;
-  const atEnd = pre.scrollHeight - pre.scrollTop - pre.clientHeight < 40;
-  pre.textContent = text;
-  if (atEnd) pre.scrollTop = pre.scrollHeight;
+    if (!focused || focused.isConnected) return;
+    const next = (focused.id && $(focused.id)) || alike(focused)[index] || $("detail-title");
+    next.focus();
+    if (caret !== null && next.id === focused.id) next.setSelectionRange(caret, caret);
+  };
 }
 
 function followAddress() {
@@ -139,12 +107,11 @@ function followAddress() {
     state.drawn = ""; // a batch's members may be asked for otherwise
     return;
   }
-  Object.assign(state, { task: null, batch: null, drawn: "", log: null, outcome: "" });
+  Object.assign(state, { task: null, batch: null, drawn: "", ended: "" });
   forgetPictures();
   $("detail-body").replaceChildren();
   $("detail-below").replaceChildren();
-  write("log", "");
-  $("log-cut").hidden = true;
+  forgetLog();
   write("detail-title", "…");
   if (id) $("detail-title").focus();
 }
@@ -206,7 +173,7 @@ async function retry(task) {
 function show() {
   if (state.page) showTasks(state.page, state.open);
   if (state.task) showDetail();
-  if (state.log?.whole !== undefined && state.task) showLog();
+  if (state.task) showLog();
   if (state.service) showService(...state.service);
 }
 
@@ -288,12 +255,13 @@ function showInside() {
 
 /** Nothing of any task stays to be seen by those who are not signed in. */
 function showOutside() {
-  Object.assign(state, { page: null, task: null, batch: null, drawn: "", log: null });
+  Object.assign(state, { page: null, task: null, batch: null, drawn: "" });
+  forgetLog();
   forgetPictures();
   for (const id of ["rows", "detail-body", "detail-below", "workspaces"]) $(id).replaceChildren();
-  for (const id of ["log", "count", "said"]) write(id, "");
+  for (const id of ["count", "said"]) write(id, "");
   if (state.open) write("detail-title", "…");
-  for (const id of ["pages", "empty", "log-cut"]) $(id).hidden = true;
+  for (const id of ["pages", "empty"]) $(id).hidden = true;
   calm();
   $("outside").hidden = false;
   $("sign-in").hidden = false;

@@ -13,9 +13,9 @@ export function nameOf(task) {
 }
 
 /** How it ended: a Result below its threshold is completed, and no success. */
-export function outcome(task) {
+export function ended(task) {
   if (task.state !== "completed") return task.state;
-  const passed = task.pass ?? task.result?.summary?.pass;
+  const passed = task.outcome?.pass ?? task.result?.summary?.pass;
   return passed === true ? "passed" : passed === false ? "unpassed" : "completed";
 }
 
@@ -36,15 +36,15 @@ export function cells(task) {
   const progress = task.progress ? `${number(task.progress.done)}/${number(task.progress.total)}` : "";
   const attempt = task.attempts > 1 ? t("list.attempt", { n: task.attempts }) : "";
   const error = task.error ? el("span", { title: task.error.code }, meaning(task.error.code)?.title || name(task.error.code)) : null;
-  const stage = [isActive(task) ? word("stage", task.stage) : "", progress, attempt].filter(Boolean).join(", ");
-  const scored = typeof task.score === "number";
+  const stage = [isActive(task) ? word("stage", task.stage) : "", progress, attempt].filter(Boolean).join(t("value.and"));
+  const { score, interval, metric } = task.outcome || {};
   return [
     ["name", [el("a", { href: `#${encodeURIComponent(task.id)}` }, name(nameOf(task)))], {}],
-    ["state", [chip(outcome(task))], {}],
-    ["score", scored ? [el("strong", {}, figure(task.score)), small(span(task.interval))] : [], { class: "num" }],
-    ["metric", [task.metric && name(task.metric), small(task.scorer && name(task.scorer))], {}],
+    ["state", [chip(ended(task))], {}],
+    ["score", task.outcome ? [el("strong", {}, figure(score)), small(span(interval))] : [], { class: "num" }],
+    ["metric", [metric && name(metric), small(task.scorer && name(task.scorer))], {}],
     ["action", [word("action", task.action)], {}],
-    ["stage", [error, error && stage ? `, ${stage}` : stage], {}],
+    ["stage", [error, error && stage ? t("value.and") + stage : stage], {}],
     ["created", [time(task.created_at, true)], {}],
     ["duration", [seconds(task.run_seconds)], { class: "num", "data-label": t("list.ran.short") }],
   ];

@@ -108,6 +108,7 @@ export const words = {
   "found.title": ["What was found", "发现的情况"],
   "value.yes": ["yes", "是"],
   "value.no": ["no", "否"],
+  "value.and": [", ", "，"],
   "value.more": ["and {n} more", "另有 {n} 个"],
 
   "failure.title": ["No score", "没有得分"],

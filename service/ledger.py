@@ -256,7 +256,7 @@ class Ledger:
         return await asyncio.to_thread(read)
 
     async def newer(self, conditions: Sequence[tuple[str, Sequence[Any]]], than: str) -> int:
-        """How many tasks come before the page of those that are older than ``than``; the arguments are as of ``page``."""
+        """How many tasks come before the page of those older than ``than``; the arguments are as of ``page``."""
 
         def read() -> int:
             with self._paging:

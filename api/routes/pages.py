@@ -26,8 +26,8 @@ _FILES = {
     **dict.fromkeys(_SCRIPTS, "text/javascript; charset=utf-8"),
 }
 _HEADERS = {
-    # Its own script and style, the API it came from, pictures that it has fetched there with its token (blob:, which only
-    # its own script can make), and nothing else; it stands in no other page.
+    # Its own script and style, the API it came from, pictures that it has fetched there with its token (blob:, which
+    # only its own script can make), and nothing else; it stands in no other page.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",

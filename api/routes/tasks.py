@@ -101,7 +101,9 @@ async def submit(
 @router.get(
     "/tasks",
     summary="List tasks",
-    responses=served(200, TaskList, "One page.", {"tasks": [TASK_EXAMPLE], "next_cursor": None, "total": 1, "before": 0}),
+    responses=served(
+        200, TaskList, "One page.", {"tasks": [TASK_EXAMPLE], "next_cursor": None, "total": 1, "before": 0}
+    ),
 )
 async def list_tasks(
     request: Request,

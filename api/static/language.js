@@ -46,6 +46,8 @@ export function speak(name, keep = false) {
   }
   document.documentElement.lang = tag;
   document.title = t("page.title");
+  // The button to another language is written in that one.
+  document.getElementById("language").lang = TAGS[LANGUAGES.find((one) => one !== now)];
   for (const element of document.querySelectorAll("[data-t]")) element.textContent = t(element.dataset.t);
   for (const element of document.querySelectorAll("[data-t-label]")) element.setAttribute("aria-label", t(element.dataset.tLabel));
   for (const element of document.querySelectorAll("[data-t-hint]")) element.setAttribute("placeholder", t(element.dataset.tHint));

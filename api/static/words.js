@@ -96,7 +96,6 @@ export const words = {
   "metrics.name": ["metric", "指标"],
   "metrics.value": ["value", "数值"],
   "metrics.interval": ["interval", "区间"],
-  "metrics.method": ["method", "方法"],
   "metrics.classes": ["By class", "按类别"],
   "metrics.class": ["class", "类别"],
   "metrics.others": [["{n} more class", "{n} more classes"], "另外 {n} 个类别"],

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from .. import __version__
 from ..core.config import Settings
 from ..core.errors import AutoScorerError
+from ..service.links import SignedLinks
 from ..service.readiness import Readiness
 from ..service.roots import WorkspaceRoots
 from ..service.tasks import TaskService
@@ -28,7 +29,7 @@ from .scorers_runtime import scorer_watch
 __all__ = ["create_app"]
 
 # The busiest first: addresses are compared one after the other.
-_ROUTERS = ("tasks", "actions", "batch", "workspaces", "scorers", "health", "metrics", "pages")
+_ROUTERS = ("tasks", "artifacts", "actions", "batch", "workspaces", "scorers", "health", "metrics", "pages")
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -38,9 +39,9 @@ def create_app(settings: Settings) -> FastAPI:
         settings: The configuration.
 
     Returns:
-        The application. Its ``state`` holds ``settings``, ``roots``, ``scrub``, ``metrics`` and ``access``, in its
-        lifespan also ``tasks``, ``scorers``, ``readiness``, and ``stopping``: set it and answers that wait or stream
-        come to their end. ``failure`` is the error that kept it from starting, or None.
+        The application. Its ``state`` holds ``settings``, ``roots``, ``scrub``, ``metrics``, ``access`` and ``links``,
+        in its lifespan also ``tasks``, ``scorers``, ``readiness``, and ``stopping``: set it and answers that wait or
+        stream come to their end. ``failure`` is the error that kept it from starting, or None.
 
     Raises:
         AutoScorerError: ``INVALID_REQUEST`` where the home's token is needed and can't be made.
@@ -80,13 +81,15 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.settings, app.state.roots, app.state.metrics = settings, roots, metrics
-    app.state.access = access
+    app.state.access, app.state.links = access, SignedLinks(settings.home)
     app.state.scrub, app.state.tasks, app.state.failure = roots.scrub, None, None
     errors.register(app)
     for name in _ROUTERS:
         app.include_router(importlib.import_module(f".routes.{name}", __package__).router)
     describe(app)
     # The last is the outermost: what Limits refuses is observed like everything else.
-    app.add_middleware(Limits, settings=settings, authenticator=Authenticator(settings, access), scrub=roots.scrub)
+    app.add_middleware(
+        Limits, settings=settings, authenticator=Authenticator(settings, access, app.state.links), scrub=roots.scrub
+    )
     app.add_middleware(Observer, metrics=metrics)
     return app

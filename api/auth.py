@@ -16,6 +16,7 @@ from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.home_token import TOKEN_FILE
 from ..schemas.task import Role
+from ..service.links import SignedLinks
 from .access import Access
 from .context import context_of
 
@@ -32,6 +33,8 @@ __all__ = [
 # Served without a token: probes have none, and the page asks for it. Nothing of a task is in them.
 PUBLIC = frozenset({"/", "/records", "/healthz", "/readyz", "/openapi.json", "/favicon.ico"})
 PUBLIC_BELOW = "/static/"
+# /signed/{signature}/tasks/{task_id}/…: the signature stands for a token.
+SIGNED = "/signed/"
 
 # A proxy of this machine passes on requests from elsewhere, and its own address is loopback.
 _FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
@@ -65,10 +68,11 @@ class Authenticator:
     Args:
         settings: The configuration, with the tokens.
         access: Who is served.
+        links: Reads signed links.
     """
 
-    def __init__(self, settings: Settings, access: Access) -> None:
-        self._access = access
+    def __init__(self, settings: Settings, access: Access, links: SignedLinks) -> None:
+        self._access, self._links = access, links
         self._is_open = bool(settings.tokens)
         self._known = [
             (_digest(token.encode()), Caller(_name(role, token), role)) for role, token in _strongest(settings.tokens)
@@ -94,6 +98,9 @@ class Authenticator:
             self._only_this_machine(scope, headers)
         if self._access.uid is not None:
             self._only_this_user(scope)
+        if scope["path"].startswith(SIGNED):
+            return self._of_link(scope["path"])
+        if self._access.uid is not None:
             return self._local
         given = headers.get(b"authorization")
         if given is None:
@@ -113,6 +120,13 @@ class Authenticator:
                 details={"token_was_given": True},
             )
         return caller
+
+    def _of_link(self, path: str) -> Caller:
+        # As the routes read it: one segment each, decoded.
+        signature, _, rest = path.removeprefix(SIGNED).partition("/")
+        kind, _, below = rest.partition("/")
+        role = self._links.check(below.partition("/")[0] if kind == "tasks" else "", signature)
+        return Caller(f"link-{role}", role)
 
     def _find(self, token: bytes) -> Caller | None:
         # Digests of equal length, each compared in full and all of them: the time tells nothing of any token.

@@ -12,6 +12,7 @@ __all__ = [
     "BATCH_EXAMPLE",
     "SUBMIT_EXAMPLES",
     "TASK_EXAMPLE",
+    "LinkView",
     "TaskList",
     "WorkBody",
 ]
@@ -48,6 +49,16 @@ class TaskList(BaseModel):
     next_cursor: str | None = Field(description="Give it as `cursor` to go on; null on the last page.")
     total: int = Field(description="How many tasks there are in all, on every page together.")
     before: int = Field(0, description="How many of them are newer than this page's.")
+
+
+class LinkView(BaseModel):
+    """A link that opens a task's artifacts without a token."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str = Field(description="The address of the artifact, or of their list; on this server.")
+    base: str = Field(description="What the task's own addresses begin with there, such as BASE/artifacts/report.html.")
+    expires_at: str = Field(description="Until when it is good: ISO 8601, UTC.")
 
 
 SUBMIT_EXAMPLES: dict[str, Any] = {

@@ -18,6 +18,7 @@ from ..schemas.task import TaskView
 from ..service.batches import BatchView
 from ..service.browse import RunLog, WorkspacePage, WorkspaceView
 from ..service.disclosure import Disclosure
+from ..service.history import HistoryPage
 from ..service.leaderboard import leaderboard
 from ..service.readiness import ReadyView
 from ..service.scorer_views import (
@@ -29,9 +30,10 @@ from ..service.scorer_views import (
     WatchedPath,
     WatchList,
 )
+from ..service.task_artifacts import TaskArtifacts
 from ..service.task_logs import LogPage
 from ..service.uploads import UploadedWorkspace
-from .bodies import TaskList
+from .bodies import LinkView, TaskList
 from .context import context_of
 
 __all__ = ["HARMLESS", "POLICY", "Shown", "disclosed_error", "disclosure_of", "shown"]
@@ -91,6 +93,11 @@ def _workspaces(disclosure: Disclosure, page: WorkspacePage) -> WorkspacePage:
     return page.model_copy(update={"workspaces": [_workspace(disclosure, each) for each in page.workspaces]})
 
 
+def _history(disclosure: Disclosure, page: HistoryPage) -> HistoryPage:
+    rounded = [each.model_copy(update={"score": disclosure.number(each.score)}) for each in page.results]
+    return page.model_copy(update={"results": rounded})
+
+
 def _uploaded(disclosure: Disclosure, uploaded: UploadedWorkspace) -> UploadedWorkspace:
     return uploaded.model_copy(update={"workspace": _workspace(disclosure, uploaded.workspace)})
 
@@ -119,19 +126,23 @@ POLICY: dict[type[BaseModel], Callable[[Disclosure, Any], BaseModel]] = {
     BatchView: _batch,
     WorkspaceView: _workspace,
     WorkspacePage: _workspaces,
+    HistoryPage: _history,
     UploadedWorkspace: _uploaded,
     Result: _result,
     RunLog: _run_log,
     LogPage: _log_page,
     TrialView: _trial,
 }
-# Of the installation and its scorers; no ground truth is near.
+# Of the installation and its scorers; no ground truth is near. Artifacts are listed for whoever asks, and links signed
+# for their role.
 HARMLESS: set[type[BaseModel]] = {
+    LinkView,
     LoadedView,
     ReadyView,
     ReloadedView,
     ScorerList,
     ScorerView,
+    TaskArtifacts,
     WatchList,
     WatchedPath,
 }

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "ARTIFACT_EXAMPLE",
+    "HISTORY_EXAMPLE",
+    "LINK_EXAMPLE",
     "LOG_EXAMPLE",
     "RELOADED_EXAMPLE",
     "RESULT_EXAMPLE",
@@ -33,6 +36,36 @@ WORKSPACE_EXAMPLE: Json = {
     "rank": "A",
     "scored_at": "2026-11-22T21:00:00Z",
     "error": None,
+}
+
+ARTIFACT_EXAMPLE: Json = {
+    "name": "report",
+    "file": "report.html",
+    "path": "output/artifacts/report.html",
+    "size": 48_112,
+    "sha256": _SHA256,
+    "media_type": "text/html",
+    "kept": True,
+}
+
+_SIGNED = f"/signed/1795381800-admin-{_SHA256}/tasks/0190f2d4a1b37c6e8f0a1b2c3d4e5f60"
+
+LINK_EXAMPLE: Json = {
+    "url": f"{_SIGNED}/artifacts/report.html",
+    "base": _SIGNED,
+    "expires_at": "2026-11-22T21:10:00Z",
+}
+
+HISTORY_EXAMPLE: Json = {
+    "id": "20261122T210000.123456Z",
+    "time": "2026-11-22T21:00:00Z",
+    "score": 0.91,
+    "metric": "f1_macro",
+    "pass": True,
+    "rank": "A",
+    "scorer": "classification_f1",
+    "error": None,
+    "stands": True,
 }
 
 UPLOADED_EXAMPLE: Json = {

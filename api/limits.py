@@ -17,6 +17,7 @@ from .auth import Authenticator
 from .context import RequestContext
 from .envelope import JSON, error_envelope
 from .errors import RefusedBody, headers_of
+from .pages import HTML, error_page, is_for_a_person
 
 __all__ = ["Limits", "RateLimiter"]
 
@@ -87,7 +88,7 @@ class Limits:
             self._admit(scope, context)
             body.check_length()
         except AutoScorerError as error:
-            await self._refuse(error, context, body.send)
+            await self._refuse(error, context, body.send, scope["path"])
             return
         seconds = self._api.request_timeout * (_UPLOAD_PATIENCE if is_upload else 1)
         try:
@@ -125,9 +126,11 @@ class Limits:
                 details={"retry_after": wait},
             )
 
-    async def _refuse(self, error: AutoScorerError, context: RequestContext, send: Send) -> None:
-        content = error_envelope(error, context.request_id, self._scrub)
-        headers = {"content-type": JSON, "content-length": str(len(content)), **headers_of(error)}
+    async def _refuse(self, error: AutoScorerError, context: RequestContext, send: Send, path: str = "") -> None:
+        content, kind = error_envelope(error, context.request_id, self._scrub), JSON
+        if is_for_a_person(path, context.headers):
+            content, kind = error_page(error), HTML
+        headers = {"content-type": kind, "content-length": str(len(content)), **headers_of(error)}
         raw = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": error.spec.http_status, "headers": raw})
         await send({"type": "http.response.body", "body": content})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..service.logs import JsonFormatter
+from .auth import SIGNED
 from .context import RequestContext, request_id_of
 from .envelope import JSON, error_envelope
 from .errors import unexpected
@@ -65,6 +66,8 @@ class Observer:
         async def observed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 context.status = message["status"]
+                # uvicorn's own access log, where somebody has it on, takes the address from here.
+                hide_signature(scope)
                 message["headers"] = completed(message.get("headers", ()), context.request_id)
             await send(message)
 
@@ -99,6 +102,14 @@ class Observer:
             "seconds": round(seconds, 6),
         }
         _requests.info("request", extra={"fields": fields})
+
+
+def hide_signature(scope: Scope) -> None:
+    """Take the signature out of the address of a signed link, which nobody may read in a log."""
+    if scope["path"].startswith(SIGNED):
+        below = scope["path"].removeprefix(SIGNED).partition("/")[2]
+        scope["path"] = f"{SIGNED}…/{below}"
+        scope["raw_path"] = scope["path"].encode()
 
 
 def route_of(scope: Scope) -> str | None:

@@ -29,6 +29,7 @@ COMMANDS = {
     "run": "run the workspace's model in its sealed container",
     "score": "score the workspace's predictions",
     "pipeline": "validate, run and score a workspace",
+    "result": "show a workspace's Result, or all it has had",
     "scorers": "list, show, load, reload, test and write scorers",
     "reap": "remove what a killed process left behind",
     "up": "start a whole installation: Prefect server, deployments, workers, API",

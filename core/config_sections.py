@@ -245,6 +245,9 @@ class Api(_Section):
         False, description="Serve artifacts that may hold ground truth, as errors.csv and the report, to every token."
     )
     keep_days: float = Field(90, gt=0, description="How long the facade lists tasks that have ended.")
+    keep_artifacts: Bytes = Field(
+        1 * Gi, description="Artifacts of earlier Results that are kept beside each workspace, in bytes."
+    )
 
 
 class Service(_Section):

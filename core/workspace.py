@@ -20,7 +20,7 @@ from .errors import AutoScorerError, ErrorCode, Stage
 from .provenance import current_flow_run
 from .storage import naming_full_disks
 
-__all__ = ["SHARED", "TABLE_SUFFIXES", "ArtifactWriter", "Workspace", "open_regular", "write_atomic"]
+__all__ = ["SHARED", "TABLE_SUFFIXES", "ArtifactWriter", "Workspace", "open_regular", "result_id", "write_atomic"]
 
 # In the order they are looked for; one of them only may be there.
 TABLE_SUFFIXES = (".csv", ".json", ".jsonl", ".parquet")
@@ -93,6 +93,13 @@ def open_regular(path: Path, *, stage: Stage = Stage.SCORING) -> IO[bytes]:
             details={"file": path.name},
         )
     return os.fdopen(fd, "rb")
+
+
+def result_id(written: float) -> str:
+    """What a Result is called in the history, by when its file was written: it has that name before it goes there."""
+    # A file may carry any time; a date holds years 1 to 9999.
+    moment = datetime.fromtimestamp(min(max(written, 0.0), _YEAR_9999), UTC)
+    return f"{moment:%Y%m%dT%H%M%S.%fZ}"
 
 
 def _own_folder(path: Path) -> None:
@@ -281,9 +288,7 @@ class Workspace:
                 old, written = file.read(), os.fstat(file.fileno()).st_mtime
         except AutoScorerError:
             return
-        # A file may carry any time; a date holds years 1 to 9999.
-        moment = datetime.fromtimestamp(min(max(written, 0.0), _YEAR_9999), UTC)
-        stem = f"result-{moment:%Y%m%dT%H%M%S.%fZ}"
+        stem = f"result-{result_id(written)}"
         history = self.output / "history"
         _own_folder(history)
         for number in itertools.count(1):

@@ -197,12 +197,13 @@ def _holding(workspace: str, steps: Callable[[Workspace], State[Any]]) -> State[
             try:
                 state = steps(space)
             except AutoScorerError as error:  # a signal between two steps
-                return keep_ending(settled(error, save_failure(space, error, job=_job(space))))
+                return keep_ending(settled(error, save_failure(space, error, job=_job(space), settings=settings)))
             if state.is_completed():
                 return _completed(space, _data(state))
             failure = failure_of(state)
             if failure.result is None:
-                failure = Unscored.of(failure, save_failure(space, failure, job=_job(space)))
+                saved = save_failure(space, failure, job=_job(space), settings=settings)
+                failure = Unscored.of(failure, saved)
             ended = keep_ending(settled(failure))
             if failure.code is not ErrorCode.CANCELLED:
                 publish_result(space, Result.model_validate(failure.result))

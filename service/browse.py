@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import os
-import stat
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from ..core.errors import AutoScorerError, ErrorCode, Stage
 from ..core.meta import load_job
 from ..core.workspace import SHARED, TABLE_SUFFIXES, Workspace
 from ..schemas.result import Result
+from .beneath import open_beneath
 from .roots import WorkspaceRoots
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "WorkspacePage",
     "WorkspaceView",
     "list_workspaces",
+    "media_type_of",
     "open_artifact",
     "read_logs",
     "read_result",
@@ -48,7 +49,6 @@ _READ_BACK = 64 * 1024
 # Shared artifacts are small: tables of at most some hundred labels, and plots.
 _MAX_SHARED = 16 * 1024**2
 _MAX_PARTS = 32
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 _MEDIA_TYPES = {
     ".svg": "image/svg+xml",
@@ -149,7 +149,7 @@ def read_logs(roots: WorkspaceRoots, workspace: str, tail: int) -> RunLog:
     space = Workspace(roots.workspace(workspace))
     info = _json(space.root, ("logs", "run_info.json"))
     try:
-        with _open_beneath(space.root, ("logs", "container.log")) as file:
+        with open_beneath(space.root, ("logs", "container.log")) as file:
             text, truncated, size = _tail(file, tail)
     except AutoScorerError:
         if info is None:
@@ -197,16 +197,20 @@ def open_artifact(roots: WorkspaceRoots, workspace: str, path: str, *, everythin
         if result is None or not any(PurePosixPath(a.path).parts == parts for a in result.artifacts.values()):
             raise unknown
     try:
-        file = _open_beneath(space.root, parts)
+        file = open_beneath(space.root, parts)
     except AutoScorerError:
         raise unknown from None
     if not everything:
         file.close()
         file = _shared(space, parts)
-    suffix = PurePosixPath(parts[-1]).suffix.lower()
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
-    return ArtifactFile(file, parts[-1], size, _MEDIA_TYPES.get(suffix, "application/octet-stream"))
+    return ArtifactFile(file, parts[-1], size, media_type_of(parts[-1]))
+
+
+def media_type_of(name: str) -> str:
+    """As what a file is served, by its name."""
+    return _MEDIA_TYPES.get(PurePosixPath(name).suffix.lower(), "application/octet-stream")
 
 
 def _shared(space: Workspace, parts: tuple[str, ...]) -> IO[bytes]:
@@ -222,7 +226,7 @@ def _shared(space: Workspace, parts: tuple[str, ...]) -> IO[bytes]:
     for artifact in result.disclosed.artifacts.values() if result is not None else ():
         if artifact.path == path:
             with contextlib.suppress(AutoScorerError, OSError):
-                with _open_beneath(space.root, tuple(path.split("/"))) as file:
+                with open_beneath(space.root, tuple(path.split("/"))) as file:
                     content = file.read(_MAX_SHARED + 1)
                 # Its bytes, whatever has been put there since.
                 if hashlib.sha256(content).hexdigest() == artifact.sha256:
@@ -349,29 +353,6 @@ def _has_table(folder: Path, stem: str) -> bool:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def _open_beneath(root: Path, parts: tuple[str, ...]) -> IO[bytes]:
-    """Open a plain file below a folder; no component may be a link, whoever exchanges them meanwhile.
-
-    Raises:
-        AutoScorerError: ``MISSING_FILE`` or ``OUTPUT_REJECTED``.
-    """
-    try:
-        with contextlib.ExitStack() as opened:
-            folder = os.open(root, _FOLDER)
-            opened.callback(os.close, folder)
-            for part in parts[:-1]:
-                folder = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
-                opened.callback(os.close, folder)
-            fd = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-    except OSError as error:
-        code = ErrorCode.MISSING_FILE if isinstance(error, FileNotFoundError) else ErrorCode.OUTPUT_REJECTED
-        raise AutoScorerError(code, f"{'/'.join(parts)} is no plain file that can be read.", stage=Stage.API) from None
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise AutoScorerError(ErrorCode.OUTPUT_REJECTED, f"{'/'.join(parts)} is no plain file.", stage=Stage.API)
-    return os.fdopen(fd, "rb")
-
-
 def _result(space: Workspace) -> Result | None:
     """The Result that lies there, or None.
 
@@ -379,7 +360,7 @@ def _result(space: Workspace) -> Result | None:
         AutoScorerError: ``BAD_FORMAT`` for one that is larger than any that was written here.
     """
     try:
-        with _open_beneath(space.root, ("output", "result.json")) as file:
+        with open_beneath(space.root, ("output", "result.json")) as file:
             data = file.read(_MAX_RESULT + 1)
     except (AutoScorerError, OSError):
         return None
@@ -397,7 +378,7 @@ def _result(space: Workspace) -> Result | None:
 def _json(root: Path, parts: tuple[str, ...]) -> dict[str, Any] | None:
     """A small object; None for what is none."""
     with contextlib.suppress(AutoScorerError, OSError, ValueError, RecursionError):
-        with _open_beneath(root, parts) as file:
+        with open_beneath(root, parts) as file:
             data = json.loads(file.read(_MAX_RUN_INFO))
         return data if isinstance(data, dict) else None
     return None

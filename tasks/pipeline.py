@@ -16,7 +16,7 @@ from ..core.workspace import Workspace
 from ..executors.base import Observer, SilentObserver
 from ..schemas.job import Job
 from ..schemas.result import Result
-from .outcome import save_failure
+from .outcome import replaces, save_failure
 from .run import run_workspace
 from .scoring import PlainScoring, Scoring
 
@@ -76,10 +76,12 @@ def run_pipeline(
         try:
             scoring.validate(space.root, scorer=scorer, params=params, backend=backend, predictions=False)
         except AutoScorerError as error:
-            return save_failure(space, error, job=_job(space), timing={"validate": time.monotonic() - started})
+            spent = {"validate": time.monotonic() - started}
+            return save_failure(space, error, job=_job(space), timing=spent, refused=True, settings=settings)
         except Exception as error:
             fault = fault_of(error, home=settings.home, workspace=space.root)
-            return save_failure(space, fault, job=_job(space), timing={"validate": time.monotonic() - started})
+            spent = {"validate": time.monotonic() - started}
+            return save_failure(space, fault, job=_job(space), timing=spent, settings=settings)
         timing: dict[str, float | None] = {"validate": time.monotonic() - started}
         try:
             report = run_workspace(
@@ -97,9 +99,11 @@ def run_pipeline(
             failure = error
         if failure is not None:
             saved = space.read_result()
-            if saved is None or saved.error is None or saved.error.message != failure.message:
-                raise failure  # it could not be written
-            return saved
+            if saved is not None and saved.error is not None and saved.error.message == failure.message:
+                return saved
+            if not replaces(failure, saved):
+                return save_failure(space, failure, job=_job(space), timing=timing)
+            raise failure  # it could not be written
         timing.update(queue=report.queue_seconds, pull=report.pull_seconds, run=report.run_seconds)
         return scoring.score(space.root, scorer=scorer, params=params, observer=observer, timing=timing, lock=False)
 

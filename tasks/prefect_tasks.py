@@ -171,7 +171,7 @@ def validate_task(
             )
         except AutoScorerError as error:
             spent = {"validate": time.monotonic() - started}
-            return settled(error, _saved(workspace, error, spent) if save else None)
+            return settled(error, _saved(workspace, error, spent, refused=True) if save else None)
         return valid(checked, time.monotonic() - started)
 
     return _attempt(workspace, work)
@@ -386,13 +386,15 @@ def _written(workspace: str, error: AutoScorerError) -> Result | None:
     return None
 
 
-def _saved(workspace: str, error: AutoScorerError, timing: Mapping[str, float | None]) -> Result | None:
+def _saved(
+    workspace: str, error: AutoScorerError, timing: Mapping[str, float | None], *, refused: bool = False
+) -> Result | None:
     """Write the failure down, as far as the workspace allows it; the caller, or nobody, holds the workspace."""
     try:
         space = Workspace(workspace)
         job: Job | None = None
         with contextlib.suppress(AutoScorerError):
             job = load_job(space)
-        return save_failure(space, error, job=job, timing=timing)
+        return save_failure(space, error, job=job, timing=timing, refused=refused, settings=here().settings)
     except (AutoScorerError, OSError):
         return None

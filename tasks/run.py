@@ -94,13 +94,13 @@ def run_workspace(
                     queue_seconds=waited,
                 )
         except AutoScorerError as error:
-            save_failure(space, error, job=job, timing=timing)
+            save_failure(space, error, job=job, timing=timing, settings=settings)
             raise
         except Exception as error:  # a fault of ours leaves a Result too, or an old one would pass for this run's
             fault = fault_of(error, home=settings.home, workspace=space.root)
-            save_failure(space, fault, job=job, timing=timing)
+            save_failure(space, fault, job=job, timing=timing, settings=settings)
             raise fault from error
         if report.error is not None:
             spent = {"queue": report.queue_seconds, "pull": report.pull_seconds, "run": report.run_seconds}
-            save_failure(space, report.error, job=job, timing={**(timing or {}), **spent}, ran=True)
+            save_failure(space, report.error, job=job, timing={**(timing or {}), **spent}, ran=True, settings=settings)
         return report

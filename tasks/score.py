@@ -21,7 +21,7 @@ from ..schemas.result import Result
 from ..scorers.base import BaseScorer, ScorerParams
 from ..scorers.registry import ScorerEntry, get_registry
 from .memory import out_of_memory, release_memory
-from .outcome import measured, remove_stale_artifacts, save_failure, stamp, take_run_facts, timing_fields
+from .outcome import measured, save, save_failure, stamp, take_run_facts, timing_fields
 from .result_bounds import bound_result
 from .scorer_call import call_scorer
 from .validate import resolve_scorer
@@ -84,12 +84,13 @@ def score_workspace(
             result = _score(space, job, entry, merged, settings.security.disclosure.min_count)
             _complete_artifacts(space, result)
         except AutoScorerError as error:
-            return save_failure(space, error, job=job, timing=timing)
+            return save_failure(space, error, job=job, timing=timing, settings=settings)
         except MemoryError:
             release_memory()
-            return save_failure(space, out_of_memory(settings), job=job, timing=timing)
+            return save_failure(space, out_of_memory(settings), job=job, timing=timing, settings=settings)
         except Exception as error:  # a fault of ours leaves a Result too, or an old one would pass for this one
-            return save_failure(space, fault_of(error, workspace=space.root), job=job, timing=timing)
+            fault = fault_of(error, workspace=space.root)
+            return save_failure(space, fault, job=job, timing=timing, settings=settings)
         before = {key: value for key, value in (timing or {}).items() if value is not None}
         total = sum(before.values()) + time.monotonic() - started
         result.timing = result.timing.model_copy(update={**timing_fields(before), "total": total})
@@ -97,8 +98,7 @@ def score_workspace(
             from ..scorers.report import write_report
 
             result.artifacts["report"] = measured(space, write_report(result, space.root))
-        remove_stale_artifacts(space, result)
-        space.save_result(result)
+        save(space, result, settings)
         return result
 
 

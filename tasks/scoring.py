@@ -178,10 +178,11 @@ class GuardedScoring:
                     }
                 )
             except AutoScorerError as error:  # a signal
-                return save_failure(space, error, job=_job(space), timing=timing)
+                return save_failure(space, error, job=_job(space), timing=timing, settings=self._settings)
             if "error" not in answer:
                 return Result.model_validate(answer["result"])
-            return save_failure(space, AutoScorerError.from_dict(answer["error"]), job=_job(space), timing=timing)
+            failure = AutoScorerError.from_dict(answer["error"])
+            return save_failure(space, failure, job=_job(space), timing=timing, settings=self._settings)
 
     def _is_ours(self, workspace: Path | str, scorer: str | None) -> bool:
         try:

@@ -196,7 +196,7 @@ def test_on_a_terminal_every_commands_error_is_read_not_traced(command: str, tmp
     config = tmp_path / "config.yaml"
     config.write_text("security:\n  allowed_imagess: ['*']\nservice:\n  pol: x\n")
     needed = {
-        **{name: ["."] for name in ("init", "validate", "run", "score", "pipeline", "submit", "batch")},
+        **{name: ["."] for name in ("init", "validate", "run", "score", "pipeline", "result", "submit", "batch")},
         **{name: ["0" * 26] for name in ("cancel", "logs")},
         "scorers": ["list"],
         "config": ["show"],

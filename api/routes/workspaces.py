@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import Depends, Query, Request
-from starlette.responses import Response, StreamingResponse
+from pydantic import BaseModel
+from starlette.responses import Response
 
+from ...core.errors import AutoScorerError
 from ...schemas.result import Result
 from ...service import browse
 from ...service.browse import ArtifactFile, RunLog, WorkspacePage, WorkspaceView
+from ...service.history import HistoryPage, list_history, past_result
 from ...service.roots import WorkspaceRoots
 from ...service.uploads import UploadedWorkspace, Uploads
 from ..auth import require
-from ..context import context_of
 from ..disclosed import disclosure_of
-from ..envelope import envelope
-from ..examples import LOG_EXAMPLE, RESULT_EXAMPLE, UPLOADED_EXAMPLE, WORKSPACE_EXAMPLE
+from ..envelope import envelope, scrub_of
+from ..examples import HISTORY_EXAMPLE, LOG_EXAMPLE, RESULT_EXAMPLE, UPLOADED_EXAMPLE, WORKSPACE_EXAMPLE
+from ..files import FILE, file_answer, result_answer, result_text
 from ..multipart import receive_form
 from ..routing import ApiRouter, answers, served
 
@@ -37,19 +39,6 @@ WorkspaceName = Annotated[
         examples=["team-a"],
     ),
 ]
-
-_CHUNK = 256 * 1024
-_DOWNLOAD_SECONDS = 3600.0
-# An artifact is made from what a stranger's model wrote: whatever it is, it runs nothing and loads nothing.
-_SEALED = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox",
-    "X-Content-Type-Options": "nosniff",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "private, no-cache",
-}
-# What a browser shows by itself; the rest is saved.
-_SHOWN = ("text/", "image/", "application/json")
 
 _UPLOAD_BODY = {
     "required": True,
@@ -141,6 +130,93 @@ async def upload_workspace(request: Request) -> Response:
 
 
 @router.get(
+    "/workspaces/{name:path}/history",
+    summary="The Results of a workspace",
+    dependencies=_submit,
+    responses={
+        **served(
+            200,
+            HistoryPage,
+            "One page, newest first; the Result that stands is among them.",
+            {"workspace": "team-a", "results": [HISTORY_EXAMPLE], "next_cursor": None, "total": 1},
+        ),
+        **answers(404),
+    },
+)
+async def get_history(
+    request: Request,
+    name: str,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    cursor: Annotated[str | None, Query(max_length=100, description="`next_cursor` of the page before.")] = None,
+) -> Response:
+    """All Results that a workspace has had: each in short, with the id under which all of it can be read."""
+    roots = _roots(request)
+
+    def read() -> BaseModel:
+        # A workspace may be called history, and then lies in a folder that is none.
+        if _is_workspace(roots, f"{name}/history"):
+            return browse.view_workspace(roots, roots.workspace(f"{name}/history"))
+        root = roots.workspace(name)
+        return list_history(root, roots.name(root), limit=limit, cursor=cursor)
+
+    return envelope(request, await asyncio.to_thread(read))
+
+
+@router.get(
+    "/workspaces/{name:path}/history/{item}",
+    summary="One Result of the history",
+    dependencies=_submit,
+    responses={**served(200, Result, "The Result, whole.", RESULT_EXAMPLE), **answers(404)},
+)
+async def get_past_result(request: Request, name: str, item: str) -> Response:
+    """A Result that a workspace has had, by its id in the history."""
+    roots = _roots(request)
+
+    def read() -> BaseModel:
+        if _is_workspace(roots, f"{name}/history/{item}"):
+            return browse.view_workspace(roots, roots.workspace(f"{name}/history/{item}"))
+        root = roots.workspace(name)
+        return past_result(root, roots.name(root), item)
+
+    return envelope(request, await asyncio.to_thread(read))
+
+
+def _is_workspace(roots: WorkspaceRoots, name: str) -> bool:
+    try:
+        roots.workspace(name)
+    except AutoScorerError:
+        return False
+    return True
+
+
+@router.get(
+    "/workspaces/{name:path}/output/{path:path}",
+    summary="One artifact of a workspace, by an address that its links work under",
+    dependencies=_submit,
+    response_class=Response,
+    responses={**FILE, **answers(404)},
+)
+async def get_output(request: Request, name: str, path: str) -> Response:
+    """As `/artifacts/{path}`, and `result.json` beside it in no envelope: what a report links to lies where it says."""
+    roots = _roots(request)
+    disclosure = disclosure_of(request)
+
+    def read() -> BaseModel | ArtifactFile | bytes:
+        # A workspace may lie in a folder that is called output.
+        if _is_workspace(roots, f"{name}/output/{path}"):
+            return browse.view_workspace(roots, roots.workspace(f"{name}/output/{path}"))
+        if path == "result.json":
+            result = browse.read_result(roots, name)
+            return result_text(scrub_of(request)(disclosure.result(result.to_dict())))
+        return browse.open_artifact(roots, name, f"output/{path}", everything=disclosure.sees_truth)
+
+    found = await asyncio.to_thread(read)
+    if isinstance(found, ArtifactFile):
+        return file_answer(request, found)
+    return result_answer(found) if isinstance(found, bytes) else envelope(request, found)
+
+
+@router.get(
     "/workspaces/{name:path}",
     summary="One workspace",
     dependencies=_submit,
@@ -188,10 +264,8 @@ async def get_logs(
     dependencies=_submit,
     response_class=Response,
     responses={
-        200: {
-            "description": "The file itself, in no envelope, with its media type.",
-            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-        },
+        **FILE,
+        307: {"description": "A page that a browser opens: to the address under which its links work."},
         **answers(404),
     },
 )
@@ -207,21 +281,19 @@ async def get_artifact(
     admin, unless the setting `api.show_errors` allows it to all.
     """
     everything = disclosure_of(request).sees_truth
-    artifact = await asyncio.to_thread(browse.open_artifact, _roots(request), workspace, path, everything=everything)
-    context_of(request).allow(_DOWNLOAD_SECONDS)
-    kind = "inline" if artifact.media_type.startswith(_SHOWN) else "attachment"
-    headers = {
-        **_SEALED,
-        "Content-Disposition": f"{kind}; filename*=UTF-8''{quote(artifact.name, safe='')}",
-        "Content-Length": str(artifact.size),
-    }
-    return StreamingResponse(_content(artifact), headers=headers, media_type=artifact.media_type)
+    roots = _roots(request)
+    artifact = await asyncio.to_thread(browse.open_artifact, roots, workspace, path, everything=everything)
+    if artifact.media_type.startswith("text/html") and _is_opened(request):
+        artifact.file.close()
+        # Relative links of a page know nothing of a query.
+        name = roots.name(await asyncio.to_thread(roots.workspace, workspace))
+        below = path if path.startswith("output/") else f"output/artifacts/{path}"
+        return Response(
+            status_code=307, headers={"Location": f"/workspaces/{quote(name)}/{quote(below)}", "Vary": "Accept"}
+        )
+    return file_answer(request, artifact)
 
 
-async def _content(artifact: ArtifactFile) -> AsyncIterator[Any]:
-    # As many bytes as were announced, even if somebody writes to the file meanwhile.
-    left = artifact.size
-    with artifact.file as file:
-        while left and (chunk := await asyncio.to_thread(file.read, min(_CHUNK, left))):
-            left -= len(chunk)
-            yield chunk
+def _is_opened(request: Request) -> bool:
+    """Whether a browser is to show the answer as a page; programs that ask for the bytes name no HTML."""
+    return "text/html" in request.headers.get("accept", "")

@@ -22,7 +22,7 @@ from .browser import Browser
 from .facade import facade, facade_settings
 from .test_ledger import new
 
-__all__ = ["Done", "click", "put", "scored", "served", "sign_in", "text"]
+__all__ = ["Done", "click", "put", "scored", "served", "sign_in", "text", "visit"]
 
 
 @dataclass
@@ -66,6 +66,10 @@ def _fill(settings: Settings, root: Path, tasks: Sequence[Done]) -> dict[str, st
             endings = []
             for task in tasks:
                 place = str(root / task.workspace)
+                if task.workspace in ids:
+                    # A workspace has one task at a time.
+                    await ledger.finish(endings)
+                    endings = []
                 whole = task.action == "batch"
                 asked = {
                     "action": task.action,
@@ -112,6 +116,15 @@ def put(page: Browser, selector: str, value: str) -> None:
         f"(() => {{ const f = document.querySelector({json.dumps(selector)}); f.value = {json.dumps(value)};"
         " f.dispatchEvent(new Event('input', {bubbles: true})); f.dispatchEvent(new Event('change')); })()"
     )
+
+
+def visit(page: Browser, address: str) -> str:
+    """Follow a link to a file, which may run nothing: not even the timer that ``open`` waits for. What it shows."""
+    page.events.clear()
+    page.call("Page.navigate", url=address)
+    while not page.methods("Page.loadEventFired"):
+        page.events.append(page._read())
+    return str(page.value("document.documentElement.textContent"))
 
 
 def sign_in(page: Browser, token: str) -> None:

@@ -104,16 +104,19 @@ function notes(result) {
 }
 
 function plots(files) {
-  const pictures = files.filter((file) => file.isPicture && file.kept);
+  const pictures = files.all.filter((file) => file.isPicture && file.kept);
   return pictures.length ? [el("h3", {}, t("plots.title")), el("div", { class: "plots" }, ...pictures.map((file) => file.figure()))] : [];
 }
 
 function listing(files) {
-  if (!files.length) return [];
-  const lines = files.map((file) => el("li", {},
-    file.kept ? file.link() : name(file.name), " ",
+  if (!files.all.length) return files.problem ? [el("h3", {}, t("files.title")), el("p", { class: "muted" }, t("files.away", { reason: files.problem }))] : [];
+  const lines = files.all.map((file) => el("li", {},
+    file.kept && !files.problem ? file.link() : name(file.name), " ",
     el("span", { class: "muted" }, file.kept ? bytes(file.size) : t("files.gone"))));
-  return [el("h3", {}, t("files.title")), el("ul", {}, ...lines)];
+  return [
+    el("h3", {}, t("files.title")), el("ul", {}, ...lines),
+    files.problem ? el("p", { class: "muted" }, t("files.away", { reason: files.problem })) : null,
+    files.all.every((file) => file.kept) ? null : el("p", { class: "muted" }, t("files.gone.why"))];
 }
 
 // --- how it came about -----------------------------------------------------------------------------------------------
@@ -185,7 +188,7 @@ export function top(task, batch, files, actions) {
     ? el("button", { type: "button", id: "cancel", disabled: task.state === "cancelling" }, t("detail.cancel"))
     : el("button", { type: "button", id: "retry" }, t("detail.retry"));
   button.addEventListener("click", () => (isActive(task) ? actions.cancel(task) : actions.retry(task)));
-  const report = files.find((file) => file.kept && file.file === "report.html");
+  const report = files.problem ? null : files.all.find((file) => file.kept && file.file === "report.html");
   parts.push(el("p", { class: "buttons" }, report ? report.link(t("files.report"), "button") : null, button));
   if (batch) parts.push(...members(batch));
   if (isResult(task)) parts.push(...plots(files), ...numbers(task.result), ...notes(task.result), ...listing(files));

@@ -1,17 +1,17 @@
 // The files of a task's Result: where they are, their pictures, and links that work with a token, too.
 
-import { Refused, fetchFile, token } from "./api.js";
+import { Refused, ask, fetchFile, token } from "./api.js";
 import { el, name } from "./dom.js";
 import { t } from "./language.js";
 
 const PICTURES = { svg: "image/svg+xml", png: "image/png", jpg: "image/jpeg", jpeg: "image/jpeg", webp: "image/webp", gif: "image/gif" };
-const OPENED_FOR = 10000;
+// Milliseconds; a link is good for ten minutes.
+const RENEWED_AFTER = 420000;
 
 // Address → promise of [blob address, description]: a picture is fetched once, however often the detail is drawn anew.
 const fetched = new Map();
 
-/** Forget the pictures: another task is looked at, or somebody else. */
-export function forgetPictures() {
+function forgetPictures() {
   for (const picture of fetched.values()) picture.then(([address]) => URL.revokeObjectURL(address), () => {});
   fetched.clear();
 }
@@ -47,44 +47,52 @@ function figureOf(file, type) {
   return place;
 }
 
-/** A link sends no token; what is fetched with one is saved, because opened here it would be this page's own. */
-async function save(event, file, tell) {
-  if (!token()) return;
-  event.preventDefault();
-  const opener = event.currentTarget;
+// --- where they are --------------------------------------------------------------------------------------------------
+
+// Of the task that is looked at: what its Result lists, and the signed address that opens it in a browser.
+let listed = { id: "" };
+
+/** Ask what there is of a task's files; with a token also for a link that opens them, which is good for some minutes. */
+export async function loadFiles(task) {
+  const isScored = task.workspace && Object.keys(task.result?.artifacts || {}).length > 0;
+  const key = `${task.id} ${task.ended_at}`;
+  if (listed.id !== key) listed = { id: key, files: [], problem: "", base: "", at: 0 };
+  if (!isScored) return;
+  const mine = listed;
+  const below = `/tasks/${encodeURIComponent(task.id)}`;
   try {
-    const blob = new Blob([await fetchFile(file.address)], { type: "application/octet-stream" });
-    const link = el("a", { href: URL.createObjectURL(blob), download: file.file });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), OPENED_FOR);
+    if (!mine.files.length) mine.files = (await ask(`${below}/artifacts`)).artifacts;
+    // By this browser's own clock: the service's may differ.
+    if (token() && Date.now() - mine.at > RENEWED_AFTER) {
+      mine.base = (await ask(`${below}/links`, { method: "POST" })).base;
+      mine.at = Date.now();
+    } else if (!token()) mine.base = below;
+    mine.problem = "";
   } catch (error) {
-    // Such as the report for a token that may not see ground truth: a note, no link that leads nowhere.
-    if (error instanceof Refused && error.status === 403) opener.replaceWith(`${opener.textContent}: ${error.message}`);
-    else tell(error);
+    if (error instanceof Refused && error.status === 401) throw error;
+    mine.problem = error.message;
   }
+  for (const link of document.querySelectorAll("a[data-file]")) link.href = opened(link.dataset.file);
 }
 
-/** The files of a task. */
-export function filesOf(task, tell) {
-  const artifacts = task.result?.artifacts;
-  if (!task.workspace || !artifacts || typeof artifacts !== "object") return [];
-  return Object.entries(artifacts).map(([key, artifact]) => {
-    const path = String(artifact.path);
-    const type = PICTURES[path.split(".").pop().toLowerCase()];
-    const file = {
-      name: key,
-      file: path.split("/").pop(),
-      size: artifact.size,
-      kept: true,
-      isPicture: Boolean(type),
-      address: `/artifacts/${path.split("/").map(encodeURIComponent).join("/")}?workspace=${encodeURIComponent(task.workspace)}`,
-    };
-    file.link = (text, look) => {
-      const link = el("a", { href: file.address, target: "_blank", rel: "noopener noreferrer", class: look }, text || name(key));
-      link.addEventListener("click", (event) => save(event, file, tell));
-      return link;
-    };
+/** What was asked for last can't be had by somebody else. */
+export function forgetFiles() {
+  listed = { id: "" };
+  forgetPictures();
+}
+
+const encoded = (file) => file.split("/").map(encodeURIComponent).join("/");
+const opened = (file) => `${listed.base}/artifacts/${encoded(file)}`;
+
+/** The files of the task that was asked for last, and what went wrong with asking. */
+export function files(task) {
+  const all = (listed.files || []).map((each) => {
+    const type = PICTURES[each.file.split(".").pop().toLowerCase()];
+    const file = { ...each, isPicture: Boolean(type), address: `/tasks/${encodeURIComponent(task.id)}/artifacts/${encoded(each.file)}` };
+    // Opened in a tab of its own, where it may neither run anything nor reach this page.
+    file.link = (text, look) => el("a", { href: opened(each.file), "data-file": each.file, target: "_blank", rel: "noopener noreferrer", class: look }, text || name(each.name));
     file.figure = () => figureOf(file, type);
     return file;
   });
+  return { all, problem: listed.problem || "" };
 }

@@ -3,7 +3,7 @@
 import { change, closeId, openId, trail, wanted } from "./address.js";
 import { Refused, ask, keepToken, token } from "./api.js";
 import { below, said, top } from "./detail.js";
-import { filesOf, forgetPictures } from "./files.js";
+import { files, forgetFiles, loadFiles } from "./files.js";
 import { firstLanguage, language, meaning, speak, t, word } from "./language.js";
 import { loadTasks, showTasks, turnPages } from "./list.js";
 import { forgetLog, loadLog, showLog } from "./log.js";
@@ -50,12 +50,12 @@ async function loadDetail(id) {
 function showDetail() {
   const { task, batch } = state;
   write("detail-title", nameOf(task));
-  const drawn = JSON.stringify([task, batch, language()]);
+  const drawn = JSON.stringify([task, batch, files(task), language()]);
   if (drawn === state.drawn) return;
   const first = !state.drawn;
   state.drawn = drawn;
   const kept = place($("detail"));
-  $("detail-body").replaceChildren(...top(task, batch, filesOf(task, tell), { cancel, retry }));
+  $("detail-body").replaceChildren(...top(task, batch, files(task), { cancel, retry }));
   $("detail-below").replaceChildren(...below(task));
   kept();
   const now = ended(task);
@@ -108,7 +108,7 @@ function followAddress() {
     return;
   }
   Object.assign(state, { task: null, batch: null, drawn: "", ended: "" });
-  forgetPictures();
+  forgetFiles();
   $("detail-body").replaceChildren();
   $("detail-below").replaceChildren();
   forgetLog();
@@ -191,6 +191,8 @@ async function load() {
     if (!id) continue;
     const [task, batch] = await loadDetail(id);
     if (state.open !== id) continue;
+    await loadFiles(task);
+    if (state.open !== id) continue;
     Object.assign(state, { task, batch });
     showDetail();
     await loadLog(id).catch((error) => write("log", t("log.away", { reason: error.message })));
@@ -257,7 +259,7 @@ function showInside() {
 function showOutside() {
   Object.assign(state, { page: null, task: null, batch: null, drawn: "" });
   forgetLog();
-  forgetPictures();
+  forgetFiles();
   for (const id of ["rows", "detail-body", "detail-below", "workspaces"]) $(id).replaceChildren();
   for (const id of ["count", "said"]) write(id, "");
   if (state.open) write("detail-title", "…");

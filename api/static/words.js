@@ -103,6 +103,10 @@ export const words = {
   "notes.title": ["Notes", "说明"],
   "files.title": ["Files", "文件"],
   "files.gone": ["no longer kept", "已不再保存"],
+  "files.gone.why": [
+    "What is no longer kept was made room for by newer runs, or its workspace was deleted; the numbers here are still this run's own.",
+    "不再保存的文件已为较新的运行让出空间，或其工作区已被删除；此处的数值仍是这次运行自己的。"],
+  "files.away": ["The files can't be opened now. {reason}", "现在无法打开文件。{reason}"],
   "files.report": ["Open the report", "打开报告"],
   "found.title": ["What was found", "发现的情况"],
   "value.yes": ["yes", "是"],

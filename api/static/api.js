@@ -6,8 +6,9 @@ const KEY = "autoscorer-token";
 
 /** An answer that is an error of the catalogue; status 0 where nothing answered. */
 export class Refused extends Error {
-  constructor(status, error) {
+  constructor(status, error, sent = null) {
     super(error.message);
+    this.sent = sent; // the token that it was asked with; meanwhile there may be another
     this.status = status;
     this.code = error.code;
     this.stage = error.stage;
@@ -41,15 +42,17 @@ async function envelope(answer) {
 
 /** What the API answers to a question. */
 export async function ask(path, options = {}) {
+  const sent = token();
   const answer = await send(path, options);
   const body = await envelope(answer);
-  if (!body.ok) throw new Refused(answer.status, body.error);
+  if (!body.ok) throw new Refused(answer.status, body.error, sent);
   return body.data;
 }
 
 /** The bytes of a file. */
 export async function fetchFile(path) {
+  const sent = token();
   const answer = await send(path);
-  if (!answer.ok) throw new Refused(answer.status, (await envelope(answer)).error);
+  if (!answer.ok) throw new Refused(answer.status, (await envelope(answer)).error, sent);
   return answer.arrayBuffer();
 }

@@ -25,6 +25,11 @@ const write = (id, text) => { if ($(id).textContent !== text) $(id).textContent 
 
 function tell(error) {
   if (error instanceof Refused && error.status === 401) {
+    if (error.sent !== token()) {
+      // Refused before somebody signed in or out: the one that holds now has not been tried.
+      setTimeout(refresh);
+      return;
+    }
     const wrong = Boolean(token());
     keepToken("");
     showOutside();

@@ -21,6 +21,7 @@ from ..service.disclosure import Disclosure
 from ..service.history import HistoryPage
 from ..service.leaderboard import leaderboard
 from ..service.readiness import ReadyView
+from ..service.replacing import DeletedWorkspace
 from ..service.scorer_views import (
     LoadedView,
     ReloadedView,
@@ -136,6 +137,7 @@ POLICY: dict[type[BaseModel], Callable[[Disclosure, Any], BaseModel]] = {
 # Of the installation and its scorers; no ground truth is near. Artifacts are listed for whoever asks, and links signed
 # for their role.
 HARMLESS: set[type[BaseModel]] = {
+    DeletedWorkspace,
     LinkView,
     LoadedView,
     ReadyView,

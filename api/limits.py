@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from .pages import HTML, error_page, is_for_a_person
 __all__ = ["Limits", "RateLimiter"]
 
 # Requests whose body is an archive: larger, slower, and read as it comes.
-UPLOADS = frozenset({("POST", "/workspaces")})
+UPLOADS = re.compile(r"POST /workspaces|PUT /workspaces/.+", re.DOTALL)
 # Form fields and boundaries around an archive.
 _FORM = 64 * 1024
 # An upload may take this many times the usual timeout, as long as something keeps coming.
@@ -82,7 +83,7 @@ class Limits:
             await self._app(scope, receive, send)
             return
         context: RequestContext = scope["state"]["context"]
-        is_upload = (scope["method"], scope["path"]) in UPLOADS
+        is_upload = UPLOADS.fullmatch(f"{scope['method']} {scope['path']}") is not None
         body = _Body(context, receive, send, self._most(is_upload), self._patience(is_upload), is_upload)
         try:
             self._admit(scope, context)

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from .auth import PUBLIC
+from .auth import PUBLIC, SIGNED
 
 __all__ = ["DESCRIPTION", "TAGS", "describe"]
 
@@ -66,6 +66,6 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
     document["security"] = [{"bearer": []}]
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            if path in PUBLIC:
+            if path in PUBLIC or path.startswith(SIGNED):
                 operation["security"] = []
     return document

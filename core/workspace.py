@@ -218,7 +218,8 @@ class Workspace:
                 stage=Stage.VALIDATION,
             ) from None
         try:
-            if not _locked(fd):
+            # One that was waited for may be that of a workspace which another one has taken the place of.
+            if not _locked(fd) or not self._is_its_lock(fd):
                 raise AutoScorerError(
                     ErrorCode.CONFLICT,
                     f"Another process is working on the workspace {self.name!r}. Wait for it, or cancel it.",
@@ -230,6 +231,12 @@ class Workspace:
                 _mark(fd, "")
         finally:
             os.close(fd)
+
+    def _is_its_lock(self, fd: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(fd), os.stat(self.scratch / "lock", follow_symlinks=False))
+        except OSError:
+            return False
 
     def left_by(self) -> str | None:
         """The flow run whose process held the workspace last and did not live to let go of it; None for none."""

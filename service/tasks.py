@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ..core.config import Settings
@@ -28,6 +30,7 @@ from .ledger_rows import Outcome, TaskRow
 from .prefect_api import PrefectApi, PrefectAway
 from .reconcile import Reconciler
 from .recover import recover
+from .replacing import means
 from .requests import check_params, check_role, hash_of, new_task, request_of
 from .roots import WorkspaceRoots
 from .task_ids import first_id_at, is_task_id
@@ -304,6 +307,15 @@ class TaskService:
     async def flow_run_id(self, task_id: str) -> str | None:
         """The Prefect flow run that works on a task; None while Prefect does not know of it. Raises ``NOT_FOUND``."""
         return self._ledger.row(task_id).flow_run_id
+
+    def active_on(self, workspace: Path) -> tuple[str, ...]:
+        """The tasks that work on a workspace or are about to, batches among them."""
+        found = []
+        for row in self._ledger.active():
+            items = json.loads(row.parameters).get("workspaces") or () if row.action == "batch" else ()
+            if row.workspace == str(workspace) or means(items, workspace):
+                found.append(row.id)
+        return tuple(found)
 
     def counts(self) -> dict[str, int]:
         """How many tasks the ledger has, by state."""

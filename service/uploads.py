@@ -28,6 +28,7 @@ from ..core.meta import load_job
 from ..core.storage import full_disk, no_room
 from ..core.workspace import Workspace
 from .browse import WorkspaceView, view_workspace
+from .replacing import DeletedWorkspace, delete_workspace, put_back, replace_workspace, root_of
 from .roots import WorkspaceRoots
 from .upload_archive import Limits, read_archive
 from .upload_tidy import check_name, find_workspace, leave_out, name_of_archive, normalise, sync
@@ -85,18 +86,25 @@ class Uploads:
             uploads._threads.shutdown(wait=False, cancel_futures=False)
 
     @contextlib.asynccontextmanager
-    async def begin(self) -> AsyncIterator[Upload]:
+    async def begin(self, replacing: Path | None = None) -> AsyncIterator[Upload]:
         """An upload that is under way; whatever happens inside, nothing of it stays but a workspace in its place.
+
+        Args:
+            replacing: The workspace whose place it takes; None for a new one.
 
         Raises:
             AutoScorerError: ``BACKEND_UNAVAILABLE`` when the root can't be written or its disk is full.
         """
-        upload = Upload(self)
+        upload = Upload(self, replacing)
         try:
             await upload.open()
             yield upload
         finally:
             await asyncio.shield(upload.close())
+
+    async def delete(self, workspace: Path) -> DeletedWorkspace:
+        """Delete a workspace. Raises as ``delete_workspace``."""
+        return await self.in_thread(lambda: delete_workspace(self.roots, workspace, _PREFIX))
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Do what blocks, off the event loop."""
@@ -106,8 +114,11 @@ class Uploads:
 class Upload:
     """One archive that comes in."""
 
-    def __init__(self, uploads: Uploads) -> None:
+    def __init__(self, uploads: Uploads, replacing: Path | None = None) -> None:
         self._uploads = uploads
+        self._replacing = replacing
+        # Of the same file system, so that the last step is a rename.
+        self._root = uploads.root if replacing is None else root_of(uploads.roots, replacing)
         self._api = uploads.settings.api
         self._folder: Path | None = None
         self._lock: int | None = None
@@ -173,7 +184,7 @@ class Upload:
                 try:
                     return work()
                 except OSError as error:
-                    if (full := full_disk(error, workspace=self._uploads.root)) is not None:
+                    if (full := full_disk(error, workspace=self._root)) is not None:
                         raise full from None
                     raise _unavailable(f"The upload can't be written: {error.strerror}.") from None
 
@@ -181,7 +192,7 @@ class Upload:
 
     def _open(self) -> None:
         self._check_room()
-        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._uploads.root))
+        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._root))
         self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._file = (self._folder / "archive").open("xb+", buffering=0)
@@ -204,7 +215,7 @@ class Upload:
             self._room_at = _CHECK_ROOM_EVERY
 
     def _check_room(self) -> None:
-        status = os.statvfs(self._uploads.root)
+        status = os.statvfs(self._root)
         free, needed = status.f_bavail * status.f_frsize, self._uploads.settings.security.limits.free_disk
         if free < needed:
             raise no_room(free, needed, stage=Stage.API)
@@ -215,8 +226,11 @@ class Upload:
         unpacked.mkdir(mode=0o755)
         self._unpack(unpacked)
         top, left_out = find_workspace(unpacked)
+        if self._replacing is not None:
+            name = self._replacing.name
         name = name or (top.name if top != unpacked else name_of_archive(filename))
-        check_name(name)
+        if self._replacing is None:
+            check_name(name)
         # Under its own name from here on: a job without an id is called so.
         named = self._folder / "named"
         named.mkdir()
@@ -225,6 +239,8 @@ class Upload:
         load_job(Workspace(top))
         files, size = normalise(top)
         sync(top)
+        if self._replacing is not None:
+            return self._replace(top, self._replacing, files, size, left_out)
         self._refuse_taken(name)
         target = self._uploads.root / name
         if self._given_up.is_set():
@@ -237,6 +253,14 @@ class Upload:
                 raise _taken(name) from None
             raise _unavailable(f"The workspace can't be put in place: {error.strerror}.") from None
         sync(self._uploads.root)
+        view = view_workspace(self._uploads.roots, target)
+        return UploadedWorkspace(workspace=view, files=files, size=size, left_out=sorted(left_out))
+
+    def _replace(self, top: Path, target: Path, files: int, size: int, left_out: list[str]) -> UploadedWorkspace:
+        assert self._folder is not None
+        if self._given_up.is_set():
+            raise _gone()
+        replace_workspace(top, target, self._folder)
         view = view_workspace(self._uploads.roots, target)
         return UploadedWorkspace(workspace=view, files=files, size=size, left_out=sorted(left_out))
 
@@ -286,6 +310,7 @@ def remove_leftovers(roots: WorkspaceRoots) -> list[str]:
     for root in roots.paths:
         for folder in root.glob(_PREFIX + "*"):
             if not folder.is_symlink() and _is_abandoned(folder):
+                put_back(folder)
                 shutil.rmtree(folder, ignore_errors=True)
                 removed.append(folder.name)
     return removed

@@ -35,6 +35,7 @@ from .browser import Browser
 from .browser import browser as browser
 from .installation import Installation
 from .local_api import LocalApi, serve_locally
+from .prefect_server import eventually
 from .test_examples import EXAMPLES, TASKS, run_model, stage
 
 TRUTH = "id,label\n" + "".join(f"r{n},{'cat' if n % 3 else 'dog'}\n" for n in range(60))
@@ -451,8 +452,13 @@ def test_tasks_of_a_service_keep_their_own_reports_and_a_refused_one_takes_nothi
     refused = score(params={"pass_treshold": 0.8})
     assert refused["state"] == "failed" and refused["error"]["code"] == "BAD_PARAMS"
     assert {path: path.read_bytes() for path in (folder / "output").rglob("*") if path.is_file()} == files
-    log = get(f"/tasks/{refused['id']}/logs").json()["data"]["records"]
-    assert any("BAD_PARAMS" in record["message"] for record in log)
+
+    def logged() -> bool:
+        records = get(f"/tasks/{refused['id']}/logs").json()["data"]["records"]
+        return any("BAD_PARAMS" in record["message"] for record in records)
+
+    # What a run has said reaches Prefect a moment after its end.
+    assert eventually(logged, within=60)
     (folder / "output" / "pred.csv").write_text(predictions(30))
     second = score()
     assert get(f"/tasks/{second['id']}/artifacts/report").content != report.content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
 
@@ -10,14 +11,16 @@ from fastapi import Depends, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from ...core.errors import AutoScorerError
+from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.result import Result
 from ...service import browse
 from ...service.browse import ArtifactFile, RunLog, WorkspacePage, WorkspaceView
 from ...service.history import HistoryPage, list_history, past_result
+from ...service.replacing import DeletedWorkspace, refuse_root
 from ...service.roots import WorkspaceRoots
 from ...service.uploads import UploadedWorkspace, Uploads
 from ..auth import require
+from ..context import tasks_of
 from ..disclosed import disclosure_of
 from ..envelope import envelope, scrub_of
 from ..examples import HISTORY_EXAMPLE, LOG_EXAMPLE, RESULT_EXAMPLE, UPLOADED_EXAMPLE, WORKSPACE_EXAMPLE
@@ -62,6 +65,26 @@ _UPLOAD_BODY = {
                         "description": "What it is to be called; by default as that folder, or as the archive.",
                         "example": "team-a",
                     },
+                },
+            }
+        }
+    },
+}
+
+_REPLACE_BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "additionalProperties": False,
+                "properties": {
+                    "file": {
+                        "type": "string",
+                        "format": "binary",
+                        "description": "One workspace, as `POST /workspaces` takes it.",
+                    }
                 },
             }
         }
@@ -127,6 +150,63 @@ async def upload_workspace(request: Request) -> Response:
     return envelope(
         request, uploaded, status=201, headers={"Location": f"/workspaces/{quote(uploaded.workspace.name)}"}
     )
+
+
+@router.put(
+    "/workspaces/{name:path}",
+    summary="Replace a workspace",
+    dependencies=[Depends(require("admin"))],
+    openapi_extra={"requestBody": _REPLACE_BODY},
+    responses={
+        **served(200, UploadedWorkspace, "The new one is in its place.", UPLOADED_EXAMPLE),
+        **answers(404, 409, 413, 503),
+    },
+)
+async def replace_workspace(request: Request, name: str) -> Response:
+    """*admin.* Put another workspace in the place of this one, whole or not at all. Its Results stay in the history,
+    with their artifacts; `CONFLICT` while a task of it has not ended. The archive is as for `POST /workspaces`."""
+    target = await asyncio.to_thread(_changeable, _roots(request), name)
+    _refuse_active(request, name, target)
+    async with _uploads(request).begin(replacing=target) as upload:
+        form = await receive_form(request, "file", frozenset(), upload.write)
+        # Once more: an upload may take long.
+        _refuse_active(request, name, target)
+        uploaded = await upload.place(name=None, filename=form.filename)
+    return envelope(request, uploaded)
+
+
+@router.delete(
+    "/workspaces/{name:path}",
+    summary="Delete a workspace",
+    dependencies=[Depends(require("admin"))],
+    responses={
+        **served(200, DeletedWorkspace, "It is no more.", {"name": "team-a"}),
+        **answers(404, 409, 503),
+    },
+)
+async def delete_workspace(request: Request, name: str) -> Response:
+    """*admin.* Delete a workspace with its data, Results and artifacts; its tasks keep what they say. `CONFLICT` while
+    a task of it has not ended."""
+    target = await asyncio.to_thread(_changeable, _roots(request), name)
+    _refuse_active(request, name, target)
+    return envelope(request, await _uploads(request).delete(target))
+
+
+def _changeable(roots: WorkspaceRoots, name: str) -> Path:
+    target = roots.workspace(name)
+    refuse_root(roots, target)
+    return target
+
+
+def _refuse_active(request: Request, name: str, target: Path) -> None:
+    active = tasks_of(request).active_on(target)
+    if active:
+        raise AutoScorerError(
+            ErrorCode.CONFLICT,
+            f"The workspace {name[:200]!r} has {len(active)} tasks that have not ended, such as {active[0]}. Wait for "
+            "them, or cancel them first.",
+            details={"tasks": [*active[:20]]},
+        )
 
 
 @router.get(

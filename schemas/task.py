@@ -234,6 +234,7 @@ class TaskList(BaseModel):
     tasks: list[TaskView]
     next_cursor: str | None = Field(description="Give it as `cursor` to go on; null on the last page.")
     total: int = Field(description="How many tasks there are in all, on every page together.")
+    before: int = Field(0, description="How many of them are newer than this page's.")
 
 
 class BatchSummary(BaseModel):

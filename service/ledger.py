@@ -255,6 +255,15 @@ class Ledger:
 
         return await asyncio.to_thread(read)
 
+    async def newer(self, conditions: Sequence[tuple[str, Sequence[Any]]], than: str) -> int:
+        """How many tasks come before the page of those older than ``than``; the arguments are as of ``page``."""
+
+        def read() -> int:
+            with self._paging:
+                return sql.newer(self._pager, conditions, than)
+
+        return await asyncio.to_thread(read)
+
     # --- keeping it small -----------------------------------------------------------------------------------
 
     async def prune(self, now: float) -> int:

@@ -24,6 +24,7 @@ __all__ = [
     "dispatch_anew",
     "dispatched",
     "finish",
+    "newer",
     "observe",
     "page",
     "prune",
@@ -290,6 +291,14 @@ def page(
         [*values, *last, limit],
     )
     return [(TaskRow(*each[:-2]), Outcome(None, *each[-2:])) for each in found], total
+
+
+def newer(db: sqlite3.Connection, conditions: Sequence[tuple[str, Sequence[Any]]], than: str) -> int:
+    """How many tasks for which all conditions hold come before the page after ``than``."""
+    where = " AND ".join([sql for sql, _ in conditions] + ["id >= ?"])
+    values = [value for _, some in conditions for value in some]
+    (number,) = db.execute(f"SELECT count(*) FROM tasks WHERE {where}", [*values, than]).fetchone()
+    return int(number)
 
 
 def _rows(db: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[TaskRow]:

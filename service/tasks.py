@@ -84,6 +84,7 @@ class TaskPage:
     tasks: list[TaskView]
     next_cursor: str | None
     total: int
+    before: int = 0
 
 
 class TaskService:
@@ -251,7 +252,8 @@ class TaskService:
         limit = min(max(query.limit, 1), _PAGE)
         rows, total = await self._ledger.page(conditions, query.cursor, limit + 1)
         tasks = await self._on_disk(lambda: [self._shown(row, outcome) for row, outcome in rows[:limit]])
-        return TaskPage(tasks, rows[limit - 1][0].id if len(rows) > limit else None, total)
+        before = await self._ledger.newer(conditions, query.cursor) if query.cursor is not None else 0
+        return TaskPage(tasks, rows[limit - 1][0].id if len(rows) > limit else None, total, before)
 
     async def cancel(self, task_id: str) -> TaskView:
         """End a task; one that was cancelled before is answered as it is.

@@ -36,11 +36,14 @@ class MadeUpTasks:
     async def list(self, query: TaskQuery) -> TaskPage:
         found = [t for t in self.tasks.values() if not query.states or t.state in query.states]
         found = [t for t in found if query.workspace in (None, t.workspace)]
+        if query.name is not None:
+            names = {t.id: " ".join([t.workspace or "", *(t.workspaces or [])]).lower() for t in found}
+            found = [t for t in found if query.name.lower() in names[t.id]]
         start = int(query.cursor or 0)
         page = found[start : start + query.limit]
         end = start + len(page)
         bare = [task.model_copy(update={"result": None}) for task in page]
-        return TaskPage(bare, str(end) if end < len(found) else None, len(found))
+        return TaskPage(bare, str(end) if end < len(found) else None, len(found), start)
 
     async def get(self, task_id: str) -> TaskView:
         if task_id not in self.tasks:

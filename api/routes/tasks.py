@@ -101,7 +101,9 @@ async def submit(
 @router.get(
     "/tasks",
     summary="List tasks",
-    responses=served(200, TaskList, "One page.", {"tasks": [TASK_EXAMPLE], "next_cursor": None, "total": 1}),
+    responses=served(
+        200, TaskList, "One page.", {"tasks": [TASK_EXAMPLE], "next_cursor": None, "total": 1, "before": 0}
+    ),
 )
 async def list_tasks(
     request: Request,
@@ -141,7 +143,9 @@ async def list_tasks(
             cursor=cursor,
         )
     )
-    return envelope(request, TaskList(tasks=page.tasks, next_cursor=page.next_cursor, total=page.total))
+    return envelope(
+        request, TaskList(tasks=page.tasks, next_cursor=page.next_cursor, total=page.total, before=page.before)
+    )
 
 
 @router.get(

@@ -1,113 +1,48 @@
 // The records page: asks the API like any other client, and shows what it answers.
 
-import { cells, detail, isActive, logLine, nameOf } from "./views.js";
+import { change, closeId, openId, trail, wanted } from "./address.js";
+import { Refused, ask, keepToken, token } from "./api.js";
+import { below, said, top } from "./detail.js";
+import { files, forgetFiles, loadFiles } from "./files.js";
+import { firstLanguage, language, meaning, speak, t, word } from "./language.js";
+import { loadTasks, showTasks, turnPages } from "./list.js";
+import { forgetLog, loadLog, showLog } from "./log.js";
+import { ended, isActive, nameOf } from "./views.js";
+import { LANGUAGES } from "./words.js";
 
-const PAGE = 50;
-const MOST = 500;
-const LOG_PAGE = 200;
-const LOG_LINES = 2000;
-const KEY = "autoscorer-token";
+const TOLD_FOR = 20000;
+const FOCUSABLE = "a, button, input, summary, [tabindex]";
 const $ = (id) => document.getElementById(id);
 
-const state = { tasks: [], shown: PAGE, more: false, total: 0, open: null, log: null, busy: false, again: false, detailText: "", declined: false };
+const state = {
+  page: null, open: "", task: null, batch: null, drawn: "", ended: "", service: null,
+  refused: null, refreshing: null, again: false, declined: false,
+};
 
-// --- asking ----------------------------------------------------------------------------------------------------------
+const write = (id, text) => { if ($(id).textContent !== text) $(id).textContent = text; };
 
-class Refused extends Error {
-  constructor(status, error) {
-    super(error.message);
-    this.status = status;
-    this.code = error.code;
-  }
-}
-
-const token = () => sessionStorage.getItem(KEY);
-const headers = () => (token() ? { Authorization: `Bearer ${token()}` } : {});
-
-async function ask(path, options = {}) {
-  let answer;
-  try {
-    answer = await fetch(path, { ...options, headers: { ...headers(), ...options.headers }, cache: "no-store", credentials: "omit" });
-  } catch {
-    throw new Refused(0, { code: "AWAY", message: "The API does not answer. It is asked again." });
-  }
-  let body;
-  try {
-    body = await answer.json();
-  } catch {
-    throw new Refused(answer.status, { code: "BROKEN", message: `The API answered ${answer.status} without an envelope.` });
-  }
-  if (!body.ok) throw new Refused(answer.status, body.error);
-  return body.data;
-}
+// --- problems --------------------------------------------------------------------------------------------------------
 
 function tell(error) {
-  if (error instanceof Refused && error.status === 401 && !state.declined && !$("token-dialog").open) askForToken(Boolean(token()));
-  const text = error instanceof Refused ? `${error.code}: ${error.message}` : `A fault of this page: ${error.message}`;
-  if ($("problem").textContent !== text) $("problem").textContent = text;
+  if (error instanceof Refused && error.status === 401) {
+    if (error.sent !== token()) {
+      // Refused before somebody signed in or out: the one that holds now has not been tried.
+      setTimeout(refresh);
+      return;
+    }
+    const wrong = Boolean(token());
+    keepToken("");
+    showOutside();
+    if (!state.declined && !$("token-dialog").open) askForToken(wrong);
+    return;
+  }
+  const known = error instanceof Refused ? meaning(error.code) : null;
+  const text = error instanceof Refused ? `${known ? known.title : error.code}: ${error.message}` : t("page.fault", { message: error.message });
+  write("problem", text);
   $("problem").hidden = false;
 }
 
 const calm = () => { $("problem").hidden = true; };
-
-// --- the list --------------------------------------------------------------------------------------------------------
-
-async function loadTasks() {
-  const tasks = [];
-  let cursor = null;
-  do {
-    const query = new URLSearchParams({ limit: String(Math.min(MOST, state.shown - tasks.length)) });
-    for (const one of $("state").value.split(",").filter(Boolean)) query.append("state", one);
-    const workspace = $("workspace").value.trim();
-    if (workspace) query.set("workspace", workspace);
-    if (cursor) query.set("cursor", cursor);
-    const page = await ask(`/tasks?${query}`);
-    tasks.push(...page.tasks);
-    cursor = page.next_cursor;
-    state.total = page.total;
-  } while (cursor && tasks.length < state.shown);
-  state.tasks = tasks;
-  state.more = Boolean(cursor);
-}
-
-function showTasks() {
-  const body = $("rows");
-  const known = new Map([...body.children].map((row) => [row.dataset.id, row]));
-  state.tasks.forEach((task, index) => {
-    // Rows and cells stay the same elements as long as they can: the focus, a selection and a screen reader's place do.
-    const row = known.get(task.id) || document.createElement("tr");
-    known.delete(task.id);
-    row.dataset.id = task.id;
-    row.setAttribute("role", "row");
-    row.classList.toggle("here", task.id === state.open);
-    for (const [key, content, attributes] of cells(task)) {
-      let cell = row.querySelector(`[data-key="${key}"]`);
-      if (!cell) {
-        cell = document.createElement("td");
-        cell.dataset.key = key;
-        cell.setAttribute("role", "cell");
-        for (const [name, value] of Object.entries(attributes)) cell.setAttribute(name, value);
-        row.append(cell);
-      }
-      const text = typeof content === "string" ? content : content.textContent;
-      if (cell.textContent !== text) cell.replaceChildren(content);
-    }
-    if (body.children[index] !== row) body.insertBefore(row, body.children[index] || null);
-  });
-  for (const row of known.values()) row.remove();
-  const text = state.total === 1 ? "1 task" : `${state.total} tasks`;
-  if ($("count").textContent !== text) $("count").textContent = text;
-  $("more").hidden = !state.more || state.shown >= MOST;
-  $("empty").hidden = state.tasks.length > 0;
-  if (!state.tasks.length) showEmpty();
-}
-
-function showEmpty() {
-  const workspace = $("workspace").value.trim();
-  const text = workspace ? `No such task of the workspace ${workspace}.`
-    : $("state").value ? "No task is in this state." : "No task was submitted yet: autoscorer submit WORKSPACE, or POST /submit.";
-  if ($("empty").textContent !== text) $("empty").textContent = text;
-}
 
 // --- one task --------------------------------------------------------------------------------------------------------
 
@@ -117,71 +52,93 @@ async function loadDetail(id) {
   return [task, batch];
 }
 
-function showDetail(task, batch) {
-  const title = `${nameOf(task)}`;
-  if ($("detail-title").textContent !== title) $("detail-title").textContent = title;
-  const text = JSON.stringify([task, batch]);
-  if (text === state.detailText) return;
-  state.detailText = text;
-  const focused = $("detail-body").contains(document.activeElement) ? document.activeElement.id : "";
-  const unfolded = [...$("detail-body").querySelectorAll("details")].map((part) => part.open);
-  $("detail-body").replaceChildren(...detail(task, batch, { cancel, retry, artifact }));
-  $("detail-body").querySelectorAll("details").forEach((part, index) => { part.open = unfolded[index] || false; });
-  if (focused) ($(focused) || $("detail-title")).focus();
+function showDetail() {
+  const { task, batch } = state;
+  write("detail-title", nameOf(task));
+  const drawn = JSON.stringify([task, batch, files(task), language()]);
+  if (drawn === state.drawn) return;
+  const first = !state.drawn;
+  state.drawn = drawn;
+  const kept = place($("detail"));
+  $("detail-body").replaceChildren(...top(task, batch, files(task), { cancel, retry }));
+  $("detail-below").replaceChildren(...below(task));
+  kept();
+  const now = ended(task);
+  if (!first && now !== state.ended) write("said", said(task));
+  state.ended = now;
 }
 
-async function loadLog(id) {
-  if (!state.log || state.log.id !== id) state.log = { id, offset: 0, before: [] };
-  const log = state.log;
-  let page;
-  do {
-    page = await ask(`/tasks/${encodeURIComponent(id)}/logs?offset=${log.offset}&limit=${LOG_PAGE}`);
-    if (state.log !== log) return;
-    log.lines = [...log.before, ...page.records.map(logLine)].slice(-LOG_LINES);
-    if (page.next_offset !== null) {
-      log.before = log.lines;
-      log.offset = page.next_offset;
+/** Where somebody is within what will be drawn anew: what has the focus, what is unfolded. The answer leads back there. */
+function place(within) {
+  const focused = within.contains(document.activeElement) ? document.activeElement : null;
+  // By what it says, and which of those that say so: what stands before it may come and go.
+  const alike = (one) => [...within.querySelectorAll(FOCUSABLE)].filter((each) => each.tagName === one.tagName && each.textContent === one.textContent);
+  const index = focused ? alike(focused).indexOf(focused) : -1;
+  const caret = focused instanceof HTMLInputElement ? focused.selectionStart : null;
+  const open = [...within.querySelectorAll("details[open]")].map((part) => part.dataset.fold);
+  return () => {
+    for (const part of within.querySelectorAll("details")) {
+      part.open = open.includes(part.dataset.fold);
+      part.fill?.(); // at once: it may hold what had the focus
     }
-  } while (page.next_offset !== null);
-  const text = log.lines.length ? log.lines.join("\n") : "Nothing was logged yet.";
-  const place = $("log");
-  if (place.textContent === text) return;
-  const atEnd = place.scrollHeight - place.scrollTop - place.clientHeight < 40;
-  place.textContent = text;
-  if (atEnd) place.scrollTop = place.scrollHeight;
+    if (!focused || focused.isConnected) return;
+    const next = (focused.id && $(focused.id)) || alike(focused)[index] || $("detail-title");
+    next.focus();
+    if (caret !== null && next.id === focused.id) next.setSelectionRange(caret, caret);
+  };
 }
 
-function openFromAddress() {
+function followAddress() {
   // A link of the API's first start brings its token behind the #, which no server is sent. It must not stay there.
   const given = /^#token=([\x21-\x7e]+)$/.exec(location.hash);
   if (given) {
-    history.replaceState(null, "", location.pathname + location.search);
-    useToken(given[1]);
+    history.replaceState(history.state, "", location.pathname + location.search);
+    signIn(given[1]);
   }
-  let id = "";
-  try {
-    id = decodeURIComponent(location.hash.slice(1));
-  } catch { /* not written by this page */ }
-  if (id === "tasks") return;
-  const changed = id !== (state.open || "");
-  state.open = id || null;
+  const { q, state: states } = wanted();
+  if ($("q").value.trim() !== q) $("q").value = q;
+  $("state").value = states;
+  if ($("state").selectedIndex < 0) {
+    $("state").value = "";
+    change({ state: "" }, { replace: true });
+  }
+  if (location.hash === "#tasks") return;
+  const id = openId();
+  const changed = id !== state.open;
+  state.open = id;
   $("detail").hidden = !id;
   document.querySelector(".columns").classList.toggle("open", Boolean(id));
-  if (changed) {
-    state.detailText = "";
-    $("detail-body").replaceChildren();
-    $("log").textContent = "";
-    $("detail-title").textContent = "…";
-    if (id) $("detail-title").focus();
-    refresh();
+  if (!changed) {
+    state.drawn = ""; // a batch's members may be asked for otherwise
+    return;
   }
+  Object.assign(state, { task: null, batch: null, drawn: "", ended: "" });
+  forgetFiles();
+  $("detail-body").replaceChildren();
+  $("detail-below").replaceChildren();
+  forgetLog();
+  write("detail-title", "…");
+  if (id) $("detail-title").focus();
+}
+
+function follow() {
+  followAddress();
+  return refresh();
+}
+
+function openTask(id) {
+  const next = new URLSearchParams(location.search);
+  for (const key of ["member", "first"]) next.delete(key);
+  const query = next.toString();
+  history.pushState({ trail: trail() }, "", `${location.pathname}${query ? `?${query}` : ""}#${encodeURIComponent(id)}`);
+  follow();
 }
 
 function closeDetail() {
   const id = state.open;
   if (!id) return;
-  history.pushState(null, "", location.pathname);
-  openFromAddress();
+  closeId();
+  follow();
   const link = [...$("rows").children].find((row) => row.dataset.id === id)?.querySelector("a");
   (link || $("tasks")).focus();
 }
@@ -189,20 +146,20 @@ function closeDetail() {
 // --- doing -----------------------------------------------------------------------------------------------------------
 
 async function act(path) {
+  state.refused = null;
   try {
-    const task = await ask(path, { method: "POST" });
-    calm();
-    return task;
+    return await ask(path, { method: "POST" });
   } catch (error) {
-    tell(error);
+    // It would be gone with the refresh that follows, before anybody has read it.
+    state.refused = [error, Date.now() + TOLD_FOR];
     return null;
   } finally {
-    refresh();
+    await refresh();
   }
 }
 
 function cancel(task) {
-  $("confirm-text").textContent = `Cancel ${task.action} of ${nameOf(task)}? What it has done so far is not kept.`;
+  write("confirm-text", t("confirm.text", { action: word("action", task.action), name: nameOf(task) }));
   $("confirm-yes").onclick = async () => {
     $("confirm-dialog").close();
     await act(`/tasks/${encodeURIComponent(task.id)}/cancel`);
@@ -213,79 +170,78 @@ function cancel(task) {
 
 async function retry(task) {
   const again = await act(`/tasks/${encodeURIComponent(task.id)}/retry`);
-  if (again) location.hash = encodeURIComponent(again.id);
-}
-
-async function artifact(event, address, filename) {
-  // A link sends no token; what is fetched with one is saved, because opened here it would be this page's own.
-  if (!token()) return;
-  event.preventDefault();
-  const opener = event.currentTarget;
-  try {
-    const answer = await fetch(address, { headers: headers(), credentials: "omit" });
-    if (!answer.ok) throw new Refused(answer.status, (await answer.json()).error);
-    const blob = new Blob([await answer.arrayBuffer()], { type: "application/octet-stream" });
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(blob);
-    link.download = filename;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-  } catch (error) {
-    // Such as the report for a token that may not see ground truth: a note, no link that leads nowhere.
-    if (error.status === 403) opener.replaceWith(`${opener.textContent}: ${error.message}`);
-    else tell(error);
-  }
+  if (again) openTask(again.id);
 }
 
 // --- refreshing ------------------------------------------------------------------------------------------------------
 
-async function refresh() {
-  if (state.busy) {
-    state.again = true;
-    return;
-  }
-  state.busy = true;
+function show() {
+  if (state.page) showTasks(state.page, state.open);
+  if (state.task) showDetail();
+  if (state.task) showLog();
+  if (state.service) showService(...state.service);
+}
+
+async function load() {
+  do {
+    state.again = false;
+    const id = state.open;
+    const asked = location.search;
+    const page = await loadTasks();
+    if (location.search === asked) {
+      state.page = page;
+      showTasks(page, id);
+    }
+    showInside();
+    if (!id) continue;
+    const [task, batch] = await loadDetail(id);
+    if (state.open !== id) continue;
+    await loadFiles(task);
+    if (state.open !== id) continue;
+    Object.assign(state, { task, batch });
+    showDetail();
+    await loadLog(id).catch((error) => write("log", t("log.away", { reason: error.message })));
+  } while (state.again);
+}
+
+async function attempt() {
   try {
-    do {
-      state.again = false;
-      const id = state.open;
-      await loadTasks();
-      showTasks();
-      if (id) {
-        const [task, batch] = await loadDetail(id);
-        if (state.open === id) {
-          showDetail(task, batch);
-          await loadLog(id).catch((error) => { $("log").textContent = `The log can't be read now. ${error.message}`; });
-        }
-      }
-    } while (state.again);
-    calm();
+    await load();
+    if (state.refused && Date.now() < state.refused[1]) tell(state.refused[0]);
+    else calm();
   } catch (error) {
     tell(error);
   } finally {
-    state.busy = false;
+    state.refreshing = null;
   }
 }
 
-function showService(word, text) {
-  $("service").classList.toggle("ready", word === "ready");
-  if ($("service-state").textContent !== word) $("service-state").textContent = word;
-  if ($("service-text").textContent !== text) $("service-text").textContent = text;
+function refresh() {
+  if (state.refreshing) state.again = true;
+  else state.refreshing = attempt();
+  return state.refreshing;
+}
+
+function showService(word_, text) {
+  state.service = [word_, text];
+  $("service").classList.toggle("ready", word_ === "ready");
+  write("service-state", t(`service.${word_}`));
+  write("service-text", text || t(word_ === "ready" ? "service.ready.text" : "api.away"));
   $("service").hidden = false;
 }
 
 async function look() {
   try {
-    const answer = await fetch("/readyz", { headers: headers(), cache: "no-store", credentials: "omit" });
-    const body = await answer.json();
-    showService(body.ok ? "ready" : "not ready", body.ok ? "The Prefect server, the pools and their workers answer." : body.error.message);
-  } catch {
-    showService("away", "The API does not answer.");
+    const data = await ask("/readyz");
+    showService(data.ready === false ? "unready" : "ready", "");
+  } catch (error) {
+    if (error instanceof Refused && error.status) showService("unready", error.message);
+    else showService("away", "");
   }
 }
 
 async function suggest() {
-  const text = $("workspace").value.trim();
+  const text = $("q").value.trim();
   try {
     const page = await ask(`/workspaces?${new URLSearchParams({ limit: "20", ...(text ? { search: text } : {}) })}`);
     $("workspaces").replaceChildren(...page.workspaces.map((one) => {
@@ -296,22 +252,76 @@ async function suggest() {
   } catch { /* suggestions only */ }
 }
 
-function askForToken(wasRefused) {
-  $("token-title").textContent = wasRefused ? "The token is not valid here" : "Token";
-  $("token").value = "";
-  $("token-dialog").showModal();
+// --- signing in and out ----------------------------------------------------------------------------------------------
+
+function showInside() {
+  $("outside").hidden = true;
+  $("sign-in").hidden = true;
+  $("sign-out").hidden = !token();
 }
 
-function useToken(value) {
-  if (value) sessionStorage.setItem(KEY, value);
-  else sessionStorage.removeItem(KEY);
-  $("token-dialog").close();
+/** Nothing of any task stays to be seen by those who are not signed in. */
+function showOutside() {
+  Object.assign(state, { page: null, task: null, batch: null, drawn: "" });
+  forgetLog();
+  forgetFiles();
+  for (const id of ["rows", "detail-body", "detail-below", "workspaces"]) $(id).replaceChildren();
+  for (const id of ["count", "said"]) write(id, "");
+  if (state.open) write("detail-title", "…");
+  for (const id of ["pages", "empty"]) $(id).hidden = true;
+  calm();
+  $("outside").hidden = false;
+  $("sign-in").hidden = false;
+  $("sign-out").hidden = !token();
+}
+
+function askForToken(wasRefused) {
+  $("token").value = "";
+  sayOfToken(wasRefused ? "token.wrong" : "");
+  $("token-dialog").showModal();
+  $("token").focus();
+}
+
+function sayOfToken(key) {
+  $("token-problem").hidden = !key;
+  write("token-problem", key ? t(key) : "");
+}
+
+function signIn(value) {
+  keepToken(value);
   state.declined = false;
+  if ($("token-dialog").open) $("token-dialog").close();
+  look();
+}
+
+function signOut() {
+  keepToken("");
+  state.declined = true;
+  showOutside();
+  $("outside-in").focus();
   refresh();
   look();
 }
 
+async function tryToken(value) {
+  if (!value) {
+    sayOfToken("token.empty");
+    $("token").focus();
+    return;
+  }
+  signIn(value);
+  await refresh();
+}
+
 // --- beginning -------------------------------------------------------------------------------------------------------
+
+function switchLanguage() {
+  speak(LANGUAGES.find((one) => one !== language()), true);
+  // A link that names a language is handed on with the one that is read now.
+  if (new URLSearchParams(location.search).has("lang")) change({ lang: language() }, { replace: true });
+  show();
+  $("language").focus();
+}
 
 function every(wait, work) {
   const step = async () => {
@@ -321,31 +331,45 @@ function every(wait, work) {
   setTimeout(step, wait());
 }
 
+function filter() {
+  change({ q: $("q").value.trim(), state: $("state").value, cursor: "" }, { trail: [] });
+  refresh();
+}
+
 let typing = 0;
-$("workspace").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(suggest, 250); });
-$("workspace").addEventListener("focus", suggest, { once: true });
-$("workspace").addEventListener("search", () => refresh());
-$("workspace").addEventListener("change", () => { state.shown = PAGE; refresh(); });
-$("state").addEventListener("change", () => { state.shown = PAGE; refresh(); });
-$("filters").addEventListener("submit", (event) => { event.preventDefault(); state.shown = PAGE; refresh(); });
-$("more").addEventListener("click", () => { state.shown += PAGE; refresh(); });
+$("q").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(suggest, 250); });
+$("q").addEventListener("focus", suggest, { once: true });
+$("q").addEventListener("search", filter);
+$("q").addEventListener("change", filter);
+$("state").addEventListener("change", filter);
+$("filters").addEventListener("submit", (event) => { event.preventDefault(); filter(); });
+$("clear").addEventListener("click", () => { $("q").value = $("state").value = ""; filter(); $("q").focus(); });
 $("close").addEventListener("click", closeDetail);
+$("language").addEventListener("click", switchLanguage);
 $("confirm-no").addEventListener("click", () => $("confirm-dialog").close());
-$("token-button").addEventListener("click", () => askForToken(false));
-$("token-form").addEventListener("submit", (event) => { event.preventDefault(); useToken($("token").value.trim()); });
-$("token-forget").addEventListener("click", () => useToken(""));
+for (const id of ["sign-in", "outside-in"]) $(id).addEventListener("click", () => askForToken(false));
+$("sign-out").addEventListener("click", signOut);
+$("token-form").addEventListener("submit", (event) => { event.preventDefault(); tryToken($("token").value.trim()); });
 $("token-cancel").addEventListener("click", () => $("token-dialog").close());
 // Asked for once: not again at every refresh. Closing it by Escape declines, too.
 $("token-dialog").addEventListener("close", () => { state.declined = !token(); });
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !document.querySelector("dialog[open]")) closeDetail();
+  if (event.key === "Escape" && !document.querySelector("dialog[open]") && event.target.type !== "search") closeDetail();
+});
+document.addEventListener("click", (event) => {
+  // Links to tasks: the filter stays, a batch's members do not. With a key held, the browser opens its own tab or window.
+  const link = event.target.closest?.("a[href^='#']");
+  if (!link || link.matches(".skip") || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  event.preventDefault();
+  openTask(decodeURIComponent(link.getAttribute("href").slice(1)));
 });
 document.addEventListener("visibilitychange", () => { if (!document.hidden && $("auto").checked) refresh(); });
-addEventListener("hashchange", openFromAddress);
-addEventListener("popstate", openFromAddress);
+addEventListener("hashchange", follow);
+addEventListener("popstate", follow);
 
-openFromAddress();
-refresh();
+speak(firstLanguage());
+turnPages(refresh);
+follow();
 look();
-every(() => (state.tasks.some(isActive) ? 2000 : 5000), refresh);
+every(() => (state.page?.tasks.some(isActive) ? 2000 : 5000), refresh);
 every(() => 15000, look);

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.config import Settings, load_settings
 from ..core.errors import AutoScorerError, ErrorCode, InvalidWorkspace
-from ..core.exposure import visible_inputs
+from ..core.exposure import refuse_links, visible_inputs
 from ..core.meta import asked_of_scorer, load_job
 from ..core.workspace import Workspace
 from ..executors.image_policy import image_source
@@ -82,6 +82,8 @@ def validate_workspace(
                 image = image_source(space, job, settings)
     with found.collect():
         visible_inputs(space)
+    with found.collect():
+        refuse_links(space)
     with found.collect():
         space.ground_truth()
     with found.collect():

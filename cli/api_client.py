@@ -184,6 +184,10 @@ class ApiClient:
             raise ApiAway(self.url, why) from None
         if error.code is ErrorCode.RATE_LIMITED:
             raise ApiBusy(error, _seconds(response.headers.get("retry-after")))
+        if error.code is ErrorCode.UNAUTHORIZED:
+            error.message += " This command takes the token from the variable AUTOSCORER_API_TOKEN, which " + (
+                "holds another one." if error.details.get("token_was_given") else "is not set."
+            )
         raise error
 
     def _line(self, line: str) -> Json:

@@ -12,7 +12,7 @@ from .errors import AutoScorerError, ErrorCode, Stage
 from .provenance import sha256_file
 from .workspace import Workspace, open_regular
 
-__all__ = ["build_context", "exposures", "ground_truths", "input_digest", "visible_inputs"]
+__all__ = ["build_context", "exposures", "ground_truths", "input_digest", "refuse_links", "visible_inputs"]
 
 # Never part of an image: the data, the answers, what runs left, and what describes the job.
 NOT_CODE = frozenset({"input", "output", "logs", "meta.json", ".autoscorer", ".git", "image.tar", "image.tar.gz"})
@@ -57,6 +57,43 @@ def visible_inputs(workspace: Workspace) -> list[Path]:
             raise _is_a_link(f"input/{name}")
         found.append(path)
     return found
+
+
+def refuse_links(workspace: Workspace) -> None:
+    """Refuse links in the data that lead nowhere where the model runs.
+
+    One that is relative and leads to something in the same entry of ``input/`` leads there in a container as well. Any
+    other would be followed on this host by nobody: the model would find that it is broken.
+
+    Raises:
+        AutoScorerError: ``MISSING_FILE``, naming the links.
+    """
+    found = [
+        path
+        for entry in visible_inputs(workspace)
+        if entry.is_dir()
+        for path, _ in _walk(entry)
+        if path.is_symlink() and not _leads_inside(path, entry)
+    ]
+    if not found:
+        return
+    names = [_printable(str(path.relative_to(workspace.root))) for path in found]
+    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+    are = "is a link that leads" if len(names) == 1 else "are links that lead"
+    raise AutoScorerError(
+        ErrorCode.MISSING_FILE,
+        f"{', '.join(names[:5])}{more} {are} out of its folder under input/ or to nothing: the model would find it "
+        "broken. Put the data itself there; a relative link to a file of the same folder may stay.",
+        stage=Stage.VALIDATION,
+        details={"files": names[:50]},
+    )
+
+
+def _leads_inside(link: Path, entry: Path) -> bool:
+    try:
+        return not os.path.isabs(os.readlink(link)) and link.resolve(strict=True).is_relative_to(entry.resolve())
+    except (OSError, RuntimeError):
+        return False
 
 
 def _is_a_link(name: str) -> AutoScorerError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import json
@@ -80,7 +81,9 @@ def open_regular(path: Path, *, stage: Stage = Stage.SCORING) -> IO[bytes]:
     except OSError as error:
         raise AutoScorerError(
             ErrorCode.OUTPUT_REJECTED,
-            f"{path.name} must be a plain file that can be read: {error.strerror}.",
+            f"{path.name} must be a plain file, not a link."
+            if error.errno == errno.ELOOP
+            else f"{path.name} must be a plain file that can be read: {error.strerror}.",
             stage=stage,
             details={"file": path.name},
         ) from None
@@ -179,9 +182,18 @@ class Workspace:
         """``input/gt.*``: exactly one.
 
         Raises:
-            AutoScorerError: ``MISSING_FILE`` when there is none, ``BAD_FORMAT`` when there are several.
+            AutoScorerError: ``MISSING_FILE`` when there is none or it is a link, ``BAD_FORMAT`` when there are several.
         """
-        return self._only_one(self.input, "gt", Stage.VALIDATION)
+        found = self._only_one(self.input, "gt", Stage.VALIDATION)
+        if found.is_symlink():
+            raise AutoScorerError(
+                ErrorCode.MISSING_FILE,
+                f"input/{found.name} is a link, and links are not followed: where it leads may change, and be no "
+                "ground truth. Put the file itself there.",
+                stage=Stage.VALIDATION,
+                details={"file": found.name},
+            )
+        return found
 
     def predictions(self) -> Path:
         """``output/pred.*``: exactly one.

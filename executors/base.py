@@ -178,6 +178,8 @@ class Executor(ABC):
     """
 
     name: str
+    # Whether the model is kept away from everything but its own folder.
+    sealed: bool = True
 
     @abstractmethod
     def check(self) -> str:

@@ -34,6 +34,7 @@ class ProcessExecutor(Executor):
     """Runs one model as a child process in a session of its own."""
 
     name = "process"
+    sealed = False
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.errors import AutoScorerError, ErrorCode, Stage
-from ..core.exposure import exposures, ground_truths, visible_inputs
+from ..core.exposure import exposures, ground_truths, refuse_links, visible_inputs
 from ..core.meta import model_meta
 from ..core.workspace import Workspace
 from .base import RunSpec, Staged
@@ -38,10 +38,11 @@ def stage_run(spec: RunSpec, owner: tuple[int, int], roots: Sequence[Path] = ())
         roots: Where to stage it; in the workspace when none of them will do.
 
     Raises:
-        AutoScorerError: ``GROUND_TRUTH_EXPOSED``; nothing is staged then.
+        AutoScorerError: ``GROUND_TRUTH_EXPOSED``, or ``MISSING_FILE`` for links; nothing is staged then.
     """
     workspace = spec.workspace
     refuse_exposure(workspace)
+    refuse_links(workspace)
     visible = visible_inputs(workspace)
     folder = workspace.scratch / f"run-{spec.run_id}"
     try:

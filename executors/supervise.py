@@ -46,6 +46,13 @@ UNWATCHED = {
 FORK_BOMB = 2000
 
 
+# A Result of such a run says so: its number is worth what the model's honesty is.
+UNSEALED = (
+    "Run without isolation (backend process): the model had the rights of AutoScorer itself, and could read the ground "
+    "truth. The backend docker seals it."
+)
+
+
 @dataclass
 class RunReport:
     """What a run did. ``error`` is None when the model succeeded and its output was delivered."""
@@ -139,6 +146,8 @@ def run_sealed(
         labels={**(labels or {}), "owner": Owner.current().text},
     )
     report = RunReport(run_id, executor.name, queue_seconds=queue_seconds)
+    if not executor.sealed:
+        report.notes.append(UNSEALED)
     staged: Staged | None = None
     removed = False
     began = utc_now()

@@ -25,7 +25,8 @@ from pydantic import SecretStr
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
-from ..core.provenance import hostname
+from ..core.provenance import hostname, utc_now
+from .port_owner import find_listener, user_name
 from .processes import Child, end_leftover, rotate, told
 from .up_lock import leftovers, locked, note
 
@@ -181,6 +182,7 @@ class _Installation:
         self.api = autoscorer("api", "serve", "--host", options.host, "--port", str(api_port), grace=15)
         self._kept = [self.server, *self.workers, self.api]
         self._ready = False
+        self._since = utc_now()
 
     async def run(self, announce: Callable[[Json], None]) -> None:
         started = time.monotonic()
@@ -316,7 +318,14 @@ class _Installation:
             for child in (*self._kept, self.deploy)
             if child.pid is not None and child.owner is not None
         }
-        content = {"pid": os.getpid(), "ready": self._ready, **self._addresses(), "children": children}
+        content = {
+            "pid": os.getpid(),
+            "user": user_name(os.geteuid()),
+            "since": self._since,
+            "ready": self._ready,
+            **self._addresses(),
+            "children": children,
+        }
         note(self._lock, content)
 
 
@@ -359,14 +368,23 @@ def _ports(options: Options) -> tuple[int, int]:
                         f"Can't listen on {host} port {port}: {error.strerror}. Give --host an address of this "
                         f"machine, and {option} a port that you may use.",
                     ) from None
-                raise AutoScorerError(
-                    ErrorCode.CONFLICT,
-                    f"Port {port} on {host} is taken by another program. Give {option} another one, or 0 for any that "
-                    "is free.",
-                    details={"port": port},
-                ) from None
+                raise _taken(option, host, port) from None
             found.append(int(probe.getsockname()[1]))
     return found[0], found[1]
+
+
+def _taken(option: str, host: str, port: int) -> AutoScorerError:
+    there = find_listener(port)
+    if there is not None and there.is_ours:
+        message = (
+            f"AutoScorer already runs on port {port} of {host}: {there}. Use that one, or stop it; to have another one "
+            f"beside it, give {option} another port, or 0 for any that is free."
+        )
+    else:
+        who = "another program" if there is None else str(there)
+        message = f"Port {port} on {host} is taken by {who}. Give {option} another one, or 0 for any that is free."
+    known = {} if there is None else {"pid": there.pid, "user": there.user, "since": there.since}
+    return AutoScorerError(ErrorCode.CONFLICT, message, details={"port": port, **known})
 
 
 def _without(text: str, secret: str) -> str:

@@ -31,11 +31,16 @@ def locked(path: Path) -> Iterator[IO[str]]:
             raise AutoScorerError(
                 ErrorCode.CONFLICT,
                 f"`autoscorer up` is running already on {path.parent}"
-                + (f" (process {there['pid']}, API {there.get('api')})" if "pid" in there else "")
-                + ". Stop that one, or set another AUTOSCORER_HOME (and PREFECT_HOME, where that is set).",
-                details={key: there[key] for key in ("pid", "api", "prefect") if key in there},
+                + (f" ({_who(there)})" if "pid" in there else "")
+                + ". Use it or stop it, or set another AUTOSCORER_HOME (and PREFECT_HOME, where that is set).",
+                details={key: there[key] for key in ("pid", "user", "since", "api", "prefect") if key in there},
             ) from None
         yield file
+
+
+def _who(there: Json) -> str:
+    since = f" since {there['since']}, as the user {there['user']}" if "since" in there and "user" in there else ""
+    return f"process {there['pid']}{since}, API {there.get('api')}"
 
 
 def _read(file: IO[str]) -> Json:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.config import Settings, load_settings
 from ..core.errors import AutoScorerError, ErrorCode, InvalidWorkspace
-from ..core.exposure import visible_inputs
+from ..core.exposure import refuse_links, visible_inputs
 from ..core.meta import asked_of_scorer, load_job
 from ..core.workspace import TABLE_SUFFIXES, Workspace
 from ..executors.image_policy import archive_of, image_source
@@ -98,6 +98,8 @@ def validate_workspace(
     if purpose == "pipeline":
         with found.collect():
             visible_inputs(space)
+        with found.collect():
+            refuse_links(space)
         with found.collect():
             refuse_exposure(space)
     elif not there:

@@ -169,7 +169,9 @@ def failure(result: Result, say: Language) -> str:
     pairs = [(say("Stage"), label(say(error.stage)))]
     if error.code in ErrorCode.__members__:
         pairs.append((say("Cause"), say(_CAUSES[CATALOGUE[ErrorCode(error.code)].fault])))
-    pairs += [(str(key), value(item)) for key, item in list(details.items())[:50]]
+    known_details = {"workspace": say("Workspace"), "logs_path": say("Log file")}
+    shown = {known_details.get(key, str(key)): item for key, item in details.items() if item is not None}
+    pairs += [(key, value(item)) for key, item in list(shown.items())[:50]]
     if isinstance(log, list) and log:
         pairs.append((say("Last lines of the log"), lines([str(line) for line in log])))
     elif log:

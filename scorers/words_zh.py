@@ -80,6 +80,8 @@ _PAGE = {
     "Params": "参数",
     "Plots": "图",
     "Errors": "错误",
+    "Workspace": "工作区",
+    "Log file": "日志文件",
     "The first row of {total}.": "共 {total} 行，此为第一行。",
     "The first {count} rows of {total}.": "共 {total} 行，此为前 {count} 行。",
     "{file} holds the first {count} of {total}.": "{file} 有 {total} 行中的前 {count} 行。",

@@ -585,10 +585,10 @@ def test_every_error_of_a_result_names_the_workspace_and_its_log(
 ) -> None:
     workspace = write_workspace(tmp_path, "ws", pred=None)
 
-    def details(*arguments: str | Path, code: int = 1) -> dict[str, Any]:
+    def details(*arguments: str | Path, code: int = 1, written: bool = True) -> dict[str, Any]:
         told: dict[str, Any] = command(capsys, *arguments, code=code)["details"]
         left = json.loads((workspace / "output" / "result.json").read_text())["error"]["details"]
-        assert left == told
+        assert (left == told) is written
         return told
 
     # Never run: there is no log.
@@ -603,7 +603,8 @@ def test_every_error_of_a_result_names_the_workspace_and_its_log(
         assert (found["workspace"], found["logs_path"]) == ("ws", "ws/logs/container.log")
         assert "so it goes" in (tmp_path / found["logs_path"]).read_text()
     (workspace / "meta.json").write_text(json.dumps({**meta, "scorer": "nonesuch"}))
-    assert details("score", workspace)["logs_path"] == "ws/logs/container.log"
+    # The Result of the run stands: this was refused.
+    assert details("score", workspace, written=False)["logs_path"] == "ws/logs/container.log"
 
 
 @pytest.mark.parametrize("role", ["admin", "submit"])

@@ -163,8 +163,8 @@ async def upload_workspace(request: Request) -> Response:
     },
 )
 async def replace_workspace(request: Request, name: str) -> Response:
-    """*admin.* Put another workspace in the place of this one, whole or not at all. Its Results stay in the history,
-    with their artifacts; `CONFLICT` while a task of it has not ended. The archive is as for `POST /workspaces`."""
+    """Put another workspace in the place of this one, whole or not at all. Its Results stay in the history, with their
+    artifacts; `CONFLICT` while a task of it has not ended. The archive is as for `POST /workspaces`. *admin*"""
     target = await asyncio.to_thread(_changeable, _roots(request), name)
     _refuse_active(request, name, target)
     async with _uploads(request).begin(replacing=target) as upload:
@@ -185,8 +185,8 @@ async def replace_workspace(request: Request, name: str) -> Response:
     },
 )
 async def delete_workspace(request: Request, name: str) -> Response:
-    """*admin.* Delete a workspace with its data, Results and artifacts; its tasks keep what they say. `CONFLICT` while
-    a task of it has not ended."""
+    """Delete a workspace with its data, Results and artifacts; its tasks keep what they say. `CONFLICT` while a task of
+    it has not ended. *admin*"""
     target = await asyncio.to_thread(_changeable, _roots(request), name)
     _refuse_active(request, name, target)
     return envelope(request, await _uploads(request).delete(target))

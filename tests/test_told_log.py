@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from autoscorer.executors.log import CappedLog
+from autoscorer.service.task_logs import _ContainerLog
 from autoscorer.tasks import prefect_log
 from autoscorer.tasks.prefect_log import RunLog
 from hypothesis import given, settings
@@ -131,3 +132,30 @@ def test_however_the_bytes_come_nothing_is_counted_twice(file: Path, parts: list
             log.write(part)
     whole = [line for line in re.split(rb"[\r\n]", b"".join(parts)) if line.strip()]
     assert len(lines) + sum(gaps) == len(whole)
+
+
+@pytest.mark.parametrize("lines", [10, 900, 2000, 40_000])
+def test_a_log_that_is_followed_on_its_host_says_what_it_leaves_out(tmp_path: Path, lines: int) -> None:
+    cap, file = 40_000, tmp_path / "container.log"
+    whole = [f"line {number:06d} {'x' * 7}" for number in range(lines)]  # 20 bytes each with the end
+    followed = _ContainerLog(file, "2000-01-01T00:00:00+00:00", cap // 2)
+    records = []
+    with CappedLog(file, cap) as log:
+        for number, line in enumerate(whole):
+            log.write(line.encode() + b"\n")
+            if number % 400 == 0:
+                log.flush()
+                records += followed.more(at_end=False)
+    for _ in range(3):
+        records += followed.more(at_end=True)
+    told = [record.message for record in records if record.message.startswith("line ")]
+    assert told == whole[: len(told) - 30] + whole[-30:] if lines > 1000 else told == whole
+    gaps = [record for record in records if record.left_out is not None]
+    if lines <= 1000:
+        assert not gaps
+        return
+    (gap,) = gaps
+    dropped = 20 * lines - cap if 20 * lines > cap else 0
+    assert (f"which itself leaves out {dropped:,} bytes" in gap.message) == (dropped > 0)
+    # A line may be cut where the file's own gap is, on either side.
+    assert abs(len(told) + (gap.left_out or 0) + dropped // 20 - lines) <= 2

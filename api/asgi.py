@@ -9,7 +9,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ..core.config import load_settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
-from .logging import configure_logging
+from .context import request_id_of
+from .envelope import JSON, error_envelope
+from .logging import completed, configure_logging
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -33,10 +35,10 @@ class EnvironmentApp:
         """Serve one request, or the life of the application."""
         if scope["type"] == "lifespan":
             await self._live(scope, receive, send)
-        elif self._app is None:
-            raise RuntimeError("The server does not start applications (ASGI lifespan), and this one has to be.")
-        else:
+        elif self._app is not None:
             await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await _refuse(send)
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         failure: AutoScorerError | None = None
@@ -84,6 +86,18 @@ def _made() -> FastAPI:
     access = logging.getLogger("uvicorn.access")
     access.handlers, access.propagate = [], False
     return app
+
+
+async def _refuse(send: Send) -> None:
+    error = AutoScorerError(
+        ErrorCode.BACKEND_UNAVAILABLE,
+        "The API was not started: its web server has to support ASGI's lifespan (uvicorn: --lifespan on, or auto).",
+    )
+    request_id = request_id_of(None)
+    body = error_envelope(error, request_id, lambda value: value)
+    head = completed([(b"content-type", JSON.encode()), (b"content-length", b"%d" % len(body))], request_id)
+    await send({"type": "http.response.start", "status": error.spec.http_status, "headers": head})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _failed(error: AutoScorerError) -> Message:

@@ -139,6 +139,15 @@ def test_uvicorn_ends_with_a_line_where_another_api_has_the_home(home: Path, tmp
         assert "AutoScorer can't start. CONFLICT" in second.stderr and "Traceback" not in second.stderr
 
 
+def test_a_web_server_that_does_not_start_the_application_is_told_so(home: Path, tmp_path: Path) -> None:
+    port, log = free_port(), tmp_path / "log"
+    env = environment(home, tmp_path, AUTOSCORER_API_TOKENS=TOKENS)
+    with started([*UVICORN, "--port", str(port), "--lifespan", "off"], env, log) as process:
+        status, body = ask(port, "/healthz", process, log)
+        assert (status, body["error"]["code"]) == (503, "BACKEND_UNAVAILABLE")
+        assert "lifespan" in body["error"]["message"] and "Traceback" not in log.read_text()
+
+
 def test_importing_the_application_reads_and_makes_nothing(home: Path) -> None:
     code = "import autoscorer.api.server as s, sys; assert s.app._app is None; assert 'prefect' not in sys.modules"
     env = {**os.environ, "AUTOSCORER_HOME": str(home), "AUTOSCORER_NONESUCH": "1"}

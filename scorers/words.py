@@ -19,8 +19,8 @@ __all__ = ["CHINESE", "ENGLISH", "LANGUAGES", "Language", "ReportLanguage", "in_
 ReportLanguage = Literal["en", "zh"]
 # Names that stand for any text; the others stand for a number.
 _TEXTS = frozenset({"label", "name", "names", "other", "param", "value"})
-# A text of more sentences is none of ours.
-_MOST_PARTS = 20
+# A text of more is none of ours.
+_MOST_PARTS, _MOST_CHARACTERS = 20, 2000
 _NAMES = re.compile(r"\{(\w+)\}")
 
 
@@ -51,7 +51,7 @@ def in_chinese(text: str) -> str | None:
     """An English sentence, or several in a row, in Chinese; None where one of them is not known."""
     # As much of it as one sentence of the table has, then as much of the rest.
     parts, found = re.split(r"(?<=[.:;]) (?=\S)", text), ""
-    if len(parts) > _MOST_PARTS:
+    if len(parts) > _MOST_PARTS or len(text) > _MOST_CHARACTERS:
         return None
     while parts:
         for end in range(len(parts), 0, -1):

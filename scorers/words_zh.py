@@ -9,7 +9,7 @@ _PAGE = {
     "Language": "语言",
     "(empty)": "（空）",
     "(blank)": "（空白）",
-    "Task": "任务",
+    "Task": "任务类型",
     "Scorer": "评分器",
     "Scored": "评分时间",
     "undefined": "无定义",

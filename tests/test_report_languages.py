@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import base64
 import json
-import os
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -178,6 +177,7 @@ def test_every_note_of_the_built_in_scorers_is_there_in_chinese(scored: list[tup
 
 
 def test_names_of_a_submission_stay_as_they_are() -> None:
+    assert in_chinese("x is undefined: " * 5000) is None  # at once: a scorer of one's own may say anything
     note = "1 label never predicted: its precision is 0/0 and counts as 0 ('Total. Notes')."
     assert in_chinese(note) == "1 个标签从未被预测：其精确率为 0/0，按 0 计（'Total. Notes'）。"
     assert in_chinese("What somebody's scorer says.") is None
@@ -273,15 +273,11 @@ def test_the_switch_works_without_a_script(browser: Browser, scored: list[tuple[
             assert browser.value(SHOWN) == "zh-CN"
             assert browser.value("document.documentElement.scrollWidth") <= width
             assert browser.value(CONTRAST) == []
-            if folder := os.environ.get("REPORT_PICTURES"):
-                browser.picture(Path(folder) / f"{name}-zh-{width}.png")
             browser.value("document.querySelector('#in-en').focus()")
             assert browser.value("document.activeElement.id") == "in-en"
             browser.value("document.activeElement.click()")
             assert browser.value(SHOWN) == "en"
             assert browser.value(CONTRAST) == []
-            if folder := os.environ.get("REPORT_PICTURES"):
-                browser.picture(Path(folder) / f"{name}-en-{width}.png")
             assert browser.requests() == [page.as_uri()]
             assert browser.complaints() == []
 
@@ -343,10 +339,6 @@ def test_a_submit_token_gets_the_shared_report_at_the_same_address(
     browser.open(artifacts / "shared/report.html")
     assert browser.complaints() == []
     assert browser.value("[...document.images].every(i => i.complete && i.naturalWidth > 100)")
-    if folder := os.environ.get("REPORT_PICTURES"):
-        browser.picture(Path(folder) / "shared-en.png")
-        browser.value("document.querySelector('label[for=in-zh]').click()")
-        browser.picture(Path(folder) / "shared-zh.png")
 
 
 def test_an_interval_in_chinese_reads_as_one() -> None:

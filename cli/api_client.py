@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel
 
 from ..client import Client
+from ..core.errors import AutoScorerError, ErrorCode
 
 __all__ = ["add_api", "as_json", "connect"]
 
@@ -22,11 +25,20 @@ def add_api(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def connect(args: argparse.Namespace) -> Client:
-    """The API that the arguments and the configuration name."""
+@contextlib.contextmanager
+def connect(args: argparse.Namespace) -> Iterator[Client]:
+    """The API that the arguments and the configuration name, until the end of the block."""
     from .waiting import away
 
-    return Client(args.api, settings=args.settings, on_away=away)
+    try:
+        with Client(args.api, settings=args.settings, on_away=away) as client:
+            yield client
+    except AutoScorerError as error:
+        if error.code is ErrorCode.UNAUTHORIZED:
+            error.message += " This command takes the token from the variable AUTOSCORER_API_TOKEN, which " + (
+                "holds another one." if error.details.get("token_was_given") else "is not set."
+            )
+        raise
 
 
 def as_json(model: BaseModel) -> dict[str, Any]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import glob
 import math
 import os
-import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, Self, TypeVar, cast
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -20,7 +18,8 @@ from ..core.home_token import home_token
 from ..schemas.result import Result
 from ..schemas.task import Action, BackendName, BatchView, Priority, SingleAction, TaskList, TaskState, TaskView
 from .connection import ANSWER, LOOPBACK, ApiAway, Connection, checked_host, task_path
-from .polling import FIRST, LONGEST, MORE, Patience, poll
+from .logs import follow_log, read_log
+from .polling import poll
 
 __all__ = ["Client", "error_of", "sendable"]
 
@@ -140,7 +139,7 @@ class Client:
         self,
         workspaces: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
         *,
-        action: SingleAction = "pipeline",
+        action: Literal["pipeline", "score"] = "pipeline",
         scorer: str | None = None,
         params: Mapping[str, Any] | None = None,
         backend: BackendName | None = None,
@@ -313,45 +312,7 @@ class Client:
             AutoScorerError: ``NOT_FOUND``.
         """
         path = task_path(_id(task), "/logs")
-        return self._follow(path) if follow else self._records(path)
-
-    def _records(self, path: str) -> Iterator[Json]:
-        offset: int | None = 0
-        while offset is not None:
-            page = self._api.get(path, {"offset": offset})
-            yield from page["records"]
-            offset = page["next_offset"]
-
-    def _follow(self, path: str) -> Iterator[Json]:
-        told: Counter[tuple[Any, ...]] = Counter()
-        patience = Patience(self._on_away)
-        pause = FIRST
-        while True:
-            # A stream begins at the beginning. What comes again need not come in the same order or with the same time.
-            again, began = Counter(told), False
-            try:
-                for event in self._api.stream(path, {"follow": "true"}):
-                    began, kind = True, event.pop("type", None)
-                    patience.answered()
-                    identity = (event.get("source"), event.get("workspace"), event.get("message"))
-                    if kind == "log" and again[identity] > 0:
-                        again[identity] -= 1
-                    elif kind == "log":
-                        told[identity] += 1
-                        yield event
-                    elif kind == "end":
-                        if event["state"] in _FINAL:
-                            return
-                        break
-            except ApiAway as error:
-                if not began:
-                    patience.pause(error)
-                    continue
-            except AutoScorerError as error:
-                patience.pause(error)
-                continue
-            time.sleep(pause)
-            pause = min(pause * MORE, LONGEST)
+        return follow_log(self._api, path, self._on_away) if follow else read_log(self._api, path)
 
     # --- many tasks -----------------------------------------------------------------------------------------
 
@@ -478,22 +439,9 @@ class Client:
                 ``PAYLOAD_TOO_LARGE``, ``INVALID_REQUEST``; ``BACKEND_UNAVAILABLE`` when the connection broke: it is
                 not sent again, and ``workspaces`` tells whether it has arrived.
         """
-        from .packing import PackedFolder, Stream, counted, open_archive
+        from .packing import send
 
-        here = Path(os.path.abspath(path))
-        if here.is_dir():
-            folder = PackedFolder(here)
-            tell = (lambda done: on_progress(done, folder.size)) if on_progress is not None else None
-            sent: Json = self._api.send_file(
-                "/workspaces", cast(IO[bytes], Stream(folder.chunks(tell))), f"{here.name}.tar.gz",
-                {"name": here.name if name is None else name},
-            )  # fmt: skip
-            return {**sent, "left_out": [*folder.left_out, *sent["left_out"]]}
-        with open_archive(here) as file:
-            uploaded: Json = self._api.send_file(
-                "/workspaces", counted(file, on_progress), here.name, {} if name is None else {"name": name}
-            )
-        return uploaded
+        return send(self._api, Path(os.path.abspath(path)), name, on_progress)
 
     def _read(self, model: type[Model], data: Any) -> Model:
         # A later API may tell more than this client knows.
@@ -505,9 +453,6 @@ class Client:
             raise ApiAway(
                 self.url, f"its {model.__name__} can't be read ({where}: {first['msg']}); it may be of another version"
             ) from None
-
-
-_FINAL = frozenset(state.value for state in TaskState if state.is_final)
 
 
 def error_of(task: TaskView) -> AutoScorerError | None:

@@ -10,12 +10,13 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.workspace import open_regular
+from .connection import Connection
 
-__all__ = ["PackedFolder", "Stream", "counted", "open_archive"]
+__all__ = ["PackedFolder", "send"]
 
 # What the API would leave out: it says what a system has done with a workspace, and there nobody has done it yet.
 LEFT_OUT = (("output", "result.json"), ("output", "artifacts"), ("output", "history"), ("logs",), (".autoscorer",))
@@ -24,7 +25,25 @@ _CHUNK = 256 * 1024
 _LEVEL = 1
 
 
-class Stream(io.RawIOBase):
+def send(
+    api: Connection, path: Path, name: str | None, on_progress: Callable[[int, int], None] | None
+) -> dict[str, Any]:
+    """Send a folder or an archive, as ``Client.upload`` says it."""
+    if path.is_dir():
+        folder = PackedFolder(path)
+        tell = (lambda done: on_progress(done, folder.size)) if on_progress is not None else None
+        packed = cast(IO[bytes], _Stream(folder.chunks(tell)))
+        sent: dict[str, Any] = api.send_file(
+            "/workspaces", packed, f"{path.name}.tar.gz", {"name": path.name if name is None else name}
+        )
+        return {**sent, "left_out": [*folder.left_out, *sent["left_out"]]}
+    with _open_archive(path) as file:
+        fields = {} if name is None else {"name": name}
+        uploaded: dict[str, Any] = api.send_file("/workspaces", _counted(file, on_progress), path.name, fields)
+    return uploaded
+
+
+class _Stream(io.RawIOBase):
     """Chunks, read as a file; what was read counts as sent.
 
     Args:
@@ -153,7 +172,7 @@ def _unreadable(name: object, why: str | None) -> AutoScorerError:
     return AutoScorerError(ErrorCode.INVALID_REQUEST, f"{str(name)!r} can't be uploaded: {why or 'it is unreadable'}.")
 
 
-def open_archive(path: Path) -> IO[bytes]:
+def _open_archive(path: Path) -> IO[bytes]:
     """An archive, to be sent.
 
     Raises:
@@ -172,7 +191,7 @@ def open_archive(path: Path) -> IO[bytes]:
         raise _unreadable(path, error.strerror) from None
 
 
-def counted(file: IO[bytes], on_progress: Callable[[int, int], None] | None) -> IO[bytes]:
+def _counted(file: IO[bytes], on_progress: Callable[[int, int], None] | None) -> IO[bytes]:
     """A file that tells how much of it was read."""
     return file if on_progress is None else cast(IO[bytes], _Counted(file, on_progress))
 

@@ -456,6 +456,19 @@ def test_a_folder_is_uploaded_and_found_from_the_shell(served: Served, run: Run,
     assert run("upload", str(tmp_path / "nothing"))[0] == 2
 
 
+@pytest.mark.parametrize(("token", "why"), [("wrong", "holds another one"), (None, "is not set")])
+def test_a_command_without_the_right_token_names_the_variable(
+    served: Served, run: Run, monkeypatch: pytest.MonkeyPatch, token: str | None, why: str
+) -> None:
+    monkeypatch.delenv("AUTOSCORER_API_TOKEN")
+    if token is not None:
+        monkeypatch.setenv("AUTOSCORER_API_TOKEN", token)
+    for command in (["workspaces"], ["status"], ["upload", str(served.root / "team-a")], ["submit", "team-a"]):
+        code, error, _ = run(*command)
+        assert code == 2 and error["code"] == "UNAUTHORIZED"
+        assert f"AUTOSCORER_API_TOKEN, which {why}" in error["message"]
+
+
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("batch", "leaderboard", "retry", "status", "upload", "workspaces"):
         with pytest.raises(SystemExit):

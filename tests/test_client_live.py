@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -51,7 +52,11 @@ def test_submit_wait_result_logs_and_retry(installation: Installation, client: C
 
 
 def test_a_folder_is_uploaded_and_scored_in_a_batch(
-    installation: Installation, client: Client, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    installation: Installation,
+    client: Client,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, pred in (("best", None), ("worst", WRONG)):
         source = installation.workspace(f"client-source/{name}", pred=pred)
@@ -64,8 +69,13 @@ def test_a_folder_is_uploaded_and_scored_in_a_batch(
     assert [task.id for task in client.tasks(q="client-worst", action="batch").tasks] == [batch.id]
     by_name = {each["name"]: each for each in client.workspaces(search="client-")}
     assert by_name["client-best"]["score"] == 1.0
-    assert main(["status", batch.id, "--api", installation.url]) in (0, 2)  # without a token it is told so
-    capsys.readouterr()
+    # The same from a shell.
+    monkeypatch.setenv("AUTOSCORER_API_TOKEN", installation.token("submit"))
+    for command in (["status", batch.id, "--watch"], ["leaderboard", batch.id]):
+        assert main([*command, "--api", installation.url]) == 0
+        data = json.loads(capsys.readouterr().out)["data"]
+        shown = data if command[0] == "leaderboard" else data["batch"]
+        assert shown["leaderboard"][0]["score"] == 1.0 and shown["summary"]["completed"] == 2
 
 
 def test_what_runs_is_cancelled_and_its_result_says_so(installation: Installation, client: Client) -> None:

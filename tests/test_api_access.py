@@ -29,6 +29,7 @@ from autoscorer.cli.api_client import connect
 from autoscorer.cli.up import render as render_up
 from autoscorer.core.config import Settings
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from .browser import Browser, browser
@@ -313,6 +314,7 @@ def test_a_connection_of_another_user_is_his(lookup: Lookup) -> None:
 
 
 @LOOKUPS
+@hypothesis_settings(deadline=None)
 @given(
     st.one_of(
         st.none(),

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from autoscorer.core.workspace import Workspace
+from autoscorer.executors.records import RunRecords
 
 from .prefect_server import eventually
 from .test_batch import SCORER
@@ -144,6 +145,39 @@ def test_a_signal_ends_models_and_scorers_in_order(
     assert not (last / "output").exists()
     eventually(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text(), within=30)
     assert f"crowd/{runs.name}  cancelled" in err and f"crowd/{scores.name}  cancelled" in err
+
+
+@pytest.mark.docker
+def test_sealed_models_run_side_by_side_and_a_signal_leaves_no_container(
+    make_workspace: Any, crowd: Any, home: Path, busybox: str, docker_client: Any
+) -> None:
+    crowd()
+    predict = f"printf '{TRUTH}' > /workspace/output/pred.csv"
+    sealed = {"container": {"image": busybox, "cmd": ["sh", "-c", predict]}}
+    done = make_workspace("crowd/a-quick", truth=TRUTH, **sealed)
+    endless = {"container": {"image": busybox, "cmd": ["sleep", "600"]}}
+    roots = [make_workspace(f"crowd/b-endless-{number}", truth=TRUTH, **endless) for number in range(2)]
+    process = subprocess.Popen(
+        [*COMMAND, "crowd", "--backend", "docker"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+    def ours() -> list[Any]:
+        # The engine is other tests' too: those of this home.
+        known = {record.run_id for record in RunRecords(home).all()}
+        return [each for each in docker_client.containers() if known & set(each["Labels"].values()) and each["Labels"]]
+
+    try:
+        assert eventually(lambda: len(ours()) == 2 and (done / "output" / "result.json").exists(), within=180)
+        running = {each["Id"] for each in ours()}
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 1 and json.loads(out)["error"]["code"] == "CANCELLED", err
+    assert result_of(done)["summary"]["score"] == 1.0
+    assert [result_of(root)["error"]["code"] for root in roots] == ["CANCELLED", "CANCELLED"]
+    assert not running & {each["Id"] for each in docker_client.containers(all=True)}
+    assert not list(RunRecords(home).all())
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,19 @@ def test_a_submit_token_is_told_the_score_as_a_result_tells_it(settings: Setting
     assert Disclosure(settings, "admin").task(task).outcome == task.outcome
 
 
+def test_with_a_task_its_names_are_forgotten(settings: Settings) -> None:
+    async def work() -> None:
+        async with opened(settings) as ledger:
+            task, _ = await ledger.add(new())
+            await ledger.finish([Ending(task.id, TaskState.COMPLETED, ended_at=1.0)])
+            assert await ledger.prune(1e12) == 1
+
+    run(work)
+    db = sqlite3.connect(settings.home / "ledger.sqlite3")
+    assert db.execute("SELECT count(*) FROM names").fetchone() == (0,)
+    db.close()
+
+
 # --- as it is served ---------------------------------------------------------------------------------------------
 
 

@@ -88,8 +88,6 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(importlib.import_module(f".routes.{name}", __package__).router)
     describe(app)
     # The last is the outermost: what Limits refuses is observed like everything else.
-    app.add_middleware(
-        Limits, settings=settings, authenticator=Authenticator(settings, access, app.state.links), scrub=roots.scrub
-    )
+    app.add_middleware(Limits, settings=settings, authenticator=Authenticator(settings, access), scrub=roots.scrub)
     app.add_middleware(Observer, metrics=metrics)
     return app

@@ -68,11 +68,10 @@ class Authenticator:
     Args:
         settings: The configuration, with the tokens.
         access: Who is served.
-        links: Reads signed links.
     """
 
-    def __init__(self, settings: Settings, access: Access, links: SignedLinks) -> None:
-        self._access, self._links = access, links
+    def __init__(self, settings: Settings, access: Access) -> None:
+        self._access, self._links = access, SignedLinks(settings.home)
         self._is_open = bool(settings.tokens)
         self._known = [
             (_digest(token.encode()), Caller(_name(role, token), role)) for role, token in _strongest(settings.tokens)

@@ -652,9 +652,17 @@ def test_a_refused_method_is_told_every_method_that_the_address_takes_and_no_oth
     templates = {path: {method.upper() for method in paths[path]} for path in paths if path != "/drip"}
     templates |= {"/openapi.json": {"GET", "HEAD"}, "/boom": {"GET"}}
     templates |= {path: {"GET"} for path in ("/", "/records", "/static/{name}")}
-    patterns = {re.compile(re.sub(r"\{path\}", ".+", re.sub(r"\{(?!path)\w+\}", "[^/]+", t))): t for t in templates}
-    for template in templates:
-        path = re.sub(r"\{\w+\}", "none", template)
+
+    def pattern_of(template: str) -> re.Pattern[str]:
+        # As the routes say it: names of workspaces and artifacts may be paths, and below a task {name} is a file.
+        text = re.sub(r"\{path\}|(?<=/workspaces/)\{name\}|(?<=/artifacts/)\{name\}", ".+", template)
+        text = re.sub(r"(?<=\{task_id\}/)\{name\}", r"[^/]*\.[^/]*", text)
+        return re.compile(re.sub(r"\{\w+\}", "[^/]+", text))
+
+    patterns = {pattern_of(template): template for template in templates}
+    # A signature is asked for before any route is.
+    for template in (each for each in templates if not each.startswith("/signed/")):
+        path = re.sub(r"\{\w+\}", "none", template.replace("{task_id}/{name}", "{task_id}/none.csv"))
         allowed = set().union(*(templates[t] for pattern, t in patterns.items() if pattern.fullmatch(path)))
         for method in METHODS:
             answer = api.call(method, path, token=ADMIN)

@@ -163,7 +163,7 @@ async def upload_workspace(request: Request) -> Response:
     },
 )
 async def replace_workspace(request: Request, name: str) -> Response:
-    """*admin.* Put another workspace in the place of this one, whole or not at all. Its Results stay in the history,
+    """Put another workspace in the place of this one, whole or not at all. *admin* Its Results stay in the history,
     with their artifacts; `CONFLICT` while a task of it has not ended. The archive is as for `POST /workspaces`."""
     target = await asyncio.to_thread(_changeable, _roots(request), name)
     _refuse_active(request, name, target)
@@ -185,7 +185,7 @@ async def replace_workspace(request: Request, name: str) -> Response:
     },
 )
 async def delete_workspace(request: Request, name: str) -> Response:
-    """*admin.* Delete a workspace with its data, Results and artifacts; its tasks keep what they say. `CONFLICT` while
+    """Delete a workspace with its data, Results and artifacts; its tasks keep what they say. *admin* `CONFLICT` while
     a task of it has not ended."""
     target = await asyncio.to_thread(_changeable, _roots(request), name)
     _refuse_active(request, name, target)

@@ -57,7 +57,10 @@ class LinkBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     artifact: str | None = Field(
-        None, max_length=4096, description="Its file or its key; the report when absent, else the list."
+        None,
+        max_length=4096,
+        description="Its file or its key; the report when absent, else the list.",
+        examples=["report.html"],
     )
 
 

@@ -86,6 +86,7 @@ _REPLACE_BODY = {
                         "description": "One workspace, as `POST /workspaces` takes it.",
                     }
                 },
+                "example": {"file": "@team-a.zip"},
             }
         }
     },

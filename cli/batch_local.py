@@ -15,7 +15,7 @@ from ..core.errors import AutoScorerError, ErrorCode
 from ..flows.batch_local import run_batch
 from ..schemas.task import BatchSummary
 from ..service.leaderboard import leaderboard
-from .arguments import parse_params
+from .arguments import given_params
 from .output import number, printable
 from .waiting import say
 
@@ -67,7 +67,7 @@ def run_local(args: argparse.Namespace) -> tuple[Json, AutoScorerError | None]:
             settings=args.settings,
             action=args.action,
             scorer=args.scorer,
-            params=parse_params(args.param) or None,
+            params=given_params(args) or None,
             backend=args.backend,
             concurrency=args.concurrency or 2,
             scorers_dirs=tuple(Path(folder).absolute() for folder in args.scorers_dirs),

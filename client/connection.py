@@ -206,10 +206,6 @@ class Connection:
             raise ApiAway(self.url, why) from None
         if error.code is ErrorCode.RATE_LIMITED:
             raise ApiBusy(error, _seconds(response.headers.get("retry-after")))
-        if error.code is ErrorCode.UNAUTHORIZED:
-            error.message += " By default the token is that of the variable AUTOSCORER_API_TOKEN, which " + (
-                "holds another one." if error.details.get("token_was_given") else "is not set."
-            )
         raise error
 
     def _line(self, line: str) -> Json:

@@ -116,7 +116,13 @@ def test_an_answer_that_comes_after_signing_out_is_not_shown(browser: Browser, u
     )
     browser.wait_for("late.length")
     click(browser, "#sign-out")
-    browser.value("late.forEach(r => r()); new Promise(r => setTimeout(r, 300))")
+    # Not even for a moment.
+    browser.value(
+        "window.shown = false; new MutationObserver(() => { shown ||= document.querySelector('#rows tr') !== null; })"
+        ".observe(document.querySelector('#rows'), {childList: true});"
+        "late.forEach(r => r()); new Promise(r => setTimeout(r, 300))"
+    )
+    assert browser.value("shown") is False
     browser.wait_for(OUTSIDE)
     assert "secret-team" not in text(browser, "body")
     assert browser.value("document.querySelector('#token-dialog').open") is False

@@ -102,3 +102,27 @@ def test_a_token_that_is_withdrawn_takes_everything_off_the_screen(browser: Brow
     browser.wait_for("document.querySelector('#token-dialog').open")
     assert "secret-team" not in text(browser, "body")
     assert browser.value("document.querySelectorAll('#rows tr, #detail-body *, #detail-below *').length") == 0
+
+
+def test_an_answer_that_comes_after_signing_out_is_not_shown(browser: Browser, url: str) -> None:
+    browser.open(f"{url}/?lang=en#token={ADMIN}", width=1300)
+    browser.wait_for(LISTED)
+    # Answers to questions about tasks arrive late from now on, and the page asks just before somebody signs out.
+    browser.value(
+        "window.late = []; window.real = fetch;"
+        "fetch = async (path, options) => { const answer = await real(path, options);"
+        " if (options?.headers?.Authorization) await new Promise(r => late.push(r)); return answer; };"
+        "document.dispatchEvent(new Event('visibilitychange'))"
+    )
+    browser.wait_for("late.length")
+    click(browser, "#sign-out")
+    # Not even for a moment.
+    browser.value(
+        "window.shown = false; new MutationObserver(() => { shown ||= document.querySelector('#rows tr') !== null; })"
+        ".observe(document.querySelector('#rows'), {childList: true});"
+        "late.forEach(r => r()); new Promise(r => setTimeout(r, 300))"
+    )
+    assert browser.value("shown") is False
+    browser.wait_for(OUTSIDE)
+    assert "secret-team" not in text(browser, "body")
+    assert browser.value("document.querySelector('#token-dialog').open") is False

@@ -187,7 +187,11 @@ async function load() {
     state.again = false;
     const id = state.open;
     const asked = location.search;
+    const asker = token();
+    // What was asked for before somebody signed out or in is not shown to who is there now.
+    const isStale = () => token() !== asker && (state.again = true);
     const page = await loadTasks();
+    if (isStale()) continue;
     if (location.search === asked) {
       state.page = page;
       showTasks(page, id);
@@ -195,9 +199,9 @@ async function load() {
     showInside();
     if (!id) continue;
     const [task, batch] = await loadDetail(id);
-    if (state.open !== id) continue;
+    if (isStale() || state.open !== id) continue;
     await loadFiles(task);
-    if (state.open !== id) continue;
+    if (isStale() || state.open !== id) continue;
     Object.assign(state, { task, batch });
     showDetail();
     await loadLog(id).catch((error) => write("log", t("log.away", { reason: error.message })));
@@ -243,7 +247,9 @@ async function look() {
 async function suggest() {
   const text = $("q").value.trim();
   try {
+    const asker = token();
     const page = await ask(`/workspaces?${new URLSearchParams({ limit: "20", ...(text ? { search: text } : {}) })}`);
+    if (token() !== asker) return;
     $("workspaces").replaceChildren(...page.workspaces.map((one) => {
       const option = document.createElement("option");
       option.value = one.name;

@@ -31,8 +31,7 @@ MODEL = "printf 'id,label\\na,cat\\n' > /workspace/output/pred.csv"
 DOCKERFILE = """
 FROM {base}
 RUN groupadd --gid 10001 autoscorer && useradd --uid 10001 --gid 10001 --create-home autoscorer
-RUN mkdir -p /usr/lib/python3/dist-packages \\
- && echo "import site; site.addsitedir({packages!r})" > /usr/lib/python3/dist-packages/code.pth
+RUN echo "import site; site.addsitedir({packages!r})" > /usr/lib/python3/dist-packages/code.pth
 RUN printf '#!/bin/sh\\nexec python3 -m prefect "$@"\\n' > /usr/local/bin/prefect && chmod 755 /usr/local/bin/prefect
 USER 10001:10001
 """

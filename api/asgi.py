@@ -9,6 +9,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ..core.config import load_settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
+from ..service.logs import tell_configuration
 from .context import request_id_of
 from .envelope import JSON, error_envelope
 from .logging import completed, configure_logging
@@ -82,6 +83,7 @@ def _made() -> FastAPI:
         )
     app = create_app(settings)
     configure_logging()
+    tell_configuration(settings)
     # Ours has the request's id, and not its query.
     access = logging.getLogger("uvicorn.access")
     access.handlers, access.propagate = [], False

@@ -1,4 +1,3 @@
-"use strict";
 // The page of the API's own document. Nothing comes from elsewhere: the policy of the page allows no other address.
 const ui = SwaggerUIBundle({
   url: "/openapi.json",

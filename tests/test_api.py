@@ -210,7 +210,8 @@ def test_who_waits_for_a_failure_gets_its_error(api: Facade, workspace: str, wor
     worker(task_id, "FAILED", error=error)
     answer = outcome()
     assert answer.status == 422
-    assert answer.error == {**error, "details": {**details, "task_id": task_id}}
+    where = {"workspace": workspace, "logs_path": None}
+    assert answer.error == {**error, "details": {**details, "task_id": task_id, **where}}
     # The task itself is told like any other.
     task = api.call("GET", f"/tasks/{task_id}").data
     assert (task["state"], task["error"]["code"]) == ("failed", "BAD_FORMAT")

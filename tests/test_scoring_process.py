@@ -337,7 +337,8 @@ TAKES = {
 def test_memory_beyond_the_limit_is_the_submission_s_fault(shared: GuardedScoring, root: Path, what: str) -> None:
     error = does(shared, root, TAKES[what]).error
     assert error is not None and (error.code, error.stage) == ("RESOURCE_ERROR", "scoring"), error
-    assert error.details == {"resource": "memory", "limit": 256 * MiB}
+    where = {"workspace": root.name, "logs_path": None}
+    assert error.details == {"resource": "memory", "limit": 256 * MiB, **where}
     assert result_of(root)["error"]["code"] == "RESOURCE_ERROR"
     assert does(shared, root, "x = bytearray(100 * 2**20)").error is None
 

@@ -61,7 +61,8 @@ def attack(
         assert _digest(root / "input") == before, "the model changed its input"
         # Of ten gigabytes; other tests build images meanwhile.
         assert shutil.disk_usage(root).free > free - 2 * 1024**3, "the model filled the host's disk"
-        assert list(Workspace(root).scratch.iterdir()) == [root / ".autoscorer" / "lock"], "staged files were left"
+        left = {path.name for path in Workspace(root).scratch.iterdir()}
+        assert "lock" in left and left <= {"lock", "artifacts"}, "staged files were left"
         for place in (Path("/var/tmp"), settings.home / "stage"):
             assert not staged_at(place, report.run_id).exists(), "staged files were left"
         return report

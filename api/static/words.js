@@ -9,7 +9,7 @@ export const words = {
   "page.skip": ["Skip to the tasks", "跳到任务列表"],
   "page.other": ["中文", "English"],
   "page.other.label": ["用中文显示", "Show in English"],
-  "page.api": ["API", "API 文档"],
+  "page.api": ["API", "接口文档"],
   "page.fault": ["A fault of this page: {message}", "页面自身出错：{message}"],
   "service.ready": ["ready", "就绪"],
   "service.unready": ["not ready", "未就绪"],

@@ -59,8 +59,8 @@ def attack(
         free = shutil.disk_usage(root).free
         report = run_workspace(root, settings=settings, backend=backend)
         assert _digest(root / "input") == before, "the model changed its input"
-        # Of ten gigabytes; other tests build images meanwhile.
-        assert shutil.disk_usage(root).free > free - 2 * 1024**3, "the model filled the host's disk"
+        # Of ten gigabytes; another test builds the image of the root meanwhile, which takes several.
+        assert shutil.disk_usage(root).free > free - 8 * 1024**3, "the model filled the host's disk"
         left = {path.name for path in Workspace(root).scratch.iterdir()}
         assert "lock" in left and left <= {"lock", "artifacts"}, "staged files were left"
         for place in (Path("/var/tmp"), settings.home / "stage"):

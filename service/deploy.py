@@ -84,7 +84,7 @@ def declared(pool: str, score_pool: str) -> list[Declared]:
             "tags": item.get("tags", []),
             "entrypoint": item["entrypoint"],
             "path": None,
-            "pull_steps": [],
+            "pull_steps": content["pull"],
             "parameter_openapi_schema": parameter_schema(flow).model_dump(exclude_unset=True),
             "enforce_parameter_schema": True,
             "work_pool_name": name,

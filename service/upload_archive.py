@@ -1,7 +1,8 @@
 """A stranger's zip or tar, member by member; what must not be unpacked is refused while it is read.
 
 Only plain files and folders with plain names come out of here, each name once, and no more bytes than allowed,
-whatever the headers say.
+whatever the headers say. A hard link in a tar is how tar writes one file that has two names, as the kept artifacts of
+a scored workspace have: it comes out as a plain file again, whose bytes are counted again.
 """
 
 from __future__ import annotations
@@ -74,12 +75,16 @@ class Member:
     chunks: Iterator[bytes] = field(default_factory=lambda: iter(()))
 
 
-def read_archive(file: IO[bytes], limits: Limits) -> Iterator[Member]:
+Opener = Callable[[tuple[str, ...]], IO[bytes]]
+
+
+def read_archive(file: IO[bytes], limits: Limits, written: Opener | None = None) -> Iterator[Member]:
     """The members of a zip, a tar, or a tar packed by gzip, bzip2 or xz, in their order; told by the first bytes.
 
     Args:
         file: The archive, seekable, at its beginning.
         limits: What it may hold.
+        written: Opens a file that came out before, for a hard link to it; None refuses hard links.
 
     Raises:
         AutoScorerError: ``INVALID_REQUEST`` for what is no such archive or holds what may not be in one,
@@ -90,7 +95,7 @@ def read_archive(file: IO[bytes], limits: Limits) -> Iterator[Member]:
     start = file.read(6)
     file.seek(0)
     with _refusing(limits):
-        yield from _zip(file, checks) if start.startswith(b"PK") else _tar(file, start, checks)
+        yield from _zip(file, checks) if start.startswith(b"PK") else _tar(file, start, checks, written)
 
 
 @contextlib.contextmanager
@@ -132,6 +137,19 @@ class _Checks:
 
     def parts(self, name: str, is_dir: bool) -> tuple[str, ...]:
         """The components of a member's name; empty for the archive's own folder."""
+        parts, shown = self._plain(name, is_dir)
+        if parts:
+            self._note(parts, is_dir, shown)
+        return parts
+
+    def earlier(self, name: str) -> tuple[str, ...] | None:
+        """The components of the plain file that a hard link names; None when none came before."""
+        parts, _ = self._plain(name, False)
+        return parts if self._is_dir.get(parts) is False else None
+
+    @staticmethod
+    def _plain(name: str, is_dir: bool) -> tuple[tuple[str, ...], str]:
+        """The components of a name, and how it is shown."""
         shown = repr(name if len(name) <= 200 else name[:199] + "…")
         try:
             encoded = name.encode()
@@ -146,7 +164,7 @@ class _Checks:
         if ".." in parts:
             raise _refused(f"the path {shown} leads out of it")
         if not parts and is_dir:
-            return ()
+            return (), shown
         if "" in parts or not parts:
             raise _refused(f"the path {shown} is not plain")
         longest = max(len(part.encode()) for part in parts)
@@ -155,8 +173,7 @@ class _Checks:
                 f"the path {shown} is too long: at most {_MAX_PATH} bytes, {_MAX_COMPONENT} a name, and {_MAX_LEVELS} "
                 "levels"
             )
-        self._note(parts, is_dir, shown)
-        return parts
+        return parts, shown
 
     def _note(self, parts: tuple[str, ...], is_dir: bool, shown: str) -> None:
         if parts in self._named or (parts in self._is_dir and not (is_dir and self._is_dir[parts])):
@@ -246,7 +263,7 @@ class _Directory:
 # --- tar -------------------------------------------------------------------------------------------------------------
 
 
-def _tar(file: IO[bytes], start: bytes, checks: _Checks) -> Iterator[Member]:
+def _tar(file: IO[bytes], start: bytes, checks: _Checks, written: Opener | None) -> Iterator[Member]:
     limits = checks.limits
     # Headers and padding come on top of the contents, which are counted one by one.
     overhead = (limits.files * _HEADERS_A_MEMBER + 64) * 2 * tarfile.BLOCKSIZE
@@ -259,6 +276,11 @@ def _tar(file: IO[bytes], start: bytes, checks: _Checks) -> Iterator[Member]:
                 raise _too_many(limits)
             # Old archives have folders that are told by their name only; the reader knows.
             is_dir = member.isdir()
+            if member.islnk() and written is not None and (earlier := checks.earlier(member.linkname)) is not None:
+                parts = checks.parts(member.name, False)
+                with written(earlier) as again:
+                    yield Member(parts, False, bool(member.mode & 0o100), _chunks(again.read, checks))
+                continue
             if not is_dir and member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
                 raise _not_plain(member.name, member.issym() or member.islnk())
             parts = checks.parts(member.name, is_dir)

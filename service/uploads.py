@@ -268,7 +268,8 @@ class Upload:
         assert self._file is not None
         self._file.seek(0)
         with os.fdopen(os.dup(self._file.fileno()), "rb") as archive:
-            for member in read_archive(archive, Limits(self._api.max_files, self._api.max_unpacked)):
+            limits = Limits(self._api.max_files, self._api.max_unpacked)
+            for member in read_archive(archive, limits, lambda parts: target.joinpath(*parts).open("rb")):
                 path = target.joinpath(*member.parts)
                 if member.is_dir:
                     path.mkdir(parents=True, exist_ok=True)

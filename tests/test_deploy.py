@@ -125,6 +125,7 @@ def test_a_second_deploy_changes_nothing(server: PrefectServer, deploy: Deploy, 
 def test_prefect_deploy_all_registers_the_same(server: PrefectServer, deploy: Deploy, nothing: None) -> None:
     deploy()
     ours = deployments(server)
+    assert all(each["pull_steps"] for each in ours.values()), "without one Prefect copies the folder of the run"
     for each in ours.values():
         server.call("DELETE", f"/deployments/{each['id']}")
     prefect(server, "deploy", "--all")

@@ -140,7 +140,11 @@ class Installed:
     def stop(self) -> None:
         if self._worker is not None:
             os.killpg(self._worker.pid, signal.SIGTERM)
-            self._worker.wait(60)
+            try:
+                self._worker.wait(60)
+            except subprocess.TimeoutExpired:  # it waits for a container that never ends
+                os.killpg(self._worker.pid, signal.SIGKILL)
+                self._worker.wait()
             self._worker = None
 
 

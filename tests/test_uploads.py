@@ -205,12 +205,45 @@ def test_records_that_were_not_made_here_are_left_out(configured: Any, root: Pat
     assert done.workspace.score is None
 
 
+def test_a_file_of_two_names_that_tar_packed_comes_out_as_two_files(
+    configured: Any, root: Path, tmp_path: Path
+) -> None:
+    """As in a workspace that was scored: its kept artifacts are the same files as those it shows."""
+    source = tmp_path / "packed" / "w"
+    for name, content in GOOD.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(content)
+    os.link(source / "input/data/x.csv", source / "input/data/y.csv")
+    kept = source / ".autoscorer/artifacts"
+    kept.mkdir(parents=True)
+    os.link(source / "output/pred.csv", kept / "pred.csv")
+    packed = tmp_path / "w.tar.gz"
+    subprocess.run(["tar", "czf", packed, "w"], cwd=source.parent, check=True)
+    with tarfile.open(packed) as archive:
+        assert sum(member.islnk() for member in archive) == 2
+    upload(configured(), packed.read_bytes())
+    assert files_of(root / "w") == {**GOOD, "input/data/y.csv": GOOD["input/data/x.csv"]}
+    assert all(path.stat().st_nlink == 1 for path in (root / "w").rglob("*.csv"))
+
+
+def test_the_bytes_of_hard_links_count_each(configured: Any) -> None:
+    links = [entry(f"input/data/{number}", tarfile.LNKTYPE, "input/big") for number in range(10)]
+    archive = a_tar({**GOOD, "input/big": os.urandom(50_000)}, *links)
+    error = refused(configured(max_unpacked=300_000), archive)
+    assert error.code is ErrorCode.PAYLOAD_TOO_LARGE and "api.max_unpacked" in error.message
+
+
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 ESCAPES = ["../evil", "a/../../evil", "/etc/evil", "a//b", "a/b/../c", "C:/evil", "..", "a\\..\\evil", "new\nline"]
 SPECIAL = {
     "a symbolic link": entry("input/data/l", tarfile.SYMTYPE, "/etc/passwd"),
-    "a hard link": entry("input/data/l", tarfile.LNKTYPE, "input/gt.csv"),
+    "a hard link out of it": entry("input/data/l", tarfile.LNKTYPE, "../gt.csv"),
+    "a hard link to an absolute path": entry("input/data/l", tarfile.LNKTYPE, "/etc/passwd"),
+    "a hard link to nothing": entry("input/data/l", tarfile.LNKTYPE, "input/data/later"),
+    "a hard link to itself": entry("input/data/l", tarfile.LNKTYPE, "input/data/l"),
+    "a hard link to a folder": entry("input/data/l", tarfile.LNKTYPE, "input"),
+    "a hard link where a file is": entry("meta.json", tarfile.LNKTYPE, "input/gt.csv"),
     "a FIFO": entry("input/data/f", tarfile.FIFOTYPE),
     "a character device": entry("input/data/d", tarfile.CHRTYPE),
     "a block device": entry("input/data/d", tarfile.BLKTYPE),

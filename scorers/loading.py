@@ -323,12 +323,14 @@ def _missing(load: _Load, error: BaseException, place: Path) -> list[str]:
     """The lines that would import what a file uses and does not define, or has looked for in the wrong module."""
     from .missing_names import import_lines, imported_names, undefined_names
 
-    source = importlib.util.decode_source(load.sources[str(place)]) if str(place) in load.sources else ""
+    def source() -> str:  # only of a file that has run: of another the bytes may be no text
+        return importlib.util.decode_source(load.sources.get(str(place), b""))
+
     if type(error) is NameError:
-        return import_lines({*undefined_names(source, str(place)), *([error.name] if error.name else [])})
+        return import_lines({*undefined_names(source(), str(place)), *([error.name] if error.name else [])})
     if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "autoscorer":
         # All of that statement: the next of its names would be the next error.
-        return import_lines(imported_names(source, error.name or ""))
+        return import_lines(imported_names(source(), error.name or ""))
     return []
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import socket
 import threading
 import time
@@ -149,13 +148,14 @@ def facade(settings: Settings, *, host: str = "127.0.0.1", prepare: Any = None) 
 
 
 def facade_settings(root: Path, *, tokens: bool = True, **sections: Any) -> Settings:
-    """The configuration of a facade: one workspace root, a token for each role, a Prefect server that is away unless
-    ``PREFECT_API_URL`` names one."""
+    """The configuration of a facade: one workspace root, a token for each role, a Prefect server that is away.
+
+    Who wants one names it. The environment's may be another test's: each facade would be told of the other's tasks.
+    """
     values: dict[str, Any] = {"workspace_roots": [root], **sections}
     if tokens:
         values.setdefault("api_tokens", f"submit:{SUBMIT},admin:{ADMIN}")
-    if "PREFECT_API_URL" not in os.environ:
-        values.setdefault("prefect", {"api_url": "http://127.0.0.1:9/api"})
+    values.setdefault("prefect", {"api_url": "http://127.0.0.1:9/api"})
     home = values.pop("home", None)
     settings = Settings(**values)
     # The environment, which has a home for every test, is stronger than what is given here.

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import AutoScorerError, ErrorCode
 from ..schemas.result import Result
+
+if TYPE_CHECKING:
+    from ..core.config import Settings
 
 __all__ = [
     "add_backend",
@@ -18,6 +22,7 @@ __all__ = [
     "given_params",
     "parse_params",
     "raise_failure",
+    "tell_notes",
 ]
 
 
@@ -116,3 +121,9 @@ def raise_failure(result: Result) -> None:
     """Raise a Result's error, so that the command fails as the Result says."""
     if result.error is not None:
         raise AutoScorerError.from_dict(result.error.model_dump())
+
+
+def tell_notes(settings: Settings) -> None:
+    """Say on stderr what of the configuration is not read."""
+    for note in settings.notes:
+        print(f"note: {note}", file=sys.stderr)

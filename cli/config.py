@@ -7,8 +7,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from ..core.config import load_settings
-from .arguments import add_common
+from ..core.config import Settings, load_settings
+from .arguments import add_common, tell_notes
 
 __all__ = ["add_arguments", "render", "run"]
 
@@ -30,8 +30,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return _ACTIONS[args.action](args)
 
 
+def _told(args: argparse.Namespace) -> Settings:
+    settings = load_settings(args.config)
+    tell_notes(settings)
+    return settings
+
+
 def _show(args: argparse.Namespace) -> dict[str, Any]:
-    return load_settings(args.config).to_dict()
+    return _told(args).to_dict()
 
 
 def _dump(args: argparse.Namespace) -> dict[str, Any]:
@@ -39,12 +45,12 @@ def _dump(args: argparse.Namespace) -> dict[str, Any]:
 
     return {
         key: {"value": origin.value, "from": origin.source, "name": origin.name}
-        for key, origin in origins(load_settings(args.config)).items()
+        for key, origin in origins(_told(args)).items()
     }
 
 
 def _validate(args: argparse.Namespace) -> dict[str, Any]:
-    source = load_settings(args.config).source
+    source = _told(args).source
     return {"valid": True, "file": None if source is None else str(source)}
 
 

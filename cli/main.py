@@ -171,9 +171,12 @@ def _run(args: argparse.Namespace, as_json: bool, started: float) -> int:
                 # Of `config` it is the subject: it may be wrong.
                 if args.command != "config":
                     from ..core.config import load_settings
+                    from .arguments import tell_notes
 
                     args.settings = load_settings(args.config)
-                    _tell_notes(args)
+                    # Who keeps a log, and doctor, say it there.
+                    if args.command not in ("up", "serve", "worker", "doctor"):
+                        tell_notes(args.settings)
                 _prepare(args)
             data = module.run(args)
     except AutoScorerError as error:
@@ -195,13 +198,6 @@ def _run(args: argparse.Namespace, as_json: bool, started: float) -> int:
     except BrokenPipeError:
         _reader_has_gone()
     return code
-
-
-def _tell_notes(args: argparse.Namespace) -> None:
-    """Say on stderr what of the configuration is not read; who keeps a log, and doctor, say it there."""
-    if args.command not in ("up", "serve", "worker", "doctor"):
-        for note in args.settings.notes:
-            print(f"note: {note}", file=sys.stderr)
 
 
 def _prepare(args: argparse.Namespace) -> None:

@@ -128,7 +128,8 @@ def test_a_workspace_is_submitted_once_whatever_is_lost(client: Client, served: 
     # A folder that is here is the same workspace.
     assert client.submit(served.root / "team-a", action="score").id == first.id
     assert client.task(first).id == client.task(first.id).id == first.id
-    ended = client.cancel(first)
+    # At once, but for a moment in which Prefect is about to be told of it.
+    ended = client.wait(client.cancel(first), timeout=60)
     assert ended.state is TaskState.CANCELLED
     with pytest.raises(AutoScorerError) as caught:
         client.result(ended)
@@ -162,7 +163,7 @@ def test_waiting_for_too_short_tells_how_it_stands(client: Client) -> None:
 def test_what_has_ended_is_done_once_more_and_that_once(client: Client, served: Served) -> None:
     again = client.retry(served.failed, idempotency_key="again")
     assert again.retry_of == served.failed and again.state is TaskState.QUEUED
-    client.cancel(again)
+    assert client.wait(client.cancel(again), timeout=60).state is TaskState.CANCELLED
     known: list[str] = []
     assert (
         client.retry(served.failed, idempotency_key="again", on_known=lambda task: known.append(task.id)).id == again.id

@@ -25,6 +25,7 @@ from autoscorer.service.uploads import remove_leftovers
 from autoscorer.tasks.score import score_workspace
 
 from .facade import ADMIN, SUBMIT, Facade, facade, facade_settings, write_workspace
+from .prefect_server import eventually
 
 META = json.dumps({"task_type": "classification", "scorer": "classification_f1", "description": "the new one"})
 
@@ -119,6 +120,8 @@ def test_nothing_is_changed_while_a_task_has_not_ended(api: Facade, root: Path, 
     assert api.call("DELETE", "/workspaces/team", token=ADMIN).error["code"] == "CONFLICT"
     assert "description" not in json.loads((folder / "meta.json").read_text())
     assert api.call("POST", f"/tasks/{task}/cancel", token=ADMIN).status == 200
+    # Not at once in the moment in which Prefect is about to be told of it.
+    eventually(lambda: api.call("GET", f"/tasks/{task}", token=ADMIN).data["state"] == "cancelled", within=60)
     assert put(api, "team", packed())[0] == 200
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -166,7 +168,14 @@ def test_a_submitter_is_shown_rounded_scores_and_no_ground_truth(api: Facade, th
         assert shown["score"] == (None if true["score"] is None else float(f"{true['score']:.4g}"))
         whole = api.call("GET", f"/workspaces/ws/history/{shown['id']}", token=SUBMIT).data
         assert whole["versioning"]["ground_truth_sha256"] is None
-        assert "errors" not in whole["artifacts"] and "report" not in whole["artifacts"]
+        assert "errors" not in whole["artifacts"]
+        # The report is the one that is made for them: another file than an administrator's, without the truth.
+        own = api.call("GET", f"/workspaces/ws/history/{true['id']}", token=ADMIN).data["artifacts"]
+        digest = whole["artifacts"]["report"]["sha256"]
+        assert digest != own["report"]["sha256"]
+        shared = (three / ".autoscorer" / "artifacts" / digest).read_bytes()
+        assert hashlib.sha256(shared).hexdigest() == digest
+        assert not re.search(rb"\br\d+\b", shared)
     assert api.call("GET", "/workspaces/ws/history").error["code"] == "UNAUTHORIZED"
 
 

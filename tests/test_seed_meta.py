@@ -461,7 +461,9 @@ def test_bytes_that_the_encoding_does_not_have_are_an_error_with_the_line(
     (tmp_path / "output" / "pred.csv").write_bytes(content)
     result = score_workspace(workspace)
     assert result.error is not None
-    assert (result.error.code, result.error.details) == ("BAD_FORMAT", {"file": "pred.csv", "line": line})
+    assert result.error.code == "BAD_FORMAT"
+    details = {"file": "pred.csv", "line": line, "workspace": workspace.name, "logs_path": None}
+    assert result.error.details == details
     assert "gbk" in result.error.message
 
 

@@ -51,6 +51,11 @@ def predictions(wrong: int) -> str:
     )
 
 
+def holds_no_truth(text: str) -> bool:
+    """Whether a text names no row of the ground truth."""
+    return not re.search(r"\br\d+\b", text)
+
+
 def workspace(root: Path, name: str = "team") -> Path:
     folder = root / name
     (folder / "input").mkdir(parents=True)
@@ -162,10 +167,14 @@ def test_a_submitter_has_the_shared_versions_by_their_own_digest_and_nothing_els
         content = api.client.get(f"/tasks/old/artifacts/{each['file']}", headers=ASKS["submit"])
         whole = api.client.get(f"/tasks/old/artifacts/{each['file']}", headers=ASKS["admin"])
         assert hashlib.sha256(content.content).hexdigest() == each["sha256"] and content.content != whole.content
-    for name in ("report", "report.html", "errors.csv", "output/artifacts/errors.csv"):
+        assert holds_no_truth(content.text)
+    assert {each["name"] for each in listed} >= {"report"} and "errors" not in {each["name"] for each in listed}
+    for name in ("errors", "errors.csv", "output/artifacts/errors.csv"):
         assert api.error("GET", f"/tasks/old/artifacts/{name}", headers=ASKS["submit"])[:2] == (403, "FORBIDDEN")
     shown = api.client.get("/tasks/old/result.json", headers=ASKS["submit"]).json()
-    assert shown["versioning"]["ground_truth_sha256"] is None and "report" not in shown["artifacts"]
+    assert shown["versioning"]["ground_truth_sha256"] is None and "errors" not in shown["artifacts"]
+    (report,) = [each for each in listed if each["name"] == "report"]
+    assert shown["artifacts"]["report"]["sha256"] == report["sha256"]
     assert api.error("GET", "/tasks/old/artifacts")[1] == "UNAUTHORIZED"
 
 
@@ -290,8 +299,13 @@ def test_an_address_of_a_workspace_gives_no_more_than_its_artifacts(api: LocalAp
             "FORBIDDEN",
             "WORKSPACE_NOT_FOUND",
         ), path
-    for path in ("artifacts/report.html", "artifacts/errors.csv"):
-        assert api.error("GET", f"/workspaces/team/output/{path}", headers=ASKS["submit"])[1] == "FORBIDDEN"
+    assert api.error("GET", "/workspaces/team/output/artifacts/errors.csv", headers=ASKS["submit"])[1] == "FORBIDDEN"
+    report, whole = (
+        api.client.get("/workspaces/team/output/artifacts/report.html", headers=ASKS[role])
+        for role in ("submit", "admin")
+    )
+    assert (report.status_code, whole.status_code) == (200, 200) and report.content != whole.content
+    assert holds_no_truth(report.text) and not holds_no_truth(whole.text)
     shown = api.client.get("/workspaces/team/output/result.json", headers=ASKS["submit"]).json()
     assert shown["versioning"]["ground_truth_sha256"] is None
 

@@ -214,7 +214,7 @@ def test_the_same_holds_over_every_address_of_loopback(tmp_path: Path, host: str
     with serving(tmp_path, host=host) as api:
         assert curl(api.url + "/submit", *as_json(SUBMIT_UNSEALED))[0] == 202
         refusal(*curl(api.url + "/submit", *as_json(SUBMIT_UNSEALED), before=[*root_command(), *_OTHERS]))
-        assert "your own user alone" in api.said()
+        eventually(lambda: "your own user alone" in api.said())
 
 
 def test_an_ipv6_socket_that_is_reached_by_ipv4_is_told_as_well(tmp_path: Path) -> None:
@@ -356,13 +356,14 @@ def test_where_users_can_not_be_told_apart_a_token_is_made_and_found_by_the_comm
     write_workspace(tmp_path / "workspaces", "team-a")
     with serving(tmp_path, before=namespaced()) as api:
         file = api.home / "api-token"
+        # It listens before it says what it has to say.
+        eventually(lambda: "can't be told apart" in api.said())
         token = file.read_text().strip()
         assert re.fullmatch("[0-9a-f]{64}", token)
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         # Said once, as a link that signs the page in; and who is served.
         assert api.said().count(token) == 1
         assert f"{api.url}/#token={token}" in api.said()
-        assert "can't be told apart" in api.said()
         status, envelope = curl(api.url + "/submit", *as_json(SUBMIT_UNSEALED))
         assert (status, envelope["error"]["code"]) == (401, "UNAUTHORIZED")
         assert "api-token" in envelope["error"]["message"] and str(api.home) not in json.dumps(envelope)
@@ -380,7 +381,8 @@ def test_where_users_can_not_be_told_apart_a_token_is_made_and_found_by_the_comm
             assert curl(outside + "/tasks")[0] == 401
     with serving(tmp_path, before=namespaced()) as api:
         assert file.read_text().strip() == token
-        assert token not in api.said() and str(file) in api.said()
+        eventually(lambda: str(file) in api.said())
+        assert token not in api.said()
         assert curl(api.url + "/tasks", *shown)[0] == 200
     # A later start that can tell users apart has no use for it, and does not mind who shows it.
     with serving(tmp_path) as api:

@@ -162,9 +162,9 @@ class PrefectApi:
         return results
 
     async def flow_run(self, flow_run_id: str) -> Json | None:
-        """One flow run; None when the server knows none of that id."""
+        """One flow run; None when the server knows none of that id, or is deleting it."""
         found: Json | None = await self.call("GET", f"/flow_runs/{flow_run_id}", missing_ok=True)
-        return found
+        return found if found is not None and _has_state(found) else None
 
     async def flow_runs(self, ids: Iterable[str]) -> dict[str, Json]:
         """The flow runs of these ids, by id; those that the server does not know are left out."""
@@ -184,10 +184,10 @@ class PrefectApi:
         offset: int = 0,
         **more: Json,
     ) -> list[Json]:
-        """Flow runs by Prefect's own filters (``more``: deployments, work_pools, …)."""
+        """Flow runs by Prefect's own filters (``more``: deployments, work_pools, …), but those being deleted."""
         body = {"flow_runs": flow_runs, "sort": sort, "limit": limit, "offset": offset, **more}
         runs: list[Json] = await self.call("POST", "/flow_runs/filter", body)
-        return runs
+        return [run for run in runs if _has_state(run)]
 
     async def set_state(
         self,
@@ -268,3 +268,8 @@ class PrefectApi:
         body = {"limit": limit, "scheduled_before": datetime.now(UTC).isoformat()}
         found = await self.call("POST", f"/work_pools/{pool}/get_scheduled_flow_runs", body, missing_ok=True)
         return [item["flow_run"] for item in found or []]
+
+
+def _has_state(run: Json) -> bool:
+    """Whether a flow run is one: while Prefect deletes one, its state goes first, and it is answered without any."""
+    return run["state"] is not None

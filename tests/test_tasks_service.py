@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -14,6 +16,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from autoscorer.core.config import Settings, load_settings
@@ -603,6 +606,32 @@ def test_a_flow_run_that_was_deleted_under_the_workers_hands(live: Settings) -> 
             files.save_ending(DONE)
             view = await service.wait(task.id, 30)
             assert (view.state, view.result) == ("completed", DONE["data"])
+
+    go(work)
+
+
+def test_a_flow_run_that_is_just_being_deleted_stops_nobody_from_following_the_others(
+    live: Settings, server: PrefectServer
+) -> None:
+    async def work() -> None:
+        async with running(live) as service:
+            one, other = [(await service.submit(score(name), caller="c")).task for name in ("a", "b")]
+            runs = [await dispatched(service, task.id) for task in (one, other)]
+            for task, flow_run_id in zip((one, other), runs, strict=True):
+                await work_on(service, flow_run_id)
+                await in_state(service, task.id, "running")
+            files = FlowRunFiles(live.home, runs[0])
+            files.claim(Claim(Owner.current()))
+            # Prefect deletes the state before the run, and answers in between with a run that has none.
+            database = Path(server.environment["PREFECT_HOME"]).parent / "server" / "prefect.db"
+            with contextlib.closing(sqlite3.connect(database, timeout=30)) as rows:
+                rows.execute("UPDATE flow_run SET state_id = NULL WHERE id = ?", [str(UUID(runs[0]))])
+                rows.commit()
+            assert (await service.prefect.call("GET", f"/flow_runs/{runs[0]}"))["state"] is None
+            await service.prefect.set_state(runs[1], "COMPLETED", force=True)
+            assert (await service.wait(other.id, 30)).state == "completed"
+            files.save_ending(DONE)
+            assert (await service.wait(one.id, 30)).state == "completed"
 
     go(work)
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .api_client import add_api, as_json, connect
-from .submit import say_known
-from .task_views import print_task
-from .waiting import add_wait, concluded, exit_code, showing, wait
+from .api_client import add_api, connect
+from .submit import render, say_known, waited
+from .waiting import add_wait, exit_code
 
 __all__ = ["add_arguments", "exit_code", "render", "run"]
 
@@ -27,15 +26,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Json:
     with connect(args) as client:
-        task = as_json(client.retry(args.task_id, idempotency_key=args.idempotency_key, on_known=say_known))
-        if args.wait is None:
-            return task
-        with showing(args) as shown:
-            task = wait(client, task, shown, seconds=args.wait)
-    return concluded(task)
-
-
-def render(data: Json, args: argparse.Namespace) -> None:
-    print_task(data)
-    if args.wait is None:
-        print(f"autoscorer status {data['id']} --watch   waits for its end")
+        task = client.retry(args.task_id, idempotency_key=args.idempotency_key, on_known=say_known)
+        return waited(client, task, args)

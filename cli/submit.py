@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ..client import Client
 from ..schemas.task import TaskView
 from .api_client import add_api, as_json, connect
 from .arguments import add_backend, add_scorer, given_params
@@ -64,11 +65,20 @@ def say_known(task: TaskView) -> None:
 def run(args: argparse.Namespace) -> Json:
     given = submission(args)
     with connect(args) as client:
-        task = as_json(client.submit(args.workspace, **given))
-        if args.wait is None:
-            return task
-        with showing(args) as shown:
-            task = wait(client, task, shown, seconds=args.wait)
+        return waited(client, client.submit(args.workspace, **given), args)
+
+
+def waited(client: Client, accepted: TaskView, args: argparse.Namespace) -> Json:
+    """The task that was accepted; with ``--wait`` how it is when that is over.
+
+    Raises:
+        AutoScorerError: As ``wait`` and ``concluded``.
+    """
+    task = as_json(accepted)
+    if args.wait is None:
+        return task
+    with showing(args) as shown:
+        task = wait(client, task, shown, seconds=args.wait)
     return concluded(task)
 
 

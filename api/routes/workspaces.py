@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import Depends, Query, Request
@@ -43,54 +43,32 @@ WorkspaceName = Annotated[
     ),
 ]
 
-_UPLOAD_BODY = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["file"],
-                "additionalProperties": False,
-                "properties": {
-                    "file": {
-                        "type": "string",
-                        "format": "binary",
-                        "description": "One workspace as .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz: meta.json at its "
-                        "top, or in the one folder at its top.",
-                    },
-                    "name": {
-                        "type": "string",
-                        "minLength": 1,
-                        "maxLength": 100,
-                        "description": "What it is to be called; by default as that folder, or as the archive.",
-                        "example": "team-a",
-                    },
-                },
-            }
-        }
-    },
-}
 
-_REPLACE_BODY = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["file"],
-                "additionalProperties": False,
-                "properties": {
-                    "file": {
-                        "type": "string",
-                        "format": "binary",
-                        "description": "One workspace, as `POST /workspaces` takes it.",
-                    }
-                },
-                "example": {"file": "@team-a.zip"},
-            }
+def _form(file: str, fields: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """The body of an upload: the field ``file``, as it is described, and others."""
+    schema = {
+        "type": "object",
+        "required": ["file"],
+        "additionalProperties": False,
+        "properties": {"file": {"type": "string", "format": "binary", "description": file}, **(fields or {})},
+        **more,
+    }
+    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+
+
+_UPLOAD_BODY = _form(
+    "One workspace as .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz: meta.json at its top, or in the one folder at its top.",
+    {
+        "name": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 100,
+            "description": "What it is to be called; by default as that folder, or as the archive.",
+            "example": "team-a",
         }
     },
-}
+)
+_REPLACE_BODY = _form("One workspace, as `POST /workspaces` takes it.", example={"file": "@team-a.zip"})
 
 
 def _roots(request: Request) -> WorkspaceRoots:

@@ -14,9 +14,9 @@ from ..core.config import Settings
 from ..core.errors import AutoScorerError
 from ..service.links import SignedLinks
 from ..service.readiness import Readiness
-from ..service.roots import WorkspaceRoots
 from ..service.tasks import TaskService
-from ..service.uploads import Uploads
+from ..service.workspaces.roots import WorkspaceRoots
+from ..service.workspaces.uploads import Uploads
 from . import errors
 from .access import access_of
 from .auth import Authenticator

@@ -15,13 +15,10 @@ from starlette.requests import HTTPConnection
 from ..core.errors import AutoScorerError
 from ..schemas.result import Result
 from ..schemas.task import BatchView, TaskList, TaskView
-from ..service.browse import RunLog, WorkspacePage, WorkspaceView
+from ..service.batches.leaderboard import leaderboard
 from ..service.disclosure import Disclosure
-from ..service.history import HistoryPage
-from ..service.leaderboard import leaderboard
 from ..service.readiness import ReadyView
-from ..service.replacing import DeletedWorkspace
-from ..service.scorer_views import (
+from ..service.scorers.views import (
     LoadedView,
     ReloadedView,
     ScorerList,
@@ -33,9 +30,12 @@ from ..service.scorer_views import (
 )
 from ..service.task_artifacts import TaskArtifacts
 from ..service.task_logs import LogPage
-from ..service.uploads import UploadedWorkspace
-from .bodies import LinkView
+from ..service.workspaces.history import HistoryPage
+from ..service.workspaces.reading import RunLog, WorkspacePage, WorkspaceView
+from ..service.workspaces.replacing import DeletedWorkspace
+from ..service.workspaces.uploads import UploadedWorkspace
 from .context import context_of
+from .models import LinkView
 
 __all__ = ["HARMLESS", "POLICY", "Shown", "disclosed_error", "disclosure_of", "shown"]
 

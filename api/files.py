@@ -11,7 +11,7 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from ..service.browse import ArtifactFile
+from ..service.workspaces.reading import ArtifactFile
 from .context import context_of
 
 __all__ = ["FILE", "file_answer", "result_answer", "result_text"]

@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 
 from ..core.config import Settings
 from ..schemas.task import TaskState, TaskView
-from ..service.containers import count_containers
+from ..service.recovery.containers import count_containers
 
 if TYPE_CHECKING:
     from ..service.tasks import TaskService

@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..core.errors import AutoScorerError, ErrorCode
-from .answers import ANY_ROUTE, answers, served
 from .errors import RefusedBody
+from .responses import ANY_ROUTE, answers, served
 
 __all__ = ["MAX_DEPTH", "ApiRouter", "answers", "served"]
 

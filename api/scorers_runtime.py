@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from ..core.config import Settings
-from ..service.roots import WorkspaceRoots
-from ..service.scorers import ScorerService
+from ..service.scorers.live import ScorerService
+from ..service.workspaces.roots import WorkspaceRoots
 
 __all__ = ["scorer_watch"]
 

@@ -17,13 +17,13 @@ from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
 from ..service.logs import tell_configuration
 from .access import Access
-from .answers import MAX_ADDRESS, MAX_HEAD
 from .app import create_app
 from .asgi import EnvironmentApp
 from .auth import is_loopback_name
 from .context import request_id_of
 from .envelope import JSON, error_envelope
 from .logging import completed, configure_logging
+from .responses import MAX_ADDRESS, MAX_HEAD
 
 __all__ = ["FacadeServer", "app", "serve", "server_config"]
 

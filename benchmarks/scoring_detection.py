@@ -99,7 +99,7 @@ def cpu() -> float:
 def work(who: str, folder: Path) -> dict[str, Any]:
     """Score in this process."""
     if who == "ours":
-        from autoscorer.scorers.detection import DetectionMAP
+        from autoscorer.scorers.detection.scorer import DetectionMAP
 
         before = cpu()
         result = DetectionMAP().score(folder, {"artifacts": False})

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import AutoScorerError, ErrorCode
-from ..service.leaderboard import to_csv
+from ..service.batches.leaderboard import to_csv
 from .api_client import as_json, connect
 from .arguments import add_backend, add_scorer
 from .batch_views import showing_batch

@@ -14,7 +14,7 @@ from typing import Any
 from ..core.errors import AutoScorerError, ErrorCode
 from ..flows.batch_local import run_batch
 from ..schemas.task import BatchSummary
-from ..service.leaderboard import leaderboard
+from ..service.batches.leaderboard import leaderboard
 from .arguments import given_params
 from .output import number, printable
 from .waiting import say

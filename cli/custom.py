@@ -45,9 +45,9 @@ def load_custom_scorers(settings: Settings, extra: Sequence[str]) -> None:
     Raises:
         AutoScorerError: ``INVALID_REQUEST`` when a folder does not exist.
     """
-    from ..scorers.recorded import load_configured
     from ..scorers.registry import get_registry
-    from ..scorers.trial import try_import
+    from ..scorers.registry.manifest import load_configured
+    from ..scorers.registry.trial import try_import
 
     check_folders(extra)
     get_registry().trial = functools.partial(try_import, seconds=settings.scorers.load_timeout)

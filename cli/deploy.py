@@ -6,7 +6,7 @@ import argparse
 from typing import Any, get_args
 
 from ..core.errors import AutoScorerError, ErrorCode
-from ..service.pools import PoolType
+from ..service.prefect.pools import PoolType
 from .arguments import parse_params
 
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     import asyncio
 
-    from ..service.deploy import Nightly, deploy
+    from ..service.prefect.deploy import Nightly, deploy
 
     nightly = None
     if args.cron:

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Json:
     from ..core.workspace import Workspace
-    from ..service.history import list_history, past_result
+    from ..service.workspaces.history import list_history, past_result
 
     if args.history and args.id is not None:
         raise AutoScorerError(ErrorCode.INVALID_REQUEST, "--history shows all of them and --id one; give one of both.")

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..core.errors import AutoScorerError, ErrorCode
 from ..schemas.aliases import our_scorer
-from ..scorers.builtin import BUILTIN_MODULES
+from ..scorers.registry.builtin import BUILTIN_MODULES
 
 __all__ = ["write_scorer"]
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from ..core.errors import AutoScorerError, ErrorCode
 from ..schemas.aliases import FILE_OPTION, in_our_words
-from ..scorers.entry import ScorerEntry
-from ..scorers.recorded import RecordedFile, RecordedFiles, load_configured
 from ..scorers.registry import ScorerRegistry
+from ..scorers.registry.entry import ScorerEntry
+from ..scorers.registry.manifest import RecordedFile, RecordedFiles, load_configured
 from .arguments import add_common, add_params, given_params
 
 __all__ = ["add_arguments", "render", "run"]

@@ -59,8 +59,8 @@ def run_tracked(args: argparse.Namespace, params: dict[str, Any]) -> Result:
     from prefect.utilities.urls import url_for
 
     from ..flows.pipeline import pipeline
-    from ..tasks.prefect_local import Local, local
     from ..tasks.prefect_tasks import Unscored
+    from ..tasks.run_context import Local, local
 
     cancelled = threading.Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}

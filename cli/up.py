@@ -33,8 +33,8 @@ def run(args: argparse.Namespace) -> None:
     from pydantic import SecretStr
 
     from ..api.access import access_of
+    from ..service.installation.supervisor import Options, up
     from ..service.logs import tell_configuration
-    from ..service.up import Options, up
 
     if args.database is not None:
         _hide(args.database)

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         # The processes that work on the runs read the configuration themselves.
         os.environ["AUTOSCORER_CONFIG"] = str(Path(args.config).expanduser().absolute())
     from ..service.logs import log_to_stderr, tell_configuration
-    from ..service.worker import run_worker
+    from ..worker.worker import run_worker
 
     log_to_stderr(as_json=args.json or not sys.stderr.isatty())
     tell_configuration(args.settings)

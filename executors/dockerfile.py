@@ -1,9 +1,9 @@
 """Dockerfiles, split into instructions as the engine's builder splits them.
 
 Written after the builder's own parser (moby 20.10 to today; they differ in heredocs alone) and held against it in
-tests/test_dockerfile.py. It reads less than that parser does: where a spelling is read in two ways, or hides what an
-instruction does (quotes inside of an option, heredocs, stray control characters), it refuses the file. So whatever it
-accepts, the engine reads in the same way.
+tests/executors/test_dockerfile.py. It reads less than that parser does: where a spelling is read in two ways, or hides
+what an instruction does (quotes inside of an option, heredocs, stray control characters), it refuses the file. So
+whatever it accepts, the engine reads in the same way.
 """
 
 from __future__ import annotations

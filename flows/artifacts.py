@@ -19,8 +19,8 @@ from prefect.logging import get_run_logger
 from ..core.errors import AutoScorerError
 from ..core.workspace import Workspace, open_regular
 from ..schemas.result import Result
-from ..scorers.plots_svg import printable
-from ..scorers.report_html import duration, number, size
+from ..scorers.plots.svg import printable
+from ..scorers.report.html import duration, number, size
 from ..tasks.prefect_tasks import headline
 
 __all__ = ["artifact_key", "plain", "publish", "publish_result", "render_result", "result_artifacts", "table"]

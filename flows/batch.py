@@ -26,15 +26,15 @@ from ..core.flowruns import FlowRunFiles
 from ..core.provenance import current_flow_run
 from ..tasks.batch_outcome import Outcome, headline, summarize
 from ..tasks.prefect_cancel import CancelWatch
-from ..tasks.prefect_local import here, scoring_here
 from ..tasks.prefect_tasks import Unscored, settled
+from ..tasks.run_context import here, scoring_here
 from ..tasks.score import STEP_TIMEOUT
 from ..tasks.score_pool import ScorePool
 from .batch_book import Book
 from .batch_report import Progress, batch_key, publish_batch
 from .batch_work import Crew, PipelineCrew, member_names, work_through
-from .endings import keep_ending
 from .expand import expand
+from .final_state import keep_ending
 from .hooks import clear_up
 from .pipeline import BackendName, ParamsField, ScorerField
 

@@ -17,8 +17,8 @@ from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.logging import get_run_logger
 
 from ..core.flowruns import FlowRunFiles
-from ..scorers.plots_svg import printable
-from ..scorers.report_html import duration, number
+from ..scorers.plots.svg import printable
+from ..scorers.report.html import duration, number
 from ..tasks.batch_outcome import Outcome, headline
 from .artifacts import plain, publish, table
 from .batch_book import Book

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.workspace import Workspace
 from ..schemas.result import Result
-from ..scorers.plots_svg import printable
+from ..scorers.plots.svg import printable
 from ..tasks.batch_outcome import Outcome, failed_outcome, outcome_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from prefect.futures import PrefectConcurrentFuture
     from prefect.task_runners import ThreadPoolTaskRunner
 
-    from ..tasks.prefect_local import Local
+    from ..tasks.run_context import Local
 
 __all__ = ["Crew", "PipelineCrew", "member_names", "work_through"]
 
@@ -218,7 +218,7 @@ class PipelineCrew:
     def begin(self, workspace: str) -> None:
         """Begin a workspace; only while one is free."""
         from ..tasks.pipeline import pipeline_task
-        from ..tasks.prefect_local import here, local
+        from ..tasks.run_context import here, local
 
         mine = replace(
             here(),
@@ -273,7 +273,7 @@ class _Run:
 
     def _state(self) -> State[Any]:
         from ..tasks.pipeline import pipeline_task
-        from ..tasks.prefect_local import AWAY, local, unrecorded
+        from ..tasks.run_context import AWAY, local, unrecorded
 
         try:
             self._future.wait()

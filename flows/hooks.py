@@ -15,8 +15,8 @@ from prefect.logging.loggers import flow_run_logger
 
 from ..core.errors import AutoScorerError, ErrorCode, Stage
 from ..executors.reaper import reap_if_needed, remove_by_label
-from ..tasks.conclude import conclude
-from ..tasks.prefect_local import here
+from ..tasks.ensure_result import conclude
+from ..tasks.run_context import here
 
 __all__ = ["clear_up"]
 

@@ -26,14 +26,14 @@ from ..core.storage import naming_full_disks
 from ..core.workspace import Workspace
 from ..schemas.job import Job
 from ..schemas.result import Result
-from ..tasks.outcome import save_failure
-from ..tasks.prefect_local import here, recorded, scoring_here
 from ..tasks.prefect_tasks import Unscored, failure_of, headline, settled
+from ..tasks.result_metadata import save_failure
 from ..tasks.run import run_task
+from ..tasks.run_context import here, recorded, scoring_here
 from ..tasks.score import score_task
 from ..tasks.validate import validate_task
 from .artifacts import publish_result
-from .endings import keep_ending
+from .final_state import keep_ending
 from .hooks import clear_up
 
 __all__ = ["BackendName", "ParamsField", "ScorerField", "pipeline", "run_only", "score_only", "validate_only"]

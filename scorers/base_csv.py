@@ -35,9 +35,9 @@ from ..core.spreadsheet import safe_cell
 from ..core.workspace import ArtifactWriter, Workspace
 from ..schemas.result import Result, Summary
 from .base import BaseScorer, ScorerParams
-from .intervals import mean_interval
-from .numbers import Floats
-from .tables import AlignedTable, Columns, Values, check_table, load_aligned
+from .metrics.intervals import mean_interval
+from .tables.aligned import AlignedTable, Columns, Values, check_table, load_aligned
+from .tables.numbers import Floats
 
 __all__ = ["MAX_ERROR_ROWS", "BaseCSVScorer", "CSVParams", "csv_text"]
 
@@ -125,7 +125,7 @@ class BaseCSVScorer(BaseScorer):
     def write_artifacts(self, writer: ArtifactWriter, table: AlignedTable, params: Any) -> None:
         """Write what a reader of the Result may want to see: the errors, and a plot of all rows."""
         write_errors(writer, table)
-        from . import plots
+        from .plots import curves_and_bars as plots
 
         if self.values == "number":
             svg = plots.residual_svg(table.truth_numbers, table.prediction_numbers)
@@ -133,8 +133,8 @@ class BaseCSVScorer(BaseScorer):
             svg = plots.coarse_residual_svg(table.truth_numbers, table.prediction_numbers, self.min_count)
             writer.share("residuals", "residuals.svg", svg)
         elif len(table.labels) <= _MAX_PLOTTED_LABELS:
-            from .coarse import coarse_matrix, share_matrix
-            from .confusion import count_matrix
+            from .metrics.coarse import coarse_matrix, share_matrix
+            from .metrics.confusion import count_matrix
 
             matrix = count_matrix(table.truth_codes, table.prediction_codes, table.labels)
             svg = plots.confusion_matrix_svg(matrix.labels, matrix.dense())

@@ -13,13 +13,13 @@ from ..core.workspace import ArtifactWriter
 from ..schemas.result import Disclosed, Interval, Result
 from .base import ScorerParams
 from .base_csv import BaseCSVScorer, CSVParams, csv_text, main_result, write_errors
-from .coarse import CoarseMatrix, coarse_matrix, share_matrix
-from .confusion import Averages, ConfusionMatrix, count_matrix, metrics_of, per_class
-from .intervals import bootstrap, classification_interval
-from .labels import LabelTexts, clipped
-from .registry import register
-from .tables import AlignedTable
-from .threshold import decide
+from .metrics.coarse import CoarseMatrix, coarse_matrix, share_matrix
+from .metrics.confusion import Averages, ConfusionMatrix, count_matrix, metrics_of, per_class
+from .metrics.intervals import bootstrap, classification_interval
+from .metrics.threshold import decide
+from .registry.registry import register
+from .tables.aligned import AlignedTable
+from .tables.labels import LabelTexts, clipped
 
 __all__ = ["AccuracyParams", "ClassificationAccuracy", "ClassificationF1", "F1Params"]
 
@@ -136,7 +136,7 @@ class _Classification(BaseCSVScorer):
 
     def write_artifacts(self, writer: ArtifactWriter, table: AlignedTable, params: Any) -> None:
         """confusion_matrix.json, per_class.csv, errors.csv, two plots; all but errors.csv in a shared version, too."""
-        from . import plots
+        from .plots import curves_and_bars as plots
 
         matrix = self._matrix
         writer.write_json("confusion_matrix", "confusion_matrix.json", _matrix_json(matrix))

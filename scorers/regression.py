@@ -16,10 +16,10 @@ import numpy as np
 
 from ..schemas.result import Disclosed, Interval, Result
 from .base_csv import BaseCSVScorer, main_result
-from .intervals import normal
-from .numbers import Floats
-from .registry import register
-from .tables import AlignedTable
+from .metrics.intervals import normal
+from .registry.registry import register
+from .tables.aligned import AlignedTable
+from .tables.numbers import Floats
 
 __all__ = ["RegressionRMSE", "regression_metrics"]
 

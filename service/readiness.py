@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError
-from .prefect_api import PrefectApi
-from .schedules import SchedulerWatch
+from .prefect.client import PrefectApi
+from .prefect.schedules import SchedulerWatch
 
 __all__ = ["Check", "Readiness", "ReadyView"]
 

@@ -19,9 +19,9 @@ from ..core.kept import FOLDER, is_digest
 from ..core.workspace import SHARED
 from ..schemas.result import Artifact
 from ..schemas.task import TaskView
-from .beneath import open_beneath
-from .browse import ArtifactFile, media_type_of
-from .roots import WorkspaceRoots
+from .workspaces.beneath import open_beneath
+from .workspaces.reading import ArtifactFile, media_type_of
+from .workspaces.roots import WorkspaceRoots
 
 __all__ = ["TaskArtifact", "TaskArtifacts", "list_task_artifacts", "open_task_artifact", "report_of"]
 

@@ -24,7 +24,7 @@ from ..core.errors import AutoScorerError
 from ..core.workspace import open_regular
 from ..schemas.task import TaskView
 from ..tasks.prefect_log import ASIDE, FILE_GAP, MODEL_MARK, gap
-from .prefect_api import PAGE, PrefectAway, PrefectRefused
+from .prefect.client import PAGE, PrefectAway, PrefectRefused
 from .tasks import TaskService
 
 __all__ = ["LogPage", "LogRecord", "follow", "read_page"]

@@ -20,21 +20,21 @@ from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import FlowRunFiles, wake
 from ..schemas.aliases import our_scorer
 from ..schemas.task import Action, BatchRequest, Progress, Role, SubmitRequest, TaskState, TaskView
-from .adopt import Adopter
-from .callbacks import Callbacks
-from .deployment_ids import DeploymentIds
-from .dispatch import Dispatcher
-from .follow import Follower
-from .ledger import Ledger
-from .ledger_derived import folded
-from .ledger_rows import Outcome, TaskRow
-from .prefect_api import PrefectApi, PrefectAway
-from .reconcile import Reconciler
-from .recover import recover
-from .replacing import means
-from .requests import check_params, check_role, hash_of, new_task, request_of
-from .roots import WorkspaceRoots
-from .task_ids import first_id_at, is_task_id
+from .ledger.derived import folded
+from .ledger.ledger import Ledger
+from .ledger.records import Outcome, TaskRow
+from .ledger.task_ids import first_id_at, is_task_id
+from .prefect.client import PrefectApi, PrefectAway
+from .recovery.dead_workers import recover
+from .recovery.stuck_runs import Reconciler
+from .submissions import check_params, check_role, hash_of, new_task, request_of
+from .sync.adopter import Adopter
+from .sync.deployments import DeploymentIds
+from .sync.dispatcher import Dispatcher
+from .sync.follower import Follower
+from .webhooks.delivery import Callbacks
+from .workspaces.replacing import means
+from .workspaces.roots import WorkspaceRoots
 
 __all__ = ["Submitted", "TaskPage", "TaskQuery", "TaskService"]
 

@@ -13,7 +13,7 @@ from ..core.errors import AutoScorerError, ErrorCode, Fault
 from ..core.flowruns import FlowRunFiles
 from ..core.workspace import Workspace
 from ..schemas.result import Result
-from .conclude import last_word
+from .ensure_result import last_word
 
 __all__ = [
     "Outcome",

@@ -16,7 +16,7 @@ from ..core.workspace import Workspace
 from ..executors.base import Observer, SilentObserver
 from ..schemas.job import Job
 from ..schemas.result import Result
-from .outcome import replaces, save_failure
+from .result_metadata import replaces, save_failure
 from .run import run_workspace
 from .scoring import PlainScoring, Scoring
 
@@ -124,7 +124,7 @@ class _Preloading:
 
 
 def _preload() -> None:
-    from ..scorers import plots, report  # noqa: F401
+    from ..scorers.report import report  # noqa: F401
 
 
 def _job(space: Workspace) -> Job | None:

@@ -38,13 +38,13 @@ from ..executors.base import Observer, SilentObserver
 from ..schemas.job import Job
 from ..schemas.result import Result
 from ..schemas.task import Purpose
-from ..scorers.report_html import number
-from .outcome import save_failure
+from ..scorers.report.html import number
 from .pipeline import run_pipeline
 from .prefect_cancel import CancelWatch
-from .prefect_local import here, scoring_here
 from .prefect_log import RunLog, Tee
+from .result_metadata import save_failure
 from .run import run_workspace
+from .run_context import here, scoring_here
 from .score import STEP_TIMEOUT
 from .scoring import Scoring
 

@@ -20,7 +20,7 @@ from ..executors.records import RunRecords
 from ..executors.slots import slot
 from ..executors.supervise import RunReport, run_sealed
 from ..schemas.job import Job
-from .outcome import located, save_failure
+from .result_metadata import located, save_failure
 
 __all__ = ["run_workspace"]
 

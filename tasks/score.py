@@ -20,11 +20,11 @@ from ..schemas.aliases import metric_aliases
 from ..schemas.job import Job
 from ..schemas.result import Result
 from ..scorers.base import BaseScorer, ScorerParams
-from ..scorers.registry import ScorerEntry, get_registry
+from ..scorers.registry.registry import ScorerEntry, get_registry
 from .memory import out_of_memory, release_memory
-from .outcome import measured, save, save_failure, stamp, take_run_facts, timing_fields
 from .reports import write_reports
 from .result_bounds import bound_result
+from .result_metadata import measured, save, save_failure, stamp, take_run_facts, timing_fields
 from .scorer_call import call_scorer, make_scorer
 from .validate import resolve_scorer
 

@@ -12,7 +12,7 @@ from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
 from ..schemas.result import Result
 from .batch_outcome import Outcome, failed_outcome, outcome_of
-from .conclude import conclude
+from .ensure_result import conclude
 from .guard import Guard
 from .score_process import Orders, ending
 

@@ -35,9 +35,9 @@ from ..core.provenance import current_flow_run
 from ..core.storage import fault_of
 from ..core.workspace import Workspace
 from ..schemas.job import Job
-from ..scorers import report  # noqa: F401 - needed by the first Result, and slow to import
-from ..scorers.needed import Needed, find_needed
 from ..scorers.registry import get_registry
+from ..scorers.registry.needed import Needed, find_needed
+from ..scorers.report import report  # noqa: F401 - needed by the first Result, and slow to import
 from .memory import MemoryWatch, descendants, limit_memory, oom_kills, out_of_memory, release_memory
 from .score import score_workspace
 from .validate import resolve_scorer, validate_workspace

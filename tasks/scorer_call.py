@@ -13,9 +13,9 @@ from ..core.errors import AutoScorerError, ErrorCode
 from ..core.storage import full_disk
 from ..schemas.job import Job
 from ..scorers.base import BaseScorer
-from ..scorers.entry import ScorerEntry
-from ..scorers.loading import is_ctrl_c
-from ..scorers.missing_names import import_lines
+from ..scorers.registry.entry import ScorerEntry
+from ..scorers.registry.loader import is_ctrl_c
+from ..scorers.registry.missing_names import import_lines
 
 __all__ = ["call_scorer", "make_scorer"]
 

@@ -16,9 +16,9 @@ from ..core.config import Settings, load_settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage, internal_error
 from ..core.meta import load_job
 from ..core.workspace import Workspace
-from ..scorers.child import ChildFailed, Json, answer_parent, ask_child
-from ..scorers.entry import ScorerEntry
 from ..scorers.registry import get_registry
+from ..scorers.registry.entry import ScorerEntry
+from ..scorers.registry.subprocess import ChildFailed, Json, answer_parent, ask_child
 from .memory import limit_memory, out_of_memory
 from .score import score_workspace
 from .scorer_call import call_scorer, make_scorer

@@ -23,10 +23,10 @@ from ..core.workspace import Workspace
 from ..executors.base import Observer, SilentObserver
 from ..schemas.job import Job
 from ..schemas.result import Result
-from ..scorers.builtin import BUILTIN_MODULES
 from ..scorers.registry import get_registry
+from ..scorers.registry.builtin import BUILTIN_MODULES
 from .memory import limited_memory
-from .outcome import save_failure
+from .result_metadata import save_failure
 from .score import STEP_TIMEOUT, score_workspace
 from .validate import Purpose, resolve_scorer, validate_workspace
 

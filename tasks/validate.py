@@ -21,9 +21,9 @@ from ..executors.stage import refuse_exposure
 from ..schemas.aliases import our_scorer
 from ..schemas.job import Job
 from ..schemas.task import Purpose
-from ..scorers.builtin import BUILTIN_MODULES
-from ..scorers.entry import ScorerEntry
 from ..scorers.registry import get_registry
+from ..scorers.registry.builtin import BUILTIN_MODULES
+from ..scorers.registry.entry import ScorerEntry
 from .memory import out_of_memory, release_memory
 from .scorer_call import call_scorer, make_scorer
 

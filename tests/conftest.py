@@ -15,9 +15,9 @@ from autoscorer.executors.files import remove_tree
 from autoscorer.executors.records import RunRecords
 
 # Here and not where it is used: each module that imported it would start an installation of its own.
-from .installation import installation as installation
-from .markdown import BASE_IMAGE
-from .prefect_server import end_services
+from .support.installation import installation as installation
+from .support.markdown import BASE_IMAGE
+from .support.prefect_server import end_services
 
 HERE = Path(__file__).parent
 BUSYBOX = "autoscorer-test-busybox"

@@ -11,11 +11,11 @@ from starlette.responses import Response
 
 from ...schemas.task import SingleAction, SubmitRequest, TaskView
 from ..auth import Caller, check_backend
-from ..bodies import TASK_EXAMPLE, ValidateBody, WorkBody
 from ..context import tasks_of
 from ..errors import invalid_request
+from ..long_polling import outcome, seconds_to_wait
+from ..models import TASK_EXAMPLE, ValidateBody, WorkBody
 from ..routing import ApiRouter, answers, served
-from ..waiting import outcome, seconds_to_wait
 from .tasks import IdempotencyKey, Submitter
 
 __all__ = ["router"]

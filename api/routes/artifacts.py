@@ -16,12 +16,12 @@ from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.task import TaskView
 from ...service.links import SignedLinks
 from ...service.task_artifacts import TaskArtifacts, list_task_artifacts, open_task_artifact, report_of
-from ..bodies import LinkView
 from ..context import context_of, tasks_of
 from ..disclosed import disclosure_of
 from ..envelope import envelope, scrub_of
-from ..examples import ARTIFACT_EXAMPLE, LINK_EXAMPLE
 from ..files import FILE, file_answer, result_answer, result_text
+from ..models import LinkView
+from ..openapi_examples import ARTIFACT_EXAMPLE, LINK_EXAMPLE
 from ..routing import ApiRouter, answers, served
 from .tasks import Submitter, TaskId
 

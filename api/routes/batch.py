@@ -9,15 +9,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...schemas.task import BatchRequest, BatchView, TaskView
-from ...service.batches import view_batch
-from ...service.leaderboard import to_csv
+from ...service.batches.leaderboard import to_csv
+from ...service.batches.view import view_batch
 from ..auth import check_backend
-from ..bodies import BATCH_EXAMPLE
 from ..context import context_of, tasks_of
 from ..disclosed import Shown, disclosure_of, shown
 from ..envelope import envelope, scrub_of
+from ..long_polling import accepted
+from ..models import BATCH_EXAMPLE
 from ..routing import ApiRouter, answers, served
-from ..waiting import accepted
 from .tasks import IdempotencyKey, Submitter, TaskId
 
 __all__ = ["router"]

@@ -15,7 +15,8 @@ from starlette.responses import Response
 
 from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.aliases import BODY_KEYS, in_our_words
-from ...service.scorer_views import (
+from ...service.scorers.live import ScorerService
+from ...service.scorers.views import (
     LoadedView,
     ReloadedView,
     ScorerList,
@@ -25,10 +26,9 @@ from ...service.scorer_views import (
     WatchedPath,
     WatchList,
 )
-from ...service.scorers import ScorerService
 from ..auth import Caller, require
 from ..envelope import envelope, failure
-from ..examples import RELOADED_EXAMPLE, SCORER_EXAMPLE, TRIAL_EXAMPLE, WATCHED_EXAMPLE
+from ..openapi_examples import RELOADED_EXAMPLE, SCORER_EXAMPLE, TRIAL_EXAMPLE, WATCHED_EXAMPLE
 from ..routing import ApiRouter, answers, served
 
 __all__ = ["router"]

@@ -14,16 +14,16 @@ from starlette.responses import Response, StreamingResponse
 
 from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.task import Action, SubmitRequest, TaskList, TaskState, TaskView
-from ...service.prefect_api import PAGE
+from ...service.prefect.client import PAGE
 from ...service.task_logs import LogPage, follow, read_page
 from ...service.tasks import TaskQuery
 from ..auth import Caller, check_backend, require
-from ..bodies import SUBMIT_EXAMPLES, TASK_EXAMPLE
 from ..context import context_of, tasks_of
 from ..disclosed import disclosure_of
 from ..envelope import encode, envelope, scrub_of
+from ..long_polling import accepted
+from ..models import SUBMIT_EXAMPLES, TASK_EXAMPLE
 from ..routing import ApiRouter, answers, served
-from ..waiting import accepted
 
 __all__ = ["IdempotencyKey", "Submitter", "TaskId", "router"]
 

@@ -13,19 +13,19 @@ from starlette.responses import Response
 
 from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.result import Result
-from ...service import browse
-from ...service.browse import ArtifactFile, RunLog, WorkspacePage, WorkspaceView
-from ...service.history import HistoryPage, list_history, past_result
-from ...service.replacing import DeletedWorkspace, refuse_root
-from ...service.roots import WorkspaceRoots
-from ...service.uploads import UploadedWorkspace, Uploads
+from ...service.workspaces import reading as browse
+from ...service.workspaces.history import HistoryPage, list_history, past_result
+from ...service.workspaces.reading import ArtifactFile, RunLog, WorkspacePage, WorkspaceView
+from ...service.workspaces.replacing import DeletedWorkspace, refuse_root
+from ...service.workspaces.roots import WorkspaceRoots
+from ...service.workspaces.uploads import UploadedWorkspace, Uploads
 from ..auth import require
 from ..context import tasks_of
 from ..disclosed import disclosure_of
 from ..envelope import envelope, scrub_of
-from ..examples import HISTORY_EXAMPLE, LOG_EXAMPLE, RESULT_EXAMPLE, UPLOADED_EXAMPLE, WORKSPACE_EXAMPLE
 from ..files import FILE, file_answer, result_answer, result_text
 from ..multipart import receive_form
+from ..openapi_examples import HISTORY_EXAMPLE, LOG_EXAMPLE, RESULT_EXAMPLE, UPLOADED_EXAMPLE, WORKSPACE_EXAMPLE
 from ..routing import ApiRouter, answers, served
 
 __all__ = ["router"]

@@ -1,0 +1,1 @@
+"""Object detection: COCO's mean average precision, from boxes to a Result."""

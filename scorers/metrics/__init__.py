@@ -1,0 +1,1 @@
+"""From counts and columns to metrics and their intervals."""

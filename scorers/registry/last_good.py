@@ -1,0 +1,170 @@
+"""What is known of scorer files, in the home: copies of them as they last loaded, and what those registered.
+
+A long-lived process keeps the last good version of a file that no longer loads. A run has a process of its own, which
+never saw that version: without a copy it would know no such scorer, while the listing says that one is in use. What a
+file registers is kept beside its copy, so that a run can tell which file it needs without running any of them.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...core.errors import AutoScorerError
+from ...core.workspace import write_atomic
+from .loader import read_source
+
+__all__ = ["GoodCopy", "LastGood"]
+
+# A file that does not load is not tried again before this many times the seconds that it took, unless it changes: one
+# that hangs for half a minute costs a run that half a minute once in half an hour.
+_RETRY_FACTOR = 60.0
+_RETRY_AT_LEAST, _RETRY_AT_MOST = 5.0, 3600.0
+
+
+@dataclass(frozen=True)
+class GoodCopy:
+    """A scorer file as it last loaded.
+
+    Args:
+        path: The file.
+        files: It and its siblings, by path.
+        scorers: What it registered, id to version; empty when an earlier version of AutoScorer kept it.
+    """
+
+    path: Path
+    files: Mapping[Path, bytes]
+    scorers: Mapping[str, str]
+
+    def is_present(self) -> bool:
+        """Whether these very bytes lie on the disk now."""
+        try:
+            return all(read_source(name) == data for name, data in self.files.items())
+        except OSError:
+            return False
+
+
+class LastGood:
+    """The copies of one installation.
+
+    Args:
+        home: ``settings.home``.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._folder = home / "scorers-good"
+
+    def save(self, path: Path, files: Mapping[Path, str], scorers: Mapping[str, str]) -> None:
+        """Keep a file that has just loaded, with all it imports beside it.
+
+        Nothing is kept when a file has changed meanwhile, or the home can't be written: the next load keeps it then.
+
+        Args:
+            path: The scorer file.
+            files: It and its siblings, with their sha256 ("" for one that is not there).
+            scorers: What it registered, id to version.
+        """
+        known = self.read(path)
+        if (
+            known is not None
+            and dict(known.scorers) == dict(scorers)
+            and {name: hashlib.sha256(data).hexdigest() for name, data in known.files.items()}
+            == {name: sha256 for name, sha256 in files.items() if sha256}
+        ):
+            return
+        with contextlib.suppress(OSError):
+            copies = {name: read_source(name) for name, sha256 in files.items() if sha256}
+            if all(hashlib.sha256(data).hexdigest() == files[name] for name, data in copies.items()):
+                self.keep(GoodCopy(path, copies, scorers))
+
+    def keep(self, copy: GoodCopy) -> None:
+        """Write a copy down; nothing when the home can't be written."""
+        text = {
+            "path": str(copy.path),
+            "scorers": dict(copy.scorers),
+            "files": {str(name): base64.b64encode(data).decode("ascii") for name, data in copy.files.items()},
+        }
+        with contextlib.suppress(OSError):
+            write_atomic(self._place(copy.path), json.dumps(text).encode(), mode=0o600)
+            self._place(copy.path, ".failed").unlink(missing_ok=True)
+
+    def load(self, path: Path) -> dict[Path, bytes] | None:
+        """The files as they last loaded; None when they never did."""
+        found = self.read(path)
+        return dict(found.files) if found is not None else None
+
+    def read(self, path: Path) -> GoodCopy | None:
+        """The copy of a file; None when it never loaded."""
+        return _copy(self._place(path), path)
+
+    def all(self) -> dict[Path, GoodCopy]:
+        """Every copy, by path."""
+        try:
+            places = sorted(self._folder.glob("*.json"))
+        except OSError:
+            return {}
+        found = (_copy(place) for place in places)
+        return {copy.path: copy for copy in found if copy is not None}
+
+    def forget(self, path: Path) -> None:
+        """Drop the copy of a file that has gone."""
+        with contextlib.suppress(OSError):
+            self._place(path).unlink(missing_ok=True)
+
+    # --- those that do not load --------------------------------------------------------------------------------
+
+    def keep_failure(self, path: Path, state: Mapping[Path, str], error: AutoScorerError, *, seconds: float) -> None:
+        """Note that a file does not load as it is, so that not every run tries it again.
+
+        Args:
+            path: The scorer file.
+            state: It and its siblings, with their sha256 ("" for one that is not there).
+            error: Why.
+            seconds: How long it took to find out.
+        """
+        until = time.time() + min(max(_RETRY_FACTOR * seconds, _RETRY_AT_LEAST), _RETRY_AT_MOST)
+        note = {"state": {str(n): s for n, s in state.items()}, "error": error.to_dict(), "until": until}
+        with contextlib.suppress(OSError):
+            write_atomic(self._place(path, ".failed"), json.dumps(note).encode(), mode=0o600)
+
+    def failure(self, path: Path) -> AutoScorerError | None:
+        """Why a file did not load the last time, if it is the same still and that was not long ago."""
+        try:
+            note: dict[str, Any] = json.loads(self._place(path, ".failed").read_bytes())
+            left = note["until"] - time.time()
+            # A clock that was put back must not make it last for ever.
+            if not 0 < left <= _RETRY_AT_MOST or any(_sha256(Path(name)) != sha for name, sha in note["state"].items()):
+                return None
+            return AutoScorerError.from_dict(note["error"])
+        except (OSError, ValueError, TypeError, AttributeError, KeyError):
+            return None
+
+    def _place(self, path: Path, suffix: str = ".json") -> Path:
+        return self._folder / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}{suffix}"
+
+
+def _copy(place: Path, path: Path | None = None) -> GoodCopy | None:
+    try:
+        data = json.loads(place.read_bytes())
+        if "files" not in data:  # of an earlier version, which kept the files alone
+            data = {"path": str(path), "scorers": {}, "files": data} if path is not None else {}
+        files = {Path(name): base64.b64decode(text) for name, text in data["files"].items()}
+        copy = GoodCopy(Path(data["path"]), files, dict(data["scorers"]))
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+        return None
+    return copy if copy.path in files else None
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(read_source(path)).hexdigest()
+    except OSError:
+        return ""

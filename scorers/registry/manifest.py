@@ -1,0 +1,270 @@
+"""Which scorer files this installation knows: folders of the configuration, and ``<home>/scorers.json``.
+
+``autoscorer scorers load FILE`` copies nothing. It notes the file's path in scorers.json, so that every later
+command, server and worker of the same home loads the file from where it lies. Files and folders that are watched by
+order of the API stand there as well: what is there, or comes there, is loaded, and loaded anew when it changes. A
+file that is followed no more is kept: it stays loaded as it last did, until it is loaded again or unloaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ...core.config import Settings
+from ...core.errors import AutoScorerError, ErrorCode
+from ...core.workspace import write_atomic
+from .entry import ScorerEntry
+from .last_good import LastGood
+from .registry import ScorerRegistry, get_registry
+
+__all__ = ["RecordedFile", "RecordedFiles", "configured_places", "kept_files", "load_configured"]
+
+logger = logging.getLogger(__name__)
+
+
+class RecordedFile(BaseModel):
+    """What a file was when it was last loaded by a command; tells ``reload`` what has changed since."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sha256: str
+    scorers: dict[str, str] = Field(description="Id to version.")
+    followed: bool = Field(True, description="Loaded anew when it changes; else kept as it last loaded.")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    files: dict[Path, RecordedFile] = Field(default_factory=dict)
+    watched: tuple[Path, ...] = ()
+
+
+class RecordedFiles:
+    """scorers.json.
+
+    Args:
+        home: ``settings.home``.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.path = home / "scorers.json"
+
+    def read(self) -> dict[Path, RecordedFile]:
+        """The files, by absolute path; empty when nothing was ever recorded.
+
+        Raises:
+            AutoScorerError: ``SCORER_LOAD_ERROR`` when scorers.json is damaged.
+        """
+        return self._record().files
+
+    def watched(self) -> tuple[Path, ...]:
+        """The files and folders that are watched, by absolute path; none of them need be there.
+
+        Raises:
+            AutoScorerError: As ``read``.
+        """
+        return self._record().watched
+
+    def _record(self) -> _Record:
+        try:
+            return _Record.model_validate_json(self.path.read_bytes())
+        except FileNotFoundError:
+            return _Record()
+        except (OSError, ValidationError) as error:
+            why = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
+            raise AutoScorerError(
+                ErrorCode.SCORER_LOAD_ERROR,
+                f"{self.path} can't be read: {why}. Mend or delete it; it lists the scorer files that were loaded.",
+                details={"file": str(self.path)},
+            ) from None
+
+    def kept(self, folders: Sequence[Path] = ()) -> dict[Path, RecordedFile]:
+        """The files that stay loaded as they last did, whatever is saved there.
+
+        Args:
+            folders: Of the configuration: what lies in them is followed.
+
+        Raises:
+            AutoScorerError: As ``read``.
+        """
+        record = self._record()
+        wanted = {*folders, *record.watched}
+        return {p: file for p, file in record.files.items() if not file.followed and not {p, p.parent} & wanted}
+
+    def add(self, path: Path, entries: Sequence[ScorerEntry], *, followed: bool | None = None) -> None:
+        """Record a file and what it registered.
+
+        Args:
+            path: The file.
+            entries: What it registered.
+            followed: Whether it is loaded anew when it changes; None for as it was, and at first True.
+
+        Raises:
+            AutoScorerError: As ``read``.
+        """
+        with self._locked():
+            record = self._record()
+            if followed is None:
+                followed = path not in record.files or record.files[path].followed
+            noted = _noted(entries, followed=followed)
+            self._write(record.model_copy(update={"files": dict(sorted({**record.files, path: noted}.items()))}))
+
+    def let_go(self, path: Path, loaded: Mapping[Path, Sequence[ScorerEntry]]) -> None:
+        """Follow a file or folder no more, and keep what is loaded from it.
+
+        Args:
+            path: The file or folder.
+            loaded: The files of it that are loaded, with what they registered.
+
+        Raises:
+            AutoScorerError: As ``read``.
+        """
+        with self._locked():
+            record = self._record()
+            watched = tuple(known for known in record.watched if known != path)
+            files = {known: noted for known, noted in record.files.items() if known != path}
+            for file, entries in loaded.items():
+                # One in a folder that somebody has loaded by itself is followed for its own sake.
+                if file == path or file not in files or not files[file].followed:
+                    files[file] = _noted(entries, followed=False)
+            self._write(_Record(files=dict(sorted(files.items())), watched=watched))
+
+    def remove(self, path: Path) -> RecordedFile | None:
+        """Forget a file; None when it was not recorded.
+
+        Raises:
+            AutoScorerError: As ``read``.
+        """
+        with self._locked():
+            record = self._record()
+            gone = record.files.get(path)
+            if gone is not None:
+                files = {known: noted for known, noted in record.files.items() if known != path}
+                self._write(record.model_copy(update={"files": files}))
+            return gone
+
+    def watch(self, path: Path) -> bool:
+        """Record that a file or folder is watched; False when it was before.
+
+        Raises:
+            AutoScorerError: As ``read``.
+        """
+        with self._locked():
+            record = self._record()
+            if path in record.watched:
+                return False
+            self._write(record.model_copy(update={"watched": tuple(sorted((*record.watched, path)))}))
+            return True
+
+    def unwatch(self, path: Path) -> bool:
+        """Forget that it is watched; False when it was not.
+
+        Raises:
+            AutoScorerError: As ``read``.
+        """
+        with self._locked():
+            record = self._record()
+            if path not in record.watched:
+                return False
+            watched = tuple(known for known in record.watched if known != path)
+            self._write(record.model_copy(update={"watched": watched}))
+            return True
+
+    def _write(self, record: _Record) -> None:
+        value = record.model_dump(mode="json")
+        write_atomic(self.path, json.dumps(value, ensure_ascii=False, indent=2).encode() + b"\n")
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        # Two commands at once must not lose one another's line.
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+
+def _noted(entries: Sequence[ScorerEntry], *, followed: bool) -> RecordedFile:
+    return RecordedFile(sha256=entries[0].sha256 or "", scorers={e.id: e.version for e in entries}, followed=followed)
+
+
+def load_configured(
+    settings: Settings, *, extra: Sequence[Path] = (), registry: ScorerRegistry | None = None
+) -> ScorerRegistry:
+    """Bring a registry up to date with the configuration: ``scorers.dirs``, and the recorded files and folders.
+
+    Cheap to call again (unchanged files are not run again), so a worker may call it before every run. What does
+    not load is logged and stands in ``registry.errors()``; it breaks nothing else.
+
+    Args:
+        settings: The configuration.
+        extra: More folders (``--scorers DIR``).
+        registry: The registry; this process's own when None.
+
+    Returns:
+        The registry.
+    """
+    registry = get_registry() if registry is None else registry
+    registry.entry_points = settings.scorers.entry_points
+    registry.last_good = LastGood(settings.home)
+    told = {failure.error.message for failure in registry.errors()}
+    folders, files = configured_places(settings, extra=extra)
+    kept = kept_files(settings, folders)
+    for folder in folders:
+        with contextlib.suppress(AutoScorerError):
+            registry.load_directory(folder)
+    for file in files:
+        with contextlib.suppress(AutoScorerError):
+            if file in kept:
+                registry.load_kept(file, kept[file].sha256)
+            else:
+                registry.load_file(file)
+    for failure in registry.errors():
+        if failure.origin in ("file", "directory") and failure.error.message not in told:
+            logger.warning("%s", failure.error.message)
+    return registry
+
+
+def kept_files(settings: Settings, folders: Sequence[Path]) -> dict[Path, RecordedFile]:
+    """The files that stay loaded as they last did, whatever is saved there; none where scorers.json is damaged.
+
+    Args:
+        settings: The configuration.
+        folders: What ``configured_places`` gives: what lies in them is followed.
+    """
+    with contextlib.suppress(AutoScorerError):  # told by configured_places
+        return RecordedFiles(settings.home).kept(folders)
+    return {}
+
+
+def configured_places(
+    settings: Settings, *, extra: Sequence[Path] = (), missing: bool = False
+) -> tuple[list[Path], list[Path]]:
+    """The folders and the single files that scorers are loaded from, in their order.
+
+    Args:
+        settings: The configuration.
+        extra: More folders (``--scorers DIR``).
+        missing: Also the files that are watched and are not there (yet, or for a moment).
+    """
+    try:
+        record = RecordedFiles(settings.home)
+        files, watched = [*record.read()], record.watched()
+    except AutoScorerError as error:
+        logger.warning("%s", error.message)
+        files, watched = [], ()
+    # What is watched may not be there yet, or no more: that is no fault.
+    folders = [path for path in watched if os.path.isdir(path)]
+    alone = [path for path in watched if path not in folders and path not in files]
+    files += [path for path in alone if os.path.isfile(path) or (missing and path.suffix == ".py")]
+    return [Path(os.path.abspath(f.expanduser())) for f in (*settings.scorers.dirs, *extra)] + folders, files

@@ -1,0 +1,71 @@
+"""Importing a scorer file somewhere else first.
+
+A long-lived process that serves people (the API) loads files while it serves. One that hangs in an endless loop, ends
+the interpreter or crashes in native code would take the process with it, so it is run once in a process of its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import threading
+from pathlib import Path
+
+from ...core.errors import AutoScorerError, ErrorCode
+from .loader import LoadAttempt, load_source, read_source
+from .subprocess import ChildFailed, Json, answer_parent, ask_child
+
+__all__ = ["IMPORT_SECONDS", "try_import"]
+
+# Importing a large library takes some seconds where the disk is cold; a scorer that takes longer is broken.
+IMPORT_SECONDS = 30.0
+
+
+def try_import(path: Path, *, seconds: float = IMPORT_SECONDS, stop: threading.Event | None = None) -> LoadAttempt:
+    """Load a scorer file in a process of its own.
+
+    Args:
+        path: Absolute path of the file.
+        seconds: How long it may take.
+        stop: Set by another thread, it is given up.
+
+    Returns:
+        The attempt, without registrations: what matters is its ``error``, which files it depends on, ``sources`` and
+        ``found``.
+    """
+    attempt = LoadAttempt(path, files={path: ""})
+    try:
+        attempt.sha256 = attempt.files[path] = hashlib.sha256(read_source(path)).hexdigest()
+        answer = ask_child("autoscorer.scorers.registry.trial", {"file": str(path)}, seconds=seconds, stop=stop)
+    except OSError as error:
+        attempt.error = _error(path, f"can't be read: {error.strerror or error}")
+        return attempt
+    except ChildFailed as failed:
+        attempt.error = _error(path, f"is not loaded: its import {failed}")
+        attempt.error.details["hangs"] = failed.took_too_long
+        return attempt
+    attempt.sha256 = answer["sha256"]
+    attempt.files = {Path(name): sha256 for name, sha256 in answer["files"].items()}
+    attempt.error = AutoScorerError.from_dict(answer["error"]) if answer["error"] else None
+    attempt.sources = {Path(name): base64.b64decode(text) for name, text in answer["sources"].items()}
+    attempt.found = answer["found"]
+    return attempt
+
+
+def _error(path: Path, why: str) -> AutoScorerError:
+    return AutoScorerError(ErrorCode.SCORER_LOAD_ERROR, f"{path} {why}.", details={"file": str(path), "line": None})
+
+
+def _answer(question: Json) -> Json:
+    attempt = load_source(Path(question["file"]))
+    return {
+        "sha256": attempt.sha256,
+        "files": {str(path): sha256 for path, sha256 in attempt.files.items()},
+        "error": attempt.error.to_dict() if attempt.error else None,
+        "sources": {str(path): base64.b64encode(data).decode("ascii") for path, data in attempt.sources.items()},
+        "found": {r.scorer_id: str(r.scorer_class.version) for r in attempt.registrations},
+    }
+
+
+if __name__ == "__main__":
+    answer_parent(_answer)

@@ -1,0 +1,1 @@
+"""report.html: a Result as one page for a person."""

@@ -1,0 +1,1 @@
+"""What reports and plots say, in English and in Chinese."""

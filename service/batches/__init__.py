@@ -1,0 +1,1 @@
+"""A batch as the API shows it, and its leaderboard."""

@@ -1,0 +1,79 @@
+"""A batch as the facade shows it: how far it is, what became of each workspace, who is best."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+from ...core.errors import AutoScorerError, ErrorCode
+from ...core.flowruns import FlowRunFiles
+from ...schemas.task import BatchSummary, BatchView, TaskView
+from ..tasks import TaskService
+from ..workspaces.roots import WorkspaceRoots
+from .leaderboard import leaderboard
+
+__all__ = ["view_batch"]
+
+Json = dict[str, Any]
+
+
+async def view_batch(tasks: TaskService, task_id: str) -> BatchView:
+    """One batch.
+
+    Raises:
+        AutoScorerError: ``NOT_FOUND`` when there is no such task, or it is no batch.
+    """
+    task = await tasks.get(task_id)
+    if task.action != "batch":
+        raise AutoScorerError(
+            ErrorCode.NOT_FOUND,
+            f"The task {task_id} is no batch but the action {task.action}; ask GET /tasks/{task_id}.",
+        )
+    files = FlowRunFiles(tasks.settings.home, task.flow_run_id) if task.flow_run_id else None
+    # Ten thousand outcomes take a while to read and sort.
+    return await asyncio.to_thread(_view, task, files, tasks.roots)
+
+
+def _view(task: TaskView, files: FlowRunFiles | None, roots: WorkspaceRoots) -> BatchView:
+    ended = task.result or {}
+    outcomes = ended.get("outcomes")
+    if not isinstance(outcomes, list):
+        outcomes = files.outcomes() if files is not None else []
+    named = [{**outcome, "workspace": _name(outcome, roots)} for outcome in outcomes]
+    counts = Counter(str(outcome.get("state")) for outcome in named)
+    total = ended.get("total")
+    if total is None and files is not None:
+        total = files.read_total()
+    if total is None and task.progress is not None:
+        total = task.progress.total
+    summary = BatchSummary(
+        total=total,
+        done=len(named),
+        completed=counts["completed"],
+        failed=counts["failed"],
+        cancelled=counts["cancelled"],
+        duplicates=counts["duplicate"],
+        seconds=ended.get("seconds"),
+    )
+    # The same outcomes twice in one answer would be megabytes.
+    rest = {key: value for key, value in ended.items() if key != "outcomes"} or None
+    return BatchView(
+        task=task.model_copy(update={"result": rest}),
+        summary=summary,
+        workspaces=named,
+        leaderboard=leaderboard(named),
+    )
+
+
+def _name(outcome: Mapping[str, Any], roots: WorkspaceRoots) -> str:
+    """What the workspace is called outside; of one that lies elsewhere (started in Prefect), its last part."""
+    path = str(outcome.get("workspace", ""))
+    if not path.startswith("/"):
+        return path
+    try:
+        return roots.name(path)
+    except AutoScorerError:
+        return PurePath(path).name

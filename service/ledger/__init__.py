@@ -1,0 +1,1 @@
+"""Every accepted task, on disk before anybody is told so."""

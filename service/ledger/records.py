@@ -1,0 +1,217 @@
+"""What the ledger holds of one task, and how that is shown."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from ...schemas.result import ErrorInfo
+from ...schemas.task import (
+    Action,
+    CallbackState,
+    CallbackView,
+    Priority,
+    Progress,
+    Role,
+    TaskOutcome,
+    TaskState,
+    TaskView,
+)
+
+__all__ = ["COLUMNS", "CallbackDue", "Ending", "Json", "NewTask", "Observed", "Outcome", "TaskRow", "iso"]
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A task that is to be accepted.
+
+    ``subject`` is what no two active tasks of an action may share; ``request`` what was asked for, with workspaces by
+    their names; ``parameters`` what the flow is called with.
+    """
+
+    id: str
+    caller: str
+    action: str
+    subject: str
+    workspace: str | None
+    scorer: str | None
+    priority: str
+    request: Json
+    parameters: Json
+    created_at: float
+    retry_of: str | None = None
+    callback_url: str | None = None
+    origin: str = "api"
+    flow_run_id: str | None = None
+    # Of who asked, whom the callback tells: nobody in particular may see the least.
+    role: Role = "submit"
+    # What meta.json calls the job, for whoever looks for it.
+    job_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a task ended, for the ledger to keep. None leaves what the ledger has; ``ended_at`` is then now."""
+
+    task_id: str
+    state: TaskState
+    result: Json | None = None
+    error: Json | None = None
+    reason: str | None = None
+    attempts: int | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    scorer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What Prefect says of a task under way; ``attempts`` are the flow run's own."""
+
+    task_id: str
+    state: TaskState
+    prefect_state: str
+    attempts: int
+    started_at: float | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackDue:
+    """A callback that is to be sent now; ``attempts`` were made. Its receiver is told what ``role`` may see."""
+
+    task_id: str
+    url: str
+    attempts: int
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a task that ended left: JSON texts."""
+
+    result: str | None
+    error: str | None
+    # The Result in one line: TaskOutcome.
+    outcome: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """A row of the table ``tasks``; its columns are these fields."""
+
+    id: str
+    origin: Literal["api", "prefect"]
+    caller: str
+    action: Action
+    subject: str
+    workspace: str | None
+    scorer: str | None
+    priority: Priority
+    request: str
+    parameters: str
+    retry_of: str | None
+    state: str
+    reason: str | None
+    attempts: int
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+    flow_run_id: str | None
+    prefect_state: str | None
+    dispatch: int
+    earlier_attempts: int
+    dispatching: int
+    cancel_requested: int
+    callback_url: str | None
+    callback_state: CallbackState | None
+    callback_attempts: int
+    callback_error: str | None
+    callback_at: float | None
+    callback_delivered_at: float | None
+    role: Role
+
+    @property
+    def is_final(self) -> bool:
+        return TaskState(self.state).is_final
+
+    @property
+    def idempotency_key(self) -> str:
+        """Under which Prefect makes one flow run of it, and one more for each time that it lost it."""
+        return self.id if self.dispatch == 1 else f"{self.id}:{self.dispatch}"
+
+    def view(
+        self, outcome: Outcome | None = None, *, stage: str | None = None, progress: Progress | None = None
+    ) -> TaskView:
+        """The task as the facade shows it.
+
+        Args:
+            outcome: What it left, where it has ended.
+            stage: What the worker says it is doing.
+            progress: How far a batch is.
+        """
+        request = json.loads(self.request)
+        is_batch = self.action == "batch"
+        return TaskView.model_construct(
+            id=self.id,
+            action=self.action,
+            workspace=None if is_batch else request["workspace"],
+            workspaces=request["workspaces"] if is_batch else None,
+            scorer=self.scorer,
+            params=request.get("params"),
+            backend=request.get("backend"),
+            priority=self.priority,
+            state=TaskState(self.state),
+            stage=None if self.is_final else stage or self._stage(),
+            progress=progress,
+            attempts=self.attempts,
+            created_at=iso(self.created_at),
+            started_at=iso(self.started_at),
+            ended_at=iso(self.ended_at),
+            queue_seconds=_between(self.created_at, self.started_at),
+            run_seconds=_between(self.started_at, self.ended_at),
+            flow_run_id=self.flow_run_id,
+            origin=self.origin,
+            retry_of=self.retry_of,
+            reason=self.reason,
+            result=json.loads(outcome.result) if outcome and outcome.result else None,
+            outcome=TaskOutcome.model_validate_json(outcome.outcome) if outcome and outcome.outcome else None,
+            error=ErrorInfo(**json.loads(outcome.error)) if outcome and outcome.error else None,
+            callback=self._callback(),
+        )
+
+    def _stage(self) -> str:
+        if self.flow_run_id is None:
+            return "accepted"
+        if self.prefect_state in ("PENDING", "RUNNING"):
+            return "starting"
+        return "scheduled" if self.state == TaskState.QUEUED else self.state
+
+    def _callback(self) -> CallbackView | None:
+        if self.callback_state is None:
+            return None
+        return CallbackView(
+            state=self.callback_state,
+            attempts=self.callback_attempts,
+            last_error=self.callback_error,
+            delivered_at=iso(self.callback_delivered_at),
+        )
+
+
+COLUMNS = ", ".join(field.name for field in fields(TaskRow))
+
+
+def iso(moment: float | None) -> Any:
+    """Seconds since the epoch as ISO 8601 in UTC, to the millisecond; None stays None."""
+    if moment is None:
+        return None
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _between(begin: float | None, end: float | None) -> float | None:
+    # Clocks of two hosts may disagree.
+    return None if begin is None or end is None else round(max(end - begin, 0.0), 3)

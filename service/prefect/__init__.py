@@ -1,0 +1,1 @@
+"""What the service knows of Prefect: its REST API, work pools, deployments, its server."""

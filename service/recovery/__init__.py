@@ -1,0 +1,1 @@
+"""What infrastructure lost or left: found, judged by one policy, put back or ended."""

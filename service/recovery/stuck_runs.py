@@ -1,0 +1,220 @@
+"""Noticing what nobody else would: runs that are stuck, crashed, or final in Prefect with a container still there.
+
+``recover`` settles what this host's own workers left, by their claims. Here is the rest: runs that were lost before
+there was a claim, those of workers on hosts that are gone, and those of plain Prefect workers (docker and kubernetes
+pools), whose processes can't be seen from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ...core.config import Settings
+from ...core.errors import AutoScorerError, ErrorCode
+from ...core.flowruns import FlowRunFiles
+from ...core.worker_names import has_died
+from ...executors.reaper import reap_if_needed
+from ..prefect.automations import FLOWS
+from ..prefect.client import PrefectApi
+from .claims import Taker, taken_by
+from .clock_steps import put_at_now
+from .containers import remove_ended
+from .dead_workers import UNSETTLED, clear_away
+from .evidence import age, claimed, look_at, patience, settling
+from .policy import Claimed, Situation, Verdict, WorkerState, decide
+from .transitions import end, requeue, tell
+
+__all__ = ["Reconciler"]
+
+Json = dict[str, Any]
+
+# States in which a run may have been forgotten. A scheduled one waits for a worker, and any may come.
+_LOOKED_AT = ("PENDING", "RUNNING", "CANCELLING", "CRASHED")
+# Seconds between two looks at what costs the server or the engine something: runs that Prefect's page or a schedule
+# started, and containers.
+_WIDE = 15.0
+# Seconds after which nobody waits for a crashed run any more that is no task's.
+_OLD = 24 * 3600.0
+# The label by which a plain Prefect worker says that it took a run.
+_WORKER = "prefect.worker.name"
+
+
+class Reconciler:
+    """Looks again and again; what was dear to find out is remembered between two looks.
+
+    Args:
+        settings: The configuration.
+        prefect: The server.
+    """
+
+    def __init__(self, settings: Settings, prefect: PrefectApi) -> None:
+        self._settings = settings
+        self._prefect = prefect
+        self._next_wide = 0.0
+        # Which worker of ours took a run, by the id of the state the run is in.
+        self._takers: dict[str, Taker | None] = {}
+        # When a state was first seen here, by its id: by the clock it may never grow old (it was put back).
+        self._seen: dict[str, float] = {}
+        self._clock = time.time() - time.monotonic()
+        # The workers of a pool by name, for one look.
+        self._workers: dict[str, dict[str, WorkerState]] = {}
+
+    async def look(self, active: Mapping[str, Json]) -> list[str]:
+        """Settle what is stuck. Call it every few seconds.
+
+        Args:
+            active: The flow runs of the tasks that have not ended, as Prefect gave them a moment ago, by id.
+
+        Returns:
+            One line for each thing done, for the log.
+
+        Raises:
+            PrefectAway: The server does not answer.
+        """
+        runs = {run["id"]: run for run in active.values() if run["state"]["type"] in _LOOKED_AT}
+        wide = time.monotonic() >= self._next_wide or self._was_put_back()
+        if wide:
+            runs.update(await self._others())
+        self._workers.clear()
+        states = {run["state"]["id"] for run in runs.values()}
+        self._takers = {state: taker for state, taker in self._takers.items() if state in states}
+        self._seen = {state: self._seen.get(state, time.monotonic()) for state in states}
+        done = []
+        suspects = [run for run in runs.values() if (await self._consider(run))[0] is not Verdict.LEAVE]
+        if suspects:
+            with settling(self._settings) as alone:
+                for run in suspects if alone else ():
+                    try:
+                        line = await self._settle(run["id"])
+                    except UNSETTLED as error:  # one such run must not keep the others waiting
+                        line = f"not settled: {error}"
+                    if line is not None:
+                        done.append(f"{run['name']} ({run['id']}): {line}")
+        if wide:
+            removed = await remove_ended(self._prefect, self._settings)
+            done += [
+                f"{run['name']} ({run['id']}): due at once; a clock was put back"
+                for run in await put_at_now(self._prefect, self._settings)
+            ]
+            done += [f"container {name} removed: its flow run has ended" for name in removed]
+            self._next_wide = time.monotonic() + _WIDE
+        return done
+
+    def _was_put_back(self) -> bool:
+        """Whether the clock was put back since the last look."""
+        before, self._clock = self._clock, time.time() - time.monotonic()
+        return self._clock < before - 1.0
+
+    async def _others(self) -> dict[str, Json]:
+        """Runs of our deployments that no task stands for: started on Prefect's page or by a schedule."""
+        found = await self._prefect.find_flow_runs(
+            {
+                "state": {"type": {"any_": list(_LOOKED_AT)}},
+                "deployment_id": {"is_null_": False},
+            },
+            sort="START_TIME_DESC",
+            flows={"name": {"any_": list(FLOWS)}},
+        )
+        return {run["id"]: run for run in found if run["state"]["type"] != "CRASHED" or age(run["state"]) < _OLD}
+
+    async def _settle(self, flow_run_id: str) -> str | None:
+        # Afresh: what the caller saw may be seconds old, and its worker may have come back since.
+        run = await self._prefect.flow_run(flow_run_id)
+        if run is None or run["state"]["type"] not in _LOOKED_AT:
+            return None
+        verdict, situation = await self._consider(run)
+        if verdict in (Verdict.REQUEUE, Verdict.CANCEL, Verdict.TELL):
+            await asyncio.to_thread(self._clear_away, flow_run_id)
+        match verdict:
+            case Verdict.TELL:
+                await tell(self._prefect, self._settings, run)
+                return "its ending was saved, and Prefect knows now"
+            case Verdict.CANCEL:
+                error = AutoScorerError(ErrorCode.CANCELLED, f"The flow run {run['name']} was cancelled.")
+                await end(self._prefect, self._settings, run, error)
+                return "cancelled: nobody was there to do it"
+            case Verdict.REQUEUE:
+                reason = _reason(run, situation)
+                queued = await requeue(self._prefect, self._settings, run, reason, only_if=run["state"]["id"])
+                return f"back in its queue. {reason}" if queued else f"not put back. {reason}"
+        return None
+
+    async def _consider(self, run: Json) -> tuple[Verdict, Situation]:
+        """What to do with a run, and what that was decided on."""
+        situation = await asyncio.to_thread(look_at, FlowRunFiles(self._settings.home, run["id"]), run)
+        since = self._seen.get(run["state"]["id"])
+        if since is not None:
+            situation = replace(situation, seconds=max(situation.seconds, time.monotonic() - since))
+        if situation.claim in (Claimed.ALIVE, Claimed.DEAD):
+            # A dead claim is for ``recover``: it ends what the dead worker has left before it looks at the run.
+            return Verdict.LEAVE, situation
+        taker = await self._taker(run, situation)
+        if taker is not None:
+            situation = replace(situation, claim=await self._claim(run, situation, taker))
+        elif situation.state == "PENDING":
+            situation = await self._with_worker(run, situation)
+        return decide(situation, patience(self._settings)), situation
+
+    async def _taker(self, run: Json, situation: Situation) -> Taker | None:
+        """The worker of ours that took the run last."""
+        state = run["state"]
+        if state["type"] == "PENDING":
+            return taken_by(state["message"])
+        if situation.seconds < self._settings.service.stuck_after:
+            return None  # in good time
+        if state["id"] not in self._takers:
+            states: list[Json] = await self._prefect.call("GET", f"/flow_run_states/?flow_run_id={run['id']}")
+            pending = sorted((str(one["timestamp"]), one["message"]) for one in states if one["type"] == "PENDING")
+            self._takers[state["id"]] = taken_by(pending[-1][1]) if pending else None
+        return self._takers[state["id"]]
+
+    async def _claim(self, run: Json, situation: Situation, taker: Taker) -> Claimed:
+        """Whether that worker lives: by its process where that can be seen, else by its signs of life to Prefect."""
+        dead = await asyncio.to_thread(has_died, self._settings.home, taker.owner, taker.name)
+        found = claimed(taker.owner, dead=dead)
+        if found is not Claimed.OUT_OF_SIGHT:
+            return found
+        if situation.seconds < self._settings.service.stuck_after:
+            return Claimed.ALIVE
+        online = await self._worker(run, taker.name) is WorkerState.ONLINE
+        return Claimed.ALIVE if online else Claimed.DEAD
+
+    async def _with_worker(self, run: Json, situation: Situation) -> Situation:
+        """Add how the plain Prefect worker does that took the run, and where its pool runs things."""
+        pool = run["work_pool_name"]
+        if pool is None or situation.seconds < self._settings.service.stuck_after:
+            return situation
+        found = await self._prefect.work_pool(pool)
+        name = (run["labels"] or {}).get(_WORKER)
+        return replace(
+            situation,
+            process_pool=found is None or found["type"] == "process",
+            worker=WorkerState.UNKNOWN if name is None else await self._worker(run, name),
+        )
+
+    async def _worker(self, run: Json, name: str) -> WorkerState:
+        pool = run["work_pool_name"]
+        if pool not in self._workers:
+            self._workers[pool] = {
+                worker["name"]: WorkerState.ONLINE if worker["status"] == "ONLINE" else WorkerState.OFFLINE
+                for worker in await self._prefect.workers(pool)
+            }
+        return self._workers[pool].get(name, WorkerState.OFFLINE)
+
+    def _clear_away(self, flow_run_id: str) -> None:
+        reap_if_needed(self._settings)
+        # Where no engine answers there may never have been one: what runs in Kubernetes is not to be seen from here.
+        clear_away(self._settings, flow_run_id, needed=False)
+
+
+def _reason(run: Json, situation: Situation) -> str:
+    if run["state"]["type"] == "CRASHED":
+        said = run["state"].get("message")
+        return f"It crashed: {said}" if said else "It crashed."
+    if situation.claim is Claimed.DEAD or situation.worker is WorkerState.OFFLINE:
+        return "The worker that took it is gone."
+    return f"Nobody has worked on it for {situation.seconds:.0f} seconds."

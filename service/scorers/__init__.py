@@ -1,0 +1,1 @@
+"""The scorers of an installation: loaded, watched and shown over HTTP."""

@@ -1,0 +1,197 @@
+"""From what a caller asked for to a task that can be accepted: checked as far as can be without working on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from ..core.config import Settings
+from ..core.errors import AutoScorerError, ErrorCode
+from ..core.workspace import open_regular
+from ..schemas.aliases import our_scorer
+from ..schemas.task import Action, BatchRequest, Role, SubmitRequest
+from .disclosure import check_request
+from .ledger.records import Json, NewTask
+from .ledger.task_ids import new_task_id
+from .webhooks.http import check_callback_url
+from .workspaces.roots import WorkspaceRoots
+
+__all__ = ["check_params", "check_role", "hash_of", "job_id_of", "new_task", "request_of", "scorer_of"]
+
+# Prefect takes no more than 512 KiB of parameters for a flow run.
+_MOST = 480 * 1024
+_DEEPEST = 32
+_META = 1024 * 1024
+# The integers that every JSON library between here and the scorer can hold.
+_LEAST_INT, _MOST_INT = -(2**63), 2**63 - 1
+
+
+def new_task(
+    settings: Settings,
+    roots: WorkspaceRoots,
+    request: SubmitRequest | BatchRequest,
+    *,
+    caller: str,
+    role: Role,
+    retry_of: str | None = None,
+) -> NewTask:
+    """Make the task that a request asks for. Looks at the disk.
+
+    Raises:
+        AutoScorerError: ``INVALID_REQUEST``, ``FORBIDDEN`` (also for what the role may not ask for),
+            ``WORKSPACE_NOT_FOUND``, ``PAYLOAD_TOO_LARGE``.
+    """
+    check_params(request)
+    check_role(roots, request, role)
+    if request.callback_url is not None:
+        check_callback_url(settings, request.callback_url)
+    asked = request.model_dump(mode="json", exclude_none=True, by_alias=True)
+    if role != "admin":
+        asked.pop("scorer", None)  # it is meta.json's, also if that names another one by then
+    parameters: Json = {key: asked[key] for key in ("scorer", "params", "backend") if key in asked}
+    if "for" in asked:  # no name for a flow's parameter
+        parameters["purpose"] = asked["for"]
+    path, scorer, job_id = None, request.scorer, None
+    action: Action
+    if isinstance(request, BatchRequest):
+        action = "batch"
+        items = [roots.resolve_item(item) for item in request.workspaces]
+        asked["workspaces"] = roots.scrub(request.workspaces)
+        parameters |= {"workspaces": items, "action": request.action, "concurrency": request.concurrency}
+        subject = _digest([request.action, items])
+    else:
+        action = request.action
+        path = str(roots.workspace(request.workspace))
+        asked["workspace"] = roots.name(path)
+        parameters["workspace"] = subject = path
+        job_id = job_id_of(Path(path))
+        if action != "run":
+            scorer = scorer or scorer_of(Path(path))
+    size = len(json.dumps(parameters))
+    if size > _MOST:
+        raise AutoScorerError(
+            ErrorCode.PAYLOAD_TOO_LARGE,
+            f"The workspaces and params make {size:,} bytes, and at most {_MOST:,} go to a flow run. Name a folder of "
+            "workspaces or a pattern instead of each workspace, or make several batches.",
+        )
+    return NewTask(
+        id=new_task_id(),
+        caller=caller,
+        role=role,
+        action=action,
+        subject=subject,
+        workspace=path,
+        scorer=scorer,
+        priority=request.priority,
+        request=asked,
+        parameters=parameters,
+        created_at=time.time(),
+        retry_of=retry_of,
+        callback_url=request.callback_url,
+        job_id=job_id,
+    )
+
+
+def check_role(roots: WorkspaceRoots, request: SubmitRequest | BatchRequest, role: Role) -> None:
+    """Whether a role may ask for this. Looks at the workspace's meta.json.
+
+    Raises:
+        AutoScorerError: ``FORBIDDEN``, and as ``roots.workspace``.
+    """
+    if role == "admin":
+        return
+    is_batch = isinstance(request, BatchRequest)
+    of_workspace = None if isinstance(request, BatchRequest) else scorer_of(roots.workspace(request.workspace))
+    check_request(role, scorer=request.scorer, of_workspace=of_workspace, params=request.params, batch=is_batch)
+
+
+def request_of(action: str, request: str) -> SubmitRequest | BatchRequest:
+    """What was asked for when a task was accepted.
+
+    Args:
+        action: The task's.
+        request: As the ledger keeps it.
+
+    Raises:
+        AutoScorerError: ``INVALID_REQUEST`` where a flow run was started in Prefect with what the API does not take.
+    """
+    model: type[SubmitRequest | BatchRequest] = BatchRequest if action == "batch" else SubmitRequest
+    try:
+        return model.model_validate_json(request)
+    except ValueError:
+        raise AutoScorerError(
+            ErrorCode.INVALID_REQUEST,
+            "The task was started in Prefect, with parameters that the API does not take. Start it there again.",
+        ) from None
+
+
+def hash_of(request: SubmitRequest | BatchRequest) -> str:
+    """What is the same for two requests that ask for the same, in the same words."""
+    # Keys that were sent before there was a `for` still name the same requests.
+    left_out = {"for_"} if isinstance(request, SubmitRequest) and request.for_ is None else set()
+    return _digest([type(request).__name__, request.model_dump(mode="json", by_alias=True, exclude=left_out)])
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def scorer_of(workspace: Path) -> str | None:
+    """The scorer that meta.json names, for lists; a meta.json that is wrong is the task's to tell."""
+    return our_scorer(_named(workspace, "scorer"))
+
+
+def job_id_of(workspace: Path) -> str | None:
+    """What meta.json calls the job, for whoever looks for it in a list."""
+    return _named(workspace, "job_id")
+
+
+def _named(workspace: Path, key: str) -> str | None:
+    try:
+        with open_regular(workspace / "meta.json") as file:
+            value: Any = json.loads(file.read(_META)).get(key)
+    except (AutoScorerError, OSError, ValueError, AttributeError, RecursionError):
+        return None
+    return value if isinstance(value, str) and len(value) <= 200 and value.isprintable() else None
+
+
+def check_params(request: SubmitRequest | BatchRequest) -> None:
+    """Refuse what would break on its way to the scorer, where nobody could be told why.
+
+    Raises:
+        AutoScorerError: ``INVALID_REQUEST``.
+    """
+    left: list[tuple[str, Any, int]] = [("params", request.params or {}, 0)]
+    while left:
+        where, value, depth = left.pop()
+        if depth > _DEEPEST:
+            raise _wrong(f"{where} is nested more than {_DEEPEST} levels deep")
+        if isinstance(value, dict):
+            for key, item in value.items():
+                _check_text(where, key)
+                # Prefect would fill in its variables there, and secrets are among them.
+                if key == "__prefect_kind":
+                    raise _wrong(f"{where} holds the key __prefect_kind, which has a meaning of its own for Prefect")
+                left.append((f"{where}.{key}"[:200], item, depth + 1))
+        elif isinstance(value, list):
+            left.extend((f"{where}[{index}]", item, depth + 1) for index, item in enumerate(value))
+        elif isinstance(value, str):
+            _check_text(where, value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise _wrong(f"{where} is {value}, which JSON has no number for")
+        elif isinstance(value, int) and not _LEAST_INT <= value <= _MOST_INT:
+            raise _wrong(f"{where} is an integer of more than 64 bits")
+
+
+def _check_text(where: str, text: str) -> None:
+    if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
+        raise _wrong(f"{where} holds a NUL or half a character")
+
+
+def _wrong(what: str) -> AutoScorerError:
+    shown = what.encode("utf-8", "backslashreplace").decode()
+    return AutoScorerError(ErrorCode.INVALID_REQUEST, f"These params can't be sent on: {shown}. Leave it out.")

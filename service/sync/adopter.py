@@ -1,0 +1,180 @@
+"""Flow runs of our deployments that came to Prefect without us become tasks, too.
+
+A schedule makes them, ``prefect deployment run``, or somebody in Prefect's own page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ...core.config import Settings
+from ...core.errors import AutoScorerError
+from ...schemas.task import Action, Priority
+from ..ledger.ledger import Ledger
+from ..ledger.records import Json, NewTask, TaskRow
+from ..ledger.task_ids import is_task_id, new_task_id
+from ..prefect.client import FINAL, PAGE, PrefectApi, PrefectAway
+from ..workspaces.roots import WorkspaceRoots
+from .deployments import DeploymentIds
+from .dispatcher import QUEUES
+from .outcomes import FINAL_STATES, moment
+
+__all__ = ["Adopter"]
+
+logger = logging.getLogger(__name__)
+
+_LOOK = 3.0
+# Seconds that are looked at again, because a run may appear a little later than it says.
+_OVERLAP = timedelta(seconds=5)
+# Everything is looked at again so often: a run may be made with a time that has passed.
+_WHOLE = timedelta(seconds=60)
+_PRIORITIES: dict[str, Priority] = {queue: priority for priority, queue in QUEUES.items()}
+
+
+class Adopter:
+    """Looks for such flow runs.
+
+    Args:
+        settings: The configuration.
+        roots: The workspace roots.
+        ledger: Where they become tasks.
+        prefect: Whom to ask.
+        ids: Its deployments.
+        started: Called with those that were taken in.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        roots: WorkspaceRoots,
+        ledger: Ledger,
+        prefect: PrefectApi,
+        ids: DeploymentIds,
+        *,
+        started: Callable[[Sequence[TaskRow]], None],
+    ) -> None:
+        self._settings = settings
+        self._roots = roots
+        self._ledger = ledger
+        self._prefect = prefect
+        self._ids = ids
+        self._started = started
+        self._since: datetime | None = None
+        self._whole_at: datetime | None = None
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except PrefectAway as error:
+                logger.debug("no flow runs are adopted: %s", error.message)
+            await asyncio.sleep(_LOOK)
+
+    async def look(self) -> None:
+        """Take in what has come since the last look.
+
+        Raises:
+            PrefectAway: The server does not answer.
+        """
+        actions = await self._ids.all()
+        if not actions:
+            return
+        now = datetime.now(UTC)
+        if self._since is not None and now < self._since:  # the clock was put back
+            self._since, self._whole_at = now, None
+        whole = self._whole_at is None or now - self._whole_at > _WHOLE
+        # What ended before this ledger first looked is history, and Prefect has it.
+        since = self._since or now
+        # Scheduled runs may be there long before they are due; until then a schedule may take them back.
+        due: Json = {"before_": now.isoformat()}
+        if not whole:
+            due["after_"] = (since - _OVERLAP).isoformat()
+        for states, more in (
+            (["PENDING", "RUNNING", "CANCELLING", "PAUSED"], {}),
+            (["SCHEDULED"], {"expected_start_time": due}),
+            (sorted(FINAL), {"end_time": {"after_": (since - _OVERLAP).isoformat()}}),
+        ):
+            wanted = {"deployment_id": {"any_": list(actions)}, "state": {"type": {"any_": states}}, **more}
+            await self._take_in(wanted, actions)
+        self._since = now
+        self._whole_at = now if whole else self._whole_at
+
+    async def _take_in(self, wanted: Json, actions: dict[str, Action]) -> None:
+        offset = 0
+        while True:
+            runs = await self._prefect.find_flow_runs(wanted, offset=offset)
+            new = [run for run in runs if not self._ledger.known_flow_run(run["id"]) and not await self._is_ours(run)]
+            if new:
+                tasks = [await asyncio.to_thread(self._task, run, actions[run["deployment_id"]]) for run in new]
+                self._started(await self._ledger.adopt(tasks))
+            offset += PAGE
+            if len(runs) < PAGE:
+                return
+
+    async def _is_ours(self, run: Json) -> bool:
+        """Whether it was made for a task of the ledger: one just handed over, or one that was given up since."""
+        task_id = _task_id(run)
+        row = self._ledger.find(task_id) if task_id else None
+        if row is None:
+            return False
+        if row.is_final and run["state"]["type"] not in FINAL_STATES:
+            # A request that got no answer has reached Prefect after all.
+            await self._prefect.set_state(run["id"], "CANCELLING", message="Its task has ended.")
+        return True
+
+    def _task(self, run: Json, action: Action) -> NewTask:
+        parameters: Json = run["parameters"] or {}
+        priority = _PRIORITIES.get(run.get("work_queue_name") or "", "normal")
+        created = moment(run["created"]) or 0.0
+        if run.get("auto_scheduled"):
+            # It was there hours before it was due, and has waited from then on.
+            created = max(created, moment(run["expected_start_time"]) or 0.0)
+        request: Json = {key: parameters.get(key) for key in ("scorer", "params", "backend") if parameters.get(key)}
+        request["priority"] = priority
+        path = None
+        if action == "batch":
+            items = parameters.get("workspaces")
+            request["workspaces"] = [self._roots.scrub(str(item)) for item in items] if isinstance(items, list) else []
+            request |= {key: parameters[key] for key in ("action", "concurrency") if parameters.get(key)}
+        else:
+            path, name = self._place(parameters.get("workspace"))
+            request |= {"action": action, "workspace": name}
+            if parameters.get("purpose"):
+                request["for"] = parameters["purpose"]
+        # One that was made for a task of a ledger that is gone keeps that task's id.
+        task_id = _task_id(run)
+        scorer = parameters.get("scorer")
+        return NewTask(
+            id=task_id or new_task_id(created),
+            caller="prefect",
+            action=action,
+            subject=run["id"],
+            workspace=path,
+            scorer=scorer if isinstance(scorer, str) else None,
+            priority=priority,
+            request=request,
+            parameters=parameters,
+            created_at=created,
+            origin="prefect",
+            flow_run_id=run["id"],
+        )
+
+    def _place(self, workspace: Any) -> tuple[str | None, str]:
+        """The folder, and what it is called. Such a run may work outside of the roots; its folder's name must do."""
+        text = workspace if isinstance(workspace, str) and "\0" not in workspace else ""
+        path = os.path.realpath(text) if os.path.isabs(text) else None
+        try:
+            return path, self._roots.name(path) if path else self._roots.scrub(text)
+        except AutoScorerError:
+            return path, os.path.basename(text.rstrip("/"))
+
+
+def _task_id(run: Json) -> str | None:
+    task_id = (run.get("idempotency_key") or "").partition(":")[0]
+    return task_id if is_task_id(task_id) and (run.get("labels") or {}).get("autoscorer.task") == task_id else None

@@ -1,0 +1,65 @@
+"""Which deployment of Prefect does which action, and under which id Prefect knows it."""
+
+from __future__ import annotations
+
+import time
+
+from ...schemas.task import Action
+from ..prefect.client import PrefectApi
+
+__all__ = ["DEPLOYMENTS", "DeploymentIds"]
+
+# action: flow and deployment
+DEPLOYMENTS: dict[Action, tuple[str, str]] = {
+    "validate": ("validate-only", "validate"),
+    "run": ("run-only", "run"),
+    "score": ("score-only", "score"),
+    "pipeline": ("pipeline", "pipeline"),
+    "batch": ("batch", "batch"),
+}
+# Those that nothing of ours starts; their runs are tasks all the same.
+_OTHERS: dict[Action, tuple[str, str]] = {"batch": ("batch", "nightly-batch")}
+# Seconds that an answer is believed, where nothing speaks against it.
+_BELIEVED = 30.0
+
+
+class DeploymentIds:
+    """Looks the ids up, and remembers them: they change when somebody deletes a deployment, or Prefect's database."""
+
+    def __init__(self, prefect: PrefectApi) -> None:
+        self._prefect = prefect
+        self._ids: dict[Action, str] = {}
+        self._all: dict[str, Action] = {}
+        self._asked = float("-inf")
+
+    async def of(self, action: Action) -> str | None:
+        """The deployment for an action; None when Prefect has none.
+
+        Raises:
+            PrefectAway: The server does not answer.
+        """
+        if action not in self._ids:
+            found = await self._prefect.deployment(*DEPLOYMENTS[action])
+            if found is None:
+                return None
+            self._ids[action] = found["id"]
+        return self._ids[action]
+
+    def forget(self, action: Action) -> None:
+        """Prefect does not know it by that id any more."""
+        self._ids.pop(action, None)
+
+    async def all(self) -> dict[str, Action]:
+        """Every deployment of ours, by id, with its action.
+
+        Raises:
+            PrefectAway: The server does not answer.
+        """
+        if time.monotonic() - self._asked > _BELIEVED:
+            found: dict[str, Action] = {}
+            for action, names in (*DEPLOYMENTS.items(), *_OTHERS.items()):
+                deployment = await self._prefect.deployment(*names)
+                if deployment is not None:
+                    found[deployment["id"]] = action
+            self._all, self._asked = found, time.monotonic()
+        return self._all

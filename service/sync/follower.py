@@ -1,0 +1,390 @@
+"""What became of the flow runs: Prefect is asked again and again, and how each task ends goes into the ledger.
+
+There may be thousands of tasks in the queue and only a few that move. So the few are asked for each time, of the queued
+ones only which have left the queue, and one page of it now and then as it is, to notice what has disappeared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ...core.config import Settings
+from ...core.errors import AutoScorerError, ErrorCode
+from ...core.flowruns import FlowRunFiles, wake
+from ...schemas.task import TaskState
+from ..ledger.ledger import Ledger
+from ..ledger.records import Ending, Json, Observed, TaskRow
+from ..prefect.client import PAGE, PrefectApi, PrefectAway, PrefectRefused
+from ..workspaces.roots import WorkspaceRoots
+from .outcomes import FINAL_STATES, ending_of, ending_without_run, moment
+
+__all__ = ["Follower"]
+
+logger = logging.getLogger(__name__)
+
+# Seconds between two looks: while tasks are moving or somebody waits, while nothing has changed for long, and while
+# there is nothing to follow.
+_FAST, _CALM, _IDLE = 0.3, 1.0, 3.0
+_CALM_AFTER = 30.0
+_LONGEST_PAUSE = 5.0
+# Seconds for which an answer about one task will do: many people may look at many tasks.
+_FRESH = 0.25
+# Seconds between two looks into the home for how cancelled runs ended, and seconds without a word of Prefect's after
+# which that is done.
+_HOME, _SILENCE = 0.5, 2.0
+# Seconds between two looks at a page of the queue as it is.
+_SWEEP = 5.0
+_ORDER = {"high": 0, "normal": 1, "low": 2}
+
+
+@dataclass(slots=True)
+class _Followed:
+    """A task and its flow run as it was last seen."""
+
+    row: TaskRow
+    flow_run_id: str
+    run: Json | None = None
+    cancel: bool = False
+    noted: Observed | None = None
+    asked_at: float = float("-inf")
+
+    @property
+    def is_moving(self) -> bool:
+        return self.cancel or (self.run is not None and self.run["state"]["type"] != "SCHEDULED")
+
+
+class Follower:
+    """Follows flow runs to their end.
+
+    Args:
+        settings: The configuration.
+        roots: The workspace roots.
+        ledger: Where the tasks are.
+        prefect: Whom to ask.
+        lost: Called when a task must be handed to Prefect anew.
+        ended: Called with the ids of tasks that have ended, once the ledger has it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        roots: WorkspaceRoots,
+        ledger: Ledger,
+        prefect: PrefectApi,
+        *,
+        lost: Callable[[], None],
+        ended: Callable[[Sequence[str]], None],
+    ) -> None:
+        self._settings = settings
+        self._roots = roots
+        self._ledger = ledger
+        self._prefect = prefect
+        self._lost = lost
+        self._ended = ended
+        self._tasks: dict[str, _Followed] = {}
+        # Cancelled between the ledger's note of their flow run and the moment that they are followed.
+        self._to_cancel: set[str] = set()
+        self._watchers: dict[str, list[asyncio.Event]] = {}
+        self._refreshing: dict[str, asyncio.Task[None]] = {}
+        self._woken = asyncio.Event()
+        self._changed_at = self._heard_at = time.monotonic()
+        self._turn, self._swept_at, self._sweep_from = 0, 0.0, 0
+
+    # --- what is followed -----------------------------------------------------------------------------------
+
+    def follow(self, rows: Iterable[TaskRow]) -> None:
+        """Follow tasks that have a flow run."""
+        for row in rows:
+            if row.flow_run_id is not None and not row.is_final:
+                cancel = bool(row.cancel_requested) or row.id in self._to_cancel
+                self._tasks[row.id] = _Followed(row, row.flow_run_id, cancel=cancel)
+                if cancel:
+                    self._leave_word(self._tasks[row.id])
+                self._to_cancel.discard(row.id)
+        self._changed_at = time.monotonic()
+        self._woken.set()
+
+    def runs(self) -> Mapping[str, Json]:
+        """The flow runs under way, by id, as they were last seen."""
+        return {task.flow_run_id: task.run for task in self._tasks.values() if task.run is not None}
+
+    @contextlib.contextmanager
+    def watching(self, task_id: str) -> Iterator[asyncio.Event]:
+        """An event that is set when the task has ended; while somebody watches, Prefect is asked more often."""
+        event = asyncio.Event()
+        self._watchers.setdefault(task_id, []).append(event)
+        self._woken.set()
+        try:
+            yield event
+        finally:
+            self._watchers[task_id].remove(event)
+            if not self._watchers[task_id]:
+                del self._watchers[task_id]
+
+    async def finish(self, endings: Sequence[Ending]) -> None:
+        """Put down how tasks ended, and tell whoever waits."""
+        if not endings:
+            return
+        ended = await self._ledger.finish([replace(each, error=self._roots.scrub(each.error)) for each in endings])
+        for ending in endings:
+            self._tasks.pop(ending.task_id, None)
+            self._to_cancel.discard(ending.task_id)
+        self.tell(ended)
+
+    def tell(self, ended: Sequence[str]) -> None:
+        """The ledger has it that these tasks ended."""
+        self._changed_at = time.monotonic()
+        for task_id in ended:
+            for event in self._watchers.get(task_id, ()):
+                event.set()
+        if ended:
+            self._ended(ended)
+
+    # --- asking ---------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Follow, until cancelled."""
+        pause, away = 0.0, False
+        while True:
+            self._woken.clear()
+            began = time.monotonic()
+            try:
+                await self.look()
+                pause, away = self._pause(time.monotonic() - began), False
+            except PrefectAway as error:
+                if not away:
+                    logger.warning("Tasks can't be followed until Prefect is back: %s", error.message)
+                pause, away = min(max(pause, _FAST) * 2, _LONGEST_PAUSE), True
+            if away or self._tasks:
+                await asyncio.sleep(pause)
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._woken.wait()
+
+    def _pause(self, took: float) -> float:
+        if not self._tasks:
+            return _IDLE
+        calm = not self._watchers and time.monotonic() - self._changed_at > _CALM_AFTER
+        # Prefect has other work than to answer us.
+        return max(_CALM if calm else _FAST, took)
+
+    async def look(self) -> None:
+        """Ask once for what has changed.
+
+        Raises:
+            PrefectAway: The server does not answer.
+        """
+        moving = [task for task in self._tasks.values() if task.is_moving]
+        queued = [task for task in self._tasks.values() if not task.is_moving]
+        for some in _pages(moving):
+            await self._ask(some)
+        queued.sort(key=lambda task: (_ORDER[task.row.priority], task.row.id))
+        # Those that are next in turn, and a page of the others: with the order of a pool's queues, and with people who
+        # do as they like, any of them may be taken up.
+        first, *others = _pages(queued) or [[]]
+        await self._ask(first, left_queue=True)
+        if others:
+            self._turn += 1
+            await self._ask(others[self._turn % len(others)], left_queue=True)
+        if queued and time.monotonic() - self._swept_at > _SWEEP:
+            self._swept_at = time.monotonic()
+            self._sweep_from = self._sweep_from if self._sweep_from < len(queued) else 0
+            page = queued[self._sweep_from : self._sweep_from + PAGE]
+            self._sweep_from += PAGE
+            await self._ask([task for task in page if self._is_followed(task)])
+
+    async def refresh(self, task_id: str, *, older_than: float = _FRESH) -> None:
+        """Ask for one task now, unless that was done a moment ago; several at the same time share an answer.
+
+        Args:
+            task_id: The task.
+            older_than: Seconds; an answer of less will do.
+
+        Raises:
+            PrefectAway: The server does not answer.
+        """
+        task = self._tasks.get(task_id)
+        if task is None or time.monotonic() - task.asked_at < older_than:
+            return
+        under_way = self._refreshing.get(task_id)
+        if under_way is None:
+            under_way = asyncio.create_task(self._ask([task]))
+            self._refreshing[task_id] = under_way
+            under_way.add_done_callback(lambda _: self._refreshing.pop(task_id, None))
+        await asyncio.shield(under_way)
+
+    async def cancel(self, row: TaskRow) -> None:
+        """Have Prefect cancel a task's flow run; where Prefect is away it is done later.
+
+        Raises:
+            PrefectAway: The server does not answer.
+        """
+        task = self._tasks.get(row.id)
+        if task is None:
+            self._to_cancel.add(row.id)
+            return
+        task.cancel = True
+        self._leave_word(task)
+        await self._cancel(task)
+        await self.refresh(row.id, older_than=0)
+
+    async def settle_in_silence(self) -> None:
+        """While Prefect is away, take from the home how those ended that were to be cancelled; until cancelled.
+
+        Their worker tells Prefect when it is back, and needs their files until then.
+        """
+        while True:
+            await asyncio.sleep(_HOME)
+            if time.monotonic() - self._heard_at < _SILENCE:
+                continue
+            for task in [task for task in self._tasks.values() if task.cancel]:
+                ending = await asyncio.to_thread(ending_without_run, self._settings.home, self._roots, task.row)
+                if ending is not None and self._is_followed(task):
+                    await self.finish([ending])
+
+    def _leave_word(self, task: _Followed) -> None:
+        """Say in the home that a task's flow run is to be cancelled: its worker learns it there, Prefect away or not.
+
+        Only of those that are followed: with the end of a task its files go.
+        """
+        try:
+            FlowRunFiles(self._settings.home, task.flow_run_id).request_cancel()
+        except OSError as error:  # Prefect is told as well
+            logger.warning("task %s: no word of its cancelling was left in the home: %s", task.row.id, error.strerror)
+        wake(self._settings.home)
+
+    async def _ask(self, tasks: Sequence[_Followed], *, left_queue: bool = False) -> None:
+        """Ask for flow runs, and settle what has changed; with ``left_queue`` only for those that are not scheduled."""
+        if not tasks:
+            return
+        wanted: Json = {"id": {"any_": [task.flow_run_id for task in tasks]}}
+        if left_queue:
+            wanted["state"] = {"type": {"not_any_": ["SCHEDULED"]}}
+        found = {run["id"]: run for run in await self._prefect.find_flow_runs(wanted)}
+        self._heard_at = time.monotonic()
+        for task in tasks:
+            task.asked_at = time.monotonic()
+        changes: list[Observed] = []
+        final: list[tuple[_Followed, Json]] = []
+        for task in tasks:
+            if not self._is_followed(task):
+                continue
+            run = found.get(task.flow_run_id)
+            if run is None:
+                if not left_queue:
+                    await self._settle_missing(task)
+                continue
+            task.run = run
+            if run["state"]["type"] in FINAL_STATES:
+                final.append((task, run))
+            else:
+                if task.cancel and run["state"]["type"] not in ("CANCELLING", "CRASHED"):
+                    await self._cancel(task)
+                observed = _observed(task.row.id, run)
+                if observed != task.noted:
+                    task.noted = observed
+                    changes.append(observed)
+        if changes:
+            self._changed_at = time.monotonic()
+            await self._ledger.observe(changes)
+        if final:
+            await self._settle_final(final)
+
+    def _is_followed(self, task: _Followed) -> bool:
+        return self._tasks.get(task.row.id) is task
+
+    async def _cancel(self, task: _Followed) -> None:
+        # Where nobody works on it Prefect makes it Cancelled at once, and in the same transaction as it looks.
+        try:
+            await self._prefect.set_state(task.flow_run_id, "CANCELLING", message="Cancelled by request.")
+        except PrefectRefused as error:  # of one; the others are not to wait for it
+            logger.error(
+                "task %s could not be cancelled yet: %s", task.row.id, error.message, extra=_fields(task.row.id)
+            )
+        wake(self._settings.home)
+
+    async def _settle_final(self, final: Sequence[tuple[_Followed, Json]]) -> None:
+        home, roots = self._settings.home, self._roots
+
+        def read() -> list[Ending]:
+            return [ending_of(home, roots, task.row, run) for task, run in final]
+
+        def remove() -> None:
+            for task, _ in final:
+                FlowRunFiles(home, task.flow_run_id).remove()
+
+        await self.finish(await asyncio.to_thread(read))
+        # Only now: until the ledger had it, the files did.
+        await asyncio.to_thread(remove)
+
+    async def _settle_missing(self, task: _Followed) -> None:
+        """Prefect does not know a flow run any more: somebody deleted it, or its database was lost."""
+        if await self._prefect.flow_run(task.flow_run_id) is not None:
+            return
+        files = FlowRunFiles(self._settings.home, task.flow_run_id)
+        ending = await asyncio.to_thread(ending_without_run, self._settings.home, self._roots, task.row)
+        claim = files.read_claim()
+        if ending is None and claim is not None and not files.is_lost(claim):
+            return  # its worker is still at it, and will leave an ending or go
+        row = self._ledger.row(task.row.id)
+        if ending is None and task.cancel:
+            ending = _ended(row, TaskState.CANCELLED, ErrorCode.CANCELLED, "The task was cancelled.")
+        elif ending is None and row.origin != "api":
+            ending = _ended(row, TaskState.CANCELLED, ErrorCode.CANCELLED, "Its flow run was deleted in Prefect.")
+        elif ending is None and row.dispatch >= self._settings.service.max_attempts:
+            why = f"Prefect lost its flow run {row.dispatch} times; submit it again when Prefect keeps its records."
+            ending = _ended(row, TaskState.FAILED, ErrorCode.INTERNAL_ERROR, why)
+        if ending is not None:
+            await self.finish([ending])
+            await asyncio.to_thread(files.remove)
+            return
+        why = f"Prefect no longer knew the flow run {task.flow_run_id}; the task was handed over anew."
+        logger.warning("task %s: %s", row.id, why, extra=_fields(row.id))
+        await self._ledger.dispatch_anew(row.id, task.flow_run_id, why)
+        del self._tasks[row.id]
+        await asyncio.to_thread(files.remove)
+        self._lost()
+
+
+def _fields(task_id: str) -> Json:
+    return {"fields": {"task_id": task_id}}
+
+
+def _observed(task_id: str, run: Json) -> Observed:
+    state = run["state"]
+    match state["type"]:
+        case "RUNNING" | "CRASHED":  # a crashed run is put back, or ended, in a moment
+            shown = TaskState.RUNNING
+        case "CANCELLING":
+            shown = TaskState.CANCELLING
+        case _:
+            shown = TaskState.QUEUED
+    # The message of a plain schedule or start is about nothing; that of AwaitingRetry says why.
+    told = state["type"] in ("CRASHED", "CANCELLING") or state["name"] not in (
+        "Scheduled",
+        "Late",
+        "Pending",
+        "Running",
+    )
+    return Observed(
+        task_id,
+        shown,
+        state["type"],
+        run["run_count"],
+        moment(run["start_time"]),
+        (state.get("message") or None) if told else None,
+    )
+
+
+def _ended(row: TaskRow, state: TaskState, code: ErrorCode, why: str) -> Ending:
+    return Ending(row.id, state, error=AutoScorerError(code, why).to_dict(), reason=why)
+
+
+def _pages(tasks: Sequence[_Followed]) -> list[Sequence[_Followed]]:
+    return [tasks[start : start + PAGE] for start in range(0, len(tasks), PAGE)]

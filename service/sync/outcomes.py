@@ -1,0 +1,163 @@
+"""How a task ended and what it left: from the ending that was saved, else the workspace, else what Prefect says."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ...core.errors import CATALOGUE, AutoScorerError, ErrorCode, Stage
+from ...core.flowruns import FlowRunFiles
+from ...core.workspace import open_regular
+from ...schemas.task import TaskState
+from ..ledger.records import Ending, Json, TaskRow
+from ..prefect.client import FINAL
+from ..workspaces.roots import WorkspaceRoots
+
+__all__ = ["FINAL_STATES", "ending_of", "ending_without_run", "moment"]
+
+# Prefect's final states but CRASHED: a run that crashed is put back.
+FINAL_STATES = {
+    "COMPLETED": TaskState.COMPLETED,
+    "FAILED": TaskState.FAILED,
+    "CANCELLED": TaskState.CANCELLED,
+}
+assert set(FINAL_STATES) == FINAL - {"CRASHED"}
+# Bytes of a file that is taken into the ledger.
+_LARGEST = 16 * 1024 * 1024
+_CODE = re.compile(r"^([A-Z_]+): (.+)$", re.DOTALL)
+
+
+def ending_of(home: Path, roots: WorkspaceRoots, row: TaskRow, run: Json) -> Ending:
+    """How a task ended whose flow run is final. Reads files.
+
+    Args:
+        home: The installation's folder.
+        roots: Takes the host's paths from what is kept.
+        row: The task.
+        run: The flow run, as Prefect gave it.
+    """
+    state = FINAL_STATES[run["state"]["type"]]
+    message = run["state"].get("message") or ""
+    saved = FlowRunFiles(home, run["id"]).read_ending()
+    # One of an earlier attempt says nothing about what was decided since.
+    if saved is not None and saved.get("state") == run["state"]["type"]:
+        result, error = saved.get("data"), saved.get("error")
+        message = saved.get("message") or message
+    else:
+        result = _left_behind(row, run["id"], state)
+        error = None
+    return _ending(roots, row, state, result, error, message, run)
+
+
+def ending_without_run(home: Path, roots: WorkspaceRoots, row: TaskRow) -> Ending | None:
+    """How a task ended whose flow run Prefect does not know any more; None where nothing says that it did."""
+    assert row.flow_run_id is not None
+    saved = FlowRunFiles(home, row.flow_run_id).read_ending()
+    state = FINAL_STATES.get(str(saved.get("state"))) if saved else None
+    if saved is None or state is None:
+        return None
+    return _ending(roots, row, state, saved.get("data"), saved.get("error"), saved.get("message") or "", None)
+
+
+def moment(text: str | None) -> float | None:
+    """A time of Prefect's as seconds since the epoch."""
+    return None if text is None else datetime.fromisoformat(text).timestamp()
+
+
+def _ending(
+    roots: WorkspaceRoots, row: TaskRow, state: TaskState, result: Any, error: Any, message: str, run: Json | None
+) -> Ending:
+    result = result if isinstance(result, dict) and _is_json(result) else None
+    failed = state is not TaskState.COMPLETED
+    error = error or (result or {}).get("error") or _error(state, message) if failed else None
+    if result is not None:
+        result = _located(roots, row.workspace, result)
+    error = _whole(error, state) if error else None
+    if error is not None and row.workspace is not None:
+        error = roots.located(error, row.workspace)
+    return Ending(
+        row.id,
+        state,
+        result=roots.scrub(result),
+        error=error,
+        attempts=run["run_count"] if run else None,
+        started_at=moment(run["start_time"]) if run else None,
+        ended_at=moment(run["end_time"]) if run else None,
+        scorer=((result or {}).get("versioning") or {}).get("scorer"),
+    )
+
+
+def _located(roots: WorkspaceRoots, workspace: str | None, result: Json) -> Json:
+    """A result whose error, or those of its outcomes, say of which workspace they are."""
+    error, outcomes = result.get("error"), result.get("outcomes")
+    if workspace is not None and isinstance(error, dict):
+        return {**result, "error": roots.located(error, workspace)}
+    if workspace is None and isinstance(outcomes, list):
+        return {**result, "outcomes": [_of_outcome(roots, outcome) for outcome in outcomes]}
+    return result
+
+
+def _of_outcome(roots: WorkspaceRoots, outcome: Any) -> Any:
+    if not isinstance(outcome, dict) or not isinstance(outcome.get("error"), dict):
+        return outcome
+    return {**outcome, "error": roots.located(outcome["error"], str(outcome.get("workspace")))}
+
+
+def _left_behind(row: TaskRow, flow_run_id: str, state: TaskState) -> Json | None:
+    """What lies in the workspace, if this very flow run has made it and it says the same."""
+    if row.workspace is None:
+        return None
+    space = Path(row.workspace)
+    if row.action == "run" and state is TaskState.COMPLETED:
+        info = _read(space / "logs" / "run_info.json")
+        return info if info and info.get("flow_run_id") == flow_run_id else None
+    result = _read(space / "output" / "result.json")
+    if not result or (result.get("versioning") or {}).get("flow_run_id") != flow_run_id:
+        return None
+    return result if (result.get("error") is None) == (state is TaskState.COMPLETED) else None
+
+
+def _read(path: Path) -> Json | None:
+    try:
+        with open_regular(path) as file:
+            content = file.read(_LARGEST + 1)
+        value = json.loads(content) if len(content) <= _LARGEST else None
+    except (AutoScorerError, OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _is_json(value: Json) -> bool:
+    # Python reads NaN where JSON has none, and nobody else would.
+    try:
+        json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _error(state: TaskState, message: str) -> Json:
+    """The error that a state's message tells: the flows write its code first."""
+    found = _CODE.match(message)
+    if found and found[1] in ErrorCode.__members__:
+        return AutoScorerError(found[1], found[2]).to_dict()
+    if state is TaskState.CANCELLED:
+        return AutoScorerError(ErrorCode.CANCELLED, message or "The task was cancelled.").to_dict()
+    return AutoScorerError(ErrorCode.INTERNAL_ERROR, message or "The flow run failed; its log may say why.").to_dict()
+
+
+def _whole(error: Any, state: TaskState) -> Json:
+    """An error of a file, with everything that an error has."""
+    if isinstance(error, dict) and error.get("code") in ErrorCode.__members__:
+        code = ErrorCode(error["code"])
+        details, stage = error.get("details"), error.get("stage")
+        return {
+            "code": code.value,
+            "message": str(error.get("message") or CATALOGUE[code].meaning),
+            "stage": stage if stage in set(Stage) else CATALOGUE[code].stage.value,
+            "details": details if isinstance(details, dict) and _is_json(details) else {},
+        }
+    return _error(state, "")

@@ -1,0 +1,251 @@
+"""What is sent to a task's ``callback_url`` when the task has ended.
+
+A POST of what ``GET /tasks/{id}`` answers to whoever submitted it: ``{"ok": true, "data": <the task>, "meta": …}``.
+``ok`` says that the envelope holds a task, in this one shape however it ended; ``data.state`` says how (``completed``,
+``failed``, ``cancelled``) and ``data.error`` why. The headers:
+
+- ``X-AutoScorer-Signature``: ``t=<seconds since 1970>,v1=<hex HMAC-SHA256 of "<t>.<body>">``; a receiver checks it
+  with ``verify(secret, header, body)``.
+- ``X-AutoScorer-Delivery``: an id that is the same for every attempt. A receiver may get a delivery twice, when its
+  answer was lost, and tells it by this id.
+- ``X-AutoScorer-Task``: the task's id.
+
+A status of 2xx is a delivery. Anything else, also no answer at all, is tried again up to ``callbacks.max_attempts``,
+with a delay that doubles, up to an hour, and varies at random; ``Retry-After`` makes it longer. A 404 or a redirect is
+tried again like a 500, as that is what a receiver answers that is being deployed; redirects are not followed. Final at
+once are only 410 (Gone) and an address that requests may not go to. The state is in the ledger, so restarts lose
+nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import logging
+import random
+import time
+from collections import Counter, deque
+from typing import get_args
+from uuid import UUID, uuid5
+
+import httpx
+
+from ... import __version__
+from ...core.config import Settings
+from ...core.errors import AutoScorerError
+from ...core.provenance import utc_now
+from ...schemas.envelope import Envelope, Meta
+from ...schemas.task import Role, TaskView
+from ..disclosure import Disclosure
+from ..ledger.ledger import LONGEST_CALLBACK_WAIT, CallbackDue, Ledger
+from ..workspaces.roots import WorkspaceRoots
+from .http import NotAllowed, Outbound, Unreachable, check_callback_url
+from .signatures import callback_secret, sign, verify
+
+__all__ = ["Callbacks", "check_callback_url", "delivery_id", "verify"]
+
+logger = logging.getLogger(__name__)
+
+# Deliveries at a time: in all, and to one receiver, so that a slow one does not hold up the others.
+AT_ONCE = 64
+PER_RECEIVER = 4
+# Seconds between two looks into the ledger; a task that ends wakes the loop at once.
+LOOK = 1.0
+# Due callbacks that may be looked through in a second: a small part of the event loop's time.
+LOOKED_THROUGH = 20_000
+LONGEST_DELAY = LONGEST_CALLBACK_WAIT / 1.5
+# Seconds after an attempt that the ledger could not note.
+UNNOTED = 60.0
+
+_DELIVERIES = UUID("9d3c7c0e-5a0b-4c55-8d0f-0d6a3f0b7f51")
+
+
+class Callbacks:
+    """Delivers the callbacks of tasks that have ended.
+
+    Args:
+        settings: The configuration.
+        ledger: Where they are kept.
+        roots: The workspace roots; the host's paths are taken from what is sent.
+
+    Raises:
+        AutoScorerError: ``INVALID_REQUEST`` when there is no secret to sign with and none can be made.
+    """
+
+    def __init__(self, settings: Settings, ledger: Ledger, roots: WorkspaceRoots) -> None:
+        self._settings = settings.callbacks
+        self._secret = callback_secret(settings)
+        self._disclosures = {role: Disclosure(settings, role) for role in get_args(Role)}
+        self._ledger = ledger
+        self._roots = roots
+        self._woken = asyncio.Event()
+        self._waiting: dict[str, deque[CallbackDue]] = {}
+        self._known: set[str] = set()
+        self._under_way: Counter[str] = Counter()
+        self._running: set[asyncio.Task[None]] = set()
+        self._outbound = Outbound(allow_private=self._settings.allow_private, timeout=self._settings.timeout)
+
+    def wake(self) -> None:
+        """Look into the ledger at once; call it in the event loop's thread when a task with a callback has ended."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Deliver what is due, until cancelled. What is under way then is sent again by the next one."""
+        try:
+            while True:
+                self._woken.clear()
+                try:
+                    await self._look()
+                except Exception:  # a full disk, a fault of ours: the next look may succeed, and nothing is lost
+                    logger.exception("callbacks: what is due could not be read")
+                # A look costs time for each that is due, so it is taken less often where many are.
+                backlog = len(self._known) / LOOKED_THROUGH
+                await asyncio.sleep(backlog)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK):
+                        await self._woken.wait()
+        finally:
+            under_way, self._running = self._running, set()
+            self._waiting.clear()
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+            await self._outbound.close()
+
+    async def _look(self) -> None:
+        # Those of before, too: an attempt that ends while the ledger is asked is in its answer all the same.
+        before = set(self._known)
+        for due in await self._ledger.due_callbacks(time.time()):
+            if due.task_id not in before and due.task_id not in self._known:
+                self._known.add(due.task_id)
+                self._waiting.setdefault(receiver_of(due.url), deque()).append(due)
+        self._start()
+
+    def _start(self) -> None:
+        """Begin what may begin: receivers take turns, so that many callbacks to one do not come before all others."""
+        begun = True
+        while begun:
+            begun = False
+            for receiver in list(self._waiting):
+                if len(self._running) >= AT_ONCE:
+                    return
+                if self._under_way[receiver] >= PER_RECEIVER:
+                    continue
+                queue = self._waiting.pop(receiver)
+                due = queue.popleft()
+                if queue:
+                    self._waiting[receiver] = queue  # at the end again
+                self._under_way[receiver] += 1
+                task = asyncio.create_task(self._attempt(due), name=f"callback {due.task_id}")
+                self._running.add(task)
+                task.add_done_callback(functools.partial(self._ended, due, receiver))
+                begun = True
+
+    def _ended(self, due: CallbackDue, receiver: str, task: asyncio.Task[None]) -> None:
+        self._under_way[receiver] -= 1
+        if not self._under_way[receiver]:
+            del self._under_way[receiver]
+        if task not in self._running:
+            return  # the loop has ended
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error(
+                "callbacks: task %s: the attempt could not be noted",
+                due.task_id,
+                exc_info=error,
+                extra=_fields(due.task_id),
+            )
+            # It is still due; but a ledger that can't be written must not have the receiver asked every second.
+            asyncio.get_running_loop().call_later(UNNOTED, self._known.discard, due.task_id)
+        else:
+            self._known.discard(due.task_id)
+        self._start()
+
+    async def _attempt(self, due: CallbackDue) -> None:
+        attempt = due.attempts + 1
+        error, wait = await self._send(due)
+        if error is None:
+            logger.info("callbacks: task %s: delivered at attempt %d", due.task_id, attempt, extra=_fields(due.task_id))
+            await self._ledger.callback_done(due.task_id, True, None, None)
+            return
+        next_at = None
+        if wait is not None and attempt < self._settings.max_attempts:
+            pause = max(wait, retry_delay(self._settings.retry_delay, attempt))
+            next_at = time.time() + pause
+        logger.warning(
+            "callbacks: task %s: attempt %d failed: %s%s",
+            due.task_id,
+            attempt,
+            error,
+            "" if next_at is not None else "; given up",
+            extra=_fields(due.task_id),
+        )
+        await self._ledger.callback_done(due.task_id, False, error, next_at)
+        if next_at is not None:
+            asyncio.get_running_loop().call_later(pause, self.wake)
+
+    async def _send(self, due: CallbackDue) -> tuple[str | None, float | None]:
+        """One attempt: what went wrong, or None; and the seconds to wait at least, None where another is in vain."""
+        try:
+            body = await self._body(due)
+            moment = int(time.time())
+            answer = await self._outbound.post(
+                due.url,
+                {
+                    "content-type": "application/json",
+                    "user-agent": f"AutoScorer/{__version__}",
+                    "x-autoscorer-signature": sign(self._secret, body, moment),
+                    "x-autoscorer-delivery": delivery_id(due.task_id),
+                    "x-autoscorer-task": due.task_id,
+                },
+                body,
+            )
+        except NotAllowed as error:
+            return f"not sent: {error}", None
+        except Unreachable as error:
+            return str(error), 0.0
+        except AutoScorerError as error:
+            return f"not sent: {error.code.value}", 0.0
+        except Exception as error:
+            logger.exception(
+                "callbacks: task %s: a fault of AutoScorer itself", due.task_id, extra=_fields(due.task_id)
+            )
+            return f"not sent: {type(error).__name__}", 0.0
+        if 200 <= answer.status < 300:
+            return None, None
+        gone = answer.status == 410
+        return f"the receiver answered {answer.status}", None if gone else min(answer.retry_after or 0.0, LONGEST_DELAY)
+
+    async def _body(self, due: CallbackDue) -> bytes:
+        # What its submitter would be told by GET /tasks/{id}.
+        view = self._disclosures[due.role].task(await self._ledger.view(due.task_id))
+        meta = Meta(timestamp=utc_now(), version=__version__, request_id=delivery_id(due.task_id))
+        envelope = Envelope[TaskView](data=view, meta=meta).model_dump(by_alias=True)
+        # In ASCII: the name of a file may hold what is no character, and has no UTF-8.
+        return json.dumps(self._roots.scrub(envelope), allow_nan=False).encode()
+
+
+def _fields(task_id: str) -> dict[str, dict[str, str]]:
+    return {"fields": {"task_id": task_id}}
+
+
+def delivery_id(task_id: str) -> str:
+    """The id of a task's one callback, the same for every attempt and after every restart."""
+    return str(uuid5(_DELIVERIES, task_id))
+
+
+def retry_delay(first: float, attempt: int) -> float:
+    """Seconds from a failed attempt (1, 2, …) to the next: doubled each time, and spread, so that the callbacks that a
+    receiver missed do not all come back at the same moment."""
+    delay: float = min(first * 2.0 ** min(attempt - 1, 40), LONGEST_DELAY)
+    return delay * random.uniform(0.5, 1.5)  # noqa: S311 - not a secret
+
+
+def receiver_of(url: str) -> str:
+    """Host and port: who is slow when one URL is."""
+    try:
+        return httpx.URL(url).netloc.decode("ascii")
+    except (httpx.InvalidURL, ValueError):
+        return ""

@@ -1,0 +1,408 @@
+"""What may be read of a workspace from outside: its Result, its log, its artifacts; and which workspaces there are.
+
+Nothing else of a workspace leaves it, the ground truth least of all.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import io
+import json
+import os
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ...core.errors import AutoScorerError, ErrorCode, Stage
+from ...core.meta import load_job
+from ...core.workspace import SHARED, TABLE_SUFFIXES, Workspace
+from ...schemas.result import ErrorInfo, Result
+from .beneath import open_beneath
+from .roots import WorkspaceRoots
+
+__all__ = [
+    "ArtifactFile",
+    "RunLog",
+    "WorkspacePage",
+    "WorkspaceView",
+    "list_workspaces",
+    "media_type_of",
+    "open_artifact",
+    "read_logs",
+    "read_result",
+    "view_workspace",
+]
+
+# Workspaces are looked for this many folders below a root: rounds of teams of models lie at 3.
+MAX_DEPTH = 3
+# Nothing that we write as a Result or a run's record comes near; a file planted there must not fill the memory.
+_MAX_RESULT, _MAX_RUN_INFO = 16 * 1024**2, 1024**2
+# A log is cut to security.limits.log, unless somebody else has put it there.
+_MAX_TAIL = 8 * 1024**2
+_READ_BACK = 64 * 1024
+# Shared artifacts are small: tables of at most some hundred labels, and plots.
+_MAX_SHARED = 16 * 1024**2
+_MAX_PARTS = 32
+
+_MEDIA_TYPES = {
+    ".svg": "image/svg+xml",
+    ".html": "text/html; charset=utf-8",
+    ".json": "application/json",
+    ".csv": "text/csv; charset=utf-8",
+    ".txt": "text/plain; charset=utf-8",
+    ".log": "text/plain; charset=utf-8",
+    ".md": "text/markdown; charset=utf-8",
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".jsonl": "application/x-ndjson",
+    ".parquet": "application/vnd.apache.parquet",
+}
+
+
+class WorkspaceView(BaseModel):
+    """A workspace in a listing."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(description="What `workspace` takes: relative to the workspace roots.", examples=["team-a"])
+    job_id: str | None = None
+    task_type: str | None = None
+    scorer: str | None = None
+    has_ground_truth: bool = False
+    has_predictions: bool = False
+    score: float | None = Field(None, description="Of the last Result.")
+    passed: bool | None = Field(None, alias="pass", description="Of the last Result.")
+    rank: str | None = Field(None, description="Of the last Result.")
+    scored_at: str | None = Field(None, description="When the last Result was made, or its error arose.")
+    error: str | None = Field(None, description="The last Result's error code, or that of a meta.json nobody can use.")
+
+
+class WorkspacePage(BaseModel):
+    """One page of workspaces, in the order of their names."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    workspaces: list[WorkspaceView]
+    next_cursor: str | None = Field(description="Ask for the following page with it; null on the last.")
+
+
+class RunLog(BaseModel):
+    """What a model wrote, and how its container ran."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    workspace: str
+    log: str = Field(description="The last lines of logs/container.log; stdout and stderr together.")
+    lines: int = Field(description="Lines in `log`.")
+    truncated: bool = Field(description="Whether earlier lines were left out.")
+    left_out: int = Field(0, description="Bytes of the file that stand before `log`.")
+    size: int = Field(description="Bytes of the whole file.")
+    run_info: dict[str, Any] | None = Field(description="logs/run_info.json; null before a run has ended.")
+
+
+@dataclass(frozen=True)
+class ArtifactFile:
+    """An artifact, open for reading; whoever takes it closes ``file``."""
+
+    file: IO[bytes]
+    name: str
+    size: int
+    media_type: str
+
+
+# --- one workspace ---------------------------------------------------------------------------------------------------
+
+
+def read_result(roots: WorkspaceRoots, workspace: str) -> Result:
+    """The Result that lies in a workspace.
+
+    Raises:
+        AutoScorerError: As ``roots.workspace``; ``NOT_FOUND`` when nothing has been scored there yet.
+    """
+    space = Workspace(roots.workspace(workspace))
+    result = _result(space)
+    if result is None:
+        raise AutoScorerError(
+            ErrorCode.NOT_FOUND,
+            f"The workspace {roots.name(space.root)!r} has no Result yet. Submit it, and look again after that.",
+        )
+    if result.error is not None:
+        result.error = ErrorInfo.model_validate(roots.located(result.error.model_dump(), space.root))
+    return result
+
+
+def read_logs(roots: WorkspaceRoots, workspace: str, tail: int) -> RunLog:
+    """The end of a workspace's container log, also while the model runs.
+
+    Args:
+        roots: Where workspaces may lie.
+        workspace: The workspace.
+        tail: Most lines.
+
+    Raises:
+        AutoScorerError: As ``roots.workspace``; ``NOT_FOUND`` when no model has run there yet.
+    """
+    space = Workspace(roots.workspace(workspace))
+    info = _json(space.root, ("logs", "run_info.json"))
+    try:
+        with open_beneath(space.root, ("logs", "container.log")) as file:
+            text, left_out, size = _tail(file, tail)
+    except AutoScorerError:
+        if info is None:
+            raise AutoScorerError(
+                ErrorCode.NOT_FOUND, f"No model has run in the workspace {roots.name(space.root)!r} yet: it has no log."
+            ) from None
+        text, left_out, size = "", 0, 0
+    return RunLog(
+        workspace=roots.name(space.root),
+        log=text,
+        lines=text.count("\n") + (not text.endswith("\n") and text != ""),
+        truncated=left_out > 0,
+        left_out=left_out,
+        size=size,
+        run_info=info,
+    )
+
+
+def open_artifact(roots: WorkspaceRoots, workspace: str, path: str, *, everything: bool) -> ArtifactFile:
+    """Open what a scorer left for readers: a file in output/artifacts, or one in output that the Result lists.
+
+    Args:
+        roots: Where workspaces may lie.
+        workspace: The workspace.
+        path: Relative to the workspace, as the Result lists it, or to output/artifacts.
+        everything: The artifact itself; else what stands for it where the ground truth may not be seen, its shared
+            version.
+
+    Raises:
+        AutoScorerError: As ``roots.workspace``; ``NOT_FOUND`` for what is no artifact, whatever else lies there;
+            ``FORBIDDEN`` for what takes ``everything``.
+    """
+    space = Workspace(roots.workspace(workspace))
+    name = PurePosixPath(path)
+    unknown = AutoScorerError(
+        ErrorCode.NOT_FOUND,
+        f"The workspace {roots.name(space.root)!r} has no artifact of that name; its Result lists those there are.",
+        details={"artifact": path[:200]},
+    )
+    plain = name.parts and not name.is_absolute() and ".." not in name.parts and len(name.parts) <= _MAX_PARTS
+    if "\0" in path or not plain:
+        raise unknown
+    parts = name.parts if name.parts[0] == "output" else ("output", "artifacts", *name.parts)
+    if parts[:2] != ("output", "artifacts"):
+        result = _result(space)
+        if result is None or not any(PurePosixPath(a.path).parts == parts for a in result.artifacts.values()):
+            raise unknown
+    try:
+        file = open_beneath(space.root, parts)
+    except AutoScorerError:
+        raise unknown from None
+    if not everything:
+        file.close()
+        file = _shared(space, parts)
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return ArtifactFile(file, parts[-1], size, media_type_of(parts[-1]))
+
+
+def media_type_of(name: str) -> str:
+    """As what a file is served, by its name."""
+    return _MEDIA_TYPES.get(PurePosixPath(name).suffix.lower(), "application/octet-stream")
+
+
+def _shared(space: Workspace, parts: tuple[str, ...]) -> IO[bytes]:
+    """The shared version of an artifact, as its scorer wrote it for the Result that lies there.
+
+    Raises:
+        AutoScorerError: ``FORBIDDEN`` when there is none: what else lies in that folder came from somebody else.
+    """
+    below = parts[2:] if parts[:2] == ("output", "artifacts") else ()
+    name = below[-1] if len(below) == 1 or (len(below) == 2 and below[0] == SHARED) else None
+    path = f"output/artifacts/{SHARED}/{name}"
+    result = _result(space) if name is not None else None
+    for artifact in result.disclosed.artifacts.values() if result is not None else ():
+        if artifact.path == path:
+            with contextlib.suppress(AutoScorerError, OSError):
+                with open_beneath(space.root, tuple(path.split("/"))) as file:
+                    content = file.read(_MAX_SHARED + 1)
+                # Its bytes, whatever has been put there since.
+                if hashlib.sha256(content).hexdigest() == artifact.sha256:
+                    return io.BytesIO(content)
+    raise AutoScorerError(
+        ErrorCode.FORBIDDEN,
+        f"The artifact {parts[-1][:100]!r} may hold ground truth: it takes a token of the role admin, or the "
+        "setting api.show_errors. To all is served what a Result lists for them: counts and plots of the built-in "
+        "scorers that tell nothing of few rows. A Result of an earlier AutoScorer has none; score the workspace again.",
+    )
+
+
+def view_workspace(roots: WorkspaceRoots, root: Path) -> WorkspaceView:
+    """What a listing says of a workspace.
+
+    Args:
+        roots: Where workspaces may lie.
+        root: The folder, absolute, links resolved.
+    """
+    view: dict[str, Any] = {"name": roots.name(root)}
+    try:
+        space = Workspace(root)
+        job = load_job(space)
+        view |= {"job_id": job.job_id, "task_type": job.task_type, "scorer": job.scorer}
+        view["has_ground_truth"] = _has_table(space.input, "gt")
+        view["has_predictions"] = _has_table(space.output, "pred")
+        result = _result(space)
+    except AutoScorerError as error:
+        return WorkspaceView(**view, error=error.code.value)
+    if result is not None:
+        view |= {"score": result.summary.score, "pass": result.summary.passed, "rank": result.summary.rank}
+        view["scored_at"] = result.versioning.timestamp
+        view["error"] = result.error.code if result.error else None
+    return WorkspaceView(**view)
+
+
+# --- all of them -----------------------------------------------------------------------------------------------------
+
+
+def list_workspaces(
+    roots: WorkspaceRoots, *, limit: int, cursor: str | None = None, search: str | None = None
+) -> WorkspacePage:
+    """The workspaces under the roots, by name; those in another one and hidden folders are none.
+
+    Args:
+        roots: Where workspaces may lie.
+        limit: Most entries of the page.
+        cursor: ``next_cursor`` of the page before.
+        search: Only names that hold this text, whatever its case.
+
+    Raises:
+        AutoScorerError: ``INVALID_REQUEST`` for a cursor that is none of ours.
+    """
+    number, after = _read_cursor(cursor)
+    found: list[tuple[int, tuple[str, ...], Path]] = []
+    wanted = search.casefold() if search else ""
+    for index, root in enumerate(roots.paths):
+        if index < number:
+            continue
+        for parts in _walk(root, (), after if index == number else ()):
+            path = root.joinpath(*parts)
+            # A root within a root is listed once, where the inner one stands.
+            if (parts and path in roots.paths) or not _is_text(path) or wanted not in roots.name(path).casefold():
+                continue
+            found.append((index, parts, path))
+            if len(found) > limit:
+                break
+        if len(found) > limit:
+            break
+    page = found[:limit]
+    more = _cursor(*page[-1][:2]) if len(found) > limit else None
+    return WorkspacePage(workspaces=[view_workspace(roots, path) for _, _, path in page], next_cursor=more)
+
+
+def _walk(root: Path, parts: tuple[str, ...], after: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Workspaces at or below ``root/parts``, in order, from the one after ``after`` on."""
+    folder = root.joinpath(*parts)
+    if os.path.lexists(folder / "meta.json"):
+        if parts > after or (not parts and not after):
+            yield parts
+        return
+    if len(parts) >= MAX_DEPTH:
+        return
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir(follow_symlinks=False))
+    except OSError:
+        return
+    for name in names:
+        below = (*parts, name)
+        if below >= after[: len(below)]:
+            yield from _walk(root, below, after)
+
+
+def _cursor(index: int, parts: tuple[str, ...]) -> str:
+    return base64.urlsafe_b64encode(json.dumps([index, *parts]).encode()).decode()
+
+
+def _read_cursor(cursor: str | None) -> tuple[int, tuple[str, ...]]:
+    if cursor is None:
+        return 0, ()
+    try:
+        index, *parts = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        if isinstance(index, int) and all(isinstance(part, str) for part in parts):
+            # A root that is a workspace itself holds no others.
+            return (index, tuple(parts)) if parts else (index + 1, ())
+    except (ValueError, TypeError, RecursionError):
+        pass
+    raise AutoScorerError(ErrorCode.INVALID_REQUEST, "cursor is none that this listing gave; begin without one.")
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _has_table(folder: Path, stem: str) -> bool:
+    return any(os.path.lexists(folder / (stem + suffix)) for suffix in TABLE_SUFFIXES)
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _result(space: Workspace) -> Result | None:
+    """The Result that lies there, or None.
+
+    Raises:
+        AutoScorerError: ``BAD_FORMAT`` for one that is larger than any that was written here.
+    """
+    try:
+        with open_beneath(space.root, ("output", "result.json")) as file:
+            data = file.read(_MAX_RESULT + 1)
+    except (AutoScorerError, OSError):
+        return None
+    if len(data) > _MAX_RESULT:
+        raise AutoScorerError(
+            ErrorCode.BAD_FORMAT,
+            f"output/result.json is larger than {_MAX_RESULT:,} bytes, and is not read. Score the workspace again.",
+            stage=Stage.API,
+        )
+    with contextlib.suppress(ValueError):
+        return Result.model_validate_json(data)
+    return None
+
+
+def _json(root: Path, parts: tuple[str, ...]) -> dict[str, Any] | None:
+    """A small object; None for what is none."""
+    with contextlib.suppress(AutoScorerError, OSError, ValueError, RecursionError):
+        with open_beneath(root, parts) as file:
+            data = json.loads(file.read(_MAX_RUN_INFO))
+        return data if isinstance(data, dict) else None
+    return None
+
+
+def _tail(file: IO[bytes], lines: int) -> tuple[str, int, int]:
+    """The last lines of a file, the bytes before them, and its size; reads from its end, so much at most."""
+    size = position = os.fstat(file.fileno()).st_size
+    blocks: deque[bytes] = deque()
+    newlines = 0
+    first = max(size - _MAX_TAIL, 0)
+    # One more than wanted: the newline that ends the line before.
+    while position > first and newlines <= lines:
+        length = min(_READ_BACK, position - first)
+        position -= length
+        file.seek(position)
+        blocks.appendleft(file.read(length))
+        newlines += blocks[0].count(b"\n")
+    kept = b"".join(blocks).split(b"\n")
+    ends = kept[-1] == b""
+    wanted = kept[-(lines + ends) :] if lines else []
+    text = b"\n".join(wanted)
+    return text.decode("utf-8", "replace"), size - len(text), size

@@ -1,0 +1,213 @@
+"""A task on the records page: what came of it first, in words, with plots; all of it from Results that were scored."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from autoscorer.schemas.task import TaskState
+
+from ..support.browser import CONTRAST, Browser
+from ..support.browser import browser as browser
+from ..support.facade import ADMIN, SUBMIT
+from ..support.records_page import Done, click, scored, served, sign_in, text
+
+pytestmark = pytest.mark.slow
+
+FAILED: dict[str, Any] = {
+    "code": "CONTAINER_FAILED",
+    "message": "The model exited with code 1.",
+    "stage": "execution",
+    "details": {
+        "exit_code": 1,
+        "limits": {"memory": "512Mi", "cpu": 1.5},
+        "log": ["Traceback (most recent call last):", '  File "/app/predict.py", line 3', "ValueError: 'é'\t\"x\""],
+    },
+}
+READY = "document.querySelector('#detail-below dl')"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "root"
+    folder.mkdir()
+    return folder
+
+
+def test_a_scored_task_begins_with_metric_value_interval_threshold_and_direction(browser: Browser, root: Path) -> None:
+    result = scored(root, "low", pass_threshold=0.95)
+    with served(root, [Done("low", result=result)]) as (url, ids):
+        browser.open(f"{url}/?lang=en#{ids['low']}", width=1300)
+        browser.wait_for(READY)
+        first = browser.value("[...document.querySelector('#detail-body').children].map(e => e.className)")
+        assert first[0] == "hero"
+        said = text(browser, ".hero")
+        interval = result["intervals"]["f1_macro"]
+        assert said.split("\n")[0] == "f1_macro"
+        assert f"{result['summary']['score']:.4f}" in said
+        assert f"95% interval {interval['low']:.4f} to {interval['high']:.4f}" in said
+        assert "To pass: at least 0.95" in said and "Higher is better" in said and "not passed" in said
+        # Rounded for reading, whole in the title.
+        assert browser.value("document.querySelector('.hero data').title") == repr(result["summary"]["score"])
+        order = browser.value("[...document.querySelectorAll('#detail h3')].map(e => e.innerText)")
+        assert [each for each in order if each in ("Plots", "Metrics", "Log", "Params", "Provenance")] == [
+            "Plots", "Metrics", "Log", "Params", "Provenance",
+        ]  # fmt: skip
+
+
+def test_a_metric_of_which_less_is_better_says_so(browser: Browser, root: Path) -> None:
+    summary = {"score": 1.5, "rmse": 1.5, "pass": True, "rank": None, "higher_is_better": False}
+    result = {"summary": summary, "metrics": {"rmse": 1.5}, "versioning": {"params": {"pass_threshold": 2}}}
+    with served(root, [Done("r", result=result)]) as (url, ids):
+        browser.open(f"{url}/?lang=en#{ids['r']}", width=390)
+        browser.wait_for(READY)
+        said = text(browser, ".hero")
+        assert "To pass: at most 2" in said and "Lower is better" in said and "passed" in said
+
+
+@pytest.mark.parametrize("tokens", [False, True])
+def test_plots_are_shown_as_pictures_that_run_nothing(browser: Browser, root: Path, tokens: bool) -> None:
+    result = scored(root, "plotted")
+    (root / "plotted/output/artifacts/evil.svg").write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><desc>A &lt;b&gt; plot</desc>'
+        "<script>parent.document.title = document.title = 'evil'</script></svg>"
+    )
+    (root / "plotted/output/artifacts/broken.png").write_bytes(b"no picture")
+    for name in ("evil.svg", "broken.png"):
+        content = (root / "plotted/output/artifacts" / name).read_bytes()
+        path, digest = f"output/artifacts/{name}", hashlib.sha256(content).hexdigest()
+        result["artifacts"][name] = {"path": path, "size": len(content), "sha256": digest}
+    result["artifacts"]["gone.svg"] = {"path": "output/artifacts/gone.svg", "size": 1, "sha256": "0" * 64}
+    with served(root, [Done("plotted", result=result)], tokens=tokens) as (url, ids):
+        browser.open(f"{url}/?lang=en#{ids['plotted']}", width=1300)
+        if tokens:
+            sign_in(browser, ADMIN)
+        browser.wait_for("document.querySelectorAll('#detail figure img').length === 3")
+        browser.wait_for("document.querySelectorAll('#detail figure > p').length === 1")
+        browser.wait_for("[...document.querySelectorAll('#detail figure img')].every(i => i.naturalWidth > 0)")
+        alts = browser.value("[...document.querySelectorAll('#detail figure img')].map(i => i.alt)")
+        assert "A <b> plot" in alts and all(alts)
+        assert text(browser, "#detail figure > p").startswith("broken.png can't be shown")
+        assert "gone.svg no longer kept" in text(browser, "#detail-body")
+        assert browser.value("document.title") == "AutoScorer records"
+
+
+def test_a_submit_token_sees_the_shared_plots(browser: Browser, root: Path) -> None:
+    result = scored(root, "shared", rows=600)
+    with served(root, [Done("shared", result=result)], tokens=True) as (url, ids):
+        browser.open(f"{url}/?lang=en#{ids['shared']}", width=1300)
+        sign_in(browser, SUBMIT)
+        browser.wait_for(READY)
+        shared = sum(item["path"].endswith(".svg") for item in result["disclosed"]["artifacts"].values())
+        assert shared > 0
+        browser.wait_for(f"document.querySelectorAll('#detail figure img').length === {shared}")
+        assert "rows of the ground truth" in text(browser, "#detail")
+
+
+def test_classes_beyond_the_first_dozen_are_folded_and_made_when_they_are_opened(browser: Browser, root: Path) -> None:
+    result = scored(root, "many")
+    plain = {name: value for name, value in result["metrics"].items() if "/" not in name}
+    result["metrics"] = plain | {f"{kind}/c{n:03}": n / 7000 for n in range(300) for kind in ("f1", "precision")}
+    with served(root, [Done("many", result=result)]) as (url, ids):
+        browser.open(f"{url}/?lang=en#{ids['many']}", width=1300)
+        browser.wait_for(READY)
+        body = text(browser, "#detail-body")
+        assert "c011" in body and "c012" not in body and "288 more classes" in body
+        assert browser.value("document.querySelectorAll('details[data-fold] table').length") == 0
+        browser.value("document.querySelector('details[data-fold] summary').focus()")
+        browser.press(" ", code=32, text=" ")
+        browser.wait_for("document.querySelector('details[data-fold] table')")
+        rows = browser.value(
+            "[...document.querySelectorAll('details[data-fold] tbody tr')]"
+            ".map(r => [...r.children].map(c => c.innerText))"
+        )
+        assert len(rows) == 288 and rows[-1][0] == "c299" and rows[-1][1:] == ["0.0427", "0.0427"]
+
+
+@pytest.mark.parametrize("width", [390, 1300])
+def test_a_failure_is_told_in_sentences(browser: Browser, root: Path, width: int) -> None:
+    problems = [
+        {"code": "INVALID_META", "message": "timeout must be a number.", "stage": "validation", "details": {}},
+        {"code": "MISSING_FILE", "message": "input/gt.csv is not there.", "stage": "validation", "details": {}},
+    ]
+    several = {
+        "code": "INVALID_META",
+        "message": "2 problems. INVALID_META: timeout must be a number. | MISSING_FILE: input/gt.csv is not there.",
+        "stage": "validation",
+        "details": {"problems": problems},
+    }
+    tasks = [Done("failed", TaskState.FAILED, error=FAILED), Done("wrong", TaskState.FAILED, error=several)]
+    with served(root, tasks) as (url, ids):
+        browser.open(f"{url}/?lang=en#{ids['failed']}", width=width)
+        browser.wait_for(READY)
+        said = text(browser, ".failure")
+        for part in (
+            "The model ended with an error",
+            "The model exited with code 1.",
+            "Cause\nThe submission",
+            "What to do\nRead the last lines of the log below",
+            "exit_code\n1",
+            "memory\n512Mi",
+            "Last lines of the log",
+            "ValueError: 'é'\t\"x\"",
+        ):
+            assert part in said, (part, said)
+        # No JSON: no braces, no escapes, no quoted keys.
+        assert "{" not in said and '\\"' not in said and '"exit_code"' not in said
+        assert browser.value("document.documentElement.scrollWidth") <= width
+        browser.open(f"{url}/?lang=en#{ids['wrong']}", width=width)
+        browser.wait_for(READY)
+        said = text(browser, ".failure")
+        assert "2 problems:" in said and said.count("timeout must be a number.") == 1
+        assert browser.value("document.querySelectorAll('.failure li').length") == 2
+
+
+def test_what_was_found_by_validate_is_told_without_json(browser: Browser, root: Path) -> None:
+    found = {"valid": True, "files": {"input": 3, "rows": [1, 2]}, "warnings": ["one", "two"], "image": None}
+    with served(root, [Done("v", action="validate", result=found)]) as (url, ids):
+        browser.open(f"{url}/?lang=en#{ids['v']}", width=1300)
+        browser.wait_for(READY)
+        said = text(browser, "#detail-body")
+        assert "valid\nyes" in said and "one, two" in said and "{" not in said
+
+
+def test_what_somebody_looks_at_stays_when_the_task_changes(browser: Browser, root: Path) -> None:
+    result = scored(root, "stays")
+    result["metrics"] = {f"f1/c{n:03}": n / 70 for n in range(30)}
+    with served(root, [Done("stays", result=result)]) as (url, ids):
+        browser.open(f"{url}/?lang=en#{ids['stays']}", width=1300)
+        browser.wait_for(READY)
+        click(browser, "details[data-fold] summary")
+        browser.wait_for("document.querySelector('details[data-fold] table')")
+        # The files' links have no id of their own.
+        browser.value("[...document.querySelectorAll('#detail-body li a')].find(a => a.innerText === 'errors').focus()")
+        browser.value("window.old = document.querySelector('#detail-body').firstChild")
+        click(browser, "#language")
+        browser.wait_for("!old.isConnected")
+        assert browser.value("document.querySelector('details[data-fold]').open")
+        browser.value("[...document.querySelectorAll('#detail-body li a')].find(a => a.innerText === 'errors').focus()")
+        browser.value("window.old = document.querySelector('#detail-body').firstChild")
+        # As a change of the task does: drawn anew while the link has the focus.
+        browser.value("dispatchEvent(new PopStateEvent('popstate'))")
+        browser.wait_for("!old.isConnected")
+        assert browser.value("document.activeElement.innerText") == "errors"
+        assert browser.value("document.querySelector('details[data-fold] table') !== null")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1300])
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_view_reads_well(browser: Browser, root: Path, language: str, width: int, scheme: str) -> None:
+    good = scored(root, "good", classes=20, rows=400, pass_threshold=0.5)
+    low = scored(root, "low", pass_threshold=0.99)
+    tasks = [Done("good", result=good), Done("low", result=low), Done("bad", TaskState.FAILED, error=FAILED)]
+    with served(root, tasks) as (url, ids):
+        for task in ("", "good", "low", "bad"):
+            browser.open(f"{url}/?lang={language}#{ids.get(task, '')}", width=width, scheme=scheme)
+            browser.wait_for(READY if task else "document.querySelectorAll('#rows tr').length === 3")
+            assert browser.value("document.documentElement.scrollWidth") <= width
+            assert browser.value(CONTRAST) == []
+            complaints = [str(item) for item in browser.complaints()]
+            assert [each for each in complaints if "/readyz" not in each] == []

@@ -1,0 +1,216 @@
+"""The list of the records page: all tasks can be reached, the address keeps what is looked for, scores are told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from autoscorer.schemas.task import TaskState
+
+from ..support.browser import CONTRAST, Browser
+from ..support.browser import browser as browser
+from ..support.records_page import Done, click, put, scored, served, text
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "root"
+    folder.mkdir()
+    return folder
+
+
+def names(page: Browser) -> list[str]:
+    return list(page.value("[...document.querySelectorAll('#rows td[data-key=name]')].map(c => c.innerText)"))
+
+
+def cell(page: Browser, task: str, key: str) -> str:
+    return str(page.value(f"document.querySelector('[data-id=\"{task}\"] [data-key={key}]').innerText"))
+
+
+def shows(page: Browser, *expected: str) -> None:
+    page.wait_for(
+        "JSON.stringify([...document.querySelectorAll('#rows td[data-key=name]')].map(c => c.innerText)) === "
+        + json.dumps(json.dumps(list(expected), separators=(",", ":")))
+    )
+
+
+def a_batch(root: Path, members: int) -> dict[str, Any]:
+    return {
+        "total": members,
+        "seconds": 3.0,
+        "outcomes": [
+            {
+                "workspace": str(root / f"round/member-{number:04}"),
+                "state": "completed" if number else "failed",
+                "metric": "f1",
+                "score": number / members if number else None,
+                "interval": {"low": 0.1, "high": 0.9, "level": 0.95, "method": "wilson"} if number else None,
+                "higher_is_better": True,
+                "pass": number > members / 2 if number else None,
+                "seconds": 1.0,
+                "error": None
+                if number
+                else {"code": "TIMEOUT_ERROR", "message": "late", "stage": "execution", "details": {}},
+            }
+            for number in range(members)
+        ],
+    }
+
+
+@pytest.mark.parametrize("width", [390, 1300])
+def test_the_list_shows_score_interval_metric_scorer_and_whether_it_passed(
+    browser: Browser, root: Path, width: int
+) -> None:
+    results = {
+        "good": scored(root, "good", pass_threshold=0.5),
+        "low": scored(root, "low", pass_threshold=0.99),
+        "plain": scored(root, "plain"),
+    }
+    with served(root, [Done(name, result=result) for name, result in results.items()]) as (url, ids):
+        browser.open(f"{url}/?lang=en", width=width)
+        shows(browser, "plain", "low", "good")
+        for name, word in (("good", "passed"), ("low", "not passed"), ("plain", "completed")):
+            assert cell(browser, ids[name], "state") == word
+            score = cell(browser, ids[name], "score")
+            interval = results[name]["intervals"]["f1_macro"]
+            assert f"{results[name]['summary']['score']:.4f}" in score
+            assert f"{interval['low']:.4f} – {interval['high']:.4f}" in score
+            metric = cell(browser, ids[name], "metric")
+            assert "f1_macro" in metric and "classification_f1" in metric
+        # A submission below its threshold is not green.
+        colour = "getComputedStyle(document.querySelector('[data-id=\"{}\"] .state')).color"
+        assert browser.value(colour.format(ids["low"])) != browser.value(colour.format(ids["good"]))
+        assert browser.value("document.documentElement.scrollWidth") <= width
+        assert browser.value(CONTRAST) == []
+
+
+def test_all_of_5000_tasks_can_be_reached(browser: Browser, root: Path) -> None:
+    with served(root, [Done(f"team-{number:04}") for number in range(1, 5001)]) as (url, _):
+        browser.open(f"{url}/?lang=en", width=1300)
+        browser.wait_for("document.querySelectorAll('#rows tr').length === 100")
+        assert text(browser, "#count") == "1–100 of 5,000"
+        assert names(browser)[0] == "team-5000"
+        assert browser.value("document.querySelector('#newer').disabled")
+        click(browser, "#older")
+        browser.wait_for("document.querySelector('#count').innerText === '101–200 of 5,000'")
+        assert (names(browser)[0], names(browser)[-1]) == ("team-4900", "team-4801")
+        click(browser, "#older")
+        browser.wait_for("document.querySelector('#count').innerText === '201–300 of 5,000'")
+        # Reloading shows the same page, going back the one before, and so does the button.
+        browser.call("Page.reload")
+        browser.wait_for("document.querySelector('#count').innerText === '201–300 of 5,000'")
+        click(browser, "#newer")
+        browser.wait_for("document.querySelector('#count').innerText === '101–200 of 5,000'")
+        browser.value("history.back()")
+        browser.wait_for("document.querySelector('#count').innerText === '201–300 of 5,000'")
+        click(browser, "#newest")
+        browser.wait_for("document.querySelector('#count').innerText === '1–100 of 5,000'")
+        # The last page, by its address alone.
+        put(browser, "#q", "team-00")
+        browser.wait_for("document.querySelector('#count').innerText === '99 tasks'")
+        assert browser.value("document.querySelector('#pages').hidden")
+
+
+def test_tasks_are_found_by_part_of_a_name_and_the_address_keeps_what_is_looked_for(
+    browser: Browser, root: Path
+) -> None:
+    error = {"code": "TIMEOUT_ERROR", "message": "late", "stage": "execution", "details": {}}
+    tasks = [
+        Done("spring/red-apples"),
+        Done("spring/green-pears", TaskState.FAILED, error=error),
+        Done("summer/red-cherries", None),
+        Done("night", action="batch", result=a_batch(root, 3)),
+        Done("100%", None),
+    ]
+    with served(root, tasks) as (url, ids):
+        browser.open(f"{url}/?lang=en", width=1300)
+        browser.wait_for("document.querySelectorAll('#rows tr').length === 5")
+        put(browser, "#q", "RED-")
+        shows(browser, "summer/red-cherries", "spring/red-apples")
+        assert browser.value("new URLSearchParams(location.search).get('q')") == "RED-"
+        put(browser, "#q", "spring")
+        shows(browser, "spring/green-pears", "spring/red-apples")
+        browser.value(
+            "(s => { s.value = 'failed'; s.dispatchEvent(new Event('change')); })(document.querySelector('#state'))"
+        )
+        shows(browser, "spring/green-pears")
+        assert cell(browser, ids["spring/green-pears"], "stage") == "The model took too long"
+        # Opened and closed again, reloaded, back and forward: the filter stays.
+        click(browser, "#rows a")
+        browser.wait_for("document.querySelector('#detail .failure')")
+        click(browser, "#close")
+        browser.wait_for("document.querySelector('#detail').hidden")
+        assert browser.value("location.search.includes('q=spring') && location.search.includes('state=failed')")
+        browser.call("Page.reload")
+        browser.wait_for(
+            "document.querySelector('#q')?.value === 'spring' && document.querySelector('#state').value === 'failed'"
+        )
+        shows(browser, "spring/green-pears")
+        for _ in range(3):
+            browser.value("history.back()")
+            browser.value("new Promise(r => setTimeout(r, 100))")
+        browser.wait_for(
+            "document.querySelector('#state').value === '' && document.querySelector('#q').value === 'spring'"
+        )
+        shows(browser, "spring/green-pears", "spring/red-apples")
+        browser.value("history.back()")
+        browser.wait_for("document.querySelector('#q').value === 'RED-'")
+        browser.value("history.forward()")
+        browser.wait_for("document.querySelector('#q').value === 'spring'")
+        # A batch by one of its members; a name that is not there; and back to all of them.
+        put(browser, "#q", "Member-0002")
+        browser.wait_for(
+            "document.querySelectorAll('#rows tr').length === 1"
+            " && document.querySelector('#rows [data-key=action]').innerText === 'batch'"
+        )
+        put(browser, "#q", "<b>nobody")
+        browser.wait_for("!document.querySelector('#empty').hidden")
+        assert "“<b>nobody”" in text(browser, "#empty")
+        click(browser, "#clear")
+        browser.wait_for("document.querySelectorAll('#rows tr').length === 5")
+        assert browser.value("location.search") == "?lang=en"
+        # What no list has is left out, and does no harm.
+        browser.open(f"{url}/?lang=en&state=nonsense&cursor=&first=x", width=1300)
+        browser.wait_for("document.querySelectorAll('#rows tr').length === 5")
+
+
+def test_a_batch_shows_all_of_its_members_and_finds_one(browser: Browser, root: Path) -> None:
+    with served(root, [Done("night", action="batch", result=a_batch(root, 450))]) as (url, ids):
+        browser.open(f"{url}/?lang=en#{ids['night']}", width=1300)
+        browser.wait_for("document.querySelector('#members-on')")
+        assert "1–100 of 450" in text(browser, "#detail-body")
+        for _ in range(4):
+            click(browser, "#members-on")
+        assert "401–450 of 450" in text(browser, "#detail-body")
+        assert browser.value("document.querySelector('#members-on').disabled")
+        assert browser.value("document.activeElement.id") == "members-back"
+        assert "The model took too long" in text(browser, "#detail-body")
+        browser.call("Page.reload")
+        browser.wait_for("document.querySelector('#members-on')")
+        assert "401–450 of 450" in text(browser, "#detail-body")
+        browser.value("document.querySelector('#member').focus()")
+        for letter in "R-0123":
+            browser.press(letter, text=letter)
+        browser.wait_for("document.querySelector('#detail-body').innerText.includes('1–1 of 1')")
+        assert browser.value("document.activeElement.id") == "member"
+        assert browser.value("new URLSearchParams(location.search).get('member')") == "R-0123"
+        assert "round/member-0123" in text(browser, "#detail-body")
+        browser.call("Page.reload")
+        browser.wait_for("document.querySelector('#member')?.value === 'R-0123'")
+        assert "1–1 of 1" in text(browser, "#detail-body")
+
+
+def test_the_names_of_members_do_not_follow_to_another_task(browser: Browser, root: Path) -> None:
+    tasks = [Done("night", action="batch", result=a_batch(root, 5)), Done("other")]
+    with served(root, tasks) as (url, ids):
+        browser.open(f"{url}/?lang=en&member=0001#{ids['night']}", width=1300)
+        browser.wait_for("document.querySelectorAll('#rows tr').length === 2 && document.querySelector('#member')")
+        click(browser, f"[data-id='{ids['other']}'] a")
+        browser.wait_for(f"location.hash === '#{ids['other']}' && document.querySelector('#retry')")
+        assert browser.value("location.search") == "?lang=en"
+        browser.value("history.back()")
+        browser.wait_for("document.querySelector('#member')?.value === '0001'")

@@ -1,0 +1,113 @@
+"""``autoscorer.Client`` against a live installation, and the example of the documentation as it is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from autoscorer import AutoScorerError, Client
+from autoscorer.cli.main import main
+
+from ..support.installation import Installation
+from ..support.markdown import blocks_of, read
+
+pytestmark = [pytest.mark.prefect, pytest.mark.slow]
+
+WRONG = "id,label\na,dog\nb,dog\nc,cat\n"
+
+
+@pytest.fixture
+def client(installation: Installation) -> Iterator[Client]:
+    with Client(installation.url, installation.token("admin")) as one:
+        yield one
+
+
+def test_submit_wait_result_logs_and_retry(installation: Installation, client: Client) -> None:
+    program = "print('hello from the model', flush=True)"
+    installation.workspace("client-run", container={"cmd": [sys.executable, "-c", program]})
+    task = client.submit("client-run", action="score", params={"pass_threshold": 0.9})
+    seen: list[str] = []
+    ended = client.wait(task, timeout=120, on_update=lambda now: seen.append(now.state))
+    assert ended.state == "completed" and ended.outcome is not None and seen[-1] == "completed"
+    assert (ended.outcome.score, ended.outcome.metric, ended.outcome.passed) == (1.0, "f1_macro", True)
+    assert ended.outcome.interval is not None and ended.scorer == "classification_f1"
+    assert client.result(task).summary.score == 1.0
+    # The list says the same, without the Result.
+    (listed,) = client.tasks(q="client-r", action="score").tasks
+    assert (listed.id, listed.outcome, listed.result) == (task.id, ended.outcome, None)
+    again = client.retry(task)
+    assert again.retry_of == task.id and client.result(again, timeout=120).summary.score == 1.0
+
+    run = client.submit("client-run", action="run", backend="process")
+    followed = [record["message"] for record in client.logs(run, follow=True)]
+    assert "hello from the model" in followed
+    assert client.wait(run).state.is_final
+    assert {record["source"] for record in client.logs(run)} <= {"flow", "model"}
+
+
+def test_a_folder_is_uploaded_and_scored_in_a_batch(
+    installation: Installation,
+    client: Client,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, pred in (("best", None), ("worst", WRONG)):
+        source = installation.workspace(f"client-source/{name}", pred=pred)
+        moved = tmp_path / f"client-{name}"
+        shutil.move(source, moved)
+        assert client.upload(moved)["workspace"]["name"] == f"client-{name}"
+    batch = client.wait(client.batch(["client-best", "client-worst"], action="score"), timeout=180)
+    assert batch.state == "completed" and batch.outcome is None
+    assert [row["workspace"] for row in client.leaderboard(batch)] == ["client-best", "client-worst"]
+    assert [task.id for task in client.tasks(q="client-worst", action="batch").tasks] == [batch.id]
+    by_name = {each["name"]: each for each in client.workspaces(search="client-")}
+    assert by_name["client-best"]["score"] == 1.0
+    # The same from a shell.
+    monkeypatch.setenv("AUTOSCORER_API_TOKEN", installation.token("submit"))
+    for command in (["status", batch.id, "--watch"], ["leaderboard", batch.id]):
+        assert main([*command, "--api", installation.url]) == 0
+        data = json.loads(capsys.readouterr().out)["data"]
+        shown = data if command[0] == "leaderboard" else data["batch"]
+        assert shown["leaderboard"][0]["score"] == 1.0 and shown["summary"]["completed"] == 2
+
+
+def test_what_runs_is_cancelled_and_its_result_says_so(installation: Installation, client: Client) -> None:
+    program = "import time; time.sleep(300)"
+    installation.workspace("client-long", pred="", container={"cmd": [sys.executable, "-c", program]})
+    task = client.submit("client-long", backend="process")
+    client.cancel(task)
+    with pytest.raises(AutoScorerError) as caught:
+        client.result(task, timeout=120)
+    assert caught.value.code == "CANCELLED" and caught.value.details["task_id"] == task.id
+
+
+def test_the_documentations_example_runs_as_it_is_written(installation: Installation) -> None:
+    text = read("docs/service.md").partition("<!-- client -->")[2].partition("<!-- /client -->")[0]
+    (block,) = blocks_of(text)
+    assert block.language == "python"
+    environment = {
+        **{key: value for key, value in os.environ.items() if not key.startswith("AUTOSCORER_")},
+        "AUTOSCORER_API_URL": installation.url,
+        "AUTOSCORER_API_TOKEN": installation.token("admin"),
+    }
+    here = {"cwd": installation.root, "env": environment, "check": True, "capture_output": True, "text": True}
+    before = set(installation.root.iterdir())
+    try:
+        for command in (["init", "flowers"], ["pipeline", "flowers", "--backend", "process"]):
+            subprocess.run([sys.executable, "-m", "autoscorer", *command], **here)
+        done = subprocess.run([sys.executable, "-c", "\n".join(block.lines)], **here, timeout=300)
+    finally:  # the installation is shared
+        for path in set(installation.root.iterdir()) - before:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    scored, uploaded, first, second, refused = done.stdout.splitlines()
+    assert scored.startswith("0.866") and scored.endswith("True")
+    assert uploaded.startswith("team-d [") and "output/result.json" in uploaded
+    assert first.startswith("1 flowers 0.866") and second.startswith("1 team-d 0.866")
+    assert refused.startswith("BAD_PARAMS") and "averag" in refused

@@ -1,0 +1,63 @@
+"""docs/scorers.md's first steps work word for word; no page starts a Prefect server that reports to anybody."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ..support.markdown import ROOT, blocks_of, read, section_of
+from ..support.prefect_server import PrefectServer, server
+
+__all__ = ["server"]
+
+PAGES = ["README.md", "README.zh-CN.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+_START = re.compile(r"^.*\bprefect server start\b.*$", re.MULTILINE)
+
+
+def test_a_scorer_is_written_tested_loaded_and_tried_as_the_page_says(
+    make_workspace: Callable[..., Path], tmp_path: Path
+) -> None:
+    block = blocks_of(section_of(read("docs/scorers.md"), "Write one"))[0]
+    assert any("pytest" in line for line in block.lines)
+    workspace = make_workspace("tried")
+    (workspace / "input" / "gt.csv").write_text("id,value\na,1\nb,2\n")
+    (workspace / "output").mkdir(exist_ok=True)
+    (workspace / "output" / "pred.csv").write_text("id,value\na,1\nb,3\n")
+    script = "\n".join(["set -e", *block.lines]).replace("--workspace WS", f"--workspace {workspace}")
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"\d+ passed", done.stdout) and '"status": "success"' in done.stdout
+
+
+def test_pytest_is_installed_before_it_is_used() -> None:
+    """Whoever installed AutoScorer alone has none."""
+    lines = blocks_of(section_of(read("docs/scorers.md"), "Write one"))[0].lines
+    needed = next(number for number, line in enumerate(lines) if "-m pytest" in line)
+    assert any("pip install pytest" in line for line in lines[:needed])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_prefect_server_is_started_without_telemetry(page: str) -> None:
+    for line in _START.findall(read(page)):
+        assert "PREFECT_SERVER_ANALYTICS_ENABLED=false prefect server start" in line, line
+
+
+@pytest.mark.prefect
+def test_that_variable_switches_the_servers_telemetry_off(server: PrefectServer) -> None:
+    assert server.call("GET", "/admin/settings")["server"]["analytics_enabled"] is False

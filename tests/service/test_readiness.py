@@ -1,0 +1,32 @@
+"""What anybody may ask: whether tasks can be worked on, and nothing of how the host is set up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+import pytest
+from autoscorer.core.config import load_settings
+from autoscorer.service.prefect.client import PrefectApi
+from autoscorer.service.readiness import Readiness
+
+
+def test_an_engine_that_is_not_there_is_told_without_where_it_was_looked_for(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    socket = home / "hidden" / "docker.sock"
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{socket}")
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+
+    async def look() -> str:
+        settings = load_settings()
+        async with PrefectApi(settings) as prefect:
+            view = await Readiness(settings, prefect).look()
+        assert view.executors["docker"].state == "unavailable"
+        return view.model_dump_json()
+
+    with caplog.at_level(logging.WARNING, "autoscorer"):
+        told = asyncio.run(look())
+    assert not any(word in told for word in ("hidden", ".sock", "Errno"))
+    assert "No such file" in caplog.text

@@ -1,0 +1,134 @@
+"""The facade on a free port of this process, with tasks that are made up: for what is not about tasks."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from autoscorer.api import app as app_module
+from autoscorer.api.server import FacadeServer, server_config
+from autoscorer.core.config import Settings
+from autoscorer.core.errors import AutoScorerError, ErrorCode
+from autoscorer.schemas.task import TaskState, TaskView
+from autoscorer.service.prefect.client import PrefectApi
+from autoscorer.service.tasks import Submitted, TaskPage, TaskQuery
+from autoscorer.service.workspaces.roots import WorkspaceRoots
+
+__all__ = ["LocalApi", "MadeUpTasks", "serve_locally"]
+
+
+class MadeUpTasks:
+    """Stands where the task service does, and answers with what a test has put there."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, TaskView] = {}
+        self.calls: list[tuple[str, str]] = []
+        self.on_finished: Any = None
+        self.prefect: Any = None
+        self.settings: Any = None
+        self.roots: Any = None
+
+    async def list(self, query: TaskQuery) -> TaskPage:
+        found = [t for t in self.tasks.values() if not query.states or t.state in query.states]
+        found = [t for t in found if query.workspace in (None, t.workspace)]
+        if query.name is not None:
+            names = {t.id: " ".join([t.workspace or "", *(t.workspaces or [])]).lower() for t in found}
+            found = [t for t in found if query.name.lower() in names[t.id]]
+        start = int(query.cursor or 0)
+        page = found[start : start + query.limit]
+        end = start + len(page)
+        bare = [task.model_copy(update={"result": None}) for task in page]
+        return TaskPage(bare, str(end) if end < len(found) else None, len(found), start)
+
+    async def get(self, task_id: str) -> TaskView:
+        if task_id not in self.tasks:
+            raise AutoScorerError(ErrorCode.NOT_FOUND, "There is no such task.")
+        return self.tasks[task_id]
+
+    async def cancel(self, task_id: str) -> TaskView:
+        self.calls.append(("cancel", task_id))
+        self.tasks[task_id] = self.tasks[task_id].model_copy(update={"state": TaskState.CANCELLED})
+        return self.tasks[task_id]
+
+    async def retry(
+        self, task_id: str, *, caller: str, role: str = "submit", idempotency_key: str | None = None
+    ) -> Submitted:
+        self.calls.append(("retry", task_id))
+        again = self.tasks[task_id].model_copy(
+            update={"id": task_id + "-2", "retry_of": task_id, "state": TaskState.QUEUED, "error": None}
+        )
+        self.tasks = {again.id: again, **self.tasks}
+        return Submitted(again, True)
+
+    async def flow_run_id(self, task_id: str) -> str | None:
+        return None
+
+    def counts(self) -> dict[str, int]:
+        return {}
+
+
+class LocalApi:
+    """Where it is, and questions to it."""
+
+    def __init__(self, url: str, tasks: MadeUpTasks, settings: Settings) -> None:
+        self.url, self.tasks, self.settings = url, tasks, settings
+        self.client = httpx.Client(base_url=url, timeout=60, trust_env=False)
+
+    def call(self, method: str, path: str, **options: Any) -> tuple[int, dict[str, Any]]:
+        """Status and envelope."""
+        answer = self.client.request(method, path, **options)
+        return answer.status_code, answer.json()
+
+    def data(self, method: str, path: str, **options: Any) -> Any:
+        """What a request that must succeed answers."""
+        status, body = self.call(method, path, **options)
+        assert body["ok"], body
+        assert status < 300
+        return body["data"]
+
+    def error(self, method: str, path: str, **options: Any) -> tuple[int, str, str]:
+        """Status, code and message of a request that must fail."""
+        status, body = self.call(method, path, **options)
+        assert not body["ok"], body
+        return status, body["error"]["code"], body["error"]["message"]
+
+
+@contextlib.contextmanager
+def serve_locally(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalApi]:
+    """Serve until the end of the block."""
+    tasks = MadeUpTasks()
+    tasks.settings, tasks.roots = settings, WorkspaceRoots(settings)
+
+    class Service:
+        @classmethod
+        @contextlib.asynccontextmanager
+        async def running(cls, *_: Any) -> AsyncIterator[MadeUpTasks]:
+            # Nothing listens there: a Prefect server that is away.
+            section = settings.prefect.model_copy(update={"api_url": "http://127.0.0.1:9/api"})
+            async with PrefectApi(settings.model_copy(update={"prefect": section})) as tasks.prefect:
+                yield tasks
+
+    monkeypatch.setattr(app_module, "TaskService", Service)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config, state = server_config(settings, "127.0.0.1", listener.getsockname()[1])
+        server = FacadeServer(config, state)
+        thread = threading.Thread(target=lambda: server.run(sockets=[listener]), daemon=True)
+        thread.start()
+        api = LocalApi(f"http://127.0.0.1:{listener.getsockname()[1]}", tasks, settings)
+        try:
+            for _ in range(600):
+                if server.started or not thread.is_alive():
+                    break
+                threading.Event().wait(0.05)
+            assert server.started, state.failure
+            yield api
+        finally:
+            api.client.close()
+            server.stop()
+            thread.join(timeout=30)
+            assert not thread.is_alive()

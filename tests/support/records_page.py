@@ -1,0 +1,133 @@
+"""The records page over the real application and a real ledger, with Results that were really scored."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from autoscorer.core.config import Settings
+from autoscorer.schemas.task import TaskState
+from autoscorer.service.ledger.ledger import Ledger
+from autoscorer.service.ledger.records import Ending
+from autoscorer.tasks.score import score_workspace
+
+from ..service.test_ledger import new
+from .browser import Browser
+from .facade import facade, facade_settings
+
+__all__ = ["Done", "click", "put", "scored", "served", "sign_in", "text", "visit"]
+
+
+@dataclass
+class Done:
+    """A task that has ended, or one that has not (without a state)."""
+
+    workspace: str
+    state: TaskState | None = TaskState.COMPLETED
+    action: str = "score"
+    result: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+def scored(
+    root: Path, name: str, *, classes: int = 3, rows: int = 200, right: float = 0.9, **params: Any
+) -> dict[str, Any]:
+    """Make a workspace of a classification, score it, and return its Result."""
+    chance = random.Random(1)
+    folder = root / name
+    (folder / "input").mkdir(parents=True)
+    (folder / "output").mkdir()
+    (folder / "meta.json").write_text(
+        json.dumps({"task_type": "classification", "scorer": "classification_f1", "params": params})
+    )
+    labels = [f"k{number:04}" for number in range(classes)]
+    truth = [labels[number % classes] for number in range(rows)]
+    guesses = [each if chance.random() < right else chance.choice(labels) for each in truth]
+    for path, values in (("input/gt.csv", truth), ("output/pred.csv", guesses)):
+        (folder / path).write_text("id,label\n" + "".join(f"{number},{each}\n" for number, each in enumerate(values)))
+    result = score_workspace(folder).to_dict()
+    assert result["error"] is None
+    return result
+
+
+def _fill(settings: Settings, root: Path, tasks: Sequence[Done]) -> dict[str, str]:
+    async def work() -> dict[str, str]:
+        ids = {}
+        ledger = Ledger.open(settings)
+        try:
+            endings = []
+            for task in tasks:
+                place = str(root / task.workspace)
+                if task.workspace in ids:
+                    # A workspace has one task at a time.
+                    await ledger.finish(endings)
+                    endings = []
+                whole = task.action == "batch"
+                asked = {
+                    "action": task.action,
+                    "workspaces" if whole else "workspace": [task.workspace] if whole else task.workspace,
+                }
+                made = new(place, task.action, **{"request": asked, "scorer": "classification_f1", **task.more})
+                row, _ = await ledger.add(replace(made, workspace=None, scorer=None) if whole else made)
+                ids[task.workspace] = row.id
+                if task.state is not None:
+                    now = time.time()
+                    endings.append(
+                        Ending(row.id, task.state, task.result, task.error, attempts=1, started_at=now, ended_at=now)
+                    )
+            if endings:
+                await ledger.finish(endings)
+        finally:
+            ledger.close()
+        return ids
+
+    return asyncio.run(work())
+
+
+@contextmanager
+def served(root: Path, tasks: Sequence[Done], *, tokens: bool = False) -> Iterator[tuple[str, dict[str, str]]]:
+    """Serve the API with a ledger of these tasks, the last one the newest; its address, and each task's id."""
+    settings = facade_settings(root, tokens=tokens)
+    ids = _fill(settings, root, tasks)
+    with facade(settings) as api:
+        yield f"http://{api.host}:{api.port}", ids
+
+
+def text(page: Browser, selector: str) -> str:
+    """What an element says."""
+    return str(page.value(f"document.querySelector({json.dumps(selector)}).innerText"))
+
+
+def click(page: Browser, selector: str) -> None:
+    page.value(f"document.querySelector({json.dumps(selector)}).click()")
+
+
+def put(page: Browser, selector: str, value: str) -> None:
+    """Write into a field, and leave it."""
+    page.value(
+        f"(() => {{ const f = document.querySelector({json.dumps(selector)}); f.value = {json.dumps(value)};"
+        " f.dispatchEvent(new Event('input', {bubbles: true})); f.dispatchEvent(new Event('change')); })()"
+    )
+
+
+def visit(page: Browser, address: str) -> str:
+    """Follow a link to a file, which may run nothing: not even the timer that ``open`` waits for. What it shows."""
+    page.events.clear()
+    page.call("Page.navigate", url=address)
+    while not page.methods("Page.loadEventFired"):
+        page.events.append(page._read())
+    return str(page.value("document.documentElement.textContent"))
+
+
+def sign_in(page: Browser, token: str) -> None:
+    page.wait_for("document.querySelector('#token-dialog').open && document.activeElement.id === 'token'")
+    page.value(f"document.querySelector('#token').value = {json.dumps(token)}")
+    page.press("Enter", code=13, text="\r")

@@ -1,0 +1,156 @@
+"""The image of the Dockerfile at the root, built and run by the very commands of the README."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..docs.test_seed_config import SAMPLE
+from ..support.markdown import BASE_IMAGE, READMES, ROOT, blocks_of, read
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+TAG = "autoscorer-test-root"
+DATA = "/srv/autoscorer"
+# The machine may be busy with everything else.
+PATIENCE = 400.0
+
+
+def sh(*command: str | Path, code: int | None = 0, cwd: Path | None = None) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200, cwd=cwd)
+    assert code is None or done.returncode == code, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done.stdout.strip()
+
+
+def _commands() -> list[str]:
+    """The two commands of the README, which the other README and the page of the service have as well."""
+    (block,) = [block for block in blocks_of(read("README.md")) if any("docker run" in line for line in block.lines)]
+    for name in (*READMES, "docs/service.md"):
+        assert block in blocks_of(read(name)), name
+    build, run = block.lines
+    return [build, run]
+
+
+@pytest.fixture(scope="module")
+def image(python_image: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The image, built from a copy of this checkout without a registry and without an index."""
+    version = sh("docker", "run", "--rm", BASE_IMAGE, "python3", "-c", "import sys; print(sys.version_info[:2])")
+    if version != str(sys.version_info[:2]):
+        pytest.skip(f"{BASE_IMAGE} and this Python are not of one version: {version}")
+    context = tmp_path_factory.mktemp("checkout")
+    for name in sh("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT).splitlines():
+        if (ROOT / name).is_file():
+            (context / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, context / name)
+    (block,) = [block for block in blocks_of(read("docs/service.md")) if "pip download" in "\n".join(block.lines)]
+    base, download, build = block.lines
+    assert base == "scripts/build-base-image"
+    sh("sh", "-c", download.replace("python3", sys.executable), cwd=context)
+    plain = _commands()[0]
+    assert build.replace(f" --build-arg BASE_IMAGE={BASE_IMAGE}", "") == plain
+    sh("sh", "-c", build.replace("autoscorer:latest", TAG), cwd=context)
+    return TAG
+
+
+class Container:
+    """One container, started as the README says, on a free port and on a volume that has a name."""
+
+    def __init__(self, image: str, folder: Path, volume: str) -> None:
+        run = _commands()[1].replace("autoscorer:latest", image).replace("-p 8000:8000", "-p 127.0.0.1::8000")
+        run = run.replace("docker run", f"docker run -v {volume}:{DATA}")
+        self.id = sh("sh", "-c", run, cwd=folder)
+
+    def state(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(sh("docker", "inspect", "--format", "{{json .State}}", self.id))
+        return found
+
+    def logs(self) -> str:
+        done = subprocess.run(["docker", "logs", self.id], capture_output=True, text=True)
+        return done.stdout + done.stderr
+
+    def wait_until_healthy(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while (state := self.state())["Health"]["Status"] != "healthy":
+            assert state["Running"] and time.monotonic() < deadline, f"{state}\n{self.logs()}"
+            time.sleep(0.5)
+
+    def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        address = sh("docker", "port", self.id, "8000/tcp").splitlines()[0]
+        token = sh("docker", "exec", self.id, "cat", f"{DATA}/home/api-token")
+        request = urllib.request.Request(
+            f"http://{address}{path}",
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return json.load(answer)["data"]
+
+    def remove(self) -> None:
+        sh("docker", "rm", "--force", self.id, code=None)
+
+
+@pytest.fixture
+def start(image: str, tmp_path: Path) -> Iterator[Callable[[], Container]]:
+    (tmp_path / "config.yaml").write_text(SAMPLE)
+    volume = f"autoscorer-test-{uuid.uuid4().hex[:12]}"
+    started: list[Container] = []
+
+    def begin() -> Container:
+        started.append(Container(image, tmp_path, volume))
+        return started[-1]
+
+    yield begin
+    for container in started:
+        container.remove()
+    sh("docker", "volume", "rm", "--force", volume)
+
+
+def test_it_serves_runs_a_model_stops_in_order_and_goes_on(
+    start: Callable[[], Container], make_workspace: Callable[..., Path], busybox: str
+) -> None:
+    first = start()
+    first.wait_until_healthy()
+    # The configuration that was mounted, and what must be known of it.
+    assert "security.allowed_images is empty" in first.logs() and "Prefect is the queue" in first.logs()
+    assert "api-token" in first.logs(), "how to read the token"
+    assert sh("docker", "exec", first.id, "cat", f"{DATA}/home/api-token") not in first.logs()
+
+    model = (
+        "cp input/data/x.csv /dev/null && printf 'id,label\\na,SECRET-TRUTH-1\\nb,SECRET-TRUTH-2\\n' > output/pred.csv"
+    )
+    root = make_workspace("flowers", container={"image": busybox, "cmd": ["sh", "-c", model]})
+    sh("docker", "cp", root, f"{first.id}:{DATA}/workspaces/")
+    task = first.ask("/pipeline?wait=300", {"workspace": "flowers"})
+    assert (task["state"], (task["outcome"] or {}).get("score")) == ("completed", 1.0), task
+    result = first.ask("/result?workspace=flowers")
+    assert result["summary"]["score"] == 1.0
+
+    sh("docker", "stop", "-t", "120", first.id)
+    assert first.state()["ExitCode"] == 0, first.logs()
+
+    second = start()
+    second.wait_until_healthy()
+    again = second.ask(f"/tasks/{task['id']}")
+    assert (again["state"], (again["outcome"] or {}).get("score")) == ("completed", 1.0), again
+    assert second.ask("/score?wait=300", {"workspace": "flowers"})["state"] == "completed"
+    # Everything of it is alive below an init process that takes what its parents left.
+    assert sh("docker", "exec", second.id, "cat", "/proc/1/comm") == "dumb-init"
+
+
+def test_a_wrong_configuration_is_told_in_words_and_the_container_ends(
+    image: str, start: Callable[[], Container], tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_text("securty: {}\n")
+    container = start()
+    assert sh("docker", "wait", container.id) == "2"
+    assert "did you mean 'security'" in container.logs() and "Traceback" not in container.logs()

@@ -1,0 +1,337 @@
+"""What happens in the process that was forked for one flow run.
+
+It reads its order from its channel, works, and saves how the run ended before it says so. ``score`` and ``validate``
+are done without Prefect, and the worker tells it; the other flows are run by Prefect's own engine, which asks and tells
+the server itself. Scorers are called by a guard's process, never in this one: see ``tasks/score_process.py``.
+
+The channel also carries the other way: the worker says ``cancel``, and its end is the worker's death.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NoReturn, TypeVar
+from uuid import UUID
+
+from prefect.client.schemas.objects import State
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..core.config import Settings
+from ..core.errors import AutoScorerError, ErrorCode
+from ..core.flowruns import FlowRunFiles
+from ..core.provenance import Owner, current_flow_run
+from ..core.storage import fault_of, is_short_of_room
+from ..core.workspace import Workspace
+from ..executors.base import SilentObserver
+from ..flows.artifacts import result_artifacts
+from ..flows.final_state import ending_of
+from ..schemas.result import Result
+from ..tasks.guard import Guard
+from ..tasks.prefect_tasks import ended, failure_of, settled, valid
+from ..tasks.run_context import Local, local
+from ..tasks.score import STEP_TIMEOUT
+from ..tasks.score_process import Orders
+from ..tasks.scoring import GuardedScoring, Scoring
+
+__all__ = ["Channel", "serve"]
+
+Json = dict[str, Any]
+T = TypeVar("T", bound=BaseModel)
+
+_LENGTH = struct.Struct("!I")
+# Seconds to hand Prefect the last log records and task runs. The run has ended; the server may be away for hours.
+_FLUSH = 10.0
+# Exit code of a process whose run is to be done again (EX_TEMPFAIL).
+_TRY_AGAIN = 75
+# Characters of one log record.
+_RECORD = 32 * 1024
+
+
+class Channel:
+    """Talks with the worker, from any thread."""
+
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(fileno=fd)
+        self._file = self._socket.makefile("rb")
+        self._sending = threading.Lock()
+
+    def receive(self) -> Json | None:
+        """The worker's next message; None when the worker is gone."""
+        with contextlib.suppress(ConnectionError):
+            head = self._file.read(_LENGTH.size)
+            if len(head) == _LENGTH.size:
+                message: Json = json.loads(self._file.read(_LENGTH.unpack(head)[0]))
+                return message
+        return None
+
+    def send(self, message: Json) -> None:
+        """Tell the worker something."""
+        data = json.dumps(message).encode()
+        with self._sending, contextlib.suppress(ConnectionError):
+            self._socket.sendall(_LENGTH.pack(len(data)) + data)
+
+    def close(self) -> None:
+        """Close this process's copy, without a word to the worker."""
+        self._file.close()
+        self._socket.close()
+
+    def log(self, level: int, text: str) -> None:
+        """Give the worker a record for the flow run's log in Prefect."""
+        self.send({"log": {"level": level, "message": text[:_RECORD], "timestamp": datetime.now(UTC).isoformat()}})
+
+
+def serve(fd: int, settings: Settings) -> int:
+    """Work on one flow run.
+
+    Args:
+        fd: The channel to the worker.
+        settings: The configuration.
+
+    Returns:
+        The process's exit code: 0 when an ending was saved or Prefect's engine is done with the run.
+    """
+    channel = Channel(fd)
+    # Before there is another thread, and while the worker tells Prefect that the run is under way.
+    guard = Guard.fork(Orders(settings, STEP_TIMEOUT), close=channel.close)
+    channel.send({"hello": Owner.current().text})
+    order = channel.receive()
+    if order is None:
+        return 0  # somebody else has the run
+    with GuardedScoring(settings, guard=guard) as scoring:
+        return _serve(order, channel, settings, scoring)
+
+
+def _serve(order: Json, channel: Channel, settings: Settings, scoring: GuardedScoring) -> int:
+    cancelled = threading.Event()
+    threading.Thread(target=_listen, args=(channel, cancelled), name="autoscorer-channel", daemon=True).start()
+    files = FlowRunFiles(settings.home, order["flow_run"])
+    try:
+        if order["kind"] == "engine":
+            put_back = partial(_put_back, channel, settings)
+            own = Local(settings=settings, cancelled=cancelled.is_set, scoring=scoring, put_back=put_back)
+            return _run_engine(order, files, own)
+        _work(order, files, settings, scoring, channel)
+    except Exception as error:
+        # A full disk, a home that can't be written: the worker tries again elsewhen, and says why.
+        fault = fault_of(error, home=settings.home)
+        channel.send({"fault": str(fault), "waits_for_room": fault.code is ErrorCode.STORAGE_FULL})
+        return 1
+    return 0
+
+
+def _put_back(channel: Channel, settings: Settings, error: AutoScorerError) -> NoReturn:
+    """End without an ending: the worker puts the run back.
+
+    Whether it waits, or has used one of its attempts up, is said by the disk as it is now: what failed for want of room
+    and has left much of it needs too much.
+    """
+    folders = [settings.home, *settings.workspace_roots]
+    needed = error.details.get("needed_bytes", 0)
+    waits = error.details.get("why") == "quota" or any(is_short_of_room(folder, needed) for folder in folders)
+    channel.send({"fault": error.message, "waits_for_room": waits})
+    _flush()
+    os._exit(_TRY_AGAIN)
+
+
+def _listen(channel: Channel, cancelled: threading.Event) -> None:
+    while channel.receive() is not None:
+        cancelled.set()  # there is no other message
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+# --- score and validate ----------------------------------------------------------------------------------
+
+
+class _Validate(BaseModel):
+    """Parameters of ``validate_only``; a flow run's come from anybody who may talk to Prefect."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    workspace: str = Field(min_length=1)
+    scorer: str | None = None
+    params: Json | None = None
+    backend: Literal["auto", "docker", "process"] | None = None
+    purpose: Literal["score", "pipeline"] | None = None
+
+
+class _Score(BaseModel):
+    """Parameters of ``score_only``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    workspace: str = Field(min_length=1)
+    scorer: str | None = None
+    params: Json | None = None
+
+
+def _work(order: Json, files: FlowRunFiles, settings: Settings, scoring: Scoring, channel: Channel) -> None:
+    watcher = _Watcher(files, channel)
+    token = current_flow_run.set(files.flow_run_id)
+    result: Result | None = None
+    with _logged(channel):
+        try:
+            if order["kind"] == "score":
+                score = _parsed(_Score, order["parameters"])
+                result = scoring.score(score.workspace, scorer=score.scorer, params=score.params, observer=watcher)
+                state = ended(result)
+            else:
+                state = _validate(_parsed(_Validate, order["parameters"]), scoring, watcher)
+        except AutoScorerError as error:
+            state = settled(error)
+        except Exception as error:
+            state = settled(fault_of(error, home=settings.home))
+        finally:
+            current_flow_run.reset(token)
+    if not state.is_completed() and (failure := failure_of(state)).code is ErrorCode.STORAGE_FULL:
+        _put_back(channel, settings, failure)
+    # The message says what is to be known; it stands in the log as well, where people look for it.
+    channel.log(logging.INFO if state.is_completed() else logging.ERROR, state.message or "")
+    files.save_ending(ending_of(state))
+    channel.send({"ended": True})
+    if result is not None:
+        _send_artifacts(Workspace(order["parameters"]["workspace"]), result, channel)
+
+
+def _validate(asked: _Validate, scoring: Scoring, watcher: _Watcher) -> State[Any]:
+    watcher.stage("validate")
+    started = time.monotonic()
+    checked = scoring.validate(
+        asked.workspace, scorer=asked.scorer, params=asked.params, backend=asked.backend, purpose=asked.purpose
+    )
+    return valid(checked, time.monotonic() - started)
+
+
+def _parsed(kind: type[T], parameters: Mapping[str, Any]) -> T:
+    try:
+        return kind.model_validate(parameters)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_url=False)]
+        raise AutoScorerError(
+            ErrorCode.INVALID_REQUEST,
+            "The flow run's parameters are not those of its flow: " + "; ".join(problems) + ". Start it again with "
+            "others.",
+            details={"problems": problems},
+        ) from None
+
+
+class _Watcher(SilentObserver):
+    """Notes the stages, for those who look at the files and those who read the log."""
+
+    def __init__(self, files: FlowRunFiles, channel: Channel) -> None:
+        self._files = files
+        self._channel = channel
+
+    def stage(self, name: str, detail: str = "") -> None:
+        self._files.set_stage(name, detail)
+        self._channel.log(logging.INFO, f"stage {name}: {detail}" if detail else f"stage {name}")
+
+
+class _Forwarding(logging.Handler):
+    """Sends what our own code logs to the flow run's log."""
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__(logging.INFO)
+        self._channel = channel
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._channel.log(record.levelno, record.getMessage())
+
+
+@contextlib.contextmanager
+def _logged(channel: Channel) -> Iterator[None]:
+    logger, handler = logging.getLogger("autoscorer"), _Forwarding(channel)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def _send_artifacts(space: Workspace, result: Result, channel: Channel) -> None:
+    """Give the worker what the flow would have published itself; after the end, which must not wait for it."""
+    bodies = []
+    for make in result_artifacts(space, result):
+        # It can't be rendered or Prefect would not take it: not worth the run that has ended well.
+        with contextlib.suppress(Exception):
+            made = make()
+            body = {"key": made.key, "type": made.type, "description": made.description}
+            bodies.append({**body, "data": _formatted(made)})
+    if bodies:
+        channel.send({"artifacts": bodies})
+
+
+def _formatted(artifact: Any) -> str:
+    text: str = artifact.format()
+    return text
+
+
+# --- Prefect's engine ------------------------------------------------------------------------------------
+
+
+def _run_engine(order: Json, files: FlowRunFiles, own: Local) -> int:
+    """Run a flow as ``python -m prefect.engine`` does, in this process."""
+    from prefect.engine import handle_engine_signals
+    from prefect.flow_engine import load_flow_run, run_flow
+    from prefect.logging.loggers import flow_run_logger
+    from prefect.settings import temporary_settings
+
+    flow_run_id = UUID(files.flow_run_id)
+    os.environ["PREFECT__FLOW_RUN_ID"] = str(flow_run_id)
+    module, _, name = order["entrypoint"].rpartition(".")
+    code = 0
+    with _own_folder(files):
+        try:
+            # The worker sees its children die: it needs no sign of life by way of the server.
+            with (
+                handle_engine_signals(flow_run_id),
+                temporary_settings({"flows.heartbeat_frequency": None}),
+                local(own),
+            ):
+                flow = getattr(importlib.import_module(module), name)
+                flow_run = load_flow_run(flow_run_id)
+                # A failed submission is a state that is returned, not an exception: nothing of it is ours to log.
+                log: Any = flow_run_logger(flow_run)  # an adapter, where a Logger is declared
+                run_flow(flow, flow_run=flow_run, return_type="state", error_logger=log)
+        except SystemExit as exit:
+            code = exit.code if isinstance(exit.code, int) else 1
+        _flush()
+    return code
+
+
+@contextlib.contextmanager
+def _own_folder(files: FlowRunFiles) -> Iterator[None]:
+    """A working folder that no other run shares; what it holds at the end is nobody's."""
+    folder: Path = files.folder / "cwd"
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir("/")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _flush() -> None:
+    """Hand over what Prefect's services still hold: log records, and the events that its task runs are made of."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    deadline = time.monotonic() + _FLUSH
+    services: tuple[Callable[..., Any], ...] = (APILogWorker.drain_all, EventsWorker.drain_all)
+    for drain in services:
+        with contextlib.suppress(Exception):
+            drain(timeout=max(deadline - time.monotonic(), 0.1))

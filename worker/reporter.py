@@ -1,0 +1,135 @@
+"""What a worker has to tell Prefect about its runs besides their states: log records and artifacts, when there is time.
+
+Both are for people, so no run waits for them: records are gathered and sent together, artifacts when there is nothing
+else to do, or one now and then. Both are bounded, and a server that is away or has too much to do costs some of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from ..service.prefect.client import PrefectApi, PrefectAway, PrefectRefused
+
+__all__ = ["Outbox"]
+
+logger = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+# Seconds between two sendings of log records, and records of one request.
+_PAUSE = 1.0
+# How often in that time is looked whether the worker has become idle.
+_BUSY_LOOKS = 10
+_TOGETHER = 500
+# Records, and characters of artifacts, that are held at most.
+_RECORDS = 10_000
+_ARTIFACTS = 16 * 1024 * 1024
+
+
+class Outbox:
+    """Takes records and artifacts at once, and sends them in ``run``.
+
+    Args:
+        prefect: The server.
+    """
+
+    def __init__(self, prefect: PrefectApi) -> None:
+        self._prefect = prefect
+        # Whether there are runs to work on; set by the worker.
+        self.is_busy: Callable[[], bool] = lambda: False
+        self._records: deque[Json] = deque(maxlen=_RECORDS)
+        self._artifacts: deque[Json] = deque()
+        self._size = 0
+        self._left_out = 0
+        self._something = asyncio.Event()
+
+    def log(self, flow_run_id: str, level: int, message: str, timestamp: str | None = None) -> None:
+        """Add a record to a flow run's log."""
+        self._records.append(
+            {
+                "name": "autoscorer",
+                "level": level,
+                "message": message,
+                "timestamp": timestamp or datetime.now(UTC).isoformat(),
+                "flow_run_id": flow_run_id,
+            }
+        )
+
+    def add_artifacts(self, flow_run_id: str, bodies: Sequence[Json]) -> None:
+        """Add artifacts of a flow run; the oldest that still wait are left out when there are too many."""
+        for body in bodies:
+            self._artifacts.append({**body, "flow_run_id": flow_run_id})
+            self._size += _size(body)
+        while self._size > _ARTIFACTS:
+            self._size -= _size(self._artifacts.popleft())
+            self._left_out += 1
+        self._something.set()
+
+    async def run(self) -> None:
+        """Send on, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._send_records_on())
+            group.create_task(self._send_artifacts_on())
+
+    async def flush(self, seconds: float) -> None:
+        """Send what is held, as far as the time suffices."""
+        with contextlib.suppress(TimeoutError, PrefectAway):
+            async with asyncio.timeout(seconds):
+                await self._send_records()
+                while self._artifacts:
+                    await self._send_artifact()
+
+    async def _send_records_on(self) -> None:
+        while True:
+            await asyncio.sleep(_PAUSE)
+            with contextlib.suppress(PrefectAway):
+                await self._send_records()
+
+    async def _send_records(self) -> None:
+        while self._records:
+            some = [self._records.popleft() for _ in range(min(len(self._records), _TOGETHER))]
+            try:
+                await self._prefect.write_logs(some)
+            except PrefectAway:
+                self._records.extendleft(reversed(some))
+                raise
+            except PrefectRefused as error:
+                logger.warning("%d log records were not taken: %s", len(some), error.message)
+
+    async def _send_artifacts_on(self) -> None:
+        while True:
+            await self._something.wait()
+            for _ in range(_BUSY_LOOKS):
+                if not self.is_busy():
+                    break
+                await asyncio.sleep(_PAUSE / _BUSY_LOOKS)
+            try:
+                await self._send_artifact()
+            except PrefectAway:
+                await asyncio.sleep(5 * _PAUSE)
+            if not self._artifacts:
+                self._something.clear()
+
+    async def _send_artifact(self) -> None:
+        body = self._artifacts[0]
+        try:
+            await self._prefect.call("POST", "/artifacts/", body)
+        except PrefectRefused as error:
+            fields = {"flow_run": body["flow_run_id"]}
+            logger.warning("An artifact was not taken: %s", error.message, extra={"fields": fields})
+        # While it was sent it may have been left out for newer ones.
+        if self._artifacts and self._artifacts[0] is body:
+            self._size -= _size(self._artifacts.popleft())
+        if self._left_out and not self._artifacts:
+            logger.warning("%d artifacts were left out: runs ended faster than Prefect took them.", self._left_out)
+            self._left_out = 0
+
+
+def _size(body: Json) -> int:
+    return len(body["data"]) + 1000

@@ -1,0 +1,415 @@
+"""One flow run in the worker: from the moment it is ours to the moment that Prefect knows how it ended.
+
+Its process may die at any moment, Prefect may be away for hours, somebody may cancel it meanwhile. Whatever happens,
+one of three things is done in the end: the ending that was saved is told, or the run is ended with a reason, or it is
+put back into its queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ..core.config import Settings
+from ..core.errors import AutoScorerError, ErrorCode
+from ..core.flowruns import Claim, FlowRunFiles
+from ..core.provenance import Owner, utc_now
+from ..core.storage import full_disk
+from ..executors.reaper import reap_if_needed
+from ..service.prefect.client import FINAL, PrefectApi, PrefectAway, PrefectRefused
+from ..service.recovery.dead_workers import clear_away, had_container
+from ..service.recovery.transitions import end, requeue, save_ending, tell
+from ..tasks.score import STEP_TIMEOUT
+from .processes import Child, ChildFailed, Children
+from .reporter import Outbox
+
+__all__ = ["ENGINE", "LEAN", "Means", "WorkerRun", "log_fields"]
+
+logger = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+# Entrypoints of our flows: those whose plain function runs in the child, and those that Prefect's engine runs there.
+LEAN = {
+    "autoscorer.flows.pipeline.score_only": "score",
+    "autoscorer.flows.pipeline.validate_only": "validate",
+}
+ENGINE = frozenset(
+    {
+        "autoscorer.flows.pipeline.pipeline",
+        "autoscorer.flows.pipeline.run_only",
+        "autoscorer.flows.batch.batch",
+    }
+)
+# Seconds for which a state that we saw is taken to be still the run's own. Only a person with a hand in Prefect's API
+# could end a run of ours meanwhile, and a look costs as much as the telling.
+_FRESH = 1.0
+# Seconds between two attempts at a server that does not answer: at first, and at most.
+_PAUSE_FIRST, _PAUSE_MOST = 0.5, 5.0
+# Seconds that a process may live on when Prefect says that its run has ended: it sends its last log records.
+_AFTER_END = 20.0
+# Seconds that a killed process may take to be gone.
+_DYING = 5.0
+# Attempts at what the server refuses.
+_REFUSALS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """What a worker shares with its runs."""
+
+    name: str
+    owner: Owner
+    settings: Settings
+    prefect: PrefectApi
+    children: Children
+    outbox: Outbox
+
+
+class WorkerRun:
+    """A flow run that this worker has set to PENDING.
+
+    Args:
+        run: The flow run as Prefect gave it.
+        entrypoint: Of its deployment, and one of ``LEAN`` or ``ENGINE``.
+        means: The worker's.
+    """
+
+    def __init__(self, run: Json, entrypoint: str, means: Means) -> None:
+        self.id: str = run["id"]
+        # Set when there is no process any more: somebody else may have its place while the end is being told.
+        self.is_free = asyncio.Event()
+        self._run = run
+        self._entrypoint = entrypoint
+        self._means = means
+        self._files = FlowRunFiles(means.settings.home, self.id)
+        self._claim: Claim | None = None
+        self._child: Child | None = None
+        self._killer: asyncio.Task[None] | None = None
+        self._kill_at = float("inf")
+        self._limit: asyncio.TimerHandle | None = None
+        self._telling: asyncio.Task[None] | None = None
+        self._known_at = time.monotonic()
+        self._fault: str | None = None
+        # Whether it failed for want of room on a disk, and costs none of its attempts.
+        self._waits_for_room = False
+        # Why it is being ended from outside, whichever came first.
+        self._cancelled = self._taken_away = self._overdue = self._stopping = False
+
+    # --- what others do to it -------------------------------------------------------------------------------
+
+    def saw(self, run: Json | None) -> None:
+        """Take note of what Prefect says about the run now.
+
+        Args:
+            run: The flow run; None when the server knows none of that id.
+        """
+        state = (run or {}).get("state") or {}
+        kind = state.get("type")
+        if kind in ("PENDING", "RUNNING"):
+            self._known_at = time.monotonic()
+        elif kind == "CANCELLING":
+            self.cancel()
+        elif kind in FINAL:
+            # Its own engine may have said so just now; a process that does not end then is not wanted any more.
+            self._taken_away = True
+            self._end_within(_AFTER_END if self._is_engine and kind != "CANCELLED" else self._grace)
+        else:  # put back, paused or deleted behind our back
+            self._taken_away = True
+            self._end_within(0)
+
+    def heed_wish(self) -> None:
+        """Cancel it if the API has left word in the home that it is to end."""
+        if not self._cancelled and self._files.is_cancel_requested():
+            self.cancel()
+
+    def cancel(self) -> None:
+        """End its work: the container in its own way, or all of it by force after a while."""
+        if not self._cancelled:
+            self._cancelled = True
+            logger.info("The run is being cancelled.", extra=self._fields())
+            if self._child is not None and self._is_engine:
+                self._child.send({"cancel": True})
+            self._end_within(self._grace)
+
+    def stop(self) -> None:
+        """End its work at once, to be done again by another worker."""
+        self._stopping = True
+        self._end_within(0)
+
+    # --- its life -------------------------------------------------------------------------------------------
+
+    async def work(self) -> None:
+        """Have the run worked on and see to its end. Raises nothing but ``CancelledError``."""
+        try:
+            await self._attempt()
+        except PrefectAway:  # while the worker stops: the claim stays, and whoever comes next goes on from there
+            logger.warning("Prefect is away; the next worker settles the run.", extra=self._fields())
+        except Exception as error:
+            full = full_disk(error, home=self._means.settings.home)
+            reason = full.message if full else "The worker had a fault of its own; its log tells more."
+            self._waits_for_room = full is not None
+            if full is None:
+                logger.exception("A fault of the worker; the run is put back.", extra=self._fields())
+            try:
+                await self._put_back(reason)
+            except Exception:
+                # Its claim stays: the run is not lost, but it waits for this worker's end.
+                logger.exception("The run could not be put back.", extra=self._fields())
+        finally:
+            self.is_free.set()
+            if self._killer is not None:
+                self._killer.cancel()
+            if self._limit is not None:
+                self._limit.cancel()
+
+    async def _attempt(self) -> None:
+        # An ending that lies there is that of an attempt before somebody started the run anew.
+        self._files.forget_ending()
+        self.heed_wish()
+        try:
+            self._child = await self._means.children.fork(self.id)
+        except ChildFailed as error:
+            await self._put_back(f"No process could be started for it: {error}.")
+            return
+        if self._cancelled or self._stopping or self._taken_away:  # meanwhile
+            self._end_within(0)
+        watch = asyncio.create_task(self._watch(self._child))
+        try:
+            status = await self._child.wait()
+            self.is_free.set()
+            # What it said last is still being read.
+            await watch
+        finally:
+            watch.cancel()
+        await self._settle(status)
+
+    async def _watch(self, child: Child) -> None:
+        """Hear what the child says, and give it its order once everything is in place."""
+        try:
+            async for message in child.messages():
+                if "hello" in message:
+                    if not await self._begin(child, Owner(message["hello"])):
+                        child.kill()
+                elif "log" in message:
+                    self._means.outbox.log(self.id, **message["log"])
+                elif "ended" in message:
+                    self._telling = asyncio.create_task(self._tell())
+                elif "artifacts" in message:
+                    self._means.outbox.add_artifacts(self.id, message["artifacts"])
+                elif "fault" in message:
+                    self._fault, self._waits_for_room = message["fault"], message["waits_for_room"]
+        except Exception:
+            child.kill()
+            raise
+
+    async def _begin(self, child: Child, owner: Owner) -> bool:
+        self._claim = Claim(self._means.owner, owner, child.pid, self._means.name)
+        # On disk before any work begins, so that whoever finds us dead knows what to end and to clear up.
+        claiming = asyncio.to_thread(self._files.claim, self._claim)
+        if self._is_engine:
+            await claiming
+            child.send({"kind": "engine", "flow_run": self.id, "entrypoint": self._entrypoint})
+        else:
+            _, running = await asyncio.gather(claiming, self._set_running())
+            if not running:
+                return False
+            parameters = self._run.get("parameters") or {}
+            child.send({"kind": LEAN[self._entrypoint], "flow_run": self.id, "parameters": parameters})
+            # Scorers are code of others. The engine's tasks have this limit from Prefect.
+            self._limit = asyncio.get_running_loop().call_later(STEP_TIMEOUT, self._end_overdue)
+        if self._cancelled and self._is_engine:
+            child.send({"cancel": True})
+        return True
+
+    async def _set_running(self) -> bool:
+        """Set the run to RUNNING; False when it is not ours to run any more."""
+
+        async def propose() -> bool:
+            accepted, _ = await self._means.prefect.set_state(self.id, "RUNNING")
+            return accepted
+
+        for attempt in range(_REFUSALS):
+            try:
+                if await propose():
+                    break
+            except PrefectAway:
+                pass  # it may have been accepted all the same
+            await asyncio.sleep(0.2 * attempt)
+            run = await self._patiently(lambda: self._means.prefect.flow_run(self.id))
+            kind = ((run or {}).get("state") or {}).get("type")
+            if kind == "RUNNING":
+                break
+            if kind != "PENDING":
+                self.saw(run)
+                return False
+        else:
+            return False
+        self._known_at = time.monotonic()
+        return True
+
+    def _end_overdue(self) -> None:
+        self._overdue = True
+        self._end_within(0)
+
+    # --- its end --------------------------------------------------------------------------------------------
+
+    async def _settle(self, status: int | None) -> None:
+        if self._telling is not None:
+            await self._telling
+            return
+        if self._files.has_ending():
+            await self._patiently(self._tell_saved)
+            return
+        while not await asyncio.to_thread(self._clear_up):
+            # Where the engine does not answer, the model may be running yet, and would be there twice.
+            if self._stopping:
+                return  # the claim stays
+            await asyncio.sleep(_PAUSE_MOST)
+        if self._cancelled:
+            error = AutoScorerError(ErrorCode.CANCELLED, "Cancelled while it was worked on.")
+            # Before Prefect is asked, which may be away: the API finds it in the home.
+            begun = self._run if self._claim is None else {**self._run, "start_time": utc_now()}
+            flow = self._entrypoint.rpartition(".")[2].replace("_", "-")
+            await asyncio.to_thread(save_ending, self._means.settings, begun, flow, error)
+            await self._patiently(self._tell_saved)
+        elif self._overdue:
+            error = AutoScorerError(
+                ErrorCode.SCORER_ERROR, f"The scorer did not end within {STEP_TIMEOUT / 3600:.0f} hours and was killed."
+            )
+            await self._patiently(lambda: end(self._means.prefect, self._means.settings, self._run, error))
+        else:
+            reason = self._fault if self._waits_for_room else None
+            await self._put_back(reason or _reason(status, self._fault, self._stopping))
+
+    async def _tell(self) -> None:
+        """Tell Prefect the ending that the child has saved."""
+        prefect = self._means.prefect
+        try:
+            if time.monotonic() - self._known_at < _FRESH and not (self._cancelled or self._taken_away):
+                ending = self._files.read_ending()
+                assert ending is not None
+                accepted, _ = await prefect.set_state(self.id, ending["state"], message=ending["message"])
+                if accepted:
+                    self._release()
+                    self._log_end(ending)
+                    return
+        except (PrefectAway, PrefectRefused):
+            pass  # more carefully, then
+        await self._patiently(self._tell_saved)
+
+    async def _tell_saved(self) -> None:
+        if await tell(self._means.prefect, self._means.settings, self._run):
+            self._log_end(self._files.read_ending())
+        else:
+            self._release()
+
+    async def _put_back(self, reason: str) -> None:
+        means, counted = self._means, not self._stopping
+        waits = self._waits_for_room and not self._stopping
+        queued = await self._patiently(
+            lambda: requeue(means.prefect, means.settings, self._run, reason, counted=counted, waits_for_room=waits)
+        )
+        if queued:
+            logger.warning("The run was put back: %s", reason, extra=self._fields())
+            means.outbox.log(self.id, logging.WARNING, f"Put back into the queue: {reason}")
+        else:
+            logger.info("The run has ended in Prefect, or ends there now.", extra=self._fields())
+        self._release()
+
+    def _release(self) -> None:
+        if self._claim is not None:
+            self._files.release(self._claim)
+
+    def _clear_up(self) -> bool:
+        """Remove what a killed process left; whether nothing of it is there any more."""
+        if self._claim is None:
+            return True  # it never had its order
+        settings = self._means.settings
+        # With the fork server its children die, but a moment later.
+        patience = time.monotonic() + _DYING
+        while self._claim.child is not None and not self._claim.child.is_dead() and time.monotonic() < patience:
+            time.sleep(0.02)
+        if self._is_engine and not clear_away(settings, self.id, needed=had_container(settings, self._claim)):
+            logger.warning("Its container could not be looked for; trying again.", extra=self._fields())
+            return False
+        done = reap_if_needed(settings)
+        for problem in done.problems if done else ():
+            logger.warning("Not cleared up: %s", problem, extra=self._fields())
+        return True
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Call until the server answers, for ever; while the worker stops, no longer than it takes to ask once."""
+        pause, refusals = _PAUSE_FIRST, 0
+        while True:
+            try:
+                return await call()
+            except PrefectAway:
+                if self._stopping:
+                    raise
+            except PrefectRefused:
+                refusals += 1
+                if refusals == _REFUSALS:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(1.5 * pause, _PAUSE_MOST)
+
+    def _end_within(self, seconds: float) -> None:
+        """Kill the child, unless it ends by itself before that."""
+        at = time.monotonic() + seconds
+        if self._child is None or self.is_free.is_set() or self._kill_at <= at:
+            return
+        if self._killer is not None:
+            self._killer.cancel()
+        self._kill_at = at
+        self._killer = asyncio.create_task(self._kill_after(self._child, seconds))
+
+    async def _kill_after(self, child: Child, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        while True:
+            child.kill()
+            await asyncio.sleep(1)
+
+    @property
+    def _is_engine(self) -> bool:
+        return self._entrypoint in ENGINE
+
+    @property
+    def _grace(self) -> float:
+        # A scorer has no container to end and hears nothing.
+        return self._means.settings.service.cancel_grace if self._is_engine else 0.0
+
+    def _log_end(self, ending: Json | None) -> None:
+        if ending is not None:
+            logger.info("%s: %s", ending["state"].capitalize(), ending["message"], extra=self._fields())
+
+    def _fields(self) -> Json:
+        return {"fields": log_fields(self._run)}
+
+
+def log_fields(run: Json) -> Json:
+    """What tells a run's lines in the log: its ids, and that of its task where it has one."""
+    fields = {"flow_run": run["id"], "run": run.get("name")}
+    task = (run.get("labels") or {}).get("autoscorer.task")
+    return fields if task is None else {**fields, "task_id": task}
+
+
+def _reason(status: int | None, fault: str | None, stopping: bool) -> str:
+    """What happened to a process that left no ending, in a sentence."""
+    if stopping:
+        return "The worker was told to stop."
+    if fault is not None:
+        return f"Its process failed: {fault}"
+    if status is None:
+        return "Its process was lost with the worker's fork server."
+    if status == -signal.SIGKILL:
+        return "Its process was killed (SIGKILL; out of memory, perhaps)."
+    if status < 0:
+        return f"Its process was ended by {signal.Signals(-status).name}."
+    return f"Its process ended with code {status} and said nothing about the run."

@@ -1,0 +1,420 @@
+"""The worker: a warm runtime that takes due flow runs from its work pools and has each worked on in a forked child.
+
+It needs nothing but Prefect's REST API and the installation's home. Several of them share the load: setting a run to
+PENDING is what makes it a worker's, and Prefect lets only one do that. A server that is away is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ..core.config import Settings
+from ..core.errors import AutoScorerError, ErrorCode
+from ..core.flowruns import FlowRunFiles, wake_file
+from ..core.provenance import Owner, hostname
+from ..core.worker_names import held_name
+from ..service.prefect.client import FINAL, PrefectApi, PrefectAway, PrefectRefused, api_url
+from ..service.recovery.claims import Taker, take, taken_message
+from ..service.recovery.dead_workers import recover
+from .processes import ChildFailed, Children
+from .reporter import Outbox
+from .run import ENGINE, LEAN, Means, WorkerRun, log_fields
+
+__all__ = ["Worker", "run_worker"]
+
+logger = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+# Seconds between two looks at the wake file, polls of a pool that has work, looks at the states of our runs, looks for
+# wishes in the home, signs of life, and searches for what dead workers left.
+_WAKE = 0.05
+_BREATH = 0.02
+_MONITOR = 1.0
+_WISHES = 1.0
+_HEARTBEAT = 10.0
+_RECOVER = 5.0
+# Seconds for which a deployment's entrypoint is remembered.
+_DEPLOYMENT = 60.0
+# Seconds to put the runs back when the worker is told to stop; what is not done then, the next one does.
+_GOODBYE = 12.0
+# Seconds between two clearings of old files, and the age of what goes.
+_PRUNE, _OLD = 3600.0, 7 * 24 * 3600.0
+
+
+def run_worker(
+    settings: Settings, *, pools: Sequence[str] = (), name: str | None = None, limit: int | None = None
+) -> Json:
+    """Work until SIGTERM, SIGINT or SIGHUP.
+
+    Args:
+        settings: The configuration.
+        pools: Work pools to look at; those of the configuration when empty.
+        name: Shown in Prefect; host and process number when None.
+        limit: Flow runs at a time; as many as the pools may have together when None.
+
+    Returns:
+        ``{worker, pools, runs}``, the last the number of runs it took.
+    """
+
+    async def work(name: str) -> Json:
+        async with PrefectApi(settings) as prefect:
+            worker = Worker(settings, prefect, pools=pools, name=name, limit=limit)
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                loop.add_signal_handler(number, worker.stop)
+            await worker.run()
+            return {"worker": worker.name, "pools": list(worker.pools), "runs": worker.taken}
+
+    wanted = name or f"autoscorer {hostname()} {os.getpid()}"
+    # Before anything is taken: by this a later one under the same name knows that this one is dead.
+    with held_name(settings.home, wanted, Owner.current()) as held:
+        if held != wanted:
+            logger.warning("Another worker is called %r already; this one calls itself %r.", wanted, held)
+        return asyncio.run(work(held))
+
+
+class Worker:
+    """Takes flow runs until it is told to stop.
+
+    Args:
+        settings: The configuration.
+        prefect: The server.
+        name: Shown in Prefect, and no other worker's.
+        pools: Work pools to look at; those of the configuration when empty.
+        limit: Flow runs at a time; as many as the pools may have together when None.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        prefect: PrefectApi,
+        *,
+        name: str,
+        pools: Sequence[str] = (),
+        limit: int | None = None,
+    ) -> None:
+        service = settings.service
+        # One after the other, each once: the score pool first, because nobody waits long behind a score.
+        self.pools = tuple(dict.fromkeys(pools or (service.score_pool, service.pool)))
+        self.name = name
+        # How many runs it took.
+        self.taken = 0
+        self._settings = settings
+        self._prefect = prefect
+        self._limit = limit or service.score_concurrency + service.pool_concurrency
+        children = Children(_environment(settings))
+        self._means = Means(
+            name=self.name,
+            owner=Owner.current(),
+            settings=settings,
+            prefect=prefect,
+            children=children,
+            outbox=Outbox(prefect),
+        )
+        self._means.outbox.is_busy = lambda: self._free() < self._limit
+        # What PENDING is proposed with: by this we know a run of ours whose answer was lost.
+        self._mark = taken_message(Taker(self.name, self._means.owner))
+        self._runs: dict[asyncio.Task[None], WorkerRun] = {}
+        self._unsure: dict[str, Json] = {}
+        self._deployments: dict[str, tuple[float, str | None]] = {}
+        # Pools to look at now; and what wakes the looking.
+        self._due = set(self.pools)
+        self._awake = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._away_since: float | None = None
+        self._told: set[str] = set()
+
+    def stop(self) -> None:
+        """End: running models are ended, their runs put back."""
+        if not self._stopping.is_set():
+            logger.info("Stopping; runs under way are put back.")
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Work until ``stop``."""
+        logger.info(
+            "Worker %s for the pools %s at %s, %d runs at a time.",
+            self.name,
+            ", ".join(self.pools),
+            api_url(self._settings),
+            self._limit,
+        )
+        loops = [
+            asyncio.create_task(loop, name=name)
+            for name, loop in {
+                "polls": self._again_and_again(self._poll, 0),
+                "wakes": self._watch_wake_file(),
+                "monitors": self._again_and_again(self._monitor, 0),
+                "heeds": self._again_and_again(self._heed_wishes, _WISHES),
+                "beats": self._again_and_again(self._beat, _HEARTBEAT),
+                "recovers": self._again_and_again(self._recover, _RECOVER),
+                "prunes": self._again_and_again(self._prune, _PRUNE),
+                "sends": self._means.outbox.run(),
+            }.items()
+        ]
+        try:
+            await self._stopping.wait()
+        finally:
+            # Again where need be: wait_for() loses a cancellation that comes together with what it waits for.
+            while pending := [task for task in loops if not task.done()]:
+                for task in pending:
+                    task.cancel()
+                await asyncio.wait(pending, timeout=1)
+            await asyncio.gather(*loops, return_exceptions=True)
+            await self._put_back()
+            await self._means.children.close()
+
+    async def _again_and_again(self, look: Callable[[], Coroutine[Any, Any, None]], pause: float) -> None:
+        while True:
+            try:
+                await look()
+            except PrefectAway as error:
+                self._is_away(error)
+                await asyncio.sleep(self._settings.service.poll_interval)
+            except PrefectRefused as error:
+                self._tell_once(error.message)
+                await asyncio.sleep(self._settings.service.poll_interval)
+            except Exception:
+                logger.exception("A fault of the worker; it goes on.")
+                await asyncio.sleep(self._settings.service.poll_interval)
+            await asyncio.sleep(pause)
+
+    # --- finding runs ---------------------------------------------------------------------------------------
+
+    async def _poll(self) -> None:
+        # Nothing is taken before it can be worked on.
+        try:
+            await self._means.children.start()
+        except ChildFailed as error:
+            self._tell_once(f"Nothing can be worked on: {error}.")
+            await asyncio.sleep(self._settings.service.poll_interval)
+            return
+        self._awake.clear()
+        due, self._due = self._due, set()
+        try:
+            await self._resolve_unsure()
+            for pool in self.pools:
+                if pool in due and (free := self._free()) > 0:
+                    found = await self._prefect.scheduled(pool, free)
+                    self._answers()
+                    took = await asyncio.gather(*[self._take(run, pool) for run in found])
+                    if any(took) and len(found) == free:
+                        self._due.add(pool)  # there may be more, once a place is free
+        except BaseException:
+            self._due |= due
+            raise
+        if self._free() <= 0:
+            self._due |= due
+        elif self._due:
+            self._awake.set()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._awake.wait(), self._settings.service.poll_interval)
+            await asyncio.sleep(_BREATH)  # what else ends or comes now is looked for in the same go
+            return
+        self._due |= set(self.pools)
+
+    def _free(self) -> int:
+        busy = sum(not run.is_free.is_set() for run in self._runs.values())
+        return self._limit - busy
+
+    async def _take(self, run: Json, pool: str) -> bool:
+        """Make a run ours, if it is to be had, and begin with it."""
+        try:
+            accepted = await take(self._prefect, run["id"], self._mark)
+        except PrefectAway:
+            # It may have been accepted all the same. Another worker would not touch it then.
+            self._unsure[run["id"]] = {**run, "pool": pool}
+            raise
+        if accepted:
+            await self._start(run, pool)
+        return accepted
+
+    async def _resolve_unsure(self) -> None:
+        for run_id, run in list(self._unsure.items()):
+            now = await self._prefect.flow_run(run_id)
+            del self._unsure[run_id]
+            if now is not None and now["state"]["type"] == "PENDING" and now["state"]["message"] == self._mark:
+                await self._start(now, run["pool"])
+
+    async def _start(self, run: Json, pool: str) -> None:
+        fields = log_fields(run)
+        try:
+            entrypoint = await self._entrypoint(run)
+        except (PrefectAway, PrefectRefused):
+            self._unsure[run["id"]] = {**run, "pool": pool}  # it is ours, and what it is we learn later
+            raise
+        if entrypoint not in ENGINE and entrypoint not in LEAN:
+            await self._refuse(run, entrypoint)
+            return
+        self.taken += 1
+        logger.info("Taken from %s, attempt %d.", pool, run["run_count"] + 1, extra={"fields": fields})
+        work = WorkerRun(run, entrypoint, self._means)
+        task = asyncio.create_task(work.work(), name=run["id"])
+        self._runs[task] = work
+
+        def is_free(_: object) -> None:
+            self._due.add(pool)
+            self._awake.set()
+
+        def has_ended(_: object) -> None:
+            del self._runs[task]
+
+        waiting = asyncio.create_task(work.is_free.wait())
+        waiting.add_done_callback(is_free)
+        task.add_done_callback(has_ended)
+        # Both hold on to the waiting until the run has ended.
+        task.add_done_callback(lambda _: waiting.cancel())
+        self._changed.set()
+
+    async def _entrypoint(self, run: Json) -> str | None:
+        """Which flow a run is of; None where that is not to be known, or is none of ours."""
+        deployment = run["deployment_id"]
+        if deployment is None:
+            return None
+        known = self._deployments.get(deployment)
+        if known is None or time.monotonic() - known[0] > _DEPLOYMENT:
+            found = await self._prefect.call("GET", f"/deployments/{deployment}", missing_ok=True)
+            known = (time.monotonic(), (found or {}).get("entrypoint"))
+            self._deployments[deployment] = known
+        return known[1]
+
+    async def _refuse(self, run: Json, entrypoint: str | None) -> None:
+        error = AutoScorerError(
+            ErrorCode.INVALID_REQUEST,
+            f"AutoScorer's worker runs AutoScorer's own flows, and the entrypoint {entrypoint!r} is none of them. Give "
+            "the deployment another work pool, with a worker of Prefect's: prefect worker start --pool NAME.",
+        )
+        logger.warning("Refused: %s", error.message, extra={"fields": log_fields(run)})
+        ending = {"state": "FAILED", "message": str(error), "data": None, "error": error.to_dict()}
+        await asyncio.to_thread(FlowRunFiles(self._settings.home, run["id"]).save_ending, ending)
+        await self._prefect.set_state(run["id"], "FAILED", message=str(error))
+
+    # --- keeping an eye on them -----------------------------------------------------------------------------
+
+    async def _monitor(self) -> None:
+        """Learn what others do to our runs: above all, that one is to be cancelled."""
+        if not self._runs:
+            self._changed.clear()
+            await self._changed.wait()
+        await asyncio.sleep(_MONITOR)
+        # Those that we look for: meanwhile one may end, be put back, and be ours again.
+        ours = [run for run in self._runs.values() if not run.is_free.is_set()]
+        if ours:
+            states = await self._prefect.flow_runs([run.id for run in ours])
+            for run in ours:
+                run.saw(states.get(run.id))
+
+    async def _heed_wishes(self) -> None:
+        """Cancel those of our runs of which the home says so: Prefect, which would tell us too, may be away."""
+        for run in self._runs.values():
+            run.heed_wish()
+
+    async def _watch_wake_file(self) -> None:
+        file, before = wake_file(self._settings.home), 0
+        while True:
+            with contextlib.suppress(OSError):
+                now = file.stat().st_mtime_ns
+                if now != before:
+                    before = now
+                    await self._heed_wishes()
+                    self._due |= set(self.pools)
+                    self._awake.set()
+            await asyncio.sleep(_WAKE)
+
+    async def _beat(self) -> None:
+        for pool in self.pools:
+            try:
+                await self._prefect.heartbeat(pool, self.name, _HEARTBEAT)
+                self._answers()
+            except PrefectRefused as error:
+                if error.status != 404:
+                    raise
+                self._tell_once(f"The work pool {pool!r} does not exist; `autoscorer deploy` makes it.")
+
+    async def _recover(self) -> None:
+        for line in await recover(self._prefect, self._settings):
+            logger.info("Settled what a dead worker left: %s", line)
+
+    async def _prune(self) -> None:
+        """Remove the files of flow runs that ended long ago and that nobody asked for."""
+        folders = await asyncio.to_thread(_old, self._settings.home)
+        states = await self._prefect.flow_runs(files.flow_run_id for files in folders)
+        for files in folders:
+            run = states.get(files.flow_run_id)
+            if (run is None or run["state"]["type"] in FINAL) and files.read_claim() is None:
+                await asyncio.to_thread(files.remove)
+
+    def _is_away(self, error: PrefectAway) -> None:
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            logger.warning("%s Waiting for it.", error.message)
+
+    def _answers(self) -> None:
+        if self._away_since is not None:
+            logger.info("The Prefect server answers again, after %.0f s.", time.monotonic() - self._away_since)
+            self._away_since = None
+            self._told.clear()
+
+    def _tell_once(self, message: str) -> None:
+        if message not in self._told:
+            self._told.add(message)
+            logger.warning("%s", message)
+
+    # --- the end --------------------------------------------------------------------------------------------
+
+    async def _put_back(self) -> None:
+        for run in self._runs.values():
+            run.stop()
+        if self._runs:
+            await asyncio.wait(self._runs, timeout=_GOODBYE)
+        left = list(self._runs)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        if left:
+            logger.warning("%d runs could not be put back; the next worker or the API does it.", len(left))
+        await self._means.outbox.flush(2)
+        # Gone from the pools' lists, which would fill with the names of those that were there once.
+        with contextlib.suppress(PrefectAway, PrefectRefused, TimeoutError):
+            async with asyncio.timeout(2):
+                for pool in self.pools:
+                    path = f"/work_pools/{quote(pool, safe='')}/workers/{quote(self.name, safe='')}"
+                    await self._prefect.call("DELETE", path, missing_ok=True)
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """What Prefect's engine in the children goes by."""
+    environment = {
+        "PREFECT_API_URL": api_url(settings),
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        # Its records are at the server. What this process says is the worker's own log.
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        # Scoring has no use for the threads that OpenBLAS starts when numpy is imported, and a fork has none of them.
+        "OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", "1"),
+        "AUTOSCORER_HOME": str(settings.home),
+    }
+    if settings.prefect.api_key is not None:
+        environment["PREFECT_API_KEY"] = settings.prefect.api_key.get_secret_value()
+    return environment
+
+
+def _old(home: Path) -> list[FlowRunFiles]:
+    found = []
+    for files in FlowRunFiles.all(home):
+        with contextlib.suppress(OSError):
+            if time.time() - files.folder.stat().st_mtime > _OLD:
+                found.append(files)
+    return found

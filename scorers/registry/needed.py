@@ -145,6 +145,8 @@ class _Search:
         away_since: float | None = None
         while (owner := self._owner()) is not None:
             good = self.copies[owner]
+            if is_there(owner):  # trying it may take longer than it stays: what counts is how long nobody saw it
+                away_since = None
             copy = self._current(owner)
             if copy is not None and self.scorer_id in copy.scorers:
                 return self._needed(copy, owner)
@@ -152,8 +154,13 @@ class _Search:
                 return self._needed(good, owner, self.failures.get(owner))
             # It is away, or registers something else now. While it is being saved that may pass.
             now = time.monotonic()
-            away_since = None if copy is not None else away_since or now
-            passes = _is_young(owner) if away_since is None else now - away_since < GONE_AFTER
+            if copy is None:
+                away_since = away_since or now
+                passes = now - away_since < GONE_AFTER
+                if passes and now >= deadline:
+                    return self._needed(good, owner)
+            else:
+                passes = _is_young(owner)
             if passes and now < deadline:
                 self.copies[owner] = good
                 time.sleep(_LOOK)

@@ -31,7 +31,7 @@ import json, re, resource, sys
 from pathlib import Path
 from autoscorer.core.errors import AutoScorerError
 from autoscorer.scorers.registry import get_registry
-from autoscorer.scorers.report import write_report
+from autoscorer.scorers.report.report import write_report
 def peak():
     return int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))  # a case that breaks the limit must not break the machine

@@ -1,5 +1,5 @@
 """The documented import path of ``load_configured``; what it does stands in ``registry/manifest.py``."""
 
-from .registry.manifest import load_configured
+from .registry.manifest import RecordedFiles, load_configured
 
-__all__ = ["load_configured"]
+__all__ = ["RecordedFiles", "load_configured"]

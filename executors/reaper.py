@@ -18,7 +18,7 @@ from typing import Any
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError
-from ..core.provenance import Owner
+from ..core.processes import ProcessIdentity
 from .files import remove_tree
 from .process import kill_staged
 from .records import RunRecord, RunRecords
@@ -183,7 +183,7 @@ def _reap_containers(
 
 
 def _orphaned(labels: Mapping[str, str]) -> bool:
-    owner = Owner(labels.get("owner", ""))
+    owner = ProcessIdentity(labels.get("owner", ""))
     if owner.is_dead() or owner.is_of_gone_container():
         return True
     deadline = labels.get("deadline", "")

@@ -18,7 +18,8 @@ from typing import Any
 
 from ..core.errors import AutoScorerError, ErrorCode, Fault
 from ..core.exposure import input_digest
-from ..core.provenance import Owner, current_flow_run, sha256_file, utc_now
+from ..core.processes import ProcessIdentity
+from ..core.provenance import current_flow_run, sha256_file, utc_now
 from ..core.storage import no_room
 from ..core.workspace import TABLE_SUFFIXES, Workspace, write_atomic
 from ..schemas.job import Job
@@ -143,7 +144,7 @@ def run_sealed(
         job=job,
         limits=limits,
         network=job.network_policy,
-        labels={**(labels or {}), "owner": Owner.current().text},
+        labels={**(labels or {}), "owner": ProcessIdentity.current().text},
     )
     report = RunReport(run_id, executor.name, queue_seconds=queue_seconds)
     if not executor.sealed:

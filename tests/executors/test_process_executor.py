@@ -21,7 +21,8 @@ from autoscorer.core.config import Settings, load_settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode, Stage
 from autoscorer.core.exposure import input_digest
 from autoscorer.core.meta import load_job
-from autoscorer.core.provenance import Owner, sha256_file
+from autoscorer.core.processes import ProcessIdentity
+from autoscorer.core.provenance import sha256_file
 from autoscorer.core.workspace import Workspace
 from autoscorer.executors.base import Limits, SilentObserver
 from autoscorer.executors.process import ProcessExecutor
@@ -499,7 +500,7 @@ def record(home: Path, name: str, **changes: Any) -> Path:
     data: dict[str, Any] = {
         "run_id": name,
         "backend": "process",
-        "owner": Owner.current().text,
+        "owner": ProcessIdentity.current().text,
         "workspace": "/nowhere",
         **changes,
     }
@@ -510,7 +511,7 @@ def record(home: Path, name: str, **changes: Any) -> Path:
 
 
 def dead_owner() -> str:
-    return re.sub(r"\d+$", "1", Owner.current().text)
+    return re.sub(r"\d+$", "1", ProcessIdentity.current().text)
 
 
 def test_records_that_can_not_be_read_break_nothing(home: Path) -> None:
@@ -566,8 +567,8 @@ class Engine:
     [
         (dead_owner(), "", "/autoscorer-r", True),
         (dead_owner(), str(2**40), "/autoscorer-r", True),
-        (Owner.current().text, str(2**40), "/autoscorer-r", False),
-        (Owner.current().text, "1", "/autoscorer-r", True),
+        (ProcessIdentity.current().text, str(2**40), "/autoscorer-r", False),
+        (ProcessIdentity.current().text, "1", "/autoscorer-r", True),
         ("elsewhere|b|1|1|1", "1", "/autoscorer-r", True),
         ("elsewhere|b|1|1|1", "9999999999", "/autoscorer-r", False),
         ("", "", "/autoscorer-r", False),

@@ -24,7 +24,7 @@ from autoscorer.core.meta import load_job
 from autoscorer.core.processes import ProcessIdentity
 from autoscorer.core.provenance import sha256_file
 from autoscorer.core.workspace import Workspace
-from autoscorer.executors.base import Limits, SilentObserver
+from autoscorer.executors.base import RunLimits, SilentObserver
 from autoscorer.executors.process import ProcessExecutor
 from autoscorer.executors.reaper import reap, reap_if_needed
 from autoscorer.executors.records import RunRecords
@@ -33,7 +33,7 @@ from autoscorer.schemas.result import Result
 
 TRUTH = "id,label\na,SECRET-TRUTH\n"
 GOOD = "open(out / 'pred.csv', 'w').write('id,label\\na,x\\n')"
-LIMITS = Limits(
+LIMITS = RunLimits(
     cpu=1, memory=1024**3, gpu=0, disk=1024**2, shm_size=1024**2, timeout=30, pids=64, nofile=256, tmp=1024**2,
     output_files=50, log=64 * 1024,
 )  # fmt: skip
@@ -77,7 +77,7 @@ def give(
 def run(
     space: Workspace,
     *,
-    limits: Limits = LIMITS,
+    limits: RunLimits = LIMITS,
     cancelled: Callable[[], bool] = lambda: False,
     observer: Any = None,
 ) -> RunReport:
@@ -451,12 +451,12 @@ import os, sys
 from pathlib import Path
 from autoscorer.core.meta import load_job
 from autoscorer.core.workspace import Workspace
-from autoscorer.executors.base import Limits, SilentObserver
+from autoscorer.executors.base import RunLimits, SilentObserver
 from autoscorer.executors.process import ProcessExecutor
 from autoscorer.executors.records import RunRecords
 from autoscorer.executors.supervise import run_sealed
 space = Workspace(sys.argv[1])
-limits = Limits(cpu=1, memory=2**30, gpu=0, disk=2**20, shm_size=1, timeout=60, pids=64, nofile=256, tmp=1,
+limits = RunLimits(cpu=1, memory=2**30, gpu=0, disk=2**20, shm_size=1, timeout=60, pids=64, nofile=256, tmp=1,
                 output_files=50, log=65536)
 with space.lock():
     run_sealed(ProcessExecutor(), space, load_job(space), limits,

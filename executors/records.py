@@ -20,7 +20,7 @@ from ..core.processes import ProcessIdentity
 from ..core.provenance import current_flow_run
 from ..core.storage import naming_full_disks
 from ..core.workspace import Workspace, write_atomic
-from .docker_seal import GRACE
+from .docker.seal import GRACE
 
 __all__ = ["RunRecord", "RunRecords"]
 

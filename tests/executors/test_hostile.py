@@ -19,10 +19,10 @@ import pytest
 from autoscorer.core.config import Settings
 from autoscorer.core.processes import ProcessIdentity
 from autoscorer.core.workspace import Workspace
-from autoscorer.executors.docker_seal import LABEL
+from autoscorer.executors.docker.seal import LABEL
+from autoscorer.executors.docker.uids import DEFAULT_RANGE
 from autoscorer.executors.stage import staged_at
 from autoscorer.executors.supervise import RunReport
-from autoscorer.executors.uids import DEFAULT_RANGE
 from autoscorer.tasks.run import run_workspace
 
 from ..support.markdown import BASE_IMAGE

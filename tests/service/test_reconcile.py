@@ -14,7 +14,7 @@ from autoscorer.core.flowruns import Claim, FlowRunFiles
 from autoscorer.core.processes import ProcessIdentity
 from autoscorer.core.worker_names import held_name
 from autoscorer.core.workspace import Workspace
-from autoscorer.executors.docker_seal import LABEL
+from autoscorer.executors.docker.seal import LABEL
 from autoscorer.service.prefect.automations import SILENCE, ensure_crash_automation
 from autoscorer.service.prefect.client import PrefectApi
 from autoscorer.service.recovery.claims import Taker, taken_by, taken_message

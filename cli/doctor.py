@@ -9,9 +9,9 @@ import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import __version__
 from ..core.config import Settings
 from ..core.errors import AutoScorerError
+from ..core.version import __version__
 
 if TYPE_CHECKING:
     from ..executors.base import Watched

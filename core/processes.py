@@ -1,15 +1,33 @@
-"""Processes: which one it is, for others to know it by later."""
+"""Processes: which one it is, how it ended, and ending it together with all that it has started."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import hashlib
 import os
 import re
+import signal
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from .provenance import hostname
 
-__all__ = ["ProcessIdentity"]
+__all__ = [
+    "ProcessIdentity",
+    "adopt_orphans",
+    "describe_exit",
+    "die_with_parent",
+    "has_exited",
+    "kill_processes",
+    "kill_session",
+]
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+# Looked up here: in a fork of a process with threads, loading a library may wait for a lock that nobody holds any more.
+_prctl = ctypes.CDLL(None, use_errno=True).prctl if sys.platform == "linux" else None
 
 # Where a machine's own id lies, and the number that the kernel gives the PID namespace which is no container's.
 _MACHINE_IDS = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
@@ -144,7 +162,75 @@ def _is_outside(pid: int, namespace: str) -> bool:
 def _started(pid: int) -> str | None:
     """Start time of a process in clock ticks since boot, or None when there is none (a zombie is none)."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = _stat(Path(f"/proc/{pid}"))
     except OSError:
         return None
     return None if fields[0] in "ZX" else fields[19]
+
+
+def die_with_parent(parent: int) -> None:
+    """Let the kernel kill this process when its parent dies; end it now if the parent has died already.
+
+    Args:
+        parent: PID of the process that forked this one, which it must have looked up before.
+    """
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what children of this process leave behind, so that it can be found and killed."""
+    if _prctl is not None:
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def has_exited(pid: int) -> bool:
+    """Whether a child of this process has ended. It stays a zombie, so its number, and its session's, are not reused.
+
+    Raises:
+        ChildProcessError: It is not a child of this process, or was waited for already.
+    """
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def describe_exit(code: int) -> str:
+    """An exit code, negative for a signal, in words: ``exit code 3``, ``SIGKILL``, ``signal 40``."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def kill_session(session: int) -> None:
+    """Kill every process of a session, also those that left the process group of its leader."""
+    kill_processes(lambda entry: int(_stat(entry)[3]) == session and _stat(entry)[0] not in "ZX")
+
+
+def kill_processes(matches: Callable[[Path], bool]) -> None:
+    """Kill processes until none matches: one may fork while the others are being killed.
+
+    Args:
+        matches: Called with the folder of each process in ``/proc``. May raise ``OSError``: a process that ends
+            meanwhile, or is not ours to look at, is not killed.
+    """
+    for _ in range(50):
+        found = []
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if entry.name.isdigit() and matches(entry):
+                    found.append(int(entry.name))
+        if not found:
+            return
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _stat(process: Path) -> list[str]:
+    """State, parent, group, session and so on of a process: what follows its name, which may hold anything."""
+    return (process / "stat").read_text(errors="replace").rpartition(")")[2].split()

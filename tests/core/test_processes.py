@@ -1,4 +1,4 @@
-"""An owner is dead only when that is certain."""
+"""A process is known again for certain, and ends with all that it has started."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -161,3 +162,127 @@ def test_a_pid_that_is_none_is_never_certainly_dead(pid: str) -> None:
 @pytest.mark.parametrize("text", ["", "|", "||||", "|||||", "a|b|c", "a|b|c|d|e|f", "a|b|c|d|e|f|g", "\0", hostname()])
 def test_a_text_that_names_no_owner_is_never_certainly_dead(text: str) -> None:
     assert not ProcessIdentity(text).is_dead()
+
+
+# --- ending processes ------------------------------------------------------------------------------------
+
+
+def run(code: str, **options: object) -> subprocess.Popen[str]:
+    """A Python process that says something on its standard output."""
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended, within a generous time."""
+    for _ in range(3000):
+        if not Path(f"/proc/{pid}").exists() or processes._stat(Path(f"/proc/{pid}"))[0] in "ZX":
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+def test_a_child_dies_with_its_parent_however_that_dies() -> None:
+    parent = run(
+        "import os, time\n"
+        "from autoscorer.core.processes import die_with_parent\n"
+        "parent = os.getpid()\n"
+        "if os.fork() == 0:\n"
+        "    die_with_parent(parent)\n"
+        "    print(os.getpid(), flush=True)\n"
+        "time.sleep(300)\n"
+    )
+    child = int(said(parent))
+    end(parent)
+    assert gone(child)
+
+
+def test_a_child_whose_parent_has_died_already_ends_at_once() -> None:
+    process = run(
+        "import os, time\n"
+        "from autoscorer.core.processes import die_with_parent\n"
+        "parent = os.getpid()\n"
+        "if os.fork() == 0:\n"
+        "    while os.getppid() == parent: time.sleep(0.01)\n"
+        "    print(os.getpid(), flush=True)\n"
+        "    die_with_parent(parent)\n"
+        "    print('it lives', flush=True)\n"
+    )
+    assert process.stdout is not None
+    assert process.stdout.read().split()[1:] == []
+    end(process)
+
+
+def test_orphans_of_children_are_adopted() -> None:
+    process = run(
+        "import os, time\n"
+        "from autoscorer.core.processes import adopt_orphans\n"
+        "adopt_orphans()\n"
+        "ours, theirs = os.pipe()\n"
+        "if (child := os.fork()) == 0:\n"
+        "    if os.fork() == 0:\n"
+        "        os.read(ours, 1)\n"
+        "        os.write(1, f'{os.getppid()}\\n'.encode())\n"
+        "    os._exit(0)\n"
+        "os.waitpid(child, 0)\n"
+        "os.write(theirs, b'.')\n"
+        "os.waitpid(-1, 0)\n"
+    )
+    assert int(said(process)) == process.pid
+    end(process)
+
+
+def test_an_exit_is_noticed_and_keeps_its_number() -> None:
+    process = run("input()", stdin=subprocess.PIPE)
+    assert not processes.has_exited(process.pid)
+    os.kill(process.pid, signal.SIGKILL)
+    assert gone(process.pid)
+    assert processes.has_exited(process.pid) and processes.has_exited(process.pid)
+    assert Path(f"/proc/{process.pid}").exists()
+    assert process.stdin is not None
+    process.stdin.close()
+    end(process)
+    assert process.returncode == -signal.SIGKILL
+    with pytest.raises(ChildProcessError):
+        processes.has_exited(process.pid)
+
+
+def test_a_session_is_killed_whole_with_those_that_left_the_group_and_no_other() -> None:
+    code = (
+        "import os, time\n"
+        "pids = [os.getpid()]\n"
+        "for _ in range(2):\n"
+        "    ours, theirs = os.pipe()\n"
+        "    if (pid := os.fork()) == 0:\n"
+        "        os.setpgid(0, 0); os.write(theirs, b'.'); time.sleep(300)\n"
+        "    os.read(ours, 1); pids.append(pid)\n"
+        "print(*pids, flush=True); time.sleep(300)\n"
+    )
+    first, other = run(code, start_new_session=True), run(code, start_new_session=True)
+    killed, kept = ([int(pid) for pid in said(process).split()] for process in (first, other))
+    processes.kill_session(first.pid)
+    assert all(gone(pid) for pid in killed)
+    assert all(processes._stat(Path(f"/proc/{pid}"))[0] in "SR" for pid in kept)
+    processes.kill_session(other.pid)
+    end(first)
+    end(other)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(0, "exit code 0"), (3, "exit code 3"), (255, "exit code 255"), (-9, "SIGKILL"), (-15, "SIGTERM"),
+     (-40, "signal 40"), (-64, "SIGRTMAX"), (-1000, "signal 1000")],
+)  # fmt: skip
+def test_an_exit_is_described(code: int, words: str) -> None:
+    assert processes.describe_exit(code) == words

@@ -9,9 +9,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 
-from .. import __version__
 from ..core.config import Settings
 from ..core.errors import AutoScorerError
+from ..core.version import __version__
 from ..service.links import SignedLinks
 from ..service.readiness import Readiness
 from ..service.tasks import TaskService

@@ -11,9 +11,9 @@ from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from .. import __version__
 from ..core.errors import AutoScorerError
 from ..core.provenance import utc_now
+from ..core.version import __version__
 from .context import context_of
 from .disclosed import Shown, disclosed_error, disclosure_of, shown
 

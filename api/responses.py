@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .. import __version__
 from ..core.errors import CATALOGUE, ErrorCode
+from ..core.version import __version__
 from ..schemas.envelope import Envelope, ErrorEnvelope
 
 __all__ = ["ANY_ROUTE", "MAX_ADDRESS", "MAX_HEAD", "answers", "served"]

@@ -9,9 +9,9 @@ import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import __version__
 from ..core.config import Settings
 from ..core.errors import AutoScorerError
+from ..core.version import __version__
 
 if TYPE_CHECKING:
     from ..executors.base import Watched
@@ -100,7 +100,7 @@ def _config(settings: Settings) -> Iterator[Check]:
 
 
 def _images(settings: Settings) -> Iterator[Check]:
-    from ..executors.image_policy import which_images
+    from ..executors.images.policy import which_images
 
     security = settings.security
     advice = ""
@@ -110,7 +110,7 @@ def _images(settings: Settings) -> Iterator[Check]:
 
 
 def _docker(settings: Settings) -> Iterator[Check]:
-    from ..executors.docker import DockerExecutor
+    from ..executors.docker.executor import DockerExecutor
 
     executor = DockerExecutor(settings)
     try:
@@ -142,7 +142,7 @@ def _docker(settings: Settings) -> Iterator[Check]:
 
 def _watch(settings: Settings, unwatched: frozenset[Watched]) -> Check:
     """Which limits that AutoScorer holds itself can't be held from here."""
-    from ..executors.docker_watch import BLIND_ADVICE
+    from ..executors.docker.watch import BLIND_ADVICE
 
     if not unwatched:
         return Check("watch", "ok", "a model's deleted files and refused processes can be watched from here")

@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from .. import __version__
+from ..core.version import __version__
 
 __all__ = ["api_entry", "entry", "main"]
 

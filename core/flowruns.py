@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from .provenance import Owner
+from .processes import ProcessIdentity
 from .worker_names import has_died
 from .workspace import write_atomic
 
@@ -29,8 +29,8 @@ __all__ = ["Claim", "FlowRunFiles", "wake", "wake_file"]
 class Claim:
     """Who works on a flow run: the worker's process, and the process it started for the run (None before that)."""
 
-    worker: Owner
-    child: Owner | None = None
+    worker: ProcessIdentity
+    child: ProcessIdentity | None = None
     child_pid: int | None = None
     # The worker's name, by which it is known to be dead when another process has that name.
     name: str | None = None
@@ -87,8 +87,8 @@ class FlowRunFiles:
             return None
         child, pid, called = data.get("child"), data.get("child_pid"), data.get("name")
         return Claim(
-            Owner(data["worker"]),
-            Owner(child) if isinstance(child, str) else None,
+            ProcessIdentity(data["worker"]),
+            ProcessIdentity(child) if isinstance(child, str) else None,
             pid if isinstance(pid, int) else None,
             called if isinstance(called, str) else None,
         )

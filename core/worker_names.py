@@ -17,13 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
-from .provenance import Owner
+from .processes import ProcessIdentity
 
 __all__ = ["has_died", "held_name"]
 
 
 @contextlib.contextmanager
-def held_name(home: Path, wanted: str, owner: Owner) -> Iterator[str]:
+def held_name(home: Path, wanted: str, owner: ProcessIdentity) -> Iterator[str]:
     """Have a worker's name for the time of the block.
 
     Args:
@@ -56,7 +56,7 @@ def held_name(home: Path, wanted: str, owner: Owner) -> Iterator[str]:
         os.close(fd)
 
 
-def has_died(home: Path, owner: Owner, name: str | None) -> bool:
+def has_died(home: Path, owner: ProcessIdentity, name: str | None) -> bool:
     """Whether a worker is certainly dead.
 
     Args:

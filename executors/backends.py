@@ -29,7 +29,7 @@ def make_executor(backend: str, settings: Settings) -> Executor:
         raise AutoScorerError(
             ErrorCode.INVALID_REQUEST, f"There is no backend {backend!r}; expected one of {', '.join(BACKENDS)}."
         )
-    from .docker import DockerExecutor
+    from .docker.executor import DockerExecutor
 
     executor = DockerExecutor(settings)
     try:

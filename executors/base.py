@@ -18,8 +18,8 @@ __all__ = [
     "Image",
     "Interruption",
     "KillReason",
-    "Limits",
     "Observer",
+    "RunLimits",
     "RunSpec",
     "SilentObserver",
     "Staged",
@@ -33,7 +33,7 @@ ROOT_VARIABLE = "AUTOSCORER_WORKSPACE"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class RunLimits:
     """What one run may use; sizes in bytes, times in seconds."""
 
     cpu: float
@@ -118,7 +118,7 @@ class RunSpec:
     run_id: str
     workspace: Workspace
     job: Job
-    limits: Limits
+    limits: RunLimits
     network: str = "none"
     labels: Mapping[str, str] = field(default_factory=dict)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import AutoScorerError, ErrorCode, Stage
-from .base import KillReason, Limits
+from .base import KillReason, RunLimits
 
 __all__ = ["Audit", "audit", "exchange", "link_tree", "measure", "printable", "remove_tree"]
 
@@ -41,7 +41,7 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode().encode("unicode_escape").decode("ascii")[:200]
 
 
-def measure(root: Path, limits: Limits, hidden: int = 0) -> KillReason | None:
+def measure(root: Path, limits: RunLimits, hidden: int = 0) -> KillReason | None:
     """Say whether a folder in use already holds more than allowed; stops at the first excess.
 
     Args:
@@ -68,7 +68,7 @@ def measure(root: Path, limits: Limits, hidden: int = 0) -> KillReason | None:
     return None
 
 
-def audit(root: Path, limits: Limits) -> Audit:
+def audit(root: Path, limits: RunLimits) -> Audit:
     """Check a model's output after its end and make it ours: plain files with plain modes, or nothing.
 
     Every file is opened without following links and loses setuid bits and foreign ownership. Names that are ours

@@ -8,7 +8,7 @@ from typing import Any
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..schemas.job import Job
-from .base import Limits
+from .base import RunLimits
 
 __all__ = ["check_limits", "effective_limits"]
 
@@ -41,7 +41,7 @@ def check_limits(job: Job, settings: Settings) -> Iterator[AutoScorerError]:
         )
 
 
-def effective_limits(job: Job, settings: Settings) -> Limits:
+def effective_limits(job: Job, settings: Settings) -> RunLimits:
     """What the run gets: the job's wish or the operator's default, never above the operator's maximum.
 
     Raises:
@@ -50,7 +50,7 @@ def effective_limits(job: Job, settings: Settings) -> Limits:
     for problem in check_limits(job, settings):
         raise problem
     top, usual, asked = settings.security.limits, settings.security.defaults, job.resources
-    return Limits(
+    return RunLimits(
         cpu=asked.cpu or min(usual.cpu, top.cpu),
         memory=asked.memory or min(usual.memory, top.memory),
         gpu=asked.gpu if asked.gpu is not None else min(usual.gpu, top.gpu),

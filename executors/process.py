@@ -7,11 +7,9 @@ caller, sees the network and every file the caller sees. Hence it must be asked 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -21,11 +19,11 @@ from pathlib import Path, PurePosixPath
 
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.exposure import build_context
+from ..core.processes import die_with_parent, has_exited, kill_processes, kill_session
 from .base import CONTAINER_ROOT, ROOT_VARIABLE, Ending, Executor, Image, Observer, RunSpec, Staged, Usage
 
 __all__ = ["ProcessExecutor", "kill_staged"]
 
-_PR_SET_PDEATHSIG = 1
 # What of the caller's environment a program needs to start at all.
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "OPENBLAS_CORETYPE")
 
@@ -89,11 +87,11 @@ class ProcessExecutor(Executor):
         command = list(spec.job.container.cmd)
         if command[0] in ("python", "python3"):
             command[0] = sys.executable
-        limits = spec.limits
+        limits, parent = spec.limits, os.getpid()
 
         def confine() -> None:
             # A killed parent takes its model along; without this kill -9 would leave it running.
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            die_with_parent(parent)
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             for kind, value in (
                 (resource.RLIMIT_AS, limits.memory),
@@ -135,8 +133,8 @@ class ProcessExecutor(Executor):
         assert self._process is not None
         deadline = time.monotonic() + seconds
         while True:
-            # WNOWAIT keeps the zombie, so that its session can't be reused before we have killed what is left of it.
-            if os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            # It stays a zombie, so that its session can't be reused before we have killed what is left of it.
+            if has_exited(self._process.pid):
                 return True
             left = deadline - time.monotonic()
             if left <= 0:
@@ -150,7 +148,7 @@ class ProcessExecutor(Executor):
         if self._process is None:
             return
         if self._process.returncode is None:  # once it is waited for, another process may get its number
-            _kill_session(self._process.pid)
+            kill_session(self._process.pid)
         if self._staged is not None:
             kill_staged(self._staged)  # those that opened a session of their own
 
@@ -186,30 +184,4 @@ def _below_workspace(folder: str | None) -> PurePosixPath:
 def kill_staged(staged: Path) -> None:
     """Kill what a run left: every process whose environment names the run's staged folder."""
     mark = f"{ROOT_VARIABLE}={staged}".encode()
-    _kill_all(lambda entry: mark in (entry / "environ").read_bytes().split(b"\0"))
-
-
-def _kill_session(session: int) -> None:
-    """Kill every process of a session, also those that left the process group."""
-    _kill_all(lambda entry: int(_stat(entry)[3]) == session and _stat(entry)[0] not in "ZX")
-
-
-def _kill_all(matches: Callable[[Path], bool]) -> None:
-    """Kill until no process matches: one may fork while the others are being killed."""
-    for _ in range(50):
-        found = []
-        for entry in Path("/proc").iterdir():
-            # A process that ends, or is not ours to look at, is none to kill.
-            with contextlib.suppress(OSError):
-                if entry.name.isdigit() and matches(entry):
-                    found.append(int(entry.name))
-        if not found:
-            return
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.01)
-
-
-def _stat(entry: Path) -> list[str]:
-    return (entry / "stat").read_text().rpartition(")")[2].split()
+    kill_processes(lambda entry: mark in (entry / "environ").read_bytes().split(b"\0"))

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError
-from ..core.provenance import Owner
+from ..core.processes import ProcessIdentity
 from .files import remove_tree
 from .process import kill_staged
 from .records import RunRecord, RunRecords
@@ -114,7 +114,7 @@ def remove_by_label(
     Raises:
         AutoScorerError: ``BACKEND_UNAVAILABLE`` when the Docker Engine does not answer.
     """
-    from .docker import remove_container
+    from .docker.executor import remove_container
 
     removed = []
     with _engine(settings, connect) as client:
@@ -140,7 +140,7 @@ def own_containers(settings: Settings, *, connect: Callable[[Settings], Any] | N
 
 @contextlib.contextmanager
 def _engine(settings: Settings, connect: Callable[[Settings], Any] | None) -> Iterator[Any]:
-    from .docker_engine import connect as usual
+    from .docker.engine import connect as usual
 
     client = (connect or usual)(settings)
     try:
@@ -150,8 +150,8 @@ def _engine(settings: Settings, connect: Callable[[Settings], Any] | None) -> It
 
 
 def _ours(client: Any, *labels: str) -> Iterator[OwnContainer]:
-    from .docker_engine import engine_errors
-    from .docker_seal import LABEL, NAME
+    from .docker.engine import engine_errors
+    from .docker.seal import LABEL, NAME
 
     wanted = [LABEL + label for label in ("run", *labels)]
     with engine_errors("list the containers"):
@@ -168,7 +168,7 @@ def _ours(client: Any, *labels: str) -> Iterator[OwnContainer]:
 def _reap_containers(
     settings: Settings, done: Reaped, connect: Callable[[Settings], Any] | None, dead: Collection[str]
 ) -> bool:
-    from .docker import remove_container
+    from .docker.executor import remove_container
 
     try:
         with _engine(settings, connect) as client:
@@ -183,7 +183,7 @@ def _reap_containers(
 
 
 def _orphaned(labels: Mapping[str, str]) -> bool:
-    owner = Owner(labels.get("owner", ""))
+    owner = ProcessIdentity(labels.get("owner", ""))
     if owner.is_dead() or owner.is_of_gone_container():
         return True
     deadline = labels.get("deadline", "")

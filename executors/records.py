@@ -16,10 +16,11 @@ from typing import Any
 
 from ..core.errors import AutoScorerError, ErrorCode, Stage
 from ..core.flowruns import FlowRunFiles
-from ..core.provenance import Owner, current_flow_run
+from ..core.processes import ProcessIdentity
+from ..core.provenance import current_flow_run
 from ..core.storage import naming_full_disks
 from ..core.workspace import Workspace, write_atomic
-from .docker_seal import GRACE
+from .docker.seal import GRACE
 
 __all__ = ["RunRecord", "RunRecords"]
 
@@ -41,7 +42,7 @@ class RunRecord:
     path: Path
     run_id: str
     backend: str
-    owner: Owner
+    owner: ProcessIdentity
     workspace: Path
     deadline: float
     flow_run: str | None = None
@@ -92,7 +93,7 @@ class RunRecords:
                 self._folder / f"{run_id}.json",
                 run_id,
                 backend,
-                Owner.current(),
+                ProcessIdentity.current(),
                 workspace.root,
                 time.time() + _PREPARING,
                 current_flow_run.get(),
@@ -152,7 +153,7 @@ class RunRecords:
                     path,
                     run_id,
                     backend,
-                    Owner(owner),
+                    ProcessIdentity(owner),
                     Path(workspace),
                     deadline,
                     flow_run if isinstance(flow_run, str) else None,

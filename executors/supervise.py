@@ -18,12 +18,13 @@ from typing import Any
 
 from ..core.errors import AutoScorerError, ErrorCode, Fault
 from ..core.exposure import input_digest
-from ..core.provenance import Owner, current_flow_run, sha256_file, utc_now
+from ..core.processes import ProcessIdentity
+from ..core.provenance import current_flow_run, sha256_file, utc_now
 from ..core.storage import no_room
 from ..core.workspace import TABLE_SUFFIXES, Workspace, write_atomic
 from ..schemas.job import Job
 from ..schemas.result import Resources
-from .base import Executor, Image, KillReason, Limits, Observer, RunSpec, Staged, Watched
+from .base import Executor, Image, KillReason, Observer, RunLimits, RunSpec, Staged, Watched
 from .files import Audit, audit, measure, remove_tree
 from .log import CappedLog
 from .records import RunRecords
@@ -106,7 +107,7 @@ def run_sealed(
     executor: Executor,
     workspace: Workspace,
     job: Job,
-    limits: Limits,
+    limits: RunLimits,
     *,
     records: RunRecords,
     observer: Observer,
@@ -143,7 +144,7 @@ def run_sealed(
         job=job,
         limits=limits,
         network=job.network_policy,
-        labels={**(labels or {}), "owner": Owner.current().text},
+        labels={**(labels or {}), "owner": ProcessIdentity.current().text},
     )
     report = RunReport(run_id, executor.name, queue_seconds=queue_seconds)
     if not executor.sealed:
@@ -279,7 +280,7 @@ def _watch(
         )
 
 
-def _measure(executor: Executor, staged: Staged, limits: Limits) -> KillReason | None:
+def _measure(executor: Executor, staged: Staged, limits: RunLimits) -> KillReason | None:
     # Files that were deleted while open fill the disk as well, and no folder shows them.
     hidden = executor.hidden_bytes(os.stat(staged.output).st_dev)
     # The last line of defence, whatever hides where: the host keeps some room.
@@ -290,7 +291,7 @@ def _measure(executor: Executor, staged: Staged, limits: Limits) -> KillReason |
     return measure(staged.output, limits, hidden)
 
 
-def _need_room(workspace: Workspace, limits: Limits) -> None:
+def _need_room(workspace: Workspace, limits: RunLimits) -> None:
     if (free := _free(workspace.root)) < limits.free_disk:
         raise no_room(free, limits.free_disk)
 
@@ -300,7 +301,7 @@ def _free(path: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
-def _collect(staged: Staged, limits: Limits, report: RunReport) -> AutoScorerError | None:
+def _collect(staged: Staged, limits: RunLimits, report: RunReport) -> AutoScorerError | None:
     try:
         found: Audit = audit(staged.output, limits)
     except AutoScorerError as error:

@@ -14,7 +14,7 @@ import re
 import signal
 
 from ..core.errors import AutoScorerError, ErrorCode
-from .base import Ending, Interruption, KillReason, Limits
+from .base import Ending, Interruption, KillReason, RunLimits
 
 __all__ = ["clean_text", "verdict"]
 
@@ -43,7 +43,7 @@ def clean_text(text: str) -> str:
     return _CONTROL.sub("", text.replace("\r\n", "\n"))
 
 
-def verdict(ending: Ending, limits: Limits) -> AutoScorerError | None:
+def verdict(ending: Ending, limits: RunLimits) -> AutoScorerError | None:
     """Judge how a run ended.
 
     Args:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..core.config import Settings
-from ..executors.image_policy import which_images
+from ..executors.images.policy import which_images
 
 __all__ = ["JsonFormatter", "log_to_stderr", "tell_configuration"]
 

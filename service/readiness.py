@@ -155,7 +155,7 @@ class Readiness:
 
 
 def _executors(settings: Settings) -> dict[str, Check]:
-    from ..executors.docker import DockerExecutor
+    from ..executors.docker.executor import DockerExecutor
 
     executor = DockerExecutor(settings)
     try:

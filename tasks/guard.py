@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import logging
 import os
@@ -16,9 +15,9 @@ import time
 from collections.abc import Callable
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, Self
 
+from ..core.processes import die_with_parent, has_exited, kill_session
 from .score_process import READY, Orders, be_guard, ending
 
 __all__ = ["COMMAND", "Guard", "GuardDied"]
@@ -32,7 +31,6 @@ _PROGRAM = "import sys; from autoscorer.tasks.score_process import main; main(*m
 COMMAND = (sys.executable, "-P", "-c", _PROGRAM)
 # Seconds that a guard has to end what it looks after.
 _FAREWELL = 2.0
-_PR_SET_PDEATHSIG = 1
 
 
 class GuardDied(Exception):
@@ -80,11 +78,10 @@ class Guard:
         pid = os.fork()
         if pid == 0:
             try:
-                ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-                if os.getppid() == parent:
-                    ours.close()
-                    close()
-                    be_guard(theirs, orders)
+                die_with_parent(parent)
+                ours.close()
+                close()
+                be_guard(theirs, orders)
             finally:
                 os._exit(0)
         theirs.close()
@@ -138,10 +135,7 @@ class Guard:
 
     def is_dead(self) -> bool:
         """Whether the process has ended."""
-        if self._code is not None:
-            return True
-        # WNOWAIT keeps the zombie, and with it its number.
-        return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return self._code is not None or has_exited(self._pid)
 
     def kill(self, *, after: float = _FAREWELL) -> int:
         """End the guard and all below it; its exit code.
@@ -161,14 +155,5 @@ class Guard:
             else:
                 self._code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
             if self._session is not None:
-                _kill_session(self._session)
+                kill_session(self._session)
         return self._code
-
-
-def _kill_session(session: int) -> None:
-    """End what a scorer has started that killed its own guard."""
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            pid = int(entry.name)
-            if int((entry / "stat").read_text().rpartition(")")[2].split()[3]) == session:
-                os.kill(pid, signal.SIGKILL)

@@ -12,7 +12,6 @@ Prefect's threads. Nothing here imports Prefect, so the program costs little to 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import logging
 import os
@@ -31,6 +30,7 @@ from ..core.bounds import shortened
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage, internal_error
 from ..core.meta import asked_of_scorer, load_job
+from ..core.processes import adopt_orphans, describe_exit, die_with_parent, has_exited
 from ..core.provenance import current_flow_run
 from ..core.storage import fault_of
 from ..core.workspace import Workspace
@@ -48,7 +48,6 @@ Json = dict[str, Any]
 
 READY = b"ready"
 _LOADED = b"loaded"
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 # Of 1000: when memory runs out, the kernel ends this process before the flow's, the worker's and the server's.
 _OOM_SCORE = "800"
 # Seconds between two looks at the memory and the clock.
@@ -96,7 +95,7 @@ def be_guard(connection: Connection, orders: Orders) -> None:
     or ``validate_workspace``. The answer is ``{"result"}``, ``{"checked"}`` or ``{"error"}``, and ``log``: lines to be
     logged. Before it comes ``{"pid"}``: of the process that does the work, and of its session.
     """
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    adopt_orphans()
     # Ctrl-C at a terminal is for the one who asks.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -228,8 +227,8 @@ class _Process:
             return None
 
     def is_dead(self) -> bool:
-        # WNOWAIT keeps the zombie, and with it the number of its session until that is killed.
-        return self._code is not None or os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        # It stays a zombie, which keeps the number of its session until that is killed.
+        return self._code is not None or has_exited(self.pid)
 
     def kill(self, *, after: float = 0.0) -> int:
         """End the process, after so many seconds, and all that it has started; its exit code."""
@@ -257,9 +256,7 @@ class _Process:
 def _be_process(connection: Connection, orders: Orders, parent: int) -> None:
     # A session of its own: what a scorer sends to its process group reaches nobody else.
     os.setsid()
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the line above
-        return
+    die_with_parent(parent)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     with contextlib.suppress(OSError):
@@ -340,13 +337,4 @@ def _too_long(loading: bool, limit: float) -> AutoScorerError:
 
 def ending(code: int) -> str:
     """How a process ended, in words that follow what it was."""
-    if code >= 0:
-        return f"ended with exit code {code}"
-    try:
-        return f"was killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"was killed by signal {-code}"
-
-
-def _prctl(option: int, value: int) -> None:
-    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+    return f"{'ended with' if code >= 0 else 'was killed by'} {describe_exit(code)}"

@@ -15,10 +15,10 @@ from typing import Any
 from ..core.config import Settings, load_settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage, internal_error
 from ..core.meta import load_job
+from ..core.subprocess_call import Json, SubprocessFailed, answer_call, call_in_subprocess
 from ..core.workspace import Workspace
 from ..scorers.registry import get_registry
 from ..scorers.registry.entry import ScorerEntry
-from ..scorers.registry.subprocess import ChildFailed, Json, answer_parent, ask_child
 from .memory import limit_memory, out_of_memory
 from .score import score_workspace
 from .scorer_call import call_scorer, make_scorer
@@ -96,14 +96,14 @@ def try_scorer_apart(
     # A process that is killed removes nothing, so its temporary files lie where they are removed here.
     with tempfile.TemporaryDirectory(prefix="autoscorer-trial-") as temporary:
         try:
-            answer = ask_child(
+            answer = call_in_subprocess(
                 "autoscorer.tasks.scorer_trial",
                 question,
                 seconds=seconds,
                 env={"AUTOSCORER_HOME": str(settings.home), "TMPDIR": temporary},
                 stop=stop,
             )
-        except ChildFailed as failed:
+        except SubprocessFailed as failed:
             raise AutoScorerError(
                 ErrorCode.TIMEOUT_ERROR if failed.took_too_long else ErrorCode.SCORER_ERROR,
                 f"Scoring with {entry.id!r} {failed}.",
@@ -180,4 +180,4 @@ def _copy_file(source: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    answer_parent(_answer)
+    answer_call(_answer)

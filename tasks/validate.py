@@ -15,7 +15,7 @@ from ..core.errors import AutoScorerError, ErrorCode, InvalidWorkspace
 from ..core.exposure import refuse_links, visible_inputs
 from ..core.meta import asked_of_scorer, load_job
 from ..core.workspace import TABLE_SUFFIXES, Workspace
-from ..executors.image_policy import archive_of, image_source
+from ..executors.images.policy import archive_of, image_source
 from ..executors.limits import check_limits
 from ..executors.stage import refuse_exposure
 from ..schemas.aliases import our_scorer

@@ -65,7 +65,7 @@ def settings(home: Path) -> Settings:
 def docker_client() -> Iterator[Any]:
     """A real Docker Engine. Without one the test is skipped, and CI fails if one was."""
     from autoscorer.core.errors import AutoScorerError
-    from autoscorer.executors.docker_engine import connect
+    from autoscorer.executors.docker.engine import connect
 
     try:
         client = connect(Settings())

@@ -33,7 +33,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import FlowRunFiles
-from ..core.provenance import Owner, current_flow_run
+from ..core.processes import ProcessIdentity
+from ..core.provenance import current_flow_run
 from ..core.storage import fault_of, is_short_of_room
 from ..core.workspace import Workspace
 from ..executors.base import SilentObserver
@@ -107,7 +108,7 @@ def serve(fd: int, settings: Settings) -> int:
     channel = Channel(fd)
     # Before there is another thread, and while the worker tells Prefect that the run is under way.
     guard = Guard.fork(Orders(settings, STEP_TIMEOUT), close=channel.close)
-    channel.send({"hello": Owner.current().text})
+    channel.send({"hello": ProcessIdentity.current().text})
     order = channel.receive()
     if order is None:
         return 0  # somebody else has the run

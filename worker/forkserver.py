@@ -41,7 +41,7 @@ PRELOADED = (
     "prefect.events.worker",
     "autoscorer.flows.pipeline",
     "autoscorer.flows.batch",
-    "autoscorer.executors.docker",
+    "autoscorer.executors.docker.executor",
     "autoscorer.executors.process",
     "autoscorer.scorers.registry.builtin",
     "autoscorer.scorers.classification",

@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import Claim, FlowRunFiles
-from ..core.provenance import Owner, utc_now
+from ..core.processes import ProcessIdentity
+from ..core.provenance import utc_now
 from ..core.storage import full_disk
 from ..executors.reaper import reap_if_needed
 from ..service.prefect.client import FINAL, PrefectApi, PrefectAway, PrefectRefused
@@ -65,7 +66,7 @@ class Means:
     """What a worker shares with its runs."""
 
     name: str
-    owner: Owner
+    owner: ProcessIdentity
     settings: Settings
     prefect: PrefectApi
     children: Children
@@ -195,7 +196,7 @@ class WorkerRun:
         try:
             async for message in child.messages():
                 if "hello" in message:
-                    if not await self._begin(child, Owner(message["hello"])):
+                    if not await self._begin(child, ProcessIdentity(message["hello"])):
                         child.kill()
                 elif "log" in message:
                     self._means.outbox.log(self.id, **message["log"])
@@ -209,7 +210,7 @@ class WorkerRun:
             child.kill()
             raise
 
-    async def _begin(self, child: Child, owner: Owner) -> bool:
+    async def _begin(self, child: Child, owner: ProcessIdentity) -> bool:
         self._claim = Claim(self._means.owner, owner, child.pid, self._means.name)
         # On disk before any work begins, so that whoever finds us dead knows what to end and to clear up.
         claiming = asyncio.to_thread(self._files.claim, self._claim)

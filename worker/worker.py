@@ -20,7 +20,8 @@ from urllib.parse import quote
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import FlowRunFiles, wake_file
-from ..core.provenance import Owner, hostname
+from ..core.processes import ProcessIdentity
+from ..core.provenance import hostname
 from ..core.worker_names import held_name
 from ..service.prefect.client import FINAL, PrefectApi, PrefectAway, PrefectRefused, api_url
 from ..service.recovery.claims import Taker, take, taken_message
@@ -77,7 +78,7 @@ def run_worker(
 
     wanted = name or f"autoscorer {hostname()} {os.getpid()}"
     # Before anything is taken: by this a later one under the same name knows that this one is dead.
-    with held_name(settings.home, wanted, Owner.current()) as held:
+    with held_name(settings.home, wanted, ProcessIdentity.current()) as held:
         if held != wanted:
             logger.warning("Another worker is called %r already; this one calls itself %r.", wanted, held)
         return asyncio.run(work(held))
@@ -115,7 +116,7 @@ class Worker:
         children = Children(_environment(settings))
         self._means = Means(
             name=self.name,
-            owner=Owner.current(),
+            owner=ProcessIdentity.current(),
             settings=settings,
             prefect=prefect,
             children=children,

@@ -12,8 +12,8 @@ import threading
 from pathlib import Path
 
 from ...core.errors import AutoScorerError, ErrorCode
+from ...core.subprocess_call import Json, SubprocessFailed, answer_call, call_in_subprocess
 from .loader import LoadAttempt, load_source, read_source
-from .subprocess import ChildFailed, Json, answer_parent, ask_child
 
 __all__ = ["IMPORT_SECONDS", "try_import"]
 
@@ -36,11 +36,13 @@ def try_import(path: Path, *, seconds: float = IMPORT_SECONDS, stop: threading.E
     attempt = LoadAttempt(path, files={path: ""})
     try:
         attempt.sha256 = attempt.files[path] = hashlib.sha256(read_source(path)).hexdigest()
-        answer = ask_child("autoscorer.scorers.registry.trial", {"file": str(path)}, seconds=seconds, stop=stop)
+        answer = call_in_subprocess(
+            "autoscorer.scorers.registry.trial", {"file": str(path)}, seconds=seconds, stop=stop
+        )
     except OSError as error:
         attempt.error = _error(path, f"can't be read: {error.strerror or error}")
         return attempt
-    except ChildFailed as failed:
+    except SubprocessFailed as failed:
         attempt.error = _error(path, f"is not loaded: its import {failed}")
         attempt.error.details["hangs"] = failed.took_too_long
         return attempt
@@ -68,4 +70,4 @@ def _answer(question: Json) -> Json:
 
 
 if __name__ == "__main__":
-    answer_parent(_answer)
+    answer_call(_answer)

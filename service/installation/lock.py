@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ...core.errors import AutoScorerError, ErrorCode
-from ...core.provenance import Owner
+from ...core.processes import ProcessIdentity
 
 __all__ = ["leftovers", "locked", "note"]
 
@@ -53,13 +53,13 @@ def _read(file: IO[str]) -> Json:
     return content if isinstance(content, dict) else {}
 
 
-def leftovers(lock: IO[str]) -> dict[str, tuple[int, Owner]]:
+def leftovers(lock: IO[str]) -> dict[str, tuple[int, ProcessIdentity]]:
     """The children that a killed ``up`` has noted."""
     found = {}
     children = _read(lock).get("children")
     for name, child in children.items() if isinstance(children, dict) else ():
         with contextlib.suppress(KeyError, TypeError, ValueError):
-            found[str(name)] = (int(child["pid"]), Owner(str(child["owner"])))
+            found[str(name)] = (int(child["pid"]), ProcessIdentity(str(child["owner"])))
     return found
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ...core.provenance import Owner
+from ...core.processes import ProcessIdentity
 
 __all__ = ["Child", "end_leftover", "rotate", "spread_niceness"]
 
@@ -59,7 +59,7 @@ class Child:
         self.name = name
         self.command = list(command)
         self.log_file = log_file
-        self.owner: Owner | None = None
+        self.owner: ProcessIdentity | None = None
         # How often it ended by itself.
         self.endings = 0
         self.last_code: int | None = None
@@ -96,7 +96,7 @@ class Child:
                 preexec_fn=lambda: _bind(parent, self._nice),
             )
         self._since = time.monotonic()
-        self.owner = Owner.of(self._process.pid)
+        self.owner = ProcessIdentity.of(self._process.pid)
         self._started()
 
     async def wait(self) -> int:
@@ -193,7 +193,7 @@ def rotate(path: Path) -> None:
         log.warning("%s could not be rotated: %s", path.name, error.strerror)
 
 
-def end_leftover(pid: int, owner: Owner, *, within: float = 10.0) -> bool:
+def end_leftover(pid: int, owner: ProcessIdentity, *, within: float = 10.0) -> bool:
     """End a process that an earlier ``up`` has left, if it is still that process.
 
     Returns:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from ...core.provenance import Owner
+from ...core.processes import ProcessIdentity
 from ..prefect.client import FINAL, PrefectApi
 
 __all__ = ["Taker", "take", "taken_by", "taken_message"]
@@ -17,7 +17,7 @@ class Taker(NamedTuple):
     """A worker of ours: the name it has in Prefect, and its process."""
 
     name: str
-    owner: Owner
+    owner: ProcessIdentity
 
 
 def taken_message(taker: Taker) -> str:
@@ -28,7 +28,7 @@ def taken_message(taker: Taker) -> str:
 def taken_by(message: Any) -> Taker | None:
     """Which worker of ours wrote a state's message; None for another's."""
     found = _MESSAGE.fullmatch(message) if isinstance(message, str) else None
-    return Taker(found["name"], Owner(found["owner"])) if found else None
+    return Taker(found["name"], ProcessIdentity(found["owner"])) if found else None
 
 
 async def take(prefect: PrefectApi, flow_run_id: str, message: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from ...core.config import Settings
 from ...core.errors import AutoScorerError
 from ...core.flowruns import FlowRunFiles
-from ...core.provenance import Owner
+from ...core.processes import ProcessIdentity
 from ...core.workspace import Workspace
 from .policy import Claimed, Patience, Situation
 
@@ -76,7 +76,7 @@ def look_at(files: FlowRunFiles, run: Json | None) -> Situation:
     )
 
 
-def claimed(owner: Owner, *, dead: bool) -> Claimed:
+def claimed(owner: ProcessIdentity, *, dead: bool) -> Claimed:
     """What is to be seen of a worker that has taken a run, and of which ``has_died`` is known."""
     if dead:
         return Claimed.DEAD

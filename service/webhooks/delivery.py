@@ -32,10 +32,10 @@ from uuid import UUID, uuid5
 
 import httpx
 
-from ... import __version__
 from ...core.config import Settings
 from ...core.errors import AutoScorerError
 from ...core.provenance import utc_now
+from ...core.version import __version__
 from ...schemas.envelope import Envelope, Meta
 from ...schemas.task import Role, TaskView
 from ..disclosure import Disclosure

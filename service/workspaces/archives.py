@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from ...core.errors import AutoScorerError, ErrorCode
-from ...executors.tar_stream import TarSource, TooMuch, members
+from ...core.tar_stream import TarSource, TooMuch, members
 from .plain_names import has_hidden_characters
 
 __all__ = ["Limits", "Member", "read_archive"]

@@ -27,7 +27,7 @@ from autoscorer.core.errors import (
     Stage,
     suggest,
 )
-from autoscorer.executors.docker_engine import engine_errors
+from autoscorer.executors.docker.engine import engine_errors
 
 # DESIGN.md, section 4: code, stage, HTTP status, whose fault. MISSING_FILE stands there under two stages.
 DESIGN = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from autoscorer.core.flowruns import Claim, FlowRunFiles
-from autoscorer.core.provenance import Owner
+from autoscorer.core.processes import ProcessIdentity
 
 from ..support.machines import Machine, needs_root
 from ..support.prefect_server import eventually
@@ -22,7 +22,7 @@ print("ready", flush=True)
 while not (pathlib.Path(os.environ["AUTOSCORER_WORKSPACE"]) / "input" / "data" / "go").exists(): time.sleep(0.02)
 (pathlib.Path(os.environ["AUTOSCORER_WORKSPACE"]) / "output" / "pred.csv").write_text("id,label\\na,x\\nb,y\\n")
 """
-OWN = "from autoscorer.core.provenance import Owner; print(Owner.current().text)"
+OWN = "from autoscorer.core.processes import ProcessIdentity; print(ProcessIdentity.current().text)"
 LOST = """
 import sys
 from autoscorer.core.config import load_settings
@@ -83,7 +83,7 @@ def test_what_was_there_before_a_reboot_is_cleared_up_on_that_machine(
 
 def test_a_claim_of_another_machine_of_the_same_name_is_not_lost(machines: list[Machine], home: Path) -> None:
     files = FlowRunFiles(home, "0190a1b2-0000-7000-8000-000000000000")
-    files.claim(Claim(Owner(machines[0].do("-c", OWN).strip())))
+    files.claim(Claim(ProcessIdentity(machines[0].do("-c", OWN).strip())))
     # Its process has ended: on its own machine that is to be seen, on the other one it is not.
     assert machines[1].do("-c", LOST, files.flow_run_id).strip() == "False"
     assert machines[0].do("-c", LOST, files.flow_run_id).strip() == "True"

@@ -16,7 +16,7 @@ from autoscorer.cli.main import main
 from autoscorer.core.config import Settings, load_settings
 from autoscorer.core.config_sections import Images, ResourceDefaults, ResourceLimits, Security
 from autoscorer.core.errors import AutoScorerError, ErrorCode, Stage
-from autoscorer.executors.image_policy import allowed, image_source
+from autoscorer.executors.images.policy import allowed, image_source
 from autoscorer.executors.limits import effective_limits
 from autoscorer.schemas import aliases
 from autoscorer.schemas.image_reference import ImageReference, parse_image

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from autoscorer.core.errors import AutoScorerError, ErrorCode
-from autoscorer.executors.archive import untagged
+from autoscorer.executors.images.archive import untagged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -333,7 +333,7 @@ BOMB = """
 import resource, sys
 from pathlib import Path
 from autoscorer.core.errors import AutoScorerError
-from autoscorer.executors.archive import untagged
+from autoscorer.executors.images.archive import untagged
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     with untagged(Path(sys.argv[1]), "tag:1", 20 * 1024**3): pass

@@ -20,8 +20,8 @@ from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.core.meta import load_job
 from autoscorer.core.workspace import Workspace
 from autoscorer.executors.base import Image, SilentObserver
-from autoscorer.executors.docker_engine import connect
-from autoscorer.executors.docker_images import DockerImages
+from autoscorer.executors.docker.engine import connect
+from autoscorer.executors.docker.images import DockerImages
 
 pytestmark = pytest.mark.docker
 

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from autoscorer.core.config import Settings, load_settings
 from autoscorer.core.errors import AutoScorerError
-from autoscorer.core.provenance import Owner
-from autoscorer.executors.docker import DockerExecutor
-from autoscorer.executors.docker_seal import LABEL, NAME
+from autoscorer.core.processes import ProcessIdentity
+from autoscorer.executors.docker.executor import DockerExecutor
+from autoscorer.executors.docker.seal import LABEL, NAME
 from autoscorer.executors.reaper import reap
 from autoscorer.executors.records import RunRecords
 
@@ -136,7 +136,7 @@ def test_a_second_run_of_the_same_workspace_is_refused(sleeper: Path, docker_cli
 
 def test_the_reaper_leaves_the_living_and_strangers_alone(docker_client: Any, busybox: str, settings: Settings) -> None:
     """Only containers with our name AND labels whose owner is dead or whose deadline passed are removed."""
-    mine = Owner.current().text
+    mine = ProcessIdentity.current().text
     dead = mine.rpartition("|")[0] + "|1"
     later, past = str(int(time.time()) + 900), str(int(time.time()) - 1)
     cases = {

@@ -20,8 +20,8 @@ from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.core.meta import load_job
 from autoscorer.core.workspace import Workspace
 from autoscorer.executors.base import Image, SilentObserver
-from autoscorer.executors.docker_images import DockerImages
-from autoscorer.executors.image_policy import allowed, image_source
+from autoscorer.executors.docker.images import DockerImages
+from autoscorer.executors.images.policy import allowed, image_source
 from autoscorer.schemas.image_reference import ImageReference, parse_image
 from autoscorer.tasks.validate import validate_workspace
 

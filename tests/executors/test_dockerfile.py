@@ -15,9 +15,9 @@ from autoscorer.core.config_sections import Images, Security
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.core.meta import load_job
 from autoscorer.core.workspace import Workspace
-from autoscorer.executors.dockerfile import DockerfileError, Instruction, parse_dockerfile
-from autoscorer.executors.dockerfile_policy import bases, pinned, refuse_trigger
-from autoscorer.executors.image_policy import image_source
+from autoscorer.executors.images.dockerfile import DockerfileError, Instruction, parse_dockerfile
+from autoscorer.executors.images.dockerfile_policy import bases, pinned, refuse_trigger
+from autoscorer.executors.images.policy import image_source
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 

@@ -329,7 +329,7 @@ def test_that_clock_always_goes_on() -> None:
 
 
 def test_the_settings_reach_this_engine(engine: OwnEngine) -> None:
-    from autoscorer.executors.docker_engine import connect
+    from autoscorer.executors.docker.engine import connect
 
     client = connect(load_settings())
     assert client.base_url.startswith("http+docker://") and client.info()["DockerRootDir"].startswith(

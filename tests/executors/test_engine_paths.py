@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from autoscorer.executors.host_paths import engine_paths, own_container
+from autoscorer.executors.docker.host_paths import engine_paths, own_container
 
 from ..support.markdown import BASE_IMAGE as BASE
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.executors import files as module
-from autoscorer.executors.base import KillReason, Limits
+from autoscorer.executors.base import KillReason, RunLimits
 from autoscorer.executors.files import MAX_DEPTH, audit, exchange, measure, printable, remove_tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 settings.register_profile("autoscorer", deadline=None)
 settings.load_profile("autoscorer")
 
-LIMITS = Limits(
+LIMITS = RunLimits(
     cpu=1, memory=1024**3, gpu=0, disk=1024**2, shm_size=1, timeout=60, pids=10, nofile=64, tmp=1, output_files=100,
     log=1,
 )  # fmt: skip
@@ -87,7 +87,7 @@ SPECIAL: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
-def rejected(root: Path, limits: Limits = LIMITS) -> AutoScorerError:
+def rejected(root: Path, limits: RunLimits = LIMITS) -> AutoScorerError:
     with pytest.raises(AutoScorerError) as caught:
         audit(root, limits)
     return caught.value

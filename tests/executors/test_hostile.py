@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 from autoscorer.core.config import Settings
-from autoscorer.core.provenance import Owner
+from autoscorer.core.processes import ProcessIdentity
 from autoscorer.core.workspace import Workspace
-from autoscorer.executors.docker_seal import LABEL
+from autoscorer.executors.docker.seal import LABEL
+from autoscorer.executors.docker.uids import DEFAULT_RANGE
 from autoscorer.executors.stage import staged_at
 from autoscorer.executors.supervise import RunReport
-from autoscorer.executors.uids import DEFAULT_RANGE
 from autoscorer.tasks.run import run_workspace
 
 from ..support.markdown import BASE_IMAGE
@@ -73,7 +73,7 @@ def attack(
         for container in docker_client.containers(all=True, filters={"label": LABEL + "run"})
         # Its own: other tests may run beside this one.
         if container["Labels"].get(LABEL + "workspace") == "ws"
-        and container["Labels"].get(LABEL + "owner") == Owner.current().text
+        and container["Labels"].get(LABEL + "owner") == ProcessIdentity.current().text
     ]
     assert mine == [], "a container was left"
     # Those of other tests' containers come and go.

@@ -21,9 +21,10 @@ from autoscorer.core.config import Settings, load_settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode, Stage
 from autoscorer.core.exposure import input_digest
 from autoscorer.core.meta import load_job
-from autoscorer.core.provenance import Owner, sha256_file
+from autoscorer.core.processes import ProcessIdentity
+from autoscorer.core.provenance import sha256_file
 from autoscorer.core.workspace import Workspace
-from autoscorer.executors.base import Limits, SilentObserver
+from autoscorer.executors.base import RunLimits, SilentObserver
 from autoscorer.executors.process import ProcessExecutor
 from autoscorer.executors.reaper import reap, reap_if_needed
 from autoscorer.executors.records import RunRecords
@@ -32,7 +33,7 @@ from autoscorer.schemas.result import Result
 
 TRUTH = "id,label\na,SECRET-TRUTH\n"
 GOOD = "open(out / 'pred.csv', 'w').write('id,label\\na,x\\n')"
-LIMITS = Limits(
+LIMITS = RunLimits(
     cpu=1, memory=1024**3, gpu=0, disk=1024**2, shm_size=1024**2, timeout=30, pids=64, nofile=256, tmp=1024**2,
     output_files=50, log=64 * 1024,
 )  # fmt: skip
@@ -76,7 +77,7 @@ def give(
 def run(
     space: Workspace,
     *,
-    limits: Limits = LIMITS,
+    limits: RunLimits = LIMITS,
     cancelled: Callable[[], bool] = lambda: False,
     observer: Any = None,
 ) -> RunReport:
@@ -450,12 +451,12 @@ import os, sys
 from pathlib import Path
 from autoscorer.core.meta import load_job
 from autoscorer.core.workspace import Workspace
-from autoscorer.executors.base import Limits, SilentObserver
+from autoscorer.executors.base import RunLimits, SilentObserver
 from autoscorer.executors.process import ProcessExecutor
 from autoscorer.executors.records import RunRecords
 from autoscorer.executors.supervise import run_sealed
 space = Workspace(sys.argv[1])
-limits = Limits(cpu=1, memory=2**30, gpu=0, disk=2**20, shm_size=1, timeout=60, pids=64, nofile=256, tmp=1,
+limits = RunLimits(cpu=1, memory=2**30, gpu=0, disk=2**20, shm_size=1, timeout=60, pids=64, nofile=256, tmp=1,
                 output_files=50, log=65536)
 with space.lock():
     run_sealed(ProcessExecutor(), space, load_job(space), limits,
@@ -499,7 +500,7 @@ def record(home: Path, name: str, **changes: Any) -> Path:
     data: dict[str, Any] = {
         "run_id": name,
         "backend": "process",
-        "owner": Owner.current().text,
+        "owner": ProcessIdentity.current().text,
         "workspace": "/nowhere",
         **changes,
     }
@@ -510,7 +511,7 @@ def record(home: Path, name: str, **changes: Any) -> Path:
 
 
 def dead_owner() -> str:
-    return re.sub(r"\d+$", "1", Owner.current().text)
+    return re.sub(r"\d+$", "1", ProcessIdentity.current().text)
 
 
 def test_records_that_can_not_be_read_break_nothing(home: Path) -> None:
@@ -566,8 +567,8 @@ class Engine:
     [
         (dead_owner(), "", "/autoscorer-r", True),
         (dead_owner(), str(2**40), "/autoscorer-r", True),
-        (Owner.current().text, str(2**40), "/autoscorer-r", False),
-        (Owner.current().text, "1", "/autoscorer-r", True),
+        (ProcessIdentity.current().text, str(2**40), "/autoscorer-r", False),
+        (ProcessIdentity.current().text, "1", "/autoscorer-r", True),
         ("elsewhere|b|1|1|1", "1", "/autoscorer-r", True),
         ("elsewhere|b|1|1|1", "9999999999", "/autoscorer-r", False),
         ("", "", "/autoscorer-r", False),

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from autoscorer.core.config import Settings
 from autoscorer.core.flowruns import Claim, FlowRunFiles
-from autoscorer.core.provenance import Owner
+from autoscorer.core.processes import ProcessIdentity
 from autoscorer.core.worker_names import held_name
 from autoscorer.core.workspace import Workspace
-from autoscorer.executors.docker_seal import GRACE, LABEL, NAME
+from autoscorer.executors.docker.seal import GRACE, LABEL, NAME
 from autoscorer.executors.reaper import clear_flow_run, reap
 from autoscorer.executors.records import RunRecords
 
@@ -107,7 +107,7 @@ def test_a_record_of_an_earlier_autoscorer_goes_when_it_is_old(
 def test_an_owner_that_is_seen_to_live_keeps_what_is_its_own(
     settings: Settings, left: Callable[..., tuple[Path, Path]]
 ) -> None:
-    record, _ = left(owner=Owner.current().text, deadline=1, flow_run=FLOW_RUN)
+    record, _ = left(owner=ProcessIdentity.current().text, deadline=1, flow_run=FLOW_RUN)
     assert reaped(settings) == []
     clear_flow_run(settings, FLOW_RUN, connect=lambda _: Engine())
     assert record.exists()
@@ -129,14 +129,14 @@ def test_a_record_says_when_its_run_must_be_over(settings: Settings, make_worksp
 def test_what_a_worker_s_container_left_goes_when_another_one_has_its_name(
     settings: Settings, left: Callable[..., tuple[Path, Path]]
 ) -> None:
-    worker, child = of_another_container(Owner.current()), of_another_container(Owner.of(1))
+    worker, child = of_another_container(ProcessIdentity.current()), of_another_container(ProcessIdentity.of(1))
     # In a namespace that can't be looked for: as where the reaper is in a container itself.
-    worker, child = (Owner(owner.text.replace("4026530000", "hidden")) for owner in (worker, child))
+    worker, child = (ProcessIdentity(owner.text.replace("4026530000", "hidden")) for owner in (worker, child))
     FlowRunFiles(settings.home, FLOW_RUN).claim(Claim(worker, child, 1, name="host-1"))
     record, staged = left(owner=child.text, deadline=time.time() + 3600, flow_run=FLOW_RUN)
     with held_name(settings.home, "host-1", worker):
         assert reaped(settings) == []
-    with held_name(settings.home, "host-1", Owner.current()):
+    with held_name(settings.home, "host-1", ProcessIdentity.current()):
         assert reaped(settings) == [str(staged)]
     assert not record.exists()
 

@@ -17,10 +17,10 @@ from autoscorer.core.errors import AutoScorerError
 from autoscorer.core.exposure import exposures, input_digest, visible_inputs
 from autoscorer.core.meta import load_job
 from autoscorer.core.workspace import Workspace
-from autoscorer.executors.base import KillReason, Limits
+from autoscorer.executors.base import KillReason, RunLimits
 from autoscorer.executors.files import audit, measure, remove_tree
 
-LIMITS = Limits(
+LIMITS = RunLimits(
     cpu=1, memory=1024**3, gpu=0, disk=1000, shm_size=1, timeout=60, pids=10, nofile=64, tmp=1, output_files=100, log=1
 )
 NOBODY = 65534

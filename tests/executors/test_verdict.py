@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from autoscorer.core.errors import ErrorCode, Fault, Stage
-from autoscorer.executors.base import Ending, Interruption, KillReason, Limits
+from autoscorer.executors.base import Ending, Interruption, KillReason, RunLimits
 from autoscorer.executors.verdict import clean_text, verdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 settings.register_profile("autoscorer", deadline=None)
 settings.load_profile("autoscorer")
 
-LIMITS = Limits(
+LIMITS = RunLimits(
     cpu=1, memory=2 * 1024**3, gpu=0, disk=1024**3, shm_size=64 * 1024**2, timeout=60, pids=256, nofile=1024,
     tmp=256 * 1024**2, output_files=100, log=1024,
 )  # fmt: skip

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from autoscorer.core.config import Settings
 from autoscorer.core.flowruns import Claim, FlowRunFiles
-from autoscorer.core.provenance import Owner
+from autoscorer.core.processes import ProcessIdentity
 from autoscorer.core.worker_names import held_name
 from autoscorer.core.workspace import Workspace
-from autoscorer.executors.docker_seal import LABEL
+from autoscorer.executors.docker.seal import LABEL
 from autoscorer.service.prefect.automations import SILENCE, ensure_crash_automation
 from autoscorer.service.prefect.client import PrefectApi
 from autoscorer.service.recovery.claims import Taker, taken_by, taken_message
@@ -148,7 +148,7 @@ def test_no_run_of_a_dead_worker_is_left_for_ever(situation: Situation) -> None:
 
 @given(st.text(min_size=1), st.lists(st.text("abc019-."), min_size=5, max_size=5))
 def test_who_took_a_run_is_read_from_its_pending_state(name: str, parts: list[str]) -> None:
-    taker = Taker(name, Owner("|".join(parts)))
+    taker = Taker(name, ProcessIdentity("|".join(parts)))
     assert taken_by(taken_message(taker)) == taker
 
 
@@ -168,13 +168,13 @@ def _look(settings: Settings, runs: Runs, *ids: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def dead() -> Owner:
+def dead() -> ProcessIdentity:
     return dead_owner()
 
 
 @pytest.mark.prefect
 def test_a_run_whose_worker_died_before_it_laid_a_claim_is_put_back_at_once(
-    runs: Runs, make_workspace: Callable[..., Path], dead: Owner
+    runs: Runs, make_workspace: Callable[..., Path], dead: ProcessIdentity
 ) -> None:
     run = runs.make(make_workspace())
     runs.set(run, "PENDING", message=taken_message(Taker("w", dead)))
@@ -184,7 +184,9 @@ def test_a_run_whose_worker_died_before_it_laid_a_claim_is_put_back_at_once(
 
 
 @pytest.mark.prefect
-def test_so_is_one_that_was_running_already(runs: Runs, make_workspace: Callable[..., Path], dead: Owner) -> None:
+def test_so_is_one_that_was_running_already(
+    runs: Runs, make_workspace: Callable[..., Path], dead: ProcessIdentity
+) -> None:
     run = runs.make(make_workspace())
     runs.set(run, "PENDING", message=taken_message(Taker("w", dead)))
     runs.set(run, "RUNNING")
@@ -195,7 +197,7 @@ def test_so_is_one_that_was_running_already(runs: Runs, make_workspace: Callable
 @pytest.mark.prefect
 def test_a_worker_that_lives_keeps_its_run_however_slow_it_is(runs: Runs, make_workspace: Callable[..., Path]) -> None:
     run = runs.make(make_workspace())
-    before = runs.set(run, "PENDING", message=taken_message(Taker("w", Owner.current())))
+    before = runs.set(run, "PENDING", message=taken_message(Taker("w", ProcessIdentity.current())))
     assert _look(settings_with(stuck_after=0.001), runs, run) == []
     assert runs.get(run)["state"]["id"] == before
 
@@ -205,7 +207,7 @@ def test_a_worker_that_lives_keeps_its_run_however_slow_it_is(runs: Runs, make_w
 def test_a_worker_on_another_host_is_judged_by_its_signs_of_life(
     runs: Runs, make_workspace: Callable[..., Path], online: bool
 ) -> None:
-    far = Owner("|".join(["another-host", *Owner.current().text.split("|")[1:]]))
+    far = ProcessIdentity("|".join(["another-host", *ProcessIdentity.current().text.split("|")[1:]]))
     run = runs.make(make_workspace())
     if online:
         runs.heartbeat("far-worker")
@@ -223,13 +225,13 @@ def test_a_worker_on_another_host_is_judged_by_its_signs_of_life(
 def test_a_run_of_a_worker_whose_container_was_restarted_is_put_back(
     runs: Runs, make_workspace: Callable[..., Path], restarted: bool
 ) -> None:
-    before = of_another_container(Owner.current())
+    before = of_another_container(ProcessIdentity.current())
     run = runs.make(make_workspace())
     runs.heartbeat("host-1")  # whoever has the name now
     runs.set(run, "PENDING", message=taken_message(Taker("host-1", before)))
     settings = settings_with(stuck_after=0.001)
     runs.set(run, "RUNNING")
-    with held_name(settings.home, "host-1", Owner.current() if restarted else before):
+    with held_name(settings.home, "host-1", ProcessIdentity.current() if restarted else before):
         _look(settings, runs, run)
     assert runs.state(run)[0] == ("SCHEDULED" if restarted else "RUNNING")
 
@@ -303,7 +305,7 @@ def test_a_saved_ending_that_was_never_told_is_told(runs: Runs, make_workspace: 
 
 @pytest.mark.prefect
 def test_runs_that_no_task_stands_for_are_found_too(
-    runs: Runs, make_workspace: Callable[..., Path], dead: Owner
+    runs: Runs, make_workspace: Callable[..., Path], dead: ProcessIdentity
 ) -> None:
     run = runs.make(make_workspace())
     runs.set(run, "PENDING", message=taken_message(Taker("w", dead)))

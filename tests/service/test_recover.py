@@ -16,10 +16,11 @@ import pytest
 from autoscorer.core.config import Settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.core.flowruns import Claim, FlowRunFiles
-from autoscorer.core.provenance import Owner, current_flow_run
+from autoscorer.core.processes import ProcessIdentity
+from autoscorer.core.provenance import current_flow_run
 from autoscorer.core.worker_names import has_died, held_name
 from autoscorer.core.workspace import Workspace
-from autoscorer.executors.docker_seal import LABEL
+from autoscorer.executors.docker.seal import LABEL
 from autoscorer.executors.records import RunRecords
 from autoscorer.schemas.result import Result
 from autoscorer.service.prefect.client import PrefectApi, PrefectAway
@@ -54,7 +55,7 @@ def sleeper(make_workspace: Callable[..., Path], busybox: str, request: pytest.F
 
 
 @pytest.fixture
-def dead() -> Owner:
+def dead() -> ProcessIdentity:
     return dead_owner()
 
 
@@ -67,7 +68,7 @@ def _recover(settings: Settings) -> list[str]:
     return ask(settings, lambda prefect: recover(prefect, settings))
 
 
-def _claimed(settings: Settings, flow_run_id: str, owner: Owner) -> FlowRunFiles:
+def _claimed(settings: Settings, flow_run_id: str, owner: ProcessIdentity) -> FlowRunFiles:
     files = FlowRunFiles(settings.home, flow_run_id)
     files.claim(Claim(owner))
     return files
@@ -149,7 +150,7 @@ def test_a_run_that_was_to_be_cancelled_ends_cancelled_with_a_result(
 
 
 def test_the_last_attempt_ends_failed_and_says_how_often_and_why(
-    runs: Runs, make_workspace: Callable[..., Path], dead: Owner
+    runs: Runs, make_workspace: Callable[..., Path], dead: ProcessIdentity
 ) -> None:
     settings, root = settings_with(max_attempts=2, retry_delay=0), make_workspace()
     run = runs.make(root)
@@ -169,7 +170,7 @@ def test_the_last_attempt_ends_failed_and_says_how_often_and_why(
 
 
 def test_an_ending_that_was_saved_is_told_and_nothing_is_done_again(
-    runs: Runs, make_workspace: Callable[..., Path], dead: Owner
+    runs: Runs, make_workspace: Callable[..., Path], dead: ProcessIdentity
 ) -> None:
     settings = settings_with()
     run = runs.make(make_workspace())
@@ -185,7 +186,7 @@ def test_an_ending_that_was_saved_is_told_and_nothing_is_done_again(
 
 
 def test_an_ending_of_an_earlier_attempt_is_none_of_this_one(
-    runs: Runs, make_workspace: Callable[..., Path], dead: Owner
+    runs: Runs, make_workspace: Callable[..., Path], dead: ProcessIdentity
 ) -> None:
     settings = settings_with()
     run = runs.make(make_workspace())
@@ -201,7 +202,7 @@ def test_an_ending_of_an_earlier_attempt_is_none_of_this_one(
 
 @pytest.mark.parametrize("state", ["COMPLETED", "FAILED", "CANCELLED"])
 def test_what_has_ended_is_never_touched(
-    runs: Runs, make_workspace: Callable[..., Path], dead: Owner, state: str
+    runs: Runs, make_workspace: Callable[..., Path], dead: ProcessIdentity, state: str
 ) -> None:
     settings, root = settings_with(), make_workspace()
     run = runs.make(root)
@@ -220,9 +221,9 @@ def test_what_has_ended_is_never_touched(
 def test_a_worker_of_an_earlier_boot_is_dead(runs: Runs, make_workspace: Callable[..., Path]) -> None:
     settings = settings_with()
     run = runs.make(make_workspace())
-    host, _, *rest = Owner.current().text.split("|")
+    host, _, *rest = ProcessIdentity.current().text.split("|")
     runs.set(run, "PENDING")
-    _claimed(settings, run, Owner("|".join([host, "an-earlier-boot", *rest])))
+    _claimed(settings, run, ProcessIdentity("|".join([host, "an-earlier-boot", *rest])))
     runs.set(run, "RUNNING")
     _recover(settings)
     assert runs.state(run)[0] == "SCHEDULED"
@@ -230,16 +231,16 @@ def test_a_worker_of_an_earlier_boot_is_dead(runs: Runs, make_workspace: Callabl
 
 def test_a_worker_whose_container_was_restarted_is_dead(runs: Runs, make_workspace: Callable[..., Path]) -> None:
     settings = settings_with()
-    run, before = runs.make(make_workspace()), of_another_container(Owner.current())
+    run, before = runs.make(make_workspace()), of_another_container(ProcessIdentity.current())
     runs.set(run, "PENDING")
     # In the new container the number of its child is that of a process that has nothing to do with it.
     with subprocess.Popen(["sleep", "60"]) as other:
-        child = of_another_container(Owner.of(other.pid))
+        child = of_another_container(ProcessIdentity.of(other.pid))
         FlowRunFiles(settings.home, run).claim(Claim(before, child, other.pid, name="host-1"))
         runs.set(run, "RUNNING")
         with held_name(settings.home, "host-1", before):
             assert _recover(settings) == [], "it has its name yet"
-        with held_name(settings.home, "host-1", Owner.current()):
+        with held_name(settings.home, "host-1", ProcessIdentity.current()):
             _recover(settings)
         assert other.poll() is None
         other.kill()
@@ -249,18 +250,18 @@ def test_a_worker_whose_container_was_restarted_is_dead(runs: Runs, make_workspa
 def test_a_name_is_one_living_worker_s_at_a_time(home: Path) -> None:
     names = ["w", "../w", "w w", "", "é" * 300]
     with contextlib.ExitStack() as stack:
-        held = [stack.enter_context(held_name(home, name, Owner.current())) for name in names]
+        held = [stack.enter_context(held_name(home, name, ProcessIdentity.current())) for name in names]
         assert held == names
         second = stack.enter_context(held_name(home, "w", dead_owner()))
-        assert second.startswith("w ") and not has_died(home, Owner.current(), "w")
+        assert second.startswith("w ") and not has_died(home, ProcessIdentity.current(), "w")
         assert sorted(path.parent for path in (home / "workers").iterdir()) == [home / "workers"] * 6
-    with held_name(home, "w", Owner.current()) as again:
+    with held_name(home, "w", ProcessIdentity.current()) as again:
         assert again == "w"
     assert list((home / "workers").iterdir()) == []
 
 
 def test_a_run_that_another_worker_has_taken_since_is_left_to_it(
-    runs: Runs, make_workspace: Callable[..., Path], dead: Owner
+    runs: Runs, make_workspace: Callable[..., Path], dead: ProcessIdentity
 ) -> None:
     settings = settings_with(stuck_after=0.01)
     run = runs.make(make_workspace())
@@ -272,7 +273,7 @@ def test_a_run_that_another_worker_has_taken_since_is_left_to_it(
 
 
 def test_a_workspace_that_is_held_keeps_its_run_waiting(
-    runs: Runs, make_workspace: Callable[..., Path], dead: Owner
+    runs: Runs, make_workspace: Callable[..., Path], dead: ProcessIdentity
 ) -> None:
     settings, root = settings_with(), make_workspace()
     run = runs.make(root)
@@ -286,7 +287,7 @@ def test_a_workspace_that_is_held_keeps_its_run_waiting(
     assert runs.state(run)[0] == "SCHEDULED"
 
 
-def test_two_at_once_settle_a_run_once(runs: Runs, make_workspace: Callable[..., Path], dead: Owner) -> None:
+def test_two_at_once_settle_a_run_once(runs: Runs, make_workspace: Callable[..., Path], dead: ProcessIdentity) -> None:
     settings = settings_with(retry_delay=30)
     run = runs.make(make_workspace())
     runs.set(run, "PENDING")
@@ -302,7 +303,7 @@ def test_two_at_once_settle_a_run_once(runs: Runs, make_workspace: Callable[...,
 
 @pytest.mark.parametrize("ending", [True, False])
 def test_a_run_that_prefect_has_forgotten_leaves_only_its_ending(
-    runs: Runs, make_workspace: Callable[..., Path], dead: Owner, ending: bool
+    runs: Runs, make_workspace: Callable[..., Path], dead: ProcessIdentity, ending: bool
 ) -> None:
     settings = settings_with()
     run = runs.make(make_workspace())
@@ -366,7 +367,7 @@ def test_waiting_for_room_costs_no_attempt_and_is_tried_ever_less_often_up_to_a_
 
 
 def test_a_run_of_which_the_home_says_that_it_is_to_be_cancelled_is_not_put_back(
-    runs: Runs, make_workspace: Callable[..., Path], dead: Owner
+    runs: Runs, make_workspace: Callable[..., Path], dead: ProcessIdentity
 ) -> None:
     settings, root = settings_with(), make_workspace()
     run = runs.make(root)
@@ -403,12 +404,12 @@ def test_a_state_that_changed_meanwhile_is_left_alone(runs: Runs, make_workspace
 
 
 def test_putting_back_releases_one_s_own_claim_and_never_the_next_one_s(
-    runs: Runs, make_workspace: Callable[..., Path], dead: Owner
+    runs: Runs, make_workspace: Callable[..., Path], dead: ProcessIdentity
 ) -> None:
     settings = settings_with()
     run = runs.make(make_workspace())
     files = _claimed(settings, run, dead)
-    files.release(only=Claim(Owner.current()))
+    files.release(only=Claim(ProcessIdentity.current()))
     assert files.read_claim() == Claim(dead)
     runs.set(run, "PENDING", "RUNNING")
     assert ask(settings, lambda prefect: requeue(prefect, settings, {"id": run}, "Why."))
@@ -416,7 +417,7 @@ def test_putting_back_releases_one_s_own_claim_and_never_the_next_one_s(
 
 
 def test_a_score_that_was_written_before_the_process_died_is_how_the_run_ends(
-    runs: Runs, make_workspace: Callable[..., Path], dead: Owner
+    runs: Runs, make_workspace: Callable[..., Path], dead: ProcessIdentity
 ) -> None:
     settings, root = settings_with(max_attempts=1), make_workspace()
     run = runs.make(root)
@@ -447,7 +448,7 @@ def test_what_was_cancelled_in_the_queue_leaves_the_old_result(runs: Runs, make_
 
 
 def test_a_batch_that_is_ended_says_so_in_the_workspaces_that_it_was_at(
-    runs: Runs, make_workspace: Callable[..., Path], dead: Owner
+    runs: Runs, make_workspace: Callable[..., Path], dead: ProcessIdentity
 ) -> None:
     settings = settings_with(max_attempts=1)
     at_work, untouched = make_workspace("at-work"), make_workspace("untouched")

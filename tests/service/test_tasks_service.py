@@ -22,7 +22,7 @@ import pytest
 from autoscorer.core.config import Settings, load_settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.core.flowruns import Claim, FlowRunFiles
-from autoscorer.core.provenance import Owner
+from autoscorer.core.processes import ProcessIdentity
 from autoscorer.schemas.task import BatchRequest, SubmitRequest, TaskState, TaskView
 from autoscorer.service.logs import JsonFormatter
 from autoscorer.service.sync.deployments import DEPLOYMENTS
@@ -597,7 +597,7 @@ def test_a_flow_run_that_was_deleted_under_the_workers_hands(live: Settings) -> 
             flow_run_id = await dispatched(service, task.id)
             await work_on(service, flow_run_id)
             files = FlowRunFiles(live.home, flow_run_id)
-            files.claim(Claim(Owner.current()))
+            files.claim(Claim(ProcessIdentity.current()))
             await in_state(service, task.id, "running")
             await service.prefect.call("DELETE", f"/flow_runs/{flow_run_id}")
             for _ in range(3):
@@ -621,7 +621,7 @@ def test_a_flow_run_that_is_just_being_deleted_stops_nobody_from_following_the_o
                 await work_on(service, flow_run_id)
                 await in_state(service, task.id, "running")
             files = FlowRunFiles(live.home, runs[0])
-            files.claim(Claim(Owner.current()))
+            files.claim(Claim(ProcessIdentity.current()))
             # Prefect deletes the state before the run, and answers in between with a run that has none.
             database = Path(server.environment["PREFECT_HOME"]).parent / "server" / "prefect.db"
             with contextlib.closing(sqlite3.connect(database, timeout=30)) as rows:

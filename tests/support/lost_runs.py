@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pytest
 from autoscorer.core.config import Settings, load_settings
 from autoscorer.core.flowruns import FlowRunFiles
-from autoscorer.core.provenance import Owner
+from autoscorer.core.processes import ProcessIdentity
 from autoscorer.service.prefect.client import PrefectApi
 
 from .prefect_server import PrefectServer
@@ -31,17 +31,18 @@ import subprocess, sys
 from pathlib import Path
 from autoscorer.core.config import load_settings
 from autoscorer.core.flowruns import Claim, FlowRunFiles
-from autoscorer.core.provenance import Owner
+from autoscorer.core.processes import ProcessIdentity
 child = subprocess.Popen([sys.executable, "-c", sys.argv[3], *sys.argv[1:3]], stdout=subprocess.PIPE, text=True)
 files = FlowRunFiles(load_settings().home, sys.argv[1])
-files.claim(Claim(Owner.current(), Owner(child.stdout.readline().strip()), child.pid))
+files.claim(Claim(ProcessIdentity.current(), ProcessIdentity(child.stdout.readline().strip()), child.pid))
 print(child.stdout.readline().strip(), child.pid, flush=True)
 sys.stdin.read()
 """
 _CHILD = """
 import sys
-from autoscorer.core.provenance import Owner, current_flow_run
-print(Owner.current().text, flush=True)
+from autoscorer.core.processes import ProcessIdentity
+from autoscorer.core.provenance import current_flow_run
+print(ProcessIdentity.current().text, flush=True)
 from autoscorer.executors.base import SilentObserver
 from autoscorer.tasks.run import run_workspace
 class Tell(SilentObserver):
@@ -186,18 +187,18 @@ def take(busybox: str) -> Iterator[Callable[[str, Path], Taken]]:
         taken.worker.communicate()
 
 
-def dead_owner() -> Owner:
+def dead_owner() -> ProcessIdentity:
     """A process that has lived and is dead."""
-    code = "from autoscorer.core.provenance import Owner; print(Owner.current().text)"
-    return Owner(
+    code = "from autoscorer.core.processes import ProcessIdentity; print(ProcessIdentity.current().text)"
+    return ProcessIdentity(
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     )
 
 
-def of_another_container(owner: Owner) -> Owner:
+def of_another_container(owner: ProcessIdentity) -> ProcessIdentity:
     """What a process of a container that was restarted since is to the one that runs in it now."""
     host, boot, _, *rest = owner.text.split("|")
-    return Owner("|".join([host, boot, "4026530000", *rest]))
+    return ProcessIdentity("|".join([host, boot, "4026530000", *rest]))
 
 
 def settings_with(**service: Any) -> Settings:

@@ -183,15 +183,15 @@ def test_kill_9_leaves_nothing_and_it_starts_again_knowing_its_tasks(installatio
 
 
 def test_what_a_killed_one_left_running_is_ended_by_the_next_start(tmp_path: Path) -> None:
-    from autoscorer.core.provenance import Owner
+    from autoscorer.core.processes import ProcessIdentity
 
     one = Installation(tmp_path)
     one.home.mkdir(parents=True)
     # As if the kernel had not told it that its parent died.
     with subprocess.Popen(["sleep", "300"], env=one.environment, start_new_session=True) as left:
-        other = Owner.of(os.getpid())
+        other = ProcessIdentity.of(os.getpid())
         children = {
-            "server": {"pid": left.pid, "owner": Owner.of(left.pid).text},
+            "server": {"pid": left.pid, "owner": ProcessIdentity.of(left.pid).text},
             # The number was given to another process since; that one must live. So must this test's own.
             "api": {"pid": os.getpid(), "owner": other.text[:-1] + ("1" if other.text[-1] != "1" else "2")},
         }

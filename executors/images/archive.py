@@ -22,9 +22,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from ..core.errors import AutoScorerError, ErrorCode, Stage
-from ..core.workspace import open_regular
-from .tar_stream import TarSource, members
+from ...core.errors import AutoScorerError, ErrorCode, Stage
+from ...core.tar_stream import TarSource, members
+from ...core.workspace import open_regular
 
 __all__ = ["untagged"]
 

@@ -11,8 +11,8 @@ from importlib import resources as package_files
 from pathlib import Path
 from typing import Any
 
-from .base import CONTAINER_ROOT, ROOT_VARIABLE, Image, RunSpec, Staged
-from .image_volumes import memory_volumes
+from ..base import CONTAINER_ROOT, ROOT_VARIABLE, Image, RunSpec, Staged
+from .volumes import memory_volumes
 
 __all__ = ["LABEL", "NAME", "container_config", "seccomp_profile"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .docker_engine import engine_errors
+from .engine import engine_errors
 
 __all__ = ["engine_paths", "own_container"]
 

@@ -13,14 +13,14 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from ..core.config import Settings
-from ..core.errors import AutoScorerError, ErrorCode
-from ..core.exposure import build_context
-from ..core.workspace import Workspace
-from .base import Observer
-from .docker_build_limits import ProcessLimit
-from .docker_engine import engine_errors
-from .verdict import clean_text
+from ...core.config import Settings
+from ...core.errors import AutoScorerError, ErrorCode
+from ...core.exposure import build_context
+from ...core.workspace import Workspace
+from ..base import Observer
+from ..verdict import clean_text
+from .build_limits import ProcessLimit
+from .engine import engine_errors
 
 __all__ = ["build_failed", "pack", "run_build"]
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..schemas.image_reference import ImageId, ImageReference, parse_image
+from ...schemas.image_reference import ImageId, ImageReference, parse_image
 from .dockerfile import DockerfileError, Instruction, json_list, parse_dockerfile, parse_instruction
 
 __all__ = ["Base", "bases", "pinned", "refuse_trigger"]

@@ -17,11 +17,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..core.config import Settings
-from .base import Usage, Watched
+from ...core.config import Settings
+from ..base import Usage, Watched
 from .cgroup import CGROUPS, PROC, CgroupReader
 from .deleted_files import DeletedFiles
-from .docker_engine import engine_exceptions, knock, socket_of
+from .engine import engine_exceptions, knock, socket_of
 
 __all__ = ["BLIND_ADVICE", "DockerWatch", "unwatched_here"]
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar
 
-from ..core.errors import AutoScorerError
-from .base import Ending, Interruption
-from .docker_engine import engine_errors, engine_exceptions, knock
+from ...core.errors import AutoScorerError
+from ..base import Ending, Interruption
+from .engine import engine_errors, engine_exceptions, knock
 
 __all__ = ["ContainerEnd", "patiently"]
 

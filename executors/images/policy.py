@@ -5,11 +5,11 @@ from __future__ import annotations
 import fnmatch
 from pathlib import Path
 
-from ..core.config import Settings
-from ..core.errors import AutoScorerError, ErrorCode, Stage
-from ..core.workspace import Workspace, open_regular
-from ..schemas.image_reference import ImageId, ImageReference, parse_image
-from ..schemas.job import Job
+from ...core.config import Settings
+from ...core.errors import AutoScorerError, ErrorCode, Stage
+from ...core.workspace import Workspace, open_regular
+from ...schemas.image_reference import ImageId, ImageReference, parse_image
+from ...schemas.job import Job
 from .dockerfile import MAX_BYTES, DockerfileError
 from .dockerfile_policy import Base, bases
 

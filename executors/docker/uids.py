@@ -16,8 +16,8 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-from ..core.errors import AutoScorerError, ErrorCode, Stage
-from ..core.storage import naming_full_disks
+from ...core.errors import AutoScorerError, ErrorCode, Stage
+from ...core.storage import naming_full_disks
 
 __all__ = ["DEFAULT_RANGE", "UidLease", "can_give", "lease_uid", "parse_range"]
 

@@ -8,9 +8,9 @@ import time
 from types import TracebackType
 from typing import Self
 
-from ..core.config import Settings
-from ..core.errors import AutoScorerError, ErrorCode
-from .docker_engine import connect, engine_exceptions
+from ...core.config import Settings
+from ...core.errors import AutoScorerError, ErrorCode
+from .engine import connect, engine_exceptions
 
 __all__ = ["ProcessLimit"]
 

@@ -9,18 +9,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..core.config import Settings
-from ..core.errors import AutoScorerError, ErrorCode
-from ..core.workspace import Workspace
-from ..schemas.image_reference import ImageId, ImageReference, parse_image
-from ..schemas.job import Job
-from .archive import untagged
-from .base import Image, Observer
-from .docker_build import BASE_HINT, build_failed, pack, run_build
-from .docker_engine import engine_errors
-from .dockerfile import DockerfileError
-from .dockerfile_policy import Base, pinned, refuse_trigger
-from .image_policy import archive_of, checked_dockerfile, id_refused, image_source, refused_dockerfile
+from ...core.config import Settings
+from ...core.errors import AutoScorerError, ErrorCode
+from ...core.workspace import Workspace
+from ...schemas.image_reference import ImageId, ImageReference, parse_image
+from ...schemas.job import Job
+from ..base import Image, Observer
+from ..images.archive import untagged
+from ..images.dockerfile import DockerfileError
+from ..images.dockerfile_policy import Base, pinned, refuse_trigger
+from ..images.policy import archive_of, checked_dockerfile, id_refused, image_source, refused_dockerfile
+from .build import BASE_HINT, build_failed, pack, run_build
+from .engine import engine_errors
 
 __all__ = ["DockerImages"]
 

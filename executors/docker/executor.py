@@ -11,18 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..core.config import Settings
-from ..core.errors import AutoScorerError, ErrorCode
-from ..core.workspace import Workspace
-from .base import Ending, Executor, Image, Observer, RunSpec, Staged, Usage, Watched
-from .docker_attach import AttachedOutput
-from .docker_end import ContainerEnd, patiently
-from .docker_engine import connect, engine_errors, engine_exceptions, knock, short
-from .docker_images import DockerImages
-from .docker_seal import LABEL, NAME, container_config
-from .docker_watch import BLIND_ADVICE, DockerWatch, unwatched_here
+from ...core.config import Settings
+from ...core.errors import AutoScorerError, ErrorCode
+from ...core.workspace import Workspace
+from ..base import Ending, Executor, Image, Observer, RunSpec, Staged, Usage, Watched
+from .attach import AttachedOutput
+from .end import ContainerEnd, patiently
+from .engine import connect, engine_errors, engine_exceptions, knock, short
 from .host_paths import engine_paths, own_container
+from .images import DockerImages
+from .seal import LABEL, NAME, container_config
 from .uids import DEFAULT_RANGE, UidLease, can_give, lease_uid, parse_range
+from .watch import BLIND_ADVICE, DockerWatch, unwatched_here
 
 __all__ = ["DockerExecutor", "remove_container"]
 

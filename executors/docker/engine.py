@@ -7,8 +7,8 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-from ..core.config import Settings
-from ..core.errors import AutoScorerError, ErrorCode
+from ...core.config import Settings
+from ...core.errors import AutoScorerError, ErrorCode
 
 __all__ = ["connect", "engine_errors", "engine_exceptions", "knock", "short", "socket_of"]
 

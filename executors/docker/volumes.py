@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Collection, Iterable
 
-from ..core.errors import AutoScorerError, ErrorCode
+from ...core.errors import AutoScorerError, ErrorCode
 
 __all__ = ["memory_volumes"]
 

@@ -1,13 +1,12 @@
-"""Running a custom scorer's code in a process of its own, for a while: it may hang or crash there.
+"""Calling a stranger's code in a process of its own: it may hang or crash there.
 
 The parent asks (JSON on stdin), the child answers one line of JSON on a pipe of its own; stdout and stderr are the
-scorer's, and go nowhere.
+stranger's, and go nowhere.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import select
@@ -19,17 +18,18 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["ChildFailed", "answer_parent", "ask_child"]
+from .processes import describe_exit, die_with_parent
+
+__all__ = ["SubprocessFailed", "answer_call", "call_in_subprocess"]
 
 Json = dict[str, Any]
 
 _MAX_ANSWER = 64 * 1024**2
 # Seconds between two looks at whether to stop.
 _LOOK = 0.5
-_PR_SET_PDEATHSIG = 1
 
 
-class ChildFailed(Exception):
+class SubprocessFailed(Exception):
     """There was no answer; ``str()`` says why, as the end of a sentence that begins with what was run."""
 
     def __init__(self, why: str, *, took_too_long: bool = False) -> None:
@@ -37,7 +37,7 @@ class ChildFailed(Exception):
         self.took_too_long = took_too_long
 
 
-def ask_child(
+def call_in_subprocess(
     module: str,
     question: Json,
     *,
@@ -45,7 +45,7 @@ def ask_child(
     env: Mapping[str, str] | None = None,
     stop: threading.Event | None = None,
 ) -> Json:
-    """Run a module that calls ``answer_parent``. Blocks; nothing of the child is left afterwards.
+    """Run a module that calls ``answer_call``. Blocks; nothing of the child is left afterwards.
 
     Args:
         module: Its name.
@@ -58,7 +58,7 @@ def ask_child(
         Its answer.
 
     Raises:
-        ChildFailed: It crashed, ended without an answer, or took too long.
+        SubprocessFailed: It crashed, ended without an answer, or took too long.
     """
     ours, theirs = os.pipe()
     try:
@@ -92,16 +92,16 @@ def ask_child(
     finally:
         os.close(ours)
     if stop is not None and stop.is_set():
-        raise ChildFailed("was killed, because this process ends")
+        raise SubprocessFailed("was killed, because this process ends")
     if line is None:
-        raise ChildFailed(f"did not end within {seconds:g} s and was killed", took_too_long=True)
+        raise SubprocessFailed(f"did not end within {seconds:g} s and was killed", took_too_long=True)
     if not line.endswith(b"\n"):
-        raise ChildFailed(f"ended its process ({_how(status)})")
+        raise SubprocessFailed(f"ended its process ({describe_exit(status)})")
     answer: Json = json.loads(line)
     return answer
 
 
-def answer_parent(work: Callable[[Json], Json]) -> None:
+def answer_call(work: Callable[[Json], Json]) -> None:
     """The child's side: take the question, do the work, answer.
 
     Args:
@@ -109,7 +109,7 @@ def answer_parent(work: Callable[[Json], Json]) -> None:
     """
     pipe, seconds = int(sys.argv[1]), int(sys.argv[2])
     _stand_between()
-    # If the parent is gone nobody else will end a scorer that hangs. The default action ends C code, too.
+    # If the parent is gone nobody else will end code that hangs. The default action ends C code, too.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.alarm(seconds)
@@ -119,18 +119,16 @@ def answer_parent(work: Callable[[Json], Json]) -> None:
     data = json.dumps(work(question)).encode() + b"\n"
     with os.fdopen(pipe, "wb") as file:
         file.write(data)
-    # Threads that the scorer has left must not keep the process.
+    # Threads that were left must not keep the process.
     os._exit(0)
 
 
 def _stand_between() -> None:
-    """Go on in a fork. This process waits for it: a scorer that kills its parent must not kill the one who asks."""
+    """Go on in a fork. This process waits for it: code that kills its parent must not kill the one who asks."""
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # it died before the line above
-            os._exit(1)
+        die_with_parent(parent)
         return
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if code < 0:
@@ -157,12 +155,3 @@ def _line(pipe: int, deadline: float, stop: threading.Event) -> bytes | None:
         if not chunk or len(data) > _MAX_ANSWER:
             break
     return bytes(data)
-
-
-def _how(status: int) -> str:
-    if status >= 0:
-        return f"exit code {status}"
-    try:
-        return f"signal {signal.Signals(-status).name}"
-    except ValueError:
-        return f"signal {-status}"

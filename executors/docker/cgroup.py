@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from .base import Usage
+from ..base import Usage
 
 __all__ = ["CGROUPS", "PROC", "CgroupReader"]
 

@@ -1,0 +1,1 @@
+"""What may become a model's image: names, archives and Dockerfiles of strangers, judged without an engine."""

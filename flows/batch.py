@@ -27,7 +27,7 @@ from ..core.provenance import current_flow_run
 from ..tasks.batch_outcome import Outcome, headline, summarize
 from ..tasks.prefect_cancel import CancelWatch
 from ..tasks.prefect_tasks import Unscored, settled
-from ..tasks.run_context import here, scoring_here
+from ..tasks.run_context import current, use_scoring
 from ..tasks.score import STEP_TIMEOUT
 from ..tasks.score_pool import ScorePool
 from .batch_book import Book
@@ -101,7 +101,7 @@ def batch(
         ``duplicate_of`` (a position) where the same folder was named before. The flow is Completed when it could work
         on all of them, however many failed.
     """
-    settings = here().settings
+    settings = current().settings
     assert settings is not None
     token = current_flow_run.set(str(flow_run.id))
     try:
@@ -141,7 +141,7 @@ def _scoring(settings: Settings, size: int, steps: dict[str, Any], cancelled: Ca
 def _running(
     size: int, steps: dict[str, Any], members: dict[str, str], cancelled: Callable[[], bool]
 ) -> Iterator[Crew]:
-    with scoring_here(), PipelineCrew(size, steps, cancelled, members) as crew:
+    with use_scoring(), PipelineCrew(size, steps, cancelled, members) as crew:
         yield crew
 
 
@@ -155,7 +155,7 @@ def _work(
         progress.add(outcome)
 
     try:
-        found = here()
+        found = current()
         assert found.settings is not None
         watch = CancelWatch(flow_run.id, found.cancelled, home=found.settings.home)
         with watch as cancelled, crew(cancelled) as workers:
@@ -168,7 +168,7 @@ def _work(
 
 def _wait_for_room(book: Book) -> None:
     """Where a disk was full for some of its workspaces, have the batch put back: another attempt does those alone."""
-    put_back = here().put_back
+    put_back = current().put_back
     if put_back is None:
         return
     for outcome in book.outcomes.values():

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from prefect.futures import PrefectConcurrentFuture
     from prefect.task_runners import ThreadPoolTaskRunner
 
-    from ..tasks.run_context import Local
+    from ..tasks.run_context import RunContext
 
 __all__ = ["Crew", "PipelineCrew", "member_names", "work_through"]
 
@@ -218,19 +218,19 @@ class PipelineCrew:
     def begin(self, workspace: str) -> None:
         """Begin a workspace; only while one is free."""
         from ..tasks.pipeline import pipeline_task
-        from ..tasks.run_context import here, local
+        from ..tasks.run_context import current, use
 
-        mine = replace(
-            here(),
+        context = replace(
+            current(),
             cancelled=lambda: self._stop.is_set() or self._cancelled(),
             states=[],
             member=self._members[workspace],
         )
         parameters = {"workspace": workspace, **self._options}
-        with local(mine):
+        with use(context):
             future = self._runner.submit(pipeline_task, parameters)
         self._under_way.add(workspace)
-        run = _Run(workspace, future, mine, parameters)
+        run = _Run(workspace, future, context, parameters)
         future.wrapped_future.add_done_callback(lambda _: self._ended.put(run))
 
     def wait(self, seconds: float) -> list[tuple[str, Outcome]]:
@@ -255,10 +255,10 @@ class _Run:
     """One workspace that was submitted."""
 
     def __init__(
-        self, workspace: str, future: PrefectConcurrentFuture[Any], mine: Local, parameters: dict[str, Any]
+        self, workspace: str, future: PrefectConcurrentFuture[Any], context: RunContext, parameters: dict[str, Any]
     ) -> None:
         self.workspace = workspace
-        self._future, self._local, self._parameters = future, mine, parameters
+        self._future, self._context, self._parameters = future, context, parameters
 
     def outcome(self) -> Outcome:
         from ..tasks.prefect_tasks import failure_of
@@ -273,11 +273,11 @@ class _Run:
 
     def _state(self) -> State[Any]:
         from ..tasks.pipeline import pipeline_task
-        from ..tasks.run_context import AWAY, local, unrecorded
+        from ..tasks.run_context import AWAY, call_untracked, use
 
         try:
             self._future.wait()
             return self._future.state
         except AWAY as error:
-            with local(self._local):
-                return unrecorded(error, pipeline_task, self._local.states or [], **self._parameters)
+            with use(self._context):
+                return call_untracked(error, pipeline_task, self._context.states or [], **self._parameters)

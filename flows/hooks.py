@@ -16,7 +16,7 @@ from prefect.logging.loggers import flow_run_logger
 from ..core.errors import AutoScorerError, ErrorCode, Stage
 from ..executors.reaper import reap_if_needed, remove_by_label
 from ..tasks.ensure_result import conclude
-from ..tasks.run_context import here
+from ..tasks.run_context import current
 
 __all__ = ["clear_up"]
 
@@ -24,7 +24,7 @@ __all__ = ["clear_up"]
 def clear_up(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Remove the run's containers and staged folders, and see that its workspace says how it ended."""
     log = flow_run_logger(flow_run, flow)
-    settings = here().settings
+    settings = current().settings
     assert settings is not None
     try:
         removed = remove_by_label(settings, "flow_run", str(flow_run.id))

@@ -29,7 +29,7 @@ from ..schemas.result import Result
 from ..tasks.prefect_tasks import Unscored, failure_of, headline, settled
 from ..tasks.result_metadata import save_failure
 from ..tasks.run import run_task
-from ..tasks.run_context import here, recorded, scoring_here
+from ..tasks.run_context import call_tracked, current, use_scoring
 from ..tasks.score import score_task
 from ..tasks.validate import validate_task
 from .artifacts import publish_result
@@ -103,16 +103,16 @@ def pipeline(
 
     def steps(space: Workspace) -> State[Any]:
         where = str(space.root)
-        state = recorded(validate_task, where, scorer=scorer, params=params, backend=backend)
+        state = call_tracked(validate_task, where, scorer=scorer, params=params, backend=backend)
         if not state.is_completed():
             return state
         timing: dict[str, float | None] = {"validate": _data(state)["seconds"]}
-        state = recorded(run_task, where, backend=backend, timing=timing, lock=False)
+        state = call_tracked(run_task, where, backend=backend, timing=timing, lock=False)
         if not state.is_completed():
             return state
         report = _data(state)
         timing.update(queue=report["queue_seconds"], pull=report["pull_seconds"], run=report["run_seconds"])
-        return recorded(score_task, where, scorer=scorer, params=params, timing=timing, lock=False)
+        return call_tracked(score_task, where, scorer=scorer, params=params, timing=timing, lock=False)
 
     return _holding(workspace, steps)
 
@@ -138,7 +138,7 @@ def score_only(workspace: WorkspacePath, scorer: ScorerField = None, params: Par
     """
     return _holding(
         workspace,
-        lambda space: recorded(score_task, str(space.root), scorer=scorer, params=params, lock=False),
+        lambda space: call_tracked(score_task, str(space.root), scorer=scorer, params=params, lock=False),
     )
 
 
@@ -160,7 +160,7 @@ def run_only(workspace: WorkspacePath, backend: BackendName = None) -> Any:
     Returns:
         The run's report, as logs/run_info.json has it; see the module for what a failed submission answers.
     """
-    return _holding(workspace, lambda space: recorded(run_task, str(space.root), backend=backend, lock=False))
+    return _holding(workspace, lambda space: call_tracked(run_task, str(space.root), backend=backend, lock=False))
 
 
 @flow(
@@ -189,7 +189,7 @@ def validate_only(
         What was checked; every problem is in the error's details.
     """
     try:
-        state = recorded(
+        state = call_tracked(
             validate_task,
             workspace,
             scorer=scorer,
@@ -210,11 +210,11 @@ def _holding(workspace: str, steps: Callable[[Workspace], State[Any]]) -> State[
     How it ended is on disk before anything is published or told: Prefect may be away.
     """
     token = current_flow_run.set(str(flow_run.id) if flow_run.id else None)
-    settings = here().settings
+    settings = current().settings
     assert settings is not None
     try:
         space = Workspace(workspace)
-        with naming_full_disks(home=settings.home, workspace=space.root), space.lock(), scoring_here():
+        with naming_full_disks(home=settings.home, workspace=space.root), space.lock(), use_scoring():
             try:
                 state = steps(space)
             except AutoScorerError as error:  # a signal between two steps

@@ -44,7 +44,7 @@ from .prefect_cancel import CancelWatch
 from .prefect_log import RunLog, Tee
 from .result_metadata import save_failure
 from .run import run_workspace
-from .run_context import here, scoring_here
+from .run_context import current, use_scoring
 from .score import STEP_TIMEOUT
 from .scoring import Scoring
 
@@ -116,7 +116,7 @@ def failure_of(state: State[Any]) -> Unscored:
 def is_infrastructure(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
     """Whether to try again: for what is ours and may pass, never for what is the submission's."""
     error = state.result(raise_on_failure=False)
-    if isinstance(error, AutoScorerError) and error.code is ErrorCode.STORAGE_FULL and here().put_back is not None:
+    if isinstance(error, AutoScorerError) and error.code is ErrorCode.STORAGE_FULL and current().put_back is not None:
         return False  # the whole run is put back, and takes nobody's place while it waits
     return isinstance(error, AutoScorerError) and error.spec.fault is Fault.SYSTEM and error.code in RETRIED
 
@@ -125,7 +125,7 @@ def _step(name: str, *tags: str, timeout: float | None = None) -> Callable[[Call
     """The options that all our tasks share."""
 
     def run_name(parameters: Data) -> str:
-        return f"{name} {here().member or Path(parameters['workspace']).name}"
+        return f"{name} {current().member or Path(parameters['workspace']).name}"
 
     return task(
         name=name,
@@ -202,7 +202,7 @@ def run_task(
     """
 
     def work(settings: Settings, observer: Observer) -> State[Any]:
-        with CancelWatch(flow_run.id, here().cancelled, home=settings.home) as cancelled:
+        with CancelWatch(flow_run.id, current().cancelled, home=settings.home) as cancelled:
             report = run_workspace(
                 workspace,
                 settings=settings,
@@ -275,7 +275,7 @@ def pipeline_task(
     """
 
     def work(settings: Settings, observer: Observer) -> State[Any]:
-        with CancelWatch(flow_run.id, here().cancelled, home=settings.home) as cancelled:
+        with CancelWatch(flow_run.id, current().cancelled, home=settings.home) as cancelled:
             return ended(
                 run_pipeline(
                     workspace,
@@ -294,7 +294,7 @@ def pipeline_task(
 
 
 def _scoring() -> Scoring:
-    found = here().scoring
+    found = current().scoring
     assert found is not None
     return found
 
@@ -306,7 +306,7 @@ def _attempt(
 ) -> State[Any]:
     """Do a task's work with its settings, its scorers and its log; whatever goes wrong becomes the state to end in."""
     state = _state_of(workspace, work, timing)
-    if (states := here().states) is not None:
+    if (states := current().states) is not None:
         states.append(state)
     return state
 
@@ -316,7 +316,7 @@ def _state_of(
     work: Callable[[Settings, Observer], State[Any]],
     timing: Mapping[str, float | None] | None,
 ) -> State[Any]:
-    found = here()
+    found = current()
     assert found.settings is not None
     token = current_flow_run.set(str(flow_run.id) if flow_run.id else None)
     try:
@@ -324,7 +324,7 @@ def _state_of(
         with RunLog(get_run_logger(), file, member=found.member) as log:
             if found.cancelled():
                 raise AutoScorerError(ErrorCode.CANCELLED, "Cancelled before it began.")
-            with scoring_here():
+            with use_scoring():
                 return work(found.settings, Tee(log, _stages(found.settings), found.observer or SilentObserver()))
     except AutoScorerError as error:
         return settled(error, _written(workspace, error))
@@ -399,6 +399,6 @@ def _saved(
         job: Job | None = None
         with contextlib.suppress(AutoScorerError):
             job = load_job(space)
-        return save_failure(space, error, job=job, timing=timing, refused=refused, settings=here().settings)
+        return save_failure(space, error, job=job, timing=timing, refused=refused, settings=current().settings)
     except (AutoScorerError, OSError):
         return None

@@ -42,7 +42,7 @@ from ..flows.final_state import ending_of
 from ..schemas.result import Result
 from ..tasks.guard import Guard
 from ..tasks.prefect_tasks import ended, failure_of, settled, valid
-from ..tasks.run_context import Local, local
+from ..tasks.run_context import RunContext, use
 from ..tasks.score import STEP_TIMEOUT
 from ..tasks.score_process import Orders
 from ..tasks.scoring import GuardedScoring, Scoring
@@ -122,7 +122,7 @@ def _serve(order: Json, channel: Channel, settings: Settings, scoring: GuardedSc
     try:
         if order["kind"] == "engine":
             put_back = partial(_put_back, channel, settings)
-            own = Local(settings=settings, cancelled=cancelled.is_set, scoring=scoring, put_back=put_back)
+            own = RunContext(settings=settings, cancelled=cancelled.is_set, scoring=scoring, put_back=put_back)
             return _run_engine(order, files, own)
         _work(order, files, settings, scoring, channel)
     except Exception as error:
@@ -282,7 +282,7 @@ def _formatted(artifact: Any) -> str:
 # --- Prefect's engine ------------------------------------------------------------------------------------
 
 
-def _run_engine(order: Json, files: FlowRunFiles, own: Local) -> int:
+def _run_engine(order: Json, files: FlowRunFiles, own: RunContext) -> int:
     """Run a flow as ``python -m prefect.engine`` does, in this process."""
     from prefect.engine import handle_engine_signals
     from prefect.flow_engine import load_flow_run, run_flow
@@ -299,7 +299,7 @@ def _run_engine(order: Json, files: FlowRunFiles, own: Local) -> int:
             with (
                 handle_engine_signals(flow_run_id),
                 temporary_settings({"flows.heartbeat_frequency": None}),
-                local(own),
+                use(own),
             ):
                 flow = getattr(importlib.import_module(module), name)
                 flow_run = load_flow_run(flow_run_id)

@@ -373,11 +373,11 @@ def test_a_batch_that_was_killed_goes_on_where_it_was(server: PrefectServer, cro
 @pytest.mark.prefect
 def test_cancelling_a_batch_keeps_what_was_done(server: PrefectServer, crowd: Any, home: Path) -> None:
     from autoscorer.flows.batch import batch
-    from autoscorer.tasks.run_context import Local, local
+    from autoscorer.tasks.run_context import RunContext, use
 
     roots = crowd("fine", "waits", "fine")
     folder = roots[0].parent
-    with local(Local(cancelled=lambda: len(asked(folder)) == 2)):
+    with use(RunContext(cancelled=lambda: len(asked(folder)) == 2)):
         state = batch([str(folder)], action="score", concurrency=1, return_state=True)
     assert state.is_cancelled() and "1 scored, 0 failed, 2 cancelled" in str(state.message)
     run = server.flow_run("score crowd")

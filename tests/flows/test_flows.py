@@ -182,7 +182,7 @@ def test_a_workspace_that_is_held_is_left_alone(server: PrefectServer, model: Mo
 def test_the_pipeline_holds_its_workspace_from_beginning_to_end(server: PrefectServer, model: Model) -> None:
     from autoscorer.executors.base import SilentObserver
     from autoscorer.flows.pipeline import pipeline
-    from autoscorer.tasks.run_context import Local, local
+    from autoscorer.tasks.run_context import RunContext, use
 
     root = model("holding", GOOD)
     seen = []
@@ -195,7 +195,7 @@ def test_the_pipeline_holds_its_workspace_from_beginning_to_end(server: PrefectS
             except Exception as error:
                 seen.append((name, getattr(error, "code", None)))
 
-    with local(Local(observer=Intruder())):
+    with use(RunContext(observer=Intruder())):
         pipeline(str(root), backend="process")
     assert [name for name, _ in seen] == ["validate", "run", "collect", "score"]
     assert {state for _, state in seen} == {"CONFLICT"}

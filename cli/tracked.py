@@ -59,7 +59,7 @@ def run_tracked(args: argparse.Namespace, params: dict[str, Any]) -> Result:
     from prefect.utilities.urls import url_for
 
     from ..flows.pipeline import pipeline
-    from ..tasks.prefect_tasks import Unscored
+    from ..tasks.prefect_tasks import ScoringFailed
     from ..tasks.run_context import RunContext, use
 
     cancelled = threading.Event()
@@ -94,7 +94,7 @@ def run_tracked(args: argparse.Namespace, params: dict[str, Any]) -> Result:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-    if isinstance(answer, Unscored):
+    if isinstance(answer, ScoringFailed):
         if answer.result is None:
             raise answer
         return Result.model_validate(answer.result)

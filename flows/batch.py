@@ -26,7 +26,7 @@ from ..core.flowruns import FlowRunFiles
 from ..core.provenance import current_flow_run
 from ..tasks.batch_outcome import Outcome, headline, summarize
 from ..tasks.prefect_cancel import CancelWatch
-from ..tasks.prefect_tasks import Unscored, settled
+from ..tasks.prefect_tasks import ScoringFailed, failed_state
 from ..tasks.run_context import current, use_scoring
 from ..tasks.score import STEP_TIMEOUT
 from ..tasks.score_pool import ScorePool
@@ -180,6 +180,8 @@ def _wait_for_room(book: Book) -> None:
 def _final(summary: dict[str, Any], error: AutoScorerError | None) -> State[Any]:
     if error is None:
         return Completed(message=headline(summary), data=summary)
-    failure = Unscored(error.code, f"{error.message} {headline(summary)}.", stage=error.stage, details=error.details)
+    failure = ScoringFailed(
+        error.code, f"{error.message} {headline(summary)}.", stage=error.stage, details=error.details
+    )
     failure.result = summary
-    return settled(failure)
+    return failed_state(failure)

@@ -29,7 +29,7 @@ def ending_of(state: State[Any]) -> dict[str, Any]:
     """A final state as ``FlowRunFiles.save_ending`` takes it.
 
     Args:
-        state: ``Completed`` with a dict as its data, or what ``settled`` made of an error.
+        state: ``Completed`` with a dict as its data, or what ``failed_state`` made of an error.
 
     Returns:
         ``{state, message, data, error}``: for a failure ``data`` is the Result that says why, where there is one.

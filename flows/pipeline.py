@@ -2,7 +2,7 @@
 
 How a flow reports: a scored workspace is ``Completed``, its data the Result as a dict, so ``pipeline(workspace)``
 returns it. A submission that failed is ``Failed`` (``Cancelled`` when it was cancelled); the state's message is the
-error's code and message, its data an ``Unscored``. So ``pipeline(workspace)`` raises that, ``pipeline(workspace,
+error's code and message, its data a ``ScoringFailed``. So ``pipeline(workspace)`` raises that, ``pipeline(workspace,
 return_state=True)`` does not, and either way result.json holds the Result with its ``error``. A flow is never retried
 as a whole: its tasks retry what is ours.
 """
@@ -26,7 +26,7 @@ from ..core.storage import naming_full_disks
 from ..core.workspace import Workspace
 from ..schemas.job import Job
 from ..schemas.result import Result
-from ..tasks.prefect_tasks import Unscored, failure_of, headline, settled
+from ..tasks.prefect_tasks import ScoringFailed, failed_state, failure_of, headline
 from ..tasks.result_metadata import save_failure
 from ..tasks.run import run_task
 from ..tasks.run_context import call_tracked, current, use_scoring
@@ -199,9 +199,9 @@ def validate_only(
             purpose=purpose,
             save=False,
         )
-        return keep_ending(state if state.is_completed() else settled(failure_of(state)))
+        return keep_ending(state if state.is_completed() else failed_state(failure_of(state)))
     except AutoScorerError as error:  # a signal
-        return keep_ending(settled(error))
+        return keep_ending(failed_state(error))
 
 
 def _holding(workspace: str, steps: Callable[[Workspace], State[Any]]) -> State[Any]:
@@ -218,19 +218,19 @@ def _holding(workspace: str, steps: Callable[[Workspace], State[Any]]) -> State[
             try:
                 state = steps(space)
             except AutoScorerError as error:  # a signal between two steps
-                return keep_ending(settled(error, save_failure(space, error, job=_job(space), settings=settings)))
+                return keep_ending(failed_state(error, save_failure(space, error, job=_job(space), settings=settings)))
             if state.is_completed():
                 return _completed(space, _data(state))
             failure = failure_of(state)
             if failure.result is None:
                 saved = save_failure(space, failure, job=_job(space), settings=settings)
-                failure = Unscored.of(failure, saved)
-            ended = keep_ending(settled(failure))
+                failure = ScoringFailed.of(failure, saved)
+            ended = keep_ending(failed_state(failure))
             if failure.code is not ErrorCode.CANCELLED:
                 publish_result(space, Result.model_validate(failure.result))
             return ended
     except AutoScorerError as error:  # not there, or another run holds it: nothing was written
-        return keep_ending(settled(error))
+        return keep_ending(failed_state(error))
     finally:
         current_flow_run.reset(token)
 

@@ -6,7 +6,7 @@ and its like are looked up here on first use, so ``autoscorer score`` never pays
 A task returns its final state: ``Completed`` with JSON-able data, or, for a reason of the catalogue, ``Failed``
 (``Cancelled`` for ``CANCELLED``). Returned and not raised, because the Prefect UI then shows the code and the message
 without a traceback that would mean nothing to the submitter. ``state.result()`` gives the data or raises an
-``Unscored``, which also carries the Result.
+``ScoringFailed``, which also carries the Result.
 
 Nothing is persisted by Prefect: the Result lies in the workspace, and a state's data ends with the process.
 """
@@ -49,15 +49,15 @@ from .score import STEP_TIMEOUT
 from .scoring import Scoring
 
 __all__ = [
-    "Unscored",
-    "ended",
+    "ScoringFailed",
+    "failed_state",
     "failure_of",
     "headline",
     "pipeline_task",
     "run_task",
     "score_task",
-    "settled",
-    "valid",
+    "state_of_result",
+    "valid_state",
     "validate_task",
 ]
 
@@ -74,28 +74,28 @@ RETRY_DELAYS = [2.0, 10.0]
 _MESSAGE = 2000
 
 
-class Unscored(AutoScorerError):
+class ScoringFailed(AutoScorerError):
     """Why there is no score, with the Result that says so (None where none could be written)."""
 
     result: Data | None = None
 
     @classmethod
-    def of(cls, error: AutoScorerError, result: Result | None = None) -> Unscored:
+    def of(cls, error: AutoScorerError, result: Result | None = None) -> ScoringFailed:
         made = cls.from_dict(error.to_dict())
         made.result = result.to_dict() if result is not None else None
         return made
 
 
-def settled(error: AutoScorerError, result: Result | None = None) -> State[Any]:
+def failed_state(error: AutoScorerError, result: Result | None = None) -> State[Any]:
     """The final state of a task or flow run that ended in ``error``."""
-    unscored = error if isinstance(error, Unscored) else Unscored.of(error, result)
-    message = str(unscored)
+    failure = error if isinstance(error, ScoringFailed) else ScoringFailed.of(error, result)
+    message = str(failure)
     message = message if len(message) <= _MESSAGE else message[: _MESSAGE - 1] + "…"
     make = Cancelled if error.code is ErrorCode.CANCELLED else Failed
-    return make(message=message, data=unscored)
+    return make(message=message, data=failure)
 
 
-def valid(checked: Data, seconds: float) -> State[Any]:
+def valid_state(checked: Data, seconds: float) -> State[Any]:
     """The final state of a task or flow run that found a workspace valid."""
     return Completed(
         message=f"Valid for {' and '.join(checked['valid_for'])}, with {checked['scorer']}.",
@@ -103,14 +103,14 @@ def valid(checked: Data, seconds: float) -> State[Any]:
     )
 
 
-def failure_of(state: State[Any]) -> Unscored:
+def failure_of(state: State[Any]) -> ScoringFailed:
     """Why a task run did not complete. Prefect's own reasons (a timeout, a crash) become errors of the catalogue."""
     # Asked for its result, a state starts an event loop, even where the data lies there.
-    data = state.data if isinstance(state.data, Unscored) else state.result(raise_on_failure=False)
-    if isinstance(data, Unscored):
+    data = state.data if isinstance(state.data, ScoringFailed) else state.result(raise_on_failure=False)
+    if isinstance(data, ScoringFailed):
         return data
     code = ErrorCode.SCORER_ERROR if state.name == "TimedOut" else ErrorCode.INTERNAL_ERROR
-    return Unscored(code, f"The Prefect task ended in state {state.name}: {state.message or 'no message'}.")
+    return ScoringFailed(code, f"The Prefect task ended in state {state.name}: {state.message or 'no message'}.")
 
 
 def is_infrastructure(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
@@ -177,8 +177,8 @@ def validate_task(
             )
         except AutoScorerError as error:
             spent = {"validate": time.monotonic() - started}
-            return settled(error, _saved(workspace, error, spent, refused=True) if save else None)
-        return valid(checked, time.monotonic() - started)
+            return failed_state(error, _saved(workspace, error, spent, refused=True) if save else None)
+        return valid_state(checked, time.monotonic() - started)
 
     return _attempt(workspace, work)
 
@@ -214,7 +214,7 @@ def run_task(
                 lock=lock,
             )
         if report.error is not None:
-            return settled(report.error, _written(workspace, report.error))
+            return failed_state(report.error, _written(workspace, report.error))
         return Completed(message=f"The model ran for {report.run_seconds:.1f} s.", data=report.to_dict())
 
     return _attempt(workspace, work, timing)
@@ -243,7 +243,7 @@ def score_task(
     """
 
     def work(settings: Settings, observer: Observer) -> State[Any]:
-        return ended(
+        return state_of_result(
             _scoring().score(
                 workspace,
                 scorer=scorer,
@@ -276,7 +276,7 @@ def pipeline_task(
 
     def work(settings: Settings, observer: Observer) -> State[Any]:
         with CancelWatch(flow_run.id, current().cancelled, home=settings.home) as cancelled:
-            return ended(
+            return state_of_result(
                 run_pipeline(
                     workspace,
                     settings=settings,
@@ -327,12 +327,12 @@ def _state_of(
             with use_scoring():
                 return work(found.settings, Tee(log, _stages(found.settings), found.observer or SilentObserver()))
     except AutoScorerError as error:
-        return settled(error, _written(workspace, error))
+        return failed_state(error, _written(workspace, error))
     except Exception as error:
         fault = fault_of(error, home=found.settings.home, workspace=Path(workspace))
         if fault.code is ErrorCode.INTERNAL_ERROR:
             get_run_logger().error("A fault of AutoScorer itself; please report it.", exc_info=True)
-        return settled(fault, _saved(workspace, fault, timing or {}))
+        return failed_state(fault, _saved(workspace, fault, timing or {}))
     finally:
         current_flow_run.reset(token)
 
@@ -374,11 +374,11 @@ def _labels() -> dict[str, str]:
     return {"flow_run": str(flow_run.id)} if flow_run.id else {}
 
 
-def ended(result: Result) -> State[Any]:
+def state_of_result(result: Result) -> State[Any]:
     """The final state of a task or flow run that wrote ``result``."""
     if result.error is None:
         return Completed(message=headline(result), data=result.to_dict())
-    return settled(AutoScorerError.from_dict(result.error.model_dump()), result)
+    return failed_state(AutoScorerError.from_dict(result.error.model_dump()), result)
 
 
 def _written(workspace: str, error: AutoScorerError) -> Result | None:

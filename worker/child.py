@@ -41,7 +41,7 @@ from ..flows.artifacts import result_artifacts
 from ..flows.final_state import ending_of
 from ..schemas.result import Result
 from ..tasks.guard import Guard
-from ..tasks.prefect_tasks import ended, failure_of, settled, valid
+from ..tasks.prefect_tasks import failed_state, failure_of, state_of_result, valid_state
 from ..tasks.run_context import RunContext, use
 from ..tasks.score import STEP_TIMEOUT
 from ..tasks.score_process import Orders
@@ -187,13 +187,13 @@ def _work(order: Json, files: FlowRunFiles, settings: Settings, scoring: Scoring
             if order["kind"] == "score":
                 score = _parsed(_Score, order["parameters"])
                 result = scoring.score(score.workspace, scorer=score.scorer, params=score.params, observer=watcher)
-                state = ended(result)
+                state = state_of_result(result)
             else:
                 state = _validate(_parsed(_Validate, order["parameters"]), scoring, watcher)
         except AutoScorerError as error:
-            state = settled(error)
+            state = failed_state(error)
         except Exception as error:
-            state = settled(fault_of(error, home=settings.home))
+            state = failed_state(fault_of(error, home=settings.home))
         finally:
             current_flow_run.reset(token)
     if not state.is_completed() and (failure := failure_of(state)).code is ErrorCode.STORAGE_FULL:
@@ -212,7 +212,7 @@ def _validate(asked: _Validate, scoring: Scoring, watcher: _Watcher) -> State[An
     checked = scoring.validate(
         asked.workspace, scorer=asked.scorer, params=asked.params, backend=asked.backend, purpose=asked.purpose
     )
-    return valid(checked, time.monotonic() - started)
+    return valid_state(checked, time.monotonic() - started)
 
 
 def _parsed(kind: type[T], parameters: Mapping[str, Any]) -> T:

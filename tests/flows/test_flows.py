@@ -118,10 +118,10 @@ def test_artifacts_show_the_result_and_follow_a_workspace(server: PrefectServer,
 
 def test_failed_submission_is_failed_with_its_code_and_is_not_retried(server: PrefectServer, model: Model) -> None:
     from autoscorer.flows.pipeline import pipeline
-    from autoscorer.tasks.prefect_tasks import Unscored
+    from autoscorer.tasks.prefect_tasks import ScoringFailed
 
     root = model("broken", BAD)
-    with pytest.raises(Unscored, match="CONTAINER_FAILED") as caught:
+    with pytest.raises(ScoringFailed, match="CONTAINER_FAILED") as caught:
         pipeline(str(root), backend="process")
     assert caught.value.result == result_of(root)
     assert result_of(root)["error"]["code"] == "CONTAINER_FAILED"

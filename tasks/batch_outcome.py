@@ -13,7 +13,7 @@ from ..core.errors import AutoScorerError, ErrorCode, Fault
 from ..core.flowruns import FlowRunFiles
 from ..core.workspace import Workspace
 from ..schemas.result import Result
-from .ensure_result import last_word
+from .ensure_result import definitive_result
 
 __all__ = [
     "Outcome",
@@ -148,7 +148,7 @@ def kept_outcomes(files: FlowRunFiles, workspaces: Iterable[str]) -> dict[str, O
             kept[workspace] = {**found, "workspace": workspace}
             continue
         with contextlib.suppress(AutoScorerError):
-            result = last_word(Workspace(workspace), files.flow_run_id)
+            result = definitive_result(Workspace(workspace), files.flow_run_id)
             if result is not None:
                 kept[workspace] = outcome_of(workspace, result)
     return kept

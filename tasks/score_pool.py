@@ -12,7 +12,7 @@ from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
 from ..schemas.result import Result
 from .batch_outcome import Outcome, failed_outcome, outcome_of
-from .ensure_result import conclude
+from .ensure_result import ensure_result
 from .guard import Guard
 from .score_process import Orders, ending
 
@@ -179,7 +179,7 @@ class ScorePool:
         seconds = round(time.monotonic() - member.since, 3)
         workspace = member.done()
         try:
-            result = conclude(workspace, self._flow_run_id, error, patience=_GRACE)
+            result = ensure_result(workspace, self._flow_run_id, error, patience=_GRACE)
         except (AutoScorerError, OSError):
             # Another run has it by now, or it can't be written: the outcome says it all the same.
             return workspace, failed_outcome(workspace, error, seconds=seconds)

@@ -44,7 +44,7 @@ from ..tasks.guard import Guard
 from ..tasks.prefect_tasks import failed_state, failure_of, state_of_result, valid_state
 from ..tasks.run_context import RunContext, use
 from ..tasks.score import STEP_TIMEOUT
-from ..tasks.score_process import Orders
+from ..tasks.score_process import JobConfig
 from ..tasks.scoring import GuardedScoring, Scoring
 
 __all__ = ["Channel", "serve"]
@@ -106,7 +106,7 @@ def serve(fd: int, settings: Settings) -> int:
     """
     channel = Channel(fd)
     # Before there is another thread, and while the worker tells Prefect that the run is under way.
-    guard = Guard.fork(Orders(settings, STEP_TIMEOUT), close=channel.close)
+    guard = Guard.fork(JobConfig(settings, STEP_TIMEOUT), close=channel.close)
     channel.send({"hello": Owner.current().text})
     order = channel.receive()
     if order is None:

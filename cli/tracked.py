@@ -59,8 +59,8 @@ def run_tracked(args: argparse.Namespace, params: dict[str, Any]) -> Result:
     from prefect.utilities.urls import url_for
 
     from ..flows.pipeline import pipeline
-    from ..tasks.prefect_tasks import Unscored
-    from ..tasks.run_context import Local, local
+    from ..tasks.prefect_tasks import ScoringFailed
+    from ..tasks.run_context import RunContext, use
 
     cancelled = threading.Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
@@ -80,9 +80,9 @@ def run_tracked(args: argparse.Namespace, params: dict[str, Any]) -> Result:
 
     started = time.time()
     with progress(not args.json) as observer, command_scoring(args) as scoring:
-        own = Local(settings=args.settings, observer=observer, cancelled=cancelled.is_set, scoring=scoring)
+        own = RunContext(settings=args.settings, observer=observer, cancelled=cancelled.is_set, scoring=scoring)
         try:
-            with local(own), tags("autoscorer", "cli"):
+            with use(own), tags("autoscorer", "cli"):
                 state: State[Any] = pipeline.with_options(on_running=[on_running])(  # type: ignore[assignment]
                     workspace, scorer=args.scorer, params=params or None, backend=args.backend, return_state=True
                 )
@@ -94,7 +94,7 @@ def run_tracked(args: argparse.Namespace, params: dict[str, Any]) -> Result:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-    if isinstance(answer, Unscored):
+    if isinstance(answer, ScoringFailed):
         if answer.result is None:
             raise answer
         return Result.model_validate(answer.result)

@@ -24,15 +24,15 @@ from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import FlowRunFiles
 from ..core.provenance import current_flow_run
-from ..tasks.batch_outcome import Outcome, headline, summarize
+from ..tasks.batch_outcome import Outcome, batch_headline, summarize
 from ..tasks.prefect_cancel import CancelWatch
-from ..tasks.prefect_tasks import Unscored, settled
-from ..tasks.run_context import here, scoring_here
+from ..tasks.prefect_tasks import ScoringFailed, failed_state
+from ..tasks.run_context import current, use_scoring
 from ..tasks.score import STEP_TIMEOUT
 from ..tasks.score_pool import ScorePool
-from .batch_book import Book
+from .batch_journal import BatchJournal
 from .batch_report import Progress, batch_key, publish_batch
-from .batch_work import Crew, PipelineCrew, member_names, work_through
+from .batch_work import TaskRunPool, WorkerPool, member_names, run_all
 from .expand import expand
 from .final_state import keep_ending
 from .hooks import clear_up
@@ -101,26 +101,28 @@ def batch(
         ``duplicate_of`` (a position) where the same folder was named before. The flow is Completed when it could work
         on all of them, however many failed.
     """
-    settings = here().settings
+    settings = current().settings
     assert settings is not None
     token = current_flow_run.set(str(flow_run.id))
     try:
         started = time.monotonic()
         files = FlowRunFiles(settings.home, str(flow_run.id))
-        book = Book(expand(workspaces, settings.workspace_roots), files, warn=get_run_logger().warning)
+        journal = BatchJournal(expand(workspaces, settings.workspace_roots), files, warn=get_run_logger().warning)
         key = batch_key(action, workspaces)
         steps = {"scorer": scorer, "params": params}
-        with Progress(action, key, book, files) as progress:
+        with Progress(action, key, journal, files) as progress:
             error = None
-            if left := book.left():
+            if left := journal.left():
                 size = min(concurrency, len(left))
                 if action == "score":
-                    crew = partial(_scoring, settings, size, steps)
+                    pool = partial(_scoring, settings, size, steps)
                 else:
-                    crew = partial(_running, size, {**steps, "backend": backend}, member_names(left))
-                error = _work(crew, book, progress)
-            _wait_for_room(book)
-            summary = summarize(action, book.close(error), seconds=time.monotonic() - started, resumed=book.resumed)
+                    pool = partial(_running, size, {**steps, "backend": backend}, member_names(left))
+                error = _work(pool, journal, progress)
+            _wait_for_room(journal)
+            summary = summarize(
+                action, journal.close(error), seconds=time.monotonic() - started, resumed=journal.resumed
+            )
             # Before Prefect is told anything more: it may be away.
             state = keep_ending(_final(summary, error))
         publish_batch(summary, key, progress)
@@ -130,7 +132,9 @@ def batch(
 
 
 @contextmanager
-def _scoring(settings: Settings, size: int, steps: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[Crew]:
+def _scoring(
+    settings: Settings, size: int, steps: dict[str, Any], cancelled: Callable[[], bool]
+) -> Iterator[WorkerPool]:
     """Scorings compute, so more processes than twice the processors would only take memory."""
     most = 2 * len(os.sched_getaffinity(0))
     with ScorePool(settings, size=min(size, most), flow_run_id=str(flow_run.id), timeout=STEP_TIMEOUT, **steps) as pool:
@@ -140,38 +144,38 @@ def _scoring(settings: Settings, size: int, steps: dict[str, Any], cancelled: Ca
 @contextmanager
 def _running(
     size: int, steps: dict[str, Any], members: dict[str, str], cancelled: Callable[[], bool]
-) -> Iterator[Crew]:
-    with scoring_here(), PipelineCrew(size, steps, cancelled, members) as crew:
-        yield crew
+) -> Iterator[WorkerPool]:
+    with use_scoring(), TaskRunPool(size, steps, cancelled, members) as pool:
+        yield pool
 
 
 def _work(
-    crew: Callable[[Callable[[], bool]], AbstractContextManager[Crew]], book: Book, progress: Progress
+    pool: Callable[[Callable[[], bool]], AbstractContextManager[WorkerPool]], journal: BatchJournal, progress: Progress
 ) -> AutoScorerError | None:
     """Work on what is left; why not on all of it."""
 
     def done(workspace: str, outcome: Outcome) -> None:
-        book.add(workspace, outcome)
+        journal.add(workspace, outcome)
         progress.add(outcome)
 
     try:
-        found = here()
+        found = current()
         assert found.settings is not None
         watch = CancelWatch(flow_run.id, found.cancelled, home=found.settings.home)
-        with watch as cancelled, crew(cancelled) as workers:
-            if work_through(workers, book.left(), cancelled=cancelled, done=done):
+        with watch as cancelled, pool(cancelled) as workers:
+            if run_all(workers, journal.left(), cancelled=cancelled, done=done):
                 return AutoScorerError(ErrorCode.CANCELLED, "The batch was cancelled.")
     except AutoScorerError as error:  # a signal, or processes that do not live
         return error
     return None
 
 
-def _wait_for_room(book: Book) -> None:
+def _wait_for_room(journal: BatchJournal) -> None:
     """Where a disk was full for some of its workspaces, have the batch put back: another attempt does those alone."""
-    put_back = here().put_back
+    put_back = current().put_back
     if put_back is None:
         return
-    for outcome in book.outcomes.values():
+    for outcome in journal.outcomes.values():
         error = outcome["error"]
         if error is not None and error["code"] == ErrorCode.STORAGE_FULL:
             put_back(AutoScorerError.from_dict(error))
@@ -179,7 +183,9 @@ def _wait_for_room(book: Book) -> None:
 
 def _final(summary: dict[str, Any], error: AutoScorerError | None) -> State[Any]:
     if error is None:
-        return Completed(message=headline(summary), data=summary)
-    failure = Unscored(error.code, f"{error.message} {headline(summary)}.", stage=error.stage, details=error.details)
+        return Completed(message=batch_headline(summary), data=summary)
+    failure = ScoringFailed(
+        error.code, f"{error.message} {batch_headline(summary)}.", stage=error.stage, details=error.details
+    )
     failure.result = summary
-    return settled(failure)
+    return failed_state(failure)

@@ -18,8 +18,8 @@ from ..core.storage import fault_of
 from ..tasks.batch_outcome import Outcome, failed_outcome, outcome_of, summarize
 from ..tasks.pipeline import run_pipeline
 from ..tasks.scoring import GuardedScoring
-from .batch_book import Book
-from .batch_work import work_through
+from .batch_journal import BatchJournal
+from .batch_work import run_all
 from .expand import Entry, expand
 
 __all__ = ["LocalBatch", "run_batch"]
@@ -80,24 +80,24 @@ def run_batch(
     entries = expand(workspaces, settings.workspace_roots)
     for entry in entries:
         _check(entry)
-    book = Book(entries, None, warn=lambda text: None)
-    begun([*book.outcomes.values()], book.total)
+    journal = BatchJournal(entries, None, warn=lambda text: None)
+    begun([*journal.outcomes.values()], journal.total)
 
     def add(workspace: str, outcome: Outcome) -> None:
-        book.add(workspace, outcome)
+        journal.add(workspace, outcome)
         done(outcome)
 
     error = None
-    if left := book.left():
+    if left := journal.left():
         options = {"scorer": scorer, "params": params}
         with GuardedScoring(settings, scorers_dirs=scorers_dirs) as scoring:
-            crew = _Threads(min(concurrency, len(left)), settings, scoring, action, backend, options)
+            pool = _Threads(min(concurrency, len(left)), settings, scoring, action, backend, options)
             try:
-                with crew:
-                    work_through(crew, left, cancelled=lambda: False, done=add)
+                with pool:
+                    run_all(pool, left, cancelled=lambda: False, done=add)
             except AutoScorerError as ended:  # a signal
                 error = ended
-    summary = LocalBatch(summarize(action, book.close(error), seconds=time.monotonic() - started))
+    summary = LocalBatch(summarize(action, journal.close(error), seconds=time.monotonic() - started))
     summary.error = error
     return summary
 
@@ -138,12 +138,12 @@ class _Threads:
         self._pool.shutdown(cancel_futures=True)
 
     @property
-    def free(self) -> int:
+    def idle(self) -> int:
         """How many workspaces can be begun now."""
         return self._size - len(self._under_way)
 
-    def begin(self, workspace: str) -> None:
-        """Begin a workspace; only while one is free."""
+    def submit(self, workspace: str) -> None:
+        """Begin a workspace; only while one is idle."""
         self._under_way.add(workspace)
         self._pool.submit(self._work, workspace)
 

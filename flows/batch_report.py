@@ -19,9 +19,9 @@ from prefect.logging import get_run_logger
 from ..core.flowruns import FlowRunFiles
 from ..scorers.plots.svg import printable
 from ..scorers.report.html import duration, number
-from ..tasks.batch_outcome import Outcome, headline
+from ..tasks.batch_outcome import Outcome, batch_headline
 from .artifacts import plain, publish, table
-from .batch_book import Book
+from .batch_journal import BatchJournal
 
 __all__ = ["Progress", "batch_key", "publish_batch"]
 
@@ -48,14 +48,14 @@ class Progress:
     Args:
         action: pipeline or score.
         key: ``batch_key``.
-        book: What is known already; those need not be told again.
+        journal: What is known already; those need not be told again.
         files: The flow run's files.
     """
 
-    def __init__(self, action: str, key: str, book: Book, files: FlowRunFiles) -> None:
-        self._action, self._key, self._total, self._files = action, key, book.total, files
+    def __init__(self, action: str, key: str, journal: BatchJournal, files: FlowRunFiles) -> None:
+        self._action, self._key, self._total, self._files = action, key, journal.total, files
         self._lock = threading.Lock()
-        self._counts = Counter(outcome["state"] for outcome in book.outcomes.values())
+        self._counts = Counter(outcome["state"] for outcome in journal.outcomes.values())
         self._failures: list[str] = []
         self._told = self._counts.total()
         # What the progress artifact says; None before there is one.
@@ -151,7 +151,7 @@ class Progress:
 def publish_batch(summary: dict[str, Any], key: str, progress: Progress) -> None:
     """Show how far it came; publish ``<key>-summary`` (Markdown) and ``<key>-outcomes`` (table), best first."""
     rows = sorted(summary["outcomes"], key=_best_first)
-    title = headline(summary)
+    title = batch_headline(summary)
     publish(
         progress.conclude,
         lambda: create_markdown_artifact(key=f"{key}-summary", markdown=_render(summary, rows), description=title),
@@ -199,7 +199,7 @@ def _render(summary: dict[str, Any], rows: list[Outcome]) -> str:
         if error:
             errors.append(f"- {name}: {plain(error['code'])}: {plain(error['message'], longest=1000)}")
     header = ["Workspace", "State", "Score", "Pass", "Rank", "Time", "Error"]
-    parts = [f"# {headline(summary)}", f"Took {duration(summary['seconds'])}.", table(header, lines)]
+    parts = [f"# {batch_headline(summary)}", f"Took {duration(summary['seconds'])}.", table(header, lines)]
     if len(rows) > len(lines):
         parts.append(f"and {len(rows) - len(lines):,} more in the table artifact")
     if errors:

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from prefect.futures import PrefectConcurrentFuture
     from prefect.task_runners import ThreadPoolTaskRunner
 
-    from ..tasks.run_context import Local
+    from ..tasks.run_context import RunContext
 
-__all__ = ["Crew", "PipelineCrew", "member_names", "work_through"]
+__all__ = ["TaskRunPool", "WorkerPool", "member_names", "run_all"]
 
 # Seconds that a workspace which another run holds is waited for, once everything else is done.
 PATIENCE = 30.0
@@ -38,15 +38,15 @@ _NAME = 200
 _TICK = 0.2
 
 
-class Crew(Protocol):
+class WorkerPool(Protocol):
     """Those who work on single workspaces."""
 
     @property
-    def free(self) -> int:
+    def idle(self) -> int:
         """How many workspaces can be begun now."""
 
-    def begin(self, workspace: str) -> None:
-        """Begin a workspace; only while one is free."""
+    def submit(self, workspace: str) -> None:
+        """Begin a workspace; only while one is idle."""
 
     def wait(self, seconds: float) -> list[tuple[str, Outcome]]:
         """What has ended, once something has or the time is over."""
@@ -55,8 +55,8 @@ class Crew(Protocol):
         """The batch was cancelled: end what is under way, and say how it ended."""
 
 
-def work_through(
-    crew: Crew,
+def run_all(
+    pool: WorkerPool,
     workspaces: Iterable[str],
     *,
     cancelled: Callable[[], bool],
@@ -67,7 +67,7 @@ def work_through(
     One that another run holds is tried again at the end, for a bounded time, before it is given up.
 
     Args:
-        crew: Who works.
+        pool: Who works.
         workspaces: Their paths, each once.
         cancelled: Asked all the time; True ends what is under way and begins nothing more.
         done: Told of each outcome as it comes, in this thread.
@@ -76,35 +76,35 @@ def work_through(
         Whether it was cancelled; workspaces that it had not come to have no outcome then.
     """
     try:
-        return _work_through(crew, deque(workspaces), cancelled, done)
+        return _run_all(pool, deque(workspaces), cancelled, done)
     except AutoScorerError as error:
         if error.code is ErrorCode.CANCELLED:  # a signal
-            for workspace, outcome in crew.end():
+            for workspace, outcome in pool.end():
                 done(workspace, outcome)
         raise
 
 
-def _work_through(
-    crew: Crew, waiting: deque[str], cancelled: Callable[[], bool], done: Callable[[str, Outcome], None]
+def _run_all(
+    pool: WorkerPool, waiting: deque[str], cancelled: Callable[[], bool], done: Callable[[str, Outcome], None]
 ) -> bool:
     held, under_way = _Held(), 0
     while waiting or under_way or held:
         if cancelled():
-            for workspace, outcome in crew.end():
+            for workspace, outcome in pool.end():
                 done(workspace, outcome)
             return True
-        while waiting and crew.free:
-            crew.begin(waiting.popleft())
+        while waiting and pool.idle:
+            pool.submit(waiting.popleft())
             under_way += 1
         if held and not waiting:
             if not under_way and held.is_too_late():
                 for workspace, outcome in held.give_up():
                     done(workspace, outcome)
                 continue
-            if crew.free and (freed := held.released()) is not None:
-                crew.begin(freed)
+            if pool.idle and (freed := held.released()) is not None:
+                pool.submit(freed)
                 under_way += 1
-        for workspace, outcome in crew.wait(_TICK):
+        for workspace, outcome in pool.wait(_TICK):
             under_way -= 1
             if (outcome["error"] or {}).get("code") == ErrorCode.CONFLICT:
                 held.add(workspace, outcome)
@@ -171,7 +171,7 @@ def member_names(workspaces: Sequence[str]) -> dict[str, str]:
     return names
 
 
-class PipelineCrew:
+class TaskRunPool:
     """Runs ``pipeline_task`` for each workspace, in threads: a task run each, which a model's minutes are worth.
 
     Use it with ``with``; leaving it by an exception ends the models that run.
@@ -211,26 +211,26 @@ class PipelineCrew:
         self._runner.__exit__(kind, error, trace)
 
     @property
-    def free(self) -> int:
+    def idle(self) -> int:
         """How many workspaces can be begun now."""
         return self._size - len(self._under_way)
 
-    def begin(self, workspace: str) -> None:
-        """Begin a workspace; only while one is free."""
+    def submit(self, workspace: str) -> None:
+        """Begin a workspace; only while one is idle."""
         from ..tasks.pipeline import pipeline_task
-        from ..tasks.run_context import here, local
+        from ..tasks.run_context import current, use
 
-        mine = replace(
-            here(),
+        context = replace(
+            current(),
             cancelled=lambda: self._stop.is_set() or self._cancelled(),
             states=[],
             member=self._members[workspace],
         )
         parameters = {"workspace": workspace, **self._options}
-        with local(mine):
+        with use(context):
             future = self._runner.submit(pipeline_task, parameters)
         self._under_way.add(workspace)
-        run = _Run(workspace, future, mine, parameters)
+        run = _Run(workspace, future, context, parameters)
         future.wrapped_future.add_done_callback(lambda _: self._ended.put(run))
 
     def wait(self, seconds: float) -> list[tuple[str, Outcome]]:
@@ -255,10 +255,10 @@ class _Run:
     """One workspace that was submitted."""
 
     def __init__(
-        self, workspace: str, future: PrefectConcurrentFuture[Any], mine: Local, parameters: dict[str, Any]
+        self, workspace: str, future: PrefectConcurrentFuture[Any], context: RunContext, parameters: dict[str, Any]
     ) -> None:
         self.workspace = workspace
-        self._future, self._local, self._parameters = future, mine, parameters
+        self._future, self._context, self._parameters = future, context, parameters
 
     def outcome(self) -> Outcome:
         from ..tasks.prefect_tasks import failure_of
@@ -273,11 +273,11 @@ class _Run:
 
     def _state(self) -> State[Any]:
         from ..tasks.pipeline import pipeline_task
-        from ..tasks.run_context import AWAY, local, unrecorded
+        from ..tasks.run_context import AWAY, call_untracked, use
 
         try:
             self._future.wait()
             return self._future.state
         except AWAY as error:
-            with local(self._local):
-                return unrecorded(error, pipeline_task, self._local.states or [], **self._parameters)
+            with use(self._context):
+                return call_untracked(error, pipeline_task, self._context.states or [], **self._parameters)

@@ -17,7 +17,7 @@ from prefect.runtime import flow_run
 from ..core.errors import ErrorCode
 from ..core.flowruns import FlowRunFiles
 from ..tasks.prefect_tasks import failure_of
-from ..tasks.run_context import here
+from ..tasks.run_context import current
 
 __all__ = ["ending_of", "keep_ending"]
 
@@ -29,7 +29,7 @@ def ending_of(state: State[Any]) -> dict[str, Any]:
     """A final state as ``FlowRunFiles.save_ending`` takes it.
 
     Args:
-        state: ``Completed`` with a dict as its data, or what ``settled`` made of an error.
+        state: ``Completed`` with a dict as its data, or what ``failed_state`` made of an error.
 
     Returns:
         ``{state, message, data, error}``: for a failure ``data`` is the Result that says why, where there is one.
@@ -54,7 +54,7 @@ def keep_ending(state: State[Any]) -> State[Any]:
         The same state. It does not return where the run waits for room on a disk and somebody puts it back.
     """
     if flow_run.id:
-        found = here()
+        found = current()
         settings = found.settings
         assert settings is not None
         if found.put_back is not None and not state.is_completed():

@@ -15,8 +15,8 @@ from prefect.logging.loggers import flow_run_logger
 
 from ..core.errors import AutoScorerError, ErrorCode, Stage
 from ..executors.reaper import reap_if_needed, remove_by_label
-from ..tasks.ensure_result import conclude
-from ..tasks.run_context import here
+from ..tasks.ensure_result import ensure_result
+from ..tasks.run_context import current
 
 __all__ = ["clear_up"]
 
@@ -24,7 +24,7 @@ __all__ = ["clear_up"]
 def clear_up(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Remove the run's containers and staged folders, and see that its workspace says how it ended."""
     log = flow_run_logger(flow_run, flow)
-    settings = here().settings
+    settings = current().settings
     assert settings is not None
     try:
         removed = remove_by_label(settings, "flow_run", str(flow_run.id))
@@ -38,10 +38,10 @@ def clear_up(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None
         log.warning("Not cleared up: %s", problem)
     workspace = (flow_run.parameters or {}).get("workspace")
     if isinstance(workspace, str):
-        _conclude(workspace, flow_run, state, log)
+        _ensure_stated(workspace, flow_run, state, log)
 
 
-def _conclude(workspace: str, flow_run: FlowRun, state: State[Any], log: Any) -> None:
+def _ensure_stated(workspace: str, flow_run: FlowRun, state: State[Any], log: Any) -> None:
     """Write result.json where the killed process could not: an accepted job ends in a stated outcome."""
     if flow_run.start_time is None:
         # The worker knows the run from before it began.
@@ -58,7 +58,7 @@ def _conclude(workspace: str, flow_run: FlowRun, state: State[Any], log: Any) ->
     else:
         error = AutoScorerError(ErrorCode.CANCELLED, f"The flow run {flow_run.name} was cancelled.")
     try:
-        written = conclude(workspace, str(flow_run.id), error)
+        written = ensure_result(workspace, str(flow_run.id), error)
     except AutoScorerError as reason:
         log.warning("result.json was left as it is: %s", reason.message)
     else:

@@ -2,7 +2,7 @@
 
 How a flow reports: a scored workspace is ``Completed``, its data the Result as a dict, so ``pipeline(workspace)``
 returns it. A submission that failed is ``Failed`` (``Cancelled`` when it was cancelled); the state's message is the
-error's code and message, its data an ``Unscored``. So ``pipeline(workspace)`` raises that, ``pipeline(workspace,
+error's code and message, its data a ``ScoringFailed``. So ``pipeline(workspace)`` raises that, ``pipeline(workspace,
 return_state=True)`` does not, and either way result.json holds the Result with its ``error``. A flow is never retried
 as a whole: its tasks retry what is ours.
 """
@@ -26,10 +26,10 @@ from ..core.storage import naming_full_disks
 from ..core.workspace import Workspace
 from ..schemas.job import Job
 from ..schemas.result import Result
-from ..tasks.prefect_tasks import Unscored, failure_of, headline, settled
+from ..tasks.prefect_tasks import ScoringFailed, failed_state, failure_of, result_headline
 from ..tasks.result_metadata import save_failure
 from ..tasks.run import run_task
-from ..tasks.run_context import here, recorded, scoring_here
+from ..tasks.run_context import call_tracked, current, use_scoring
 from ..tasks.score import score_task
 from ..tasks.validate import validate_task
 from .artifacts import publish_result
@@ -103,16 +103,16 @@ def pipeline(
 
     def steps(space: Workspace) -> State[Any]:
         where = str(space.root)
-        state = recorded(validate_task, where, scorer=scorer, params=params, backend=backend)
+        state = call_tracked(validate_task, where, scorer=scorer, params=params, backend=backend)
         if not state.is_completed():
             return state
         timing: dict[str, float | None] = {"validate": _data(state)["seconds"]}
-        state = recorded(run_task, where, backend=backend, timing=timing, lock=False)
+        state = call_tracked(run_task, where, backend=backend, timing=timing, lock=False)
         if not state.is_completed():
             return state
         report = _data(state)
         timing.update(queue=report["queue_seconds"], pull=report["pull_seconds"], run=report["run_seconds"])
-        return recorded(score_task, where, scorer=scorer, params=params, timing=timing, lock=False)
+        return call_tracked(score_task, where, scorer=scorer, params=params, timing=timing, lock=False)
 
     return _holding(workspace, steps)
 
@@ -138,7 +138,7 @@ def score_only(workspace: WorkspacePath, scorer: ScorerField = None, params: Par
     """
     return _holding(
         workspace,
-        lambda space: recorded(score_task, str(space.root), scorer=scorer, params=params, lock=False),
+        lambda space: call_tracked(score_task, str(space.root), scorer=scorer, params=params, lock=False),
     )
 
 
@@ -160,7 +160,7 @@ def run_only(workspace: WorkspacePath, backend: BackendName = None) -> Any:
     Returns:
         The run's report, as logs/run_info.json has it; see the module for what a failed submission answers.
     """
-    return _holding(workspace, lambda space: recorded(run_task, str(space.root), backend=backend, lock=False))
+    return _holding(workspace, lambda space: call_tracked(run_task, str(space.root), backend=backend, lock=False))
 
 
 @flow(
@@ -189,7 +189,7 @@ def validate_only(
         What was checked; every problem is in the error's details.
     """
     try:
-        state = recorded(
+        state = call_tracked(
             validate_task,
             workspace,
             scorer=scorer,
@@ -199,9 +199,9 @@ def validate_only(
             purpose=purpose,
             save=False,
         )
-        return keep_ending(state if state.is_completed() else settled(failure_of(state)))
+        return keep_ending(state if state.is_completed() else failed_state(failure_of(state)))
     except AutoScorerError as error:  # a signal
-        return keep_ending(settled(error))
+        return keep_ending(failed_state(error))
 
 
 def _holding(workspace: str, steps: Callable[[Workspace], State[Any]]) -> State[Any]:
@@ -210,27 +210,27 @@ def _holding(workspace: str, steps: Callable[[Workspace], State[Any]]) -> State[
     How it ended is on disk before anything is published or told: Prefect may be away.
     """
     token = current_flow_run.set(str(flow_run.id) if flow_run.id else None)
-    settings = here().settings
+    settings = current().settings
     assert settings is not None
     try:
         space = Workspace(workspace)
-        with naming_full_disks(home=settings.home, workspace=space.root), space.lock(), scoring_here():
+        with naming_full_disks(home=settings.home, workspace=space.root), space.lock(), use_scoring():
             try:
                 state = steps(space)
             except AutoScorerError as error:  # a signal between two steps
-                return keep_ending(settled(error, save_failure(space, error, job=_job(space), settings=settings)))
+                return keep_ending(failed_state(error, save_failure(space, error, job=_job(space), settings=settings)))
             if state.is_completed():
                 return _completed(space, _data(state))
             failure = failure_of(state)
             if failure.result is None:
                 saved = save_failure(space, failure, job=_job(space), settings=settings)
-                failure = Unscored.of(failure, saved)
-            ended = keep_ending(settled(failure))
+                failure = ScoringFailed.of(failure, saved)
+            ended = keep_ending(failed_state(failure))
             if failure.code is not ErrorCode.CANCELLED:
                 publish_result(space, Result.model_validate(failure.result))
             return ended
     except AutoScorerError as error:  # not there, or another run holds it: nothing was written
-        return keep_ending(settled(error))
+        return keep_ending(failed_state(error))
     finally:
         current_flow_run.reset(token)
 
@@ -239,7 +239,7 @@ def _completed(space: Workspace, data: dict[str, Any]) -> State[Any]:
     if "summary" not in data:  # a run's report: there is no score to show
         return keep_ending(Completed(message=f"The model ran for {data['run_seconds']:.1f} s.", data=data))
     result = Result.model_validate(data)
-    ended = keep_ending(Completed(message=headline(result), data=data))
+    ended = keep_ending(Completed(message=result_headline(result), data=data))
     publish_result(space, result)
     return ended
 

@@ -13,13 +13,13 @@ from ..core.errors import AutoScorerError, ErrorCode, Fault
 from ..core.flowruns import FlowRunFiles
 from ..core.workspace import Workspace
 from ..schemas.result import Result
-from .ensure_result import last_word
+from .ensure_result import definitive_result
 
 __all__ = [
     "Outcome",
+    "batch_headline",
     "duplicate_outcome",
     "failed_outcome",
-    "headline",
     "is_settled",
     "kept_outcomes",
     "outcome_of",
@@ -121,7 +121,7 @@ def summary_so_far(action: str, outcomes: Iterable[Outcome], total: int | None =
     return {**summary, "total": max(summary["total"], total or 0), "seconds": None}
 
 
-def headline(summary: Mapping[str, Any]) -> str:
+def batch_headline(summary: Mapping[str, Any]) -> str:
     """A batch in one line."""
     counts = [
         f"{summary[key]} {name}" for key, name in _NAMES.items() if summary[key] or key in ("completed", "failed")
@@ -148,7 +148,7 @@ def kept_outcomes(files: FlowRunFiles, workspaces: Iterable[str]) -> dict[str, O
             kept[workspace] = {**found, "workspace": workspace}
             continue
         with contextlib.suppress(AutoScorerError):
-            result = last_word(Workspace(workspace), files.flow_run_id)
+            result = definitive_result(Workspace(workspace), files.flow_run_id)
             if result is not None:
                 kept[workspace] = outcome_of(workspace, result)
     return kept

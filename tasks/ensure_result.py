@@ -15,12 +15,12 @@ from ..schemas.job import Job
 from ..schemas.result import Result
 from .result_metadata import save_failure
 
-__all__ = ["conclude", "last_word"]
+__all__ = ["definitive_result", "ensure_result"]
 
 _PAUSE = 0.1
 
 
-def conclude(workspace: Path | str, flow_run_id: str, error: AutoScorerError, *, patience: float = 0.0) -> Result:
+def ensure_result(workspace: Path | str, flow_run_id: str, error: AutoScorerError, *, patience: float = 0.0) -> Result:
     """See that result.json says how a flow run ended.
 
     A Result of this flow run that has a score, or that blames the submission, stays: the process wrote it before it
@@ -43,8 +43,8 @@ def conclude(workspace: Path | str, flow_run_id: str, error: AutoScorerError, *,
     token = current_flow_run.set(flow_run_id)
     try:
         with _held(space, patience):
-            if (said := last_word(space, flow_run_id)) is not None:
-                return said
+            if (found := definitive_result(space, flow_run_id)) is not None:
+                return found
             found = space.read_result()
             mine = found is not None and found.versioning.flow_run_id == flow_run_id
             if mine and found is not None and found.error is not None and found.error.code == error.code:
@@ -57,7 +57,7 @@ def conclude(workspace: Path | str, flow_run_id: str, error: AutoScorerError, *,
         current_flow_run.reset(token)
 
 
-def last_word(space: Workspace, flow_run_id: str) -> Result | None:
+def definitive_result(space: Workspace, flow_run_id: str) -> Result | None:
     """The Result of this flow run that lies there, if another attempt would come to the same; else None.
 
     Args:

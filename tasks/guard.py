@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Self
 
 from ..core.processes import die_with_parent, has_exited, kill_session
-from .score_process import READY, Orders, be_guard, ending
+from .score_process import READY, JobConfig, be_guard, ending
 
 __all__ = ["COMMAND", "Guard", "GuardDied"]
 
@@ -48,7 +48,7 @@ class Guard:
         self._session: int | None = None
 
     @classmethod
-    def start(cls, orders: Orders) -> Self:
+    def start(cls, config: JobConfig) -> Self:
         """Start one as a program of its own."""
         ours, theirs = Pipe()
         process = subprocess.Popen(
@@ -62,15 +62,15 @@ class Guard:
         )
         theirs.close()
         with contextlib.suppress(OSError):  # one that is dead already is met when it is asked
-            ours.send_bytes(pickle.dumps(orders))
+            ours.send_bytes(pickle.dumps(config))
         return cls(process.pid, ours, process)
 
     @classmethod
-    def fork(cls, orders: Orders, *, close: Callable[[], None] = lambda: None) -> Self:
+    def fork(cls, config: JobConfig, *, close: Callable[[], None] = lambda: None) -> Self:
         """Fork one. This process must have no other thread yet; the guard dies with it.
 
         Args:
-            orders: What holds for all that it is asked for.
+            config: What holds for all that it is asked for.
             close: Called in the guard: closes what is this process's alone.
         """
         ours, theirs = Pipe()
@@ -81,7 +81,7 @@ class Guard:
                 die_with_parent(parent)
                 ours.close()
                 close()
-                be_guard(theirs, orders)
+                be_guard(theirs, config)
             finally:
                 os._exit(0)
         theirs.close()

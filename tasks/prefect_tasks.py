@@ -6,7 +6,7 @@ and its like are looked up here on first use, so ``autoscorer score`` never pays
 A task returns its final state: ``Completed`` with JSON-able data, or, for a reason of the catalogue, ``Failed``
 (``Cancelled`` for ``CANCELLED``). Returned and not raised, because the Prefect UI then shows the code and the message
 without a traceback that would mean nothing to the submitter. ``state.result()`` gives the data or raises an
-``Unscored``, which also carries the Result.
+``ScoringFailed``, which also carries the Result.
 
 Nothing is persisted by Prefect: the Result lies in the workspace, and a state's data ends with the process.
 """
@@ -44,20 +44,20 @@ from .prefect_cancel import CancelWatch
 from .prefect_log import RunLog, Tee
 from .result_metadata import save_failure
 from .run import run_workspace
-from .run_context import here, scoring_here
+from .run_context import current, use_scoring
 from .score import STEP_TIMEOUT
 from .scoring import Scoring
 
 __all__ = [
-    "Unscored",
-    "ended",
+    "ScoringFailed",
+    "failed_state",
     "failure_of",
-    "headline",
     "pipeline_task",
+    "result_headline",
     "run_task",
     "score_task",
-    "settled",
-    "valid",
+    "state_of_result",
+    "valid_state",
     "validate_task",
 ]
 
@@ -74,28 +74,28 @@ RETRY_DELAYS = [2.0, 10.0]
 _MESSAGE = 2000
 
 
-class Unscored(AutoScorerError):
+class ScoringFailed(AutoScorerError):
     """Why there is no score, with the Result that says so (None where none could be written)."""
 
     result: Data | None = None
 
     @classmethod
-    def of(cls, error: AutoScorerError, result: Result | None = None) -> Unscored:
+    def of(cls, error: AutoScorerError, result: Result | None = None) -> ScoringFailed:
         made = cls.from_dict(error.to_dict())
         made.result = result.to_dict() if result is not None else None
         return made
 
 
-def settled(error: AutoScorerError, result: Result | None = None) -> State[Any]:
+def failed_state(error: AutoScorerError, result: Result | None = None) -> State[Any]:
     """The final state of a task or flow run that ended in ``error``."""
-    unscored = error if isinstance(error, Unscored) else Unscored.of(error, result)
-    message = str(unscored)
+    failure = error if isinstance(error, ScoringFailed) else ScoringFailed.of(error, result)
+    message = str(failure)
     message = message if len(message) <= _MESSAGE else message[: _MESSAGE - 1] + "…"
     make = Cancelled if error.code is ErrorCode.CANCELLED else Failed
-    return make(message=message, data=unscored)
+    return make(message=message, data=failure)
 
 
-def valid(checked: Data, seconds: float) -> State[Any]:
+def valid_state(checked: Data, seconds: float) -> State[Any]:
     """The final state of a task or flow run that found a workspace valid."""
     return Completed(
         message=f"Valid for {' and '.join(checked['valid_for'])}, with {checked['scorer']}.",
@@ -103,20 +103,20 @@ def valid(checked: Data, seconds: float) -> State[Any]:
     )
 
 
-def failure_of(state: State[Any]) -> Unscored:
+def failure_of(state: State[Any]) -> ScoringFailed:
     """Why a task run did not complete. Prefect's own reasons (a timeout, a crash) become errors of the catalogue."""
     # Asked for its result, a state starts an event loop, even where the data lies there.
-    data = state.data if isinstance(state.data, Unscored) else state.result(raise_on_failure=False)
-    if isinstance(data, Unscored):
+    data = state.data if isinstance(state.data, ScoringFailed) else state.result(raise_on_failure=False)
+    if isinstance(data, ScoringFailed):
         return data
     code = ErrorCode.SCORER_ERROR if state.name == "TimedOut" else ErrorCode.INTERNAL_ERROR
-    return Unscored(code, f"The Prefect task ended in state {state.name}: {state.message or 'no message'}.")
+    return ScoringFailed(code, f"The Prefect task ended in state {state.name}: {state.message or 'no message'}.")
 
 
 def is_infrastructure(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
     """Whether to try again: for what is ours and may pass, never for what is the submission's."""
     error = state.result(raise_on_failure=False)
-    if isinstance(error, AutoScorerError) and error.code is ErrorCode.STORAGE_FULL and here().put_back is not None:
+    if isinstance(error, AutoScorerError) and error.code is ErrorCode.STORAGE_FULL and current().put_back is not None:
         return False  # the whole run is put back, and takes nobody's place while it waits
     return isinstance(error, AutoScorerError) and error.spec.fault is Fault.SYSTEM and error.code in RETRIED
 
@@ -125,7 +125,7 @@ def _step(name: str, *tags: str, timeout: float | None = None) -> Callable[[Call
     """The options that all our tasks share."""
 
     def run_name(parameters: Data) -> str:
-        return f"{name} {here().member or Path(parameters['workspace']).name}"
+        return f"{name} {current().member or Path(parameters['workspace']).name}"
 
     return task(
         name=name,
@@ -177,8 +177,8 @@ def validate_task(
             )
         except AutoScorerError as error:
             spent = {"validate": time.monotonic() - started}
-            return settled(error, _saved(workspace, error, spent, refused=True) if save else None)
-        return valid(checked, time.monotonic() - started)
+            return failed_state(error, _saved(workspace, error, spent, refused=True) if save else None)
+        return valid_state(checked, time.monotonic() - started)
 
     return _attempt(workspace, work)
 
@@ -202,7 +202,7 @@ def run_task(
     """
 
     def work(settings: Settings, observer: Observer) -> State[Any]:
-        with CancelWatch(flow_run.id, here().cancelled, home=settings.home) as cancelled:
+        with CancelWatch(flow_run.id, current().cancelled, home=settings.home) as cancelled:
             report = run_workspace(
                 workspace,
                 settings=settings,
@@ -214,7 +214,7 @@ def run_task(
                 lock=lock,
             )
         if report.error is not None:
-            return settled(report.error, _written(workspace, report.error))
+            return failed_state(report.error, _written(workspace, report.error))
         return Completed(message=f"The model ran for {report.run_seconds:.1f} s.", data=report.to_dict())
 
     return _attempt(workspace, work, timing)
@@ -243,7 +243,7 @@ def score_task(
     """
 
     def work(settings: Settings, observer: Observer) -> State[Any]:
-        return ended(
+        return state_of_result(
             _scoring().score(
                 workspace,
                 scorer=scorer,
@@ -275,8 +275,8 @@ def pipeline_task(
     """
 
     def work(settings: Settings, observer: Observer) -> State[Any]:
-        with CancelWatch(flow_run.id, here().cancelled, home=settings.home) as cancelled:
-            return ended(
+        with CancelWatch(flow_run.id, current().cancelled, home=settings.home) as cancelled:
+            return state_of_result(
                 run_pipeline(
                     workspace,
                     settings=settings,
@@ -294,7 +294,7 @@ def pipeline_task(
 
 
 def _scoring() -> Scoring:
-    found = here().scoring
+    found = current().scoring
     assert found is not None
     return found
 
@@ -306,7 +306,7 @@ def _attempt(
 ) -> State[Any]:
     """Do a task's work with its settings, its scorers and its log; whatever goes wrong becomes the state to end in."""
     state = _state_of(workspace, work, timing)
-    if (states := here().states) is not None:
+    if (states := current().states) is not None:
         states.append(state)
     return state
 
@@ -316,7 +316,7 @@ def _state_of(
     work: Callable[[Settings, Observer], State[Any]],
     timing: Mapping[str, float | None] | None,
 ) -> State[Any]:
-    found = here()
+    found = current()
     assert found.settings is not None
     token = current_flow_run.set(str(flow_run.id) if flow_run.id else None)
     try:
@@ -324,15 +324,15 @@ def _state_of(
         with RunLog(get_run_logger(), file, member=found.member) as log:
             if found.cancelled():
                 raise AutoScorerError(ErrorCode.CANCELLED, "Cancelled before it began.")
-            with scoring_here():
+            with use_scoring():
                 return work(found.settings, Tee(log, _stages(found.settings), found.observer or SilentObserver()))
     except AutoScorerError as error:
-        return settled(error, _written(workspace, error))
+        return failed_state(error, _written(workspace, error))
     except Exception as error:
         fault = fault_of(error, home=found.settings.home, workspace=Path(workspace))
         if fault.code is ErrorCode.INTERNAL_ERROR:
             get_run_logger().error("A fault of AutoScorer itself; please report it.", exc_info=True)
-        return settled(fault, _saved(workspace, fault, timing or {}))
+        return failed_state(fault, _saved(workspace, fault, timing or {}))
     finally:
         current_flow_run.reset(token)
 
@@ -354,7 +354,7 @@ def _stages(settings: Settings) -> Observer:
     return _Stages(FlowRunFiles(settings.home, str(flow_run.id)))
 
 
-def headline(result: Result) -> str:
+def result_headline(result: Result) -> str:
     """A Result in one line."""
     if result.error is not None:
         return f"failed with {result.error.code}"
@@ -374,11 +374,11 @@ def _labels() -> dict[str, str]:
     return {"flow_run": str(flow_run.id)} if flow_run.id else {}
 
 
-def ended(result: Result) -> State[Any]:
+def state_of_result(result: Result) -> State[Any]:
     """The final state of a task or flow run that wrote ``result``."""
     if result.error is None:
-        return Completed(message=headline(result), data=result.to_dict())
-    return settled(AutoScorerError.from_dict(result.error.model_dump()), result)
+        return Completed(message=result_headline(result), data=result.to_dict())
+    return failed_state(AutoScorerError.from_dict(result.error.model_dump()), result)
 
 
 def _written(workspace: str, error: AutoScorerError) -> Result | None:
@@ -399,6 +399,6 @@ def _saved(
         job: Job | None = None
         with contextlib.suppress(AutoScorerError):
             job = load_job(space)
-        return save_failure(space, error, job=job, timing=timing, refused=refused, settings=here().settings)
+        return save_failure(space, error, job=job, timing=timing, refused=refused, settings=current().settings)
     except (AutoScorerError, OSError):
         return None

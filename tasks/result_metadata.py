@@ -19,15 +19,15 @@ from .reports import write_reports
 
 __all__ = [
     "REFUSALS",
+    "add_provenance",
     "located",
-    "measured",
     "remove_stale_artifacts",
     "replaces",
     "save",
     "save_failure",
-    "stamp",
     "take_run_facts",
     "timing_fields",
+    "with_digest",
 ]
 
 # What ends a request before the model has run and before the predictions were compared. It tells nothing new of what
@@ -104,7 +104,7 @@ def save_failure(
         result.job_id, result.task_type = job.job_id, job.task_type
         result.versioning.scorer, result.versioning.params = job.scorer, dict(job.params)
         result.versioning.image = job.container.image
-    stamp(result)
+    add_provenance(result)
     if ran:
         take_run_facts(space, result, always=True)
         result.disclosed.notes = list(result.notes)
@@ -166,7 +166,7 @@ def _settings() -> Settings:
         return Settings()
 
 
-def stamp(result: Result) -> None:
+def add_provenance(result: Result) -> None:
     versioning = result.versioning
     versioning.autoscorer, versioning.timestamp, versioning.hostname = __version__, utc_now(), hostname()
     versioning.flow_run_id = current_flow_run.get()
@@ -203,7 +203,7 @@ def timing_fields(timing: Mapping[str, float | None]) -> dict[str, float | None]
     return {"validate_" if key == "validate" else key: value for key, value in timing.items()}
 
 
-def measured(space: Workspace, artifact: Artifact) -> Artifact:
+def with_digest(space: Workspace, artifact: Artifact) -> Artifact:
     path = (space.root / artifact.path).resolve()
     if not path.is_relative_to(space.output.resolve()) or not path.is_file():
         raise AutoScorerError(

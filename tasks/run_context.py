@@ -19,7 +19,7 @@ from ..core.errors import AutoScorerError
 from ..executors.base import Observer
 from .scoring import GuardedScoring, Scoring
 
-__all__ = ["AWAY", "Local", "here", "local", "recorded", "scoring_here", "unrecorded"]
+__all__ = ["AWAY", "RunContext", "call_tracked", "call_untracked", "current", "use", "use_scoring"]
 
 # What comes out of a call of a task when the server does not answer for about a minute. The second is the first place
 # where a task asks: whether one of its tags has a concurrency limit.
@@ -27,7 +27,7 @@ AWAY = (httpx.HTTPError, ConcurrencySlotAcquisitionError)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Local:
+class RunContext:
     """What a process adds to flows that it runs itself; a flow run's parameters are JSON and can't carry it."""
 
     settings: Settings | None = None
@@ -43,48 +43,48 @@ class Local:
     scoring: Scoring | None = None
 
 
-_local: ContextVar[Local | None] = ContextVar("autoscorer_local", default=None)
+_context: ContextVar[RunContext | None] = ContextVar("autoscorer_run_context", default=None)
 
 
 @contextlib.contextmanager
-def local(value: Local) -> Iterator[None]:
+def use(value: RunContext) -> Iterator[None]:
     """Run flows inside with ``value``."""
-    token = _local.set(value)
+    token = _context.set(value)
     try:
         yield
     finally:
-        _local.reset(token)
+        _context.reset(token)
 
 
 @contextlib.contextmanager
-def scoring_here() -> Iterator[None]:
+def use_scoring() -> Iterator[None]:
     """Have somebody who validates and scores, inside; the guards that a flow has started end with it."""
-    found = here()
+    found = current()
     assert found.settings is not None
     if found.scoring is not None:
         yield
         return
-    with GuardedScoring(found.settings) as scoring, local(replace(found, scoring=scoring)):
+    with GuardedScoring(found.settings) as scoring, use(replace(found, scoring=scoring)):
         yield
 
 
-def here() -> Local:
+def current() -> RunContext:
     """What applies here, with the settings read."""
-    found = _local.get() or Local()
+    found = _context.get() or RunContext()
     return found if found.settings is not None else replace(found, settings=load_settings())
 
 
-def recorded(task: Task[..., State[Any]], *args: Any, **kwargs: Any) -> State[Any]:
+def call_tracked(task: Task[..., State[Any]], *args: Any, **kwargs: Any) -> State[Any]:
     """Call a task in a flow; when Prefect's server is away for too long, do its work all the same."""
     states: list[State[Any]] = []
-    with local(replace(here(), states=states)):
+    with use(replace(current(), states=states)):
         try:
             return task(*args, **kwargs, return_state=True)
         except AWAY as error:
-            return unrecorded(error, task, states, *args, **kwargs)
+            return call_untracked(error, task, states, *args, **kwargs)
 
 
-def unrecorded(
+def call_untracked(
     error: Exception, task: Task[..., State[Any]], states: list[State[Any]], *args: Any, **kwargs: Any
 ) -> State[Any]:
     """Go on without a record: a model that ran for hours is not given up for the sake of one.
@@ -92,7 +92,7 @@ def unrecorded(
     Args:
         error: One of ``AWAY``.
         task: The task that could not be recorded.
-        states: What was its ``Local.states``.
+        states: What was its ``RunContext.states``.
         args: What it was called with.
         kwargs: The same.
 

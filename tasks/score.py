@@ -24,7 +24,7 @@ from ..scorers.registry.registry import ScorerEntry, get_registry
 from .memory import out_of_memory, release_memory
 from .reports import write_reports
 from .result_bounds import bound_result
-from .result_metadata import measured, save, save_failure, stamp, take_run_facts, timing_fields
+from .result_metadata import add_provenance, save, save_failure, take_run_facts, timing_fields, with_digest
 from .scorer_call import call_scorer, make_scorer
 from .validate import resolve_scorer
 
@@ -127,7 +127,7 @@ def _score(space: Workspace, job: Job, entry: ScorerEntry, params: dict[str, Any
         versioning.ground_truth_sha256 = sha256_file(space.ground_truth()).hex()
     if versioning.predictions_sha256 is None:
         versioning.predictions_sha256 = sha256_file(space.predictions()).hex()
-    stamp(result)
+    add_provenance(result)
     of_the_scorer = len(result.notes)
     take_run_facts(space, result)
     result.disclosed.notes += result.notes[of_the_scorer:]
@@ -156,6 +156,6 @@ def _judge(result: Result, scorer: BaseScorer, params: ScorerParams) -> None:
 
 def _complete_artifacts(space: Workspace, result: Result) -> None:
     for name, artifact in list(result.artifacts.items()):
-        result.artifacts[name] = measured(space, artifact)
+        result.artifacts[name] = with_digest(space, artifact)
     for name, artifact in list(result.disclosed.artifacts.items()):
-        result.disclosed.artifacts[name] = measured(space, artifact)
+        result.disclosed.artifacts[name] = with_digest(space, artifact)

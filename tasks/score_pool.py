@@ -12,9 +12,9 @@ from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
 from ..schemas.result import Result
 from .batch_outcome import Outcome, failed_outcome, outcome_of
-from .ensure_result import conclude
+from .ensure_result import ensure_result
 from .guard import Guard
-from .score_process import Orders, ending
+from .score_process import JobConfig, ending
 
 __all__ = ["ScorePool"]
 
@@ -50,7 +50,7 @@ class ScorePool:
         scorer: str | None = None,
         params: Mapping[str, Any] | None = None,
     ) -> None:
-        self._orders = Orders(settings, timeout)
+        self._config = JobConfig(settings, timeout)
         self._request: Json = {
             "do": "score",
             "flow_run": flow_run_id,
@@ -60,30 +60,30 @@ class ScorePool:
         self._flow_run_id = flow_run_id
         self._size = size
         self._timeout = timeout
-        self._members: list[_Member] = []
+        self._processes: list[_Process] = []
         self._failed_starts = 0
 
     def __enter__(self) -> Self:
-        self._members = [_Member.start(self._orders) for _ in range(self._size)]
+        self._processes = [_Process.start(self._config) for _ in range(self._size)]
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for member in self._members:
-            member.connection.close()  # all of them end at the same time
-        for member in self._members:
-            member.kill()
-        self._members = []
+        for process in self._processes:
+            process.connection.close()  # all of them end at the same time
+        for process in self._processes:
+            process.kill()
+        self._processes = []
 
     @property
-    def free(self) -> int:
+    def idle(self) -> int:
         """How many workspaces can be begun now."""
-        return sum(member.workspace is None for member in self._members)
+        return sum(process.workspace is None for process in self._processes)
 
-    def begin(self, workspace: str) -> None:
-        """Score a workspace; ``wait`` will give its outcome. Only while one is free."""
-        next(member for member in self._members if member.workspace is None).give(workspace, self._request)
+    def submit(self, workspace: str) -> None:
+        """Score a workspace; ``wait`` will give its outcome. Only while one is idle."""
+        next(process for process in self._processes if process.workspace is None).assign(workspace, self._request)
 
     def wait(self, seconds: float) -> list[tuple[str, Outcome]]:
         """What has ended, once something has or the time is over.
@@ -92,55 +92,55 @@ class ScorePool:
             AutoScorerError: ``INTERNAL_ERROR`` when the processes can't be started.
         """
         ended: list[tuple[str, Outcome]] = []
-        heard = wait([member.connection for member in self._members], seconds)
-        for member in list(self._members):
-            if member.connection in heard:
-                ended += self._heard(member)
-            elif member.is_dead() and not member.connection.poll():
+        heard = wait([process.connection for process in self._processes], seconds)
+        for process in list(self._processes):
+            if process.connection in heard:
+                ended += self._heard(process)
+            elif process.is_dead() and not process.connection.poll():
                 # Something that the scorer started lives on, and holds the other end open.
-                ended += self._died(member)
+                ended += self._died(process)
         now = time.monotonic()
-        for member in self._members:
-            limit = _START + self._timeout + self._orders.settings.scorers.load_timeout
-            if member.workspace is not None and now - member.since > limit:
-                ended.append(self._timed_out(member))
+        for process in self._processes:
+            limit = _START + self._timeout + self._config.settings.scorers.load_timeout
+            if process.workspace is not None and now - process.since > limit:
+                ended.append(self._timed_out(process))
         return ended
 
     def end(self) -> list[tuple[str, Outcome]]:
         """The batch was cancelled: end what is under way, within about a second, and say how it ended."""
         ended = []
         deadline = time.monotonic() + _GRACE
-        while self.free < len(self._members) and (left := deadline - time.monotonic()) > 0:
+        while self.idle < len(self._processes) and (left := deadline - time.monotonic()) > 0:
             ended += self.wait(left)
-        for member in self._members:
-            if member.workspace is not None:
+        for process in self._processes:
+            if process.workspace is not None:
                 error = AutoScorerError(ErrorCode.CANCELLED, "The batch was cancelled while this was scored.")
-                ended.append(self._given_up(member, error))
+                ended.append(self._given_up(process, error))
         return ended
 
-    def _heard(self, member: _Member) -> list[tuple[str, Outcome]]:
+    def _heard(self, process: _Process) -> list[tuple[str, Outcome]]:
         try:
-            answer = member.receive()
+            answer = process.receive()
         except (EOFError, OSError):
-            return self._died(member)
+            return self._died(process)
         # Whatever it says, it lives.
-        member.ready, self._failed_starts = True, 0
+        process.ready, self._failed_starts = True, 0
         if answer is None:
             return []
         if "error" in answer:
             error = AutoScorerError.from_dict(answer["error"])
             if error.code in (ErrorCode.CONFLICT, ErrorCode.WORKSPACE_NOT_FOUND):  # there is nothing to write to
-                seconds = round(time.monotonic() - member.since, 3)
-                workspace = member.done()
+                seconds = round(time.monotonic() - process.since, 3)
+                workspace = process.done()
                 return [(workspace, failed_outcome(workspace, error, seconds=seconds))]
-            return [self._given_up(member, error, keep=True)]
-        workspace = member.done()
+            return [self._given_up(process, error, keep=True)]
+        workspace = process.done()
         return [(workspace, outcome_of(workspace, Result.model_validate(answer["result"])))]
 
-    def _died(self, member: _Member) -> list[tuple[str, Outcome]]:
+    def _died(self, process: _Process) -> list[tuple[str, Outcome]]:
         # It says farewell before it is gone, when it ends by itself.
-        code = member.kill()
-        if member.workspace is None or not member.ready or not member.sent:
+        code = process.kill()
+        if process.workspace is None or not process.ready or not process.sent:
             # Not the workspace's doing: another process gets it.
             self._failed_starts += 1
             if self._failed_starts >= _FAILED_STARTS:
@@ -150,9 +150,9 @@ class ScorePool:
                     f"{ending(code)}. Their standard error, in the log of the worker, says more.",
                     stage=Stage.SCORING,
                 )
-            fresh = self._replace(member)
-            if member.workspace is not None:
-                fresh.give(member.workspace, self._request)
+            fresh = self._replace(process)
+            if process.workspace is not None:
+                fresh.assign(process.workspace, self._request)
             return []
         error = AutoScorerError(
             ErrorCode.SCORER_ERROR,
@@ -160,47 +160,47 @@ class ScorePool:
             "its process, or used more memory than there is.",
             details={"exit_code": code},
         )
-        ended = self._given_up(member, error)
-        self._replace(member)
+        ended = self._given_up(process, error)
+        self._replace(process)
         return [ended]
 
-    def _timed_out(self, member: _Member) -> tuple[str, Outcome]:
+    def _timed_out(self, process: _Process) -> tuple[str, Outcome]:
         error = AutoScorerError(
             ErrorCode.SCORER_ERROR, f"Scoring did not end within {self._timeout:.0f} s and was stopped."
         )
-        ended = self._given_up(member, error)
-        self._replace(member)
+        ended = self._given_up(process, error)
+        self._replace(process)
         return ended
 
-    def _given_up(self, member: _Member, error: AutoScorerError, *, keep: bool = False) -> tuple[str, Outcome]:
+    def _given_up(self, process: _Process, error: AutoScorerError, *, keep: bool = False) -> tuple[str, Outcome]:
         """Write down why a workspace has no score, unless it came to have a Result; end its process unless to keep."""
         if not keep:
-            member.kill()
-        seconds = round(time.monotonic() - member.since, 3)
-        workspace = member.done()
+            process.kill()
+        seconds = round(time.monotonic() - process.since, 3)
+        workspace = process.done()
         try:
-            result = conclude(workspace, self._flow_run_id, error, patience=_GRACE)
+            result = ensure_result(workspace, self._flow_run_id, error, patience=_GRACE)
         except (AutoScorerError, OSError):
             # Another run has it by now, or it can't be written: the outcome says it all the same.
             return workspace, failed_outcome(workspace, error, seconds=seconds)
         outcome = outcome_of(workspace, result)
         return workspace, {**outcome, "seconds": outcome["seconds"] or seconds}
 
-    def _replace(self, member: _Member) -> _Member:
-        member.kill()
-        fresh = _Member.start(self._orders)
-        self._members[self._members.index(member)] = fresh
+    def _replace(self, process: _Process) -> _Process:
+        process.kill()
+        fresh = _Process.start(self._config)
+        self._processes[self._processes.index(process)] = fresh
         return fresh
 
 
-class _Member(Guard):
+class _Process(Guard):
     """One guard, and the workspace that it has."""
 
     workspace: str | None = None
     since = 0.0
     ready = sent = False
 
-    def give(self, workspace: str, request: Json) -> None:
+    def assign(self, workspace: str, request: Json) -> None:
         """Send a workspace. Where nobody is left to take it, the next wait meets that, too."""
         self.workspace, self.since = workspace, time.monotonic()
         try:

@@ -42,7 +42,7 @@ from .memory import MemoryWatch, descendants, limit_memory, oom_kills, out_of_me
 from .score import score_workspace
 from .validate import resolve_scorer, validate_workspace
 
-__all__ = ["READY", "Orders", "be_guard", "ending", "main"]
+__all__ = ["READY", "JobConfig", "be_guard", "ending", "main"]
 
 Json = dict[str, Any]
 
@@ -60,7 +60,7 @@ _MAX_LOGGED = 20
 
 
 @dataclass(frozen=True)
-class Orders:
+class JobConfig:
     """What holds for all that a guard is asked for.
 
     Args:
@@ -78,17 +78,17 @@ def main(descriptor: int) -> None:
     """Be a guard, as a program of its own.
 
     Args:
-        descriptor: Of an inherited socket. First come pickled ``Orders``, then requests.
+        descriptor: Of an inherited socket. First come pickled ``JobConfig``, then requests.
     """
     connection = Connection(descriptor)
     os.set_inheritable(descriptor, False)
     with contextlib.suppress(EOFError, ConnectionError):
         # Pickle: the other end is our own parent, and settings hold secrets that their JSON masks.
-        orders: Orders = pickle.loads(connection.recv_bytes())  # noqa: S301
-        be_guard(connection, orders)
+        config: JobConfig = pickle.loads(connection.recv_bytes())  # noqa: S301
+        be_guard(connection, config)
 
 
-def be_guard(connection: Connection, orders: Orders) -> None:
+def be_guard(connection: Connection, config: JobConfig) -> None:
     """Answer requests until the other end is closed. This process must have no other thread.
 
     A request is ``{"do": "score" or "validate", "flow_run", "workspace", …}`` with the keywords of ``score_workspace``
@@ -99,26 +99,26 @@ def be_guard(connection: Connection, orders: Orders) -> None:
     # Ctrl-C at a terminal is for the one who asks.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    guard = _Guard(connection, orders)
+    guard = _Guard(connection, config)
     with contextlib.suppress(EOFError, ConnectionError):
         guard.serve()
 
 
 class _Guard:
-    def __init__(self, connection: Connection, orders: Orders) -> None:
+    def __init__(self, connection: Connection, config: JobConfig) -> None:
         self._connection = connection
-        self._orders = orders
+        self._config = config
         self._log: list[str] = []
         logging.getLogger("autoscorer").addHandler(_Collecting(self._log))
 
     def serve(self) -> None:
         # Ahead of the first request: whoever asks has other things to do meanwhile.
-        process: _Process | None = _Process(self._connection, self._orders)
+        process: _Process | None = _Process(self._connection, self._config)
         self._connection.send_bytes(READY)
         try:
             while True:
                 request = json.loads(self._connection.recv_bytes())
-                process = process or _Process(self._connection, self._orders)
+                process = process or _Process(self._connection, self._config)
                 self._send({"pid": process.pid})
                 answer = self._answer(process, request)
                 process = None
@@ -156,10 +156,10 @@ class _Guard:
             scorer_id, _ = resolve_scorer(job, request["scorer"], request["params"])
         except AutoScorerError:  # the work itself meets it, and tells of it in its own way
             return None
-        return find_needed(self._orders.settings, scorer_id, extra=self._orders.scorers_dirs)
+        return find_needed(self._config.settings, scorer_id, extra=self._config.scorers_dirs)
 
     def _watch(self, process: _Process, oom_before: int | None) -> Json:
-        settings = self._orders.settings
+        settings = self._config.settings
         memory = settings.security.limits.scoring_memory
         watch = MemoryWatch(memory)
         loading, limit = True, settings.scorers.load_timeout
@@ -177,7 +177,7 @@ class _Guard:
                     return {"error": self._died(process, loading, oom_before).to_dict()}
                 if message != _LOADED:
                     return _parsed(message)
-                loading, limit = False, self._orders.timeout
+                loading, limit = False, self._config.timeout
                 deadline = time.monotonic() + limit
                 watch = MemoryWatch(memory)
             if watch.is_over():
@@ -189,7 +189,7 @@ class _Guard:
         code = process.kill(after=_GRACE)
         oom_now = oom_kills()
         if code == -signal.SIGKILL and oom_before is not None and oom_now is not None and oom_now > oom_before:
-            return out_of_memory(self._orders.settings)
+            return out_of_memory(self._config.settings)
         what = "loaded the scorer" if loading else "scored this workspace"
         return AutoScorerError(
             ErrorCode.SCORER_LOAD_ERROR if loading else ErrorCode.SCORER_ERROR,
@@ -201,7 +201,7 @@ class _Guard:
 class _Process:
     """The guard's side of the process that does the work."""
 
-    def __init__(self, guard: Connection, orders: Orders) -> None:
+    def __init__(self, guard: Connection, config: JobConfig) -> None:
         self.connection, theirs = Pipe()
         parent = os.getpid()
         self._code: int | None = None
@@ -210,7 +210,7 @@ class _Process:
             try:
                 self.connection.close()
                 guard.close()
-                _be_process(theirs, orders, parent)
+                _be_process(theirs, config, parent)
             finally:
                 # Threads and exit handlers that the scorer has left must not keep the process.
                 os._exit(1)
@@ -253,7 +253,7 @@ class _Process:
 # --- the process that does the work ----------------------------------------------------------------------
 
 
-def _be_process(connection: Connection, orders: Orders, parent: int) -> None:
+def _be_process(connection: Connection, config: JobConfig, parent: int) -> None:
     # A session of its own: what a scorer sends to its process group reaches nobody else.
     os.setsid()
     die_with_parent(parent)
@@ -266,10 +266,10 @@ def _be_process(connection: Connection, orders: Orders, parent: int) -> None:
 
         def loaded() -> None:
             # Not before: a library that can't have the buffers which it asks for when it is imported ends the process.
-            limit_memory(orders.settings)
+            limit_memory(config.settings)
             connection.send_bytes(_LOADED)
 
-        answer = _work(request, orders.settings, loaded)
+        answer = _work(request, config.settings, loaded)
         connection.send_bytes(json.dumps(answer, allow_nan=False).encode())
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):

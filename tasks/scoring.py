@@ -258,10 +258,10 @@ class GuardedScoring:
                 return self._idle.pop()
         # Not before it is needed: a command with a built-in scorer has no use for it.
         from .guard import Guard
-        from .score_process import Orders
+        from .score_process import JobConfig
 
         try:
-            return Guard.start(Orders(self._settings, self._timeout, self._scorers_dirs))
+            return Guard.start(JobConfig(self._settings, self._timeout, self._scorers_dirs))
         except OSError as error:
             raise internal_error(error) from error
 

@@ -42,10 +42,10 @@ from ..flows.artifacts import result_artifacts
 from ..flows.final_state import ending_of
 from ..schemas.result import Result
 from ..tasks.guard import Guard
-from ..tasks.prefect_tasks import ended, failure_of, settled, valid
-from ..tasks.run_context import Local, local
+from ..tasks.prefect_tasks import failed_state, failure_of, state_of_result, valid_state
+from ..tasks.run_context import RunContext, use
 from ..tasks.score import STEP_TIMEOUT
-from ..tasks.score_process import Orders
+from ..tasks.score_process import JobConfig
 from ..tasks.scoring import GuardedScoring, Scoring
 
 __all__ = ["Channel", "serve"]
@@ -107,7 +107,7 @@ def serve(fd: int, settings: Settings) -> int:
     """
     channel = Channel(fd)
     # Before there is another thread, and while the worker tells Prefect that the run is under way.
-    guard = Guard.fork(Orders(settings, STEP_TIMEOUT), close=channel.close)
+    guard = Guard.fork(JobConfig(settings, STEP_TIMEOUT), close=channel.close)
     channel.send({"hello": ProcessIdentity.current().text})
     order = channel.receive()
     if order is None:
@@ -123,7 +123,7 @@ def _serve(order: Json, channel: Channel, settings: Settings, scoring: GuardedSc
     try:
         if order["kind"] == "engine":
             put_back = partial(_put_back, channel, settings)
-            own = Local(settings=settings, cancelled=cancelled.is_set, scoring=scoring, put_back=put_back)
+            own = RunContext(settings=settings, cancelled=cancelled.is_set, scoring=scoring, put_back=put_back)
             return _run_engine(order, files, own)
         _work(order, files, settings, scoring, channel)
     except Exception as error:
@@ -188,13 +188,13 @@ def _work(order: Json, files: FlowRunFiles, settings: Settings, scoring: Scoring
             if order["kind"] == "score":
                 score = _parsed(_Score, order["parameters"])
                 result = scoring.score(score.workspace, scorer=score.scorer, params=score.params, observer=watcher)
-                state = ended(result)
+                state = state_of_result(result)
             else:
                 state = _validate(_parsed(_Validate, order["parameters"]), scoring, watcher)
         except AutoScorerError as error:
-            state = settled(error)
+            state = failed_state(error)
         except Exception as error:
-            state = settled(fault_of(error, home=settings.home))
+            state = failed_state(fault_of(error, home=settings.home))
         finally:
             current_flow_run.reset(token)
     if not state.is_completed() and (failure := failure_of(state)).code is ErrorCode.STORAGE_FULL:
@@ -213,7 +213,7 @@ def _validate(asked: _Validate, scoring: Scoring, watcher: _Watcher) -> State[An
     checked = scoring.validate(
         asked.workspace, scorer=asked.scorer, params=asked.params, backend=asked.backend, purpose=asked.purpose
     )
-    return valid(checked, time.monotonic() - started)
+    return valid_state(checked, time.monotonic() - started)
 
 
 def _parsed(kind: type[T], parameters: Mapping[str, Any]) -> T:
@@ -283,7 +283,7 @@ def _formatted(artifact: Any) -> str:
 # --- Prefect's engine ------------------------------------------------------------------------------------
 
 
-def _run_engine(order: Json, files: FlowRunFiles, own: Local) -> int:
+def _run_engine(order: Json, files: FlowRunFiles, own: RunContext) -> int:
     """Run a flow as ``python -m prefect.engine`` does, in this process."""
     from prefect.engine import handle_engine_signals
     from prefect.flow_engine import load_flow_run, run_flow
@@ -300,7 +300,7 @@ def _run_engine(order: Json, files: FlowRunFiles, own: Local) -> int:
             with (
                 handle_engine_signals(flow_run_id),
                 temporary_settings({"flows.heartbeat_frequency": None}),
-                local(own),
+                use(own),
             ):
                 flow = getattr(importlib.import_module(module), name)
                 flow_run = load_flow_run(flow_run_id)

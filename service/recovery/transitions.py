@@ -19,7 +19,7 @@ from ...core.workspace import Workspace
 from ...flows.expand import expand
 from ...schemas.result import Result
 from ...tasks.batch_outcome import outcome_of, summary_so_far
-from ...tasks.ensure_result import conclude
+from ...tasks.ensure_result import ensure_result
 from ..prefect.client import PrefectApi
 from .clock_steps import LONGEST_ROOM_WAIT
 from .policy import ENDED
@@ -240,7 +240,7 @@ def _concluded(settings: Settings, workspace: Any, flow_run_id: str, error: Auto
         return None
     # Not visible from this host, held by another run, not writable: then there is nothing of ours to say there.
     with contextlib.suppress(AutoScorerError, OSError):
-        return conclude(workspace, flow_run_id, error, patience=settings.service.cancel_grace)
+        return ensure_result(workspace, flow_run_id, error, patience=settings.service.cancel_grace)
     return None
 
 

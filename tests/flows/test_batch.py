@@ -16,7 +16,7 @@ from autoscorer.core.config import Settings, load_settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.core.flowruns import FlowRunFiles
 from autoscorer.core.workspace import Workspace
-from autoscorer.flows.batch_book import Book
+from autoscorer.flows.batch_journal import BatchJournal
 from autoscorer.flows.expand import expand
 from autoscorer.schemas.result import ErrorInfo, Result
 from autoscorer.tasks import guard
@@ -124,8 +124,8 @@ def scored(members: ScorePool, roots: list[Path]) -> list[Outcome]:
     """Their outcomes, in this order."""
     waiting, found = [str(root) for root in roots], {}
     while len(found) < len(roots):
-        while members.free and waiting:
-            members.begin(waiting.pop(0))
+        while members.idle and waiting:
+            members.submit(waiting.pop(0))
         found.update(members.wait(1.0))
     return [found[str(root)] for root in roots]
 
@@ -170,7 +170,7 @@ def test_a_scoring_without_end_is_ended(settings: Settings, crowd: Any) -> None:
 def test_ending_a_pool_leaves_no_process_and_says_who_was_under_way(settings: Settings, crowd: Any) -> None:
     (root,) = crowd("waits")
     with pool(settings) as members:
-        members.begin(str(root))
+        members.submit(str(root))
         eventually(lambda: members.wait(0.05) or asked(root.parent))
         ((workspace, outcome),) = members.end()
     assert (workspace, outcome["state"], result_of(root)["error"]["code"]) == (str(root), "cancelled", "CANCELLED")
@@ -182,7 +182,7 @@ def test_a_scorer_saved_meanwhile_serves_the_next_workspace_and_not_the_one_unde
 ) -> None:
     roots = crowd("waits", "fine")
     with pool(settings) as members:
-        members.begin(str(roots[0]))
+        members.submit(str(roots[0]))
         eventually(lambda: members.wait(0.05) or asked(roots[0].parent))
         wilful.write_text(SCORER.replace("VERSION", "2.0.0"))
         (roots[0].parent / "go").touch()
@@ -206,7 +206,7 @@ def test_a_pool_whose_processes_do_not_live_says_so(
 def test_a_scorer_that_kills_its_parent_costs_its_own_workspace_alone(settings: Settings, crowd: Any) -> None:
     roots = crowd("waits", "orphans", "regicide", "fine")
     with pool(settings, 2) as members:
-        members.begin(str(roots[0]))
+        members.submit(str(roots[0]))
         eventually(lambda: members.wait(0.05) or asked(roots[0].parent))
         outcomes = scored(members, roots[1:])
         (roots[0].parent / "go").touch()
@@ -269,7 +269,7 @@ def test_a_second_attempt_keeps_what_is_settled_and_does_the_rest(
     roots = [make_workspace(f"w/{number}", pred="") for number in range(len(codes) + 3)]
     files = FlowRunFiles(home, RUN(1))
     given = [str(tmp_path / "w"), str(roots[0]), str(tmp_path / "none")]
-    first = Book(expand(given), files, warn=pytest.fail)
+    first = BatchJournal(expand(given), files, warn=pytest.fail)
     assert len(first.left()) == len(roots) and first.resumed == 0
     for root, code in zip(roots, codes, strict=False):
         first.add(str(root), outcome_of(root, settled(root, code)))
@@ -279,7 +279,7 @@ def test_a_second_attempt_keeps_what_is_settled_and_does_the_rest(
     with (files.folder / "outcomes.jsonl").open("ab") as file:
         file.write(b'{"workspace": "')
 
-    again = Book(expand(given), files, warn=pytest.fail)
+    again = BatchJournal(expand(given), files, warn=pytest.fail)
     assert again.resumed == 3
     assert again.left() == [str(root) for root in (*roots[2:6], roots[7])]
     assert len(files.outcomes()) == 3 + 2 and files.read_total() == again.total == len(roots) + 2
@@ -294,19 +294,19 @@ def test_a_second_attempt_keeps_what_is_settled_and_does_the_rest(
 def test_a_name_that_is_no_utf8_survives_the_journal(make_workspace: Callable[..., Path], home: Path) -> None:
     root = make_workspace("w/\udcff", pred="")
     files = FlowRunFiles(home, RUN(1))
-    Book(expand([str(root.parent)]), files, warn=pytest.fail).add(
+    BatchJournal(expand([str(root.parent)]), files, warn=pytest.fail).add(
         str(root), outcome_of(root, settled(root, run=RUN(2)))
     )
-    assert Book(expand([str(root.parent)]), files, warn=pytest.fail).resumed == 1
+    assert BatchJournal(expand([str(root.parent)]), files, warn=pytest.fail).resumed == 1
 
 
 def test_a_journal_that_can_not_be_written_is_told_once(make_workspace: Callable[..., Path], home: Path) -> None:
     root = make_workspace("w/1", pred="")
     (home / "flow-runs").write_text("in the way")
     told: list[str] = []
-    book = Book(expand([str(root)]), FlowRunFiles(home, RUN(1)), warn=told.append)
-    book.add(str(root), failed_outcome(root, AutoScorerError(ErrorCode.MISMATCH, "why")))
-    assert len(told) == 1 and book.close(None)[0]["state"] == "failed"
+    journal = BatchJournal(expand([str(root)]), FlowRunFiles(home, RUN(1)), warn=told.append)
+    journal.add(str(root), failed_outcome(root, AutoScorerError(ErrorCode.MISMATCH, "why")))
+    assert len(told) == 1 and journal.close(None)[0]["state"] == "failed"
 
 
 # --- the flow --------------------------------------------------------------------------------------------
@@ -373,11 +373,11 @@ def test_a_batch_that_was_killed_goes_on_where_it_was(server: PrefectServer, cro
 @pytest.mark.prefect
 def test_cancelling_a_batch_keeps_what_was_done(server: PrefectServer, crowd: Any, home: Path) -> None:
     from autoscorer.flows.batch import batch
-    from autoscorer.tasks.run_context import Local, local
+    from autoscorer.tasks.run_context import RunContext, use
 
     roots = crowd("fine", "waits", "fine")
     folder = roots[0].parent
-    with local(Local(cancelled=lambda: len(asked(folder)) == 2)):
+    with use(RunContext(cancelled=lambda: len(asked(folder)) == 2)):
         state = batch([str(folder)], action="score", concurrency=1, return_state=True)
     assert state.is_cancelled() and "1 scored, 0 failed, 2 cancelled" in str(state.message)
     run = server.flow_run("score crowd")

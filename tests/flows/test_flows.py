@@ -118,10 +118,10 @@ def test_artifacts_show_the_result_and_follow_a_workspace(server: PrefectServer,
 
 def test_failed_submission_is_failed_with_its_code_and_is_not_retried(server: PrefectServer, model: Model) -> None:
     from autoscorer.flows.pipeline import pipeline
-    from autoscorer.tasks.prefect_tasks import Unscored
+    from autoscorer.tasks.prefect_tasks import ScoringFailed
 
     root = model("broken", BAD)
-    with pytest.raises(Unscored, match="CONTAINER_FAILED") as caught:
+    with pytest.raises(ScoringFailed, match="CONTAINER_FAILED") as caught:
         pipeline(str(root), backend="process")
     assert caught.value.result == result_of(root)
     assert result_of(root)["error"]["code"] == "CONTAINER_FAILED"
@@ -182,7 +182,7 @@ def test_a_workspace_that_is_held_is_left_alone(server: PrefectServer, model: Mo
 def test_the_pipeline_holds_its_workspace_from_beginning_to_end(server: PrefectServer, model: Model) -> None:
     from autoscorer.executors.base import SilentObserver
     from autoscorer.flows.pipeline import pipeline
-    from autoscorer.tasks.run_context import Local, local
+    from autoscorer.tasks.run_context import RunContext, use
 
     root = model("holding", GOOD)
     seen = []
@@ -195,7 +195,7 @@ def test_the_pipeline_holds_its_workspace_from_beginning_to_end(server: PrefectS
             except Exception as error:
                 seen.append((name, getattr(error, "code", None)))
 
-    with local(Local(observer=Intruder())):
+    with use(RunContext(observer=Intruder())):
         pipeline(str(root), backend="process")
     assert [name for name, _ in seen] == ["validate", "run", "collect", "score"]
     assert {state for _, state in seen} == {"CONFLICT"}

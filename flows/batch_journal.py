@@ -1,4 +1,4 @@
-"""A batch's book: which workspaces it has, what became of each, and the journal by which a second attempt goes on."""
+"""A batch's journal: which workspaces it has, what became of each, and from where a second attempt goes on."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ..core.flowruns import FlowRunFiles
 from ..tasks.batch_outcome import Outcome, duplicate_outcome, failed_outcome, kept_outcomes
 from .expand import Entry
 
-__all__ = ["Book"]
+__all__ = ["BatchJournal"]
 
 
-class Book:
+class BatchJournal:
     """The outcomes of a batch, in the order given.
 
     What needs no work has its outcome at once: folders that were named twice, names of no workspace, and what an

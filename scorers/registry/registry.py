@@ -218,7 +218,7 @@ class ScorerRegistry:
                 self._store.keep_last_good(key, origin, attempt, failure)
             return [self._store.now.entries[entry.id] for entry in entries]
 
-    def load_kept(self, path: Path | str, sha256: str) -> Entries:
+    def load_pinned(self, path: Path | str, sha256: str) -> Entries:
         """Load a file as it last loaded, whatever lies there now.
 
         Args:

@@ -21,7 +21,7 @@ from ..core.workspace import Workspace, open_regular
 from ..schemas.result import Result
 from ..scorers.plots.svg import printable
 from ..scorers.report.html import duration, number, size
-from ..tasks.prefect_tasks import headline
+from ..tasks.prefect_tasks import result_headline
 
 __all__ = ["artifact_key", "plain", "publish", "publish_result", "render_result", "result_artifacts", "table"]
 
@@ -85,7 +85,7 @@ def result_artifacts(space: Workspace, result: Result) -> list[Callable[[], Arti
         lambda: MarkdownArtifact(
             key=artifact_key(space.root, "result"),
             markdown=render_result(result, space.root),
-            description=f"Result of {name}: {headline(result)}",
+            description=f"Result of {name}: {result_headline(result)}",
         )
     ]
     if result.metrics:
@@ -143,7 +143,7 @@ def render_result(result: Result, workspace: Path) -> str:
         workspace: Its workspace; the plots are read from it and go in as data URIs.
     """
     sections = [
-        f"# {plain(result.job_id or workspace.name)}: {headline(result)}",
+        f"# {plain(result.job_id or workspace.name)}: {result_headline(result)}",
         _error(result) if result.error else _metrics(result),
         _list("Notes", [plain(note, longest=1000) for note in result.notes[:_NOTES]]),
         *_plots(result, workspace),

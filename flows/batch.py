@@ -24,14 +24,14 @@ from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import FlowRunFiles
 from ..core.provenance import current_flow_run
-from ..tasks.batch_outcome import Outcome, headline, summarize
+from ..tasks.batch_outcome import Outcome, batch_headline, summarize
 from ..tasks.prefect_cancel import CancelWatch
 from ..tasks.prefect_tasks import Unscored, settled
 from ..tasks.run_context import here, scoring_here
 from ..tasks.score import STEP_TIMEOUT
 from ..tasks.score_pool import ScorePool
 from .batch_book import Book
-from .batch_report import Progress, batch_key, publish_batch
+from .batch_report import BatchProgress, batch_key, publish_batch
 from .batch_work import Crew, PipelineCrew, member_names, work_through
 from .expand import expand
 from .final_state import keep_ending
@@ -110,7 +110,7 @@ def batch(
         book = Book(expand(workspaces, settings.workspace_roots), files, warn=get_run_logger().warning)
         key = batch_key(action, workspaces)
         steps = {"scorer": scorer, "params": params}
-        with Progress(action, key, book, files) as progress:
+        with BatchProgress(action, key, book, files) as progress:
             error = None
             if left := book.left():
                 size = min(concurrency, len(left))
@@ -146,7 +146,7 @@ def _running(
 
 
 def _work(
-    crew: Callable[[Callable[[], bool]], AbstractContextManager[Crew]], book: Book, progress: Progress
+    crew: Callable[[Callable[[], bool]], AbstractContextManager[Crew]], book: Book, progress: BatchProgress
 ) -> AutoScorerError | None:
     """Work on what is left; why not on all of it."""
 
@@ -179,7 +179,9 @@ def _wait_for_room(book: Book) -> None:
 
 def _final(summary: dict[str, Any], error: AutoScorerError | None) -> State[Any]:
     if error is None:
-        return Completed(message=headline(summary), data=summary)
-    failure = Unscored(error.code, f"{error.message} {headline(summary)}.", stage=error.stage, details=error.details)
+        return Completed(message=batch_headline(summary), data=summary)
+    failure = Unscored(
+        error.code, f"{error.message} {batch_headline(summary)}.", stage=error.stage, details=error.details
+    )
     failure.result = summary
     return settled(failure)

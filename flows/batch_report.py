@@ -19,11 +19,11 @@ from prefect.logging import get_run_logger
 from ..core.flowruns import FlowRunFiles
 from ..scorers.plots.svg import printable
 from ..scorers.report.html import duration, number
-from ..tasks.batch_outcome import Outcome, headline
+from ..tasks.batch_outcome import Outcome, batch_headline
 from .artifacts import plain, publish, table
 from .batch_book import Book
 
-__all__ = ["Progress", "batch_key", "publish_batch"]
+__all__ = ["BatchProgress", "batch_key", "publish_batch"]
 
 # Seconds between two signs of life, and that the last one may take.
 _PAUSE = 1.0
@@ -40,7 +40,7 @@ def batch_key(action: str, given: list[str]) -> str:
     return f"batch-{action}-{digest}"
 
 
-class Progress:
+class BatchProgress:
     """Tells once a second how far the batch is: in the run's log, as a progress artifact, and in the run's files.
 
     All of it from a thread of its own: a server that stands still must not hold up the work. Use it with ``with``.
@@ -148,10 +148,10 @@ class Progress:
             client.update_artifact(self._artifact, ArtifactUpdate(data=percent, description=text))
 
 
-def publish_batch(summary: dict[str, Any], key: str, progress: Progress) -> None:
+def publish_batch(summary: dict[str, Any], key: str, progress: BatchProgress) -> None:
     """Show how far it came; publish ``<key>-summary`` (Markdown) and ``<key>-outcomes`` (table), best first."""
     rows = sorted(summary["outcomes"], key=_best_first)
-    title = headline(summary)
+    title = batch_headline(summary)
     publish(
         progress.conclude,
         lambda: create_markdown_artifact(key=f"{key}-summary", markdown=_render(summary, rows), description=title),
@@ -199,7 +199,7 @@ def _render(summary: dict[str, Any], rows: list[Outcome]) -> str:
         if error:
             errors.append(f"- {name}: {plain(error['code'])}: {plain(error['message'], longest=1000)}")
     header = ["Workspace", "State", "Score", "Pass", "Rank", "Time", "Error"]
-    parts = [f"# {headline(summary)}", f"Took {duration(summary['seconds'])}.", table(header, lines)]
+    parts = [f"# {batch_headline(summary)}", f"Took {duration(summary['seconds'])}.", table(header, lines)]
     if len(rows) > len(lines):
         parts.append(f"and {len(rows) - len(lines):,} more in the table artifact")
     if errors:

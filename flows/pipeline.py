@@ -26,7 +26,7 @@ from ..core.storage import naming_full_disks
 from ..core.workspace import Workspace
 from ..schemas.job import Job
 from ..schemas.result import Result
-from ..tasks.prefect_tasks import Unscored, failure_of, headline, settled
+from ..tasks.prefect_tasks import Unscored, failure_of, result_headline, settled
 from ..tasks.result_metadata import save_failure
 from ..tasks.run import run_task
 from ..tasks.run_context import here, recorded, scoring_here
@@ -239,7 +239,7 @@ def _completed(space: Workspace, data: dict[str, Any]) -> State[Any]:
     if "summary" not in data:  # a run's report: there is no score to show
         return keep_ending(Completed(message=f"The model ran for {data['run_seconds']:.1f} s.", data=data))
     result = Result.model_validate(data)
-    ended = keep_ending(Completed(message=headline(result), data=data))
+    ended = keep_ending(Completed(message=result_headline(result), data=data))
     publish_result(space, result)
     return ended
 

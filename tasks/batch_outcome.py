@@ -17,9 +17,9 @@ from .ensure_result import last_word
 
 __all__ = [
     "Outcome",
+    "batch_headline",
     "duplicate_outcome",
     "failed_outcome",
-    "headline",
     "is_settled",
     "kept_outcomes",
     "outcome_of",
@@ -121,7 +121,7 @@ def summary_so_far(action: str, outcomes: Iterable[Outcome], total: int | None =
     return {**summary, "total": max(summary["total"], total or 0), "seconds": None}
 
 
-def headline(summary: Mapping[str, Any]) -> str:
+def batch_headline(summary: Mapping[str, Any]) -> str:
     """A batch in one line."""
     counts = [
         f"{summary[key]} {name}" for key, name in _NAMES.items() if summary[key] or key in ("completed", "failed")

@@ -52,8 +52,8 @@ __all__ = [
     "Unscored",
     "ended",
     "failure_of",
-    "headline",
     "pipeline_task",
+    "result_headline",
     "run_task",
     "score_task",
     "settled",
@@ -354,7 +354,7 @@ def _stages(settings: Settings) -> Observer:
     return _Stages(FlowRunFiles(settings.home, str(flow_run.id)))
 
 
-def headline(result: Result) -> str:
+def result_headline(result: Result) -> str:
     """A Result in one line."""
     if result.error is not None:
         return f"failed with {result.error.code}"
@@ -377,7 +377,7 @@ def _labels() -> dict[str, str]:
 def ended(result: Result) -> State[Any]:
     """The final state of a task or flow run that wrote ``result``."""
     if result.error is None:
-        return Completed(message=headline(result), data=result.to_dict())
+        return Completed(message=result_headline(result), data=result.to_dict())
     return settled(AutoScorerError.from_dict(result.error.model_dump()), result)
 
 

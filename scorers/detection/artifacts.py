@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...core.workspace import ArtifactWriter
-from ..base_csv import csv_text
+from ..artifacts import csv_text
 from .coco import Detections, Truth
 from .engine import Evaluation, Settings, category_ap
 from .matching import Matches, Pairs, Ranking, find_pairs, match

@@ -561,7 +561,7 @@ def test_readers_never_see_half_a_version(registry: ScorerRegistry, tmp_path: Pa
 
     def read() -> None:
         while not done.is_set():
-            now = registry._store.now.entries
+            now = registry._state.current.entries
             seen.add(now["first"].version == now["second"].version)
 
     readers = [threading.Thread(target=read) for _ in range(2)]

@@ -98,9 +98,9 @@ def share_matrix(writer: ArtifactWriter, coarse: CoarseMatrix, *, plot_only: boo
         plot_only: Of these only confusion_matrix.svg, as scorers of one's own write it.
     """
     from .plots import curves_and_bars as plots
-    from .plots.svg import Words
+    from .plots.svg import OwnName
 
-    svg = plots.confusion_matrix_svg([*coarse.labels, Words("(all others)")], coarse.counts, note=coarse.note())
+    svg = plots.confusion_matrix_svg([*coarse.labels, OwnName("(all others)")], coarse.counts, note=coarse.note())
     writer.share("confusion_matrix_plot", "confusion_matrix.svg", svg)
     if plot_only:
         return

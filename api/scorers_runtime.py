@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from ..core.config import Settings
-from ..service.scorers.live import ScorerService
+from ..service.scorers.hot_reload import ScorerService
 from ..service.workspaces.roots import WorkspaceRoots
 
 __all__ = ["scorer_watch"]
@@ -14,7 +14,7 @@ __all__ = ["scorer_watch"]
 
 @contextlib.asynccontextmanager
 async def scorer_watch(settings: Settings, roots: WorkspaceRoots) -> AsyncIterator[ScorerService]:
-    """Keep the API's scorers live; app.py puts what this yields into ``app.state.scorers``.
+    """Reload the API's scorers while it serves; app.py puts what this yields into ``app.state.scorers``.
 
     Example:
         >>> async with scorer_watch(settings, roots) as app.state.scorers:

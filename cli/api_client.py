@@ -11,8 +11,9 @@ from pydantic import BaseModel
 
 from ..client import Client
 from ..core.errors import AutoScorerError, ErrorCode
+from .output import say
 
-__all__ = ["add_api", "as_json", "connect"]
+__all__ = ["add_api", "as_json", "away", "connect"]
 
 
 def add_api(parser: argparse.ArgumentParser) -> None:
@@ -28,8 +29,6 @@ def add_api(parser: argparse.ArgumentParser) -> None:
 @contextlib.contextmanager
 def connect(args: argparse.Namespace) -> Iterator[Client]:
     """The API that the arguments and the configuration name, until the end of the block."""
-    from .waiting import away
-
     try:
         with Client(args.api, settings=args.settings, on_away=away) as client:
             yield client
@@ -44,3 +43,8 @@ def connect(args: argparse.Namespace) -> Iterator[Client]:
 def as_json(model: BaseModel) -> dict[str, Any]:
     """What the API answered, as it was."""
     return model.model_dump(mode="json", by_alias=True)
+
+
+def away() -> None:
+    """Say that the API is asked again."""
+    say("the API does not answer; asking again")

@@ -16,8 +16,7 @@ from ..flows.batch_local import run_batch
 from ..schemas.task import BatchSummary
 from ..service.batches.leaderboard import leaderboard
 from .arguments import given_params
-from .output import number, printable
-from .waiting import say
+from .output import number, printable, say
 
 __all__ = ["check_local", "run_local"]
 

@@ -12,8 +12,9 @@ from typing import Any
 from ..client import Client
 from ..core.errors import AutoScorerError
 from .api_client import as_json
+from .output import say
 from .task_views import counts, leaderboard_table, print_leaderboard
-from .waiting import Lines, Shown, concluded, ended, say
+from .waiting import Lines, Shown, concluded, ended
 
 __all__ = ["concluded_batch", "showing_batch", "with_batch"]
 

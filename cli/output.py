@@ -13,7 +13,7 @@ from ..core.provenance import utc_now
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["failure", "number", "print_result", "success"]
+__all__ = ["failure", "number", "print_result", "printable", "say", "success"]
 
 
 def success(data: Any, seconds: float) -> None:
@@ -97,6 +97,11 @@ def number(value: float | None) -> str:
 def printable(text: str) -> str:
     """Text of strangers without control characters, which a terminal would obey."""
     return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
+
+
+def say(text: str) -> None:
+    """One line for people, on stderr."""
+    print(f"autoscorer: {printable(text)}", file=sys.stderr, flush=True)
 
 
 def _print(envelope: dict[str, Any]) -> None:

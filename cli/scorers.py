@@ -12,7 +12,7 @@ from ..core.errors import AutoScorerError, ErrorCode
 from ..schemas.aliases import FILE_OPTION, in_our_words
 from ..scorers.registry import ScorerRegistry
 from ..scorers.registry.entry import ScorerEntry
-from ..scorers.registry.manifest import RecordedFile, RecordedFiles, load_configured
+from ..scorers.registry.manifest import ManifestFile, ScorerManifest, load_configured
 from .arguments import add_common, add_params, given_params
 
 __all__ = ["add_arguments", "render", "run"]
@@ -88,14 +88,14 @@ def _show(args: argparse.Namespace, registry: ScorerRegistry) -> dict[str, Any]:
 def _load(args: argparse.Namespace, registry: ScorerRegistry) -> dict[str, Any]:
     path = _existing(args.file)
     entries = registry.load_file(path)
-    record = RecordedFiles(args.settings.home)
+    record = ScorerManifest(args.settings.home)
     record.add(path, entries, followed=True)
     return {"file": str(path), "scorers": [e.to_dict() for e in entries], "recorded_in": str(record.path)}
 
 
 def _reload(args: argparse.Namespace, registry: ScorerRegistry) -> dict[str, Any]:
     path = _existing(args.file)
-    record = RecordedFiles(args.settings.home)
+    record = ScorerManifest(args.settings.home)
     before = record.read().get(path)
     if before is None and registry.source(path) is None:
         raise AutoScorerError(
@@ -111,7 +111,7 @@ def _reload(args: argparse.Namespace, registry: ScorerRegistry) -> dict[str, Any
     }
 
 
-def _changes(before: RecordedFile, entries: list[ScorerEntry]) -> list[dict[str, Any]]:
+def _changes(before: ManifestFile, entries: list[ScorerEntry]) -> list[dict[str, Any]]:
     """What a file registers now against what it registered when a command last loaded it."""
     now = {entry.id: entry.version for entry in entries}
     same_source = before.sha256 == entries[0].sha256
@@ -130,7 +130,7 @@ def _changes(before: RecordedFile, entries: list[ScorerEntry]) -> list[dict[str,
 
 def _unload(args: argparse.Namespace, registry: ScorerRegistry) -> dict[str, Any]:
     path = Path(os.path.abspath(args.file))
-    record = RecordedFiles(args.settings.home)
+    record = ScorerManifest(args.settings.home)
     source = registry.source(path)
     gone = record.remove(path)
     watched = record.unwatch(path)

@@ -12,10 +12,10 @@ from ..client import Client
 from ..client.polling import poll
 from ..core.errors import AutoScorerError, ErrorCode
 from ..schemas.task import TaskState
-from .api_client import add_api, as_json, connect
+from .api_client import add_api, as_json, away, connect
 from .batch_views import concluded_batch, showing_batch, with_batch
 from .task_views import print_leaderboard, print_task, task_table
-from .waiting import Lines, away, concluded, ended, exit_code, showing, wait
+from .waiting import Lines, concluded, ended, exit_code, showing, wait
 
 __all__ = ["add_arguments", "exit_code", "positive", "render", "run"]
 

@@ -9,8 +9,9 @@ from ..client import Client
 from ..schemas.task import TaskView
 from .api_client import add_api, as_json, connect
 from .arguments import add_backend, add_scorer, given_params
+from .output import say
 from .task_views import print_task
-from .waiting import add_wait, concluded, exit_code, say, showing, wait
+from .waiting import add_wait, concluded, exit_code, showing, wait
 
 __all__ = ["add_arguments", "exit_code", "render", "run"]
 

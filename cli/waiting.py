@@ -14,10 +14,10 @@ from ..client.client import error_of
 from ..core.errors import AutoScorerError, ErrorCode
 from ..schemas.task import TaskState, TaskView
 from .api_client import as_json
-from .output import printable
+from .output import say
 from .progress import progress
 
-__all__ = ["Lines", "add_wait", "away", "concluded", "ended", "exit_code", "say", "showing", "stops_watching", "wait"]
+__all__ = ["Lines", "add_wait", "concluded", "ended", "exit_code", "showing", "stops_watching", "wait"]
 
 Json = dict[str, Any]
 
@@ -113,16 +113,6 @@ def exit_code(data: Json) -> int:
 def ended(task: Json) -> bool:
     """Whether a task has ended."""
     return TaskState(task["state"]).is_final
-
-
-def away() -> None:
-    """Say that the API is asked again."""
-    say("the API does not answer; asking again")
-
-
-def say(text: str) -> None:
-    """One line for people."""
-    print(f"autoscorer: {printable(text)}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ from ..tasks.run_context import current, use_scoring
 from ..tasks.score import STEP_TIMEOUT
 from ..tasks.score_pool import ScorePool
 from .batch_journal import BatchJournal
-from .batch_report import Progress, batch_key, publish_batch
+from .batch_report import BatchProgress, batch_key, publish_batch
 from .batch_work import TaskRunPool, WorkerPool, member_names, run_all
 from .expand import expand
 from .final_state import keep_ending
@@ -110,7 +110,7 @@ def batch(
         journal = BatchJournal(expand(workspaces, settings.workspace_roots), files, warn=get_run_logger().warning)
         key = batch_key(action, workspaces)
         steps = {"scorer": scorer, "params": params}
-        with Progress(action, key, journal, files) as progress:
+        with BatchProgress(action, key, journal, files) as progress:
             error = None
             if left := journal.left():
                 size = min(concurrency, len(left))
@@ -150,7 +150,9 @@ def _running(
 
 
 def _work(
-    pool: Callable[[Callable[[], bool]], AbstractContextManager[WorkerPool]], journal: BatchJournal, progress: Progress
+    pool: Callable[[Callable[[], bool]], AbstractContextManager[WorkerPool]],
+    journal: BatchJournal,
+    progress: BatchProgress,
 ) -> AutoScorerError | None:
     """Work on what is left; why not on all of it."""
 

@@ -23,7 +23,7 @@ from ..tasks.batch_outcome import Outcome, batch_headline
 from .artifacts import plain, publish, table
 from .batch_journal import BatchJournal
 
-__all__ = ["Progress", "batch_key", "publish_batch"]
+__all__ = ["BatchProgress", "batch_key", "publish_batch"]
 
 # Seconds between two signs of life, and that the last one may take.
 _PAUSE = 1.0
@@ -40,7 +40,7 @@ def batch_key(action: str, given: list[str]) -> str:
     return f"batch-{action}-{digest}"
 
 
-class Progress:
+class BatchProgress:
     """Tells once a second how far the batch is: in the run's log, as a progress artifact, and in the run's files.
 
     All of it from a thread of its own: a server that stands still must not hold up the work. Use it with ``with``.
@@ -148,7 +148,7 @@ class Progress:
             client.update_artifact(self._artifact, ArtifactUpdate(data=percent, description=text))
 
 
-def publish_batch(summary: dict[str, Any], key: str, progress: Progress) -> None:
+def publish_batch(summary: dict[str, Any], key: str, progress: BatchProgress) -> None:
     """Show how far it came; publish ``<key>-summary`` (Markdown) and ``<key>-outcomes`` (table), best first."""
     rows = sorted(summary["outcomes"], key=_best_first)
     title = batch_headline(summary)

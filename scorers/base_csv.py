@@ -18,11 +18,10 @@ scorer that needs something else overrides ``score`` and shares nothing but ``va
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,20 +30,20 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ..core.errors import AutoScorerError, ErrorCode
-from ..core.spreadsheet import safe_cell
 from ..core.workspace import ArtifactWriter, Workspace
 from ..schemas.result import Result, Summary
+from .artifacts import MAX_ERROR_ROWS, csv_text, share_matrix, write_errors
 from .base import BaseScorer, ScorerParams
+from .metrics.coarse import coarse_matrix
+from .metrics.confusion import count_matrix
 from .metrics.intervals import mean_interval
 from .tables.aligned import AlignedTable, Columns, Values, check_table, load_aligned
 from .tables.numbers import Floats
 
 __all__ = ["MAX_ERROR_ROWS", "BaseCSVScorer", "CSVParams", "csv_text"]
 
-MAX_ERROR_ROWS = 1000
 # A plot of more labels than this says nothing.
 _MAX_PLOTTED_LABELS = 200
-_MAX_CELL = 1000  # characters
 
 
 class CSVParams(ScorerParams):
@@ -133,9 +132,6 @@ class BaseCSVScorer(BaseScorer):
             svg = plots.coarse_residual_svg(table.truth_numbers, table.prediction_numbers, self.min_count)
             writer.share("residuals", "residuals.svg", svg)
         elif len(table.labels) <= _MAX_PLOTTED_LABELS:
-            from .metrics.coarse import coarse_matrix, share_matrix
-            from .metrics.confusion import count_matrix
-
             matrix = count_matrix(table.truth_codes, table.prediction_codes, table.labels)
             svg = plots.confusion_matrix_svg(matrix.labels, matrix.dense())
             writer.write("confusion_matrix_plot", "confusion_matrix.svg", svg)
@@ -239,74 +235,6 @@ def main_result(main: str, metrics: Mapping[str, float | None], *, higher_is_bet
     shown = value if value is not None and math.isfinite(value) else None
     summary = Summary.model_validate({"score": shown, main: shown, "higher_is_better": higher_is_better})
     return Result(summary=summary, metrics=dict(metrics), **more)
-
-
-def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Rows as CSV text, quoted where needed; floats as Python writes them, so that they read back exactly.
-
-    Labels and ids are a submitter's text: one that a spreadsheet would run gets an apostrophe in front (``safe_cell``),
-    and one of more than 1,000 characters is cut.
-    """
-    lines: list[str] = []
-    # With an LF alone as the line's end, the csv module would leave a CR inside of a cell unquoted.
-    writer = csv.writer(_Lines(lines), lineterminator="\r\n")
-    writer.writerow(map(safe_cell, header))
-    writer.writerows([_cell(cell) for cell in row] for row in rows)
-    return "".join(lines)
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, str) and len(value) > _MAX_CELL:
-        value = value[:_MAX_CELL] + "…"
-    return safe_cell(value)
-
-
-class _Lines:
-    """Takes the csv module's lines, and ends them in LF."""
-
-    def __init__(self, lines: list[str]) -> None:
-        self._lines = lines
-
-    def write(self, line: str) -> None:
-        self._lines.append(line.removesuffix("\r\n") + "\n")
-
-
-def write_errors(writer: ArtifactWriter, table: AlignedTable) -> None:
-    """errors.csv: rows whose label is wrong, in id order; or the largest errors first. At most 1,000 of them.
-
-    The artifact says how many there are in all. Which ones are kept does not depend on the order of the files.
-    """
-    if table.values == "number":
-        with np.errstate(over="ignore"):
-            residual = table.truth_numbers - table.prediction_numbers
-        worst = _largest(residual)
-        total, kept = len(residual), len(worst)
-        columns = (table.truth_numbers[worst], table.prediction_numbers[worst], residual[worst])
-        rows = zip(table.ids_at(worst), *(column.tolist() for column in columns), strict=True)
-        text = csv_text(("id", "truth", "prediction", "residual"), rows)
-    else:
-        wrong = np.flatnonzero(table.truth_codes != table.prediction_codes)
-        total, wrong = len(wrong), wrong[:MAX_ERROR_ROWS]
-        kept = len(wrong)
-        truth, prediction = (
-            [table.labels[code] for code in codes[wrong].tolist()]
-            for codes in (table.truth_codes, table.prediction_codes)
-        )
-        text = csv_text(("id", "truth", "prediction"), sorted(zip(table.ids_at(wrong), truth, prediction, strict=True)))
-    writer.write("errors", "errors.csv", text, rows=kept, rows_total=total)
-
-
-def _largest(residual: Floats) -> NDArray[np.intp]:
-    """Where the largest errors are, the largest first, of equal ones the first first."""
-    sizes = np.abs(residual)
-    if len(sizes) > MAX_ERROR_ROWS:
-        # Without an order of all of them, which would take more memory than the table.
-        least = np.partition(sizes, len(sizes) - MAX_ERROR_ROWS)[len(sizes) - MAX_ERROR_ROWS]
-        larger = np.flatnonzero(sizes > least)
-        places = np.sort(np.concatenate([larger, np.flatnonzero(sizes == least)[: MAX_ERROR_ROWS - len(larger)]]))
-    else:
-        places = np.arange(len(sizes))
-    return places[np.argsort(-sizes[places], kind="stable")]
 
 
 def _identity(path: Path) -> tuple[object, ...]:

@@ -11,9 +11,10 @@ from pydantic import Field, model_validator
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.workspace import ArtifactWriter
 from ..schemas.result import Disclosed, Interval, Result
+from .artifacts import csv_text, share_matrix, write_errors
 from .base import ScorerParams
-from .base_csv import BaseCSVScorer, CSVParams, csv_text, main_result, write_errors
-from .metrics.coarse import CoarseMatrix, coarse_matrix, share_matrix
+from .base_csv import BaseCSVScorer, CSVParams, main_result
+from .metrics.coarse import CoarseMatrix, coarse_matrix
 from .metrics.confusion import Averages, ConfusionMatrix, count_matrix, metrics_of, per_class
 from .metrics.intervals import bootstrap, classification_interval
 from .metrics.threshold import decide

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.aliases import BODY_KEYS, in_our_words
-from ...service.scorers.live import ScorerService
+from ...service.scorers.hot_reload import ScorerService
 from ...service.scorers.views import (
     LoadedView,
     ReloadedView,

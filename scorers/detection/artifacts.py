@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...core.workspace import ArtifactWriter
-from ..base_csv import csv_text
+from ..artifacts import csv_text
 from .coco import Detections, Truth
 from .engine import Evaluation, Settings, category_ap
 from .matching import Matches, Pairs, Ranking, find_pairs, match
@@ -98,7 +98,7 @@ def _write_curves(
 ) -> None:
     """Precision over recall at IoU .5, or at the nearest threshold there is."""
     from ..plots.curves_and_bars import pr_curves_svg
-    from ..plots.svg import Words
+    from ..plots.svg import OwnName
 
     at = int(np.abs(settings.iou_thresholds - ERROR_IOU).argmin())
     precision = evaluation.precision[at, :, :, list(settings.area_ranges).index("all")]
@@ -107,7 +107,7 @@ def _write_curves(
     defined = [k for k in np.argsort(-boxes, kind="stable").tolist() if boxes[k]]
     curves = {truth.category_names[k]: precision[:, k] for k in defined}
     if defined:
-        curves = {Words(f"mean of {len(defined)} categories"): precision[:, defined].mean(axis=1), **curves}
+        curves = {OwnName(f"mean of {len(defined)} categories"): precision[:, defined].mean(axis=1), **curves}
     iou = float(settings.iou_thresholds[at])
     writer.write_json(
         "pr_curves_data",

@@ -8,19 +8,16 @@ known to have one truth. docs/decisions/0009-disclosure.md says why in steps, an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core.workspace import ArtifactWriter
-from ..plots.svg import Words
 from ..tables.numbers import Floats
 from .confusion import ConfusionMatrix
 
-__all__ = ["CoarseMatrix", "coarse_matrix", "enough", "in_steps", "protected", "share_matrix"]
+__all__ = ["CoarseMatrix", "coarse_matrix", "enough", "in_steps", "protected"]
 
 Counts = NDArray[np.int64]
 
@@ -29,7 +26,6 @@ _STEPS = 10
 # The matrix of more labels would say little, and the plot nothing; those with the most rows are shown.
 _MAX_LABELS = 200
 _MAX_LABELS_IN_METRICS = 20
-_OTHERS = Words("(all others)")
 
 
 def protected(counts: Any, group: Any, min_count: int) -> Counts:
@@ -152,42 +148,3 @@ def _quotient(above: Counts, below: Counts, shown: NDArray[np.bool_]) -> Floats:
     quotient: Floats = np.full(len(below), np.nan)
     np.divide(above, below, out=quotient, where=shown & (below > 0))
     return quotient
-
-
-def share_matrix(writer: ArtifactWriter, coarse: CoarseMatrix, *, plot_only: bool = False) -> None:
-    """Write confusion_matrix.json, confusion_matrix.svg, per_class.csv and per_class.svg as they may be shown.
-
-    Args:
-        writer: Of the workspace.
-        coarse: The matrix.
-        plot_only: Of these only confusion_matrix.svg, as scorers of one's own write it.
-    """
-    from ..plots import curves_and_bars as plots
-
-    svg = plots.confusion_matrix_svg([*coarse.labels, _OTHERS], coarse.counts, note=coarse.note())
-    writer.share("confusion_matrix_plot", "confusion_matrix.svg", svg)
-    if plot_only:
-        return
-    import json
-
-    names: Sequence[str | None] = [*coarse.labels, None]
-    content = {
-        "format": "coarse",
-        "step": coarse.min_count,
-        "note": coarse.note() + " A label of null stands for them.",
-        "labels": names,
-        "matrix": coarse.counts.tolist(),
-    }
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
-    writer.share("confusion_matrix", "confusion_matrix.json", text)
-    from ..base_csv import csv_text
-
-    shown = (
-        [None if value != value else value for value in column.tolist()]
-        for column in (coarse.precision, coarse.recall, coarse.f1)
-    )
-    rows = zip(coarse.labels, *shown, coarse.support.tolist(), strict=True)
-    writer.share("per_class", "per_class.csv", csv_text(("label", "precision", "recall", "f1", "support"), rows))
-    title = "F1 by class, from counts in steps"
-    svg = plots.per_class_svg(coarse.labels, coarse.f1.tolist(), title=title, absent="not shown: too few rows")
-    writer.share("per_class_plot", "per_class.svg", svg)

@@ -15,7 +15,7 @@ from ...core.errors import AutoScorerError, ErrorCode
 from ..translation.words import CHINESE
 from .confusion import confusion_matrix_svg, counted_confusion_svg
 from .residuals import coarse_residual_svg, residual_svg
-from .svg import Panel, Words, document, heading, num, shorten, svg_name, svg_text, svg_words, text_width
+from .svg import OwnName, Panel, document, heading, num, shorten, svg_name, svg_text, svg_words, text_width
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,7 +84,7 @@ def pr_curves_svg(recall: np.ndarray, curves: Mapping[str, np.ndarray], *, title
             absent.append(text)
         at = top + 12 + k * 22
         parts.append(f'<path {line} d="M492 {num(at)}h26"/>')
-        ours = CHINESE.again(text) if isinstance(text, Words) else None
+        ours = CHINESE.again(text) if isinstance(text, OwnName) else None
         missing = None if d else CHINESE("{name} (no data)", name=ours or text)
         told = text if d else f"{text} (no data)"
         parts.append(svg_text(526, at + 4, told, 12, css="tx" if d else "mu", zh=ours if d else missing))
@@ -93,7 +93,7 @@ def pr_curves_svg(recall: np.ndarray, curves: Mapping[str, np.ndarray], *, title
     css = "".join(f".k{i}{{stroke:{c}}}" for i, c in enumerate(_LIGHT_LINES))
     dark = "".join(f".k{i}{{stroke:{c}}}" for i, c in enumerate(_DARK_LINES))
     none = f" Without data: {', '.join(absent)}." if absent else ""
-    told = ", ".join(CHINESE.again(text) or text if isinstance(text, Words) else text for text in names)
+    told = ", ".join(CHINESE.again(text) or text if isinstance(text, OwnName) else text for text in names)
     chinese = CHINESE("Precision over recall for {names}.", names=told or CHINESE("no curve"))
     chinese += (CHINESE.again(subtitle) or "") if subtitle else ""
     if absent:

@@ -17,8 +17,8 @@ from ..translation.words import in_chinese
 
 __all__ = [
     "LEVELS",
+    "OwnName",
     "Panel",
-    "Words",
     "document",
     "heading",
     "nice_ticks",
@@ -121,7 +121,7 @@ def text_width(text: str, size: float) -> float:
     return _columns(text) * size * _ADVANCE
 
 
-class Words(str):
+class OwnName(str):
     """A name of ours among names of the submission's, such as that of a mean: it is told in both languages."""
 
 
@@ -129,10 +129,10 @@ def shorten(label: object, columns: int) -> str:
     """``label`` made printable and cut to ``columns`` with an ellipsis; an empty one is named."""
     text = printable(label)
     if not text.strip():
-        return Words("(empty)" if not text else "(blank)")
+        return OwnName("(empty)" if not text else "(blank)")
     # Combining marks have no width of their own: a pile of them must end too.
     if len(text) <= 4 * columns and _columns(text) <= columns:
-        return Words(text) if isinstance(label, Words) else text
+        return OwnName(text) if isinstance(label, OwnName) else text
     kept: list[str] = []
     room = columns - 1
     for char in text[: 4 * columns]:
@@ -190,8 +190,8 @@ def svg_text(
 def svg_name(
     x: float, y: float, name: str, size: float = 12, *, css: str = "tx", anchor: str = "", extra: str = ""
 ) -> str:
-    """``svg_text`` of a name of the submission's, as it is; one of ours among them (``Words``) in both languages."""
-    draw = svg_words if isinstance(name, Words) else svg_text
+    """``svg_text`` of a name of the submission's, as it is; one of ours among them (``OwnName``) in both languages."""
+    draw = svg_words if isinstance(name, OwnName) else svg_text
     return draw(x, y, name, size, css=css, anchor=anchor, extra=extra)
 
 

@@ -25,12 +25,12 @@ GROUP = "autoscorer.scorers"
 
 
 @dataclass
-class _Everything:
-    """Takes whatever the import of a plugin registers, in whichever of its modules."""
+class _CaptureAll:
+    """Accepts whatever the import of a plugin registers, in whichever of its modules."""
 
     registrations: list[Registration] = field(default_factory=list)
 
-    def take(self, registration: Registration) -> bool:
+    def accept(self, registration: Registration) -> bool:
         self.registrations.append(registration)
         return True
 
@@ -78,7 +78,7 @@ class Plugin:
             ) from None
 
     def _load(self, declared: dict[str, dict[str, Registration]]) -> list[Registration]:
-        capture = _Everything()
+        capture = _CaptureAll()
         token = current_capture.set(capture)
         try:
             loaded = self.entry_point.load()

@@ -46,9 +46,9 @@ _loads: dict[str, _Load] = {}
 
 
 class Capture(Protocol):
-    """Takes the registrations of a load that is under way."""
+    """Accepts the registrations of a load that is under way."""
 
-    def take(self, registration: Registration) -> bool:
+    def accept(self, registration: Registration) -> bool:
         """True when the registration belongs to this load."""
 
 
@@ -102,7 +102,7 @@ class _Load:
     sources: dict[str, bytes] = field(default_factory=dict)
     lines: dict[str, list[str]] = field(default_factory=dict)
 
-    def take(self, registration: Registration) -> bool:
+    def accept(self, registration: Registration) -> bool:
         if registration.module == self.main:
             self.attempt.registrations.append(registration)
             return True

@@ -3,7 +3,7 @@
 ``autoscorer scorers load FILE`` copies nothing. It notes the file's path in scorers.json, so that every later
 command, server and worker of the same home loads the file from where it lies. Files and folders that are watched by
 order of the API stand there as well: what is there, or comes there, is loaded, and loaded anew when it changes. A
-file that is followed no more is kept: it stays loaded as it last did, until it is loaded again or unloaded.
+file that is followed no more is pinned: it stays loaded as it last did, until it is loaded again or unloaded.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from .entry import ScorerEntry
 from .last_good import LastGood
 from .registry import ScorerRegistry, get_registry
 
-__all__ = ["RecordedFile", "RecordedFiles", "configured_places", "kept_files", "load_configured"]
+__all__ = ["ManifestFile", "ScorerManifest", "configured_places", "load_configured", "pinned_files"]
 
 logger = logging.getLogger(__name__)
 
 
-class RecordedFile(BaseModel):
+class ManifestFile(BaseModel):
     """What a file was when it was last loaded by a command; tells ``reload`` what has changed since."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     sha256: str
     scorers: dict[str, str] = Field(description="Id to version.")
-    followed: bool = Field(True, description="Loaded anew when it changes; else kept as it last loaded.")
+    followed: bool = Field(True, description="Loaded anew when it changes; else pinned: kept as it last loaded.")
 
 
-class _Record(BaseModel):
+class _Contents(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    files: dict[Path, RecordedFile] = Field(default_factory=dict)
+    files: dict[Path, ManifestFile] = Field(default_factory=dict)
     watched: tuple[Path, ...] = ()
 
 
-class RecordedFiles:
-    """scorers.json.
+class ScorerManifest:
+    """scorers.json: the scorer files this home knows, and the files and folders it watches.
 
     Args:
         home: ``settings.home``.
@@ -57,13 +57,13 @@ class RecordedFiles:
     def __init__(self, home: Path) -> None:
         self.path = home / "scorers.json"
 
-    def read(self) -> dict[Path, RecordedFile]:
+    def read(self) -> dict[Path, ManifestFile]:
         """The files, by absolute path; empty when nothing was ever recorded.
 
         Raises:
             AutoScorerError: ``SCORER_LOAD_ERROR`` when scorers.json is damaged.
         """
-        return self._record().files
+        return self._read().files
 
     def watched(self) -> tuple[Path, ...]:
         """The files and folders that are watched, by absolute path; none of them need be there.
@@ -71,13 +71,13 @@ class RecordedFiles:
         Raises:
             AutoScorerError: As ``read``.
         """
-        return self._record().watched
+        return self._read().watched
 
-    def _record(self) -> _Record:
+    def _read(self) -> _Contents:
         try:
-            return _Record.model_validate_json(self.path.read_bytes())
+            return _Contents.model_validate_json(self.path.read_bytes())
         except FileNotFoundError:
-            return _Record()
+            return _Contents()
         except (OSError, ValidationError) as error:
             why = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
             raise AutoScorerError(
@@ -86,8 +86,8 @@ class RecordedFiles:
                 details={"file": str(self.path)},
             ) from None
 
-    def kept(self, folders: Sequence[Path] = ()) -> dict[Path, RecordedFile]:
-        """The files that stay loaded as they last did, whatever is saved there.
+    def pinned(self, folders: Sequence[Path] = ()) -> dict[Path, ManifestFile]:
+        """The pinned files: they stay loaded as they last did, whatever is saved there.
 
         Args:
             folders: Of the configuration: what lies in them is followed.
@@ -95,9 +95,9 @@ class RecordedFiles:
         Raises:
             AutoScorerError: As ``read``.
         """
-        record = self._record()
-        wanted = {*folders, *record.watched}
-        return {p: file for p, file in record.files.items() if not file.followed and not {p, p.parent} & wanted}
+        contents = self._read()
+        wanted = {*folders, *contents.watched}
+        return {p: file for p, file in contents.files.items() if not file.followed and not {p, p.parent} & wanted}
 
     def add(self, path: Path, entries: Sequence[ScorerEntry], *, followed: bool | None = None) -> None:
         """Record a file and what it registered.
@@ -111,14 +111,14 @@ class RecordedFiles:
             AutoScorerError: As ``read``.
         """
         with self._locked():
-            record = self._record()
+            contents = self._read()
             if followed is None:
-                followed = path not in record.files or record.files[path].followed
-            noted = _noted(entries, followed=followed)
-            self._write(record.model_copy(update={"files": dict(sorted({**record.files, path: noted}.items()))}))
+                followed = path not in contents.files or contents.files[path].followed
+            noted = _manifest_file(entries, followed=followed)
+            self._write(contents.model_copy(update={"files": dict(sorted({**contents.files, path: noted}.items()))}))
 
-    def let_go(self, path: Path, loaded: Mapping[Path, Sequence[ScorerEntry]]) -> None:
-        """Follow a file or folder no more, and keep what is loaded from it.
+    def pin(self, path: Path, loaded: Mapping[Path, Sequence[ScorerEntry]]) -> None:
+        """Stop following a file or folder, and pin what is loaded from it.
 
         Args:
             path: The file or folder.
@@ -128,27 +128,27 @@ class RecordedFiles:
             AutoScorerError: As ``read``.
         """
         with self._locked():
-            record = self._record()
-            watched = tuple(known for known in record.watched if known != path)
-            files = {known: noted for known, noted in record.files.items() if known != path}
+            contents = self._read()
+            watched = tuple(known for known in contents.watched if known != path)
+            files = {known: noted for known, noted in contents.files.items() if known != path}
             for file, entries in loaded.items():
                 # One in a folder that somebody has loaded by itself is followed for its own sake.
                 if file == path or file not in files or not files[file].followed:
-                    files[file] = _noted(entries, followed=False)
-            self._write(_Record(files=dict(sorted(files.items())), watched=watched))
+                    files[file] = _manifest_file(entries, followed=False)
+            self._write(_Contents(files=dict(sorted(files.items())), watched=watched))
 
-    def remove(self, path: Path) -> RecordedFile | None:
+    def remove(self, path: Path) -> ManifestFile | None:
         """Forget a file; None when it was not recorded.
 
         Raises:
             AutoScorerError: As ``read``.
         """
         with self._locked():
-            record = self._record()
-            gone = record.files.get(path)
+            contents = self._read()
+            gone = contents.files.get(path)
             if gone is not None:
-                files = {known: noted for known, noted in record.files.items() if known != path}
-                self._write(record.model_copy(update={"files": files}))
+                files = {known: noted for known, noted in contents.files.items() if known != path}
+                self._write(contents.model_copy(update={"files": files}))
             return gone
 
     def watch(self, path: Path) -> bool:
@@ -158,10 +158,10 @@ class RecordedFiles:
             AutoScorerError: As ``read``.
         """
         with self._locked():
-            record = self._record()
-            if path in record.watched:
+            contents = self._read()
+            if path in contents.watched:
                 return False
-            self._write(record.model_copy(update={"watched": tuple(sorted((*record.watched, path)))}))
+            self._write(contents.model_copy(update={"watched": tuple(sorted((*contents.watched, path)))}))
             return True
 
     def unwatch(self, path: Path) -> bool:
@@ -171,15 +171,15 @@ class RecordedFiles:
             AutoScorerError: As ``read``.
         """
         with self._locked():
-            record = self._record()
-            if path not in record.watched:
+            contents = self._read()
+            if path not in contents.watched:
                 return False
-            watched = tuple(known for known in record.watched if known != path)
-            self._write(record.model_copy(update={"watched": watched}))
+            watched = tuple(known for known in contents.watched if known != path)
+            self._write(contents.model_copy(update={"watched": watched}))
             return True
 
-    def _write(self, record: _Record) -> None:
-        value = record.model_dump(mode="json")
+    def _write(self, contents: _Contents) -> None:
+        value = contents.model_dump(mode="json")
         write_atomic(self.path, json.dumps(value, ensure_ascii=False, indent=2).encode() + b"\n")
 
     @contextlib.contextmanager
@@ -194,8 +194,8 @@ class RecordedFiles:
             os.close(fd)
 
 
-def _noted(entries: Sequence[ScorerEntry], *, followed: bool) -> RecordedFile:
-    return RecordedFile(sha256=entries[0].sha256 or "", scorers={e.id: e.version for e in entries}, followed=followed)
+def _manifest_file(entries: Sequence[ScorerEntry], *, followed: bool) -> ManifestFile:
+    return ManifestFile(sha256=entries[0].sha256 or "", scorers={e.id: e.version for e in entries}, followed=followed)
 
 
 def load_configured(
@@ -219,14 +219,14 @@ def load_configured(
     registry.last_good = LastGood(settings.home)
     told = {failure.error.message for failure in registry.errors()}
     folders, files = configured_places(settings, extra=extra)
-    kept = kept_files(settings, folders)
+    pinned = pinned_files(settings, folders)
     for folder in folders:
         with contextlib.suppress(AutoScorerError):
             registry.load_directory(folder)
     for file in files:
         with contextlib.suppress(AutoScorerError):
-            if file in kept:
-                registry.load_kept(file, kept[file].sha256)
+            if file in pinned:
+                registry.load_pinned(file, pinned[file].sha256)
             else:
                 registry.load_file(file)
     for failure in registry.errors():
@@ -235,15 +235,15 @@ def load_configured(
     return registry
 
 
-def kept_files(settings: Settings, folders: Sequence[Path]) -> dict[Path, RecordedFile]:
-    """The files that stay loaded as they last did, whatever is saved there; none where scorers.json is damaged.
+def pinned_files(settings: Settings, folders: Sequence[Path]) -> dict[Path, ManifestFile]:
+    """The pinned files (``ScorerManifest.pinned``); none where scorers.json is damaged.
 
     Args:
         settings: The configuration.
         folders: What ``configured_places`` gives: what lies in them is followed.
     """
     with contextlib.suppress(AutoScorerError):  # told by configured_places
-        return RecordedFiles(settings.home).kept(folders)
+        return ScorerManifest(settings.home).pinned(folders)
     return {}
 
 
@@ -258,8 +258,8 @@ def configured_places(
         missing: Also the files that are watched and are not there (yet, or for a moment).
     """
     try:
-        record = RecordedFiles(settings.home)
-        files, watched = [*record.read()], record.watched()
+        manifest = ScorerManifest(settings.home)
+        files, watched = [*manifest.read()], manifest.watched()
     except AutoScorerError as error:
         logger.warning("%s", error.message)
         files, watched = [], ()

@@ -22,7 +22,7 @@ from ...core.errors import AutoScorerError, ErrorCode
 from .builtin import BUILTIN_MODULES
 from .entry import LoadFailure, ScorerEntry
 from .last_good import GoodCopy, LastGood
-from .manifest import RecordedFile, configured_places, kept_files
+from .manifest import ManifestFile, configured_places, pinned_files
 from .registry import ScorerRegistry, scorer_files
 from .snapshot import FileOrigin
 from .trial import try_import
@@ -134,8 +134,8 @@ class _Search:
     files: dict[Path, FileOrigin] = field(default_factory=dict)
     copies: dict[Path, GoodCopy] = field(default_factory=dict)
     failures: dict[Path, AutoScorerError] = field(default_factory=dict)
-    # Those that are followed no more: what lies there now does not count.
-    kept: dict[Path, RecordedFile] = field(default_factory=dict)
+    # What lies there now does not count.
+    pinned: dict[Path, ManifestFile] = field(default_factory=dict)
 
     def find(self) -> Needed:
         self.last_good = LastGood(self.settings.home)
@@ -178,7 +178,7 @@ class _Search:
 
     def _list(self) -> None:
         folders, files = configured_places(self.settings, extra=self.extra, missing=True)
-        self.kept = kept_files(self.settings, folders)
+        self.pinned = pinned_files(self.settings, folders)
         for folder in folders:
             try:
                 there = scorer_files(folder)
@@ -205,7 +205,7 @@ class _Search:
     def _current(self, path: Path) -> GoodCopy | None:
         """The file as it lies there, if it loads; None when it is away, or does not load (``failures`` says why)."""
         known = self.copies.get(path)
-        if known is not None and known.scorers and (path in self.kept or known.is_present()):
+        if known is not None and known.scorers and (path in self.pinned or known.is_present()):
             return known
         if not is_there(path):
             return None

@@ -28,7 +28,7 @@ from .builtin import BUILTIN_MODULES
 from .entry import LoadFailure, Registration, ScorerEntry, check_scorer
 from .last_good import LastGood
 from .loader import LoadAttempt, current_capture, load_source, module_frame, read_source
-from .snapshot import FileOrigin, Source, Store, same_file
+from .snapshot import FileOrigin, RegistryState, Source, same_file
 
 __all__ = ["LoadFailure", "ScorerEntry", "ScorerRegistry", "Source", "get_registry", "register", "scorer_files"]
 
@@ -85,7 +85,7 @@ def _declare(scorer_id: str, scorer: type[BaseScorer]) -> None:
     builtin = module in BUILTIN_MODULES.values()
     if top is not None and not builtin and capture is not None:
         path = Path(top.f_code.co_filename)
-        if capture.take(Registration(scorer_id, scorer, module, path, top.f_lineno)):
+        if capture.accept(Registration(scorer_id, scorer, module, path, top.f_lineno)):
             return
     file = Path(caller.f_code.co_filename)
     known = file.is_file()
@@ -118,7 +118,7 @@ class ScorerRegistry:
         # What other files of the installation are known to register, and which do not load, where this process has
         # loaded only what it needs: for the message of ``SCORER_NOT_FOUND``.
         self.elsewhere: tuple[Sequence[str], Sequence[LoadFailure]] = ((), ())
-        self._store = Store()
+        self._state = RegistryState()
         self._file_locks: dict[Path, threading.RLock] = {}
         self._plugins: Plugins | None = None
         self._plugins_done: set[str] = set()
@@ -134,47 +134,47 @@ class ScorerRegistry:
                 ``SCORER_LOAD_ERROR`` when a built-in's module does not import.
         """
         scorer_id = our_scorer(scorer_id)
-        entry = self._store.now.entries.get(scorer_id)
+        entry = self._state.current.entries.get(scorer_id)
         if entry is None and scorer_id in BUILTIN_MODULES:
             return self._load_builtin(scorer_id)
         if entry is None:
             self._load_plugins(scorer_id)
-            entry = self._store.now.entries.get(scorer_id)
+            entry = self._state.current.entries.get(scorer_id)
         if entry is None:
             raise self._not_found(scorer_id)
         return entry
 
     def has(self, scorer_id: str) -> bool:
         """Whether this process itself has registered or loaded it; a built-in counts once it was asked for."""
-        return scorer_id in self._store.now.entries
+        return scorer_id in self._state.current.entries
 
     def ids(self) -> Ids:
         """Known ids, sorted. Imports nothing: scorers of packages show once ``get`` or ``list`` has met them."""
-        return sorted({*BUILTIN_MODULES, *self._store.now.entries})
+        return sorted({*BUILTIN_MODULES, *self._state.current.entries})
 
     def list(self) -> Entries:
         """Every scorer, sorted by id. What does not load is left out; ``errors`` has it."""
         for scorer_id, module in BUILTIN_MODULES.items():
             try:
                 self.get(scorer_id)
-                self._store.clear_failure(module)
+                self._state.clear_failure(module)
             except AutoScorerError as error:
-                self._store.note_failure(LoadFailure(module, "builtin", error))
+                self._state.note_failure(LoadFailure(module, "builtin", error))
         self._load_plugins()
-        return sorted(self._store.now.entries.values(), key=lambda entry: entry.id)
+        return sorted(self._state.current.entries.values(), key=lambda entry: entry.id)
 
     def errors(self) -> Failures:
         """What does not load at the moment: files (an earlier version may serve on), packages, built-ins."""
-        now = self._store.now
+        now = self._state.current
         return [s.failure for s in now.sources.values() if s.failure is not None] + [*now.failures.values()]
 
     def sources(self) -> Sources:
         """The files that are loaded, or were tried."""
-        return [*self._store.now.sources.values()]
+        return [*self._state.current.sources.values()]
 
     def source(self, path: Path | str) -> Source | None:
         """What is known of a file; None when it was never loaded, or was unloaded."""
-        return self._store.now.sources.get(self._key(path))
+        return self._state.current.sources.get(self._key(path))
 
     # --- files -------------------------------------------------------------------------------------------
 
@@ -215,10 +215,10 @@ class ScorerRegistry:
                 raise attempt.error
             entries = self._install(key, origin, attempt)
             if failure is not None:
-                self._store.keep_last_good(key, origin, attempt, failure)
-            return [self._store.now.entries[entry.id] for entry in entries]
+                self._state.keep_last_good(key, origin, attempt, failure)
+            return [self._state.current.entries[entry.id] for entry in entries]
 
-    def load_kept(self, path: Path | str, sha256: str) -> Entries:
+    def load_pinned(self, path: Path | str, sha256: str) -> Entries:
         """Load a file as it last loaded, whatever lies there now.
 
         Args:
@@ -233,12 +233,12 @@ class ScorerRegistry:
             source = self.source(key)
             loaded = source is not None and bool(source.ids)
             if source is not None and loaded and source.files.get(key) == sha256 and source.failure is None:
-                return [self._store.now.entries[scorer_id] for scorer_id in source.ids]
+                return [self._state.current.entries[scorer_id] for scorer_id in source.ids]
             copies = self.last_good.load(key) if self.last_good is not None else None
             if copies is not None and hashlib.sha256(copies[key]).hexdigest() == sha256:
                 return self.load_copies(key, copies)
             if source is not None and loaded:
-                return [self._store.now.entries[scorer_id] for scorer_id in source.ids]
+                return [self._state.current.entries[scorer_id] for scorer_id in source.ids]
             return self.load_file(key)
 
     def reload_file(self, path: Path | str) -> Entries:
@@ -258,7 +258,7 @@ class ScorerRegistry:
         """
         key = self._key(path)
         with self._lock_of(key):
-            return self._store.remove(key)
+            return self._state.remove(key)
 
     def load_directory(self, directory: Path | str) -> Entries:
         """Load every scorer file of a folder, and unload those that have gone from it since.
@@ -277,9 +277,9 @@ class ScorerRegistry:
                 f"The folder of scorers {folder} can't be read: {error.strerror}.",
                 details={"directory": str(folder)},
             )
-            self._store.note_failure(LoadFailure(str(folder), "directory", unreadable))
+            self._state.note_failure(LoadFailure(str(folder), "directory", unreadable))
             raise unreadable from None
-        self._store.clear_failure(str(folder))
+        self._state.clear_failure(str(folder))
         for source in self.sources():
             if source.origin == "directory" and source.path.parent == folder and source.path not in files:
                 self.unload_file(source.path)
@@ -299,19 +299,19 @@ class ScorerRegistry:
         Raises:
             AutoScorerError: ``SCORER_LOAD_ERROR`` when the id belongs to another module.
         """
-        old = self._store.now.entries.get(registration.scorer_id)
+        old = self._state.current.entries.get(registration.scorer_id)
         if old is not None and old.origin in ("file", "directory") and same_file(old.source, registration.path):
             return  # the program imports a file that is loaded as a scorer file: the loaded one stays
         entry = ScorerEntry.of(registration, "code", sha256=_sha256_of(registration.path))
         module = registration.module
-        self._store.put([entry], lambda old: old.origin == "code" and old.module == module)
+        self._state.put([entry], lambda old: old.origin == "code" and old.module == module)
 
     # --- within ------------------------------------------------------------------------------------------
 
     def _key(self, path: Path | str) -> Path:
         # Not resolved: a mounted ConfigMap changes what a link resolves to at every update.
         absolute = Path(os.path.abspath(path))
-        known = self._store.now.sources
+        known = self._state.current.sources
         if absolute in known:
             return absolute
         return next((other for other in known if same_file(other, absolute)), absolute)
@@ -322,7 +322,7 @@ class ScorerRegistry:
     def _load(self, key: Path, origin: FileOrigin, *, force: bool) -> Entries:
         # Bytes are read under the file's lock: of two loads the later one reads, and installs, the later bytes.
         with self._lock_of(key):
-            now = self._store.now
+            now = self._state.current
             source = now.sources.get(key)
             if source and not source.failure and not force and _unchanged(source.files):
                 return [now.entries[scorer_id] for scorer_id in source.ids]
@@ -338,7 +338,7 @@ class ScorerRegistry:
             except AutoScorerError as error:
                 if source is None or not source.ids:
                     self._install_last_good(key, origin, attempt)
-                self._store.keep_last_good(key, origin, attempt, error)
+                self._state.keep_last_good(key, origin, attempt, error)
                 raise
             finally:
                 # Its error's traceback leads back to this frame: a ring that would keep old versions alive.
@@ -370,7 +370,7 @@ class ScorerRegistry:
             for r in attempt.registrations
         ]
         reserved = {p.name: p.source for p in self._discovered()}
-        self._store.install(key, origin, attempt.files, entries, reserved)
+        self._state.install(key, origin, attempt.files, entries, reserved)
         return entries
 
     def _install_last_good(self, key: Path, origin: FileOrigin, failed: LoadAttempt) -> None:
@@ -391,7 +391,7 @@ class ScorerRegistry:
         registration = _declared.get(module, {}).get(scorer_id)
         if registration is None:
             raise _builtin_error(scorer_id, "the module does not register it")
-        return self._store.put_builtin(
+        return self._state.put_builtin(
             ScorerEntry.of(registration, "builtin", sha256=_sha256_of(registration.path)),
         )
 
@@ -405,7 +405,7 @@ class ScorerRegistry:
         with self._plugin_lock:
             waiting = [p for p in self._discovered() if p.source not in self._plugins_done]
             for plugin in sorted(waiting, key=lambda p: p.name != first):
-                if first is not None and first in self._store.now.entries:
+                if first is not None and first in self._state.current.entries:
                     return
                 self._plugins_done.add(plugin.source)
                 self._load_plugin(plugin)
@@ -418,9 +418,9 @@ class ScorerRegistry:
             entries = [ScorerEntry.of(r, "entry_point", sha256=_sha256_of(r.path)) for r in found]
             # Imported before by the program itself, the same classes already stand here as code.
             classes = [entry.scorer_class for entry in entries]
-            self._store.put(entries, lambda old: old.scorer_class in classes)
+            self._state.put(entries, lambda old: old.scorer_class in classes)
         except AutoScorerError as error:
-            self._store.note_failure(LoadFailure(plugin.source, "entry_point", error))
+            self._state.note_failure(LoadFailure(plugin.source, "entry_point", error))
 
     def _not_found(self, scorer_id: str) -> AutoScorerError:
         known = sorted({*self.ids(), *self.elsewhere[0]})

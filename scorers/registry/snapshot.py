@@ -15,7 +15,7 @@ from .builtin import BUILTIN_MODULES, where_builtin
 from .entry import LoadFailure, ScorerEntry
 from .loader import LoadAttempt
 
-__all__ = ["FileOrigin", "Snapshot", "Source", "Store", "same_file"]
+__all__ = ["FileOrigin", "RegistryState", "Snapshot", "Source", "same_file"]
 
 FileOrigin = Literal["file", "directory"]
 
@@ -54,11 +54,11 @@ class Snapshot:
     failures: Mapping[str, LoadFailure] = field(default_factory=dict)
 
 
-class Store:
+class RegistryState:
     """The current snapshot, and the few ways to replace it. The lock is held for a moment, never over foreign code."""
 
     def __init__(self) -> None:
-        self.now = Snapshot()
+        self.current = Snapshot()
         self._swap = threading.Lock()
 
     def put(self, entries: Sequence[ScorerEntry], own: Callable[[ScorerEntry], bool]) -> None:
@@ -72,16 +72,16 @@ class Store:
             AutoScorerError: ``SCORER_LOAD_ERROR`` when an id belongs to another.
         """
         with self._swap:
-            self._refuse_taken(entries, own)
-            self.now = replace(self.now, entries={**self.now.entries, **{e.id: e for e in entries}})
+            self._refuse_conflicts(entries, own)
+            self.current = replace(self.current, entries={**self.current.entries, **{e.id: e for e in entries}})
 
     def put_builtin(self, entry: ScorerEntry) -> ScorerEntry:
         """Add a built-in, or answer with the entry of the same class that another thread has just added."""
         with self._swap:
-            known = self.now.entries.get(entry.id)
+            known = self.current.entries.get(entry.id)
             if known is not None and known.scorer_class is entry.scorer_class:
                 return known
-            self.now = replace(self.now, entries={**self.now.entries, entry.id: entry})
+            self.current = replace(self.current, entries={**self.current.entries, entry.id: entry})
             return entry
 
     def install(
@@ -103,20 +103,20 @@ class Store:
         first: dict[str, ScorerEntry] = {}
         for entry in entries:
             if entry.id in first:
-                raise _taken(entry, first[entry.id].where)
+                raise _id_conflict(entry, first[entry.id].where)
             first[entry.id] = entry
         with self._swap:
-            now = self.now
-            self._refuse_taken(
+            now = self.current
+            self._refuse_conflicts(
                 entries, lambda old: same_file(old.source, path) if old.origin == "code" else old.source == path
             )
             for entry in entries:
                 if entry.id in reserved and entry.id not in now.entries:
-                    raise _taken(entry, reserved[entry.id])
+                    raise _id_conflict(entry, reserved[entry.id])
             before = now.sources.get(path)
             gone = set(before.ids if before else ())
             source = Source(path, origin, tuple(first), files)
-            self.now = replace(
+            self.current = replace(
                 now,
                 entries={**{i: e for i, e in now.entries.items() if i not in gone}, **first},
                 sources={**now.sources, path: source},
@@ -125,12 +125,12 @@ class Store:
     def keep_last_good(self, path: Path, origin: FileOrigin, attempt: LoadAttempt, error: AutoScorerError) -> None:
         """Note that a file does not load; what its last good version registered stays, marked stale."""
         with self._swap:
-            now = self.now
+            now = self.current
             before = now.sources.get(path)
             ids = before.ids if before else ()
             failure = LoadFailure(str(path), origin, error, ids)
             stale = {i: replace(now.entries[i], status="stale", error=error.message) for i in ids}
-            self.now = replace(
+            self.current = replace(
                 now,
                 entries={**now.entries, **stale},
                 sources={**now.sources, path: Source(path, origin, ids, attempt.files, failure)},
@@ -139,11 +139,11 @@ class Store:
     def remove(self, path: Path) -> list[str]:
         """Forget a file; the ids that went."""
         with self._swap:
-            now = self.now
+            now = self.current
             source = now.sources.get(path)
             if source is None:
                 return []
-            self.now = replace(
+            self.current = replace(
                 now,
                 entries={i: e for i, e in now.entries.items() if i not in source.ids},
                 sources={p: s for p, s in now.sources.items() if p != path},
@@ -153,23 +153,25 @@ class Store:
     def note_failure(self, failure: LoadFailure) -> None:
         """Note a module or an entry point that does not load."""
         with self._swap:
-            self.now = replace(self.now, failures={**self.now.failures, failure.source: failure})
+            self.current = replace(self.current, failures={**self.current.failures, failure.source: failure})
 
     def clear_failure(self, source: str) -> None:
         """Forget such a failure: it loads now."""
         with self._swap:
-            if source in self.now.failures:
-                self.now = replace(self.now, failures={k: f for k, f in self.now.failures.items() if k != source})
+            if source in self.current.failures:
+                self.current = replace(
+                    self.current, failures={k: f for k, f in self.current.failures.items() if k != source}
+                )
 
-    def _refuse_taken(self, entries: Iterable[ScorerEntry], own: Callable[[ScorerEntry], bool]) -> None:
+    def _refuse_conflicts(self, entries: Iterable[ScorerEntry], own: Callable[[ScorerEntry], bool]) -> None:
         for entry in entries:
             if entry.id in BUILTIN_MODULES:
-                raise _taken(entry, where_builtin(entry.id), " by a built-in")
+                raise _id_conflict(entry, where_builtin(entry.id), " by a built-in")
             if (ours := our_scorer(entry.id)) != entry.id:
-                raise _taken(entry, where_builtin(ours), f" by another name of the built-in {ours}")
-            old = self.now.entries.get(entry.id)
+                raise _id_conflict(entry, where_builtin(ours), f" by another name of the built-in {ours}")
+            old = self.current.entries.get(entry.id)
             if old is not None and not own(old):
-                raise _taken(entry, old.where)
+                raise _id_conflict(entry, old.where)
 
 
 def same_file(one: Path | None, other: Path | None) -> bool:
@@ -180,7 +182,7 @@ def same_file(one: Path | None, other: Path | None) -> bool:
         return False
 
 
-def _taken(entry: ScorerEntry, owner: str, by: str = "") -> AutoScorerError:
+def _id_conflict(entry: ScorerEntry, owner: str, by: str = "") -> AutoScorerError:
     return AutoScorerError(
         ErrorCode.SCORER_LOAD_ERROR,
         f"The id {entry.id!r} is taken{by}: {owner} and {entry.where} both define it. Give one of them another id.",

@@ -21,7 +21,7 @@ from typing import Literal
 
 from ...core.errors import AutoScorerError
 from .loader import read_source
-from .manifest import RecordedFile, RecordedFiles
+from .manifest import ManifestFile, ScorerManifest
 from .registry import ScorerRegistry, get_registry, scorer_files
 from .snapshot import FileOrigin
 
@@ -59,7 +59,7 @@ class WatchEvent:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _FileState:
     """A file's content at one look, and the stat by which an unchanged one is recognised."""
 
     signature: tuple[int, ...]
@@ -83,24 +83,24 @@ class ScorerWatcher:
         paths: Iterable[Path | str] = (),
         *,
         registry: ScorerRegistry | None = None,
-        recorded: RecordedFiles | None = None,
+        recorded: ScorerManifest | None = None,
         on_event: Callable[[WatchEvent], None] | None = None,
     ) -> None:
         self.registry = get_registry() if registry is None else registry
         self._paths = tuple(dict.fromkeys(Path(os.path.abspath(Path(path).expanduser())) for path in paths))
-        self._recorded = recorded
-        self._recorded_files: set[Path] = set()
-        self._recorded_watched: set[Path] = set()
-        self._kept: dict[Path, RecordedFile] = {}
+        self._manifest = recorded
+        self._manifest_files: set[Path] = set()
+        self._manifest_watched: set[Path] = set()
+        self._pinned: dict[Path, ManifestFile] = {}
         self._on_event = on_event
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._control = threading.Lock()
-        self._seen: dict[Path, _Seen] = {}
+        self._seen: dict[Path, _FileState] = {}
         self._tried: dict[Path, Mapping[Path, str]] = {}
         self._missing_since: dict[Path, float] = {}
         self._gone: dict[Path, FileOrigin] = {}
-        self._complaints: dict[str, float] = {}
+        self._reported: dict[str, float] = {}
 
     def start(self) -> ScorerWatcher:
         """Load what is there, then watch in the background. A second start does nothing."""
@@ -145,7 +145,7 @@ class ScorerWatcher:
             try:
                 self._watch_until_folders_change(stop)
             except BaseException as error:  # nothing may end the watching but stop()
-                self._complain(f"{type(error).__name__}: {error}")
+                self._report_error(f"{type(error).__name__}: {error}")
                 stop.wait(TICK)
                 self._guarded_scan()
 
@@ -207,14 +207,14 @@ class ScorerWatcher:
         try:
             self._scan()
         except Exception as error:
-            self._complain(f"{type(error).__name__}: {error}")
+            self._report_error(f"{type(error).__name__}: {error}")
 
     def _scan(self) -> None:
-        changed = self._follow_record()
+        changed = self._follow_manifest()
         files = self._files()
-        for path, noted in self._kept.items():
+        for path, noted in self._pinned.items():
             files.pop(path, None)
-            changed |= self._keep(path, noted.sha256)
+            changed |= self._load_pinned(path, noted.sha256)
         for path in sorted(files):
             if not is_there(path):
                 changed |= self._remove_if_gone(path, files[path])
@@ -223,12 +223,12 @@ class ScorerWatcher:
                 self._missing_since.pop(path, None)
                 self._gone.pop(path, None)
                 if self._is_changed(path):
-                    changed |= self._attempt(path, origin)
+                    changed |= self._load(path, origin)
         if changed:
             # An id may have become free for a file that asked for it in vain, as when a file is renamed.
             for source in self.registry.sources():
                 if source.failure is not None and "defined_at" in source.failure.error.details:
-                    self._attempt(source.path, source.origin)
+                    self._load(source.path, source.origin)
 
     def _files(self) -> dict[Path, FileOrigin]:
         found: dict[Path, FileOrigin] = dict(self._gone)
@@ -237,28 +237,28 @@ class ScorerWatcher:
                 try:
                     found |= dict.fromkeys(scorer_files(path), "directory")
                 except OSError as error:  # what is loaded from it stays
-                    self._complain(f"{path} can't be read: {error.strerror}")
+                    self._report_error(f"{path} can't be read: {error.strerror}")
             elif path.suffix == ".py":
                 found[path] = "file"
-        found |= dict.fromkeys(self._recorded_files, "file")
+        found |= dict.fromkeys(self._manifest_files, "file")
         found |= {source.path: source.origin for source in self.registry.sources()}
         return found
 
     def _watched(self) -> tuple[Path, ...]:
-        return (*self._paths, *sorted(self._recorded_watched.difference(self._paths)))
+        return (*self._paths, *sorted(self._manifest_watched.difference(self._paths)))
 
-    def _follow_record(self) -> bool:
+    def _follow_manifest(self) -> bool:
         """Take up what was added to scorers.json, and drop what was taken out; whether a scorer went."""
-        if self._recorded is None:
+        if self._manifest is None:
             return False
         try:
-            files, watched = set(self._recorded.read()), set(self._recorded.watched())
-            self._kept = self._recorded.kept(self._paths)
+            files, watched = set(self._manifest.read()), set(self._manifest.watched())
+            self._pinned = self._manifest.pinned(self._paths)
         except AutoScorerError as error:
-            self._complain(error.message)
+            self._report_error(error.message)
             return False
-        let_go = self._recorded_files - files | self._recorded_watched - watched
-        self._recorded_files, self._recorded_watched = files, watched
+        let_go = self._manifest_files - files | self._manifest_watched - watched
+        self._manifest_files, self._manifest_watched = files, watched
         if not let_go:
             return False
         # What lay in a folder goes with it, and stays where something else still wants it.
@@ -269,7 +269,7 @@ class ScorerWatcher:
             self._gone.pop(path, None)
             self._tried.pop(path, None)
             if self.registry.source(path) is not None:
-                self._tell(WatchEvent("removed", path, tuple(self.registry.unload_file(path))))
+                self._emit(WatchEvent("removed", path, tuple(self.registry.unload_file(path))))
         return bool(dropped)
 
     def _is_changed(self, path: Path) -> bool:
@@ -288,14 +288,14 @@ class ScorerWatcher:
             seen = self._seen.get(path)
             if seen is None or seen.signature != signature or not seen.settled:
                 settled = time.time() - max(info.st_mtime, info.st_ctime) > SETTLED_AFTER
-                seen = _Seen(signature, hashlib.sha256(read_source(path)).hexdigest(), settled)
+                seen = _FileState(signature, hashlib.sha256(read_source(path)).hexdigest(), settled)
                 self._seen[path] = seen
             return seen.sha256
         except OSError:
             self._seen.pop(path, None)
             return ""
 
-    def _attempt(self, path: Path, origin: FileOrigin) -> bool:
+    def _load(self, path: Path, origin: FileOrigin) -> bool:
         """Load a file; whether that changed anything."""
         before = self.registry.source(path)
         try:
@@ -310,20 +310,20 @@ class ScorerWatcher:
             return False
         was = before.failure.error.message if before and before.failure else None
         if event.error is None or event.error != was:
-            self._tell(event)
+            self._emit(event)
         return event.error is None
 
-    def _keep(self, path: Path, sha256: str) -> bool:
+    def _load_pinned(self, path: Path, sha256: str) -> bool:
         """See that a file which is followed no more is loaded as it was; whether that changed anything."""
         before = self.registry.source(path)
         try:
-            entries = self.registry.load_kept(path, sha256)
+            entries = self.registry.load_pinned(path, sha256)
         except AutoScorerError as error:
-            self._complain(error.message)
+            self._report_error(error.message)
             return False
         if self.registry.source(path) is before:
             return False
-        self._tell(WatchEvent("loaded", path, tuple(entry.id for entry in entries)))
+        self._emit(WatchEvent("loaded", path, tuple(entry.id for entry in entries)))
         return True
 
     def _remove_if_gone(self, path: Path, origin: FileOrigin) -> bool:
@@ -335,18 +335,18 @@ class ScorerWatcher:
         self._missing_since.pop(path, None)
         self._tried.pop(path, None)
         self._gone[path] = origin
-        self._tell(WatchEvent("removed", path, tuple(self.registry.unload_file(path))))
+        self._emit(WatchEvent("removed", path, tuple(self.registry.unload_file(path))))
         return True
 
     # --- telling -----------------------------------------------------------------------------------------
 
-    def _complain(self, error: str) -> None:
+    def _report_error(self, error: str) -> None:
         now = time.monotonic()
-        if now - self._complaints.get(error, -QUIET) >= QUIET:
-            self._complaints[error] = now
-            self._tell(WatchEvent("error", None, (), error))
+        if now - self._reported.get(error, -QUIET) >= QUIET:
+            self._reported[error] = now
+            self._emit(WatchEvent("error", None, (), error))
 
-    def _tell(self, event: WatchEvent) -> None:
+    def _emit(self, event: WatchEvent) -> None:
         level = logging.INFO if event.error is None else logging.WARNING
         logger.log(level, "scorers %s: %s %s", event.kind, event.path or "", event.error or ", ".join(event.ids))
         if self._on_event is not None:

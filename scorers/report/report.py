@@ -56,7 +56,7 @@ def render_report(result: Result, workspace: Path, *, language: ReportLanguage =
         '<meta name="referrer" content="no-referrer">\n'
         # Without it, a browser would ask the server for /favicon.ico.
         '<link rel="icon" href="data:,">\n'
-        f"<title>{text(job)} · {text(report_sections.headline(result, first))}</title>\n"
+        f"<title>{text(job)} · {text(report_sections.page_title(result, first))}</title>\n"
         f"<style>\n{_style()}</style>\n</head>\n"
         f'<body>{picks}<div class="langs">{names}</div>\n'
         + "".join(_page(result, job, workspace, each, shared=shared) for each in LANGUAGES.values())

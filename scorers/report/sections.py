@@ -11,7 +11,7 @@ from ...schemas.result import Interval, Result
 from ..translation.words import ENGLISH, Language
 from .html import data, definitions, duration, label, lines, number, scale_of, size, table, text, value
 
-__all__ = ["chips", "failure", "headline", "hero", "metrics", "notes", "provenance", "resources", "timing"]
+__all__ = ["chips", "failure", "hero", "metrics", "notes", "page_title", "provenance", "resources", "timing"]
 
 MAX_CLASS_ROWS = 500
 _STAGES = ("validate", "queue", "pull", "run", "load", "compute", "save")
@@ -34,7 +34,7 @@ def main_metric(result: Result) -> str:
     return next(iter(map(str, extra)), "score")
 
 
-def headline(result: Result, say: Language = ENGLISH) -> str:
+def page_title(result: Result, say: Language = ENGLISH) -> str:
     """The result in a few words, for the window's title."""
     if result.error:
         return result.error.code

@@ -17,7 +17,7 @@ from typing import Any
 
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
-from ...scorers.registry.manifest import RecordedFiles
+from ...scorers.registry.manifest import ScorerManifest
 
 __all__ = ["WorkspaceRoots"]
 
@@ -244,7 +244,7 @@ class _Scrubber:
             for spelled in (path, _real(path)):
                 self._always.setdefault(str(spelled), called)
         self._dirs = settings.scorers.dirs
-        self._record = RecordedFiles(settings.home)
+        self._record = ScorerManifest(settings.home)
         self._recorded: tuple[int, int] | None = None
         self._instead: dict[str, str] = {}
         self._know(())

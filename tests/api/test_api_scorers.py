@@ -14,7 +14,7 @@ from autoscorer.core.config import Settings
 from autoscorer.scorers.registry import ScorerRegistry
 from autoscorer.scorers.registry import registry as registry_module
 from autoscorer.scorers.registry.last_good import LastGood
-from autoscorer.scorers.registry.manifest import RecordedFiles, load_configured
+from autoscorer.scorers.registry.manifest import ScorerManifest, load_configured
 from autoscorer.scorers.registry.needed import find_needed
 from autoscorer.scorers.registry.trial import try_import
 from autoscorer.scorers.registry.watcher import ScorerWatcher
@@ -128,7 +128,7 @@ def test_what_is_loaded_is_used_everywhere_at_once_and_after_a_restart(
     api: LocalApi, config: Settings, folder: Path
 ) -> None:
     worker = ScorerRegistry(entry_points=False)
-    with ScorerWatcher(registry=worker, recorded=RecordedFiles(config.home)):
+    with ScorerWatcher(registry=worker, recorded=ScorerManifest(config.home)):
         file = write(folder / "mine.py", "mine")
         data = api.data("POST", "/scorers/load", json={"path": str(file)})
         assert [scorer["id"] for scorer in data["scorers"]] == ["mine"]
@@ -173,7 +173,7 @@ def test_a_file_that_would_end_the_api_is_refused(api: LocalApi, config: Setting
     status, code, message = api.error("POST", "/scorers/load", json={"path": str(file)})
     assert (status, code) == (422, "SCORER_LOAD_ERROR")
     assert str(folder) not in message
-    assert RecordedFiles(config.home).read() == {}
+    assert ScorerManifest(config.home).read() == {}
     assert api.data("GET", "/healthz") == {"status": "alive"}
 
 
@@ -211,7 +211,7 @@ def test_a_path_that_is_no_file_is_refused(api: LocalApi, path: str) -> None:
 
 def test_what_is_watched_is_followed_everywhere(api: LocalApi, config: Settings, folder: Path) -> None:
     worker = ScorerRegistry(entry_points=False)
-    with ScorerWatcher(registry=worker, recorded=RecordedFiles(config.home)):
+    with ScorerWatcher(registry=worker, recorded=ScorerManifest(config.home)):
         write(folder / "first.py", "first")
         (folder / "broken.py").write_text("def (:")
         watched = api.data("POST", "/scorers/watch", json={"path": str(folder)})
@@ -251,7 +251,7 @@ def test_what_is_kept_is_followed_again_when_it_is_loaded_again(api: LocalApi, c
         shown = api.data("GET", "/scorers/mine")["version"]
         return {shown, worker.get("mine").version, elsewhere(config).get("mine").version, needed(config, "mine")}
 
-    with ScorerWatcher(registry=worker, recorded=RecordedFiles(config.home)):
+    with ScorerWatcher(registry=worker, recorded=ScorerManifest(config.home)):
         file = write(folder / "mine.py", "mine")
         api.data("POST", "/scorers/load", json={"path": str(file), "watch": False})
         assert api.data("GET", "/scorers/watch") == {"watched": []}
@@ -272,7 +272,7 @@ def test_what_is_kept_is_followed_again_when_it_is_loaded_again(api: LocalApi, c
 
 def test_unloading_is_an_act_of_its_own(api: LocalApi, config: Settings, folder: Path) -> None:
     worker = ScorerRegistry(entry_points=False)
-    with ScorerWatcher(registry=worker, recorded=RecordedFiles(config.home)):
+    with ScorerWatcher(registry=worker, recorded=ScorerManifest(config.home)):
         file = write(folder / "mine.py", "mine")
         api.data("POST", "/scorers/watch", json={"path": str(folder)})
         wait_until(lambda: "mine" in worker.ids())
@@ -283,7 +283,7 @@ def test_unloading_is_an_act_of_its_own(api: LocalApi, config: Settings, folder:
         assert gone["unloaded"] == ["mine"] and str(folder.parent) not in gone["file"]
         assert "mine" not in ids(api) and "mine" not in elsewhere(config).ids()
         wait_until(lambda: "mine" not in worker.ids())
-        assert file.exists() and RecordedFiles(config.home).read() == {}
+        assert file.exists() and ScorerManifest(config.home).read() == {}
         assert api.error("DELETE", "/scorers/mine")[:2] == (404, "SCORER_NOT_FOUND")
         assert api.error("DELETE", "/scorers/classification_f1")[:2] == (422, "INVALID_REQUEST")
         # One that was only watched goes whole, too.

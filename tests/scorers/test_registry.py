@@ -25,7 +25,7 @@ from autoscorer.schemas.result import Result
 from autoscorer.scorers.base import BaseScorer, ScorerParams
 from autoscorer.scorers.registry import ScorerRegistry, get_registry, register
 from autoscorer.scorers.registry.builtin import BUILTIN_MODULES
-from autoscorer.scorers.registry.manifest import RecordedFiles, load_configured
+from autoscorer.scorers.registry.manifest import ScorerManifest, load_configured
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -561,7 +561,7 @@ def test_readers_never_see_half_a_version(registry: ScorerRegistry, tmp_path: Pa
 
     def read() -> None:
         while not done.is_set():
-            now = registry._store.now.entries
+            now = registry._state.current.entries
             seen.add(now["first"].version == now["second"].version)
 
     readers = [threading.Thread(target=read) for _ in range(2)]
@@ -676,7 +676,7 @@ def test_the_configuration_and_the_record_are_loaded_and_problems_are_only_told(
 ) -> None:
     write(tmp_path / "folder" / "one.py", source("one"))
     (two,) = registry.load_file(write(tmp_path / "two.py", source("two")))
-    record = RecordedFiles(home)
+    record = ScorerManifest(home)
     assert record.read() == {}
     record.add(tmp_path / "two.py", [two])
     record.add(tmp_path / "gone.py", [two])
@@ -696,19 +696,28 @@ def test_the_configuration_and_the_record_are_loaded_and_problems_are_only_told(
 def test_a_damaged_record_is_told_and_never_overwritten(tmp_path: Path, damaged: str) -> None:
     path = write(tmp_path / "scorers.json", damaged)
     with pytest.raises(AutoScorerError, match=r"scorers\.json can't be read"):
-        RecordedFiles(tmp_path).read()
+        ScorerManifest(tmp_path).read()
     with pytest.raises(AutoScorerError):
-        RecordedFiles(tmp_path).remove(tmp_path / "x.py")
+        ScorerManifest(tmp_path).remove(tmp_path / "x.py")
     assert path.read_text() == damaged
 
 
 def test_records_of_several_processes_at_once_are_all_kept(tmp_path: Path, registry: ScorerRegistry) -> None:
     (entry,) = registry.load_file(write(tmp_path / "mine.py", source()))
     threads = [
-        threading.Thread(target=RecordedFiles(tmp_path).add, args=(tmp_path / f"{n}.py", [entry])) for n in range(16)
+        threading.Thread(target=ScorerManifest(tmp_path).add, args=(tmp_path / f"{n}.py", [entry])) for n in range(16)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(RecordedFiles(tmp_path).read()) == 16
+    assert len(ScorerManifest(tmp_path).read()) == 16
+
+
+def test_documented_import_paths_stay_valid() -> None:
+    from autoscorer.scorers import recorded, watch
+    from autoscorer.scorers.registry import manifest, watcher
+
+    assert recorded.RecordedFiles is manifest.ScorerManifest
+    assert recorded.load_configured is manifest.load_configured
+    assert watch.ScorerWatcher is watcher.ScorerWatcher

@@ -13,7 +13,7 @@ import pytest
 from autoscorer.core.errors import AutoScorerError
 from autoscorer.scorers.registry import ScorerRegistry
 from autoscorer.scorers.registry import watcher as watch
-from autoscorer.scorers.registry.manifest import RecordedFiles
+from autoscorer.scorers.registry.manifest import ScorerManifest
 from autoscorer.scorers.registry.watcher import ScorerWatcher, WatchEvent
 
 # What is promised is 2 s; a loaded machine gets more, and no test waits longer than it must.
@@ -306,12 +306,12 @@ def test_the_record_of_another_process_is_followed(bench: Bench, tmp_path: Path,
     path = tmp_path / "mine.py"
     path.write_text(source(1))
     other = ScorerRegistry(entry_points=False)
-    bench.watch(recorded=RecordedFiles(home))
-    RecordedFiles(home).add(path, other.load_file(path))
+    bench.watch(recorded=ScorerManifest(home))
+    ScorerManifest(home).add(path, other.load_file(path))
     bench.becomes(1)
     save_by_rename(path, source(2))
     bench.becomes(2)
-    RecordedFiles(home).remove(path)
+    ScorerManifest(home).remove(path)
     bench.becomes(None)
 
 

@@ -9,7 +9,7 @@ import pytest
 from autoscorer.core.config import Settings
 from autoscorer.core.config_sections import Scorers
 from autoscorer.core.errors import AutoScorerError, ErrorCode
-from autoscorer.scorers.registry.manifest import RecordedFiles
+from autoscorer.scorers.registry.manifest import ScorerManifest
 from autoscorer.service.workspaces.roots import WorkspaceRoots
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -261,7 +261,7 @@ def test_nor_do_texts_tell_where_scorers_lie_or_what_their_code_is(root: Path, h
         "message": "…/scorers/a.py:1: bad; …/real/b.py; team-a/c.py; /elsewhere/d.py",
         "details": {"file": "…/scorers/a.py"},
     }
-    recorded = RecordedFiles(home)
+    recorded = ScorerManifest(home)
     recorded.watch(Path("/elsewhere"))
     recorded.watch(Path("/mnt/other/e.py"))
     assert roots.scrub(["/elsewhere/d.py", "/mnt/other/e.py", "/mnt/other/f.py"]) == [

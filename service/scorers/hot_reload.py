@@ -26,7 +26,7 @@ from ...schemas.task import Role
 from ...scorers.registry import ScorerRegistry, get_registry
 from ...scorers.registry.entry import LoadFailure, ScorerEntry
 from ...scorers.registry.last_good import LastGood
-from ...scorers.registry.manifest import RecordedFiles
+from ...scorers.registry.manifest import ScorerManifest
 from ...scorers.registry.trial import try_import
 from ...scorers.registry.watcher import ScorerWatcher
 from ...tasks.scorer_trial import try_scorer_apart
@@ -77,7 +77,7 @@ class ScorerService:
         # Of its own, and few: whoever tries slow scorers must not take the threads that others answer with.
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="autoscorer-scorers")
         self._slow_threads = ThreadPoolExecutor(_SLOW_THREADS, thread_name_prefix="autoscorer-scorer-trials")
-        self._record = RecordedFiles(settings.home)
+        self._record = ScorerManifest(settings.home)
         self._watcher = ScorerWatcher(settings.scorers.dirs, registry=self.registry, recorded=self._record)
 
     @classmethod
@@ -240,7 +240,7 @@ class ScorerService:
         sources = [s for s in self.registry.sources() if place in (s.path, s.path.parent)]
         loaded = {s.path: entries for s in sources if (entries := self._entries_of(s.path))}
         with self._plainly(place):
-            self._record.let_go(place, loaded)
+            self._record.pin(place, loaded)
         return self.watched()
 
     def unload(self, scorer_id: str) -> UnloadedView:

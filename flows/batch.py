@@ -34,7 +34,7 @@ from .batch_book import Book
 from .batch_report import Progress, batch_key, publish_batch
 from .batch_work import Crew, PipelineCrew, member_names, work_through
 from .expand import expand
-from .final_state import keep_ending
+from .final_state import persist_outcome
 from .hooks import clear_up
 from .pipeline import BackendName, ParamsField, ScorerField
 
@@ -122,7 +122,7 @@ def batch(
             _wait_for_room(book)
             summary = summarize(action, book.close(error), seconds=time.monotonic() - started, resumed=book.resumed)
             # Before Prefect is told anything more: it may be away.
-            state = keep_ending(_final(summary, error))
+            state = persist_outcome(_final(summary, error))
         publish_batch(summary, key, progress)
         return state
     finally:

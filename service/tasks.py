@@ -22,7 +22,7 @@ from ..schemas.aliases import our_scorer
 from ..schemas.task import Action, BatchRequest, Progress, Role, SubmitRequest, TaskState, TaskView
 from .ledger.derived import folded
 from .ledger.ledger import Ledger
-from .ledger.records import Outcome, TaskRow
+from .ledger.records import StoredResult, TaskRow
 from .ledger.task_ids import first_id_at, is_task_id
 from .prefect.client import PrefectApi, PrefectAway
 from .recovery.dead_workers import recover
@@ -335,14 +335,14 @@ class TaskService:
             return row.view()
         return await self._on_disk(lambda: self._shown(row))
 
-    def _shown(self, row: TaskRow, outcome: Outcome | None = None) -> TaskView:
+    def _shown(self, row: TaskRow, outcome: StoredResult | None = None) -> TaskView:
         """A task with what the files of its flow run tell of how far it is."""
         stage, progress = None, None
         if not row.is_final and row.flow_run_id is not None and row.state != TaskState.QUEUED:
             files = FlowRunFiles(self.settings.home, row.flow_run_id)
             stage = files.read_stage()
             if row.action == "batch" and (total := files.read_total()) is not None:
-                progress = Progress(done=len(files.outcomes()), total=total)
+                progress = Progress(done=len(files.member_outcomes()), total=total)
         return row.view(outcome, stage=stage, progress=progress)
 
     def _on_disk(self, work: Callable[[], T]) -> asyncio.Future[T]:

@@ -23,7 +23,7 @@ from ..core.storage import full_disk
 from ..executors.reaper import reap_if_needed
 from ..service.prefect.client import FINAL, PrefectApi, PrefectAway, PrefectRefused
 from ..service.recovery.dead_workers import clear_away, had_container
-from ..service.recovery.transitions import end, requeue, save_ending, tell
+from ..service.recovery.transitions import finalize_run, persist_forced_outcome, report_saved_outcome, requeue
 from ..tasks.score import STEP_TIMEOUT
 from .processes import Child, ChildFailed, Children
 from .reporter import Outbox
@@ -171,7 +171,7 @@ class WorkerRun:
 
     async def _attempt(self) -> None:
         # An ending that lies there is that of an attempt before somebody started the run anew.
-        self._files.forget_ending()
+        self._files.forget_outcome()
         self.heed_wish()
         try:
             self._child = await self._means.children.fork(self.id)
@@ -264,7 +264,7 @@ class WorkerRun:
         if self._telling is not None:
             await self._telling
             return
-        if self._files.has_ending():
+        if self._files.has_outcome():
             await self._patiently(self._tell_saved)
             return
         while not await asyncio.to_thread(self._clear_up):
@@ -277,13 +277,13 @@ class WorkerRun:
             # Before Prefect is asked, which may be away: the API finds it in the home.
             begun = self._run if self._claim is None else {**self._run, "start_time": utc_now()}
             flow = self._entrypoint.rpartition(".")[2].replace("_", "-")
-            await asyncio.to_thread(save_ending, self._means.settings, begun, flow, error)
+            await asyncio.to_thread(persist_forced_outcome, self._means.settings, begun, flow, error)
             await self._patiently(self._tell_saved)
         elif self._overdue:
             error = AutoScorerError(
                 ErrorCode.SCORER_ERROR, f"The scorer did not end within {STEP_TIMEOUT / 3600:.0f} hours and was killed."
             )
-            await self._patiently(lambda: end(self._means.prefect, self._means.settings, self._run, error))
+            await self._patiently(lambda: finalize_run(self._means.prefect, self._means.settings, self._run, error))
         else:
             reason = self._fault if self._waits_for_room else None
             await self._put_back(reason or _reason(status, self._fault, self._stopping))
@@ -293,7 +293,7 @@ class WorkerRun:
         prefect = self._means.prefect
         try:
             if time.monotonic() - self._known_at < _FRESH and not (self._cancelled or self._taken_away):
-                ending = self._files.read_ending()
+                ending = self._files.read_outcome()
                 assert ending is not None
                 accepted, _ = await prefect.set_state(self.id, ending["state"], message=ending["message"])
                 if accepted:
@@ -305,8 +305,8 @@ class WorkerRun:
         await self._patiently(self._tell_saved)
 
     async def _tell_saved(self) -> None:
-        if await tell(self._means.prefect, self._means.settings, self._run):
-            self._log_end(self._files.read_ending())
+        if await report_saved_outcome(self._means.prefect, self._means.settings, self._run):
+            self._log_end(self._files.read_outcome())
         else:
             self._release()
 

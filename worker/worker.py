@@ -297,7 +297,7 @@ class Worker:
         )
         logger.warning("Refused: %s", error.message, extra={"fields": log_fields(run)})
         ending = {"state": "FAILED", "message": str(error), "data": None, "error": error.to_dict()}
-        await asyncio.to_thread(FlowRunFiles(self._settings.home, run["id"]).save_ending, ending)
+        await asyncio.to_thread(FlowRunFiles(self._settings.home, run["id"]).save_outcome, ending)
         await self._prefect.set_state(run["id"], "FAILED", message=str(error))
 
     # --- keeping an eye on them -----------------------------------------------------------------------------

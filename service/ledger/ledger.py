@@ -22,7 +22,7 @@ from ...core.errors import AutoScorerError, ErrorCode
 from ...core.storage import full_database, full_disk
 from ...schemas.task import TaskState, TaskView
 from . import statements as sql
-from .records import CallbackDue, Ending, NewTask, Observed, Outcome, TaskRow
+from .records import CallbackDue, NewTask, Observed, StoredResult, TaskEnd, TaskRow
 from .schema import prepare
 from .writer import GroupCommit
 
@@ -139,7 +139,7 @@ class Ledger:
         """
         return await self._writer.write(partial(sql.claim_undispatched, limit=limit, without=without, resting=resting))
 
-    async def unclaim(self, task_ids: Collection[str], reason: str | None = None) -> list[Ending]:
+    async def unclaim(self, task_ids: Collection[str], reason: str | None = None) -> list[TaskEnd]:
         """Prefect was not told of them, for certain; how those end that were to be cancelled meanwhile."""
         return await self._writer.write(partial(sql.unclaim, task_ids=task_ids, reason=reason))
 
@@ -157,7 +157,7 @@ class Ledger:
         """Note what Prefect says of tasks under way."""
         await self._writer.write(partial(sql.observe, changes=changes))
 
-    async def finish(self, endings: Sequence[Ending]) -> list[str]:
+    async def finish(self, endings: Sequence[TaskEnd]) -> list[str]:
         """Note how tasks ended; the ids of those that had not. From now on their callbacks are due."""
         return await self._writer.write(partial(sql.finish, endings=endings))
 
@@ -217,12 +217,12 @@ class Ledger:
         """The task that has the workspace which another one waits for; None when it waits for none."""
         return sql.waits_for(self._reader, row)
 
-    def outcome(self, task_id: str) -> Outcome | None:
+    def outcome(self, task_id: str) -> StoredResult | None:
         """What a task left that has ended."""
         found = self._reader.execute(
             "SELECT result, error, outcome FROM outcomes WHERE task_id = ?", (task_id,)
         ).fetchone()
-        return Outcome(*found) if found else None
+        return StoredResult(*found) if found else None
 
     def active(self) -> list[TaskRow]:
         """Every task that has not ended."""
@@ -240,7 +240,7 @@ class Ledger:
 
     async def page(
         self, conditions: Sequence[tuple[str, Sequence[Any]]], before: str | None, limit: int
-    ) -> tuple[list[tuple[TaskRow, Outcome]], int]:
+    ) -> tuple[list[tuple[TaskRow, StoredResult]], int]:
         """Some tasks, newest first, each with what it left but its Result, and how many there are in all.
 
         Args:
@@ -249,7 +249,7 @@ class Ledger:
             limit: Most of them.
         """
 
-        def read() -> tuple[list[tuple[TaskRow, Outcome]], int]:
+        def read() -> tuple[list[tuple[TaskRow, StoredResult]], int]:
             with self._paging:
                 return sql.page(self._pager, conditions, before, limit)
 

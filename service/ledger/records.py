@@ -20,7 +20,7 @@ from ...schemas.task import (
     TaskView,
 )
 
-__all__ = ["COLUMNS", "CallbackDue", "Ending", "Json", "NewTask", "Observed", "Outcome", "TaskRow", "iso"]
+__all__ = ["COLUMNS", "CallbackDue", "Json", "NewTask", "Observed", "StoredResult", "TaskEnd", "TaskRow", "iso"]
 
 Json = dict[str, Any]
 
@@ -54,7 +54,7 @@ class NewTask:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class TaskEnd:
     """How a task ended, for the ledger to keep. None leaves what the ledger has; ``ended_at`` is then now."""
 
     task_id: str
@@ -91,7 +91,7 @@ class CallbackDue:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StoredResult:
     """What a task that ended left: JSON texts."""
 
     result: str | None
@@ -145,7 +145,7 @@ class TaskRow:
         return self.id if self.dispatch == 1 else f"{self.id}:{self.dispatch}"
 
     def view(
-        self, outcome: Outcome | None = None, *, stage: str | None = None, progress: Progress | None = None
+        self, outcome: StoredResult | None = None, *, stage: str | None = None, progress: Progress | None = None
     ) -> TaskView:
         """The task as the facade shows it.
 

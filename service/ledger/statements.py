@@ -13,7 +13,7 @@ from typing import Any
 from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.task import ACTIVE, TaskState
 from .derived import names_of, outcome_of
-from .records import COLUMNS, Ending, NewTask, Observed, Outcome, TaskRow
+from .records import COLUMNS, NewTask, Observed, StoredResult, TaskEnd, TaskRow
 
 __all__ = [
     "active",
@@ -146,7 +146,7 @@ def claim_undispatched(
     return found
 
 
-def unclaim(db: sqlite3.Connection, task_ids: Collection[str], reason: str | None) -> list[Ending]:
+def unclaim(db: sqlite3.Connection, task_ids: Collection[str], reason: str | None) -> list[TaskEnd]:
     """Put back what Prefect was not told of; those that were to be cancelled meanwhile can end."""
     db.executemany(
         "UPDATE tasks SET dispatching = 0, reason = coalesce(?, reason) WHERE id = ? AND flow_run_id IS NULL",
@@ -156,9 +156,9 @@ def unclaim(db: sqlite3.Connection, task_ids: Collection[str], reason: str | Non
     return [_unstarted(task.id) for task in waiting if task.cancel_requested]
 
 
-def _unstarted(task_id: str) -> Ending:
+def _unstarted(task_id: str) -> TaskEnd:
     error = AutoScorerError(ErrorCode.CANCELLED, "The task was cancelled before work on it began.")
-    return Ending(task_id, TaskState.CANCELLED, error=error.to_dict())
+    return TaskEnd(task_id, TaskState.CANCELLED, error=error.to_dict())
 
 
 def dispatched(db: sqlite3.Connection, pairs: Sequence[tuple[str, str]]) -> list[TaskRow]:
@@ -195,12 +195,12 @@ def observe(db: sqlite3.Connection, changes: Sequence[Observed]) -> None:
     )
 
 
-def finish(db: sqlite3.Connection, endings: Sequence[Ending]) -> list[str]:
+def finish(db: sqlite3.Connection, endings: Sequence[TaskEnd]) -> list[str]:
     """Note how tasks ended; the ids of those that had not."""
     return [ending.task_id for ending in endings if _finish(db, ending)]
 
 
-def _finish(db: sqlite3.Connection, ending: Ending) -> bool:
+def _finish(db: sqlite3.Connection, ending: TaskEnd) -> bool:
     now = time.time()
     done = db.execute(
         "UPDATE tasks SET state = ?, reason = coalesce(?, reason), scorer = coalesce(scorer, ?), "
@@ -276,7 +276,7 @@ def row(db: sqlite3.Connection, task_id: str) -> TaskRow | None:
 
 def page(
     db: sqlite3.Connection, conditions: Sequence[tuple[str, Sequence[Any]]], before: str | None, limit: int
-) -> tuple[list[tuple[TaskRow, Outcome]], int]:
+) -> tuple[list[tuple[TaskRow, StoredResult]], int]:
     """Tasks for which all conditions hold (SQL and its values), newest first, and their number.
 
     Each with its error and its Result in one line, and without the Result.
@@ -290,7 +290,7 @@ def page(
         "ORDER BY id DESC LIMIT ?",
         [*values, *last, limit],
     )
-    return [(TaskRow(*each[:-2]), Outcome(None, *each[-2:])) for each in found], total
+    return [(TaskRow(*each[:-2]), StoredResult(None, *each[-2:])) for each in found], total
 
 
 def newer(db: sqlite3.Connection, conditions: Sequence[tuple[str, Sequence[Any]]], than: str) -> int:

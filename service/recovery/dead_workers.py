@@ -15,9 +15,9 @@ from ...core.flowruns import Claim, FlowRunFiles
 from ...executors.reaper import clear_flow_run, reap_if_needed
 from ...executors.records import RunRecords
 from ..prefect.client import PrefectApi, PrefectRefused
-from .evidence import look_at, patience, settling
-from .policy import Claimed, Verdict, decide
-from .transitions import end, requeue, tell
+from .evidence import observe_run, recovery_lock, timeouts
+from .policy import ClaimStatus, RecoveryAction, decide
+from .transitions import finalize_run, report_saved_outcome, requeue
 
 __all__ = ["UNSETTLED", "clear_away", "recover"]
 
@@ -47,7 +47,7 @@ async def recover(prefect: PrefectApi, settings: Settings) -> list[str]:
     Raises:
         PrefectAway: The server does not answer. Children and containers of dead workers are gone all the same.
     """
-    with settling(settings) as alone:
+    with recovery_lock(settings) as alone:
         if not alone:
             return []
         # Everything that needs no server first: whatever Prefect says later, none of it may go on.
@@ -68,33 +68,33 @@ async def recover(prefect: PrefectApi, settings: Settings) -> list[str]:
 async def _settle(
     prefect: PrefectApi, settings: Settings, files: FlowRunFiles, claim: Claim, run: Json | None
 ) -> str | None:
-    situation = await asyncio.to_thread(look_at, files, run)
-    if situation.claim is Claimed.NONE or files.read_claim() != claim:
+    observation = await asyncio.to_thread(observe_run, files, run)
+    if observation.claim is ClaimStatus.NONE or files.read_claim() != claim:
         return None  # somebody has it again, or is about to say so
-    match decide(situation, patience(settings)):
-        case Verdict.TELL:
+    match decide(observation, timeouts(settings)):
+        case RecoveryAction.REPORT:
             assert run is not None
-            await tell(prefect, settings, run)
+            await report_saved_outcome(prefect, settings, run)
             return "its ending was saved, and Prefect knows now"
-        case Verdict.REQUEUE:
+        case RecoveryAction.REQUEUE:
             assert run is not None
             queued = await requeue(prefect, settings, run, _REASON, only_if=run["state"]["id"])
             return "back in its queue" if queued else "not put back: it has ended, or was tried often enough"
-        case Verdict.CANCEL:
+        case RecoveryAction.CANCEL:
             assert run is not None
             error = AutoScorerError(ErrorCode.CANCELLED, f"The flow run {run['name']} was cancelled.")
-            await end(prefect, settings, run, error)
+            await finalize_run(prefect, settings, run, error)
             return "cancelled"
-        case Verdict.CLEAR:
+        case RecoveryAction.CLEAR:
             files.release(only=claim)
-        case Verdict.FORGET:
+        case RecoveryAction.FORGET:
             # The ledger asks for the ending of a task whose flow run is gone; without one it sends it off anew.
-            if files.read_ending() is None:
+            if files.read_outcome() is None:
                 files.remove()
             else:
                 files.release(only=claim)
             return "Prefect does not know it any more"
-        case Verdict.LEAVE:
+        case RecoveryAction.LEAVE:
             pass
     return None
 

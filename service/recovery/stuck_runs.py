@@ -24,9 +24,9 @@ from .claims import Taker, taken_by
 from .clock_steps import put_at_now
 from .containers import remove_ended
 from .dead_workers import UNSETTLED, clear_away
-from .evidence import age, claimed, look_at, patience, settling
-from .policy import Claimed, Situation, Verdict, WorkerState, decide
-from .transitions import end, requeue, tell
+from .evidence import age, claim_status, observe_run, recovery_lock, timeouts
+from .policy import ClaimStatus, RecoveryAction, RunObservation, WorkerState, decide
+from .transitions import finalize_run, report_saved_outcome, requeue
 
 __all__ = ["Reconciler"]
 
@@ -84,9 +84,9 @@ class Reconciler:
         self._takers = {state: taker for state, taker in self._takers.items() if state in states}
         self._seen = {state: self._seen.get(state, time.monotonic()) for state in states}
         done = []
-        suspects = [run for run in runs.values() if (await self._consider(run))[0] is not Verdict.LEAVE]
+        suspects = [run for run in runs.values() if (await self._consider(run))[0] is not RecoveryAction.LEAVE]
         if suspects:
-            with settling(self._settings) as alone:
+            with recovery_lock(self._settings) as alone:
                 for run in suspects if alone else ():
                     try:
                         line = await self._settle(run["id"])
@@ -126,45 +126,45 @@ class Reconciler:
         run = await self._prefect.flow_run(flow_run_id)
         if run is None or run["state"]["type"] not in _LOOKED_AT:
             return None
-        verdict, situation = await self._consider(run)
-        if verdict in (Verdict.REQUEUE, Verdict.CANCEL, Verdict.TELL):
+        action, observation = await self._consider(run)
+        if action in (RecoveryAction.REQUEUE, RecoveryAction.CANCEL, RecoveryAction.REPORT):
             await asyncio.to_thread(self._clear_away, flow_run_id)
-        match verdict:
-            case Verdict.TELL:
-                await tell(self._prefect, self._settings, run)
+        match action:
+            case RecoveryAction.REPORT:
+                await report_saved_outcome(self._prefect, self._settings, run)
                 return "its ending was saved, and Prefect knows now"
-            case Verdict.CANCEL:
+            case RecoveryAction.CANCEL:
                 error = AutoScorerError(ErrorCode.CANCELLED, f"The flow run {run['name']} was cancelled.")
-                await end(self._prefect, self._settings, run, error)
+                await finalize_run(self._prefect, self._settings, run, error)
                 return "cancelled: nobody was there to do it"
-            case Verdict.REQUEUE:
-                reason = _reason(run, situation)
+            case RecoveryAction.REQUEUE:
+                reason = _reason(run, observation)
                 queued = await requeue(self._prefect, self._settings, run, reason, only_if=run["state"]["id"])
                 return f"back in its queue. {reason}" if queued else f"not put back. {reason}"
         return None
 
-    async def _consider(self, run: Json) -> tuple[Verdict, Situation]:
+    async def _consider(self, run: Json) -> tuple[RecoveryAction, RunObservation]:
         """What to do with a run, and what that was decided on."""
-        situation = await asyncio.to_thread(look_at, FlowRunFiles(self._settings.home, run["id"]), run)
+        observation = await asyncio.to_thread(observe_run, FlowRunFiles(self._settings.home, run["id"]), run)
         since = self._seen.get(run["state"]["id"])
         if since is not None:
-            situation = replace(situation, seconds=max(situation.seconds, time.monotonic() - since))
-        if situation.claim in (Claimed.ALIVE, Claimed.DEAD):
+            observation = replace(observation, seconds=max(observation.seconds, time.monotonic() - since))
+        if observation.claim in (ClaimStatus.ALIVE, ClaimStatus.DEAD):
             # A dead claim is for ``recover``: it ends what the dead worker has left before it looks at the run.
-            return Verdict.LEAVE, situation
-        taker = await self._taker(run, situation)
+            return RecoveryAction.LEAVE, observation
+        taker = await self._taker(run, observation)
         if taker is not None:
-            situation = replace(situation, claim=await self._claim(run, situation, taker))
-        elif situation.state == "PENDING":
-            situation = await self._with_worker(run, situation)
-        return decide(situation, patience(self._settings)), situation
+            observation = replace(observation, claim=await self._claim(run, observation, taker))
+        elif observation.state == "PENDING":
+            observation = await self._with_worker(run, observation)
+        return decide(observation, timeouts(self._settings)), observation
 
-    async def _taker(self, run: Json, situation: Situation) -> Taker | None:
+    async def _taker(self, run: Json, observation: RunObservation) -> Taker | None:
         """The worker of ours that took the run last."""
         state = run["state"]
         if state["type"] == "PENDING":
             return taken_by(state["message"])
-        if situation.seconds < self._settings.service.stuck_after:
+        if observation.seconds < self._settings.service.stuck_after:
             return None  # in good time
         if state["id"] not in self._takers:
             states: list[Json] = await self._prefect.call("GET", f"/flow_run_states/?flow_run_id={run['id']}")
@@ -172,26 +172,26 @@ class Reconciler:
             self._takers[state["id"]] = taken_by(pending[-1][1]) if pending else None
         return self._takers[state["id"]]
 
-    async def _claim(self, run: Json, situation: Situation, taker: Taker) -> Claimed:
+    async def _claim(self, run: Json, observation: RunObservation, taker: Taker) -> ClaimStatus:
         """Whether that worker lives: by its process where that can be seen, else by its signs of life to Prefect."""
         dead = await asyncio.to_thread(has_died, self._settings.home, taker.owner, taker.name)
-        found = claimed(taker.owner, dead=dead)
-        if found is not Claimed.OUT_OF_SIGHT:
+        found = claim_status(taker.owner, dead=dead)
+        if found is not ClaimStatus.OUT_OF_SIGHT:
             return found
-        if situation.seconds < self._settings.service.stuck_after:
-            return Claimed.ALIVE
+        if observation.seconds < self._settings.service.stuck_after:
+            return ClaimStatus.ALIVE
         online = await self._worker(run, taker.name) is WorkerState.ONLINE
-        return Claimed.ALIVE if online else Claimed.DEAD
+        return ClaimStatus.ALIVE if online else ClaimStatus.DEAD
 
-    async def _with_worker(self, run: Json, situation: Situation) -> Situation:
+    async def _with_worker(self, run: Json, observation: RunObservation) -> RunObservation:
         """Add how the plain Prefect worker does that took the run, and where its pool runs things."""
         pool = run["work_pool_name"]
-        if pool is None or situation.seconds < self._settings.service.stuck_after:
-            return situation
+        if pool is None or observation.seconds < self._settings.service.stuck_after:
+            return observation
         found = await self._prefect.work_pool(pool)
         name = (run["labels"] or {}).get(_WORKER)
         return replace(
-            situation,
+            observation,
             process_pool=found is None or found["type"] == "process",
             worker=WorkerState.UNKNOWN if name is None else await self._worker(run, name),
         )
@@ -211,10 +211,10 @@ class Reconciler:
         clear_away(self._settings, flow_run_id, needed=False)
 
 
-def _reason(run: Json, situation: Situation) -> str:
+def _reason(run: Json, observation: RunObservation) -> str:
     if run["state"]["type"] == "CRASHED":
         said = run["state"].get("message")
         return f"It crashed: {said}" if said else "It crashed."
-    if situation.claim is Claimed.DEAD or situation.worker is WorkerState.OFFLINE:
+    if observation.claim is ClaimStatus.DEAD or observation.worker is WorkerState.OFFLINE:
         return "The worker that took it is gone."
-    return f"Nobody has worked on it for {situation.seconds:.0f} seconds."
+    return f"Nobody has worked on it for {observation.seconds:.0f} seconds."

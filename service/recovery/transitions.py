@@ -24,7 +24,14 @@ from ..prefect.client import PrefectApi
 from .clock_steps import LONGEST_ROOM_WAIT
 from .policy import ENDED
 
-__all__ = ["AWAITING_RETRY", "AWAITING_ROOM", "end", "requeue", "save_ending", "tell"]
+__all__ = [
+    "AWAITING_RETRY",
+    "AWAITING_ROOM",
+    "finalize_run",
+    "persist_forced_outcome",
+    "report_saved_outcome",
+    "requeue",
+]
 
 Json = dict[str, Any]
 
@@ -83,11 +90,11 @@ async def requeue(
         return True
     wanted = files.is_cancel_requested() or (state["type"] == "CRASHED" and _was_cancelling(states))
     if state["type"] == "CANCELLING" or wanted:
-        await end(prefect, settings, now, _cancelled(now))
+        await finalize_run(prefect, settings, now, _cancelled(now))
         return False
     counted = counted and not waits_for_room
     if now["deployment_id"] is None or (counted and attempt >= settings.service.max_attempts):
-        await end(prefect, settings, now, _given_up(now, attempt, reason))
+        await finalize_run(prefect, settings, now, _given_up(now, attempt, reason))
         return False
     name, message, delay = None, reason, 0.0
     if waits_for_room:
@@ -109,7 +116,7 @@ async def requeue(
     return True
 
 
-async def end(prefect: PrefectApi, settings: Settings, run: Json, error: AutoScorerError) -> None:
+async def finalize_run(prefect: PrefectApi, settings: Settings, run: Json, error: AutoScorerError) -> None:
     """End a flow run whose process can't do it any more: CANCELLED for that code, else FAILED.
 
     The workspace's result.json says so (of a batch, those that were being worked on). Where this flow run has left its
@@ -128,11 +135,11 @@ async def end(prefect: PrefectApi, settings: Settings, run: Json, error: AutoSco
     now = await prefect.flow_run(run["id"])
     if now is not None and now["state"]["type"] not in ENDED:
         flow = await prefect.call("GET", f"/flows/{now['flow_id']}", missing_ok=True)
-        await asyncio.to_thread(save_ending, settings, now, (flow or {}).get("name"), error)
-    await tell(prefect, settings, run)
+        await asyncio.to_thread(persist_forced_outcome, settings, now, (flow or {}).get("name"), error)
+    await report_saved_outcome(prefect, settings, run)
 
 
-async def tell(prefect: PrefectApi, settings: Settings, run: Json) -> bool:
+async def report_saved_outcome(prefect: PrefectApi, settings: Settings, run: Json) -> bool:
     """Tell Prefect the ending that was saved for a flow run, and release its claim.
 
     Args:
@@ -147,7 +154,7 @@ async def tell(prefect: PrefectApi, settings: Settings, run: Json) -> bool:
         PrefectAway: The server does not answer.
     """
     files = FlowRunFiles(settings.home, run["id"])
-    claim, ending = files.read_claim(), files.read_ending()
+    claim, ending = files.read_claim(), files.read_outcome()
     if ending is None:
         return False
     now = await prefect.flow_run(run["id"])
@@ -203,7 +210,7 @@ def _given_up(run: Json, attempt: int, reason: str) -> AutoScorerError:
     )
 
 
-def save_ending(settings: Settings, run: Json, flow: str | None, error: AutoScorerError) -> None:
+def persist_forced_outcome(settings: Settings, run: Json, flow: str | None, error: AutoScorerError) -> None:
     """Save how a flow run ends whose process can't do it any more; its workspace's result.json says the same.
 
     Args:
@@ -221,13 +228,13 @@ def save_ending(settings: Settings, run: Json, flow: str | None, error: AutoScor
         if result is not None and result.error is None:
             score = result.summary.score
             message = "scored; its process died after that" if score is None else f"score {score:.4g}"
-            files.save_ending({"state": "COMPLETED", "message": message, "data": result.to_dict(), "error": None})
+            files.save_outcome({"state": "COMPLETED", "message": message, "data": result.to_dict(), "error": None})
             return
         if result is not None and result.error is not None:
             data = result.to_dict()
             error = AutoScorerError.from_dict(result.error.model_dump())
     state = "CANCELLED" if error.code is ErrorCode.CANCELLED else "FAILED"
-    files.save_ending({"state": state, "message": str(error), "data": data, "error": error.to_dict()})
+    files.save_outcome({"state": state, "message": str(error), "data": data, "error": error.to_dict()})
 
 
 def _began(files: FlowRunFiles, run: Json, error: AutoScorerError) -> bool:
@@ -245,7 +252,7 @@ def _concluded(settings: Settings, workspace: Any, flow_run_id: str, error: Auto
 
 
 def _batch_so_far(files: FlowRunFiles, run: Json, error: AutoScorerError, settings: Settings) -> Json:
-    outcomes = files.outcomes()
+    outcomes = files.member_outcomes()
     parameters = run["parameters"] or {}
     for entry in expand(parameters.get("workspaces") or [], settings.workspace_roots):
         if not entry.is_work or Workspace(entry.path).left_by() != run["id"]:

@@ -21,7 +21,7 @@ from ...core.errors import AutoScorerError, ErrorCode
 from ...core.flowruns import wake
 from ...schemas.task import Action, Priority, TaskState
 from ..ledger.ledger import Ledger
-from ..ledger.records import Ending, Json, TaskRow
+from ..ledger.records import Json, TaskEnd, TaskRow
 from ..prefect.client import PrefectApi, PrefectAway, PrefectRefused
 from .deployments import DEPLOYMENTS, DeploymentIds
 
@@ -81,7 +81,7 @@ class Dispatcher:
         ids: DeploymentIds,
         *,
         started: Callable[[Sequence[TaskRow]], None],
-        finish: Callable[[Sequence[Ending]], Awaitable[None]],
+        finish: Callable[[Sequence[TaskEnd]], Awaitable[None]],
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -247,7 +247,7 @@ class Dispatcher:
                 "Prefect's server failed on this task again and again, and took others meanwhile. Submit it again; "
                 "what the server answered is in the API's log.",
             )
-            await self._finish([Ending(row.id, TaskState.FAILED, error=error.to_dict())])
+            await self._finish([TaskEnd(row.id, TaskState.FAILED, error=error.to_dict())])
         return True
 
     async def _refuse(self, row: TaskRow, why: str) -> None:
@@ -257,7 +257,7 @@ class Dispatcher:
             f"Prefect did not take the task: {why[:1000]}. Correct the request and submit it again; if the deployments "
             "were changed by hand, autoscorer deploy restores them.",
         )
-        await self._finish([Ending(row.id, TaskState.FAILED, error=error.to_dict())])
+        await self._finish([TaskEnd(row.id, TaskState.FAILED, error=error.to_dict())])
 
 
 def _body(row: TaskRow) -> Json:

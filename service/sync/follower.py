@@ -18,10 +18,10 @@ from ...core.errors import AutoScorerError, ErrorCode
 from ...core.flowruns import FlowRunFiles, wake
 from ...schemas.task import TaskState
 from ..ledger.ledger import Ledger
-from ..ledger.records import Ending, Json, Observed, TaskRow
+from ..ledger.records import Json, Observed, TaskEnd, TaskRow
 from ..prefect.client import PAGE, PrefectApi, PrefectAway, PrefectRefused
 from ..workspaces.roots import WorkspaceRoots
-from .outcomes import FINAL_STATES, ending_of, ending_without_run, moment
+from .outcomes import FINAL_STATES, moment, task_end_of, task_end_without_run
 
 __all__ = ["Follower"]
 
@@ -126,7 +126,7 @@ class Follower:
             if not self._watchers[task_id]:
                 del self._watchers[task_id]
 
-    async def finish(self, endings: Sequence[Ending]) -> None:
+    async def finish(self, endings: Sequence[TaskEnd]) -> None:
         """Put down how tasks ended, and tell whoever waits."""
         if not endings:
             return
@@ -244,7 +244,7 @@ class Follower:
             if time.monotonic() - self._heard_at < _SILENCE:
                 continue
             for task in [task for task in self._tasks.values() if task.cancel]:
-                ending = await asyncio.to_thread(ending_without_run, self._settings.home, self._roots, task.row)
+                ending = await asyncio.to_thread(task_end_without_run, self._settings.home, self._roots, task.row)
                 if ending is not None and self._is_followed(task):
                     await self.finish([ending])
 
@@ -312,8 +312,8 @@ class Follower:
     async def _settle_final(self, final: Sequence[tuple[_Followed, Json]]) -> None:
         home, roots = self._settings.home, self._roots
 
-        def read() -> list[Ending]:
-            return [ending_of(home, roots, task.row, run) for task, run in final]
+        def read() -> list[TaskEnd]:
+            return [task_end_of(home, roots, task.row, run) for task, run in final]
 
         def remove() -> None:
             for task, _ in final:
@@ -328,7 +328,7 @@ class Follower:
         if await self._prefect.flow_run(task.flow_run_id) is not None:
             return
         files = FlowRunFiles(self._settings.home, task.flow_run_id)
-        ending = await asyncio.to_thread(ending_without_run, self._settings.home, self._roots, task.row)
+        ending = await asyncio.to_thread(task_end_without_run, self._settings.home, self._roots, task.row)
         claim = files.read_claim()
         if ending is None and claim is not None and not files.is_lost(claim):
             return  # its worker is still at it, and will leave an ending or go
@@ -382,8 +382,8 @@ def _observed(task_id: str, run: Json) -> Observed:
     )
 
 
-def _ended(row: TaskRow, state: TaskState, code: ErrorCode, why: str) -> Ending:
-    return Ending(row.id, state, error=AutoScorerError(code, why).to_dict(), reason=why)
+def _ended(row: TaskRow, state: TaskState, code: ErrorCode, why: str) -> TaskEnd:
+    return TaskEnd(row.id, state, error=AutoScorerError(code, why).to_dict(), reason=why)
 
 
 def _pages(tasks: Sequence[_Followed]) -> list[Sequence[_Followed]]:

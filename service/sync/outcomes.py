@@ -12,11 +12,11 @@ from ...core.errors import CATALOGUE, AutoScorerError, ErrorCode, Stage
 from ...core.flowruns import FlowRunFiles
 from ...core.workspace import open_regular
 from ...schemas.task import TaskState
-from ..ledger.records import Ending, Json, TaskRow
+from ..ledger.records import Json, TaskEnd, TaskRow
 from ..prefect.client import FINAL
 from ..workspaces.roots import WorkspaceRoots
 
-__all__ = ["FINAL_STATES", "ending_of", "ending_without_run", "moment"]
+__all__ = ["FINAL_STATES", "moment", "task_end_of", "task_end_without_run"]
 
 # Prefect's final states but CRASHED: a run that crashed is put back.
 FINAL_STATES = {
@@ -30,7 +30,7 @@ _LARGEST = 16 * 1024 * 1024
 _CODE = re.compile(r"^([A-Z_]+): (.+)$", re.DOTALL)
 
 
-def ending_of(home: Path, roots: WorkspaceRoots, row: TaskRow, run: Json) -> Ending:
+def task_end_of(home: Path, roots: WorkspaceRoots, row: TaskRow, run: Json) -> TaskEnd:
     """How a task ended whose flow run is final. Reads files.
 
     Args:
@@ -41,7 +41,7 @@ def ending_of(home: Path, roots: WorkspaceRoots, row: TaskRow, run: Json) -> End
     """
     state = FINAL_STATES[run["state"]["type"]]
     message = run["state"].get("message") or ""
-    saved = FlowRunFiles(home, run["id"]).read_ending()
+    saved = FlowRunFiles(home, run["id"]).read_outcome()
     # One of an earlier attempt says nothing about what was decided since.
     if saved is not None and saved.get("state") == run["state"]["type"]:
         result, error = saved.get("data"), saved.get("error")
@@ -52,10 +52,10 @@ def ending_of(home: Path, roots: WorkspaceRoots, row: TaskRow, run: Json) -> End
     return _ending(roots, row, state, result, error, message, run)
 
 
-def ending_without_run(home: Path, roots: WorkspaceRoots, row: TaskRow) -> Ending | None:
+def task_end_without_run(home: Path, roots: WorkspaceRoots, row: TaskRow) -> TaskEnd | None:
     """How a task ended whose flow run Prefect does not know any more; None where nothing says that it did."""
     assert row.flow_run_id is not None
-    saved = FlowRunFiles(home, row.flow_run_id).read_ending()
+    saved = FlowRunFiles(home, row.flow_run_id).read_outcome()
     state = FINAL_STATES.get(str(saved.get("state"))) if saved else None
     if saved is None or state is None:
         return None
@@ -69,7 +69,7 @@ def moment(text: str | None) -> float | None:
 
 def _ending(
     roots: WorkspaceRoots, row: TaskRow, state: TaskState, result: Any, error: Any, message: str, run: Json | None
-) -> Ending:
+) -> TaskEnd:
     result = result if isinstance(result, dict) and _is_json(result) else None
     failed = state is not TaskState.COMPLETED
     error = error or (result or {}).get("error") or _error(state, message) if failed else None
@@ -78,7 +78,7 @@ def _ending(
     error = _whole(error, state) if error else None
     if error is not None and row.workspace is not None:
         error = roots.located(error, row.workspace)
-    return Ending(
+    return TaskEnd(
         row.id,
         state,
         result=roots.scrub(result),

@@ -16,7 +16,7 @@ import pytest
 from autoscorer.core.config import Settings
 from autoscorer.schemas.task import TaskState
 from autoscorer.service.ledger.ledger import LONGEST_CALLBACK_WAIT, Ledger
-from autoscorer.service.ledger.records import Ending, NewTask
+from autoscorer.service.ledger.records import NewTask, TaskEnd
 from autoscorer.service.ledger.task_ids import new_task_id
 from autoscorer.service.prefect.client import PrefectApi
 from autoscorer.service.recovery.clock_steps import is_held_up, longest_wait
@@ -210,7 +210,7 @@ def test_a_callback_that_lies_hours_ahead_is_due(settings: Settings) -> None:
             callback_url="http://127.0.0.1:1/",
         )
         await ledger.add(task)
-        await ledger.finish([Ending(task.id, TaskState.COMPLETED)])
+        await ledger.finish([TaskEnd(task.id, TaskState.COMPLETED)])
         now = time.time()
         for wait, due in ((60.0, False), (LONGEST_CALLBACK_WAIT, False), (5 * HOUR, True)):
             await ledger.callback_done(task.id, False, "no answer", now + wait)

@@ -130,7 +130,7 @@ async def work_on(service: TaskService, flow_run_id: str) -> None:
 
 
 async def finish(service: TaskService, flow_run_id: str, ending: Json) -> None:
-    FlowRunFiles(service.settings.home, flow_run_id).save_ending(ending)
+    FlowRunFiles(service.settings.home, flow_run_id).save_outcome(ending)
     await service.prefect.set_state(flow_run_id, ending["state"], message=ending["message"], force=True)
 
 
@@ -241,7 +241,7 @@ def test_a_batch_shows_how_far_it_is(live: Settings, root: Path) -> None:
             await work_on(service, flow_run_id)
             files = FlowRunFiles(live.home, flow_run_id)
             files.set_total(3)
-            files.add_outcome({"workspace": "a"})
+            files.add_member_outcome({"workspace": "a"})
             progress = (await in_state(service, task.id, "running")).progress
             assert progress is not None and (progress.done, progress.total) == (1, 3)
 
@@ -603,7 +603,7 @@ def test_a_flow_run_that_was_deleted_under_the_workers_hands(live: Settings) -> 
             for _ in range(3):
                 await asyncio.sleep(0.3)
                 assert (await service.get(task.id)).flow_run_id == flow_run_id  # never two at once
-            files.save_ending(DONE)
+            files.save_outcome(DONE)
             view = await service.wait(task.id, 30)
             assert (view.state, view.result) == ("completed", DONE["data"])
 
@@ -630,7 +630,7 @@ def test_a_flow_run_that_is_just_being_deleted_stops_nobody_from_following_the_o
             assert (await service.prefect.call("GET", f"/flow_runs/{runs[0]}"))["state"] is None
             await service.prefect.set_state(runs[1], "COMPLETED", force=True)
             assert (await service.wait(other.id, 30)).state == "completed"
-            files.save_ending(DONE)
+            files.save_outcome(DONE)
             assert (await service.wait(one.id, 30)).state == "completed"
 
     go(work)

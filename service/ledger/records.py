@@ -19,10 +19,9 @@ from ...schemas.task import (
     TaskState,
     TaskView,
 )
+from ..prefect.model import Json
 
-__all__ = ["COLUMNS", "CallbackDue", "Json", "NewTask", "Observed", "StoredResult", "TaskEnd", "TaskRow", "iso"]
-
-Json = dict[str, Any]
+__all__ = ["COLUMNS", "CallbackDue", "NewTask", "Observed", "StoredResult", "TaskEnd", "TaskRow", "iso"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,19 @@
 """What is to be done with a flow run, as a pure function of what is known of it.
 
-The table is the whole of the policy; ``recover`` and ``reconcile`` find out, ask, and act.
+This is the whole of the policy: ``observations`` finds out, ``transitions.apply`` acts.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
-from ..prefect.client import FINAL
+from ...core.config import Settings
+from ..prefect.model import SETTLED_TYPES, StateType
 
-__all__ = ["ENDED", "ClaimStatus", "RecoveryAction", "RunObservation", "Timeouts", "WorkerState", "decide"]
+__all__ = ["ClaimStatus", "RecoveryAction", "RunObservation", "Timeouts", "WorkerState", "decide"]
 
-# Never changed by anyone. A crashed run is not: it may be put back.
-ENDED = FINAL - {"CRASHED"}
 # A worker that is there may have its reasons: as many times ``stuck_after`` does it get for the start of a process, and
 # for what takes longer (an image that is pulled, a pod that waits for a node).
 _FOR_PROCESS, _FOR_OTHERS = 5, 30
@@ -63,6 +63,12 @@ class Timeouts:
     # Seconds after which a workspace that is still held keeps nothing waiting any more (security.limits.timeout).
     longest: float = 24 * 3600.0
 
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """As configured."""
+        stuck = settings.service.stuck_after
+        return cls(stuck=stuck, crashed=min(cls.crashed, stuck), longest=settings.security.limits.timeout)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunObservation:
@@ -73,7 +79,7 @@ class RunObservation:
     says that somebody holds the run's workspace.
     """
 
-    state: str | None
+    state: StateType | None
     seconds: float = 0.0
     claim: ClaimStatus = ClaimStatus.NONE
     outcome_age: float | None = None
@@ -98,7 +104,7 @@ def decide(run: RunObservation, timeouts: Timeouts) -> RecoveryAction:
     dead = run.claim is ClaimStatus.DEAD
     if run.state is None:
         return RecoveryAction.FORGET if dead else RecoveryAction.LEAVE
-    if run.state in ENDED:
+    if run.state in SETTLED_TYPES:
         return RecoveryAction.CLEAR if dead else RecoveryAction.LEAVE
     if run.outcome_age is not None and run.state not in ("SCHEDULED", "PAUSED"):
         # Without a claim its process may be about to say so itself.

@@ -11,29 +11,25 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from ...core.config import Settings
-from ...core.errors import AutoScorerError, ErrorCode
 from ...core.flowruns import FlowRunFiles
 from ...core.worker_names import has_died
 from ...executors.reaper import reap_if_needed
-from ..prefect.automations import FLOWS
 from ..prefect.client import PrefectApi
+from ..prefect.model import FLOW_NAMES, FlowRun, StateType
 from .claims import Taker, taken_by
 from .clock_steps import put_at_now
 from .containers import remove_ended
-from .dead_workers import UNSETTLED, clear_away
-from .evidence import age, claim_status, observe_run, recovery_lock, timeouts
-from .policy import ClaimStatus, RecoveryAction, RunObservation, WorkerState, decide
-from .transitions import finalize_run, report_saved_outcome, requeue
+from .dead_workers import clear_away
+from .observations import age, claim_status, observe_run, recovery_lock
+from .policy import ClaimStatus, RecoveryAction, RunObservation, Timeouts, WorkerState, decide
+from .transitions import UNSETTLED, apply
 
 __all__ = ["Reconciler"]
 
-Json = dict[str, Any]
-
 # States in which a run may have been forgotten. A scheduled one waits for a worker, and any may come.
-_LOOKED_AT = ("PENDING", "RUNNING", "CANCELLING", "CRASHED")
+_LOOKED_AT: tuple[StateType, ...] = ("PENDING", "RUNNING", "CANCELLING", "CRASHED")
 # Seconds between two looks at what costs the server or the engine something: runs that Prefect's page or a schedule
 # started, and containers.
 _WIDE = 15.0
@@ -63,7 +59,7 @@ class Reconciler:
         # The workers of a pool by name, for one look.
         self._workers: dict[str, dict[str, WorkerState]] = {}
 
-    async def look(self, active: Mapping[str, Json]) -> list[str]:
+    async def look(self, active: Mapping[str, FlowRun]) -> list[str]:
         """Settle what is stuck. Call it every few seconds.
 
         Args:
@@ -109,7 +105,7 @@ class Reconciler:
         before, self._clock = self._clock, time.time() - time.monotonic()
         return self._clock < before - 1.0
 
-    async def _others(self) -> dict[str, Json]:
+    async def _others(self) -> dict[str, FlowRun]:
         """Runs of our deployments that no task stands for: started on Prefect's page or by a schedule."""
         found = await self._prefect.find_flow_runs(
             {
@@ -117,7 +113,7 @@ class Reconciler:
                 "deployment_id": {"is_null_": False},
             },
             sort="START_TIME_DESC",
-            flows={"name": {"any_": list(FLOWS)}},
+            flows={"name": {"any_": list(FLOW_NAMES)}},
         )
         return {run["id"]: run for run in found if run["state"]["type"] != "CRASHED" or age(run["state"]) < _OLD}
 
@@ -127,23 +123,12 @@ class Reconciler:
         if run is None or run["state"]["type"] not in _LOOKED_AT:
             return None
         action, observation = await self._consider(run)
-        if action in (RecoveryAction.REQUEUE, RecoveryAction.CANCEL, RecoveryAction.REPORT):
+        if action is not RecoveryAction.LEAVE:
             await asyncio.to_thread(self._clear_away, flow_run_id)
-        match action:
-            case RecoveryAction.REPORT:
-                await report_saved_outcome(self._prefect, self._settings, run)
-                return "its ending was saved, and Prefect knows now"
-            case RecoveryAction.CANCEL:
-                error = AutoScorerError(ErrorCode.CANCELLED, f"The flow run {run['name']} was cancelled.")
-                await finalize_run(self._prefect, self._settings, run, error)
-                return "cancelled: nobody was there to do it"
-            case RecoveryAction.REQUEUE:
-                reason = _reason(run, observation)
-                queued = await requeue(self._prefect, self._settings, run, reason, only_if=run["state"]["id"])
-                return f"back in its queue. {reason}" if queued else f"not put back. {reason}"
-        return None
+        files = FlowRunFiles(self._settings.home, flow_run_id)
+        return await apply(self._prefect, self._settings, action, files, run, _reason(run, observation))
 
-    async def _consider(self, run: Json) -> tuple[RecoveryAction, RunObservation]:
+    async def _consider(self, run: FlowRun) -> tuple[RecoveryAction, RunObservation]:
         """What to do with a run, and what that was decided on."""
         observation = await asyncio.to_thread(observe_run, FlowRunFiles(self._settings.home, run["id"]), run)
         since = self._seen.get(run["state"]["id"])
@@ -157,9 +142,9 @@ class Reconciler:
             observation = replace(observation, claim=await self._claim(run, observation, taker))
         elif observation.state == "PENDING":
             observation = await self._with_worker(run, observation)
-        return decide(observation, timeouts(self._settings)), observation
+        return decide(observation, Timeouts.of(self._settings)), observation
 
-    async def _taker(self, run: Json, observation: RunObservation) -> Taker | None:
+    async def _taker(self, run: FlowRun, observation: RunObservation) -> Taker | None:
         """The worker of ours that took the run last."""
         state = run["state"]
         if state["type"] == "PENDING":
@@ -167,12 +152,11 @@ class Reconciler:
         if observation.seconds < self._settings.service.stuck_after:
             return None  # in good time
         if state["id"] not in self._takers:
-            states: list[Json] = await self._prefect.call("GET", f"/flow_run_states/?flow_run_id={run['id']}")
-            pending = sorted((str(one["timestamp"]), one["message"]) for one in states if one["type"] == "PENDING")
-            self._takers[state["id"]] = taken_by(pending[-1][1]) if pending else None
+            pending = [one for one in await self._prefect.states(run["id"]) if one["type"] == "PENDING"]
+            self._takers[state["id"]] = taken_by(pending[-1]["message"]) if pending else None
         return self._takers[state["id"]]
 
-    async def _claim(self, run: Json, observation: RunObservation, taker: Taker) -> ClaimStatus:
+    async def _claim(self, run: FlowRun, observation: RunObservation, taker: Taker) -> ClaimStatus:
         """Whether that worker lives: by its process where that can be seen, else by its signs of life to Prefect."""
         dead = await asyncio.to_thread(has_died, self._settings.home, taker.owner, taker.name)
         found = claim_status(taker.owner, dead=dead)
@@ -183,7 +167,7 @@ class Reconciler:
         online = await self._worker(run, taker.name) is WorkerState.ONLINE
         return ClaimStatus.ALIVE if online else ClaimStatus.DEAD
 
-    async def _with_worker(self, run: Json, observation: RunObservation) -> RunObservation:
+    async def _with_worker(self, run: FlowRun, observation: RunObservation) -> RunObservation:
         """Add how the plain Prefect worker does that took the run, and where its pool runs things."""
         pool = run["work_pool_name"]
         if pool is None or observation.seconds < self._settings.service.stuck_after:
@@ -196,8 +180,10 @@ class Reconciler:
             worker=WorkerState.UNKNOWN if name is None else await self._worker(run, name),
         )
 
-    async def _worker(self, run: Json, name: str) -> WorkerState:
+    async def _worker(self, run: FlowRun, name: str) -> WorkerState:
         pool = run["work_pool_name"]
+        if pool is None:
+            return WorkerState.OFFLINE  # the pool was deleted, and its workers with it
         if pool not in self._workers:
             self._workers[pool] = {
                 worker["name"]: WorkerState.ONLINE if worker["status"] == "ONLINE" else WorkerState.OFFLINE
@@ -211,7 +197,7 @@ class Reconciler:
         clear_away(self._settings, flow_run_id, needed=False)
 
 
-def _reason(run: Json, observation: RunObservation) -> str:
+def _reason(run: FlowRun, observation: RunObservation) -> str:
     if run["state"]["type"] == "CRASHED":
         said = run["state"].get("message")
         return f"It crashed: {said}" if said else "It crashed."

@@ -19,17 +19,16 @@ from itertools import groupby
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
 from ...core.flowruns import wake
-from ...schemas.task import Action, Priority, TaskState
+from ...schemas.task import Action, TaskState
 from ..ledger.ledger import Ledger
-from ..ledger.records import Json, TaskEnd, TaskRow
+from ..ledger.records import TaskEnd, TaskRow
 from ..prefect.client import PrefectApi, PrefectAway, PrefectRefused
-from .deployments import DEPLOYMENTS, DeploymentIds
+from ..prefect.model import QUEUES, Json
+from .deployments import DeploymentIds, deployment_for
 
-__all__ = ["QUEUES", "Dispatcher"]
+__all__ = ["Dispatcher"]
 
 logger = logging.getLogger(__name__)
-
-QUEUES: dict[Priority, str] = {"high": "high", "normal": "default", "low": "low"}
 
 # Flow runs in one request. It is one transaction of Prefect's, and with SQLite everybody else waits for it: 25 take a
 # quarter of a second, and cost hardly more each than 100 would. Fewer while Prefect's database is busy, because all of
@@ -153,7 +152,8 @@ class Dispatcher:
             await self._unclaim(rows)
             raise
         if deployment is None:
-            name = "/".join(DEPLOYMENTS[action])
+            wanted = deployment_for(action)
+            name = f"{wanted.flow}/{wanted.name}"
             logger.warning("Prefect has no deployment %s; `autoscorer deploy` makes it.", name)
             self._missing[action] = time.monotonic() + _MISSING
             await self._unclaim(rows, f"Waiting: Prefect has no deployment {name}; autoscorer deploy makes it.")
@@ -272,7 +272,7 @@ def _body(row: TaskRow) -> Json:
     }
     if row.priority != "normal":
         # Looking a queue up takes Prefect time in which its transaction can fail; the deployment's own needs none.
-        body["work_queue_name"] = QUEUES[row.priority]
+        body["work_queue_name"] = QUEUES[row.priority].name
     if row.cancel_requested:
         # A request that got no answer may have made the flow run. If it did, this changes nothing and the run is
         # cancelled as any other; if not, no worker ever sees it.

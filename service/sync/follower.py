@@ -18,10 +18,11 @@ from ...core.errors import AutoScorerError, ErrorCode
 from ...core.flowruns import FlowRunFiles, wake
 from ...schemas.task import TaskState
 from ..ledger.ledger import Ledger
-from ..ledger.records import Json, Observed, TaskEnd, TaskRow
+from ..ledger.records import Observed, TaskEnd, TaskRow
 from ..prefect.client import PAGE, PrefectApi, PrefectAway, PrefectRefused
+from ..prefect.model import PLAIN_NAMES, SETTLED_TYPES, FlowRun, Json, seconds_of
 from ..workspaces.roots import WorkspaceRoots
-from .outcomes import FINAL_STATES, moment, task_end_of, task_end_without_run
+from .outcomes import task_end_of, task_end_without_run
 
 __all__ = ["Follower"]
 
@@ -48,7 +49,7 @@ class _Followed:
 
     row: TaskRow
     flow_run_id: str
-    run: Json | None = None
+    run: FlowRun | None = None
     cancel: bool = False
     noted: Observed | None = None
     asked_at: float = float("-inf")
@@ -109,7 +110,7 @@ class Follower:
         self._changed_at = time.monotonic()
         self._woken.set()
 
-    def runs(self) -> Mapping[str, Json]:
+    def runs(self) -> Mapping[str, FlowRun]:
         """The flow runs under way, by id, as they were last seen."""
         return {task.flow_run_id: task.run for task in self._tasks.values() if task.run is not None}
 
@@ -271,7 +272,7 @@ class Follower:
         for task in tasks:
             task.asked_at = time.monotonic()
         changes: list[Observed] = []
-        final: list[tuple[_Followed, Json]] = []
+        final: list[tuple[_Followed, FlowRun]] = []
         for task in tasks:
             if not self._is_followed(task):
                 continue
@@ -281,7 +282,7 @@ class Follower:
                     await self._settle_missing(task)
                 continue
             task.run = run
-            if run["state"]["type"] in FINAL_STATES:
+            if run["state"]["type"] in SETTLED_TYPES:
                 final.append((task, run))
             else:
                 if task.cancel and run["state"]["type"] not in ("CANCELLING", "CRASHED"):
@@ -309,7 +310,7 @@ class Follower:
             )
         wake(self._settings.home)
 
-    async def _settle_final(self, final: Sequence[tuple[_Followed, Json]]) -> None:
+    async def _settle_final(self, final: Sequence[tuple[_Followed, FlowRun]]) -> None:
         home, roots = self._settings.home, self._roots
 
         def read() -> list[TaskEnd]:
@@ -356,7 +357,7 @@ def _fields(task_id: str) -> Json:
     return {"fields": {"task_id": task_id}}
 
 
-def _observed(task_id: str, run: Json) -> Observed:
+def _observed(task_id: str, run: FlowRun) -> Observed:
     state = run["state"]
     match state["type"]:
         case "RUNNING" | "CRASHED":  # a crashed run is put back, or ended, in a moment
@@ -366,18 +367,13 @@ def _observed(task_id: str, run: Json) -> Observed:
         case _:
             shown = TaskState.QUEUED
     # The message of a plain schedule or start is about nothing; that of AwaitingRetry says why.
-    told = state["type"] in ("CRASHED", "CANCELLING") or state["name"] not in (
-        "Scheduled",
-        "Late",
-        "Pending",
-        "Running",
-    )
+    told = state["type"] in ("CRASHED", "CANCELLING") or state["name"] not in PLAIN_NAMES
     return Observed(
         task_id,
         shown,
         state["type"],
         run["run_count"],
-        moment(run["start_time"]),
+        seconds_of(run["start_time"]),
         (state.get("message") or None) if told else None,
     )
 

@@ -23,8 +23,9 @@ from autoscorer.executors.docker_seal import LABEL
 from autoscorer.executors.records import RunRecords
 from autoscorer.schemas.result import Result
 from autoscorer.service.prefect.client import PrefectApi, PrefectAway
+from autoscorer.service.prefect.model import AWAITING_RETRY, AWAITING_ROOM
 from autoscorer.service.recovery.dead_workers import recover
-from autoscorer.service.recovery.transitions import AWAITING_RETRY, AWAITING_ROOM, finalize_run, requeue
+from autoscorer.service.recovery.transitions import finalize_run, requeue
 
 from ..support.lost_runs import (
     Runs,

@@ -25,7 +25,7 @@ from autoscorer.core.flowruns import Claim, FlowRunFiles
 from autoscorer.core.provenance import Owner
 from autoscorer.schemas.task import BatchRequest, SubmitRequest, TaskState, TaskView
 from autoscorer.service.logs import JsonFormatter
-from autoscorer.service.sync.deployments import DEPLOYMENTS
+from autoscorer.service.prefect.model import DEPLOYMENTS
 from autoscorer.service.tasks import TaskQuery, TaskService
 from autoscorer.service.workspaces.roots import WorkspaceRoots
 
@@ -64,7 +64,8 @@ def make_deployment(server: PrefectServer, flow: str, name: str) -> str:
 def deployments(server: PrefectServer) -> dict[str, str]:
     """Deployments in a pool that no worker looks at; their ids by flow."""
     server.call("POST", "/work_pools/", {"name": "nobody", "type": "process", "base_job_template": {}})
-    return {flow: make_deployment(server, flow, name) for flow, name in DEPLOYMENTS.values()}
+    ours = [each for each in DEPLOYMENTS if each.name != "nightly-batch"]
+    return {each.flow: make_deployment(server, each.flow, each.name) for each in ours}
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def live(server: PrefectServer, deployments: dict[str, str], root: Path, home: Path) -> Iterator[Settings]:
     """A configuration for that server; what a test leaves there does not reach the next."""
     yield load_settings()
-    names = [name for _, name in DEPLOYMENTS.values()]
+    names = [each.name for each in DEPLOYMENTS]
     known = server.call("POST", "/deployments/filter", {"deployments": {"name": {"any_": names}}})
     ours = {"deployment_id": {"any_": [deployment["id"] for deployment in known]}}
     while server.call("POST", "/flow_runs/bulk_delete", {"flow_runs": ours, "limit": 50})["deleted"]:

@@ -7,19 +7,16 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from datetime import datetime
-from typing import Any
 
 from ...core.config import Settings
 from ...core.errors import AutoScorerError
 from ...core.flowruns import FlowRunFiles
 from ...core.provenance import Owner
 from ...core.workspace import Workspace
-from .policy import ClaimStatus, RunObservation, Timeouts
+from ..prefect.model import FlowRun, State, seconds_of
+from .policy import ClaimStatus, RunObservation
 
-__all__ = ["age", "claim_status", "observe_run", "recovery_lock", "timeouts"]
-
-Json = dict[str, Any]
+__all__ = ["age", "claim_status", "observe_run", "recovery_lock"]
 
 
 @contextlib.contextmanager
@@ -38,13 +35,7 @@ def recovery_lock(settings: Settings) -> Iterator[bool]:
         os.close(fd)
 
 
-def timeouts(settings: Settings) -> Timeouts:
-    """How long what is waited for, as configured."""
-    stuck = settings.service.stuck_after
-    return Timeouts(stuck=stuck, crashed=min(Timeouts.crashed, stuck), longest=settings.security.limits.timeout)
-
-
-def observe_run(files: FlowRunFiles, run: Json | None) -> RunObservation:
+def observe_run(files: FlowRunFiles, run: FlowRun | None) -> RunObservation:
     """What is known of a flow run at this moment.
 
     Args:
@@ -56,20 +47,18 @@ def observe_run(files: FlowRunFiles, run: Json | None) -> RunObservation:
     if run is None:
         return RunObservation(state=None, claim=found)
     state = run["state"]
-    seconds, since = age(state), _moment(state["timestamp"])
-    claimed_at, ended_at = _written(files, "claim.json"), files.outcome_saved_at()
+    claimed_at, saved_at = _claimed_at(files), files.outcome_saved_at()
     # A claim is laid after the state was made PENDING: an older one is an earlier attempt's, and whoever took the run
     # since is about to lay its own.
-    stale = state["type"] == "PENDING" and claimed_at is not None and claimed_at < since
+    stale = state["type"] == "PENDING" and claimed_at is not None and claimed_at < seconds_of(state["timestamp"])
     # The same for an outcome: the run was sent off again after it.
-    started = run["start_time"]
-    begun = claimed_at if claimed_at is not None else _moment(started) if started else None
-    outcome_age = time.time() - ended_at if ended_at is not None and (begun is None or ended_at >= begun) else None
+    begun = claimed_at if claimed_at is not None else seconds_of(run["start_time"])
+    is_of_this_attempt = saved_at is not None and (begun is None or saved_at >= begun)
     return RunObservation(
         state=state["type"],
-        seconds=seconds,
+        seconds=age(state),
         claim=ClaimStatus.NONE if stale else found,
-        outcome_age=outcome_age,
+        outcome_age=time.time() - saved_at if saved_at is not None and is_of_this_attempt else None,
         busy=_busy(run),
         deployed=run["deployment_id"] is not None,
         infrastructure=run["infrastructure_pid"] is not None,
@@ -83,12 +72,12 @@ def claim_status(owner: Owner, *, dead: bool) -> ClaimStatus:
     return ClaimStatus.ALIVE if owner.is_in_sight else ClaimStatus.OUT_OF_SIGHT
 
 
-def age(state: Json) -> float:
+def age(state: State) -> float:
     """Seconds since a state was set."""
-    return time.time() - _moment(state["timestamp"])
+    return time.time() - seconds_of(state["timestamp"])
 
 
-def _busy(run: Json) -> bool:
+def _busy(run: FlowRun) -> bool:
     workspace = (run["parameters"] or {}).get("workspace")
     if not isinstance(workspace, str):
         return False  # a batch; its workspaces are held one by one
@@ -98,12 +87,8 @@ def _busy(run: Json) -> bool:
         return False  # not to be seen from here
 
 
-def _written(files: FlowRunFiles, name: str) -> float | None:
+def _claimed_at(files: FlowRunFiles) -> float | None:
     try:
-        return (files.folder / name).stat().st_mtime
+        return (files.folder / "claim.json").stat().st_mtime
     except OSError:
         return None
-
-
-def _moment(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()

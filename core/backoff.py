@@ -7,6 +7,8 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 
+from .errors import AutoScorerError
+
 __all__ = ["delay", "delays", "periodic"]
 
 logger = logging.getLogger(__name__)
@@ -41,7 +43,7 @@ async def periodic(
     every: float,
     *,
     woken: asyncio.Event | None = None,
-    away: type[Exception] | tuple[()] = (),
+    away: type[AutoScorerError] | tuple[()] = (),
     when_away: str | None = None,
     pauses: tuple[float, float] = (0.5, 5.0),
 ) -> None:
@@ -66,7 +68,7 @@ async def periodic(
             if waits is None:
                 waits = delays(*pauses)
                 if when_away is not None:
-                    logger.warning("%s: %s", when_away, error)
+                    logger.warning("%s: %s", when_away, error.message)
             await asyncio.sleep(next(waits))
             continue
         except Exception:

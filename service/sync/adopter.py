@@ -6,12 +6,12 @@ A schedule makes them, ``prefect deployment run``, or somebody in Prefect's own 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ...core.backoff import periodic
 from ...core.config import Settings
 from ...core.errors import AutoScorerError
 from ...schemas.task import Action, Priority
@@ -24,8 +24,6 @@ from ..workspaces.roots import WorkspaceRoots
 from .deployments import DeploymentIds
 
 __all__ = ["Adopter"]
-
-logger = logging.getLogger(__name__)
 
 _LOOK = 3.0
 # Seconds that are looked at again, because a run may appear a little later than it says.
@@ -68,12 +66,7 @@ class Adopter:
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
-        while True:
-            try:
-                await self.look()
-            except PrefectAway as error:
-                logger.debug("no flow runs are adopted: %s", error.message)
-            await asyncio.sleep(_LOOK)
+        await periodic("adopt", self.look, _LOOK, away=PrefectAway, pauses=(_LOOK, _LOOK))
 
     async def look(self) -> None:
         """Take in what has come since the last look.

@@ -7,7 +7,6 @@ never started unseen, and an idempotency key makes telling it twice the same as 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import random
@@ -16,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from ...core.backoff import periodic
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
 from ...core.flowruns import wake
@@ -102,26 +102,27 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Tell Prefect of tasks, until cancelled."""
-        pause = _FIRST_PAUSE
-        while True:
-            self._woken.clear()
-            try:
-                await self._all()
-            except PrefectAway as error:
-                if not self._away:
-                    logger.warning("Tasks are kept until Prefect is back: %s", error.message)
-                self._away = True
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
-                continue
-            except _Busy:
-                self._bulk = max(self._bulk // 3, _BULK_BUSY)
-                await asyncio.sleep(random.uniform(0.02, _BUSY_PAUSE))  # noqa: S311 - not a secret
-                continue
-            pause = _FIRST_PAUSE
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(_LOOK, self._next_missing())):
-                    await self._woken.wait()
+        await periodic(
+            "dispatch",
+            self._look,
+            _LOOK,
+            woken=self._woken,
+            away=PrefectAway,
+            when_away="Tasks are kept until Prefect is back",
+            pauses=(_FIRST_PAUSE, _LONGEST_PAUSE),
+        )
+
+    async def _look(self) -> float:
+        try:
+            await self._all()
+        except PrefectAway:
+            self._away = True
+            raise
+        except _Busy:
+            self._bulk = max(self._bulk // 3, _BULK_BUSY)
+            await asyncio.sleep(random.uniform(0.02, _BUSY_PAUSE))  # noqa: S311 - not a secret
+            return 0
+        return min(_LOOK, self._next_missing())
 
     async def _all(self) -> None:
         if self._away:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ...core.backoff import periodic
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
 from ...core.flowruns import FlowRunFiles, wake
@@ -150,30 +151,29 @@ class Follower:
 
     async def run(self) -> None:
         """Follow, until cancelled."""
-        pause, away = 0.0, False
-        while True:
-            self._woken.clear()
-            began = time.monotonic()
-            try:
-                await self.look()
-                pause, away = self._pause(time.monotonic() - began), False
-            except PrefectAway as error:
-                if not away:
-                    logger.warning("Tasks can't be followed until Prefect is back: %s", error.message)
-                pause, away = min(max(pause, _FAST) * 2, _LONGEST_PAUSE), True
-            if away or self._tasks:
-                await asyncio.sleep(pause)
-                continue
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._woken.wait()
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(
+                periodic(
+                    "follow",
+                    self._follow,
+                    _IDLE,
+                    woken=self._woken,
+                    away=PrefectAway,
+                    when_away="Tasks can't be followed until Prefect is back",
+                    pauses=(2 * _FAST, _LONGEST_PAUSE),
+                )
+            )
+            loops.create_task(periodic("settle", self._settle_in_silence, _HOME))
 
-    def _pause(self, took: float) -> float:
+    async def _follow(self) -> float:
+        began = time.monotonic()
+        await self.look()
         if not self._tasks:
             return _IDLE
         calm = not self._watchers and time.monotonic() - self._changed_at > _CALM_AFTER
-        # Prefect has other work than to answer us.
-        return max(_CALM if calm else _FAST, took)
+        # Prefect has other work than to answer us, whoever wakes us.
+        await asyncio.sleep(max(_CALM if calm else _FAST, time.monotonic() - began))
+        return 0
 
     async def look(self) -> None:
         """Ask once for what has changed.
@@ -235,19 +235,17 @@ class Follower:
         await self._cancel(task)
         await self.refresh(row.id, older_than=0)
 
-    async def settle_in_silence(self) -> None:
-        """While Prefect is away, take from the home how those ended that were to be cancelled; until cancelled.
+    async def _settle_in_silence(self) -> None:
+        """While Prefect is away, take from the home how those ended that were to be cancelled.
 
         Their worker tells Prefect when it is back, and needs their files until then.
         """
-        while True:
-            await asyncio.sleep(_HOME)
-            if time.monotonic() - self._heard_at < _SILENCE:
-                continue
-            for task in [task for task in self._tasks.values() if task.cancel]:
-                ending = await asyncio.to_thread(task_end_without_run, self._settings.home, self._roots, task.row)
-                if ending is not None and self._is_followed(task):
-                    await self.finish([ending])
+        if time.monotonic() - self._heard_at < _SILENCE:
+            return
+        for task in [task for task in self._tasks.values() if task.cancel]:
+            ending = await asyncio.to_thread(task_end_without_run, self._settings.home, self._roots, task.row)
+            if ending is not None and self._is_followed(task):
+                await self.finish([ending])
 
     def _leave_word(self, task: _Followed) -> None:
         """Say in the home that a task's flow run is to be cancelled: its worker learns it there, Prefect away or not.

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 from autoscorer.core.backoff import delay, delays, periodic
+from autoscorer.core.errors import AutoScorerError, ErrorCode
 from hypothesis import given
 from hypothesis import strategies as st
 
 
-class Away(Exception):
-    pass
+class Away(AutoScorerError):
+    def __init__(self, why: str) -> None:
+        super().__init__(ErrorCode.BACKEND_UNAVAILABLE, why)
 
 
 def test_a_wait_doubles_up_to_its_limit() -> None:

@@ -20,7 +20,7 @@ from ..service.workspaces.uploads import Uploads
 from . import errors
 from .access import access_of
 from .auth import Authenticator
-from .limits import Limits
+from .limits import RequestLimits
 from .logging import Observer
 from .metrics import Metrics
 from .openapi import DESCRIPTION, TAGS, describe
@@ -87,7 +87,9 @@ def create_app(settings: Settings) -> FastAPI:
     for name in _ROUTERS:
         app.include_router(importlib.import_module(f".routes.{name}", __package__).router)
     describe(app)
-    # The last is the outermost: what Limits refuses is observed like everything else.
-    app.add_middleware(Limits, settings=settings, authenticator=Authenticator(settings, access), scrub=roots.scrub)
+    # The last is the outermost: what RequestLimits refuses is observed like everything else.
+    app.add_middleware(
+        RequestLimits, settings=settings, authenticator=Authenticator(settings, access), scrub=roots.scrub
+    )
     app.add_middleware(Observer, metrics=metrics)
     return app

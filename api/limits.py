@@ -20,7 +20,7 @@ from .envelope import JSON, error_envelope
 from .errors import RefusedBody, headers_of
 from .pages import HTML, error_page, is_for_a_person
 
-__all__ = ["Limits", "RateLimiter"]
+__all__ = ["RateLimiter", "RequestLimits"]
 
 # Requests whose body is an archive: larger, slower, and read as it comes.
 UPLOADS = re.compile(r"POST /workspaces|PUT /workspaces/.+", re.DOTALL)
@@ -60,7 +60,7 @@ class RateLimiter:
         return 0.0 if served else (1 - left) / self._rate
 
 
-class Limits:
+class RequestLimits:
     """Refuses what must not be served before any of its body is read, and ends what takes too much of anything.
 
     Args:

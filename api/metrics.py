@@ -134,7 +134,7 @@ class _Tasks(Collector):
         self._tasks = tasks
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        counts = self._tasks.counts()
+        counts = self._tasks.ledger.counts()
         by_state = GaugeMetricFamily("autoscorer_tasks", "Tasks the facade lists, by state.", labels=["state"])
         for state in TaskState:
             by_state.add_metric([state.value], counts.get(state.value, 0))

@@ -111,8 +111,8 @@ def _batch(workspaces: Path, home: Path, count: int, concurrency: int) -> float:
             os._exit(0)
     os.waitpid(child, 0)
     seconds = time.perf_counter() - started
-    ending = json.loads((home / "flow-runs" / run / "ending.json").read_bytes())
-    assert ending["data"]["completed"] == count, ending["message"]
+    outcome = json.loads((home / "flow-runs" / run / "outcome.json").read_bytes())
+    assert outcome["data"]["completed"] == count, outcome["message"]
     return seconds
 
 

@@ -3,7 +3,7 @@
 Prefect holds a flow run's state. What it does not hold lies here: which process works on it (so that a dead one is
 noticed at once and for certain), at which stage it is, what a batch has already done (so that a second attempt goes
 on where the first was killed), that it is to be cancelled (which its worker learns here also while Prefect is away),
-and an ending that Prefect could not be told yet.
+and an outcome that Prefect could not be told yet.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ from .worker_names import has_died
 from .workspace import write_atomic
 
 __all__ = ["Claim", "FlowRunFiles", "wake", "wake_file"]
+
+# How a flow run ended; and the name that an earlier AutoScorer gave the same file. A worker of that version may go on
+# beside this one, so the newer of the two counts.
+_OUTCOME, _FORMER_OUTCOME = "outcome.json", "ending.json"
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,7 @@ class FlowRunFiles:
         total = data.get("total") if data else None
         return total if isinstance(total, int) else None
 
-    def add_outcome(self, outcome: dict[str, Any]) -> None:
+    def add_member_outcome(self, outcome: dict[str, Any]) -> None:
         """Add the outcome of one workspace of a batch. Several threads and processes may."""
         self.folder.mkdir(parents=True, exist_ok=True)
         line = self._line(outcome)
@@ -155,7 +159,7 @@ class FlowRunFiles:
         finally:
             os.close(fd)
 
-    def keep_outcomes(self, outcomes: Iterable[dict[str, Any]]) -> None:
+    def keep_member_outcomes(self, outcomes: Iterable[dict[str, Any]]) -> None:
         """Begin the journal anew with these: a second attempt does the others again. On disk when this returns."""
         write_atomic(self.folder / "outcomes.jsonl", b"".join(map(self._line, outcomes)))
 
@@ -164,7 +168,7 @@ class FlowRunFiles:
         # ASCII: a folder's name may hold bytes that are no UTF-8, and must come back as it was.
         return json.dumps(outcome, allow_nan=False).encode() + b"\n"
 
-    def outcomes(self) -> list[dict[str, Any]]:
+    def member_outcomes(self) -> list[dict[str, Any]]:
         """The outcomes so far, in the order they came. A line that a crash cut short is left out."""
         try:
             lines = (self.folder / "outcomes.jsonl").read_bytes().split(b"\n")
@@ -191,22 +195,35 @@ class FlowRunFiles:
 
     # --- how it ended ---------------------------------------------------------------------------------------
 
-    def save_ending(self, ending: dict[str, Any]) -> None:
+    def save_outcome(self, outcome: dict[str, Any]) -> None:
         """Keep how it ended until Prefect has been told; on disk when this returns."""
-        self._write_durably("ending.json", ending)
+        self._write_durably(_OUTCOME, outcome)
 
-    def read_ending(self) -> dict[str, Any] | None:
+    def read_outcome(self) -> dict[str, Any] | None:
         """How it ended, where Prefect may not know yet."""
-        return self._read("ending.json")
+        found = self._outcome()
+        return self._read(found[1]) if found else None
 
-    def has_ending(self) -> bool:
-        """Whether an ending was saved."""
-        return (self.folder / "ending.json").exists()
+    def has_outcome(self) -> bool:
+        """Whether an outcome was saved."""
+        return self._outcome() is not None
 
-    def forget_ending(self) -> None:
+    def outcome_saved_at(self) -> float | None:
+        """When the outcome was saved, in seconds since the epoch; None where there is none."""
+        found = self._outcome()
+        return found[0] if found else None
+
+    def forget_outcome(self) -> None:
         """It begins anew: how it ended before is not how it ends."""
-        with contextlib.suppress(FileNotFoundError):
-            (self.folder / "ending.json").unlink()
+        for name in (_OUTCOME, _FORMER_OUTCOME):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _outcome(self) -> tuple[float, str] | None:
+        found = []
+        for name in (_FORMER_OUTCOME, _OUTCOME):
+            with contextlib.suppress(OSError):
+                found.append(((self.folder / name).stat().st_mtime, name))
+        return max(found, default=None)
 
     def remove(self) -> None:
         """Nobody needs to know any more."""

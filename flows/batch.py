@@ -34,7 +34,7 @@ from .batch_journal import BatchJournal
 from .batch_report import BatchProgress, batch_key, publish_batch
 from .batch_work import TaskRunPool, WorkerPool, member_names, run_all
 from .expand import expand
-from .final_state import keep_ending
+from .final_state import persist_outcome
 from .hooks import clear_up
 from .pipeline import BackendName, ParamsField, ScorerField
 
@@ -124,7 +124,7 @@ def batch(
                 action, journal.close(error), seconds=time.monotonic() - started, resumed=journal.resumed
             )
             # Before Prefect is told anything more: it may be away.
-            state = keep_ending(_final(summary, error))
+            state = persist_outcome(_final(summary, error))
         publish_batch(summary, key, progress)
         return state
     finally:

@@ -44,7 +44,7 @@ class BatchJournal:
                 self.outcomes[position] = kept[path]
             else:
                 self._positions[path] = position
-        self._write(lambda files: files.keep_outcomes(self.outcomes.values()))
+        self._write(lambda files: files.keep_member_outcomes(self.outcomes.values()))
         self._write(lambda files: files.set_total(len(entries)))
 
     @property
@@ -59,7 +59,7 @@ class BatchJournal:
     def add(self, workspace: str, outcome: Outcome) -> None:
         """Note the outcome of a workspace, and journal it."""
         self.outcomes[self._positions[workspace]] = outcome
-        self._write(lambda files: files.add_outcome(outcome))
+        self._write(lambda files: files.add_member_outcome(outcome))
 
     def close(self, error: AutoScorerError | None) -> list[Outcome]:
         """Every outcome, in the order given.

@@ -19,14 +19,14 @@ from ..core.flowruns import FlowRunFiles
 from ..tasks.prefect_tasks import failure_of
 from ..tasks.run_context import current
 
-__all__ = ["ending_of", "keep_ending"]
+__all__ = ["outcome_of_state", "persist_outcome"]
 
 # By flow run id: those that have said how they end and that this process has not seen the end of.
 _kept: dict[str, State[Any]] = {}
 
 
-def ending_of(state: State[Any]) -> dict[str, Any]:
-    """A final state as ``FlowRunFiles.save_ending`` takes it.
+def outcome_of_state(state: State[Any]) -> dict[str, Any]:
+    """A final state as ``FlowRunFiles.save_outcome`` takes it.
 
     Args:
         state: ``Completed`` with a dict as its data, or what ``failed_state`` made of an error.
@@ -44,7 +44,7 @@ def ending_of(state: State[Any]) -> dict[str, Any]:
     return {"state": name, "message": message, "data": failure.result, "error": failure.to_dict()}
 
 
-def keep_ending(state: State[Any]) -> State[Any]:
+def persist_outcome(state: State[Any]) -> State[Any]:
     """Save how this flow run ends.
 
     Args:
@@ -62,7 +62,7 @@ def keep_ending(state: State[Any]) -> State[Any]:
             if failure.code is ErrorCode.STORAGE_FULL:
                 found.put_back(failure)
         try:
-            FlowRunFiles(settings.home, str(flow_run.id)).save_ending(ending_of(state))
+            FlowRunFiles(settings.home, str(flow_run.id)).save_outcome(outcome_of_state(state))
         except (OSError, ValueError, TypeError) as error:
             # A full disk, say. The state is still told to Prefect as ever.
             get_run_logger().warning("How this run ended could not be kept on disk: %s", error)

@@ -33,7 +33,7 @@ from ..tasks.run_context import call_tracked, current, use_scoring
 from ..tasks.score import score_task
 from ..tasks.validate import validate_task
 from .artifacts import publish_result
-from .final_state import keep_ending
+from .final_state import persist_outcome
 from .hooks import clear_up
 
 __all__ = ["BackendName", "ParamsField", "ScorerField", "pipeline", "run_only", "score_only", "validate_only"]
@@ -199,9 +199,9 @@ def validate_only(
             purpose=purpose,
             save=False,
         )
-        return keep_ending(state if state.is_completed() else failed_state(failure_of(state)))
+        return persist_outcome(state if state.is_completed() else failed_state(failure_of(state)))
     except AutoScorerError as error:  # a signal
-        return keep_ending(failed_state(error))
+        return persist_outcome(failed_state(error))
 
 
 def _holding(workspace: str, steps: Callable[[Workspace], State[Any]]) -> State[Any]:
@@ -218,28 +218,30 @@ def _holding(workspace: str, steps: Callable[[Workspace], State[Any]]) -> State[
             try:
                 state = steps(space)
             except AutoScorerError as error:  # a signal between two steps
-                return keep_ending(failed_state(error, save_failure(space, error, job=_job(space), settings=settings)))
+                return persist_outcome(
+                    failed_state(error, save_failure(space, error, job=_job(space), settings=settings))
+                )
             if state.is_completed():
                 return _completed(space, _data(state))
             failure = failure_of(state)
             if failure.result is None:
                 saved = save_failure(space, failure, job=_job(space), settings=settings)
                 failure = ScoringFailed.of(failure, saved)
-            ended = keep_ending(failed_state(failure))
+            ended = persist_outcome(failed_state(failure))
             if failure.code is not ErrorCode.CANCELLED:
                 publish_result(space, Result.model_validate(failure.result))
             return ended
     except AutoScorerError as error:  # not there, or another run holds it: nothing was written
-        return keep_ending(failed_state(error))
+        return persist_outcome(failed_state(error))
     finally:
         current_flow_run.reset(token)
 
 
 def _completed(space: Workspace, data: dict[str, Any]) -> State[Any]:
     if "summary" not in data:  # a run's report: there is no score to show
-        return keep_ending(Completed(message=f"The model ran for {data['run_seconds']:.1f} s.", data=data))
+        return persist_outcome(Completed(message=f"The model ran for {data['run_seconds']:.1f} s.", data=data))
     result = Result.model_validate(data)
-    ended = keep_ending(Completed(message=result_headline(result), data=data))
+    ended = persist_outcome(Completed(message=result_headline(result), data=data))
     publish_result(space, result)
     return ended
 

@@ -15,8 +15,9 @@ from ..core.workspace import open_regular
 from ..schemas.aliases import our_scorer
 from ..schemas.task import Action, BatchRequest, Role, SubmitRequest
 from .disclosure import check_request
-from .ledger.records import Json, NewTask
+from .ledger.records import NewTask
 from .ledger.task_ids import new_task_id
+from .prefect.model import Json
 from .webhooks.http import check_callback_url
 from .workspaces.roots import WorkspaceRoots
 

@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..core.backoff import periodic
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import FlowRunFiles, wake
@@ -22,7 +23,7 @@ from ..schemas.aliases import our_scorer
 from ..schemas.task import Action, BatchRequest, Progress, Role, SubmitRequest, TaskState, TaskView
 from .ledger.derived import folded
 from .ledger.ledger import Ledger
-from .ledger.records import Outcome, TaskRow
+from .ledger.records import StoredResult, TaskRow
 from .ledger.task_ids import first_id_at, is_task_id
 from .prefect.client import PrefectApi, PrefectAway
 from .recovery.dead_workers import recover
@@ -93,6 +94,7 @@ class TaskService:
     Attributes:
         settings: The configuration.
         roots: Where workspaces may lie.
+        ledger: Every task that was accepted.
         prefect: The connection to the server.
         on_finished: Called with each task that has ended.
     """
@@ -100,13 +102,15 @@ class TaskService:
     def __init__(self, settings: Settings, roots: WorkspaceRoots, ledger: Ledger, prefect: PrefectApi) -> None:
         self.settings = settings
         self.roots = roots
+        self.ledger = ledger
         self.prefect = prefect
         self.on_finished: Callable[[TaskView], None] | None = None
-        self._ledger = ledger
         # Of our own: folders on a network may hang, and what hangs must not keep all else from being read.
         self._disk = ThreadPoolExecutor(8, thread_name_prefix="workspaces")
         ids = DeploymentIds(prefect)
-        self._follower = Follower(settings, roots, ledger, prefect, lost=self._wake_dispatcher, ended=self._ended)
+        self._follower = Follower(
+            settings, roots, ledger, prefect, lost=lambda: self._dispatcher.wake(), ended=self._ended
+        )
         self._dispatcher = Dispatcher(
             settings, ledger, prefect, ids, started=self._follower.follow, finish=self._follower.finish
         )
@@ -129,15 +133,14 @@ class TaskService:
                 service = cls(settings, roots, ledger, prefect)
                 service._follower.follow(ledger.active())
                 loops = [
-                    asyncio.create_task(_for_ever(name, work), name=name)
-                    for name, work in (
-                        ("dispatch", service._dispatcher.run),
-                        ("follow", service._follower.run),
-                        ("settle", service._follower.settle_in_silence),
-                        ("adopt", service._adopter.run),
-                        ("callbacks", service._callbacks.run),
-                        ("tend", service._tend),
-                        ("prune", service._prune),
+                    asyncio.create_task(loop)
+                    for loop in (
+                        service._dispatcher.run(),
+                        service._follower.run(),
+                        service._adopter.run(),
+                        periodic("callbacks", service._callbacks.run, 1.0),
+                        periodic("tend", service._tend, _TEND, away=PrefectAway, pauses=(_TEND, _TEND)),
+                        periodic("prune", service._prune, _PRUNE),
                     )
                 ]
                 try:
@@ -196,34 +199,34 @@ class TaskService:
         check_params(request)
         request_hash = hash_of(request)
         # Before the disk: an answer that got lost is repeated also when the workspace has gone since.
-        if key is not None and (known := self._ledger.keyed(caller, key, request_hash)) is not None:
+        if key is not None and (known := self.ledger.keyed(caller, key, request_hash)) is not None:
             return Submitted(await self._view(known), False)
         task = await self._on_disk(
             lambda: new_task(self.settings, self.roots, request, caller=caller, role=role, retry_of=retry_of)
         )
-        row, created = await self._ledger.add(task, key=key, request_hash=request_hash)
+        row, created = await self.ledger.add(task, key=key, request_hash=request_hash)
         if created:
             self._dispatcher.wake()
         return Submitted(await self._view(row), created)
 
     async def get(self, task_id: str) -> TaskView:
         """One task, asked of Prefect afresh while it is active. Raises ``NOT_FOUND``."""
-        row = self._ledger.row(task_id)
+        row = self.ledger.row(task_id)
         if not row.is_final:
             with contextlib.suppress(PrefectAway, TimeoutError):
                 async with asyncio.timeout(_PATIENCE):
                     await self._follower.refresh(task_id)
-            row = self._ledger.row(task_id)
+            row = self.ledger.row(task_id)
         return await self._view(row)
 
     async def wait(self, task_id: str, seconds: float) -> TaskView:
         """The task once it has ended, or as it is after ``seconds``. Raises ``NOT_FOUND``."""
         with self._follower.watching(task_id) as ended:
-            if not self._ledger.row(task_id).is_final:
+            if not self.ledger.row(task_id).is_final:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(seconds):
                         await ended.wait()
-        return await self._view(self._ledger.row(task_id))
+        return await self._view(self.ledger.row(task_id))
 
     async def list(self, query: TaskQuery) -> TaskPage:
         """Some tasks, newest first.
@@ -250,9 +253,9 @@ class TaskService:
         if query.until is not None:
             conditions.append(("id < ?", [first_id_at(query.until.timestamp())]))
         limit = min(max(query.limit, 1), _PAGE)
-        rows, total = await self._ledger.page(conditions, query.cursor, limit + 1)
+        rows, total = await self.ledger.page(conditions, query.cursor, limit + 1)
         tasks = await self._on_disk(lambda: [self._shown(row, outcome) for row, outcome in rows[:limit]])
-        before = await self._ledger.newer(conditions, query.cursor) if query.cursor is not None else 0
+        before = await self.ledger.newer(conditions, query.cursor) if query.cursor is not None else 0
         return TaskPage(tasks, rows[limit - 1][0].id if len(rows) > limit else None, total, before)
 
     async def cancel(self, task_id: str) -> TaskView:
@@ -264,7 +267,7 @@ class TaskService:
         Raises:
             AutoScorerError: ``NOT_FOUND``, and ``CONFLICT`` when it has ended otherwise.
         """
-        row, ended = await self._ledger.request_cancel(task_id)
+        row, ended = await self.ledger.request_cancel(task_id)
         if ended:
             self._follower.tell([task_id])
         elif row.is_final:
@@ -281,7 +284,7 @@ class TaskService:
                 async with asyncio.timeout(_PATIENCE):
                     await self._follower.cancel(row)
             wake(self.settings.home)
-        return await self._view(self._ledger.row(task_id))
+        return await self._view(self.ledger.row(task_id))
 
     async def retry(
         self, task_id: str, *, caller: str, role: Role = "submit", idempotency_key: str | None = None
@@ -293,7 +296,7 @@ class TaskService:
         Raises:
             AutoScorerError: ``NOT_FOUND``, ``CONFLICT`` while it is active, and as ``submit``.
         """
-        row = self._ledger.row(task_id)
+        row = self.ledger.row(task_id)
         if role != "admin":
             await self._on_disk(lambda: check_role(self.roots, request_of(row.action, row.request), role))
         if not row.is_final:
@@ -307,42 +310,34 @@ class TaskService:
             request = request.model_copy(update={"callback_url": None})
         return await self._submit(request, caller, role, key=idempotency_key, retry_of=task_id)
 
-    async def flow_run_id(self, task_id: str) -> str | None:
-        """The Prefect flow run that works on a task; None while Prefect does not know of it. Raises ``NOT_FOUND``."""
-        return self._ledger.row(task_id).flow_run_id
-
     def active_on(self, workspace: Path) -> tuple[str, ...]:
         """The tasks that work on a workspace or are about to, batches among them."""
         found = []
-        for row in self._ledger.active():
+        for row in self.ledger.active():
             items = json.loads(row.parameters).get("workspaces") or () if row.action == "batch" else ()
             if row.workspace == str(workspace) or means(items, workspace):
                 found.append(row.id)
         return tuple(found)
 
-    def counts(self) -> dict[str, int]:
-        """How many tasks the ledger has, by state."""
-        return self._ledger.counts()
-
     # --- views ----------------------------------------------------------------------------------------------
 
     async def _view(self, row: TaskRow) -> TaskView:
         if row.is_final:
-            return row.view(self._ledger.outcome(row.id))
+            return row.view(self.ledger.outcome(row.id))
         if row.flow_run_id is None or row.state == TaskState.QUEUED:
-            if (other := self._ledger.waits_for(row)) is not None:
+            if (other := self.ledger.waits_for(row)) is not None:
                 row = replace(row, reason=f"Waiting for task {other}, which has the workspace or asked for it earlier.")
             return row.view()
         return await self._on_disk(lambda: self._shown(row))
 
-    def _shown(self, row: TaskRow, outcome: Outcome | None = None) -> TaskView:
+    def _shown(self, row: TaskRow, outcome: StoredResult | None = None) -> TaskView:
         """A task with what the files of its flow run tell of how far it is."""
         stage, progress = None, None
         if not row.is_final and row.flow_run_id is not None and row.state != TaskState.QUEUED:
             files = FlowRunFiles(self.settings.home, row.flow_run_id)
             stage = files.read_stage()
             if row.action == "batch" and (total := files.read_total()) is not None:
-                progress = Progress(done=len(files.outcomes()), total=total)
+                progress = Progress(done=len(files.member_outcomes()), total=total)
         return row.view(outcome, stage=stage, progress=progress)
 
     def _on_disk(self, work: Callable[[], T]) -> asyncio.Future[T]:
@@ -350,48 +345,26 @@ class TaskService:
 
     # --- what goes on meanwhile -----------------------------------------------------------------------------
 
-    def _wake_dispatcher(self) -> None:
-        self._dispatcher.wake()
-
     def _ended(self, task_ids: Sequence[str]) -> None:
         self._callbacks.wake()
         self._dispatcher.wake()  # others may have waited for their workspaces
         for task_id in task_ids:
-            row = self._ledger.find(task_id)
+            row = self.ledger.find(task_id)
             if row is None:
                 continue
             logger.info(
                 "task %s ended: %s", task_id, row.state, extra={"fields": {"task_id": task_id, "state": row.state}}
             )
             if self.on_finished is not None:
-                self.on_finished(row.view(self._ledger.outcome(task_id)))
+                self.on_finished(row.view(self.ledger.outcome(task_id)))
 
     async def _tend(self) -> None:
         """Settle what dead workers left and what is stuck."""
-        while True:
-            try:
-                done = [
-                    *await recover(self.prefect, self.settings),
-                    *await self._reconciler.look(self._follower.runs()),
-                ]
-            except PrefectAway:
-                done = []
-            for line in done:
-                logger.warning("%s", line)
-            await asyncio.sleep(_TEND)
+        for line in await recover(self.prefect, self.settings):
+            logger.warning("%s", line)
+        for line in await self._reconciler.look(self._follower.runs()):
+            logger.warning("%s", line)
 
     async def _prune(self) -> None:
-        while True:
-            while await self._ledger.prune(time.time()):
-                await asyncio.sleep(0.1)  # others write, too
-            await asyncio.sleep(_PRUNE)
-
-
-async def _for_ever(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """A loop of the service ends with the service. A fault of ours in it must not leave every task where it is."""
-    while True:
-        try:
-            await work()
-        except Exception:
-            logger.exception("the loop %s failed and goes on", name)
-        await asyncio.sleep(1.0)
+        while await self.ledger.prune(time.time()):
+            await asyncio.sleep(0.1)  # others write, too

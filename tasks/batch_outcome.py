@@ -141,7 +141,9 @@ def kept_outcomes(files: FlowRunFiles, workspaces: Iterable[str]) -> dict[str, O
     """
     if files.read_total() is None:
         return {}  # no attempt has come to its first workspace
-    journal = {os.path.realpath(outcome["workspace"]): outcome for outcome in files.outcomes() if is_settled(outcome)}
+    journal = {
+        os.path.realpath(outcome["workspace"]): outcome for outcome in files.member_outcomes() if is_settled(outcome)
+    }
     kept = {}
     for workspace in workspaces:
         if (found := journal.get(os.path.realpath(workspace))) is not None:

@@ -39,7 +39,7 @@ from ..core.storage import fault_of, is_short_of_room
 from ..core.workspace import Workspace
 from ..executors.base import SilentObserver
 from ..flows.artifacts import result_artifacts
-from ..flows.final_state import ending_of
+from ..flows.final_state import outcome_of_state
 from ..schemas.result import Result
 from ..tasks.guard import Guard
 from ..tasks.prefect_tasks import failed_state, failure_of, state_of_result, valid_state
@@ -201,7 +201,7 @@ def _work(order: Json, files: FlowRunFiles, settings: Settings, scoring: Scoring
         _put_back(channel, settings, failure)
     # The message says what is to be known; it stands in the log as well, where people look for it.
     channel.log(logging.INFO if state.is_completed() else logging.ERROR, state.message or "")
-    files.save_ending(ending_of(state))
+    files.save_outcome(outcome_of_state(state))
     channel.send({"ended": True})
     if result is not None:
         _send_artifacts(Workspace(order["parameters"]["workspace"]), result, channel)

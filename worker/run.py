@@ -22,32 +22,23 @@ from ..core.processes import ProcessIdentity
 from ..core.provenance import utc_now
 from ..core.storage import full_disk
 from ..executors.reaper import reap_if_needed
-from ..service.prefect.client import FINAL, PrefectApi, PrefectAway, PrefectRefused
+from ..service.prefect.client import PrefectApi, PrefectAway, PrefectRefused
+from ..service.prefect.model import DIRECT_FLOWS as LEAN
+from ..service.prefect.model import ENGINE_FLOWS as ENGINE
+from ..service.prefect.model import FINAL_TYPES, FlowRun
 from ..service.recovery.dead_workers import clear_away, had_container
-from ..service.recovery.transitions import end, requeue, save_ending, tell
+from ..service.recovery.transitions import finalize_run, persist_forced_outcome, report_saved_outcome, requeue
 from ..tasks.score import STEP_TIMEOUT
 from .processes import Child, ChildFailed, Children
 from .reporter import Outbox
 
-__all__ = ["ENGINE", "LEAN", "Means", "WorkerRun", "log_fields"]
+__all__ = ["Means", "WorkerRun", "log_fields"]
 
 logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 T = TypeVar("T")
 
-# Entrypoints of our flows: those whose plain function runs in the child, and those that Prefect's engine runs there.
-LEAN = {
-    "autoscorer.flows.pipeline.score_only": "score",
-    "autoscorer.flows.pipeline.validate_only": "validate",
-}
-ENGINE = frozenset(
-    {
-        "autoscorer.flows.pipeline.pipeline",
-        "autoscorer.flows.pipeline.run_only",
-        "autoscorer.flows.batch.batch",
-    }
-)
 # Seconds for which a state that we saw is taken to be still the run's own. Only a person with a hand in Prefect's API
 # could end a run of ours meanwhile, and a look costs as much as the telling.
 _FRESH = 1.0
@@ -82,7 +73,7 @@ class WorkerRun:
         means: The worker's.
     """
 
-    def __init__(self, run: Json, entrypoint: str, means: Means) -> None:
+    def __init__(self, run: FlowRun, entrypoint: str, means: Means) -> None:
         self.id: str = run["id"]
         # Set when there is no process any more: somebody else may have its place while the end is being told.
         self.is_free = asyncio.Event()
@@ -105,19 +96,18 @@ class WorkerRun:
 
     # --- what others do to it -------------------------------------------------------------------------------
 
-    def saw(self, run: Json | None) -> None:
+    def saw(self, run: FlowRun | None) -> None:
         """Take note of what Prefect says about the run now.
 
         Args:
             run: The flow run; None when the server knows none of that id.
         """
-        state = (run or {}).get("state") or {}
-        kind = state.get("type")
+        kind = run["state"]["type"] if run else None
         if kind in ("PENDING", "RUNNING"):
             self._known_at = time.monotonic()
         elif kind == "CANCELLING":
             self.cancel()
-        elif kind in FINAL:
+        elif kind in FINAL_TYPES:
             # Its own engine may have said so just now; a process that does not end then is not wanted any more.
             self._taken_away = True
             self._end_within(_AFTER_END if self._is_engine and kind != "CANCELLED" else self._grace)
@@ -172,7 +162,7 @@ class WorkerRun:
 
     async def _attempt(self) -> None:
         # An ending that lies there is that of an attempt before somebody started the run anew.
-        self._files.forget_ending()
+        self._files.forget_outcome()
         self.heed_wish()
         try:
             self._child = await self._means.children.fork(self.id)
@@ -244,7 +234,7 @@ class WorkerRun:
                 pass  # it may have been accepted all the same
             await asyncio.sleep(0.2 * attempt)
             run = await self._patiently(lambda: self._means.prefect.flow_run(self.id))
-            kind = ((run or {}).get("state") or {}).get("type")
+            kind = run["state"]["type"] if run else None
             if kind == "RUNNING":
                 break
             if kind != "PENDING":
@@ -265,7 +255,7 @@ class WorkerRun:
         if self._telling is not None:
             await self._telling
             return
-        if self._files.has_ending():
+        if self._files.has_outcome():
             await self._patiently(self._tell_saved)
             return
         while not await asyncio.to_thread(self._clear_up):
@@ -276,15 +266,15 @@ class WorkerRun:
         if self._cancelled:
             error = AutoScorerError(ErrorCode.CANCELLED, "Cancelled while it was worked on.")
             # Before Prefect is asked, which may be away: the API finds it in the home.
-            begun = self._run if self._claim is None else {**self._run, "start_time": utc_now()}
+            begun: FlowRun = self._run if self._claim is None else {**self._run, "start_time": utc_now()}
             flow = self._entrypoint.rpartition(".")[2].replace("_", "-")
-            await asyncio.to_thread(save_ending, self._means.settings, begun, flow, error)
+            await asyncio.to_thread(persist_forced_outcome, self._means.settings, begun, flow, error)
             await self._patiently(self._tell_saved)
         elif self._overdue:
             error = AutoScorerError(
                 ErrorCode.SCORER_ERROR, f"The scorer did not end within {STEP_TIMEOUT / 3600:.0f} hours and was killed."
             )
-            await self._patiently(lambda: end(self._means.prefect, self._means.settings, self._run, error))
+            await self._patiently(lambda: finalize_run(self._means.prefect, self._means.settings, self._run, error))
         else:
             reason = self._fault if self._waits_for_room else None
             await self._put_back(reason or _reason(status, self._fault, self._stopping))
@@ -294,7 +284,7 @@ class WorkerRun:
         prefect = self._means.prefect
         try:
             if time.monotonic() - self._known_at < _FRESH and not (self._cancelled or self._taken_away):
-                ending = self._files.read_ending()
+                ending = self._files.read_outcome()
                 assert ending is not None
                 accepted, _ = await prefect.set_state(self.id, ending["state"], message=ending["message"])
                 if accepted:
@@ -306,8 +296,8 @@ class WorkerRun:
         await self._patiently(self._tell_saved)
 
     async def _tell_saved(self) -> None:
-        if await tell(self._means.prefect, self._means.settings, self._run):
-            self._log_end(self._files.read_ending())
+        if await report_saved_outcome(self._means.prefect, self._means.settings, self._run):
+            self._log_end(self._files.read_outcome())
         else:
             self._release()
 
@@ -394,7 +384,7 @@ class WorkerRun:
         return {"fields": log_fields(self._run)}
 
 
-def log_fields(run: Json) -> Json:
+def log_fields(run: FlowRun) -> Json:
     """What tells a run's lines in the log: its ids, and that of its task where it has one."""
     fields = {"flow_run": run["id"], "run": run.get("name")}
     task = (run.get("labels") or {}).get("autoscorer.task")

@@ -23,12 +23,15 @@ from ..core.flowruns import FlowRunFiles, wake_file
 from ..core.processes import ProcessIdentity
 from ..core.provenance import hostname
 from ..core.worker_names import held_name
-from ..service.prefect.client import FINAL, PrefectApi, PrefectAway, PrefectRefused, api_url
+from ..service.prefect.client import PrefectApi, PrefectAway, PrefectRefused, api_url
+from ..service.prefect.model import DIRECT_FLOWS as LEAN
+from ..service.prefect.model import ENGINE_FLOWS as ENGINE
+from ..service.prefect.model import FINAL_TYPES, FlowRun
 from ..service.recovery.claims import Taker, take, taken_message
 from ..service.recovery.dead_workers import recover
 from .processes import ChildFailed, Children
 from .reporter import Outbox
-from .run import ENGINE, LEAN, Means, WorkerRun, log_fields
+from .run import Means, WorkerRun, log_fields
 
 __all__ = ["Worker", "run_worker"]
 
@@ -126,7 +129,7 @@ class Worker:
         # What PENDING is proposed with: by this we know a run of ours whose answer was lost.
         self._mark = taken_message(Taker(self.name, self._means.owner))
         self._runs: dict[asyncio.Task[None], WorkerRun] = {}
-        self._unsure: dict[str, Json] = {}
+        self._unsure: dict[str, tuple[FlowRun, str]] = {}
         self._deployments: dict[str, tuple[float, str | None]] = {}
         # Pools to look at now; and what wakes the looking.
         self._due = set(self.pools)
@@ -229,31 +232,31 @@ class Worker:
         busy = sum(not run.is_free.is_set() for run in self._runs.values())
         return self._limit - busy
 
-    async def _take(self, run: Json, pool: str) -> bool:
+    async def _take(self, run: FlowRun, pool: str) -> bool:
         """Make a run ours, if it is to be had, and begin with it."""
         try:
             accepted = await take(self._prefect, run["id"], self._mark)
         except PrefectAway:
             # It may have been accepted all the same. Another worker would not touch it then.
-            self._unsure[run["id"]] = {**run, "pool": pool}
+            self._unsure[run["id"]] = run, pool
             raise
         if accepted:
             await self._start(run, pool)
         return accepted
 
     async def _resolve_unsure(self) -> None:
-        for run_id, run in list(self._unsure.items()):
+        for run_id, (_, pool) in list(self._unsure.items()):
             now = await self._prefect.flow_run(run_id)
             del self._unsure[run_id]
             if now is not None and now["state"]["type"] == "PENDING" and now["state"]["message"] == self._mark:
-                await self._start(now, run["pool"])
+                await self._start(now, pool)
 
-    async def _start(self, run: Json, pool: str) -> None:
+    async def _start(self, run: FlowRun, pool: str) -> None:
         fields = log_fields(run)
         try:
             entrypoint = await self._entrypoint(run)
         except (PrefectAway, PrefectRefused):
-            self._unsure[run["id"]] = {**run, "pool": pool}  # it is ours, and what it is we learn later
+            self._unsure[run["id"]] = run, pool  # it is ours, and what it is we learn later
             raise
         if entrypoint not in ENGINE and entrypoint not in LEAN:
             await self._refuse(run, entrypoint)
@@ -278,7 +281,7 @@ class Worker:
         task.add_done_callback(lambda _: waiting.cancel())
         self._changed.set()
 
-    async def _entrypoint(self, run: Json) -> str | None:
+    async def _entrypoint(self, run: FlowRun) -> str | None:
         """Which flow a run is of; None where that is not to be known, or is none of ours."""
         deployment = run["deployment_id"]
         if deployment is None:
@@ -290,7 +293,7 @@ class Worker:
             self._deployments[deployment] = known
         return known[1]
 
-    async def _refuse(self, run: Json, entrypoint: str | None) -> None:
+    async def _refuse(self, run: FlowRun, entrypoint: str | None) -> None:
         error = AutoScorerError(
             ErrorCode.INVALID_REQUEST,
             f"AutoScorer's worker runs AutoScorer's own flows, and the entrypoint {entrypoint!r} is none of them. Give "
@@ -298,7 +301,7 @@ class Worker:
         )
         logger.warning("Refused: %s", error.message, extra={"fields": log_fields(run)})
         ending = {"state": "FAILED", "message": str(error), "data": None, "error": error.to_dict()}
-        await asyncio.to_thread(FlowRunFiles(self._settings.home, run["id"]).save_ending, ending)
+        await asyncio.to_thread(FlowRunFiles(self._settings.home, run["id"]).save_outcome, ending)
         await self._prefect.set_state(run["id"], "FAILED", message=str(error))
 
     # --- keeping an eye on them -----------------------------------------------------------------------------
@@ -353,7 +356,7 @@ class Worker:
         states = await self._prefect.flow_runs(files.flow_run_id for files in folders)
         for files in folders:
             run = states.get(files.flow_run_id)
-            if (run is None or run["state"]["type"] in FINAL) and files.read_claim() is None:
+            if (run is None or run["state"]["type"] in FINAL_TYPES) and files.read_claim() is None:
                 await asyncio.to_thread(files.remove)
 
     def _is_away(self, error: PrefectAway) -> None:

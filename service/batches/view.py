@@ -41,7 +41,7 @@ def _view(task: TaskView, files: FlowRunFiles | None, roots: WorkspaceRoots) -> 
     ended = task.result or {}
     outcomes = ended.get("outcomes")
     if not isinstance(outcomes, list):
-        outcomes = files.outcomes() if files is not None else []
+        outcomes = files.member_outcomes() if files is not None else []
     named = [{**outcome, "workspace": _name(outcome, roots)} for outcome in outcomes]
     counts = Counter(str(outcome.get("state")) for outcome in named)
     total = ended.get("total")

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
-__all__ = ["folded", "names_in_sql", "names_of", "outcome_in_sql", "outcome_of"]
+from ..prefect.model import Json
 
-Json = dict[str, Any]
+__all__ = ["folded", "names_in_sql", "names_of", "outcome_in_sql", "outcome_of"]
 
 # What else a Result's summary holds; the main metric stands there under its own name.
 _NO_METRIC = ("score", "pass", "rank", "higher_is_better")

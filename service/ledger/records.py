@@ -19,10 +19,9 @@ from ...schemas.task import (
     TaskState,
     TaskView,
 )
+from ..prefect.model import Json
 
-__all__ = ["COLUMNS", "CallbackDue", "Ending", "Json", "NewTask", "Observed", "Outcome", "TaskRow", "iso"]
-
-Json = dict[str, Any]
+__all__ = ["COLUMNS", "CallbackDue", "NewTask", "Observed", "StoredResult", "TaskEnd", "TaskRow", "iso"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ class NewTask:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class TaskEnd:
     """How a task ended, for the ledger to keep. None leaves what the ledger has; ``ended_at`` is then now."""
 
     task_id: str
@@ -91,7 +90,7 @@ class CallbackDue:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StoredResult:
     """What a task that ended left: JSON texts."""
 
     result: str | None
@@ -145,7 +144,7 @@ class TaskRow:
         return self.id if self.dispatch == 1 else f"{self.id}:{self.dispatch}"
 
     def view(
-        self, outcome: Outcome | None = None, *, stage: str | None = None, progress: Progress | None = None
+        self, outcome: StoredResult | None = None, *, stage: str | None = None, progress: Progress | None = None
     ) -> TaskView:
         """The task as the facade shows it.
 

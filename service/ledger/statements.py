@@ -8,24 +8,32 @@ import json
 import sqlite3
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import fields
 from typing import Any
 
 from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.task import ACTIVE, TaskState
 from .derived import names_of, outcome_of
-from .records import COLUMNS, Ending, NewTask, Observed, Outcome, TaskRow
+from .records import COLUMNS, CallbackDue, NewTask, Observed, StoredResult, TaskEnd, TaskRow
 
 __all__ = [
+    "LONGEST_CALLBACK_WAIT",
     "active",
     "add",
     "adopt",
     "callback_done",
     "claim_undispatched",
+    "counts",
     "dispatch_anew",
     "dispatched",
+    "due_callbacks",
+    "find",
     "finish",
+    "keyed",
+    "known_flow_run",
     "newer",
     "observe",
+    "outcome",
     "page",
     "prune",
     "request_cancel",
@@ -34,6 +42,8 @@ __all__ = [
     "waits_for",
 ]
 
+# Seconds that the next attempt at a callback is put off at most.
+LONGEST_CALLBACK_WAIT = 1.5 * 3600.0
 _ACTIVE = "('queued', 'running', 'cancelling')"
 assert {state.value for state in ACTIVE} == {"queued", "running", "cancelling"}
 # A workspace is one run's at a time: what is asked for while another task has it waits, in the order of asking, where
@@ -50,13 +60,27 @@ _PRUNE = 500
 
 
 def add(db: sqlite3.Connection, task: NewTask, key: str | None, request_hash: str, keep: float) -> tuple[TaskRow, bool]:
-    """Accept a task, or find the one that stands for it; keys are remembered for ``keep`` seconds."""
+    """Accept a task, or find the one that stands for it.
+
+    Args:
+        db: The database.
+        task: The task.
+        key: The caller's idempotency key.
+        request_hash: Of what the caller asked for; a key stands for one request.
+        keep: Seconds for which keys are remembered.
+
+    Returns:
+        The task of that key, or the active one of that action and subject, or the new one; and whether it is new.
+
+    Raises:
+        AutoScorerError: ``CONFLICT`` when the key stands for another request.
+    """
     if key is not None:
         known = db.execute(
             "SELECT task_id, request_hash FROM idempotency WHERE caller = ? AND key = ? AND created_at > ?",
             (task.caller, key, task.created_at - keep),
         ).fetchone()
-        found = row(db, known[0]) if known else None
+        found = find(db, known[0]) if known else None
         if found:
             if known[1] != request_hash:
                 raise AutoScorerError(
@@ -68,7 +92,7 @@ def add(db: sqlite3.Connection, task: NewTask, key: str | None, request_hash: st
             return found, False
     created = _insert(db, task)
     if created:
-        found = row(db, task.id)
+        found = find(db, task.id)
     else:
         where = f"origin = 'api' AND state IN {_ACTIVE} AND action = ? AND subject = ?"
         found = next(iter(_rows(db, where, (task.action, task.subject))), None)
@@ -82,37 +106,29 @@ def add(db: sqlite3.Connection, task: NewTask, key: str | None, request_hash: st
 
 
 def adopt(db: sqlite3.Connection, tasks: Sequence[NewTask]) -> list[TaskRow]:
-    """Take in those that are not known."""
-    return [found for task in tasks if _insert(db, task) and (found := row(db, task.id))]
+    """Take in flow runs that came to Prefect without us; those that are known already are left out."""
+    return [found for task in tasks if _insert(db, task) and (found := find(db, task.id))]
+
+
+def keyed(db: sqlite3.Connection, caller: str, key: str, request_hash: str, since: float) -> TaskRow | None:
+    """The task that a caller's key has stood for since then, if it came with this request."""
+    found = db.execute(
+        "SELECT task_id FROM idempotency WHERE caller = ? AND key = ? AND request_hash = ? AND created_at > ?",
+        (caller, key, request_hash, since),
+    ).fetchone()
+    return find(db, found[0]) if found else None
 
 
 def _insert(db: sqlite3.Connection, task: NewTask) -> bool:
-    done = db.execute(
-        "INSERT INTO tasks (id, origin, caller, action, subject, workspace, scorer, priority, request, parameters, "
-        "retry_of, state, created_at, flow_run_id, callback_url, callback_state, role) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        (
-            task.id,
-            task.origin,
-            task.caller,
-            task.action,
-            task.subject,
-            task.workspace,
-            task.scorer,
-            task.priority,
-            _dump(task.request),
-            _dump(task.parameters),
-            task.retry_of,
-            task.created_at,
-            task.flow_run_id,
-            task.callback_url,
-            "waiting" if task.callback_url else None,
-            task.role,
-        ),
-    )
-    if done.rowcount:
+    values = {each.name: getattr(task, each.name) for each in fields(task) if each.name != "job_id"}
+    values |= {"request": _dump(task.request), "parameters": _dump(task.parameters), "state": TaskState.QUEUED}
+    values["callback_state"] = "waiting" if task.callback_url else None
+    marks = ", ".join("?" * len(values))
+    insert = f"INSERT INTO tasks ({', '.join(values)}) VALUES ({marks}) ON CONFLICT DO NOTHING"
+    done = db.execute(insert, list(values.values())).rowcount
+    if done:
         db.execute("INSERT INTO names VALUES (?, ?)", (task.id, names_of(task.request, job_id=task.job_id)))
-    return bool(done.rowcount)
+    return bool(done)
 
 
 def waits_for(db: sqlite3.Connection, task: TaskRow) -> str | None:
@@ -128,9 +144,16 @@ def waits_for(db: sqlite3.Connection, task: TaskRow) -> str | None:
 
 
 def claim_undispatched(
-    db: sqlite3.Connection, limit: int, without: Collection[str], resting: Collection[str]
+    db: sqlite3.Connection, limit: int, *, without: Collection[str] = (), resting: Collection[str] = ()
 ) -> list[TaskRow]:
-    """Take those that Prefect is to be told of, apart from some actions and tasks; the most urgent first."""
+    """Tasks that Prefect is to be told of, the most urgent first; from now on it may know of them.
+
+    Args:
+        db: The database.
+        limit: Most of them.
+        without: Actions that are left out.
+        resting: Tasks that are left out, by id.
+    """
     marks = ", ".join("?" * len(without))
     found: list[TaskRow] = []
     # One after the other: high, low, normal is how their names would sort.
@@ -146,32 +169,32 @@ def claim_undispatched(
     return found
 
 
-def unclaim(db: sqlite3.Connection, task_ids: Collection[str], reason: str | None) -> list[Ending]:
-    """Put back what Prefect was not told of; those that were to be cancelled meanwhile can end."""
+def unclaim(db: sqlite3.Connection, task_ids: Collection[str], reason: str | None = None) -> list[TaskEnd]:
+    """Prefect was not told of them, for certain; how those end that were to be cancelled meanwhile."""
     db.executemany(
         "UPDATE tasks SET dispatching = 0, reason = coalesce(?, reason) WHERE id = ? AND flow_run_id IS NULL",
         [(reason, task_id) for task_id in task_ids],
     )
-    waiting = [found for task_id in task_ids if (found := row(db, task_id)) and found.flow_run_id is None]
+    waiting = [found for task_id in task_ids if (found := find(db, task_id)) and found.flow_run_id is None]
     return [_unstarted(task.id) for task in waiting if task.cancel_requested]
 
 
-def _unstarted(task_id: str) -> Ending:
+def _unstarted(task_id: str) -> TaskEnd:
     error = AutoScorerError(ErrorCode.CANCELLED, "The task was cancelled before work on it began.")
-    return Ending(task_id, TaskState.CANCELLED, error=error.to_dict())
+    return TaskEnd(task_id, TaskState.CANCELLED, error=error.to_dict())
 
 
 def dispatched(db: sqlite3.Connection, pairs: Sequence[tuple[str, str]]) -> list[TaskRow]:
-    """Note (task id, flow run id)."""
+    """Note which flow runs work on which tasks: (task id, flow run id). The tasks as they are now."""
     db.executemany(
         "UPDATE tasks SET flow_run_id = ?, dispatching = 0, prefect_state = 'SCHEDULED' WHERE id = ?",
         [(flow_run_id, task_id) for task_id, flow_run_id in pairs],
     )
-    return [found for task_id, _ in pairs if (found := row(db, task_id))]
+    return [found for task_id, _ in pairs if (found := find(db, task_id))]
 
 
 def dispatch_anew(db: sqlite3.Connection, task_id: str, lost: str, reason: str) -> bool:
-    """Forget the flow run ``lost``."""
+    """Prefect has lost the flow run ``lost``: hand the task over once more. Whether it will be."""
     done = db.execute(
         "UPDATE tasks SET flow_run_id = NULL, prefect_state = NULL, dispatch = dispatch + 1, dispatching = 0, "
         "earlier_attempts = attempts, reason = ?, "
@@ -195,12 +218,12 @@ def observe(db: sqlite3.Connection, changes: Sequence[Observed]) -> None:
     )
 
 
-def finish(db: sqlite3.Connection, endings: Sequence[Ending]) -> list[str]:
-    """Note how tasks ended; the ids of those that had not."""
+def finish(db: sqlite3.Connection, endings: Sequence[TaskEnd]) -> list[str]:
+    """Note how tasks ended; the ids of those that had not. From now on their callbacks are due."""
     return [ending.task_id for ending in endings if _finish(db, ending)]
 
 
-def _finish(db: sqlite3.Connection, ending: Ending) -> bool:
+def _finish(db: sqlite3.Connection, ending: TaskEnd) -> bool:
     now = time.time()
     done = db.execute(
         "UPDATE tasks SET state = ?, reason = coalesce(?, reason), scorer = coalesce(scorer, ?), "
@@ -229,22 +252,44 @@ def _finish(db: sqlite3.Connection, ending: Ending) -> bool:
     return bool(done)
 
 
-def request_cancel(db: sqlite3.Connection, task_id: str) -> tuple[TaskRow | None, bool]:
-    """End a task that Prefect was never told of, note the wish at another; and whether it was ended."""
+def request_cancel(db: sqlite3.Connection, task_id: str) -> tuple[TaskRow, bool]:
+    """Cancel a task: at once where Prefect was never told of it, else it is noted for whoever tells Prefect.
+
+    Returns:
+        The task as it is then, and whether this ended it. One that had ended before is left as it was.
+
+    Raises:
+        AutoScorerError: ``NOT_FOUND``.
+    """
     found = row(db, task_id)
-    if found is None or found.is_final:
+    if found.is_final:
         return found, False
-    if found.flow_run_id is None and not found.dispatching:
+    is_ours = found.flow_run_id is None and not found.dispatching
+    if is_ours:
         _finish(db, _unstarted(task_id))
-        return row(db, task_id), True
-    db.execute("UPDATE tasks SET cancel_requested = 1, state = 'cancelling' WHERE id = ?", (task_id,))
-    return row(db, task_id), False
+    else:
+        db.execute("UPDATE tasks SET cancel_requested = 1, state = 'cancelling' WHERE id = ?", (task_id,))
+    return row(db, task_id), is_ours
+
+
+def due_callbacks(db: sqlite3.Connection, now: float) -> list[CallbackDue]:
+    """Callbacks of tasks that ended, due at ``now`` (seconds since the epoch), the longest due first.
+
+    All of them: with a limit, those to one receiver that does not answer would hide everybody else's.
+    """
+    found = db.execute(
+        "SELECT id, callback_url, callback_attempts, role FROM tasks "
+        "WHERE callback_state = 'pending' AND (callback_at <= ? OR callback_at > ?) ORDER BY callback_at",
+        # No attempt is put off for longer: what seems to be was noted before the clock was put back.
+        (now, now + LONGEST_CALLBACK_WAIT),
+    )
+    return [CallbackDue(*values) for values in found]
 
 
 def callback_done(
     db: sqlite3.Connection, task_id: str, delivered: bool, error: str | None, next_at: float | None
 ) -> None:
-    """Note an attempt at a callback."""
+    """Note an attempt at delivery; not delivered and no ``next_at``: it is given up."""
     state = "delivered" if delivered else "failed" if next_at is None else "pending"
     db.execute(
         "UPDATE tasks SET callback_state = ?, callback_attempts = callback_attempts + 1, callback_error = ?, "
@@ -269,17 +314,48 @@ def active(db: sqlite3.Connection) -> list[TaskRow]:
     return _rows(db, f"state IN {_ACTIVE} ORDER BY id", ())
 
 
-def row(db: sqlite3.Connection, task_id: str) -> TaskRow | None:
-    """One task."""
+def row(db: sqlite3.Connection, task_id: str) -> TaskRow:
+    """One task. Raises ``NOT_FOUND``."""
+    found = find(db, task_id)
+    if found is None:
+        raise AutoScorerError(
+            ErrorCode.NOT_FOUND, f"There is no task {task_id[:100]!r}; GET /tasks lists those that there are."
+        )
+    return found
+
+
+def find(db: sqlite3.Connection, task_id: str) -> TaskRow | None:
+    """One task, or None."""
     return next(iter(_rows(db, "id = ?", (task_id,))), None)
+
+
+def outcome(db: sqlite3.Connection, task_id: str) -> StoredResult | None:
+    """What a task left that has ended."""
+    found = db.execute("SELECT result, error, outcome FROM outcomes WHERE task_id = ?", (task_id,)).fetchone()
+    return StoredResult(*found) if found else None
+
+
+def known_flow_run(db: sqlite3.Connection, flow_run_id: str) -> bool:
+    """Whether a flow run is a task's."""
+    return db.execute("SELECT 1 FROM tasks WHERE flow_run_id = ?", (flow_run_id,)).fetchone() is not None
+
+
+def counts(db: sqlite3.Connection) -> dict[str, int]:
+    """How many tasks there are, by state."""
+    found: dict[str, int] = dict(db.execute("SELECT state, number FROM counts").fetchall())
+    return {state.value: found.get(state.value, 0) for state in TaskState}
 
 
 def page(
     db: sqlite3.Connection, conditions: Sequence[tuple[str, Sequence[Any]]], before: str | None, limit: int
-) -> tuple[list[tuple[TaskRow, Outcome]], int]:
-    """Tasks for which all conditions hold (SQL and its values), newest first, and their number.
+) -> tuple[list[tuple[TaskRow, StoredResult]], int]:
+    """Some tasks, newest first, each with what it left but its Result, and how many there are in all.
 
-    Each with its error and its Result in one line, and without the Result.
+    Args:
+        db: The database.
+        conditions: SQL with its values; all must hold.
+        before: Id that those on the page are older than.
+        limit: Most of them.
     """
     where = " AND ".join(sql for sql, _ in conditions) or "1"
     values = [value for _, some in conditions for value in some]
@@ -290,11 +366,11 @@ def page(
         "ORDER BY id DESC LIMIT ?",
         [*values, *last, limit],
     )
-    return [(TaskRow(*each[:-2]), Outcome(None, *each[-2:])) for each in found], total
+    return [(TaskRow(*each[:-2]), StoredResult(None, *each[-2:])) for each in found], total
 
 
 def newer(db: sqlite3.Connection, conditions: Sequence[tuple[str, Sequence[Any]]], than: str) -> int:
-    """How many tasks for which all conditions hold come before the page after ``than``."""
+    """How many tasks come before the page of those older than ``than``; the arguments are as of ``page``."""
     where = " AND ".join([sql for sql, _ in conditions] + ["id >= ?"])
     values = [value for _, some in conditions for value in some]
     (number,) = db.execute(f"SELECT count(*) FROM tasks WHERE {where}", [*values, than]).fetchone()

@@ -10,17 +10,16 @@ from __future__ import annotations
 from typing import Any
 
 from .client import PrefectApi
+from .model import FLOW_NAMES, Json
 
-__all__ = ["FLOWS", "HEARTBEAT", "SILENCE", "ensure_crash_automation"]
+__all__ = ["HEARTBEAT", "SILENCE", "ensure_crash_automation"]
 
-Json = dict[str, Any]
 
 # Seconds between two heartbeats of a flow run (PREFECT_FLOWS_HEARTBEAT_FREQUENCY where plain workers run flows), and
 # seconds without any after which the server marks the run Crashed.
 HEARTBEAT = 30
 SILENCE = 90
 
-FLOWS = ("pipeline", "score-only", "run-only", "validate-only", "batch")
 # What ends the watch. Not any event: that a run is Running may be told after its first heartbeat, and its last one.
 _EXPECTED = (
     "heartbeat",
@@ -68,7 +67,7 @@ def _automation() -> Json:
             "expect": [f"prefect.flow-run.{event}" for event in _EXPECTED],
             "match": {"prefect.resource.id": "prefect.flow-run.*"},
             "match_related": [
-                {"prefect.resource.role": "flow", "prefect.resource.name": list(FLOWS)},
+                {"prefect.resource.role": "flow", "prefect.resource.name": list(FLOW_NAMES)},
                 {"prefect.resource.role": "deployment", "prefect.resource.id": "prefect.deployment.*"},
             ],
             "for_each": ["prefect.resource.id"],

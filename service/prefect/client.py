@@ -13,19 +13,16 @@ import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import httpx
 
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
+from .model import FlowRun, Json, State, StateType
 
-__all__ = ["FINAL", "PrefectApi", "PrefectAway", "PrefectRefused", "api_url"]
+__all__ = ["BULK", "PAGE", "PrefectApi", "PrefectAway", "PrefectRefused", "api_url"]
 
-Json = dict[str, Any]
-
-# Final for Prefect. A crashed run may be put back by us, all the same.
-FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
 DEFAULT_URL = "http://127.0.0.1:4200/api"
 # SQLite answers "database is locked" as a 503 under load; a moment later it serves.
 _BUSY = frozenset({429, 502, 503, 504})
@@ -161,19 +158,16 @@ class PrefectApi:
         results: list[Json] = answer["results"]
         return results
 
-    async def flow_run(self, flow_run_id: str) -> Json | None:
+    async def flow_run(self, flow_run_id: str) -> FlowRun | None:
         """One flow run; None when the server knows none of that id, or is deleting it."""
-        found: Json | None = await self.call("GET", f"/flow_runs/{flow_run_id}", missing_ok=True)
+        found: FlowRun | None = await self.call("GET", f"/flow_runs/{flow_run_id}", missing_ok=True)
         return found if found is not None and _has_state(found) else None
 
-    async def flow_runs(self, ids: Iterable[str]) -> dict[str, Json]:
+    async def flow_runs(self, ids: Iterable[str]) -> dict[str, FlowRun]:
         """The flow runs of these ids, by id; those that the server does not know are left out."""
-        wanted, found = list(ids), {}
-        for start in range(0, len(wanted), PAGE):
-            some = wanted[start : start + PAGE]
-            for run in await self.find_flow_runs({"id": {"any_": some}}):
-                found[run["id"]] = run
-        return found
+        wanted = list(ids)
+        pages = [wanted[start : start + PAGE] for start in range(0, len(wanted), PAGE)]
+        return {run["id"]: run for page in pages for run in await self.find_flow_runs({"id": {"any_": page}})}
 
     async def find_flow_runs(
         self,
@@ -183,27 +177,27 @@ class PrefectApi:
         limit: int = PAGE,
         offset: int = 0,
         **more: Json,
-    ) -> list[Json]:
+    ) -> list[FlowRun]:
         """Flow runs by Prefect's own filters (``more``: deployments, work_pools, …), but those being deleted."""
         body = {"flow_runs": flow_runs, "sort": sort, "limit": limit, "offset": offset, **more}
-        runs: list[Json] = await self.call("POST", "/flow_runs/filter", body)
+        runs: list[FlowRun] = await self.call("POST", "/flow_runs/filter", body)
         return [run for run in runs if _has_state(run)]
 
     async def set_state(
         self,
         flow_run_id: str,
-        type: str,
+        type: StateType,
         *,
         name: str | None = None,
         message: str | None = None,
         scheduled_time: datetime | None = None,
         force: bool = False,
-    ) -> tuple[bool, Json | None]:
+    ) -> tuple[bool, State | None]:
         """Propose a state.
 
         Args:
             flow_run_id: The flow run.
-            type: SCHEDULED, PENDING, RUNNING, COMPLETED, FAILED, CANCELLED, CRASHED or CANCELLING.
+            type: Of the state.
             name: Shown instead of the type's own, such as AwaitingRetry.
             message: Why.
             scheduled_time: For SCHEDULED: not before then.
@@ -223,9 +217,9 @@ class PrefectApi:
             return False, None
         return answer["status"] == "ACCEPT", answer.get("state")
 
-    async def states(self, flow_run_id: str) -> list[Json]:
+    async def states(self, flow_run_id: str) -> list[State]:
         """Every state that a flow run was in, the first first."""
-        found: list[Json] = await self.call("GET", f"/flow_run_states/?flow_run_id={flow_run_id}")
+        found: list[State] = await self.call("GET", f"/flow_run_states/?flow_run_id={flow_run_id}")
         return sorted(found, key=lambda state: str(state["timestamp"]))
 
     # --- logs -----------------------------------------------------------------------------------------------
@@ -263,13 +257,13 @@ class PrefectApi:
         body = {"name": worker, "heartbeat_interval_seconds": every}
         await self.call("POST", f"/work_pools/{pool}/workers/heartbeat", body)
 
-    async def scheduled(self, pool: str, limit: int) -> list[Json]:
+    async def scheduled(self, pool: str, limit: int) -> list[FlowRun]:
         """Flow runs of a pool that are due, by queue priority and time, within the pool's concurrency limit."""
         body = {"limit": limit, "scheduled_before": datetime.now(UTC).isoformat()}
         found = await self.call("POST", f"/work_pools/{pool}/get_scheduled_flow_runs", body, missing_ok=True)
         return [item["flow_run"] for item in found or []]
 
 
-def _has_state(run: Json) -> bool:
+def _has_state(run: FlowRun) -> bool:
     """Whether a flow run is one: while Prefect deletes one, its state goes first, and it is answered without any."""
-    return run["state"] is not None
+    return cast(Any, run)["state"] is not None

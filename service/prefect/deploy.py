@@ -18,11 +18,11 @@ from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
 from .automations import ensure_crash_automation
 from .client import PrefectApi
+from .model import Json
 from .pools import Pool, PoolType, ensure_pool
 
 __all__ = ["Nightly", "declared", "deploy"]
 
-Json = dict[str, Any]
 
 PREFECT_YAML = Path(__file__).resolve().parents[2] / "prefect.yaml"
 # How prefect.yaml calls the two pools; settings.service says what they are called here.

@@ -18,14 +18,12 @@ from typing import Any, Literal, get_args
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode, suggest
 from .client import PrefectApi
+from .model import QUEUES, Json
 
-__all__ = ["QUEUES", "Pool", "PoolType", "ensure_pool", "job_template"]
+__all__ = ["Pool", "PoolType", "ensure_pool", "job_template"]
 
-Json = dict[str, Any]
 PoolType = Literal["process", "docker", "kubernetes"]
 
-# The queues of every pool, and their priorities: 1 is served first.
-QUEUES = {"high": 1, "default": 2, "low": 3}
 TEMPLATES = Path(__file__).resolve().parents[2] / "deployments"
 SOCKET = "/var/run/docker.sock"
 # The host's processes and control groups, at the default place of executors.docker.host_mount.
@@ -218,14 +216,13 @@ def _digest(template: Json) -> str:
 async def _ensure_queues(prefect: PrefectApi, pool: str, *, fresh: bool) -> bool:
     """Create the queues that are missing; the priorities of those that are there are the operator's."""
     found = await prefect.call("POST", f"/work_pools/{pool}/queues/filter", {})
-    missing = [name for name in QUEUES if name not in {queue["name"] for queue in found}]
-    for name in missing:
-        body = {"name": name, "priority": QUEUES[name]}
-        await prefect.call("POST", f"/work_pools/{pool}/queues", body)
+    missing = [queue for queue in QUEUES.values() if queue.name not in {each["name"] for each in found}]
+    for queue in missing:
+        await prefect.call("POST", f"/work_pools/{pool}/queues", {"name": queue.name, "priority": queue.rank})
     if fresh or len(missing) == len(QUEUES) - 1:
         # A new pool's default queue has priority 1, and each new one pushed the others about.
-        for name, priority in QUEUES.items():
-            await prefect.call("PATCH", f"/work_pools/{pool}/queues/{name}", {"priority": priority})
+        for queue in QUEUES.values():
+            await prefect.call("PATCH", f"/work_pools/{pool}/queues/{queue.name}", {"priority": queue.rank})
     return bool(missing)
 
 

@@ -6,13 +6,12 @@ import asyncio
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from .client import PrefectApi
+from .model import Json
 
 __all__ = ["SchedulerWatch", "always_has_a_next_run"]
 
-Json = dict[str, Any]
 
 # The scheduler looks once a minute, and a few seconds after a deployment has changed.
 GRACE = timedelta(seconds=150)

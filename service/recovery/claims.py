@@ -6,7 +6,8 @@ import re
 from typing import Any, NamedTuple
 
 from ...core.processes import ProcessIdentity
-from ..prefect.client import FINAL, PrefectApi
+from ..prefect.client import PrefectApi
+from ..prefect.model import FINAL_TYPES
 
 __all__ = ["Taker", "take", "taken_by", "taken_message"]
 
@@ -46,7 +47,7 @@ async def take(prefect: PrefectApi, flow_run_id: str, message: str) -> bool:
         Whether it is ours now.
     """
     before = await prefect.flow_run(flow_run_id)
-    if before is None or before["state_type"] != "SCHEDULED":
+    if before is None or before["state"]["type"] != "SCHEDULED":
         return False
     accepted, _ = await prefect.set_state(flow_run_id, "PENDING", message=message)
     if not accepted:
@@ -55,7 +56,7 @@ async def take(prefect: PrefectApi, flow_run_id: str, message: str) -> bool:
     if after is None or after["run_count"] == before["run_count"]:
         return after is not None
     # Another worker began and ended it in between, and ours was the last word. Its ending stands.
-    endings = [state for state in await prefect.states(flow_run_id) if state["type"] in FINAL]
+    endings = [state for state in await prefect.states(flow_run_id) if state["type"] in FINAL_TYPES]
     if endings:
         last = endings[-1]
         await prefect.set_state(flow_run_id, last["type"], name=last["name"], message=last["message"], force=True)

@@ -7,15 +7,13 @@ possible, so a run that waits longer than any retry does, and that nobody has sc
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
+from ...core.backoff import delay
 from ...core.config import Settings
-from ..prefect.automations import FLOWS
 from ..prefect.client import PAGE, PrefectApi
+from ..prefect.model import FLOW_NAMES, FlowRun, Json
 
 __all__ = ["LONGEST_ROOM_WAIT", "is_held_up", "longest_wait", "put_at_now"]
-
-Json = dict[str, Any]
 
 # Seconds by which the clocks of two hosts may differ.
 _SKEW = 5.0
@@ -26,10 +24,10 @@ LONGEST_ROOM_WAIT = 60.0
 def longest_wait(settings: Settings) -> float:
     """Seconds that a run of a task waits at most for its next attempt."""
     service = settings.service
-    return float(max(service.retry_delay * 2 ** max(service.max_attempts - 2, 0), LONGEST_ROOM_WAIT)) + _SKEW
+    return max(delay(max(service.max_attempts - 1, 1), service.retry_delay), LONGEST_ROOM_WAIT) + _SKEW
 
 
-def is_held_up(run: Json, now: datetime, longest: float) -> bool:
+def is_held_up(run: FlowRun, now: datetime, longest: float) -> bool:
     """Whether a scheduled run waits for nothing but the clock.
 
     Args:
@@ -50,7 +48,7 @@ def is_held_up(run: Json, now: datetime, longest: float) -> bool:
     return (made - now).total_seconds() > _SKEW and (datetime.fromisoformat(due) - made).total_seconds() <= _SKEW
 
 
-async def put_at_now(prefect: PrefectApi, settings: Settings) -> list[Json]:
+async def put_at_now(prefect: PrefectApi, settings: Settings) -> list[FlowRun]:
     """Make runs due that a clock holds up.
 
     Args:
@@ -69,8 +67,8 @@ async def put_at_now(prefect: PrefectApi, settings: Settings) -> list[Json]:
         "next_scheduled_start_time": {"after_": (now + timedelta(seconds=_SKEW)).isoformat()},
         "deployment_id": {"is_null_": False},
     }
-    flows: Json = {"name": {"any_": list(FLOWS)}}
-    held_up: list[Json] = []
+    flows: Json = {"name": {"any_": list(FLOW_NAMES)}}
+    held_up: list[FlowRun] = []
     offset = 0
     while True:
         found = await prefect.find_flow_runs(wanted, sort="EXPECTED_START_TIME_ASC", offset=offset, flows=flows)

@@ -9,8 +9,8 @@ from ...core.config import Settings
 from ...core.errors import AutoScorerError
 from ...executors.reaper import own_containers, remove_by_label
 from ..prefect.client import PrefectApi
-from .evidence import age
-from .policy import ENDED
+from ..prefect.model import SETTLED_TYPES
+from .observations import age
 
 __all__ = ["count_containers", "remove_ended"]
 
@@ -49,7 +49,7 @@ async def remove_ended(prefect: PrefectApi, settings: Settings) -> list[str]:
     removed: list[str] = []
     for flow_run_id, run in runs.items():
         state = run["state"]
-        if state["type"] in ENDED and age(state) >= settings.service.cancel_grace:
+        if state["type"] in SETTLED_TYPES and age(state) >= settings.service.cancel_grace:
             try:
                 removed += await asyncio.to_thread(remove_by_label, settings, "flow_run", flow_run_id)
             except AutoScorerError:

@@ -7,34 +7,28 @@ import contextlib
 import os
 import select
 import signal
-from typing import Any
 
 from ...core.config import Settings
-from ...core.errors import AutoScorerError, ErrorCode
+from ...core.errors import AutoScorerError
 from ...core.flowruns import Claim, FlowRunFiles
 from ...executors.reaper import clear_flow_run, reap_if_needed
 from ...executors.records import RunRecords
-from ..prefect.client import PrefectApi, PrefectRefused
-from .evidence import look_at, patience, settling
-from .policy import Claimed, Verdict, decide
-from .transitions import end, requeue, tell
+from ..prefect.client import PrefectApi
+from .observations import observe_run, recovery_lock
+from .policy import ClaimStatus, Timeouts, decide
+from .transitions import UNSETTLED, apply
 
-__all__ = ["UNSETTLED", "clear_away", "recover"]
-
-Json = dict[str, Any]
+__all__ = ["clear_away", "had_container", "recover"]
 
 # Seconds that the kernel has to end a process that was killed; one in the middle of a write to a slow disk takes some.
 _DYING = 5.0
-# What may come of one run: the server will not have it, its folder can't be written.
-UNSETTLED = (PrefectRefused, OSError, ValueError)
-_REASON = "The worker that had it died."
 
 
 async def recover(prefect: PrefectApi, settings: Settings) -> list[str]:
     """Look at every flow run with a claim whose worker is certainly dead, and settle each.
 
     A child that outlived its worker is killed first, then containers and staged folders go, and only then the run is
-    put back, or told as the ending that was saved says. Costs a glance at one folder when there is nothing to do. Only
+    put back, or told as the outcome that was saved says. Costs a glance at one folder when there is nothing to do. Only
     one process of an installation does it at a time; the others answer at once.
 
     Args:
@@ -47,7 +41,7 @@ async def recover(prefect: PrefectApi, settings: Settings) -> list[str]:
     Raises:
         PrefectAway: The server does not answer. Children and containers of dead workers are gone all the same.
     """
-    with settling(settings) as alone:
+    with recovery_lock(settings) as alone:
         if not alone:
             return []
         # Everything that needs no server first: whatever Prefect says later, none of it may go on.
@@ -55,48 +49,17 @@ async def recover(prefect: PrefectApi, settings: Settings) -> list[str]:
         done = []
         for files, claim in lost:
             run = await prefect.flow_run(files.flow_run_id)
-            name = f"{run['name'] if run else 'flow run'} ({files.flow_run_id})"
             try:
-                line = await _settle(prefect, settings, files, claim, run)
+                observation = await asyncio.to_thread(observe_run, files, run)
+                if observation.claim is ClaimStatus.NONE or files.read_claim() != claim:
+                    continue  # somebody has it again, or is about to say so
+                action = decide(observation, Timeouts.of(settings))
+                line = await apply(prefect, settings, action, files, run, "The worker that had it died.", claim=claim)
             except UNSETTLED as error:  # one such run must not keep the others waiting
                 line = f"not settled: {error}"
             if line is not None:
-                done.append(f"{name}: {line}")
+                done.append(f"{run['name'] if run else 'flow run'} ({files.flow_run_id}): {line}")
         return done
-
-
-async def _settle(
-    prefect: PrefectApi, settings: Settings, files: FlowRunFiles, claim: Claim, run: Json | None
-) -> str | None:
-    situation = await asyncio.to_thread(look_at, files, run)
-    if situation.claim is Claimed.NONE or files.read_claim() != claim:
-        return None  # somebody has it again, or is about to say so
-    match decide(situation, patience(settings)):
-        case Verdict.TELL:
-            assert run is not None
-            await tell(prefect, settings, run)
-            return "its ending was saved, and Prefect knows now"
-        case Verdict.REQUEUE:
-            assert run is not None
-            queued = await requeue(prefect, settings, run, _REASON, only_if=run["state"]["id"])
-            return "back in its queue" if queued else "not put back: it has ended, or was tried often enough"
-        case Verdict.CANCEL:
-            assert run is not None
-            error = AutoScorerError(ErrorCode.CANCELLED, f"The flow run {run['name']} was cancelled.")
-            await end(prefect, settings, run, error)
-            return "cancelled"
-        case Verdict.CLEAR:
-            files.release(only=claim)
-        case Verdict.FORGET:
-            # The ledger asks for the ending of a task whose flow run is gone; without one it sends it off anew.
-            if files.read_ending() is None:
-                files.remove()
-            else:
-                files.release(only=claim)
-            return "Prefect does not know it any more"
-        case Verdict.LEAVE:
-            pass
-    return None
 
 
 def _stop_lost(settings: Settings) -> list[tuple[FlowRunFiles, Claim]]:

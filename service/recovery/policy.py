@@ -1,25 +1,25 @@
 """What is to be done with a flow run, as a pure function of what is known of it.
 
-The table is the whole of the policy; ``recover`` and ``reconcile`` find out, ask, and act.
+This is the whole of the policy: ``observations`` finds out, ``transitions.apply`` acts.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
-from ..prefect.client import FINAL
+from ...core.config import Settings
+from ..prefect.model import SETTLED_TYPES, StateType
 
-__all__ = ["ENDED", "Claimed", "Patience", "Situation", "Verdict", "WorkerState", "decide"]
+__all__ = ["ClaimStatus", "RecoveryAction", "RunObservation", "Timeouts", "WorkerState", "decide"]
 
-# Never changed by anyone. A crashed run is not: it may be put back.
-ENDED = FINAL - {"CRASHED"}
 # A worker that is there may have its reasons: as many times ``stuck_after`` does it get for the start of a process, and
 # for what takes longer (an image that is pulled, a pod that waits for a node).
 _FOR_PROCESS, _FOR_OTHERS = 5, 30
 
 
-class Claimed(StrEnum):
+class ClaimStatus(StrEnum):
     """What a run's claim says of the worker of ours that has it."""
 
     NONE = "none"
@@ -37,23 +37,23 @@ class WorkerState(StrEnum):
     OFFLINE = "offline"
 
 
-class Verdict(StrEnum):
+class RecoveryAction(StrEnum):
     """What to do."""
 
     LEAVE = "leave"
     # Its containers, staged folders and claim go; what Prefect says of it is right.
     CLEAR = "clear"
-    # Prefect is told the ending that was saved.
-    TELL = "tell"
+    # Prefect is told the outcome that was saved.
+    REPORT = "report"
     # It goes back into its queue, or ends when that was done often enough.
     REQUEUE = "requeue"
     CANCEL = "cancel"
-    # Prefect does not know it: nothing of it is needed but an ending.
+    # Prefect does not know it: nothing of it is needed but an outcome.
     FORGET = "forget"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
+class Timeouts:
     """How long what is waited for."""
 
     # Seconds that nobody may have worked on a run (service.stuck_after).
@@ -63,20 +63,26 @@ class Patience:
     # Seconds after which a workspace that is still held keeps nothing waiting any more (security.limits.timeout).
     longest: float = 24 * 3600.0
 
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """As configured."""
+        stuck = settings.service.stuck_after
+        return cls(stuck=stuck, crashed=min(cls.crashed, stuck), longest=settings.security.limits.timeout)
+
 
 @dataclass(frozen=True, kw_only=True)
-class Situation:
+class RunObservation:
     """What is known of a run.
 
     ``state`` is the type of Prefect's state, None where Prefect does not know the run; ``seconds`` is its age.
-    ``ending`` is the age in seconds of the ending that was saved by this attempt, None where there is none. ``busy``
+    ``outcome_age`` is the age in seconds of the outcome that was saved by this attempt, None without one. ``busy``
     says that somebody holds the run's workspace.
     """
 
-    state: str | None
+    state: StateType | None
     seconds: float = 0.0
-    claim: Claimed = Claimed.NONE
-    ending: float | None = None
+    claim: ClaimStatus = ClaimStatus.NONE
+    outcome_age: float | None = None
     busy: bool = False
     # Whether it came from a deployment; nobody would take up another one.
     deployed: bool = True
@@ -86,50 +92,54 @@ class Situation:
     infrastructure: bool = False
 
 
-def decide(run: Situation, patience: Patience) -> Verdict:
+def decide(run: RunObservation, timeouts: Timeouts) -> RecoveryAction:
     """Say what to do with a run.
 
     Args:
         run: What is known of it.
-        patience: How long what is waited for.
+        timeouts: How long what is waited for.
     """
-    if run.claim in (Claimed.ALIVE, Claimed.OUT_OF_SIGHT):
-        return Verdict.LEAVE  # whoever has it ends it, or dies
-    dead = run.claim is Claimed.DEAD
+    if run.claim in (ClaimStatus.ALIVE, ClaimStatus.OUT_OF_SIGHT):
+        return RecoveryAction.LEAVE  # whoever has it ends it, or dies
+    dead = run.claim is ClaimStatus.DEAD
     if run.state is None:
-        return Verdict.FORGET if dead else Verdict.LEAVE
-    if run.state in ENDED:
-        return Verdict.CLEAR if dead else Verdict.LEAVE
-    if run.ending is not None and run.state not in ("SCHEDULED", "PAUSED"):
+        return RecoveryAction.FORGET if dead else RecoveryAction.LEAVE
+    if run.state in SETTLED_TYPES:
+        return RecoveryAction.CLEAR if dead else RecoveryAction.LEAVE
+    if run.outcome_age is not None and run.state not in ("SCHEDULED", "PAUSED"):
         # Without a claim its process may be about to say so itself.
-        return Verdict.TELL if dead or run.state == "CRASHED" or run.ending >= patience.stuck else Verdict.LEAVE
+        return (
+            RecoveryAction.REPORT
+            if dead or run.state == "CRASHED" or run.outcome_age >= timeouts.stuck
+            else RecoveryAction.LEAVE
+        )
     match run.state:
         case "SCHEDULED" | "PAUSED":
-            return Verdict.CLEAR if dead else Verdict.LEAVE
+            return RecoveryAction.CLEAR if dead else RecoveryAction.LEAVE
         case "CANCELLING":
-            return Verdict.CANCEL if dead or run.seconds >= patience.stuck else Verdict.LEAVE
+            return RecoveryAction.CANCEL if dead or run.seconds >= timeouts.stuck else RecoveryAction.LEAVE
         case "PENDING":
-            lost = dead or run.seconds >= _start_patience(run, patience)
+            lost = dead or run.seconds >= _start_timeout(run, timeouts)
         case "RUNNING":
             lost = dead  # without a claim its heartbeats tell, by making it CRASHED
         case "CRASHED":
             if not dead and not run.deployed:
-                return Verdict.LEAVE  # a run of somebody's own process (--track); Crashed is how it ended
-            lost = dead or run.seconds >= patience.crashed
+                return RecoveryAction.LEAVE  # a run of somebody's own process (--track); Crashed is how it ended
+            lost = dead or run.seconds >= timeouts.crashed
         case _:
-            return Verdict.LEAVE
+            return RecoveryAction.LEAVE
     if not lost:
-        return Verdict.LEAVE
+        return RecoveryAction.LEAVE
     # Its process may be dying still, or was taken for dead and is not: never two at once on one workspace.
-    if run.busy and run.seconds < patience.longest:
-        return Verdict.LEAVE
-    return Verdict.REQUEUE
+    if run.busy and run.seconds < timeouts.longest:
+        return RecoveryAction.LEAVE
+    return RecoveryAction.REQUEUE
 
 
-def _start_patience(run: Situation, patience: Patience) -> float:
+def _start_timeout(run: RunObservation, timeouts: Timeouts) -> float:
     if run.worker is not WorkerState.ONLINE:
-        return patience.stuck
+        return timeouts.stuck
     if run.process_pool:
-        return patience.stuck * _FOR_PROCESS
+        return timeouts.stuck * _FOR_PROCESS
     # What exists will start some day, and a second one beside it would be worse than waiting.
-    return float("inf") if run.infrastructure else patience.stuck * _FOR_OTHERS
+    return float("inf") if run.infrastructure else timeouts.stuck * _FOR_OTHERS

@@ -11,29 +11,25 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from ...core.config import Settings
-from ...core.errors import AutoScorerError, ErrorCode
 from ...core.flowruns import FlowRunFiles
 from ...core.worker_names import has_died
 from ...executors.reaper import reap_if_needed
-from ..prefect.automations import FLOWS
 from ..prefect.client import PrefectApi
+from ..prefect.model import FLOW_NAMES, FlowRun, StateType
 from .claims import Taker, taken_by
 from .clock_steps import put_at_now
 from .containers import remove_ended
-from .dead_workers import UNSETTLED, clear_away
-from .evidence import age, claimed, look_at, patience, settling
-from .policy import Claimed, Situation, Verdict, WorkerState, decide
-from .transitions import end, requeue, tell
+from .dead_workers import clear_away
+from .observations import age, claim_status, observe_run, recovery_lock
+from .policy import ClaimStatus, RecoveryAction, RunObservation, Timeouts, WorkerState, decide
+from .transitions import UNSETTLED, apply
 
 __all__ = ["Reconciler"]
 
-Json = dict[str, Any]
-
 # States in which a run may have been forgotten. A scheduled one waits for a worker, and any may come.
-_LOOKED_AT = ("PENDING", "RUNNING", "CANCELLING", "CRASHED")
+_LOOKED_AT: tuple[StateType, ...] = ("PENDING", "RUNNING", "CANCELLING", "CRASHED")
 # Seconds between two looks at what costs the server or the engine something: runs that Prefect's page or a schedule
 # started, and containers.
 _WIDE = 15.0
@@ -63,7 +59,7 @@ class Reconciler:
         # The workers of a pool by name, for one look.
         self._workers: dict[str, dict[str, WorkerState]] = {}
 
-    async def look(self, active: Mapping[str, Json]) -> list[str]:
+    async def look(self, active: Mapping[str, FlowRun]) -> list[str]:
         """Settle what is stuck. Call it every few seconds.
 
         Args:
@@ -84,9 +80,9 @@ class Reconciler:
         self._takers = {state: taker for state, taker in self._takers.items() if state in states}
         self._seen = {state: self._seen.get(state, time.monotonic()) for state in states}
         done = []
-        suspects = [run for run in runs.values() if (await self._consider(run))[0] is not Verdict.LEAVE]
+        suspects = [run for run in runs.values() if (await self._consider(run))[0] is not RecoveryAction.LEAVE]
         if suspects:
-            with settling(self._settings) as alone:
+            with recovery_lock(self._settings) as alone:
                 for run in suspects if alone else ():
                     try:
                         line = await self._settle(run["id"])
@@ -109,7 +105,7 @@ class Reconciler:
         before, self._clock = self._clock, time.time() - time.monotonic()
         return self._clock < before - 1.0
 
-    async def _others(self) -> dict[str, Json]:
+    async def _others(self) -> dict[str, FlowRun]:
         """Runs of our deployments that no task stands for: started on Prefect's page or by a schedule."""
         found = await self._prefect.find_flow_runs(
             {
@@ -117,7 +113,7 @@ class Reconciler:
                 "deployment_id": {"is_null_": False},
             },
             sort="START_TIME_DESC",
-            flows={"name": {"any_": list(FLOWS)}},
+            flows={"name": {"any_": list(FLOW_NAMES)}},
         )
         return {run["id"]: run for run in found if run["state"]["type"] != "CRASHED" or age(run["state"]) < _OLD}
 
@@ -126,78 +122,68 @@ class Reconciler:
         run = await self._prefect.flow_run(flow_run_id)
         if run is None or run["state"]["type"] not in _LOOKED_AT:
             return None
-        verdict, situation = await self._consider(run)
-        if verdict in (Verdict.REQUEUE, Verdict.CANCEL, Verdict.TELL):
+        action, observation = await self._consider(run)
+        if action is not RecoveryAction.LEAVE:
             await asyncio.to_thread(self._clear_away, flow_run_id)
-        match verdict:
-            case Verdict.TELL:
-                await tell(self._prefect, self._settings, run)
-                return "its ending was saved, and Prefect knows now"
-            case Verdict.CANCEL:
-                error = AutoScorerError(ErrorCode.CANCELLED, f"The flow run {run['name']} was cancelled.")
-                await end(self._prefect, self._settings, run, error)
-                return "cancelled: nobody was there to do it"
-            case Verdict.REQUEUE:
-                reason = _reason(run, situation)
-                queued = await requeue(self._prefect, self._settings, run, reason, only_if=run["state"]["id"])
-                return f"back in its queue. {reason}" if queued else f"not put back. {reason}"
-        return None
+        files = FlowRunFiles(self._settings.home, flow_run_id)
+        return await apply(self._prefect, self._settings, action, files, run, _reason(run, observation))
 
-    async def _consider(self, run: Json) -> tuple[Verdict, Situation]:
+    async def _consider(self, run: FlowRun) -> tuple[RecoveryAction, RunObservation]:
         """What to do with a run, and what that was decided on."""
-        situation = await asyncio.to_thread(look_at, FlowRunFiles(self._settings.home, run["id"]), run)
+        observation = await asyncio.to_thread(observe_run, FlowRunFiles(self._settings.home, run["id"]), run)
         since = self._seen.get(run["state"]["id"])
         if since is not None:
-            situation = replace(situation, seconds=max(situation.seconds, time.monotonic() - since))
-        if situation.claim in (Claimed.ALIVE, Claimed.DEAD):
+            observation = replace(observation, seconds=max(observation.seconds, time.monotonic() - since))
+        if observation.claim in (ClaimStatus.ALIVE, ClaimStatus.DEAD):
             # A dead claim is for ``recover``: it ends what the dead worker has left before it looks at the run.
-            return Verdict.LEAVE, situation
-        taker = await self._taker(run, situation)
+            return RecoveryAction.LEAVE, observation
+        taker = await self._taker(run, observation)
         if taker is not None:
-            situation = replace(situation, claim=await self._claim(run, situation, taker))
-        elif situation.state == "PENDING":
-            situation = await self._with_worker(run, situation)
-        return decide(situation, patience(self._settings)), situation
+            observation = replace(observation, claim=await self._claim(run, observation, taker))
+        elif observation.state == "PENDING":
+            observation = await self._with_worker(run, observation)
+        return decide(observation, Timeouts.of(self._settings)), observation
 
-    async def _taker(self, run: Json, situation: Situation) -> Taker | None:
+    async def _taker(self, run: FlowRun, observation: RunObservation) -> Taker | None:
         """The worker of ours that took the run last."""
         state = run["state"]
         if state["type"] == "PENDING":
             return taken_by(state["message"])
-        if situation.seconds < self._settings.service.stuck_after:
+        if observation.seconds < self._settings.service.stuck_after:
             return None  # in good time
         if state["id"] not in self._takers:
-            states: list[Json] = await self._prefect.call("GET", f"/flow_run_states/?flow_run_id={run['id']}")
-            pending = sorted((str(one["timestamp"]), one["message"]) for one in states if one["type"] == "PENDING")
-            self._takers[state["id"]] = taken_by(pending[-1][1]) if pending else None
+            pending = [one for one in await self._prefect.states(run["id"]) if one["type"] == "PENDING"]
+            self._takers[state["id"]] = taken_by(pending[-1]["message"]) if pending else None
         return self._takers[state["id"]]
 
-    async def _claim(self, run: Json, situation: Situation, taker: Taker) -> Claimed:
+    async def _claim(self, run: FlowRun, observation: RunObservation, taker: Taker) -> ClaimStatus:
         """Whether that worker lives: by its process where that can be seen, else by its signs of life to Prefect."""
         dead = await asyncio.to_thread(has_died, self._settings.home, taker.owner, taker.name)
-        found = claimed(taker.owner, dead=dead)
-        if found is not Claimed.OUT_OF_SIGHT:
+        found = claim_status(taker.owner, dead=dead)
+        if found is not ClaimStatus.OUT_OF_SIGHT:
             return found
-        if situation.seconds < self._settings.service.stuck_after:
-            return Claimed.ALIVE
+        if observation.seconds < self._settings.service.stuck_after:
+            return ClaimStatus.ALIVE
         online = await self._worker(run, taker.name) is WorkerState.ONLINE
-        return Claimed.ALIVE if online else Claimed.DEAD
+        return ClaimStatus.ALIVE if online else ClaimStatus.DEAD
 
-    async def _with_worker(self, run: Json, situation: Situation) -> Situation:
+    async def _with_worker(self, run: FlowRun, observation: RunObservation) -> RunObservation:
         """Add how the plain Prefect worker does that took the run, and where its pool runs things."""
         pool = run["work_pool_name"]
-        if pool is None or situation.seconds < self._settings.service.stuck_after:
-            return situation
+        if pool is None or observation.seconds < self._settings.service.stuck_after:
+            return observation
         found = await self._prefect.work_pool(pool)
         name = (run["labels"] or {}).get(_WORKER)
         return replace(
-            situation,
+            observation,
             process_pool=found is None or found["type"] == "process",
             worker=WorkerState.UNKNOWN if name is None else await self._worker(run, name),
         )
 
-    async def _worker(self, run: Json, name: str) -> WorkerState:
+    async def _worker(self, run: FlowRun, name: str) -> WorkerState:
         pool = run["work_pool_name"]
+        if pool is None:
+            return WorkerState.OFFLINE  # the pool was deleted, and its workers with it
         if pool not in self._workers:
             self._workers[pool] = {
                 worker["name"]: WorkerState.ONLINE if worker["status"] == "ONLINE" else WorkerState.OFFLINE
@@ -211,10 +197,10 @@ class Reconciler:
         clear_away(self._settings, flow_run_id, needed=False)
 
 
-def _reason(run: Json, situation: Situation) -> str:
+def _reason(run: FlowRun, observation: RunObservation) -> str:
     if run["state"]["type"] == "CRASHED":
         said = run["state"].get("message")
         return f"It crashed: {said}" if said else "It crashed."
-    if situation.claim is Claimed.DEAD or situation.worker is WorkerState.OFFLINE:
+    if observation.claim is ClaimStatus.DEAD or observation.worker is WorkerState.OFFLINE:
         return "The worker that took it is gone."
-    return f"Nobody has worked on it for {situation.seconds:.0f} seconds."
+    return f"Nobody has worked on it for {observation.seconds:.0f} seconds."

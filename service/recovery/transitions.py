@@ -1,4 +1,4 @@
-"""Putting a flow run back into its queue after infrastructure failed it, or ending it when that was tried often enough.
+"""Doing what was decided: a run goes back into its queue, or ends when that was tried often enough.
 
 ``COMPLETED``, ``FAILED`` and ``CANCELLED`` are never changed. Everything that is forced here is decided on what Prefect
 says at that moment, not on what the caller saw a while ago.
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ...core.backoff import delay as delay_of
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode, Stage
 from ...core.flowruns import Claim, FlowRunFiles, wake
@@ -20,26 +21,73 @@ from ...flows.expand import expand
 from ...schemas.result import Result
 from ...tasks.batch_outcome import outcome_of, summary_so_far
 from ...tasks.ensure_result import ensure_result
-from ..prefect.client import PrefectApi
+from ..prefect.client import PrefectApi, PrefectRefused
+from ..prefect.model import AWAITING_RETRY, AWAITING_ROOM, SETTLED_TYPES, FlowRun, Json, State, StateType
 from .clock_steps import LONGEST_ROOM_WAIT
-from .policy import ENDED
+from .policy import RecoveryAction
 
-__all__ = ["AWAITING_RETRY", "AWAITING_ROOM", "end", "requeue", "save_ending", "tell"]
+__all__ = ["UNSETTLED", "apply", "finalize_run", "persist_forced_outcome", "report_saved_outcome", "requeue"]
 
-Json = dict[str, Any]
-
-# The name of the state in which a run waits for another attempt: so many times was it put back.
-AWAITING_RETRY = "AwaitingRetry"
-# The name of the state in which a run waits for room on a disk. That may take days, and costs none of its attempts.
-AWAITING_ROOM = "AwaitingRoom"
+# What may come of one run: the server will not have it, its folder can't be written.
+UNSETTLED = (PrefectRefused, OSError, ValueError)
 # Seconds until it is tried again: at first, and doubled each time.
 _ROOM_FIRST = 2.0
+
+
+async def apply(
+    prefect: PrefectApi,
+    settings: Settings,
+    action: RecoveryAction,
+    files: FlowRunFiles,
+    run: FlowRun | None,
+    reason: str,
+    *,
+    claim: Claim | None = None,
+) -> str | None:
+    """Do with a run what was decided.
+
+    The caller has seen to it that nothing of its last attempt is left: no process, no container.
+
+    Args:
+        prefect: The server.
+        settings: The configuration.
+        action: What ``decide`` said.
+        files: The run's files.
+        run: The flow run as it was decided on; None where Prefect does not know it.
+        reason: A sentence for people: what happened to the last attempt.
+        claim: The dead worker's, where there is one.
+
+    Returns:
+        What was done, for the log; None for nothing that anybody would want to read of.
+
+    Raises:
+        PrefectAway: The server does not answer; nothing was lost.
+        PrefectRefused, OSError, ValueError: As ``UNSETTLED``.
+    """
+    if action in (RecoveryAction.CLEAR, RecoveryAction.FORGET) or run is None:
+        # The ledger asks for the outcome of a task whose flow run is gone; without one it sends it off anew.
+        if action is RecoveryAction.FORGET and not files.has_outcome():
+            files.remove()
+        elif action is not RecoveryAction.LEAVE:
+            _release(files, claim)
+        return "Prefect does not know it any more" if action is RecoveryAction.FORGET else None
+    match action:
+        case RecoveryAction.REPORT:
+            await report_saved_outcome(prefect, settings, run)
+            return "its outcome was saved, and Prefect knows now"
+        case RecoveryAction.CANCEL:
+            await finalize_run(prefect, settings, run, _cancelled(run))
+            return f"cancelled. {reason}"
+        case RecoveryAction.REQUEUE:
+            queued = await requeue(prefect, settings, run, reason, only_if=run["state"]["id"])
+            return f"back in its queue. {reason}" if queued else f"not put back. {reason}"
+    return None
 
 
 async def requeue(
     prefect: PrefectApi,
     settings: Settings,
-    run: Json,
+    run: FlowRun,
     reason: str,
     *,
     counted: bool = True,
@@ -70,31 +118,31 @@ async def requeue(
     flow_run_id = run["id"]
     files = FlowRunFiles(settings.home, flow_run_id)
     claim = files.read_claim()
-    states: list[Json] = await prefect.call("GET", f"/flow_run_states/?flow_run_id={flow_run_id}")
+    states = await prefect.states(flow_run_id)
     attempt = _attempt(states)
     now = await prefect.flow_run(flow_run_id)
     if now is None:
         return False
     state = now["state"]
-    if state["type"] in ENDED or (only_if is not None and state["id"] != only_if):
-        return bool(state["type"] == "SCHEDULED")
+    if state["type"] in SETTLED_TYPES or (only_if is not None and state["id"] != only_if):
+        return state["type"] == "SCHEDULED"
     if state["type"] in ("SCHEDULED", "PAUSED"):
         _release(files, claim)
         return True
     wanted = files.is_cancel_requested() or (state["type"] == "CRASHED" and _was_cancelling(states))
     if state["type"] == "CANCELLING" or wanted:
-        await end(prefect, settings, now, _cancelled(now))
+        await finalize_run(prefect, settings, now, _cancelled(now))
         return False
     counted = counted and not waits_for_room
     if now["deployment_id"] is None or (counted and attempt >= settings.service.max_attempts):
-        await end(prefect, settings, now, _given_up(now, attempt, reason))
+        await finalize_run(prefect, settings, now, _given_up(now, attempt, reason))
         return False
     name, message, delay = None, reason, 0.0
     if waits_for_room:
-        name, delay = AWAITING_ROOM, min(_ROOM_FIRST * 2 ** _times_without_room(states), LONGEST_ROOM_WAIT)
+        name, delay = AWAITING_ROOM, delay_of(_times_without_room(states) + 1, _ROOM_FIRST, LONGEST_ROOM_WAIT)
     elif counted:
         name, message = AWAITING_RETRY, f"{reason} Attempt {attempt + 1} of {settings.service.max_attempts} follows."
-        delay = settings.service.retry_delay * 2 ** (attempt - 1)
+        delay = delay_of(attempt, settings.service.retry_delay)
     await prefect.set_state(
         flow_run_id,
         "SCHEDULED",
@@ -109,7 +157,7 @@ async def requeue(
     return True
 
 
-async def end(prefect: PrefectApi, settings: Settings, run: Json, error: AutoScorerError) -> None:
+async def finalize_run(prefect: PrefectApi, settings: Settings, run: FlowRun, error: AutoScorerError) -> None:
     """End a flow run whose process can't do it any more: CANCELLED for that code, else FAILED.
 
     The workspace's result.json says so (of a batch, those that were being worked on). Where this flow run has left its
@@ -126,13 +174,13 @@ async def end(prefect: PrefectApi, settings: Settings, run: Json, error: AutoSco
         PrefectAway: The server does not answer; where it was asked for the last time, the ending is saved.
     """
     now = await prefect.flow_run(run["id"])
-    if now is not None and now["state"]["type"] not in ENDED:
+    if now is not None and now["state"]["type"] not in SETTLED_TYPES:
         flow = await prefect.call("GET", f"/flows/{now['flow_id']}", missing_ok=True)
-        await asyncio.to_thread(save_ending, settings, now, (flow or {}).get("name"), error)
-    await tell(prefect, settings, run)
+        await asyncio.to_thread(persist_forced_outcome, settings, now, (flow or {}).get("name"), error)
+    await report_saved_outcome(prefect, settings, run)
 
 
-async def tell(prefect: PrefectApi, settings: Settings, run: Json) -> bool:
+async def report_saved_outcome(prefect: PrefectApi, settings: Settings, run: FlowRun) -> bool:
     """Tell Prefect the ending that was saved for a flow run, and release its claim.
 
     Args:
@@ -147,11 +195,11 @@ async def tell(prefect: PrefectApi, settings: Settings, run: Json) -> bool:
         PrefectAway: The server does not answer.
     """
     files = FlowRunFiles(settings.home, run["id"])
-    claim, ending = files.read_claim(), files.read_ending()
+    claim, ending = files.read_claim(), files.read_outcome()
     if ending is None:
         return False
     now = await prefect.flow_run(run["id"])
-    if now is not None and now["state"]["type"] not in ENDED:
+    if now is not None and now["state"]["type"] not in SETTLED_TYPES:
         await prefect.set_state(run["id"], ending["state"], message=ending.get("message"), force=True)
     _release(files, claim)
     return True
@@ -163,11 +211,11 @@ def _release(files: FlowRunFiles, claim: Claim | None) -> None:
         files.release(only=claim)
 
 
-def _attempt(states: Iterable[Json]) -> int:
+def _attempt(states: Sequence[State]) -> int:
     """The number of the last attempt. A run that had ended, and that somebody sent off again, begins anew."""
     attempt, ended = 1, False
-    for state in sorted(states, key=lambda state: str(state["timestamp"])):
-        if state["type"] in ENDED:
+    for state in states:
+        if state["type"] in SETTLED_TYPES:
             ended = True
         elif ended:
             attempt, ended = 1, False
@@ -176,24 +224,23 @@ def _attempt(states: Iterable[Json]) -> int:
     return attempt
 
 
-def _times_without_room(states: Iterable[Json]) -> int:
+def _times_without_room(states: Sequence[State]) -> int:
     """How often it was put back for want of room since the last time that it was put back for another reason."""
-    names = [state["name"] for state in sorted(states, key=lambda state: str(state["timestamp"]))]
-    waits = [name for name in names if name in ("Scheduled", AWAITING_RETRY, AWAITING_ROOM)]
+    waits = [state["name"] for state in states if state["name"] in ("Scheduled", AWAITING_RETRY, AWAITING_ROOM)]
     return len(waits) - max((at + 1 for at, name in enumerate(waits) if name != AWAITING_ROOM), default=0)
 
 
-def _was_cancelling(states: Iterable[Json]) -> bool:
+def _was_cancelling(states: Sequence[State]) -> bool:
     """Whether a crashed run was to be cancelled when it crashed."""
-    before = [(str(state["timestamp"]), state["type"]) for state in states if state["type"] != "CRASHED"]
-    return bool(before) and max(before)[1] == "CANCELLING"
+    before = [state["type"] for state in states if state["type"] != "CRASHED"]
+    return before[-1:] == ["CANCELLING"]
 
 
-def _cancelled(run: Json) -> AutoScorerError:
+def _cancelled(run: FlowRun) -> AutoScorerError:
     return AutoScorerError(ErrorCode.CANCELLED, f"The flow run {run['name']} was cancelled.")
 
 
-def _given_up(run: Json, attempt: int, reason: str) -> AutoScorerError:
+def _given_up(run: FlowRun, attempt: int, reason: str) -> AutoScorerError:
     often = "once" if attempt == 1 else f"{attempt} times"
     return AutoScorerError(
         ErrorCode.INTERNAL_ERROR,
@@ -203,7 +250,7 @@ def _given_up(run: Json, attempt: int, reason: str) -> AutoScorerError:
     )
 
 
-def save_ending(settings: Settings, run: Json, flow: str | None, error: AutoScorerError) -> None:
+def persist_forced_outcome(settings: Settings, run: FlowRun, flow: str | None, error: AutoScorerError) -> None:
     """Save how a flow run ends whose process can't do it any more; its workspace's result.json says the same.
 
     Args:
@@ -221,16 +268,16 @@ def save_ending(settings: Settings, run: Json, flow: str | None, error: AutoScor
         if result is not None and result.error is None:
             score = result.summary.score
             message = "scored; its process died after that" if score is None else f"score {score:.4g}"
-            files.save_ending({"state": "COMPLETED", "message": message, "data": result.to_dict(), "error": None})
+            files.save_outcome({"state": "COMPLETED", "message": message, "data": result.to_dict(), "error": None})
             return
         if result is not None and result.error is not None:
             data = result.to_dict()
             error = AutoScorerError.from_dict(result.error.model_dump())
-    state = "CANCELLED" if error.code is ErrorCode.CANCELLED else "FAILED"
-    files.save_ending({"state": state, "message": str(error), "data": data, "error": error.to_dict()})
+    state: StateType = "CANCELLED" if error.code is ErrorCode.CANCELLED else "FAILED"
+    files.save_outcome({"state": state, "message": str(error), "data": data, "error": error.to_dict()})
 
 
-def _began(files: FlowRunFiles, run: Json, error: AutoScorerError) -> bool:
+def _began(files: FlowRunFiles, run: FlowRun, error: AutoScorerError) -> bool:
     """Whether it may have touched its workspace. One that was cancelled in the queue leaves the old Result there."""
     return error.code is not ErrorCode.CANCELLED or run["start_time"] is not None or files.read_stage() is not None
 
@@ -244,8 +291,8 @@ def _concluded(settings: Settings, workspace: Any, flow_run_id: str, error: Auto
     return None
 
 
-def _batch_so_far(files: FlowRunFiles, run: Json, error: AutoScorerError, settings: Settings) -> Json:
-    outcomes = files.outcomes()
+def _batch_so_far(files: FlowRunFiles, run: FlowRun, error: AutoScorerError, settings: Settings) -> Json:
+    outcomes = files.member_outcomes()
     parameters = run["parameters"] or {}
     for entry in expand(parameters.get("workspaces") or [], settings.workspace_roots):
         if not entry.is_work or Workspace(entry.path).left_by() != run["id"]:

@@ -6,34 +6,31 @@ A schedule makes them, ``prefect deployment run``, or somebody in Prefect's own 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ...core.backoff import periodic
 from ...core.config import Settings
 from ...core.errors import AutoScorerError
 from ...schemas.task import Action, Priority
 from ..ledger.ledger import Ledger
-from ..ledger.records import Json, NewTask, TaskRow
+from ..ledger.records import NewTask, TaskRow
 from ..ledger.task_ids import is_task_id, new_task_id
-from ..prefect.client import FINAL, PAGE, PrefectApi, PrefectAway
+from ..prefect.client import PAGE, PrefectApi, PrefectAway
+from ..prefect.model import FINAL_TYPES, QUEUES, SETTLED_TYPES, FlowRun, Json, seconds_of
 from ..workspaces.roots import WorkspaceRoots
 from .deployments import DeploymentIds
-from .dispatcher import QUEUES
-from .outcomes import FINAL_STATES, moment
 
 __all__ = ["Adopter"]
-
-logger = logging.getLogger(__name__)
 
 _LOOK = 3.0
 # Seconds that are looked at again, because a run may appear a little later than it says.
 _OVERLAP = timedelta(seconds=5)
 # Everything is looked at again so often: a run may be made with a time that has passed.
 _WHOLE = timedelta(seconds=60)
-_PRIORITIES: dict[str, Priority] = {queue: priority for priority, queue in QUEUES.items()}
+_PRIORITIES: dict[str, Priority] = {queue.name: priority for priority, queue in QUEUES.items()}
 
 
 class Adopter:
@@ -69,12 +66,7 @@ class Adopter:
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
-        while True:
-            try:
-                await self.look()
-            except PrefectAway as error:
-                logger.debug("no flow runs are adopted: %s", error.message)
-            await asyncio.sleep(_LOOK)
+        await periodic("adopt", self.look, _LOOK, away=PrefectAway, pauses=(_LOOK, _LOOK))
 
     async def look(self) -> None:
         """Take in what has come since the last look.
@@ -98,7 +90,7 @@ class Adopter:
         for states, more in (
             (["PENDING", "RUNNING", "CANCELLING", "PAUSED"], {}),
             (["SCHEDULED"], {"expected_start_time": due}),
-            (sorted(FINAL), {"end_time": {"after_": (since - _OVERLAP).isoformat()}}),
+            (sorted(FINAL_TYPES), {"end_time": {"after_": (since - _OVERLAP).isoformat()}}),
         ):
             wanted = {"deployment_id": {"any_": list(actions)}, "state": {"type": {"any_": states}}, **more}
             await self._take_in(wanted, actions)
@@ -111,30 +103,30 @@ class Adopter:
             runs = await self._prefect.find_flow_runs(wanted, offset=offset)
             new = [run for run in runs if not self._ledger.known_flow_run(run["id"]) and not await self._is_ours(run)]
             if new:
-                tasks = [await asyncio.to_thread(self._task, run, actions[run["deployment_id"]]) for run in new]
+                tasks = [await asyncio.to_thread(self._task, run, actions[str(run["deployment_id"])]) for run in new]
                 self._started(await self._ledger.adopt(tasks))
             offset += PAGE
             if len(runs) < PAGE:
                 return
 
-    async def _is_ours(self, run: Json) -> bool:
+    async def _is_ours(self, run: FlowRun) -> bool:
         """Whether it was made for a task of the ledger: one just handed over, or one that was given up since."""
         task_id = _task_id(run)
         row = self._ledger.find(task_id) if task_id else None
         if row is None:
             return False
-        if row.is_final and run["state"]["type"] not in FINAL_STATES:
+        if row.is_final and run["state"]["type"] not in SETTLED_TYPES:
             # A request that got no answer has reached Prefect after all.
             await self._prefect.set_state(run["id"], "CANCELLING", message="Its task has ended.")
         return True
 
-    def _task(self, run: Json, action: Action) -> NewTask:
+    def _task(self, run: FlowRun, action: Action) -> NewTask:
         parameters: Json = run["parameters"] or {}
         priority = _PRIORITIES.get(run.get("work_queue_name") or "", "normal")
-        created = moment(run["created"]) or 0.0
+        created = seconds_of(run["created"]) or 0.0
         if run.get("auto_scheduled"):
             # It was there hours before it was due, and has waited from then on.
-            created = max(created, moment(run["expected_start_time"]) or 0.0)
+            created = max(created, seconds_of(run["expected_start_time"]) or 0.0)
         request: Json = {key: parameters.get(key) for key in ("scorer", "params", "backend") if parameters.get(key)}
         request["priority"] = priority
         path = None
@@ -175,6 +167,6 @@ class Adopter:
             return path, os.path.basename(text.rstrip("/"))
 
 
-def _task_id(run: Json) -> str | None:
+def _task_id(run: FlowRun) -> str | None:
     task_id = (run.get("idempotency_key") or "").partition(":")[0]
     return task_id if is_task_id(task_id) and (run.get("labels") or {}).get("autoscorer.task") == task_id else None

@@ -6,21 +6,17 @@ import time
 
 from ...schemas.task import Action
 from ..prefect.client import PrefectApi
+from ..prefect.model import DEPLOYMENTS, Deployment
 
-__all__ = ["DEPLOYMENTS", "DeploymentIds"]
+__all__ = ["DeploymentIds", "deployment_for"]
 
-# action: flow and deployment
-DEPLOYMENTS: dict[Action, tuple[str, str]] = {
-    "validate": ("validate-only", "validate"),
-    "run": ("run-only", "run"),
-    "score": ("score-only", "score"),
-    "pipeline": ("pipeline", "pipeline"),
-    "batch": ("batch", "batch"),
-}
-# Those that nothing of ours starts; their runs are tasks all the same.
-_OTHERS: dict[Action, tuple[str, str]] = {"batch": ("batch", "nightly-batch")}
 # Seconds that an answer is believed, where nothing speaks against it.
 _BELIEVED = 30.0
+
+
+def deployment_for(action: Action) -> Deployment:
+    """The deployment that a task of that action is handed to."""
+    return next(each for each in DEPLOYMENTS if each.action == action)
 
 
 class DeploymentIds:
@@ -39,7 +35,8 @@ class DeploymentIds:
             PrefectAway: The server does not answer.
         """
         if action not in self._ids:
-            found = await self._prefect.deployment(*DEPLOYMENTS[action])
+            wanted = deployment_for(action)
+            found = await self._prefect.deployment(wanted.flow, wanted.name)
             if found is None:
                 return None
             self._ids[action] = found["id"]
@@ -57,9 +54,9 @@ class DeploymentIds:
         """
         if time.monotonic() - self._asked > _BELIEVED:
             found: dict[str, Action] = {}
-            for action, names in (*DEPLOYMENTS.items(), *_OTHERS.items()):
-                deployment = await self._prefect.deployment(*names)
+            for each in DEPLOYMENTS:
+                deployment = await self._prefect.deployment(each.flow, each.name)
                 if deployment is not None:
-                    found[deployment["id"]] = action
+                    found[deployment["id"]] = each.action
             self._all, self._asked = found, time.monotonic()
         return self._all

@@ -7,7 +7,6 @@ never started unseen, and an idempotency key makes telling it twice the same as 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import random
@@ -16,20 +15,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from ...core.backoff import periodic
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
 from ...core.flowruns import wake
-from ...schemas.task import Action, Priority, TaskState
+from ...schemas.task import Action, TaskState
 from ..ledger.ledger import Ledger
-from ..ledger.records import Ending, Json, TaskRow
+from ..ledger.records import TaskEnd, TaskRow
 from ..prefect.client import PrefectApi, PrefectAway, PrefectRefused
-from .deployments import DEPLOYMENTS, DeploymentIds
+from ..prefect.model import QUEUES, Json
+from .deployments import DeploymentIds, deployment_for
 
-__all__ = ["QUEUES", "Dispatcher"]
+__all__ = ["Dispatcher"]
 
 logger = logging.getLogger(__name__)
-
-QUEUES: dict[Priority, str] = {"high": "high", "normal": "default", "low": "low"}
 
 # Flow runs in one request. It is one transaction of Prefect's, and with SQLite everybody else waits for it: 25 take a
 # quarter of a second, and cost hardly more each than 100 would. Fewer while Prefect's database is busy, because all of
@@ -81,7 +80,7 @@ class Dispatcher:
         ids: DeploymentIds,
         *,
         started: Callable[[Sequence[TaskRow]], None],
-        finish: Callable[[Sequence[Ending]], Awaitable[None]],
+        finish: Callable[[Sequence[TaskEnd]], Awaitable[None]],
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -103,26 +102,27 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Tell Prefect of tasks, until cancelled."""
-        pause = _FIRST_PAUSE
-        while True:
-            self._woken.clear()
-            try:
-                await self._all()
-            except PrefectAway as error:
-                if not self._away:
-                    logger.warning("Tasks are kept until Prefect is back: %s", error.message)
-                self._away = True
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
-                continue
-            except _Busy:
-                self._bulk = max(self._bulk // 3, _BULK_BUSY)
-                await asyncio.sleep(random.uniform(0.02, _BUSY_PAUSE))  # noqa: S311 - not a secret
-                continue
-            pause = _FIRST_PAUSE
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(_LOOK, self._next_missing())):
-                    await self._woken.wait()
+        await periodic(
+            "dispatch",
+            self._look,
+            _LOOK,
+            woken=self._woken,
+            away=PrefectAway,
+            when_away="Tasks are kept until Prefect is back",
+            pauses=(_FIRST_PAUSE, _LONGEST_PAUSE),
+        )
+
+    async def _look(self) -> float:
+        try:
+            await self._all()
+        except PrefectAway:
+            self._away = True
+            raise
+        except _Busy:
+            self._bulk = max(self._bulk // 3, _BULK_BUSY)
+            await asyncio.sleep(random.uniform(0.02, _BUSY_PAUSE))  # noqa: S311 - not a secret
+            return 0
+        return min(_LOOK, self._next_missing())
 
     async def _all(self) -> None:
         if self._away:
@@ -153,7 +153,8 @@ class Dispatcher:
             await self._unclaim(rows)
             raise
         if deployment is None:
-            name = "/".join(DEPLOYMENTS[action])
+            wanted = deployment_for(action)
+            name = f"{wanted.flow}/{wanted.name}"
             logger.warning("Prefect has no deployment %s; `autoscorer deploy` makes it.", name)
             self._missing[action] = time.monotonic() + _MISSING
             await self._unclaim(rows, f"Waiting: Prefect has no deployment {name}; autoscorer deploy makes it.")
@@ -247,7 +248,7 @@ class Dispatcher:
                 "Prefect's server failed on this task again and again, and took others meanwhile. Submit it again; "
                 "what the server answered is in the API's log.",
             )
-            await self._finish([Ending(row.id, TaskState.FAILED, error=error.to_dict())])
+            await self._finish([TaskEnd(row.id, TaskState.FAILED, error=error.to_dict())])
         return True
 
     async def _refuse(self, row: TaskRow, why: str) -> None:
@@ -257,7 +258,7 @@ class Dispatcher:
             f"Prefect did not take the task: {why[:1000]}. Correct the request and submit it again; if the deployments "
             "were changed by hand, autoscorer deploy restores them.",
         )
-        await self._finish([Ending(row.id, TaskState.FAILED, error=error.to_dict())])
+        await self._finish([TaskEnd(row.id, TaskState.FAILED, error=error.to_dict())])
 
 
 def _body(row: TaskRow) -> Json:
@@ -272,7 +273,7 @@ def _body(row: TaskRow) -> Json:
     }
     if row.priority != "normal":
         # Looking a queue up takes Prefect time in which its transaction can fail; the deployment's own needs none.
-        body["work_queue_name"] = QUEUES[row.priority]
+        body["work_queue_name"] = QUEUES[row.priority].name
     if row.cancel_requested:
         # A request that got no answer may have made the flow run. If it did, this changes nothing and the run is
         # cancelled as any other; if not, no worker ever sees it.

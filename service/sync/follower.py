@@ -13,15 +13,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ...core.backoff import periodic
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
 from ...core.flowruns import FlowRunFiles, wake
 from ...schemas.task import TaskState
 from ..ledger.ledger import Ledger
-from ..ledger.records import Ending, Json, Observed, TaskRow
+from ..ledger.records import Observed, TaskEnd, TaskRow
 from ..prefect.client import PAGE, PrefectApi, PrefectAway, PrefectRefused
+from ..prefect.model import PLAIN_NAMES, SETTLED_TYPES, FlowRun, Json, seconds_of
 from ..workspaces.roots import WorkspaceRoots
-from .outcomes import FINAL_STATES, ending_of, ending_without_run, moment
+from .outcomes import task_end_of, task_end_without_run
 
 __all__ = ["Follower"]
 
@@ -48,7 +50,7 @@ class _Followed:
 
     row: TaskRow
     flow_run_id: str
-    run: Json | None = None
+    run: FlowRun | None = None
     cancel: bool = False
     noted: Observed | None = None
     asked_at: float = float("-inf")
@@ -109,7 +111,7 @@ class Follower:
         self._changed_at = time.monotonic()
         self._woken.set()
 
-    def runs(self) -> Mapping[str, Json]:
+    def runs(self) -> Mapping[str, FlowRun]:
         """The flow runs under way, by id, as they were last seen."""
         return {task.flow_run_id: task.run for task in self._tasks.values() if task.run is not None}
 
@@ -126,7 +128,7 @@ class Follower:
             if not self._watchers[task_id]:
                 del self._watchers[task_id]
 
-    async def finish(self, endings: Sequence[Ending]) -> None:
+    async def finish(self, endings: Sequence[TaskEnd]) -> None:
         """Put down how tasks ended, and tell whoever waits."""
         if not endings:
             return
@@ -149,30 +151,29 @@ class Follower:
 
     async def run(self) -> None:
         """Follow, until cancelled."""
-        pause, away = 0.0, False
-        while True:
-            self._woken.clear()
-            began = time.monotonic()
-            try:
-                await self.look()
-                pause, away = self._pause(time.monotonic() - began), False
-            except PrefectAway as error:
-                if not away:
-                    logger.warning("Tasks can't be followed until Prefect is back: %s", error.message)
-                pause, away = min(max(pause, _FAST) * 2, _LONGEST_PAUSE), True
-            if away or self._tasks:
-                await asyncio.sleep(pause)
-                continue
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._woken.wait()
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(
+                periodic(
+                    "follow",
+                    self._follow,
+                    _IDLE,
+                    woken=self._woken,
+                    away=PrefectAway,
+                    when_away="Tasks can't be followed until Prefect is back",
+                    pauses=(2 * _FAST, _LONGEST_PAUSE),
+                )
+            )
+            loops.create_task(periodic("settle", self._settle_in_silence, _HOME))
 
-    def _pause(self, took: float) -> float:
+    async def _follow(self) -> float:
+        began = time.monotonic()
+        await self.look()
         if not self._tasks:
             return _IDLE
         calm = not self._watchers and time.monotonic() - self._changed_at > _CALM_AFTER
-        # Prefect has other work than to answer us.
-        return max(_CALM if calm else _FAST, took)
+        # Prefect has other work than to answer us, whoever wakes us.
+        await asyncio.sleep(max(_CALM if calm else _FAST, time.monotonic() - began))
+        return 0
 
     async def look(self) -> None:
         """Ask once for what has changed.
@@ -234,19 +235,17 @@ class Follower:
         await self._cancel(task)
         await self.refresh(row.id, older_than=0)
 
-    async def settle_in_silence(self) -> None:
-        """While Prefect is away, take from the home how those ended that were to be cancelled; until cancelled.
+    async def _settle_in_silence(self) -> None:
+        """While Prefect is away, take from the home how those ended that were to be cancelled.
 
         Their worker tells Prefect when it is back, and needs their files until then.
         """
-        while True:
-            await asyncio.sleep(_HOME)
-            if time.monotonic() - self._heard_at < _SILENCE:
-                continue
-            for task in [task for task in self._tasks.values() if task.cancel]:
-                ending = await asyncio.to_thread(ending_without_run, self._settings.home, self._roots, task.row)
-                if ending is not None and self._is_followed(task):
-                    await self.finish([ending])
+        if time.monotonic() - self._heard_at < _SILENCE:
+            return
+        for task in [task for task in self._tasks.values() if task.cancel]:
+            ending = await asyncio.to_thread(task_end_without_run, self._settings.home, self._roots, task.row)
+            if ending is not None and self._is_followed(task):
+                await self.finish([ending])
 
     def _leave_word(self, task: _Followed) -> None:
         """Say in the home that a task's flow run is to be cancelled: its worker learns it there, Prefect away or not.
@@ -271,7 +270,7 @@ class Follower:
         for task in tasks:
             task.asked_at = time.monotonic()
         changes: list[Observed] = []
-        final: list[tuple[_Followed, Json]] = []
+        final: list[tuple[_Followed, FlowRun]] = []
         for task in tasks:
             if not self._is_followed(task):
                 continue
@@ -281,7 +280,7 @@ class Follower:
                     await self._settle_missing(task)
                 continue
             task.run = run
-            if run["state"]["type"] in FINAL_STATES:
+            if run["state"]["type"] in SETTLED_TYPES:
                 final.append((task, run))
             else:
                 if task.cancel and run["state"]["type"] not in ("CANCELLING", "CRASHED"):
@@ -309,11 +308,11 @@ class Follower:
             )
         wake(self._settings.home)
 
-    async def _settle_final(self, final: Sequence[tuple[_Followed, Json]]) -> None:
+    async def _settle_final(self, final: Sequence[tuple[_Followed, FlowRun]]) -> None:
         home, roots = self._settings.home, self._roots
 
-        def read() -> list[Ending]:
-            return [ending_of(home, roots, task.row, run) for task, run in final]
+        def read() -> list[TaskEnd]:
+            return [task_end_of(home, roots, task.row, run) for task, run in final]
 
         def remove() -> None:
             for task, _ in final:
@@ -328,7 +327,7 @@ class Follower:
         if await self._prefect.flow_run(task.flow_run_id) is not None:
             return
         files = FlowRunFiles(self._settings.home, task.flow_run_id)
-        ending = await asyncio.to_thread(ending_without_run, self._settings.home, self._roots, task.row)
+        ending = await asyncio.to_thread(task_end_without_run, self._settings.home, self._roots, task.row)
         claim = files.read_claim()
         if ending is None and claim is not None and not files.is_lost(claim):
             return  # its worker is still at it, and will leave an ending or go
@@ -356,7 +355,7 @@ def _fields(task_id: str) -> Json:
     return {"fields": {"task_id": task_id}}
 
 
-def _observed(task_id: str, run: Json) -> Observed:
+def _observed(task_id: str, run: FlowRun) -> Observed:
     state = run["state"]
     match state["type"]:
         case "RUNNING" | "CRASHED":  # a crashed run is put back, or ended, in a moment
@@ -366,24 +365,19 @@ def _observed(task_id: str, run: Json) -> Observed:
         case _:
             shown = TaskState.QUEUED
     # The message of a plain schedule or start is about nothing; that of AwaitingRetry says why.
-    told = state["type"] in ("CRASHED", "CANCELLING") or state["name"] not in (
-        "Scheduled",
-        "Late",
-        "Pending",
-        "Running",
-    )
+    told = state["type"] in ("CRASHED", "CANCELLING") or state["name"] not in PLAIN_NAMES
     return Observed(
         task_id,
         shown,
         state["type"],
         run["run_count"],
-        moment(run["start_time"]),
+        seconds_of(run["start_time"]),
         (state.get("message") or None) if told else None,
     )
 
 
-def _ended(row: TaskRow, state: TaskState, code: ErrorCode, why: str) -> Ending:
-    return Ending(row.id, state, error=AutoScorerError(code, why).to_dict(), reason=why)
+def _ended(row: TaskRow, state: TaskState, code: ErrorCode, why: str) -> TaskEnd:
+    return TaskEnd(row.id, state, error=AutoScorerError(code, why).to_dict(), reason=why)
 
 
 def _pages(tasks: Sequence[_Followed]) -> list[Sequence[_Followed]]:

@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ...core.errors import CATALOGUE, AutoScorerError, ErrorCode, Stage
 from ...core.flowruns import FlowRunFiles
 from ...core.workspace import open_regular
 from ...schemas.task import TaskState
-from ..ledger.records import Ending, Json, TaskRow
-from ..prefect.client import FINAL
+from ..ledger.records import TaskEnd, TaskRow
+from ..prefect.model import FlowRun, Json, StateType, seconds_of
 from ..workspaces.roots import WorkspaceRoots
 
-__all__ = ["FINAL_STATES", "ending_of", "ending_without_run", "moment"]
+__all__ = ["task_end_of", "task_end_without_run"]
 
-# Prefect's final states but CRASHED: a run that crashed is put back.
-FINAL_STATES = {
+_TASK_STATES: dict[StateType, TaskState] = {
     "COMPLETED": TaskState.COMPLETED,
     "FAILED": TaskState.FAILED,
     "CANCELLED": TaskState.CANCELLED,
 }
-assert set(FINAL_STATES) == FINAL - {"CRASHED"}
 # Bytes of a file that is taken into the ledger.
 _LARGEST = 16 * 1024 * 1024
 _CODE = re.compile(r"^([A-Z_]+): (.+)$", re.DOTALL)
 
 
-def ending_of(home: Path, roots: WorkspaceRoots, row: TaskRow, run: Json) -> Ending:
+def task_end_of(home: Path, roots: WorkspaceRoots, row: TaskRow, run: FlowRun) -> TaskEnd:
     """How a task ended whose flow run is final. Reads files.
 
     Args:
@@ -39,9 +36,9 @@ def ending_of(home: Path, roots: WorkspaceRoots, row: TaskRow, run: Json) -> End
         row: The task.
         run: The flow run, as Prefect gave it.
     """
-    state = FINAL_STATES[run["state"]["type"]]
+    state = _TASK_STATES[run["state"]["type"]]
     message = run["state"].get("message") or ""
-    saved = FlowRunFiles(home, run["id"]).read_ending()
+    saved = FlowRunFiles(home, run["id"]).read_outcome()
     # One of an earlier attempt says nothing about what was decided since.
     if saved is not None and saved.get("state") == run["state"]["type"]:
         result, error = saved.get("data"), saved.get("error")
@@ -52,24 +49,19 @@ def ending_of(home: Path, roots: WorkspaceRoots, row: TaskRow, run: Json) -> End
     return _ending(roots, row, state, result, error, message, run)
 
 
-def ending_without_run(home: Path, roots: WorkspaceRoots, row: TaskRow) -> Ending | None:
+def task_end_without_run(home: Path, roots: WorkspaceRoots, row: TaskRow) -> TaskEnd | None:
     """How a task ended whose flow run Prefect does not know any more; None where nothing says that it did."""
     assert row.flow_run_id is not None
-    saved = FlowRunFiles(home, row.flow_run_id).read_ending()
-    state = FINAL_STATES.get(str(saved.get("state"))) if saved else None
+    saved = FlowRunFiles(home, row.flow_run_id).read_outcome()
+    state = _TASK_STATES.get(cast(StateType, saved.get("state"))) if saved else None
     if saved is None or state is None:
         return None
     return _ending(roots, row, state, saved.get("data"), saved.get("error"), saved.get("message") or "", None)
 
 
-def moment(text: str | None) -> float | None:
-    """A time of Prefect's as seconds since the epoch."""
-    return None if text is None else datetime.fromisoformat(text).timestamp()
-
-
 def _ending(
-    roots: WorkspaceRoots, row: TaskRow, state: TaskState, result: Any, error: Any, message: str, run: Json | None
-) -> Ending:
+    roots: WorkspaceRoots, row: TaskRow, state: TaskState, result: Any, error: Any, message: str, run: FlowRun | None
+) -> TaskEnd:
     result = result if isinstance(result, dict) and _is_json(result) else None
     failed = state is not TaskState.COMPLETED
     error = error or (result or {}).get("error") or _error(state, message) if failed else None
@@ -78,14 +70,14 @@ def _ending(
     error = _whole(error, state) if error else None
     if error is not None and row.workspace is not None:
         error = roots.located(error, row.workspace)
-    return Ending(
+    return TaskEnd(
         row.id,
         state,
         result=roots.scrub(result),
         error=error,
         attempts=run["run_count"] if run else None,
-        started_at=moment(run["start_time"]) if run else None,
-        ended_at=moment(run["end_time"]) if run else None,
+        started_at=seconds_of(run["start_time"]) if run else None,
+        ended_at=seconds_of(run["end_time"]) if run else None,
         scorer=((result or {}).get("versioning") or {}).get("scorer"),
     )
 

@@ -39,7 +39,9 @@ from ...core.version import __version__
 from ...schemas.envelope import Envelope, Meta
 from ...schemas.task import Role, TaskView
 from ..disclosure import Disclosure
-from ..ledger.ledger import LONGEST_CALLBACK_WAIT, CallbackDue, Ledger
+from ..ledger.ledger import Ledger
+from ..ledger.records import CallbackDue
+from ..ledger.statements import LONGEST_CALLBACK_WAIT
 from ..workspaces.roots import WorkspaceRoots
 from .http import NotAllowed, Outbound, Unreachable, check_callback_url
 from .signatures import callback_secret, sign, verify

@@ -77,7 +77,7 @@ def worker(server: PrefectServer, api: Facade) -> Callable[..., Any]:
         start(server, flow_run_id)
         message = ending.pop("message", "done")
         saved = {"state": state, "message": message, "data": None, "error": None, **ending}
-        FlowRunFiles(api.settings.home, flow_run_id).save_ending(saved)
+        FlowRunFiles(api.settings.home, flow_run_id).save_outcome(saved)
         set_state(server, flow_run_id, state, message)
 
     return end
@@ -411,7 +411,7 @@ def test_a_batch_tells_how_far_it_is_and_who_is_best(
         "error": {"code": "PARSE_ERROR", "message": "…", "stage": "scoring", "details": {}},
     }
     for outcome in outcomes:
-        files.add_outcome(outcome)
+        files.add_member_outcome(outcome)
     view = api.call("GET", f"/batch/{task_id}").data
     assert (view["summary"]["total"], view["summary"]["done"], view["summary"]["completed"]) == (3, 2, 2)
     assert [row["workspace"] for row in view["leaderboard"]] == [f"{workspace}/=c", f"{workspace}/a"]

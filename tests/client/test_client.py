@@ -27,7 +27,7 @@ from autoscorer.cli.main import main
 from autoscorer.client.packing import PackedFolder
 from autoscorer.schemas.task import TaskState
 from autoscorer.service.ledger.ledger import Ledger
-from autoscorer.service.ledger.records import Ending, NewTask
+from autoscorer.service.ledger.records import NewTask, TaskEnd
 from autoscorer.service.ledger.task_ids import new_task_id
 
 from ..service.test_disclosure import RESULT
@@ -74,7 +74,7 @@ def served(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             task, _ = await ledger.add(
                 new(str(root / where), request={"action": "score", "workspace": where, "priority": "normal"})
             )
-            await ledger.finish([Ending(task.id, **ending)])
+            await ledger.finish([TaskEnd(task.id, **ending)])
             ids[name] = task.id
         outcomes = [outcome("team-b", None), outcome("team-a", 0.9)]
         summary = {"total": 2, "completed": 1, "failed": 1, "seconds": 3.0, "outcomes": outcomes}
@@ -84,7 +84,7 @@ def served(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             parameters={}, created_at=1.0,
         )  # fmt: skip
         batch, _ = await ledger.add(many)
-        await ledger.finish([Ending(batch.id, TaskState.COMPLETED, result=summary)])
+        await ledger.finish([TaskEnd(batch.id, TaskState.COMPLETED, result=summary)])
         ids["batch"] = batch.id
         ledger.close()
 

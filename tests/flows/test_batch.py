@@ -282,13 +282,13 @@ def test_a_second_attempt_keeps_what_is_settled_and_does_the_rest(
     again = BatchJournal(expand(given), files, warn=pytest.fail)
     assert again.resumed == 3
     assert again.left() == [str(root) for root in (*roots[2:6], roots[7])]
-    assert len(files.outcomes()) == 3 + 2 and files.read_total() == again.total == len(roots) + 2
+    assert len(files.member_outcomes()) == 3 + 2 and files.read_total() == again.total == len(roots) + 2
     again.add(str(roots[2]), outcome_of(roots[2], settled(roots[2])))
     outcomes = again.close(AutoScorerError(ErrorCode.CANCELLED, "why"))
     states = [outcome["state"] for outcome in outcomes]
     cancelled = ["cancelled"] * 3
     assert states == ["completed", "failed", "completed", *cancelled, "completed", "cancelled", "duplicate", "failed"]
-    assert len(files.outcomes()) == 6
+    assert len(files.member_outcomes()) == 6
 
 
 def test_a_name_that_is_no_utf8_survives_the_journal(make_workspace: Callable[..., Path], home: Path) -> None:
@@ -343,19 +343,19 @@ def test_a_batch_that_was_killed_goes_on_where_it_was(server: PrefectServer, cro
     run_id = new_run(server, folder)
     files = FlowRunFiles(home, run_id)
     first = attempt(run_id)
-    eventually(lambda: len(asked(folder)) == 4 and len(files.outcomes()) == 3)
+    eventually(lambda: len(asked(folder)) == 4 and len(files.member_outcomes()) == 3)
     first.kill()
     first.wait()
     under_way = asked(folder)[-1][1]
     eventually(lambda: not Path("/proc", under_way).exists())
-    assert files.read_ending() is None
+    assert files.read_outcome() is None
 
     (folder / "go").touch()
     for state in ({"type": "SCHEDULED", "name": "AwaitingRetry"}, {"type": "PENDING"}):
         server.call("POST", f"/flow_runs/{run_id}/set_state", {"state": state, "force": True})
     second = attempt(run_id)
     assert second.wait(120) == 0
-    ending = files.read_ending()
+    ending = files.read_outcome()
     assert ending is not None and ending["state"] == "COMPLETED"
     summary = ending["data"]
     assert (summary["total"], summary["completed"], summary["failed"], summary["resumed"]) == (5, 3, 2, 2)
@@ -381,7 +381,7 @@ def test_cancelling_a_batch_keeps_what_was_done(server: PrefectServer, crowd: An
         state = batch([str(folder)], action="score", concurrency=1, return_state=True)
     assert state.is_cancelled() and "1 scored, 0 failed, 2 cancelled" in str(state.message)
     run = server.flow_run("score crowd")
-    ending = FlowRunFiles(home, run["id"]).read_ending()
+    ending = FlowRunFiles(home, run["id"]).read_outcome()
     assert ending is not None and (ending["state"], ending["error"]["code"]) == ("CANCELLED", "CANCELLED")
     assert [o["state"] for o in ending["data"]["outcomes"]] == ["completed", "cancelled", "cancelled"]
     assert result_of(roots[1])["error"]["code"] == "CANCELLED"

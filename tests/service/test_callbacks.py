@@ -31,7 +31,7 @@ from autoscorer.core.config_sections import Callbacks as Section
 from autoscorer.core.errors import AutoScorerError
 from autoscorer.schemas.task import Role, TaskState, TaskView
 from autoscorer.service.ledger.ledger import Ledger
-from autoscorer.service.ledger.records import Ending, NewTask
+from autoscorer.service.ledger.records import NewTask, TaskEnd
 from autoscorer.service.logs import JsonFormatter
 from autoscorer.service.webhooks.delivery import Callbacks, check_callback_url, delivery_id, retry_delay, verify
 from autoscorer.service.webhooks.http import Outbound, Unreachable, is_allowed
@@ -242,7 +242,7 @@ def test_a_receiver_is_told_what_the_submitter_may_see(home: Path, show_errors: 
                         callback_url=f"http://127.0.0.1:{receiver.port}/", role=role,
                     )  # fmt: skip
                     await ledger.add(task)
-                    await ledger.finish([Ending(task.id, TaskState.COMPLETED, result=result)])
+                    await ledger.finish([TaskEnd(task.id, TaskState.COMPLETED, result=result)])
                     async with delivering(settings, ledger):  # type: ignore[arg-type]
                         await until(lambda: bool(receiver.requests))
                     return receiver.requests[0].body
@@ -374,7 +374,7 @@ def test_the_ledger_keeps_what_became_of_a_callback_over_restarts(home: Path) ->
                     )
                 )
                 assert (await ledger.view(row.id)).callback.state == "waiting"
-                await ledger.finish([Ending("t1", TaskState.COMPLETED, result={"summary": {"score": 1.0}})])
+                await ledger.finish([TaskEnd("t1", TaskState.COMPLETED, result={"summary": {"score": 1.0}})])
             callbacks = Callbacks(settings, ledger, WorkspaceRoots(settings))
             loop = asyncio.create_task(callbacks.run())
             async with asyncio.timeout(60):

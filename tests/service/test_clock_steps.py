@@ -15,13 +15,14 @@ import httpx
 import pytest
 from autoscorer.core.config import Settings
 from autoscorer.schemas.task import TaskState
-from autoscorer.service.ledger.ledger import LONGEST_CALLBACK_WAIT, Ledger
-from autoscorer.service.ledger.records import Ending, NewTask
+from autoscorer.service.ledger.ledger import Ledger
+from autoscorer.service.ledger.records import NewTask, TaskEnd
+from autoscorer.service.ledger.statements import LONGEST_CALLBACK_WAIT
 from autoscorer.service.ledger.task_ids import new_task_id
 from autoscorer.service.prefect.client import PrefectApi
+from autoscorer.service.prefect.model import AWAITING_RETRY, AWAITING_ROOM
 from autoscorer.service.recovery.clock_steps import is_held_up, longest_wait
 from autoscorer.service.recovery.stuck_runs import Reconciler
-from autoscorer.service.recovery.transitions import AWAITING_RETRY, AWAITING_ROOM
 from autoscorer.service.sync import adopter as adopt
 from autoscorer.service.sync.adopter import Adopter
 from autoscorer.service.sync.deployments import DeploymentIds
@@ -121,7 +122,7 @@ def test_a_queued_task_that_lies_hours_ahead_is_handed_out_within_seconds(
 def test_a_run_that_nobody_works_on_is_missed_also_when_its_state_lies_in_the_future(
     runs: Runs, make_workspace: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from autoscorer.service.recovery import evidence as situation
+    from autoscorer.service.recovery import observations
 
     settings = settings_with(stuck_after=0.3, retry_delay=0)
     run = runs.make(make_workspace())
@@ -134,7 +135,7 @@ def test_a_run_that_nobody_works_on_is_missed_also_when_its_state_lies_in_the_fu
         def time() -> float:
             return real() - 5 * HOUR
 
-    monkeypatch.setattr(situation, "time", Clock)
+    monkeypatch.setattr(observations, "time", Clock)
 
     async def look_twice(prefect: PrefectApi) -> list[str]:
         reconciler = Reconciler(settings, prefect)
@@ -210,7 +211,7 @@ def test_a_callback_that_lies_hours_ahead_is_due(settings: Settings) -> None:
             callback_url="http://127.0.0.1:1/",
         )
         await ledger.add(task)
-        await ledger.finish([Ending(task.id, TaskState.COMPLETED)])
+        await ledger.finish([TaskEnd(task.id, TaskState.COMPLETED)])
         now = time.time()
         for wait, due in ((60.0, False), (LONGEST_CALLBACK_WAIT, False), (5 * HOUR, True)):
             await ledger.callback_done(task.id, False, "no answer", now + wait)

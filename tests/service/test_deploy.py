@@ -15,7 +15,8 @@ import pytest
 from autoscorer.cli.main import main
 from autoscorer.core.config import Settings, load_settings
 from autoscorer.service.prefect.deploy import declared
-from autoscorer.service.prefect.pools import QUEUES, job_template
+from autoscorer.service.prefect.model import DEPLOYMENTS, QUEUES
+from autoscorer.service.prefect.pools import job_template
 
 from ..support.prefect_server import PrefectServer, eventually, server
 
@@ -166,7 +167,7 @@ def test_pools_have_their_queues_by_priority_and_their_limits(
     for name, limit in (("autoscorer", 4), ("autoscorer-score", 7)):
         assert server.call("GET", f"/work_pools/{name}")["concurrency_limit"] == limit
         queues = server.call("POST", f"/work_pools/{name}/queues/filter", {})
-        assert {queue["name"]: queue["priority"] for queue in queues} == QUEUES
+        assert {queue["name"]: queue["priority"] for queue in queues} == dict(QUEUES.values())
 
 
 @needs_server
@@ -399,3 +400,12 @@ def test_the_template_is_one_that_prefects_own_worker_can_use(
     assert environment["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
     assert environment["AUTOSCORER_HOME"] == str(settings.home)
     assert environment["PREFECT_API_URL"] == "http://prefect:4200/api"
+
+
+def test_the_table_of_our_deployments_is_what_prefect_yaml_says() -> None:
+    there = {(each.flow, each.name, each.body["entrypoint"]) for each in declared("first", "second")}
+    assert there == {(each.flow, each.name, each.entrypoint) for each in DEPLOYMENTS}
+    scored = {each.name for each in declared("first", "second") if each.pool == "second"}
+    assert scored == {each.name for each in DEPLOYMENTS if each.direct}, "the score pool is for what runs directly"
+    queues = {each.body["work_queue_name"] for each in declared("first", "second")}
+    assert queues == {QUEUES["normal"].name}

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from autoscorer.core.config import Settings
 from autoscorer.service.ledger.ledger import Ledger
-from autoscorer.service.ledger.records import Ending, Json, NewTask
+from autoscorer.service.ledger.records import Json, NewTask, TaskEnd
 from autoscorer.service.ledger.task_ids import new_task_id
 from autoscorer.service.logs import JsonFormatter
 from autoscorer.service.prefect.client import PrefectApi
@@ -72,7 +72,7 @@ async def dispatching(settings: Settings, prefect: Prefect) -> AsyncIterator[tup
     async with PrefectApi(settings) as api:
         api._client = httpx.AsyncClient(base_url=api.url, transport=httpx.MockTransport(prefect))
 
-        async def finish(endings: Sequence[Ending]) -> None:
+        async def finish(endings: Sequence[TaskEnd]) -> None:
             await ledger.finish(endings)
 
         dispatcher = Dispatcher(settings, ledger, api, DeploymentIds(api), started=lambda rows: None, finish=finish)

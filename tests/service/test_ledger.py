@@ -24,7 +24,7 @@ from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.schemas.task import TaskState
 from autoscorer.service.ledger import schema as ledger_schema
 from autoscorer.service.ledger.ledger import Ledger
-from autoscorer.service.ledger.records import Ending, NewTask, Observed
+from autoscorer.service.ledger.records import NewTask, Observed, TaskEnd
 from autoscorer.service.ledger.task_ids import first_id_at, is_task_id, new_task_id
 from autoscorer.service.ledger.writer import GroupCommit
 from hypothesis import given
@@ -114,7 +114,7 @@ def test_a_workspace_has_one_active_task_of_an_action(settings: Settings) -> Non
             assert (again.id, created) == (first.id, False)
             for other in (new("/data/b"), new(action="run")):
                 assert (await ledger.add(other))[1]
-            await ledger.finish([Ending(first.id, TaskState.COMPLETED)])
+            await ledger.finish([TaskEnd(first.id, TaskState.COMPLETED)])
             later, created = await ledger.add(new())
             assert created and later.id != first.id
 
@@ -135,7 +135,7 @@ def test_a_key_stands_for_one_request(settings: Settings) -> None:
     async def work() -> None:
         async with opened(settings) as ledger:
             first, _ = await ledger.add(new(), key="k", request_hash="1")
-            await ledger.finish([Ending(first.id, TaskState.FAILED)])
+            await ledger.finish([TaskEnd(first.id, TaskState.FAILED)])
             again, created = await ledger.add(new(), key="k", request_hash="1")
             assert (again.id, created, again.state) == (first.id, False, "failed")
             with pytest.raises(AutoScorerError) as caught:
@@ -164,7 +164,7 @@ def test_a_key_of_an_active_task_stands_for_that_task(settings: Settings) -> Non
         async with opened(settings) as ledger:
             first, _ = await ledger.add(new())
             second, _ = await ledger.add(new(), key="k", request_hash="1")
-            await ledger.finish([Ending(first.id, TaskState.COMPLETED)])
+            await ledger.finish([TaskEnd(first.id, TaskState.COMPLETED)])
             third, created = await ledger.add(new(), key="k", request_hash="1")
             assert second.id == third.id == first.id and not created
 
@@ -176,7 +176,7 @@ def test_keys_are_forgotten(settings: Settings) -> None:
         async with opened(settings) as ledger:
             old = time.time() - settings.api.idempotency_hours * 3600 - 1
             first, _ = await ledger.add(new(created_at=old), key="k", request_hash="1")
-            await ledger.finish([Ending(first.id, TaskState.COMPLETED)])
+            await ledger.finish([TaskEnd(first.id, TaskState.COMPLETED)])
             second, created = await ledger.add(new(), key="k", request_hash="2")
             assert created and second.id != first.id
 
@@ -270,7 +270,7 @@ def test_a_task_ends_once(settings: Settings) -> None:
     async def work() -> None:
         async with opened(settings) as ledger:
             row, _ = await ledger.add(new(callback_url="http://example.org"))
-            ending = Ending(
+            ending = TaskEnd(
                 row.id, TaskState.COMPLETED, result={"score": 1.0}, attempts=1, started_at=1.0, ended_at=3.5
             )
             assert await ledger.finish([ending, replace(ending, state=TaskState.FAILED)]) == [row.id]
@@ -289,7 +289,7 @@ def test_callbacks_are_due_until_they_are_done(settings: Settings) -> None:
         async with opened(settings) as ledger:
             row, _ = await ledger.add(new(callback_url="http://example.org"))
             assert await ledger.due_callbacks(time.time() + 1e9) == []
-            await ledger.finish([Ending(row.id, TaskState.FAILED)])
+            await ledger.finish([TaskEnd(row.id, TaskState.FAILED)])
             await ledger.callback_done(row.id, False, "refused", time.time() + 100)
             assert await ledger.due_callbacks(time.time()) == []
             assert [due.attempts for due in await ledger.due_callbacks(time.time() + 101)] == [1]
@@ -309,7 +309,7 @@ def test_old_tasks_are_forgotten_and_active_ones_never(settings: Settings) -> No
                 (await ledger.add(new(f"/data/{n}", callback_url=url)))[0]
                 for n, url in enumerate((None, None, "http://example.org"))
             ]
-            await ledger.finish([Ending(ended.id, TaskState.COMPLETED), Ending(told.id, TaskState.COMPLETED)])
+            await ledger.finish([TaskEnd(ended.id, TaskState.COMPLETED), TaskEnd(told.id, TaskState.COMPLETED)])
             later = time.time() + settings.api.keep_days * 86400 + 1
             assert await ledger.prune(time.time()) == 0
             assert await ledger.prune(later) == 1
@@ -476,9 +476,9 @@ def test_a_workspace_is_handed_over_for_one_task_at_a_time_in_the_order_of_askin
             assert taken == {first.id, check.id, other.id}
             await ledger.dispatched([(each, str(uuid4())) for each in taken])
             assert await ledger.claim_undispatched(10) == []
-            await ledger.finish([Ending(first.id, TaskState.COMPLETED)])
+            await ledger.finish([TaskEnd(first.id, TaskState.COMPLETED)])
             assert [row.id for row in await ledger.claim_undispatched(10)] == [second.id]
-            await ledger.finish([Ending(second.id, TaskState.FAILED)])
+            await ledger.finish([TaskEnd(second.id, TaskState.FAILED)])
             assert [row.id for row in await ledger.claim_undispatched(10)] == [third.id]
 
     run(work)

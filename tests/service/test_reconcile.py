@@ -19,7 +19,14 @@ from autoscorer.service.prefect.automations import SILENCE, ensure_crash_automat
 from autoscorer.service.prefect.client import PrefectApi
 from autoscorer.service.recovery.claims import Taker, taken_by, taken_message
 from autoscorer.service.recovery.containers import count_containers
-from autoscorer.service.recovery.policy import Claimed, Patience, Situation, Verdict, WorkerState, decide
+from autoscorer.service.recovery.policy import (
+    ClaimStatus,
+    RecoveryAction,
+    RunObservation,
+    Timeouts,
+    WorkerState,
+    decide,
+)
 from autoscorer.service.recovery.stuck_runs import Reconciler
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,10 +36,10 @@ from ..support.prefect_server import PrefectServer, eventually, server
 
 __all__ = ["runs", "server", "take"]
 
-NONE, ALIVE, DEAD, FAR = Claimed.NONE, Claimed.ALIVE, Claimed.DEAD, Claimed.OUT_OF_SIGHT
-LEAVE, CLEAR, TELL = Verdict.LEAVE, Verdict.CLEAR, Verdict.TELL
-REQUEUE, CANCEL, FORGET = Verdict.REQUEUE, Verdict.CANCEL, Verdict.FORGET
-PATIENCE = Patience(stuck=60, crashed=5, longest=3600)
+NONE, ALIVE, DEAD, FAR = ClaimStatus.NONE, ClaimStatus.ALIVE, ClaimStatus.DEAD, ClaimStatus.OUT_OF_SIGHT
+LEAVE, CLEAR, REPORT = RecoveryAction.LEAVE, RecoveryAction.CLEAR, RecoveryAction.REPORT
+REQUEUE, CANCEL, FORGET = RecoveryAction.REQUEUE, RecoveryAction.CANCEL, RecoveryAction.FORGET
+TIMEOUTS = Timeouts(stuck=60, crashed=5, longest=3600)
 STATES = [
     "SCHEDULED",
     "PENDING",
@@ -50,17 +57,17 @@ STATES = [
 # --- the table ---------------------------------------------------------------------------------------------------
 
 
-def _case(verdict: Verdict, state: str | None, claim: Claimed, seconds: float = 0, **more: Any) -> Any:
+def _case(action: RecoveryAction, state: str | None, claim: ClaimStatus, seconds: float = 0, **more: Any) -> Any:
     told = ", ".join(f"{key}={value}" for key, value in more.items())
     return pytest.param(
-        Situation(state=state, claim=claim, seconds=seconds, **more),
-        verdict,
+        RunObservation(state=state, claim=claim, seconds=seconds, **more),
+        action,
         id=f"{state} {claim} {seconds:.0f}s {told}".strip(),
     )
 
 
 @pytest.mark.parametrize(
-    ("situation", "verdict"),
+    ("observation", "action"),
     [
         # The worker is certainly dead.
         _case(REQUEUE, "PENDING", DEAD),
@@ -70,13 +77,13 @@ def _case(verdict: Verdict, state: str | None, claim: Claimed, seconds: float = 
         _case(CLEAR, "SCHEDULED", DEAD),
         _case(CLEAR, "PAUSED", DEAD),
         _case(FORGET, None, DEAD),
-        _case(FORGET, None, DEAD, ending=1),
+        _case(FORGET, None, DEAD, outcome_age=1),
         # It had done its work.
-        _case(TELL, "PENDING", DEAD, ending=1),
-        _case(TELL, "RUNNING", DEAD, ending=1),
-        _case(TELL, "CANCELLING", DEAD, ending=1),
-        _case(TELL, "CRASHED", DEAD, ending=1),
-        _case(CLEAR, "SCHEDULED", DEAD, ending=1),
+        _case(REPORT, "PENDING", DEAD, outcome_age=1),
+        _case(REPORT, "RUNNING", DEAD, outcome_age=1),
+        _case(REPORT, "CANCELLING", DEAD, outcome_age=1),
+        _case(REPORT, "CRASHED", DEAD, outcome_age=1),
+        _case(CLEAR, "SCHEDULED", DEAD, outcome_age=1),
         # Something of it is still at work.
         _case(LEAVE, "PENDING", DEAD, busy=True),
         _case(LEAVE, "RUNNING", DEAD, busy=True),
@@ -96,10 +103,10 @@ def _case(verdict: Verdict, state: str | None, claim: Claimed, seconds: float = 
         _case(REQUEUE, "CRASHED", NONE, 5),
         _case(LEAVE, "CRASHED", NONE, 1e9, deployed=False),
         # Its process saved how it ended, and should have said so by now.
-        _case(LEAVE, "RUNNING", NONE, 600, ending=59),
-        _case(TELL, "RUNNING", NONE, 600, ending=60),
-        _case(TELL, "CRASHED", NONE, 0, ending=0),
-        _case(TELL, "CRASHED", NONE, 0, ending=0, deployed=False),
+        _case(LEAVE, "RUNNING", NONE, 600, outcome_age=59),
+        _case(REPORT, "RUNNING", NONE, 600, outcome_age=60),
+        _case(REPORT, "CRASHED", NONE, 0, outcome_age=0),
+        _case(REPORT, "CRASHED", NONE, 0, outcome_age=0, deployed=False),
         # A plain Prefect worker has it.
         _case(LEAVE, "PENDING", NONE, 59, worker=WorkerState.OFFLINE),
         _case(REQUEUE, "PENDING", NONE, 60, worker=WorkerState.OFFLINE),
@@ -111,16 +118,16 @@ def _case(verdict: Verdict, state: str | None, claim: Claimed, seconds: float = 
         _case(REQUEUE, "PENDING", NONE, 60, worker=WorkerState.OFFLINE, process_pool=False, infrastructure=True),
     ],
 )
-def test_the_table(situation: Situation, verdict: Verdict) -> None:
-    assert decide(situation, PATIENCE) is verdict
+def test_the_table(observation: RunObservation, action: RecoveryAction) -> None:
+    assert decide(observation, TIMEOUTS) is action
 
 
 situations = st.builds(
-    Situation,
+    RunObservation,
     state=st.sampled_from(STATES),
     seconds=st.floats(0, 1e9),
-    claim=st.sampled_from(Claimed),
-    ending=st.none() | st.floats(0, 1e9),
+    claim=st.sampled_from(ClaimStatus),
+    outcome_age=st.none() | st.floats(0, 1e9),
     busy=st.booleans(),
     deployed=st.booleans(),
     worker=st.sampled_from(WorkerState),
@@ -130,20 +137,20 @@ situations = st.builds(
 
 
 @given(situations)
-def test_nothing_that_somebody_has_or_that_has_ended_is_changed(situation: Situation) -> None:
-    verdict = decide(situation, PATIENCE)
-    if situation.claim in (ALIVE, FAR):
-        assert verdict is LEAVE
-    if situation.state in ("COMPLETED", "FAILED", "CANCELLED", "SCHEDULED", "PAUSED"):
-        assert verdict in (LEAVE, CLEAR)
-    if situation.busy and situation.seconds < PATIENCE.longest:
-        assert verdict is not REQUEUE
+def test_nothing_that_somebody_has_or_that_has_ended_is_changed(observation: RunObservation) -> None:
+    action = decide(observation, TIMEOUTS)
+    if observation.claim in (ALIVE, FAR):
+        assert action is LEAVE
+    if observation.state in ("COMPLETED", "FAILED", "CANCELLED", "SCHEDULED", "PAUSED"):
+        assert action in (LEAVE, CLEAR)
+    if observation.busy and observation.seconds < TIMEOUTS.longest:
+        assert action is not REQUEUE
 
 
 @given(situations)
-def test_no_run_of_a_dead_worker_is_left_for_ever(situation: Situation) -> None:
-    if situation.claim is DEAD and situation.seconds >= PATIENCE.longest:
-        assert decide(situation, PATIENCE) is not LEAVE
+def test_no_run_of_a_dead_worker_is_left_for_ever(observation: RunObservation) -> None:
+    if observation.claim is DEAD and observation.seconds >= TIMEOUTS.longest:
+        assert decide(observation, TIMEOUTS) is not LEAVE
 
 
 @given(st.text(min_size=1), st.lists(st.text("abc019-."), min_size=5, max_size=5))
@@ -297,7 +304,7 @@ def test_a_saved_ending_that_was_never_told_is_told(runs: Runs, make_workspace: 
     settings = settings_with(stuck_after=0.001)
     ending = {"state": "FAILED", "message": "BAD_FORMAT: no", "data": None, "error": None}
     files = FlowRunFiles(settings.home, run)
-    files.save_ending(ending)
+    files.save_outcome(ending)
     _look(settings, runs, run)
     now = runs.get(run)["state"]
     assert (now["type"], now["message"]) == ("FAILED", "BAD_FORMAT: no")

@@ -24,16 +24,17 @@ from autoscorer.executors.docker.seal import LABEL
 from autoscorer.executors.records import RunRecords
 from autoscorer.schemas.result import Result
 from autoscorer.service.prefect.client import PrefectApi, PrefectAway
+from autoscorer.service.prefect.model import AWAITING_RETRY, AWAITING_ROOM
 from autoscorer.service.recovery.dead_workers import recover
-from autoscorer.service.recovery.transitions import AWAITING_RETRY, AWAITING_ROOM, end, requeue
+from autoscorer.service.recovery.transitions import finalize_run, requeue
 
 from ..support.lost_runs import (
     Runs,
     Taken,
     ask,
     dead_owner,
-    ending_of,
     of_another_container,
+    outcome_of,
     result_of,
     runs,
     settings_with,
@@ -142,7 +143,7 @@ def test_a_run_that_was_to_be_cancelled_ends_cancelled_with_a_result(
     assert runs.state(run)[0] == "CANCELLED"
     result = result_of(sleeper)
     assert result["error"]["code"] == "CANCELLED" and result["versioning"]["flow_run_id"] == run
-    ending = ending_of(settings, run)
+    ending = outcome_of(settings, run)
     assert ending is not None and ending["state"] == "CANCELLED" and ending["data"] == result
 
 
@@ -164,7 +165,7 @@ def test_the_last_attempt_ends_failed_and_says_how_often_and_why(
     assert "tried 2 times" in now["state"]["message"] and "died" in now["state"]["message"]
     result = result_of(root)
     assert result["error"]["code"] == "INTERNAL_ERROR" and result["error"]["details"]["attempts"] == 2
-    ending = ending_of(settings, run)
+    ending = outcome_of(settings, run)
     assert ending is not None and ending["error"] == result["error"]
     assert FlowRunFiles(settings.home, run).read_claim() is None
 
@@ -177,12 +178,12 @@ def test_an_ending_that_was_saved_is_told_and_nothing_is_done_again(
     runs.set(run, "PENDING")
     files = _claimed(settings, run, dead)
     runs.set(run, "RUNNING")
-    files.save_ending({"state": "COMPLETED", "message": "score 0.5", "data": {}, "error": None})
+    files.save_outcome({"state": "COMPLETED", "message": "score 0.5", "data": {}, "error": None})
     _recover(settings)
     now = runs.get(run)
     assert (now["state"]["type"], now["state"]["message"]) == ("COMPLETED", "score 0.5")
     assert files.read_claim() is None
-    assert files.read_ending() is not None, "the ledger reads it yet"
+    assert files.read_outcome() is not None, "the ledger reads it yet"
 
 
 def test_an_ending_of_an_earlier_attempt_is_none_of_this_one(
@@ -191,8 +192,8 @@ def test_an_ending_of_an_earlier_attempt_is_none_of_this_one(
     settings = settings_with()
     run = runs.make(make_workspace())
     files = FlowRunFiles(settings.home, run)
-    files.save_ending({"state": "FAILED", "message": "then", "data": None, "error": None})
-    os.utime(files.folder / "ending.json", (1, 1))
+    files.save_outcome({"state": "FAILED", "message": "then", "data": None, "error": None})
+    os.utime(files.folder / "outcome.json", (1, 1))
     runs.set(run, "PENDING")
     _claimed(settings, run, dead)
     runs.set(run, "RUNNING")
@@ -208,7 +209,7 @@ def test_what_has_ended_is_never_touched(
     run = runs.make(root)
     runs.set(run, "PENDING")
     files = _claimed(settings, run, dead)
-    files.save_ending({"state": "FAILED", "message": "something else", "data": None, "error": None})
+    files.save_outcome({"state": "FAILED", "message": "something else", "data": None, "error": None})
     before = runs.set(run, "RUNNING", state)
     _recover(settings)
     assert files.read_claim() is None
@@ -309,7 +310,7 @@ def test_a_run_that_prefect_has_forgotten_leaves_only_its_ending(
     run = runs.make(make_workspace())
     files = _claimed(settings, run, dead)
     if ending:
-        files.save_ending({"state": "COMPLETED", "message": "done", "data": {}, "error": None})
+        files.save_outcome({"state": "COMPLETED", "message": "done", "data": {}, "error": None})
     runs.delete(run)
     _recover(settings)
     assert files.folder.exists() == ending
@@ -442,7 +443,7 @@ def test_what_was_cancelled_in_the_queue_leaves_the_old_result(runs: Runs, make_
     run = runs.make(root)
     runs.set(run, "PENDING", "CANCELLING")
     error = AutoScorerError(ErrorCode.CANCELLED, "Cancelled.")
-    ask(settings, lambda prefect: end(prefect, settings, runs.get(run), error))
+    ask(settings, lambda prefect: finalize_run(prefect, settings, runs.get(run), error))
     assert runs.state(run)[0] == "CANCELLED"
     assert (root / "output" / "result.json").read_bytes() == before
 
@@ -469,7 +470,7 @@ def test_a_batch_that_is_ended_says_so_in_the_workspaces_that_it_was_at(
     assert runs.state(run)[0] == "FAILED"
     assert result_of(at_work)["versioning"]["flow_run_id"] == run
     assert not (untouched / "output").exists()
-    ending = ending_of(settings, run)
+    ending = outcome_of(settings, run)
     assert ending is not None
     assert [(one["workspace"], one["state"]) for one in ending["data"]["outcomes"]] == [(str(at_work), "failed")]
     assert ending["data"]["total"] == 2

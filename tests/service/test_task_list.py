@@ -14,7 +14,7 @@ from autoscorer.schemas.task import TaskOutcome, TaskState, TaskView
 from autoscorer.service.disclosure import Disclosure
 from autoscorer.service.ledger import derived as ledger_derived
 from autoscorer.service.ledger import schema as ledger_schema
-from autoscorer.service.ledger.records import Ending, Outcome, TaskRow
+from autoscorer.service.ledger.records import StoredResult, TaskEnd, TaskRow
 
 from ..support.facade import ADMIN, SUBMIT, facade, facade_settings, write_workspace
 from .test_disclosure import RESULT
@@ -52,12 +52,12 @@ def test_a_result_is_told_in_one_line(result: Any, line: Any) -> None:
         assert TaskOutcome.model_validate(line).model_dump(by_alias=True) == line
 
 
-def page(settings: Settings, *conditions: Any) -> list[tuple[TaskRow, Outcome]]:
-    async def work() -> list[tuple[TaskRow, Outcome]]:
+def page(settings: Settings, *conditions: Any) -> list[tuple[TaskRow, StoredResult]]:
+    async def work() -> list[tuple[TaskRow, StoredResult]]:
         async with opened(settings) as ledger:
             return (await ledger.page(conditions, None, 10))[0]
 
-    found: list[tuple[TaskRow, Outcome]] = run(work)
+    found: list[tuple[TaskRow, StoredResult]] = run(work)
     return found
 
 
@@ -71,9 +71,9 @@ def test_a_list_shows_the_score_without_the_result(settings: Settings) -> None:
             scored, _ = await ledger.add(new("/data/a"))
             failed, _ = await ledger.add(new("/data/b"))
             waiting, _ = await ledger.add(new("/data/c"))
-            await ledger.finish([Ending(scored.id, TaskState.COMPLETED, result=RESULT)])
+            await ledger.finish([TaskEnd(scored.id, TaskState.COMPLETED, result=RESULT)])
             error = {"code": "MISMATCH", "message": "m", "stage": "scoring", "details": {}}
-            await ledger.finish([Ending(failed.id, TaskState.FAILED, result={**RESULT, "error": error}, error=error)])
+            await ledger.finish([TaskEnd(failed.id, TaskState.FAILED, result={**RESULT, "error": error}, error=error)])
             rows, total = await ledger.page((), None, 10)
             views = [row.view(outcome) for row, outcome in rows]
             assert [view.id for view in views] == [waiting.id, failed.id, scored.id] and total == 3
@@ -94,9 +94,9 @@ def test_a_task_is_found_by_part_of_a_name_of_its_workspace_its_job_or_its_membe
                 replace(new("digest", "batch"), workspace=None, request={"workspaces": ["round-1/*", "x%y"]})
             )
             members = [{"workspace": "round-1/team-b"}, {"workspace": "/elsewhere/secret/team-c"}, "?"]
-            await ledger.finish([Ending(batch.id, TaskState.COMPLETED, result={"outcomes": members})])
+            await ledger.finish([TaskEnd(batch.id, TaskState.COMPLETED, result={"outcomes": members})])
             other, _ = await ledger.add(new("/data/other"))
-            await ledger.finish([Ending(other.id, TaskState.COMPLETED, result={**RESULT, "job_id": "found-late"})])
+            await ledger.finish([TaskEnd(other.id, TaskState.COMPLETED, result={**RESULT, "job_id": "found-late"})])
             return {alone.id: "alone", batch.id: "batch", other.id: "other"}
 
     ids = run(work)
@@ -154,7 +154,7 @@ def test_with_a_task_its_names_are_forgotten(settings: Settings) -> None:
     async def work() -> None:
         async with opened(settings) as ledger:
             task, _ = await ledger.add(new())
-            await ledger.finish([Ending(task.id, TaskState.COMPLETED, ended_at=1.0)])
+            await ledger.finish([TaskEnd(task.id, TaskState.COMPLETED, ended_at=1.0)])
             assert await ledger.prune(1e12) == 1
 
     run(work)
@@ -171,7 +171,7 @@ def test_the_list_of_the_api_shows_scores_and_is_searched(settings: Settings, tm
         async with opened(settings) as ledger:
             for name in ("round-1/Team-A", "round-1/team-b"):
                 task, _ = await ledger.add(new(name, request={"workspace": name, "action": "score"}))
-                await ledger.finish([Ending(task.id, TaskState.COMPLETED, result=RESULT)])
+                await ledger.finish([TaskEnd(task.id, TaskState.COMPLETED, result=RESULT)])
 
     run(work)
     root = tmp_path / "root"

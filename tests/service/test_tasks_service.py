@@ -25,7 +25,7 @@ from autoscorer.core.flowruns import Claim, FlowRunFiles
 from autoscorer.core.processes import ProcessIdentity
 from autoscorer.schemas.task import BatchRequest, SubmitRequest, TaskState, TaskView
 from autoscorer.service.logs import JsonFormatter
-from autoscorer.service.sync.deployments import DEPLOYMENTS
+from autoscorer.service.prefect.model import DEPLOYMENTS
 from autoscorer.service.tasks import TaskQuery, TaskService
 from autoscorer.service.workspaces.roots import WorkspaceRoots
 
@@ -64,7 +64,8 @@ def make_deployment(server: PrefectServer, flow: str, name: str) -> str:
 def deployments(server: PrefectServer) -> dict[str, str]:
     """Deployments in a pool that no worker looks at; their ids by flow."""
     server.call("POST", "/work_pools/", {"name": "nobody", "type": "process", "base_job_template": {}})
-    return {flow: make_deployment(server, flow, name) for flow, name in DEPLOYMENTS.values()}
+    ours = [each for each in DEPLOYMENTS if each.name != "nightly-batch"]
+    return {each.flow: make_deployment(server, each.flow, each.name) for each in ours}
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def live(server: PrefectServer, deployments: dict[str, str], root: Path, home: Path) -> Iterator[Settings]:
     """A configuration for that server; what a test leaves there does not reach the next."""
     yield load_settings()
-    names = [name for _, name in DEPLOYMENTS.values()]
+    names = [each.name for each in DEPLOYMENTS]
     known = server.call("POST", "/deployments/filter", {"deployments": {"name": {"any_": names}}})
     ours = {"deployment_id": {"any_": [deployment["id"] for deployment in known]}}
     while server.call("POST", "/flow_runs/bulk_delete", {"flow_runs": ours, "limit": 50})["deleted"]:
@@ -111,7 +112,11 @@ async def until(look: Callable[[], Awaitable[Any]]) -> Any:
 
 async def dispatched(service: TaskService, task_id: str) -> str:
     """The task's flow run, once Prefect has it."""
-    return str(await until(lambda: service.flow_run_id(task_id)))
+
+    async def look() -> str | None:
+        return service.ledger.row(task_id).flow_run_id
+
+    return str(await until(look))
 
 
 async def in_state(service: TaskService, task_id: str, *states: str) -> TaskView:
@@ -130,7 +135,7 @@ async def work_on(service: TaskService, flow_run_id: str) -> None:
 
 
 async def finish(service: TaskService, flow_run_id: str, ending: Json) -> None:
-    FlowRunFiles(service.settings.home, flow_run_id).save_ending(ending)
+    FlowRunFiles(service.settings.home, flow_run_id).save_outcome(ending)
     await service.prefect.set_state(flow_run_id, ending["state"], message=ending["message"], force=True)
 
 
@@ -214,7 +219,7 @@ def test_a_task_from_the_submit_to_the_end(live: Settings, root: Path) -> None:
             assert view.result == {"where": "a/x", "summary": {"score": 0.5}}
             assert view.queue_seconds is not None and view.run_seconds is not None
             assert [each.id for each in ended] == [task.id]
-            assert service.counts()["completed"] == 1
+            assert service.ledger.counts()["completed"] == 1
             files = FlowRunFiles(live.home, flow_run_id).folder
             await until(lambda: asyncio.to_thread(lambda: not files.exists()))
 
@@ -241,7 +246,7 @@ def test_a_batch_shows_how_far_it_is(live: Settings, root: Path) -> None:
             await work_on(service, flow_run_id)
             files = FlowRunFiles(live.home, flow_run_id)
             files.set_total(3)
-            files.add_outcome({"workspace": "a"})
+            files.add_member_outcome({"workspace": "a"})
             progress = (await in_state(service, task.id, "running")).progress
             assert progress is not None and (progress.done, progress.total) == (1, 3)
 
@@ -365,7 +370,7 @@ def test_params_that_would_break_on_the_way_are_refused_at_once(live: Settings, 
                 )
             assert caught.value.code in (ErrorCode.INVALID_REQUEST, ErrorCode.PAYLOAD_TOO_LARGE)
             assert word in caught.value.message
-            assert sum(service.counts().values()) == 0
+            assert sum(service.ledger.counts().values()) == 0
 
     go(work)
 
@@ -436,7 +441,7 @@ def test_what_has_ended_can_be_repeated_and_not_cancelled(live: Settings) -> Non
             await service.wait(again.task.id, 30)
             others = await service.retry(task.id, caller="another", role="admin")
             assert others.created and others.task.callback is None
-            for wrong in (service.cancel("x"), service.get("x"), service.flow_run_id("x")):
+            for wrong in (service.cancel("x"), service.get("x"), service.wait("x", 0)):
                 with pytest.raises(AutoScorerError) as caught:
                     await wrong
                 assert caught.value.code is ErrorCode.NOT_FOUND
@@ -486,7 +491,7 @@ def test_tasks_are_accepted_while_prefect_is_away_and_handed_over_when_it_is_bac
             assert (await service.cancel(dropped.id)).state == "cancelled"
             await line.mend()
             flow_run_id = await dispatched(service, kept.id)
-            assert await service.flow_run_id(dropped.id) is None
+            assert service.ledger.row(dropped.id).flow_run_id is None
             found = await service.prefect.find_flow_runs({"idempotency_key": {"any_": [kept.id, dropped.id]}})
             assert [run["id"] for run in found] == [flow_run_id]
 
@@ -577,7 +582,7 @@ def test_a_flow_run_that_was_deleted_is_made_anew_while_attempts_are_left(live: 
             for _ in range(2):
 
                 async def anew() -> str | None:
-                    found = await service.flow_run_id(task.id)
+                    found = service.ledger.row(task.id).flow_run_id
                     return found if found not in seen else None
 
                 flow_run_id = await until(anew)
@@ -603,7 +608,7 @@ def test_a_flow_run_that_was_deleted_under_the_workers_hands(live: Settings) -> 
             for _ in range(3):
                 await asyncio.sleep(0.3)
                 assert (await service.get(task.id)).flow_run_id == flow_run_id  # never two at once
-            files.save_ending(DONE)
+            files.save_outcome(DONE)
             view = await service.wait(task.id, 30)
             assert (view.state, view.result) == ("completed", DONE["data"])
 
@@ -630,7 +635,7 @@ def test_a_flow_run_that_is_just_being_deleted_stops_nobody_from_following_the_o
             assert (await service.prefect.call("GET", f"/flow_runs/{runs[0]}"))["state"] is None
             await service.prefect.set_state(runs[1], "COMPLETED", force=True)
             assert (await service.wait(other.id, 30)).state == "completed"
-            files.save_ending(DONE)
+            files.save_outcome(DONE)
             assert (await service.wait(one.id, 30)).state == "completed"
 
     go(work)
@@ -807,10 +812,10 @@ def test_nothing_is_lost_and_nothing_is_done_twice_when_the_service_is_killed(li
         async with running(live) as service:
 
             async def all_dispatched() -> bool:
-                return all([await service.flow_run_id(task_id) for task_id in told])
+                return all(service.ledger.row(task_id).flow_run_id for task_id in told)
 
             await until(all_dispatched)
-            queued = service.counts()["queued"]
+            queued = service.ledger.counts()["queued"]
             assert queued >= len(told)
             runs: list[Json] = []
             while page := await service.prefect.find_flow_runs(

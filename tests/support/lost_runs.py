@@ -222,5 +222,5 @@ def result_of(workspace: Path) -> dict[str, Any]:
     return found
 
 
-def ending_of(settings: Settings, flow_run_id: str) -> dict[str, Any] | None:
-    return FlowRunFiles(settings.home, flow_run_id).read_ending()
+def outcome_of(settings: Settings, flow_run_id: str) -> dict[str, Any] | None:
+    return FlowRunFiles(settings.home, flow_run_id).read_outcome()

@@ -15,7 +15,7 @@ from typing import Any
 from autoscorer.core.config import Settings
 from autoscorer.schemas.task import TaskState
 from autoscorer.service.ledger.ledger import Ledger
-from autoscorer.service.ledger.records import Ending
+from autoscorer.service.ledger.records import TaskEnd
 from autoscorer.tasks.score import score_workspace
 
 from ..service.test_ledger import new
@@ -81,7 +81,7 @@ def _fill(settings: Settings, root: Path, tasks: Sequence[Done]) -> dict[str, st
                 if task.state is not None:
                     now = time.time()
                     endings.append(
-                        Ending(row.id, task.state, task.result, task.error, attempts=1, started_at=now, ended_at=now)
+                        TaskEnd(row.id, task.state, task.result, task.error, attempts=1, started_at=now, ended_at=now)
                     )
             if endings:
                 await ledger.finish(endings)

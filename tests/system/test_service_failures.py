@@ -275,7 +275,7 @@ def test_without_prefects_server_tasks_are_accepted_and_shown_and_running_models
         late = Pipeline.submitted(live, busybox, "no-prefect-late")
         assert (late.now["state"], late.now["stage"]) == ("queued", "accepted")
         eventually(lambda: Workspace(model.root).read_result() is not None)
-        eventually(lambda: FlowRunFiles(live.home, flow_run).read_ending() is not None or model.now["result"])
+        eventually(lambda: FlowRunFiles(live.home, flow_run).read_outcome() is not None or model.now["result"])
         assert live.call("GET", "/tasks")[0] == 200
     assert model.scored()["attempts"] == 1
     late.scored()

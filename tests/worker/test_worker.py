@@ -238,7 +238,7 @@ def test_a_score_run_is_completed_with_its_result(
     result = result_of(root)
     assert result["versioning"]["flow_run_id"] == run_id and result["metrics"]["accuracy"] == 0.75
     files = warm.files(run_id)
-    ending = files.read_ending()
+    ending = files.read_outcome()
     assert ending is not None and ending["data"] == result and ending["error"] is None
     assert eventually(lambda: files.read_claim() is None) and files.read_stage() == "score"
     assert "stage score" in runs.server.logs(run_id, "score 0.7500")
@@ -253,7 +253,7 @@ def test_a_failed_submission_is_failed_with_its_code(
     run_id = runs.start("score", warm.home, workspace=str(root))
     run = runs.ended(run_id)
     assert run["state"]["type"] == "FAILED" and run["state"]["message"].startswith("MISSING_FILE: ")
-    ending = warm.files(run_id).read_ending()
+    ending = warm.files(run_id).read_outcome()
     assert ending is not None and ending["error"]["code"] == "MISSING_FILE" and ending["data"] == result_of(root)
     gone = runs.ended(runs.start("score", warm.home, workspace=str(root / "nowhere")))
     assert gone["state"]["message"].startswith("WORKSPACE_NOT_FOUND")
@@ -285,7 +285,7 @@ def test_validate_tells_every_problem_and_writes_nothing(runs: Runs, warm: Worke
     assert runs.ended(first)["state"]["message"] == "Valid for pipeline, with classification_f1."
     message = runs.ended(second)["state"]["message"]
     assert "SCORER_NOT_FOUND" in message and "MISSING_FILE" in message
-    ending = warm.files(first).read_ending()
+    ending = warm.files(first).read_outcome()
     assert ending is not None and ending["data"]["scorer"] == "classification_f1"
     assert not (good / "output").exists() and not (bad / "output").exists()
 
@@ -301,7 +301,7 @@ def test_a_pipeline_is_run_by_prefect_s_engine_with_its_task_runs(
     assert "model | ready" in runs.server.logs(run_id, "wrote predictions")
     assert result_of(root)["versioning"]["flow_run_id"] == run_id
     assert json.loads((root / "logs/run_info.json").read_text())["flow_run_id"] == run_id
-    ending = warm.files(run_id).read_ending()
+    ending = warm.files(run_id).read_outcome()
     assert ending is not None and ending["state"] == "COMPLETED" and ending["data"] == result_of(root)
     assert eventually(lambda: warm.files(run_id).read_claim() is None)
     assert not (warm.files(run_id).folder / "cwd").exists()
@@ -487,20 +487,20 @@ def test_a_run_goes_on_while_the_server_stands_still_and_its_end_is_told_after(
 
 
 def test_what_a_flow_has_said_of_its_end_stands(server: PrefectServer, home: Path) -> None:
-    from autoscorer.flows.final_state import keep_ending
+    from autoscorer.flows.final_state import persist_outcome
     from prefect import flow
     from prefect.client.schemas.objects import State
     from prefect.states import Completed
 
     @flow(name="cut-off", flow_run_name="cut-off")
     def cut_off() -> State[Any]:
-        keep_ending(Completed(message="score 1.0000", data={"summary": {}}))
+        persist_outcome(Completed(message="score 1.0000", data={"summary": {}}))
         raise ConnectionError("as when the engine can't tell the server, and then can")
 
     cut_off(return_state=True)
     run = server.flow_run("cut-off")
     assert (run["state"]["type"], run["state"]["message"]) == ("COMPLETED", "score 1.0000")
-    ending = FlowRunFiles(home, run["id"]).read_ending()
+    ending = FlowRunFiles(home, run["id"]).read_outcome()
     assert ending is not None and ending["state"] == "COMPLETED"
 
 

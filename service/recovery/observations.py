@@ -7,23 +7,20 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from datetime import datetime
-from typing import Any
 
 from ...core.config import Settings
 from ...core.errors import AutoScorerError
 from ...core.flowruns import FlowRunFiles
 from ...core.processes import ProcessIdentity
 from ...core.workspace import Workspace
-from .policy import Claimed, Patience, Situation
+from ..prefect.model import FlowRun, State, seconds_of
+from .policy import ClaimStatus, RunObservation
 
-__all__ = ["age", "claimed", "look_at", "patience", "settling"]
-
-Json = dict[str, Any]
+__all__ = ["age", "claim_status", "observe_run", "recovery_lock"]
 
 
 @contextlib.contextmanager
-def settling(settings: Settings) -> Iterator[bool]:
+def recovery_lock(settings: Settings) -> Iterator[bool]:
     """Be the one process of this installation that settles lost runs; gives False when another one is."""
     settings.home.mkdir(parents=True, exist_ok=True)
     fd = os.open(settings.home / "recover.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -38,13 +35,7 @@ def settling(settings: Settings) -> Iterator[bool]:
         os.close(fd)
 
 
-def patience(settings: Settings) -> Patience:
-    """How long what is waited for, as configured."""
-    stuck = settings.service.stuck_after
-    return Patience(stuck=stuck, crashed=min(Patience.crashed, stuck), longest=settings.security.limits.timeout)
-
-
-def look_at(files: FlowRunFiles, run: Json | None) -> Situation:
+def observe_run(files: FlowRunFiles, run: FlowRun | None) -> RunObservation:
     """What is known of a flow run at this moment.
 
     Args:
@@ -52,43 +43,41 @@ def look_at(files: FlowRunFiles, run: Json | None) -> Situation:
         run: The flow run as Prefect gave it just now; None when Prefect does not know it.
     """
     claim = files.read_claim()
-    found = Claimed.NONE if claim is None else claimed(claim.worker, dead=files.is_lost(claim))
+    found = ClaimStatus.NONE if claim is None else claim_status(claim.worker, dead=files.is_lost(claim))
     if run is None:
-        return Situation(state=None, claim=found)
+        return RunObservation(state=None, claim=found)
     state = run["state"]
-    seconds, since = age(state), _moment(state["timestamp"])
-    claimed_at, ended_at = _written(files, "claim.json"), _written(files, "ending.json")
+    claimed_at, saved_at = _claimed_at(files), files.outcome_saved_at()
     # A claim is laid after the state was made PENDING: an older one is an earlier attempt's, and whoever took the run
     # since is about to lay its own.
-    stale = state["type"] == "PENDING" and claimed_at is not None and claimed_at < since
-    # The same for an ending: the run was sent off again after it.
-    started = run["start_time"]
-    begun = claimed_at if claimed_at is not None else _moment(started) if started else None
-    ending = time.time() - ended_at if ended_at is not None and (begun is None or ended_at >= begun) else None
-    return Situation(
+    stale = state["type"] == "PENDING" and claimed_at is not None and claimed_at < seconds_of(state["timestamp"])
+    # The same for an outcome: the run was sent off again after it.
+    begun = claimed_at if claimed_at is not None else seconds_of(run["start_time"])
+    is_of_this_attempt = saved_at is not None and (begun is None or saved_at >= begun)
+    return RunObservation(
         state=state["type"],
-        seconds=seconds,
-        claim=Claimed.NONE if stale else found,
-        ending=ending,
+        seconds=age(state),
+        claim=ClaimStatus.NONE if stale else found,
+        outcome_age=time.time() - saved_at if saved_at is not None and is_of_this_attempt else None,
         busy=_busy(run),
         deployed=run["deployment_id"] is not None,
         infrastructure=run["infrastructure_pid"] is not None,
     )
 
 
-def claimed(owner: ProcessIdentity, *, dead: bool) -> Claimed:
+def claim_status(owner: ProcessIdentity, *, dead: bool) -> ClaimStatus:
     """What is to be seen of a worker that has taken a run, and of which ``has_died`` is known."""
     if dead:
-        return Claimed.DEAD
-    return Claimed.ALIVE if owner.is_in_sight else Claimed.OUT_OF_SIGHT
+        return ClaimStatus.DEAD
+    return ClaimStatus.ALIVE if owner.is_in_sight else ClaimStatus.OUT_OF_SIGHT
 
 
-def age(state: Json) -> float:
+def age(state: State) -> float:
     """Seconds since a state was set."""
-    return time.time() - _moment(state["timestamp"])
+    return time.time() - seconds_of(state["timestamp"])
 
 
-def _busy(run: Json) -> bool:
+def _busy(run: FlowRun) -> bool:
     workspace = (run["parameters"] or {}).get("workspace")
     if not isinstance(workspace, str):
         return False  # a batch; its workspaces are held one by one
@@ -98,12 +87,8 @@ def _busy(run: Json) -> bool:
         return False  # not to be seen from here
 
 
-def _written(files: FlowRunFiles, name: str) -> float | None:
+def _claimed_at(files: FlowRunFiles) -> float | None:
     try:
-        return (files.folder / name).stat().st_mtime
+        return (files.folder / "claim.json").stat().st_mtime
     except OSError:
         return None
-
-
-def _moment(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import pytest
 from autoscorer.core.config import load_settings
 from autoscorer.core.flowruns import FlowRunFiles
 from autoscorer.schemas.result import ErrorInfo
-from autoscorer.service.ledger.records import Ending, TaskRow
-from autoscorer.service.sync.outcomes import ending_of, ending_without_run
+from autoscorer.service.ledger.records import TaskEnd, TaskRow
+from autoscorer.service.sync.outcomes import task_end_of, task_end_without_run
 from autoscorer.service.workspaces.roots import WorkspaceRoots
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -34,10 +35,13 @@ def task(roots: WorkspaceRoots, action: str = "score") -> TaskRow:
     return TaskRow(**values)
 
 
-def ended(home: Path, roots: WorkspaceRoots, state: str, message: str | None = None, action: str = "score") -> Ending:
+def ended(home: Path, roots: WorkspaceRoots, state: str, message: str | None = None, action: str = "score") -> TaskEnd:
+    return task_end_of(home, roots, task(roots, action), final_run(state, message))
+
+
+def final_run(state: str, message: str | None = None) -> dict[str, Any]:
     times = {"start_time": "2026-01-01T00:00:00Z", "end_time": "2026-01-01T00:00:01.5+00:00"}
-    run = {"id": RUN, "state": {"type": state, "message": message}, "run_count": 1, **times}
-    return ending_of(home, roots, task(roots, action), run)
+    return {"id": RUN, "state": {"type": state, "message": message}, "run_count": 1, **times}
 
 
 def leave(roots: WorkspaceRoots, value: Any, name: str = "output/result.json") -> None:
@@ -46,14 +50,14 @@ def leave(roots: WorkspaceRoots, value: Any, name: str = "output/result.json") -
 
 def test_the_saved_ending_comes_first(home: Path, roots: WorkspaceRoots) -> None:
     leave(roots, {"versioning": {"flow_run_id": RUN}, "error": None, "summary": 1})
-    FlowRunFiles(home, RUN).save_ending({"state": "COMPLETED", "message": "", "data": {"x": 1}, "error": None})
+    FlowRunFiles(home, RUN).save_outcome({"state": "COMPLETED", "message": "", "data": {"x": 1}, "error": None})
     ending = ended(home, roots, "COMPLETED")
     assert (ending.state, ending.result, ending.error) == ("completed", {"x": 1}, None)
     assert ending.started_at is not None and ending.ended_at == ending.started_at + 1.5
 
 
 def test_an_ending_of_an_earlier_attempt_does_not_count(home: Path, roots: WorkspaceRoots) -> None:
-    FlowRunFiles(home, RUN).save_ending({"state": "COMPLETED", "message": "", "data": {"x": 1}, "error": None})
+    FlowRunFiles(home, RUN).save_outcome({"state": "COMPLETED", "message": "", "data": {"x": 1}, "error": None})
     ending = ended(home, roots, "CANCELLED")
     assert ending.result is None and ending.error is not None and ending.error["code"] == "CANCELLED"
 
@@ -110,14 +114,32 @@ def test_links_and_pipes_are_not_read(home: Path, roots: WorkspaceRoots, tmp_pat
 def test_every_failure_has_an_error_that_can_be_shown(
     home: Path, roots: WorkspaceRoots, state: str, message: str | None, error: Any
 ) -> None:
-    FlowRunFiles(home, RUN).save_ending({"state": state, "message": message, "data": None, "error": error})
+    FlowRunFiles(home, RUN).save_outcome({"state": state, "message": message, "data": None, "error": error})
     found = ended(home, roots, state, message).error
     assert found is not None
     assert ErrorInfo(**found).message
 
 
 def test_an_ending_is_known_without_prefect(home: Path, roots: WorkspaceRoots) -> None:
-    assert ending_without_run(home, roots, task(roots)) is None
-    FlowRunFiles(home, RUN).save_ending({"state": "FAILED", "message": "MISMATCH: x", "data": None, "error": None})
-    ending = ending_without_run(home, roots, task(roots))
+    assert task_end_without_run(home, roots, task(roots)) is None
+    FlowRunFiles(home, RUN).save_outcome({"state": "FAILED", "message": "MISMATCH: x", "data": None, "error": None})
+    ending = task_end_without_run(home, roots, task(roots))
     assert ending is not None and ending.error is not None and ending.error["code"] == "MISMATCH"
+
+
+def test_an_outcome_that_an_earlier_autoscorer_saved_is_not_lost(home: Path, roots: WorkspaceRoots) -> None:
+    files = FlowRunFiles(home, RUN)
+    saved = {"state": "COMPLETED", "message": "", "data": {"x": 1}, "error": None}
+    files.save_outcome(saved)
+    (files.folder / "outcome.json").rename(files.folder / "ending.json")
+    assert files.has_outcome() and files.read_outcome() == saved and files.outcome_saved_at() is not None
+    end = task_end_without_run(home, roots, task(roots))
+    assert end is not None and end.result == {"x": 1}
+    # The newer of two counts, whichever version wrote it.
+    files.save_outcome({**saved, "data": {"x": 2}})
+    os.utime(files.folder / "ending.json", (1, 1))
+    assert task_end_of(home, roots, task(roots), final_run("COMPLETED")).result == {"x": 2}
+    os.utime(files.folder / "outcome.json", (0, 0))
+    assert task_end_of(home, roots, task(roots), final_run("COMPLETED")).result == {"x": 1}
+    files.forget_outcome()
+    assert not files.has_outcome() and files.read_outcome() is None and files.outcome_saved_at() is None

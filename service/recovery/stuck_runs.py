@@ -20,7 +20,7 @@ from ...core.worker_names import has_died
 from ...executors.reaper import reap_if_needed
 from ..prefect.automations import FLOWS
 from ..prefect.client import PrefectApi
-from .claims import Taker, taken_by
+from .claims import WorkerIdentity, parse_claim
 from .clock_steps import put_at_now
 from .containers import remove_ended
 from .dead_workers import UNSETTLED, clear_away
@@ -56,7 +56,7 @@ class Reconciler:
         self._prefect = prefect
         self._next_wide = 0.0
         # Which worker of ours took a run, by the id of the state the run is in.
-        self._takers: dict[str, Taker | None] = {}
+        self._takers: dict[str, WorkerIdentity | None] = {}
         # When a state was first seen here, by its id: by the clock it may never grow old (it was put back).
         self._seen: dict[str, float] = {}
         self._clock = time.time() - time.monotonic()
@@ -159,20 +159,20 @@ class Reconciler:
             situation = await self._with_worker(run, situation)
         return decide(situation, patience(self._settings)), situation
 
-    async def _taker(self, run: Json, situation: Situation) -> Taker | None:
+    async def _taker(self, run: Json, situation: Situation) -> WorkerIdentity | None:
         """The worker of ours that took the run last."""
         state = run["state"]
         if state["type"] == "PENDING":
-            return taken_by(state["message"])
+            return parse_claim(state["message"])
         if situation.seconds < self._settings.service.stuck_after:
             return None  # in good time
         if state["id"] not in self._takers:
             states: list[Json] = await self._prefect.call("GET", f"/flow_run_states/?flow_run_id={run['id']}")
             pending = sorted((str(one["timestamp"]), one["message"]) for one in states if one["type"] == "PENDING")
-            self._takers[state["id"]] = taken_by(pending[-1][1]) if pending else None
+            self._takers[state["id"]] = parse_claim(pending[-1][1]) if pending else None
         return self._takers[state["id"]]
 
-    async def _claim(self, run: Json, situation: Situation, taker: Taker) -> Claimed:
+    async def _claim(self, run: Json, situation: Situation, taker: WorkerIdentity) -> Claimed:
         """Whether that worker lives: by its process where that can be seen, else by its signs of life to Prefect."""
         dead = await asyncio.to_thread(has_died, self._settings.home, taker.owner, taker.name)
         found = claimed(taker.owner, dead=dead)

@@ -25,6 +25,7 @@ from ..core.worker_names import held_name
 from ..service.prefect.client import FINAL, PrefectApi, PrefectAway, PrefectRefused, api_url
 from ..service.recovery.claims import WorkerIdentity, claim_flow_run, claim_message
 from ..service.recovery.dead_workers import recover
+from ..tasks.prefect_version import require_patched_version
 from .processes import ForkFailed, ForkPool
 from .reporter import Reporter
 from .run import DIRECT_FLOWS, ENGINE_FLOWS, WorkerContext, WorkerRun, log_fields
@@ -64,7 +65,11 @@ def run_worker(
 
     Returns:
         ``{worker, pools, runs}``, the last the number of runs it took.
+
+    Raises:
+        AutoScorerError: ``BACKEND_UNAVAILABLE`` when the installed Prefect is not one that we know from the inside.
     """
+    require_patched_version()
 
     async def work(name: str) -> Json:
         async with PrefectApi(settings) as prefect:

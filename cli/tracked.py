@@ -58,6 +58,7 @@ def run_tracked(args: argparse.Namespace, params: dict[str, Any]) -> Result:
     from prefect.client.schemas.objects import State
     from prefect.utilities.urls import url_for
 
+    from ..flows.engine_patch import kept_states_stand
     from ..flows.pipeline import pipeline
     from ..tasks.prefect_tasks import ScoringFailed
     from ..tasks.run_context import RunContext, use
@@ -82,7 +83,7 @@ def run_tracked(args: argparse.Namespace, params: dict[str, Any]) -> Result:
     with progress(not args.json) as observer, command_scoring(args) as scoring:
         own = RunContext(settings=args.settings, observer=observer, cancelled=cancelled.is_set, scoring=scoring)
         try:
-            with use(own), tags("autoscorer", "cli"):
+            with kept_states_stand(), use(own), tags("autoscorer", "cli"):
                 state: State[Any] = pipeline.with_options(on_running=[on_running])(  # type: ignore[assignment]
                     workspace, scorer=args.scorer, params=params or None, backend=args.backend, return_state=True
                 )

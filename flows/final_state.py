@@ -1,8 +1,6 @@
 """How a flow run ended, kept on disk before Prefect is told: Prefect may be away, and the work is done all the same.
 
-What a flow has said of its end stands. Prefect's engine takes its own failure to tell the server for a failure of the
-flow: when the server comes back just then, a run that was scored would be Failed with "Connection refused". So from
-there on the engine proposes what was kept, whatever it has come to believe.
+What a flow has said of its end stands: see ``flows/engine_patch.py``.
 """
 
 from __future__ import annotations
@@ -10,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from prefect.client.schemas.objects import State
-from prefect.flow_engine import FlowRunEngine
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
@@ -18,11 +15,9 @@ from ..core.errors import ErrorCode
 from ..core.flowruns import FlowRunFiles
 from ..tasks.prefect_tasks import failure_of
 from ..tasks.run_context import current
+from .engine_patch import keep_state
 
 __all__ = ["outcome_of_state", "persist_outcome"]
-
-# By flow run id: those that have said how they end and that this process has not seen the end of.
-_kept: dict[str, State[Any]] = {}
 
 
 def outcome_of_state(state: State[Any]) -> dict[str, Any]:
@@ -66,22 +61,5 @@ def persist_outcome(state: State[Any]) -> State[Any]:
         except (OSError, ValueError, TypeError) as error:
             # A full disk, say. The state is still told to Prefect as ever.
             get_run_logger().warning("How this run ended could not be kept on disk: %s", error)
-        _kept[str(flow_run.id)] = state
+        keep_state(str(flow_run.id), state)
     return state
-
-
-_set_state = FlowRunEngine.set_state
-
-
-def _set_kept_state(engine: FlowRunEngine[Any, Any], state: State[Any], force: bool = False) -> State[Any]:
-    kept = _kept.get(str(engine.flow_run.id)) if engine.flow_run else None
-    if kept is not None and state.is_final():
-        # Not by force, which would go past somebody's cancelling.
-        state, force = kept, force and state is kept
-    answer = _set_state(engine, state, force)
-    if answer.is_final() and engine.flow_run:
-        _kept.pop(str(engine.flow_run.id), None)
-    return answer
-
-
-FlowRunEngine.set_state = _set_kept_state  # type: ignore[method-assign, assignment]

@@ -39,6 +39,7 @@ from ..core.storage import fault_of, is_short_of_room
 from ..core.workspace import Workspace
 from ..executors.base import SilentObserver
 from ..flows.artifacts import result_artifacts
+from ..flows.engine_patch import kept_states_stand
 from ..flows.final_state import outcome_of_state
 from ..schemas.result import Result
 from ..tasks.guard import Guard
@@ -300,6 +301,7 @@ def _run_engine(order: Json, files: FlowRunFiles, own: RunContext) -> int:
             with (
                 handle_engine_signals(flow_run_id),
                 temporary_settings({"flows.heartbeat_frequency": None}),
+                kept_states_stand(),
                 use(own),
             ):
                 flow = getattr(importlib.import_module(module), name)

@@ -88,18 +88,18 @@ class _ForkServer:
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
 
     def serve(self) -> None:
-        self._tell(ready=True)
+        self._send(ready=True)
         while True:
             readable, _, _ = select.select([self._control.fileno(), self._woken], [], [])
             if self._woken in readable:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._woken, 1024)
-                self._bury(os.WNOHANG)
-            if self._control.fileno() in readable and not self._hear():
+                self._reap(os.WNOHANG)
+            if self._control.fileno() in readable and not self._on_message():
                 break
         self._end()
 
-    def _hear(self) -> bool:
+    def _on_message(self) -> bool:
         """Do what the worker asks for; False when there is no worker any more."""
         try:
             data, fds, _, _ = socket.recv_fds(self._control, MESSAGE, 1, socket.MSG_CMSG_CLOEXEC)
@@ -124,13 +124,13 @@ class _ForkServer:
             pid = os.fork()
         except OSError as error:  # too many processes, or no memory
             os.close(channel)
-            self._tell(failed=number, why=error.strerror)
+            self._send(failed=number, why=error.strerror)
             return
         if pid == 0:
             self._be_child(parent, channel)
         os.close(channel)
         self._children[pid] = (number, flow_run)
-        self._tell(forked=number, pid=pid)
+        self._send(forked=number, pid=pid)
 
     def _be_child(self, parent: int, channel: int) -> None:
         code = 1
@@ -153,7 +153,7 @@ class _ForkServer:
             # Not the usual exit: what is registered there would wait for servers that may be away.
             os._exit(code)
 
-    def _bury(self, options: int) -> None:
+    def _reap(self, options: int) -> None:
         while self._children:
             try:
                 pid, status = os.waitpid(-1, options)
@@ -163,9 +163,9 @@ class _ForkServer:
                 return
             if pid in self._children:
                 number, _ = self._children.pop(pid)
-                self._tell(exited=number, status=os.waitstatus_to_exitcode(status))
+                self._send(exited=number, status=os.waitstatus_to_exitcode(status))
 
-    def _tell(self, **message: object) -> None:
+    def _send(self, **message: object) -> None:
         with contextlib.suppress(ConnectionError):
             self._control.send(json.dumps(message).encode())
 
@@ -174,7 +174,7 @@ class _ForkServer:
         flow_runs = [flow_run for _, flow_run in self._children.values()]
         for pid in self._children:
             os.kill(pid, signal.SIGKILL)
-        self._bury(0)
+        self._reap(0)
         if not flow_runs:
             return
         from ..core.errors import AutoScorerError

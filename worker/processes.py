@@ -16,31 +16,31 @@ from typing import Any
 
 from .forkserver import MESSAGE
 
-__all__ = ["Child", "ChildFailed", "Children"]
+__all__ = ["ForkFailed", "ForkPool", "ForkedProcess"]
 
 Json = dict[str, Any]
 
 _LENGTH = struct.Struct("!I")
 # Seconds that the fork server has for what it does when the worker ends: it kills, and removes containers.
-_FAREWELL = 20.0
+_SHUTDOWN_TIMEOUT = 20.0
 # Seconds for its imports.
 _START = 120.0
 # What a channel still holds after its child's end is read for this many seconds.
-_LAST_WORDS = 2.0
+_DRAIN_TIMEOUT = 2.0
 
 
-class ChildFailed(Exception):
+class ForkFailed(Exception):
     """No child could be made; says why."""
 
 
-class Child:
-    """A process that works on one flow run. Made by ``Children.fork``."""
+class ForkedProcess:
+    """A process that works on one flow run. Made by ``ForkPool.fork``."""
 
     def __init__(
-        self, children: Children, number: int, pid: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, pool: ForkPool, number: int, pid: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self.pid = pid
-        self._children = children
+        self._pool = pool
         self._number = number
         self._reader = reader
         self._writer = writer
@@ -60,7 +60,7 @@ class Child:
                 await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
                 if not pending.done():
                     # Its end is known, and nothing more than a remnant can come.
-                    await asyncio.wait({pending}, timeout=_LAST_WORDS)
+                    await asyncio.wait({pending}, timeout=_DRAIN_TIMEOUT)
                 if not pending.done() or (message := pending.result()) is None:
                     return
                 yield message
@@ -78,7 +78,7 @@ class Child:
 
     def kill(self) -> None:
         """End it at once (SIGKILL)."""
-        self._children.kill(self._number)
+        self._pool.kill(self._number)
 
     async def wait(self) -> int | None:
         """Wait for its end.
@@ -93,12 +93,12 @@ class Child:
                 self._writer.close()
 
     def has_exited(self, status: int | None) -> None:
-        """Called once, by ``Children``."""
+        """Called once, by ``ForkPool``."""
         if not self._exited.done():
             self._exited.set_result(status)
 
 
-class Children:
+class ForkPool:
     """Forks children. The fork server is started with the first, and again when it died.
 
     Args:
@@ -112,7 +112,7 @@ class Children:
         self._ready: asyncio.Future[None] | None = None
         self._numbers = itertools.count(1)
         self._forking: dict[int, asyncio.Future[int]] = {}
-        self._children: dict[int, Child] = {}
+        self._children: dict[int, ForkedProcess] = {}
         # A child may end before its beginning has been heard of to the end.
         self._ended_early: dict[int, int | None] = {}
         self._starting = asyncio.Lock()
@@ -126,7 +126,7 @@ class Children:
         """Have a fork server that is ready.
 
         Raises:
-            ChildFailed: It does not start.
+            ForkFailed: It does not start.
         """
         async with self._starting:
             if self._ready is None:
@@ -135,8 +135,8 @@ class Children:
             try:
                 await asyncio.wait_for(asyncio.shield(self._ready), _START)
             except TimeoutError:
-                self._lost()
-                raise ChildFailed(f"the fork server was not ready after {_START:.0f} s") from None
+                self._on_lost()
+                raise ForkFailed(f"the fork server was not ready after {_START:.0f} s") from None
 
     async def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -156,19 +156,19 @@ class Children:
                 )
         except OSError as error:
             ours.close()
-            raise ChildFailed(f"the fork server could not be started: {error.strerror}") from None
+            raise ForkFailed(f"the fork server could not be started: {error.strerror}") from None
         loop = asyncio.get_running_loop()
         self._control, self._ready = ours, loop.create_future()
-        loop.add_reader(ours, self._hear)
+        loop.add_reader(ours, self._on_message)
 
-    async def fork(self, flow_run_id: str) -> Child:
+    async def fork(self, flow_run_id: str) -> ForkedProcess:
         """Fork a child. It waits for its order.
 
         Args:
             flow_run_id: Whose containers are removed when the worker dies.
 
         Raises:
-            ChildFailed: No child could be made.
+            ForkFailed: No child could be made.
         """
         await self.start()
         assert self._control is not None
@@ -182,14 +182,14 @@ class Children:
                 try:
                     socket.send_fds(self._control, [message], [theirs.fileno()])
                 except OSError as error:
-                    raise ChildFailed(f"the fork server does not listen: {error.strerror}") from None
+                    raise ForkFailed(f"the fork server does not listen: {error.strerror}") from None
             pid = await forked
             reader, writer = await asyncio.open_connection(sock=ours)
         except BaseException:
             self._forking.pop(number, None)
             ours.close()
             raise
-        child = Child(self, number, pid, reader, writer)
+        child = ForkedProcess(self, number, pid, reader, writer)
         if number in self._ended_early:
             child.has_exited(self._ended_early.pop(number))
         else:
@@ -205,15 +205,15 @@ class Children:
     async def close(self) -> None:
         """End the fork server and with it every child; returns when they are gone."""
         process = self._process
-        self._lost()
+        self._on_lost()
         if process is not None:
             try:
-                await asyncio.to_thread(process.wait, _FAREWELL)
+                await asyncio.to_thread(process.wait, _SHUTDOWN_TIMEOUT)
             except subprocess.TimeoutExpired:
                 process.kill()
                 await asyncio.to_thread(process.wait)
 
-    def _hear(self) -> None:
+    def _on_message(self) -> None:
         assert self._control is not None
         while self._control is not None:
             try:
@@ -223,18 +223,18 @@ class Children:
             except OSError:
                 data = b""
             if not data:
-                self._lost()
+                self._on_lost()
                 return
-            self._understand(json.loads(data))
+            self._handle(json.loads(data))
 
-    def _understand(self, message: Json) -> None:
+    def _handle(self, message: Json) -> None:
         if "ready" in message:
             assert self._ready is not None
             if not self._ready.done():
                 self._ready.set_result(None)
         elif "failed" in message:
             if forking := self._forking.pop(message["failed"], None):
-                forking.set_exception(ChildFailed(f"no process could be forked: {message['why']}"))
+                forking.set_exception(ForkFailed(f"no process could be forked: {message['why']}"))
         elif "forked" in message:
             if (forking := self._forking.pop(message["forked"], None)) and not forking.done():
                 forking.set_result(message["pid"])
@@ -243,21 +243,21 @@ class Children:
         else:
             self._ended_early[message["exited"]] = message["status"]
 
-    def _lost(self) -> None:
+    def _on_lost(self) -> None:
         """The fork server is gone, and the kernel has killed its children."""
         if self._control is not None:
             asyncio.get_running_loop().remove_reader(self._control)
             self._control.close()
             self._control = None
         if self._ready is not None and not self._ready.done():
-            self._ready.set_exception(ChildFailed("the fork server ended before it was ready; its reason stands above"))
+            self._ready.set_exception(ForkFailed("the fork server ended before it was ready; its reason stands above"))
             self._ready.exception()  # somebody may wait for it, or nobody
         self._ready = None
         if self._process is not None:
             self._process.poll()
         for forking in self._forking.values():
             if not forking.done():
-                forking.set_exception(ChildFailed("the fork server died"))
+                forking.set_exception(ForkFailed("the fork server died"))
         self._forking.clear()
         for child in self._children.values():
             child.has_exited(None)

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..service.prefect.client import PrefectApi, PrefectAway, PrefectRefused
 
-__all__ = ["Outbox"]
+__all__ = ["Reporter"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _RECORDS = 10_000
 _ARTIFACTS = 16 * 1024 * 1024
 
 
-class Outbox:
+class Reporter:
     """Takes records and artifacts at once, and sends them in ``run``.
 
     Args:

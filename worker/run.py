@@ -23,16 +23,14 @@ from ..core.provenance import utc_now
 from ..core.storage import full_disk
 from ..executors.reaper import reap_if_needed
 from ..service.prefect.client import PrefectApi, PrefectAway, PrefectRefused
-from ..service.prefect.model import DIRECT_FLOWS as LEAN
-from ..service.prefect.model import ENGINE_FLOWS as ENGINE
-from ..service.prefect.model import FINAL_TYPES, FlowRun
+from ..service.prefect.model import DIRECT_FLOWS, ENGINE_FLOWS, FINAL_TYPES, FlowRun
 from ..service.recovery.dead_workers import clear_away, had_container
 from ..service.recovery.transitions import finalize_run, persist_forced_outcome, report_saved_outcome, requeue
 from ..tasks.score import STEP_TIMEOUT
-from .processes import Child, ChildFailed, Children
-from .reporter import Outbox
+from .processes import ForkedProcess, ForkFailed, ForkPool
+from .reporter import Reporter
 
-__all__ = ["Means", "WorkerRun", "log_fields"]
+__all__ = ["WorkerContext", "WorkerRun", "log_fields"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,15 +51,15 @@ _REFUSALS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Means:
+class WorkerContext:
     """What a worker shares with its runs."""
 
     name: str
     owner: ProcessIdentity
     settings: Settings
     prefect: PrefectApi
-    children: Children
-    outbox: Outbox
+    fork_pool: ForkPool
+    reporter: Reporter
 
 
 class WorkerRun:
@@ -69,24 +67,24 @@ class WorkerRun:
 
     Args:
         run: The flow run as Prefect gave it.
-        entrypoint: Of its deployment, and one of ``LEAN`` or ``ENGINE``.
-        means: The worker's.
+        entrypoint: Of its deployment, and one of ``DIRECT_FLOWS`` or ``ENGINE_FLOWS``.
+        context: The worker's.
     """
 
-    def __init__(self, run: FlowRun, entrypoint: str, means: Means) -> None:
+    def __init__(self, run: FlowRun, entrypoint: str, context: WorkerContext) -> None:
         self.id: str = run["id"]
         # Set when there is no process any more: somebody else may have its place while the end is being told.
         self.is_free = asyncio.Event()
         self._run = run
         self._entrypoint = entrypoint
-        self._means = means
-        self._files = FlowRunFiles(means.settings.home, self.id)
+        self._context = context
+        self._files = FlowRunFiles(context.settings.home, self.id)
         self._claim: Claim | None = None
-        self._child: Child | None = None
+        self._child: ForkedProcess | None = None
         self._killer: asyncio.Task[None] | None = None
         self._kill_at = float("inf")
         self._limit: asyncio.TimerHandle | None = None
-        self._telling: asyncio.Task[None] | None = None
+        self._reporting: asyncio.Task[None] | None = None
         self._known_at = time.monotonic()
         self._fault: str | None = None
         # Whether it failed for want of room on a disk, and costs none of its attempts.
@@ -96,7 +94,7 @@ class WorkerRun:
 
     # --- what others do to it -------------------------------------------------------------------------------
 
-    def saw(self, run: FlowRun | None) -> None:
+    def on_observed_state(self, run: FlowRun | None) -> None:
         """Take note of what Prefect says about the run now.
 
         Args:
@@ -115,7 +113,7 @@ class WorkerRun:
             self._taken_away = True
             self._end_within(0)
 
-    def heed_wish(self) -> None:
+    def check_cancel_request(self) -> None:
         """Cancel it if the API has left word in the home that it is to end."""
         if not self._cancelled and self._files.is_cancel_requested():
             self.cancel()
@@ -143,7 +141,7 @@ class WorkerRun:
         except PrefectAway:  # while the worker stops: the claim stays, and whoever comes next goes on from there
             logger.warning("Prefect is away; the next worker settles the run.", extra=self._fields())
         except Exception as error:
-            full = full_disk(error, home=self._means.settings.home)
+            full = full_disk(error, home=self._context.settings.home)
             reason = full.message if full else "The worker had a fault of its own; its log tells more."
             self._waits_for_room = full is not None
             if full is None:
@@ -163,10 +161,10 @@ class WorkerRun:
     async def _attempt(self) -> None:
         # An ending that lies there is that of an attempt before somebody started the run anew.
         self._files.forget_outcome()
-        self.heed_wish()
+        self.check_cancel_request()
         try:
-            self._child = await self._means.children.fork(self.id)
-        except ChildFailed as error:
+            self._child = await self._context.fork_pool.fork(self.id)
+        except ForkFailed as error:
             await self._put_back(f"No process could be started for it: {error}.")
             return
         if self._cancelled or self._stopping or self._taken_away:  # meanwhile
@@ -179,9 +177,9 @@ class WorkerRun:
             await watch
         finally:
             watch.cancel()
-        await self._settle(status)
+        await self._finish(status)
 
-    async def _watch(self, child: Child) -> None:
+    async def _watch(self, child: ForkedProcess) -> None:
         """Hear what the child says, and give it its order once everything is in place."""
         try:
             async for message in child.messages():
@@ -189,19 +187,19 @@ class WorkerRun:
                     if not await self._begin(child, ProcessIdentity(message["hello"])):
                         child.kill()
                 elif "log" in message:
-                    self._means.outbox.log(self.id, **message["log"])
+                    self._context.reporter.log(self.id, **message["log"])
                 elif "ended" in message:
-                    self._telling = asyncio.create_task(self._tell())
+                    self._reporting = asyncio.create_task(self._report())
                 elif "artifacts" in message:
-                    self._means.outbox.add_artifacts(self.id, message["artifacts"])
+                    self._context.reporter.add_artifacts(self.id, message["artifacts"])
                 elif "fault" in message:
                     self._fault, self._waits_for_room = message["fault"], message["waits_for_room"]
         except Exception:
             child.kill()
             raise
 
-    async def _begin(self, child: Child, owner: ProcessIdentity) -> bool:
-        self._claim = Claim(self._means.owner, owner, child.pid, self._means.name)
+    async def _begin(self, child: ForkedProcess, owner: ProcessIdentity) -> bool:
+        self._claim = Claim(self._context.owner, owner, child.pid, self._context.name)
         # On disk before any work begins, so that whoever finds us dead knows what to end and to clear up.
         claiming = asyncio.to_thread(self._files.claim, self._claim)
         if self._is_engine:
@@ -212,7 +210,7 @@ class WorkerRun:
             if not running:
                 return False
             parameters = self._run.get("parameters") or {}
-            child.send({"kind": LEAN[self._entrypoint], "flow_run": self.id, "parameters": parameters})
+            child.send({"kind": DIRECT_FLOWS[self._entrypoint], "flow_run": self.id, "parameters": parameters})
             # Scorers are code of others. The engine's tasks have this limit from Prefect.
             self._limit = asyncio.get_running_loop().call_later(STEP_TIMEOUT, self._end_overdue)
         if self._cancelled and self._is_engine:
@@ -223,7 +221,7 @@ class WorkerRun:
         """Set the run to RUNNING; False when it is not ours to run any more."""
 
         async def propose() -> bool:
-            accepted, _ = await self._means.prefect.set_state(self.id, "RUNNING")
+            accepted, _ = await self._context.prefect.set_state(self.id, "RUNNING")
             return accepted
 
         for attempt in range(_REFUSALS):
@@ -233,12 +231,12 @@ class WorkerRun:
             except PrefectAway:
                 pass  # it may have been accepted all the same
             await asyncio.sleep(0.2 * attempt)
-            run = await self._patiently(lambda: self._means.prefect.flow_run(self.id))
+            run = await self._retry_until_answered(lambda: self._context.prefect.flow_run(self.id))
             kind = run["state"]["type"] if run else None
             if kind == "RUNNING":
                 break
             if kind != "PENDING":
-                self.saw(run)
+                self.on_observed_state(run)
                 return False
         else:
             return False
@@ -251,12 +249,12 @@ class WorkerRun:
 
     # --- its end --------------------------------------------------------------------------------------------
 
-    async def _settle(self, status: int | None) -> None:
-        if self._telling is not None:
-            await self._telling
+    async def _finish(self, status: int | None) -> None:
+        if self._reporting is not None:
+            await self._reporting
             return
         if self._files.has_outcome():
-            await self._patiently(self._tell_saved)
+            await self._retry_until_answered(self._report_saved)
             return
         while not await asyncio.to_thread(self._clear_up):
             # Where the engine does not answer, the model may be running yet, and would be there twice.
@@ -268,20 +266,22 @@ class WorkerRun:
             # Before Prefect is asked, which may be away: the API finds it in the home.
             begun: FlowRun = self._run if self._claim is None else {**self._run, "start_time": utc_now()}
             flow = self._entrypoint.rpartition(".")[2].replace("_", "-")
-            await asyncio.to_thread(persist_forced_outcome, self._means.settings, begun, flow, error)
-            await self._patiently(self._tell_saved)
+            await asyncio.to_thread(persist_forced_outcome, self._context.settings, begun, flow, error)
+            await self._retry_until_answered(self._report_saved)
         elif self._overdue:
             error = AutoScorerError(
                 ErrorCode.SCORER_ERROR, f"The scorer did not end within {STEP_TIMEOUT / 3600:.0f} hours and was killed."
             )
-            await self._patiently(lambda: finalize_run(self._means.prefect, self._means.settings, self._run, error))
+            await self._retry_until_answered(
+                lambda: finalize_run(self._context.prefect, self._context.settings, self._run, error)
+            )
         else:
             reason = self._fault if self._waits_for_room else None
             await self._put_back(reason or _reason(status, self._fault, self._stopping))
 
-    async def _tell(self) -> None:
+    async def _report(self) -> None:
         """Tell Prefect the ending that the child has saved."""
-        prefect = self._means.prefect
+        prefect = self._context.prefect
         try:
             if time.monotonic() - self._known_at < _FRESH and not (self._cancelled or self._taken_away):
                 ending = self._files.read_outcome()
@@ -293,23 +293,23 @@ class WorkerRun:
                     return
         except (PrefectAway, PrefectRefused):
             pass  # more carefully, then
-        await self._patiently(self._tell_saved)
+        await self._retry_until_answered(self._report_saved)
 
-    async def _tell_saved(self) -> None:
-        if await report_saved_outcome(self._means.prefect, self._means.settings, self._run):
+    async def _report_saved(self) -> None:
+        if await report_saved_outcome(self._context.prefect, self._context.settings, self._run):
             self._log_end(self._files.read_outcome())
         else:
             self._release()
 
     async def _put_back(self, reason: str) -> None:
-        means, counted = self._means, not self._stopping
+        context, counted = self._context, not self._stopping
         waits = self._waits_for_room and not self._stopping
-        queued = await self._patiently(
-            lambda: requeue(means.prefect, means.settings, self._run, reason, counted=counted, waits_for_room=waits)
+        queued = await self._retry_until_answered(
+            lambda: requeue(context.prefect, context.settings, self._run, reason, counted=counted, waits_for_room=waits)
         )
         if queued:
             logger.warning("The run was put back: %s", reason, extra=self._fields())
-            means.outbox.log(self.id, logging.WARNING, f"Put back into the queue: {reason}")
+            context.reporter.log(self.id, logging.WARNING, f"Put back into the queue: {reason}")
         else:
             logger.info("The run has ended in Prefect, or ends there now.", extra=self._fields())
         self._release()
@@ -322,7 +322,7 @@ class WorkerRun:
         """Remove what a killed process left; whether nothing of it is there any more."""
         if self._claim is None:
             return True  # it never had its order
-        settings = self._means.settings
+        settings = self._context.settings
         # With the fork server its children die, but a moment later.
         patience = time.monotonic() + _DYING
         while self._claim.child is not None and not self._claim.child.is_dead() and time.monotonic() < patience:
@@ -335,7 +335,7 @@ class WorkerRun:
             logger.warning("Not cleared up: %s", problem, extra=self._fields())
         return True
 
-    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _retry_until_answered(self, call: Callable[[], Awaitable[T]]) -> T:
         """Call until the server answers, for ever; while the worker stops, no longer than it takes to ask once."""
         pause, refusals = _PAUSE_FIRST, 0
         while True:
@@ -361,7 +361,7 @@ class WorkerRun:
         self._kill_at = at
         self._killer = asyncio.create_task(self._kill_after(self._child, seconds))
 
-    async def _kill_after(self, child: Child, seconds: float) -> None:
+    async def _kill_after(self, child: ForkedProcess, seconds: float) -> None:
         await asyncio.sleep(seconds)
         while True:
             child.kill()
@@ -369,12 +369,12 @@ class WorkerRun:
 
     @property
     def _is_engine(self) -> bool:
-        return self._entrypoint in ENGINE
+        return self._entrypoint in ENGINE_FLOWS
 
     @property
     def _grace(self) -> float:
         # A scorer has no container to end and hears nothing.
-        return self._means.settings.service.cancel_grace if self._is_engine else 0.0
+        return self._context.settings.service.cancel_grace if self._is_engine else 0.0
 
     def _log_end(self, ending: Json | None) -> None:
         if ending is not None:

@@ -24,14 +24,13 @@ from ..core.processes import ProcessIdentity
 from ..core.provenance import hostname
 from ..core.worker_names import held_name
 from ..service.prefect.client import PrefectApi, PrefectAway, PrefectRefused, api_url
-from ..service.prefect.model import DIRECT_FLOWS as LEAN
-from ..service.prefect.model import ENGINE_FLOWS as ENGINE
-from ..service.prefect.model import FINAL_TYPES, FlowRun
-from ..service.recovery.claims import Taker, take, taken_message
+from ..service.prefect.model import DIRECT_FLOWS, ENGINE_FLOWS, FINAL_TYPES, FlowRun
+from ..service.recovery.claims import WorkerIdentity, claim_flow_run, claim_message
 from ..service.recovery.dead_workers import recover
-from .processes import ChildFailed, Children
-from .reporter import Outbox
-from .run import Means, WorkerRun, log_fields
+from ..tasks.prefect_version import require_patched_version
+from .processes import ForkFailed, ForkPool
+from .reporter import Reporter
+from .run import WorkerContext, WorkerRun, log_fields
 
 __all__ = ["Worker", "run_worker"]
 
@@ -42,15 +41,15 @@ Json = dict[str, Any]
 # Seconds between two looks at the wake file, polls of a pool that has work, looks at the states of our runs, looks for
 # wishes in the home, signs of life, and searches for what dead workers left.
 _WAKE = 0.05
-_BREATH = 0.02
+_COALESCE = 0.02
 _MONITOR = 1.0
-_WISHES = 1.0
+_CANCEL_REQUESTS = 1.0
 _HEARTBEAT = 10.0
 _RECOVER = 5.0
 # Seconds for which a deployment's entrypoint is remembered.
 _DEPLOYMENT = 60.0
 # Seconds to put the runs back when the worker is told to stop; what is not done then, the next one does.
-_GOODBYE = 12.0
+_SHUTDOWN_TIMEOUT = 12.0
 # Seconds between two clearings of old files, and the age of what goes.
 _PRUNE, _OLD = 3600.0, 7 * 24 * 3600.0
 
@@ -68,7 +67,11 @@ def run_worker(
 
     Returns:
         ``{worker, pools, runs}``, the last the number of runs it took.
+
+    Raises:
+        AutoScorerError: ``BACKEND_UNAVAILABLE`` when the installed Prefect is not one that we know from the inside.
     """
+    require_patched_version()
 
     async def work(name: str) -> Json:
         async with PrefectApi(settings) as prefect:
@@ -116,20 +119,19 @@ class Worker:
         self._settings = settings
         self._prefect = prefect
         self._limit = limit or service.score_concurrency + service.pool_concurrency
-        children = Children(_environment(settings))
-        self._means = Means(
+        self._context = WorkerContext(
             name=self.name,
             owner=ProcessIdentity.current(),
             settings=settings,
             prefect=prefect,
-            children=children,
-            outbox=Outbox(prefect),
+            fork_pool=ForkPool(_environment(settings)),
+            reporter=Reporter(prefect),
         )
-        self._means.outbox.is_busy = lambda: self._free() < self._limit
+        self._context.reporter.is_busy = lambda: self._free() < self._limit
         # What PENDING is proposed with: by this we know a run of ours whose answer was lost.
-        self._mark = taken_message(Taker(self.name, self._means.owner))
+        self._claim_message = claim_message(WorkerIdentity(self.name, self._context.owner))
         self._runs: dict[asyncio.Task[None], WorkerRun] = {}
-        self._unsure: dict[str, tuple[FlowRun, str]] = {}
+        self._unconfirmed: dict[str, tuple[FlowRun, str]] = {}
         self._deployments: dict[str, tuple[float, str | None]] = {}
         # Pools to look at now; and what wakes the looking.
         self._due = set(self.pools)
@@ -137,7 +139,7 @@ class Worker:
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._away_since: float | None = None
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def stop(self) -> None:
         """End: running models are ended, their runs put back."""
@@ -157,14 +159,14 @@ class Worker:
         loops = [
             asyncio.create_task(loop, name=name)
             for name, loop in {
-                "polls": self._again_and_again(self._poll, 0),
-                "wakes": self._watch_wake_file(),
-                "monitors": self._again_and_again(self._monitor, 0),
-                "heeds": self._again_and_again(self._heed_wishes, _WISHES),
-                "beats": self._again_and_again(self._beat, _HEARTBEAT),
-                "recovers": self._again_and_again(self._recover, _RECOVER),
-                "prunes": self._again_and_again(self._prune, _PRUNE),
-                "sends": self._means.outbox.run(),
+                "poll": self._periodic(self._poll, 0),
+                "wake file": self._watch_wake_file(),
+                "monitor": self._periodic(self._monitor, 0),
+                "cancel requests": self._periodic(self._check_cancel_requests, _CANCEL_REQUESTS),
+                "heartbeat": self._periodic(self._send_heartbeat, _HEARTBEAT),
+                "recovery": self._periodic(self._recover, _RECOVER),
+                "prune": self._periodic(self._prune, _PRUNE),
+                "report": self._context.reporter.run(),
             }.items()
         ]
         try:
@@ -177,17 +179,17 @@ class Worker:
                 await asyncio.wait(pending, timeout=1)
             await asyncio.gather(*loops, return_exceptions=True)
             await self._put_back()
-            await self._means.children.close()
+            await self._context.fork_pool.close()
 
-    async def _again_and_again(self, look: Callable[[], Coroutine[Any, Any, None]], pause: float) -> None:
+    async def _periodic(self, look: Callable[[], Coroutine[Any, Any, None]], pause: float) -> None:
         while True:
             try:
                 await look()
             except PrefectAway as error:
-                self._is_away(error)
+                self._on_away(error)
                 await asyncio.sleep(self._settings.service.poll_interval)
             except PrefectRefused as error:
-                self._tell_once(error.message)
+                self._warn_once(error.message)
                 await asyncio.sleep(self._settings.service.poll_interval)
             except Exception:
                 logger.exception("A fault of the worker; it goes on.")
@@ -199,20 +201,20 @@ class Worker:
     async def _poll(self) -> None:
         # Nothing is taken before it can be worked on.
         try:
-            await self._means.children.start()
-        except ChildFailed as error:
-            self._tell_once(f"Nothing can be worked on: {error}.")
+            await self._context.fork_pool.start()
+        except ForkFailed as error:
+            self._warn_once(f"Nothing can be worked on: {error}.")
             await asyncio.sleep(self._settings.service.poll_interval)
             return
         self._awake.clear()
         due, self._due = self._due, set()
         try:
-            await self._resolve_unsure()
+            await self._confirm_claims()
             for pool in self.pools:
                 if pool in due and (free := self._free()) > 0:
                     found = await self._prefect.scheduled(pool, free)
-                    self._answers()
-                    took = await asyncio.gather(*[self._take(run, pool) for run in found])
+                    self._on_answer()
+                    took = await asyncio.gather(*[self._claim(run, pool) for run in found])
                     if any(took) and len(found) == free:
                         self._due.add(pool)  # there may be more, once a place is free
         except BaseException:
@@ -224,7 +226,7 @@ class Worker:
             self._awake.set()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._awake.wait(), self._settings.service.poll_interval)
-            await asyncio.sleep(_BREATH)  # what else ends or comes now is looked for in the same go
+            await asyncio.sleep(_COALESCE)  # what else ends or comes now is looked for in the same go
             return
         self._due |= set(self.pools)
 
@@ -232,23 +234,23 @@ class Worker:
         busy = sum(not run.is_free.is_set() for run in self._runs.values())
         return self._limit - busy
 
-    async def _take(self, run: FlowRun, pool: str) -> bool:
+    async def _claim(self, run: FlowRun, pool: str) -> bool:
         """Make a run ours, if it is to be had, and begin with it."""
         try:
-            accepted = await take(self._prefect, run["id"], self._mark)
+            accepted = await claim_flow_run(self._prefect, run["id"], self._claim_message)
         except PrefectAway:
             # It may have been accepted all the same. Another worker would not touch it then.
-            self._unsure[run["id"]] = run, pool
+            self._unconfirmed[run["id"]] = run, pool
             raise
         if accepted:
             await self._start(run, pool)
         return accepted
 
-    async def _resolve_unsure(self) -> None:
-        for run_id, (_, pool) in list(self._unsure.items()):
+    async def _confirm_claims(self) -> None:
+        for run_id, (_, pool) in list(self._unconfirmed.items()):
             now = await self._prefect.flow_run(run_id)
-            del self._unsure[run_id]
-            if now is not None and now["state"]["type"] == "PENDING" and now["state"]["message"] == self._mark:
+            del self._unconfirmed[run_id]
+            if now is not None and now["state"]["type"] == "PENDING" and now["state"]["message"] == self._claim_message:
                 await self._start(now, pool)
 
     async def _start(self, run: FlowRun, pool: str) -> None:
@@ -256,14 +258,14 @@ class Worker:
         try:
             entrypoint = await self._entrypoint(run)
         except (PrefectAway, PrefectRefused):
-            self._unsure[run["id"]] = run, pool  # it is ours, and what it is we learn later
+            self._unconfirmed[run["id"]] = run, pool  # it is ours, and what it is we learn later
             raise
-        if entrypoint not in ENGINE and entrypoint not in LEAN:
+        if entrypoint not in ENGINE_FLOWS and entrypoint not in DIRECT_FLOWS:
             await self._refuse(run, entrypoint)
             return
         self.taken += 1
         logger.info("Taken from %s, attempt %d.", pool, run["run_count"] + 1, extra={"fields": fields})
-        work = WorkerRun(run, entrypoint, self._means)
+        work = WorkerRun(run, entrypoint, self._context)
         task = asyncio.create_task(work.work(), name=run["id"])
         self._runs[task] = work
 
@@ -317,12 +319,12 @@ class Worker:
         if ours:
             states = await self._prefect.flow_runs([run.id for run in ours])
             for run in ours:
-                run.saw(states.get(run.id))
+                run.on_observed_state(states.get(run.id))
 
-    async def _heed_wishes(self) -> None:
+    async def _check_cancel_requests(self) -> None:
         """Cancel those of our runs of which the home says so: Prefect, which would tell us too, may be away."""
         for run in self._runs.values():
-            run.heed_wish()
+            run.check_cancel_request()
 
     async def _watch_wake_file(self) -> None:
         file, before = wake_file(self._settings.home), 0
@@ -331,20 +333,20 @@ class Worker:
                 now = file.stat().st_mtime_ns
                 if now != before:
                     before = now
-                    await self._heed_wishes()
+                    await self._check_cancel_requests()
                     self._due |= set(self.pools)
                     self._awake.set()
             await asyncio.sleep(_WAKE)
 
-    async def _beat(self) -> None:
+    async def _send_heartbeat(self) -> None:
         for pool in self.pools:
             try:
                 await self._prefect.heartbeat(pool, self.name, _HEARTBEAT)
-                self._answers()
+                self._on_answer()
             except PrefectRefused as error:
                 if error.status != 404:
                     raise
-                self._tell_once(f"The work pool {pool!r} does not exist; `autoscorer deploy` makes it.")
+                self._warn_once(f"The work pool {pool!r} does not exist; `autoscorer deploy` makes it.")
 
     async def _recover(self) -> None:
         for line in await recover(self._prefect, self._settings):
@@ -359,20 +361,20 @@ class Worker:
             if (run is None or run["state"]["type"] in FINAL_TYPES) and files.read_claim() is None:
                 await asyncio.to_thread(files.remove)
 
-    def _is_away(self, error: PrefectAway) -> None:
+    def _on_away(self, error: PrefectAway) -> None:
         if self._away_since is None:
             self._away_since = time.monotonic()
             logger.warning("%s Waiting for it.", error.message)
 
-    def _answers(self) -> None:
+    def _on_answer(self) -> None:
         if self._away_since is not None:
             logger.info("The Prefect server answers again, after %.0f s.", time.monotonic() - self._away_since)
             self._away_since = None
-            self._told.clear()
+            self._warned.clear()
 
-    def _tell_once(self, message: str) -> None:
-        if message not in self._told:
-            self._told.add(message)
+    def _warn_once(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
             logger.warning("%s", message)
 
     # --- the end --------------------------------------------------------------------------------------------
@@ -381,14 +383,14 @@ class Worker:
         for run in self._runs.values():
             run.stop()
         if self._runs:
-            await asyncio.wait(self._runs, timeout=_GOODBYE)
+            await asyncio.wait(self._runs, timeout=_SHUTDOWN_TIMEOUT)
         left = list(self._runs)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         if left:
             logger.warning("%d runs could not be put back; the next worker or the API does it.", len(left))
-        await self._means.outbox.flush(2)
+        await self._context.reporter.flush(2)
         # Gone from the pools' lists, which would fill with the names of those that were there once.
         with contextlib.suppress(PrefectAway, PrefectRefused, TimeoutError):
             async with asyncio.timeout(2):

@@ -26,6 +26,7 @@ from pydantic import SecretStr
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
 from ...core.provenance import hostname, utc_now
+from ...tasks.prefect_version import require_patched_version
 from .lock import leftovers, locked, note
 from .port_owner import find_listener, user_name
 from .process import Child, end_leftover, rotate, told
@@ -77,8 +78,10 @@ async def up(settings: Settings, options: Options, announce: Callable[[Json], No
 
     Raises:
         AutoScorerError: ``CONFLICT`` when this home is up already or a port is taken; ``BACKEND_UNAVAILABLE`` when it
-            does not become ready; what a child said when its configuration is wrong. Nothing is left running.
+            does not become ready, or Prefect is not the version that is patched; what a child said when its
+            configuration is wrong. Nothing is left running.
     """
+    require_patched_version()
     _check(settings, options)
     with contextlib.ExitStack() as stack:
         lock = stack.enter_context(locked(settings.home / "up.lock"))

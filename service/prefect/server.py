@@ -15,6 +15,9 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from ...core.errors import AutoScorerError
+from ...tasks.prefect_version import require_patched_version
+
 __all__ = ["take_turns"]
 
 # A transaction inside a transaction must not wait for the outer one, which waits for it.
@@ -22,7 +25,14 @@ _in_transaction: ContextVar[bool] = ContextVar("autoscorer_in_transaction", defa
 
 
 def take_turns() -> None:
-    """Let Prefect's transactions on SQLite wait for their turn instead of failing. Prefect's version is pinned."""
+    """Let Prefect's transactions on SQLite wait for their turn instead of failing.
+
+    A patch of Prefect's inside, for the process of the server alone.
+
+    Raises:
+        AutoScorerError: ``BACKEND_UNAVAILABLE`` when the installed Prefect is not the one that this was made for.
+    """
+    require_patched_version()
     from prefect.server.database.configurations import AioSqliteConfiguration
 
     begin = AioSqliteConfiguration.begin_transaction
@@ -46,8 +56,11 @@ def take_turns() -> None:
 
 
 if __name__ == "__main__":
+    try:
+        take_turns()
+    except AutoScorerError as error:
+        sys.exit(str(error))
     from prefect.cli import app
 
-    take_turns()
     sys.argv[0] = "prefect"
     app()

@@ -9,30 +9,30 @@ from ...core.processes import ProcessIdentity
 from ..prefect.client import PrefectApi
 from ..prefect.model import FINAL_TYPES
 
-__all__ = ["Taker", "take", "taken_by", "taken_message"]
+__all__ = ["WorkerIdentity", "claim_flow_run", "claim_message", "parse_claim"]
 
 _MESSAGE = re.compile(r"Taken by (?P<name>.+) \((?P<owner>[^()]+)\)\.", re.DOTALL)
 
 
-class Taker(NamedTuple):
+class WorkerIdentity(NamedTuple):
     """A worker of ours: the name it has in Prefect, and its process."""
 
     name: str
     owner: ProcessIdentity
 
 
-def taken_message(taker: Taker) -> str:
+def claim_message(worker: WorkerIdentity) -> str:
     """What a worker proposes PENDING with."""
-    return f"Taken by {taker.name} ({taker.owner.text})."
+    return f"Taken by {worker.name} ({worker.owner.text})."
 
 
-def taken_by(message: Any) -> Taker | None:
+def parse_claim(message: Any) -> WorkerIdentity | None:
     """Which worker of ours wrote a state's message; None for another's."""
     found = _MESSAGE.fullmatch(message) if isinstance(message, str) else None
-    return Taker(found["name"], ProcessIdentity(found["owner"])) if found else None
+    return WorkerIdentity(found["name"], ProcessIdentity(found["owner"])) if found else None
 
 
-async def take(prefect: PrefectApi, flow_run_id: str, message: str) -> bool:
+async def claim_flow_run(prefect: PrefectApi, flow_run_id: str, message: str) -> bool:
     """Make a run that is due this worker's, if it still is to be had.
 
     Prefect refuses PENDING to a run that another worker has taken, but not to one that the other has completed

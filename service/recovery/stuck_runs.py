@@ -18,7 +18,7 @@ from ...core.worker_names import has_died
 from ...executors.reaper import reap_if_needed
 from ..prefect.client import PrefectApi
 from ..prefect.model import FLOW_NAMES, FlowRun, StateType
-from .claims import Taker, taken_by
+from .claims import WorkerIdentity, parse_claim
 from .clock_steps import put_at_now
 from .containers import remove_ended
 from .dead_workers import clear_away
@@ -52,7 +52,7 @@ class Reconciler:
         self._prefect = prefect
         self._next_wide = 0.0
         # Which worker of ours took a run, by the id of the state the run is in.
-        self._takers: dict[str, Taker | None] = {}
+        self._takers: dict[str, WorkerIdentity | None] = {}
         # When a state was first seen here, by its id: by the clock it may never grow old (it was put back).
         self._seen: dict[str, float] = {}
         self._clock = time.time() - time.monotonic()
@@ -144,19 +144,19 @@ class Reconciler:
             observation = await self._with_worker(run, observation)
         return decide(observation, Timeouts.of(self._settings)), observation
 
-    async def _taker(self, run: FlowRun, observation: RunObservation) -> Taker | None:
+    async def _taker(self, run: FlowRun, observation: RunObservation) -> WorkerIdentity | None:
         """The worker of ours that took the run last."""
         state = run["state"]
         if state["type"] == "PENDING":
-            return taken_by(state["message"])
+            return parse_claim(state["message"])
         if observation.seconds < self._settings.service.stuck_after:
             return None  # in good time
         if state["id"] not in self._takers:
             pending = [one for one in await self._prefect.states(run["id"]) if one["type"] == "PENDING"]
-            self._takers[state["id"]] = taken_by(pending[-1]["message"]) if pending else None
+            self._takers[state["id"]] = parse_claim(pending[-1]["message"]) if pending else None
         return self._takers[state["id"]]
 
-    async def _claim(self, run: FlowRun, observation: RunObservation, taker: Taker) -> ClaimStatus:
+    async def _claim(self, run: FlowRun, observation: RunObservation, taker: WorkerIdentity) -> ClaimStatus:
         """Whether that worker lives: by its process where that can be seen, else by its signs of life to Prefect."""
         dead = await asyncio.to_thread(has_died, self._settings.home, taker.owner, taker.name)
         found = claim_status(taker.owner, dead=dead)

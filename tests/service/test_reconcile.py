@@ -17,7 +17,7 @@ from autoscorer.core.workspace import Workspace
 from autoscorer.executors.docker.seal import LABEL
 from autoscorer.service.prefect.automations import SILENCE, ensure_crash_automation
 from autoscorer.service.prefect.client import PrefectApi
-from autoscorer.service.recovery.claims import Taker, taken_by, taken_message
+from autoscorer.service.recovery.claims import WorkerIdentity, claim_message, parse_claim
 from autoscorer.service.recovery.containers import count_containers
 from autoscorer.service.recovery.policy import (
     ClaimStatus,
@@ -155,13 +155,13 @@ def test_no_run_of_a_dead_worker_is_left_for_ever(observation: RunObservation) -
 
 @given(st.text(min_size=1), st.lists(st.text("abc019-."), min_size=5, max_size=5))
 def test_who_took_a_run_is_read_from_its_pending_state(name: str, parts: list[str]) -> None:
-    taker = Taker(name, ProcessIdentity("|".join(parts)))
-    assert taken_by(taken_message(taker)) == taker
+    taker = WorkerIdentity(name, ProcessIdentity("|".join(parts)))
+    assert parse_claim(claim_message(taker)) == taker
 
 
 @pytest.mark.parametrize("message", [None, "", "Taken by", "Submitted to infrastructure.", 3])
 def test_what_prefect_s_own_workers_say_names_none_of_ours(message: object) -> None:
-    assert taken_by(message) is None
+    assert parse_claim(message) is None
 
 
 # --- with a server -----------------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def test_a_run_whose_worker_died_before_it_laid_a_claim_is_put_back_at_once(
     runs: Runs, make_workspace: Callable[..., Path], dead: ProcessIdentity
 ) -> None:
     run = runs.make(make_workspace())
-    runs.set(run, "PENDING", message=taken_message(Taker("w", dead)))
+    runs.set(run, "PENDING", message=claim_message(WorkerIdentity("w", dead)))
     assert len(_look(settings_with(), runs, run)) == 1
     now = runs.get(run)["state"]
     assert now["type"] == "SCHEDULED" and "worker that took it is gone" in now["message"]
@@ -195,7 +195,7 @@ def test_so_is_one_that_was_running_already(
     runs: Runs, make_workspace: Callable[..., Path], dead: ProcessIdentity
 ) -> None:
     run = runs.make(make_workspace())
-    runs.set(run, "PENDING", message=taken_message(Taker("w", dead)))
+    runs.set(run, "PENDING", message=claim_message(WorkerIdentity("w", dead)))
     runs.set(run, "RUNNING")
     assert len(_look(settings_with(stuck_after=0.001), runs, run)) == 1
     assert runs.state(run)[0] == "SCHEDULED"
@@ -204,7 +204,7 @@ def test_so_is_one_that_was_running_already(
 @pytest.mark.prefect
 def test_a_worker_that_lives_keeps_its_run_however_slow_it_is(runs: Runs, make_workspace: Callable[..., Path]) -> None:
     run = runs.make(make_workspace())
-    before = runs.set(run, "PENDING", message=taken_message(Taker("w", ProcessIdentity.current())))
+    before = runs.set(run, "PENDING", message=claim_message(WorkerIdentity("w", ProcessIdentity.current())))
     assert _look(settings_with(stuck_after=0.001), runs, run) == []
     assert runs.get(run)["state"]["id"] == before
 
@@ -218,7 +218,7 @@ def test_a_worker_on_another_host_is_judged_by_its_signs_of_life(
     run = runs.make(make_workspace())
     if online:
         runs.heartbeat("far-worker")
-    runs.set(run, "PENDING", message=taken_message(Taker("far-worker", far)))
+    runs.set(run, "PENDING", message=claim_message(WorkerIdentity("far-worker", far)))
     settings = settings_with(stuck_after=0.001)
     # In a home that both share, its claim can't be judged from here either.
     FlowRunFiles(settings.home, run).claim(Claim(far))
@@ -235,7 +235,7 @@ def test_a_run_of_a_worker_whose_container_was_restarted_is_put_back(
     before = of_another_container(ProcessIdentity.current())
     run = runs.make(make_workspace())
     runs.heartbeat("host-1")  # whoever has the name now
-    runs.set(run, "PENDING", message=taken_message(Taker("host-1", before)))
+    runs.set(run, "PENDING", message=claim_message(WorkerIdentity("host-1", before)))
     settings = settings_with(stuck_after=0.001)
     runs.set(run, "RUNNING")
     with held_name(settings.home, "host-1", ProcessIdentity.current() if restarted else before):
@@ -315,7 +315,7 @@ def test_runs_that_no_task_stands_for_are_found_too(
     runs: Runs, make_workspace: Callable[..., Path], dead: ProcessIdentity
 ) -> None:
     run = runs.make(make_workspace())
-    runs.set(run, "PENDING", message=taken_message(Taker("w", dead)))
+    runs.set(run, "PENDING", message=claim_message(WorkerIdentity("w", dead)))
     settings = settings_with()
     ask(settings, lambda prefect: Reconciler(settings, prefect).look({}))
     assert runs.state(run)[0] == "SCHEDULED"

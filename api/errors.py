@@ -58,7 +58,7 @@ def invalid_request(problems: Iterable[Mapping[str, Any]]) -> AutoScorerError:
     more = f"; and {len(fields) - len(shown)} more" if len(fields) > len(shown) else ""
     text = "; ".join(f"{item['field']}: {item['message']}" for item in shown)
     return AutoScorerError(
-        ErrorCode.INVALID_REQUEST, f"The request is not as it must be: {text}{more}.", details={"fields": shown}
+        ErrorCode.INVALID_REQUEST, f"The request is not valid: {text}{more}.", details={"fields": shown}
     )
 
 

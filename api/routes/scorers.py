@@ -156,7 +156,7 @@ def _refused() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise AutoScorerError(ErrorCode.INVALID_REQUEST, f"The request is not as it must be: {error}.") from None
+        raise AutoScorerError(ErrorCode.INVALID_REQUEST, f"The request is not valid: {error}.") from None
 
 
 async def _answer(request: Request, work: Callable[[], T], *, slow: bool = False) -> Response:
@@ -205,7 +205,7 @@ async def watch(request: Request, body: WatchRequest) -> Response:
 
 @router.delete(
     "/scorers/watch",
-    summary="Watch a file or folder no more",
+    summary="Stop watching a file or folder",
     dependencies=_admin,
     responses={
         **served(200, WatchList, "What is followed still.", {"watched": [WATCHED_EXAMPLE]}),

@@ -119,7 +119,7 @@ async def list_workspaces(
 async def upload_workspace(request: Request) -> Response:
     """Put one workspace under the first workspace root, whole or not at all.
 
-    Refused is an archive with a path that escapes, a link, a device, a name that stands twice, an encrypted member,
+    Refused is an archive with a path that escapes, a link, a device, a name that appears twice, an encrypted member,
     more files or bytes than allowed, or one that unpacks to a great many times its size. Results, artifacts and logs
     in it are left out: they would pass for ones that were made here.
     """
@@ -159,7 +159,7 @@ async def replace_workspace(request: Request, name: str) -> Response:
     summary="Delete a workspace",
     dependencies=[Depends(require("admin"))],
     responses={
-        **served(200, DeletedWorkspace, "It is no more.", {"name": "team-a"}),
+        **served(200, DeletedWorkspace, "It is deleted.", {"name": "team-a"}),
         **answers(404, 409, 503),
     },
 )

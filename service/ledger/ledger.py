@@ -300,6 +300,6 @@ def _not_found(task_id: str) -> AutoScorerError:
 def _unusable(why: str) -> AutoScorerError:
     return AutoScorerError(
         ErrorCode.INVALID_REQUEST,
-        f"The ledger in the home folder can't be used: {why}. See to the folder's rights and disk; a ledger that is "
+        f"The ledger in the home folder can't be used: {why}. Check the folder's rights and disk; a ledger that is "
         "broken can be moved away, and a new one begins.",
     )

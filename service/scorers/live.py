@@ -151,7 +151,9 @@ class ScorerService:
         file = _absolute(path)
         # os.path answers for any name; Path raises for one that is too long.
         if not os.path.isfile(file):
-            raise _wrong("is a folder; name a file, or watch the folder" if os.path.isdir(file) else "is no file there")
+            raise _wrong(
+                "is a folder; name a file, or watch the folder" if os.path.isdir(file) else "is not a file there"
+            )
         with self._plainly(file):
             entries = self.registry.load_file(file)
             self._record.add(file, entries, followed=watch)
@@ -261,7 +263,7 @@ class ScorerService:
         file = entry.source
         folder = self._followed().get(file.parent)
         if folder is not None:
-            do = "take it out there" if folder == "configured" else "watch it no more first (DELETE /scorers/watch)"
+            do = "take it out there" if folder == "configured" else "stop watching it first (DELETE /scorers/watch)"
             raise AutoScorerError(
                 ErrorCode.CONFLICT, f"The file {self._shown(file)} lies in a folder that is {folder}; {do}."
             )

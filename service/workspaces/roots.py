@@ -198,7 +198,7 @@ class WorkspaceRoots:
             if os.path.lexists(parent / "meta.json"):
                 raise AutoScorerError(
                     ErrorCode.FORBIDDEN,
-                    f"{_shown(text)} lies inside a workspace and is none itself. Name the folder that holds the "
+                    f"{_shown(text)} lies inside a workspace and is not one itself. Name the folder that holds the "
                     "outermost meta.json.",
                 )
         return path

@@ -20,7 +20,7 @@ from .envelope import JSON, error_envelope
 from .errors import RefusedBody, headers_of
 from .pages import HTML, error_page, is_for_a_person
 
-__all__ = ["Limits", "RateLimiter"]
+__all__ = ["RateLimiter", "RequestLimits"]
 
 # Requests whose body is an archive: larger, slower, and read as it comes.
 UPLOADS = re.compile(r"POST /workspaces|PUT /workspaces/.+", re.DOTALL)
@@ -60,21 +60,21 @@ class RateLimiter:
         return 0.0 if served else (1 - left) / self._rate
 
 
-class Limits:
+class RequestLimits:
     """Refuses what must not be served before any of its body is read, and ends what takes too much of anything.
 
     Args:
         app: What is inside.
         settings: The configuration.
         authenticator: Tells who asks.
-        scrub: Takes the host's paths out of an answer.
+        redact: Takes the host's paths out of an answer.
     """
 
     def __init__(
-        self, app: ASGIApp, settings: Settings, authenticator: Authenticator, scrub: Callable[[Any], Any]
+        self, app: ASGIApp, settings: Settings, authenticator: Authenticator, redact: Callable[[Any], Any]
     ) -> None:
         self._app, self._api = app, settings.api
-        self._authenticator, self._scrub = authenticator, scrub
+        self._authenticator, self._redact = authenticator, redact
         self._rates = RateLimiter(settings.api.rate_limit, settings.api.rate_burst)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -128,7 +128,7 @@ class Limits:
             )
 
     async def _refuse(self, error: AutoScorerError, context: RequestContext, send: Send, path: str = "") -> None:
-        content, kind = error_envelope(error, context.request_id, self._scrub), JSON
+        content, kind = error_envelope(error, context.request_id, self._redact), JSON
         if is_for_a_person(path, context.headers):
             content, kind = error_page(error), HTML
         headers = {"content-type": kind, "content-length": str(len(content)), **headers_of(error)}

@@ -26,7 +26,8 @@ from ...service.scorers.views import (
     WatchedPath,
     WatchList,
 )
-from ..auth import Caller, require
+from ..auth import require
+from ..caller import Caller
 from ..envelope import envelope, failure
 from ..openapi_examples import RELOADED_EXAMPLE, SCORER_EXAMPLE, TRIAL_EXAMPLE, WATCHED_EXAMPLE
 from ..routing import ApiRouter, answers, served

@@ -296,7 +296,7 @@ class ScorerService:
             found = try_scorer_apart(
                 entry, root, settings=self.settings, params=params, seconds=seconds, stop=self._stop
             )
-            return TrialView.model_validate(self._scrub(found))
+            return TrialView.model_validate(self._redact(found))
 
     # --- within ------------------------------------------------------------------------------------------------
 
@@ -332,7 +332,7 @@ class ScorerService:
         failure = failed.failure if failed else None
         return ScorerView.model_validate(
             {
-                **self._scrub(data),
+                **self._redact(data),
                 "source": self._shown(entry.source) if entry.source else None,
                 "failed_at": failure.failed_at.isoformat() if failure else None,
             }
@@ -363,8 +363,8 @@ class ScorerService:
 
     def _shown(self, path: Path) -> str:
         """A path without where it lies on this host."""
-        scrubbed = str(self.roots.scrub(str(path)))
-        return scrubbed if scrubbed != str(path) else f"…/{path.name}"
+        redacted = str(self.roots.redact(str(path)))
+        return redacted if redacted != str(path) else f"…/{path.name}"
 
     @contextlib.contextmanager
     def _plainly(self, *paths: Path) -> Iterator[None]:
@@ -378,12 +378,12 @@ class ScorerService:
         details = {key: value for key, value in error.details.items() if key != "traceback"}
         return AutoScorerError(
             error.code,
-            self._scrub(error.message, *paths),
+            self._redact(error.message, *paths),
             stage=error.stage,
-            details=self._scrub(details, *paths),
+            details=self._redact(details, *paths),
         )
 
-    def _scrub(self, value: Any, *paths: Path) -> Any:
+    def _redact(self, value: Any, *paths: Path) -> Any:
         folders = {source.path.parent for source in self.registry.sources()} | {path.parent for path in paths}
         folders |= {*paths, self.settings.home}
         known = sorted(((str(folder), self._shown(folder)) for folder in folders), key=lambda pair: -len(pair[0]))

@@ -81,7 +81,7 @@ def _ending(
     return Ending(
         row.id,
         state,
-        result=roots.scrub(result),
+        result=roots.redact(result),
         error=error,
         attempts=run["run_count"] if run else None,
         started_at=moment(run["start_time"]) if run else None,

@@ -26,7 +26,7 @@ from ...core.errors import AutoScorerError, ErrorCode
 from ...executors.tar_stream import TarSource, TooMuch, members
 from .plain_names import has_hidden_characters
 
-__all__ = ["Limits", "Member", "read_archive"]
+__all__ = ["ArchiveLimits", "Member", "read_archive"]
 
 # A name must fit into any file system (255 bytes a component) with its folders and the workspace's own path.
 _MAX_PATH = 1000
@@ -46,7 +46,7 @@ _ENCRYPTED = 0x1 | 0x40
 
 
 @dataclass(frozen=True)
-class Limits:
+class ArchiveLimits:
     """What an archive may hold.
 
     Args:
@@ -78,7 +78,7 @@ class Member:
 Opener = Callable[[tuple[str, ...]], IO[bytes]]
 
 
-def read_archive(file: IO[bytes], limits: Limits, written: Opener | None = None) -> Iterator[Member]:
+def read_archive(file: IO[bytes], limits: ArchiveLimits, written: Opener | None = None) -> Iterator[Member]:
     """The members of a zip, a tar, or a tar packed by gzip, bzip2 or xz, in their order; told by the first bytes.
 
     Args:
@@ -99,7 +99,7 @@ def read_archive(file: IO[bytes], limits: Limits, written: Opener | None = None)
 
 
 @contextlib.contextmanager
-def _refusing(limits: Limits) -> Iterator[None]:
+def _refusing(limits: ArchiveLimits) -> Iterator[None]:
     """Whatever the libraries raise for a broken archive, as the one refusal."""
     try:
         yield
@@ -129,7 +129,7 @@ def _refusing(limits: Limits) -> Iterator[None]:
 class _Checks:
     """The rules that hold for every member, whatever the format."""
 
-    def __init__(self, limits: Limits, packed: int) -> None:
+    def __init__(self, limits: ArchiveLimits, packed: int) -> None:
         self._limits, self._packed = limits, packed
         self._unpacked = 0
         self._is_dir: dict[tuple[str, ...], bool] = {}
@@ -202,7 +202,7 @@ class _Checks:
         return data
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> ArchiveLimits:
         return self._limits
 
 
@@ -242,7 +242,7 @@ def _zip(file: IO[bytes], checks: _Checks) -> Iterator[Member]:
 class _Directory:
     """The file, as zipfile reads it: the whole list of members at once, which must not fill the memory."""
 
-    def __init__(self, file: IO[bytes], limits: Limits) -> None:
+    def __init__(self, file: IO[bytes], limits: ArchiveLimits) -> None:
         self._file, self._limits = file, limits
         self.seek, self.tell, self.close = file.seek, file.tell, lambda: None
         self.seekable: Callable[[], bool] = lambda: True
@@ -374,6 +374,6 @@ def _too_large(why: str, most: int) -> AutoScorerError:
     return AutoScorerError(ErrorCode.PAYLOAD_TOO_LARGE, f"The archive is refused: {why}.", details={"limit": most})
 
 
-def _too_many(limits: Limits) -> AutoScorerError:
+def _too_many(limits: ArchiveLimits) -> AutoScorerError:
     """More members than allowed."""
     return _too_large(f"it holds more than {limits.files:,} files and folders (api.max_files)", limits.files)

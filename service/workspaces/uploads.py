@@ -27,7 +27,7 @@ from ...core.errors import AutoScorerError, ErrorCode, Stage
 from ...core.meta import load_job
 from ...core.storage import full_disk, no_room
 from ...core.workspace import Workspace
-from .archives import Limits, read_archive
+from .archives import ArchiveLimits, read_archive
 from .reading import WorkspaceView, view_workspace
 from .replacing import DeletedWorkspace, delete_workspace, put_back, replace_workspace, root_of
 from .roots import WorkspaceRoots
@@ -268,7 +268,7 @@ class Upload:
         assert self._file is not None
         self._file.seek(0)
         with os.fdopen(os.dup(self._file.fileno()), "rb") as archive:
-            limits = Limits(self._api.max_files, self._api.max_unpacked)
+            limits = ArchiveLimits(self._api.max_files, self._api.max_unpacked)
             for member in read_archive(archive, limits, lambda parts: target.joinpath(*parts).open("rb")):
                 path = target.joinpath(*member.parts)
                 if member.is_dir:

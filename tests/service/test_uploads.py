@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 from autoscorer.core.config import Settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
-from autoscorer.service.workspaces.archives import Limits, read_archive
+from autoscorer.service.workspaces.archives import ArchiveLimits, read_archive
 from autoscorer.service.workspaces.roots import WorkspaceRoots
 from autoscorer.service.workspaces.uploads import UploadedWorkspace, Uploads, remove_leftovers
 from hypothesis import given
@@ -457,7 +457,7 @@ def test_a_list_of_a_million_members_fills_no_memory() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(AutoScorerError):
-            list(read_archive(file, Limits(files=10_000, unpacked=1 << 30)))
+            list(read_archive(file, ArchiveLimits(files=10_000, unpacked=1 << 30)))
         assert tracemalloc.get_traced_memory()[1] < 20 * 1024**2
     finally:
         tracemalloc.stop()
@@ -570,7 +570,7 @@ def damaged(draw: Any) -> bytes:
 @given(st.one_of(damaged(), st.binary(max_size=2000), st.binary(max_size=500).map(lambda data: b"PK\x03\x04" + data)))
 @hypothesis_settings(max_examples=400, deadline=None)
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
-    limits = Limits(files=20, unpacked=100_000)
+    limits = ArchiveLimits(files=20, unpacked=100_000)
     total = 0
     try:
         for number, member in enumerate(read_archive(io.BytesIO(data), limits)):

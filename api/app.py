@@ -14,6 +14,7 @@ from ..core.errors import AutoScorerError
 from ..core.version import __version__
 from ..service.links import SignedLinks
 from ..service.readiness import Readiness
+from ..service.scorers.hot_reload import ScorerService
 from ..service.tasks import TaskService
 from ..service.workspaces.roots import WorkspaceRoots
 from ..service.workspaces.uploads import Uploads
@@ -21,10 +22,9 @@ from . import errors
 from .access import access_of
 from .auth import Authenticator
 from .limits import RequestLimits
-from .logging import Observer
+from .logging import RequestObserver
 from .metrics import Metrics
 from .openapi import DESCRIPTION, TAGS, describe
-from .scorers_runtime import scorer_watch
 
 __all__ = ["create_app"]
 
@@ -39,7 +39,7 @@ def create_app(settings: Settings) -> FastAPI:
         settings: The configuration.
 
     Returns:
-        The application. Its ``state`` holds ``settings``, ``roots``, ``scrub``, ``metrics``, ``access`` and ``links``,
+        The application. Its ``state`` holds ``settings``, ``roots``, ``redact``, ``metrics``, ``access`` and ``links``,
         in its lifespan also ``tasks``, ``scorers``, ``readiness``, and ``stopping``: set it and answers that wait or
         stream come to their end. ``failure`` is the error that kept it from starting, or None.
 
@@ -58,7 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
             try:
                 tasks = await running.enter_async_context(TaskService.running(settings, roots))
                 tasks.on_finished = metrics.finished
-                state.scorers = await running.enter_async_context(scorer_watch(settings, roots))
+                state.scorers = await running.enter_async_context(ScorerService.running(settings, roots))
                 state.uploads = await running.enter_async_context(Uploads.running(settings, roots))
                 await running.enter_async_context(metrics.watching(tasks))
                 state.readiness, state.tasks = Readiness(settings, tasks.prefect), tasks
@@ -82,14 +82,14 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings, app.state.roots, app.state.metrics = settings, roots, metrics
     app.state.access, app.state.links = access, SignedLinks(settings.home)
-    app.state.scrub, app.state.tasks, app.state.failure = roots.scrub, None, None
+    app.state.redact, app.state.tasks, app.state.failure = roots.redact, None, None
     errors.register(app)
     for name in _ROUTERS:
         app.include_router(importlib.import_module(f".routes.{name}", __package__).router)
     describe(app)
     # The last is the outermost: what RequestLimits refuses is observed like everything else.
     app.add_middleware(
-        RequestLimits, settings=settings, authenticator=Authenticator(settings, access), scrub=roots.scrub
+        RequestLimits, settings=settings, authenticator=Authenticator(settings, access), redact=roots.redact
     )
-    app.add_middleware(Observer, metrics=metrics)
+    app.add_middleware(RequestObserver, metrics=metrics)
     return app

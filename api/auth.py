@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,16 +14,14 @@ from starlette.requests import Request
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.home_token import TOKEN_FILE
-from ..schemas.task import Role
 from ..service.links import SignedLinks
 from .access import Access
+from .caller import Caller, Role
 from .context import context_of
 
 __all__ = [
     "PUBLIC",
     "Authenticator",
-    "Caller",
-    "Role",
     "check_backend",
     "is_loopback_name",
     "require",
@@ -38,14 +35,6 @@ SIGNED = "/signed/"
 
 # A proxy of this machine passes on requests from elsewhere, and its own address is loopback.
 _FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks: a name that is not the token and stays the same for it, and what the token may do."""
-
-    name: str
-    role: Role
 
 
 def check_backend(settings: Settings, caller: Caller, backend: str | None) -> None:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from starlette.requests import HTTPConnection
 
 from ..core.errors import AutoScorerError, ErrorCode
+from .caller import Caller
 
 if TYPE_CHECKING:
     from ..service.tasks import TaskService
-    from .auth import Caller
 
 __all__ = ["RequestContext", "context_of", "request_id_of", "tasks_of"]
 

@@ -37,7 +37,7 @@ def envelope(
         headers: Further headers.
     """
     told = data if isinstance(data, Shown) else Shown(shown(data, disclosure_of(request)).model_dump(by_alias=True))
-    body = encode({"ok": True, "data": scrub_of(request)(told.value), "meta": _meta(context_of(request).request_id)})
+    body = encode({"ok": True, "data": redact_of(request)(told.value), "meta": _meta(context_of(request).request_id)})
     return Response(body, status, headers, media_type=JSON)
 
 
@@ -57,19 +57,19 @@ def failure(
         headers: Further headers.
     """
     told = disclosed_error(request, error)
-    body = encode({"ok": False, "error": scrub_of(request)(told), "meta": _meta(context_of(request).request_id)})
+    body = encode({"ok": False, "error": redact_of(request)(told), "meta": _meta(context_of(request).request_id)})
     return Response(body, status or error.spec.http_status, headers, media_type=JSON)
 
 
-def error_envelope(error: AutoScorerError, request_id: str, scrub: Callable[[Any], Any]) -> bytes:
+def error_envelope(error: AutoScorerError, request_id: str, redact: Callable[[Any], Any]) -> bytes:
     """The error envelope as JSON."""
-    return encode({"ok": False, "error": scrub(error.to_dict()), "meta": _meta(request_id)})
+    return encode({"ok": False, "error": redact(error.to_dict()), "meta": _meta(request_id)})
 
 
-def scrub_of(request: HTTPConnection) -> Callable[[Any], Any]:
+def redact_of(request: HTTPConnection) -> Callable[[Any], Any]:
     """What takes the host's paths out of an answer."""
-    scrub: Callable[[Any], Any] = request.app.state.scrub
-    return scrub
+    redact: Callable[[Any], Any] = request.app.state.redact
+    return redact
 
 
 def encode(value: Any) -> bytes:

@@ -18,7 +18,7 @@ from ..core.errors import AutoScorerError, ErrorCode
 from ..core.storage import full_disk
 from .context import context_of
 from .disclosed import disclosed_error
-from .envelope import failure, scrub_of
+from .envelope import failure, redact_of
 from .pages import HTML, error_page, is_for_a_person
 
 __all__ = ["RefusedBody", "headers_of", "invalid_request", "register", "unexpected"]
@@ -58,7 +58,7 @@ def invalid_request(problems: Iterable[Mapping[str, Any]]) -> AutoScorerError:
     more = f"; and {len(fields) - len(shown)} more" if len(fields) > len(shown) else ""
     text = "; ".join(f"{item['field']}: {item['message']}" for item in shown)
     return AutoScorerError(
-        ErrorCode.INVALID_REQUEST, f"The request is not as it must be: {text}{more}.", details={"fields": shown}
+        ErrorCode.INVALID_REQUEST, f"The request is not valid: {text}{more}.", details={"fields": shown}
     )
 
 
@@ -103,7 +103,7 @@ async def _known(request: Request, error: Exception) -> Response:
     if error.spec.http_status >= 500:
         logger.error("request failed: %s", error, extra={"fields": {"request_id": context_of(request).request_id}})
     if is_for_a_person(request.scope["path"], context_of(request).headers):
-        told = AutoScorerError.from_dict(scrub_of(request)(disclosed_error(request, error)))
+        told = AutoScorerError.from_dict(redact_of(request)(disclosed_error(request, error)))
         return Response(error_page(told), error.spec.http_status, headers_of(error), media_type=HTML)
     return failure(request, error, headers=headers_of(error))
 

@@ -67,14 +67,14 @@ class RequestLimits:
         app: What is inside.
         settings: The configuration.
         authenticator: Tells who asks.
-        scrub: Takes the host's paths out of an answer.
+        redact: Takes the host's paths out of an answer.
     """
 
     def __init__(
-        self, app: ASGIApp, settings: Settings, authenticator: Authenticator, scrub: Callable[[Any], Any]
+        self, app: ASGIApp, settings: Settings, authenticator: Authenticator, redact: Callable[[Any], Any]
     ) -> None:
         self._app, self._api = app, settings.api
-        self._authenticator, self._scrub = authenticator, scrub
+        self._authenticator, self._redact = authenticator, redact
         self._rates = RateLimiter(settings.api.rate_limit, settings.api.rate_burst)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -128,7 +128,7 @@ class RequestLimits:
             )
 
     async def _refuse(self, error: AutoScorerError, context: RequestContext, send: Send, path: str = "") -> None:
-        content, kind = error_envelope(error, context.request_id, self._scrub), JSON
+        content, kind = error_envelope(error, context.request_id, self._redact), JSON
         if is_for_a_person(path, context.headers):
             content, kind = error_page(error), HTML
         headers = {"content-type": kind, "content-length": str(len(content)), **headers_of(error)}

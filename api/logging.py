@@ -18,7 +18,7 @@ from .errors import unexpected
 if TYPE_CHECKING:
     from .metrics import Metrics
 
-__all__ = ["JsonFormatter", "Observer", "completed", "configure_logging", "route_of"]
+__all__ = ["JsonFormatter", "RequestObserver", "completed", "configure_logging", "route_of"]
 
 _requests = logging.getLogger("autoscorer.request")
 
@@ -43,7 +43,7 @@ def configure_logging() -> None:
         logger.setLevel(level)
 
 
-class Observer:
+class RequestObserver:
     """The outermost layer: a request's id, its line in the log, its count, and an envelope whatever happens.
 
     Args:
@@ -82,7 +82,7 @@ class Observer:
         known = unexpected(error, context.request_id, scope["app"].state.settings.home)
         if context.status is not None:
             return  # half an answer is out: the server closes the connection when the rest does not come
-        body = error_envelope(known, context.request_id, scope["app"].state.scrub)
+        body = error_envelope(known, context.request_id, scope["app"].state.redact)
         headers = [(b"content-type", JSON.encode()), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": known.spec.http_status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

@@ -66,7 +66,7 @@ SUBMIT_EXAMPLES: dict[str, Any] = {
         "value": {"action": "score", "workspace": "team-a", "scorer": "classification_f1", "priority": "high"},
     },
     "callback": {
-        "summary": "Be told when it has ended",
+        "summary": "A callback when it has ended",
         "value": {"action": "run", "workspace": "team-a", "callback_url": "https://example.org/scored"},
     },
 }

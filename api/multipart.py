@@ -75,7 +75,7 @@ async def receive_form(
                 await write(data)
         parser.finalize()
     except FormParserError:
-        raise _wrong("the body is no well-formed multipart/form-data") from None
+        raise _wrong("the body is not well-formed multipart/form-data") from None
     except ClientDisconnect:
         raise AutoScorerError(ErrorCode.CANCELLED, "The client went away while it sent the archive.") from None
     if not reader.finished:
@@ -124,13 +124,13 @@ class _Reader:
         name = options.get(b"name", b"").decode("utf-8", "replace")
         if name == self._file_field:
             if self.form.has_file:
-                raise _wrong(f"the field {name!r} stands in the form twice")
+                raise _wrong(f"the field {name!r} appears in the form twice")
             self.form.has_file = True
             filename = options.get(b"filename")
             self.form.filename = filename.decode("utf-8", "replace") if filename is not None else None
         elif name not in self._known or name in self.form.fields:
             raise _wrong(
-                f"the field {name[:100]!r} is unknown or stands in the form twice; known are "
+                f"the field {name[:100]!r} is unknown or appears in the form twice; known are "
                 f"{', '.join(sorted({self._file_field, *self._known}))}"
             )
         self._field = name

@@ -68,7 +68,7 @@ _FAILURES = {
     422: _Failure(
         "The request is malformed (`details.fields` names what is wrong), or what it is about is.",
         ErrorCode.INVALID_REQUEST,
-        "The request is not as it must be: body.workspace: Field required.",
+        "The request is not valid: body.workspace: Field required.",
         {"fields": [{"field": "body.workspace", "message": "Field required"}]},
     ),
     429: _Failure(
@@ -90,7 +90,7 @@ _FAILURES = {
         {},
     ),
     503: _Failure(
-        "What is needed is away, or did not answer in time.",
+        "A service that is needed is unavailable, or did not answer in time.",
         ErrorCode.BACKEND_UNAVAILABLE,
         "The Prefect server does not answer: ConnectError.",
         {"why": "ConnectError"},

@@ -65,7 +65,7 @@ def _decode(body: bytes) -> Any:
     except RecursionError:
         raise _wrong(f"is nested deeper than {MAX_DEPTH} levels") from None
     except (ValueError, msgspec.MsgspecError) as error:
-        why = str(error) if isinstance(error, msgspec.MsgspecError) else "it is no UTF-8, or a number is too long"
+        why = str(error) if isinstance(error, msgspec.MsgspecError) else "it is not UTF-8, or a number is too long"
         raise _wrong(f"is not valid JSON: {why}") from None
     # Only such a body can hold what is refused; looking at every value of every body would cost more than the rest.
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH or _SUSPICIOUS.search(body):

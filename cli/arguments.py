@@ -101,7 +101,7 @@ def parse_params(items: list[str], *, option: str = "--param") -> dict[str, Any]
     """Read ``--param k=v``, or another option of that form.
 
     Raises:
-        AutoScorerError: ``INVALID_REQUEST`` when there is no ``=`` or a key stands twice.
+        AutoScorerError: ``INVALID_REQUEST`` when there is no ``=`` or a key appears twice.
     """
     params: dict[str, Any] = {}
     for item in items:

@@ -15,7 +15,7 @@ __all__ = ["add_arguments", "render", "run"]
 ACTIONS = {
     "show": "print the effective configuration, secrets masked",
     "dump": "print every value of it with what set it, secrets masked",
-    "validate": "check the file and the environment; tell everything that is wrong",
+    "validate": "check the file and the environment; report everything that is wrong",
     "paths": "show which files are looked at, which exist, and which one is read",
 }
 

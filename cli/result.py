@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> Json:
         there = os.path.lexists(space.result_file)
         raise AutoScorerError(
             ErrorCode.BAD_FORMAT if there else ErrorCode.NOT_FOUND,
-            "output/result.json is no Result that can be read; score the workspace again."
+            "output/result.json can't be read as a Result; score the workspace again."
             if there
             else f"The workspace {space.name!r} has no Result yet. `autoscorer pipeline` or `score` makes one.",
         )

@@ -160,7 +160,9 @@ _ACTIONS: dict[str, Callable[[argparse.Namespace, ScorerRegistry], dict[str, Any
 def _existing(file: Path) -> Path:
     path = Path(os.path.abspath(file))
     if not path.is_file():
-        what = "is a folder; name the file, or set scorers.dirs in the configuration" if path.is_dir() else "is no file"
+        what = (
+            "is a folder; name the file, or set scorers.dirs in the configuration" if path.is_dir() else "is not a file"
+        )
         raise AutoScorerError(ErrorCode.INVALID_REQUEST, f"{path} {what}.")
     return path
 

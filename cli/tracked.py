@@ -169,7 +169,7 @@ def _check(api_url: str) -> None:
     except (OSError, ValueError) as error:
         raise _unreachable(api_url, str(getattr(error, "reason", None) or error)) from None
     if not healthy:
-        raise _unreachable(api_url, "what answers there is no healthy Prefect server")
+        raise _unreachable(api_url, "the server there is not a healthy Prefect server")
 
 
 def _unreachable(api_url: str, why: str) -> AutoScorerError:

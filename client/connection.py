@@ -202,7 +202,7 @@ class Connection:
                 return envelope["data"]
             error = AutoScorerError.from_dict(envelope["error"])
         except (ValueError, KeyError, TypeError):
-            why = f"what answers there is not AutoScorer (status {response.status_code})"
+            why = f"the server there is not AutoScorer (status {response.status_code})"
             raise ApiAway(self.url, why) from None
         if error.code is ErrorCode.RATE_LIMITED:
             raise ApiBusy(error, _seconds(response.headers.get("retry-after")))
@@ -214,7 +214,7 @@ class Connection:
         except ValueError:
             value = None
         if not isinstance(value, dict):
-            raise ApiAway(self.url, "what it streams is no JSON")
+            raise ApiAway(self.url, "its stream is not JSON")
         return value
 
     def _away(self, error: httpx.HTTPError) -> ApiAway:
@@ -260,7 +260,7 @@ def checked_host(url: str) -> str:
         host, _ = parts.hostname, parts.port
         httpx.URL(url)
     except (ValueError, httpx.InvalidURL):
-        raise fail("is no valid URL") from None
+        raise fail("is not a valid URL") from None
     if parts.scheme not in ("http", "https") or not host:
         raise fail("must begin with http:// or https:// and name a host")
     if "@" in parts.netloc:

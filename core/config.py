@@ -272,12 +272,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
     class Strict(yaml.SafeLoader):
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            # PyYAML takes the last of two equal keys; a section that stands twice would loosen a limit in silence.
+            # PyYAML takes the last of two equal keys; a section that appears twice would loosen a limit in silence.
             keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
             for key in keys:
                 if keys.count(key) > 1:
                     raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key!r} stands twice", node.start_mark
+                        None, None, f"the key {key!r} appears twice", node.start_mark
                     )
             return super().construct_mapping(node, deep)
 
@@ -309,7 +309,7 @@ def _unknown_environment() -> list[str]:
             section, _, below = upper.partition("__")
             # pydantic ignores what stands below a plain value, too.
             if section not in known or (below and not hasattr(known[section], "model_fields")):
-                problems.append(f"environment: {variable} is no setting{suggest(section, known)}")
+                problems.append(f"environment: {variable} is not a setting{suggest(section, known)}")
             # Which of the two wins is a matter of their order in the environment.
             if any(other.upper().startswith(upper + "__") for other in os.environ):
                 problems.append(f"environment: {variable} and {variable}__… set the same section; use one of them")

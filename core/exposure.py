@@ -138,7 +138,7 @@ def exposures(workspace: Workspace, ground_truth: Path) -> list[str]:
 
     Raises:
         AutoScorerError: ``MISSING_FILE`` when a file that has to be compared can't be read; ``OUTPUT_REJECTED`` when
-            the ground truth is no plain file.
+            the ground truth is not a plain file.
     """
     with open_regular(ground_truth, stage=Stage.VALIDATION) as file:
         size = os.fstat(file.fileno()).st_size

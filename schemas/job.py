@@ -92,7 +92,7 @@ def _number(value: Any) -> Any:
 
 def _env_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", value):
-        raise ValueError(f"{value!r} is no name for an environment variable")
+        raise ValueError(f"{value!r} is not a name for an environment variable")
     return value
 
 

@@ -234,7 +234,7 @@ class Disclosure:
             return error
         file = details.get("file")
         if isinstance(file, str) and file in _TRUTHS:
-            message = f"The ground truth ({file}) is not as it must be, which is not the submission's fault. "
+            message = f"The ground truth ({file}) is not valid, which is not the submission's fault. "
         else:
             meaning = CATALOGUE[ErrorCode(str(code))].meaning if code in CATALOGUE else "it failed"
             message = f"{meaning[:1].upper()}{meaning[1:]}. "

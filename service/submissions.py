@@ -61,7 +61,7 @@ def new_task(
     if isinstance(request, BatchRequest):
         action = "batch"
         items = [roots.resolve_item(item) for item in request.workspaces]
-        asked["workspaces"] = roots.scrub(request.workspaces)
+        asked["workspaces"] = roots.redact(request.workspaces)
         parameters |= {"workspaces": items, "action": request.action, "concurrency": request.concurrency}
         subject = _digest([request.action, items])
     else:

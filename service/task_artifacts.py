@@ -134,7 +134,7 @@ def _gone(task: TaskView, wanted: str, has_workspace: bool) -> str:
     else:
         why = (
             "of earlier Results a workspace keeps artifacts for api.keep_days and up to api.keep_artifacts bytes, the "
-            "oldest go first, and a file that was changed is none of them any more"
+            "oldest go first, and a file that was changed no longer counts as one"
         )
     return (
         f"The artifact {wanted[:100]!r} of the task {task.id} is not kept any more: {why}. The task's Result still "

@@ -218,7 +218,7 @@ class _ContainerLog:
         records = [_model_record(now, line) for line in lines if line.strip()]
         if self._size > self._position >= self._most and not self._is_cut:
             self._is_cut = True
-            message = "[too long to follow: of what comes now the end is told, when it has ended]"
+            message = "[too long to follow: the end of what comes now is shown when it has ended]"
             records.append(LogRecord(time=_iso(now), level="warning", source="model", message=message))
         if at_end and self._is_cut and not self._is_over:
             self._is_over = True

@@ -33,7 +33,7 @@ from .sync.adopter import Adopter
 from .sync.deployments import DeploymentIds
 from .sync.dispatcher import Dispatcher
 from .sync.follower import Follower
-from .webhooks.delivery import Callbacks
+from .webhooks.delivery import CallbackDelivery
 from .workspaces.replacing import means
 from .workspaces.roots import WorkspaceRoots
 
@@ -116,7 +116,7 @@ class TaskService:
         )
         self._adopter = Adopter(settings, roots, ledger, prefect, ids, started=self._follower.follow)
         self._reconciler = Reconciler(settings, prefect)
-        self._callbacks = Callbacks(settings, ledger, roots)
+        self._callbacks = CallbackDelivery(settings, ledger, roots)
 
     @classmethod
     @asynccontextmanager

@@ -32,7 +32,7 @@ _RUN = 1024 * 1024
 _TAIL_LINES, _TAIL_BYTES = 30, 16 * 1024
 # What container.log itself says of its middle.
 FILE_GAP = re.compile(r"\[\.\.\. ([0-9]+) bytes left out \.\.\.]")
-_TOO_LONG = "[from here on, only the end of each stage's log is told: it is too long]"
+_TOO_LONG = "[the log is too long: from here on, only the end of each stage's log is shown]"
 # What is said among the model's lines of those that are missing: how many, where that is said.
 ASIDE = re.compile(
     r"\[([0-9,]+) lines? left out here; see logs/container\.log]|\[the last (?:[0-9,]+ )?of them:]|"

@@ -298,8 +298,8 @@ class Worker:
     async def _refuse(self, run: FlowRun, entrypoint: str | None) -> None:
         error = AutoScorerError(
             ErrorCode.INVALID_REQUEST,
-            f"AutoScorer's worker runs AutoScorer's own flows, and the entrypoint {entrypoint!r} is none of them. Give "
-            "the deployment another work pool, with a worker of Prefect's: prefect worker start --pool NAME.",
+            f"AutoScorer's worker runs AutoScorer's own flows, and the entrypoint {entrypoint!r} is not one of them. "
+            "Give the deployment another work pool, with a worker of Prefect's: prefect worker start --pool NAME.",
         )
         logger.warning("Refused: %s", error.message, extra={"fields": log_fields(run)})
         ending = {"state": "FAILED", "message": str(error), "data": None, "error": error.to_dict()}

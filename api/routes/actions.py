@@ -10,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...schemas.task import SingleAction, SubmitRequest, TaskView
-from ..auth import Caller, check_backend
+from ..auth import check_backend
+from ..caller import Caller
 from ..context import tasks_of
 from ..errors import invalid_request
 from ..long_polling import outcome, seconds_to_wait

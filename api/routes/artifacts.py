@@ -18,7 +18,7 @@ from ...service.links import SignedLinks
 from ...service.task_artifacts import TaskArtifacts, list_task_artifacts, open_task_artifact, report_of
 from ..context import context_of, tasks_of
 from ..disclosed import disclosure_of
-from ..envelope import envelope, scrub_of
+from ..envelope import envelope, redact_of
 from ..files import FILE, file_answer, result_answer, result_text
 from ..models import LinkView
 from ..openapi_examples import ARTIFACT_EXAMPLE, LINK_EXAMPLE
@@ -144,7 +144,7 @@ async def get_beside(request: Request, caller: Submitter, task_id: TaskId, name:
         raise AutoScorerError(
             ErrorCode.NOT_FOUND, f"The task {task.id} has no Result; GET /tasks/{task.id} says what it came to."
         )
-    return result_answer(result_text(scrub_of(request)(disclosure_of(request).result(result))))
+    return result_answer(result_text(redact_of(request)(disclosure_of(request).result(result))))
 
 
 async def _signed_list(request: Request, signature: Signature, caller: Submitter, task_id: TaskId) -> Response:

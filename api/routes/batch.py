@@ -14,7 +14,7 @@ from ...service.batches.view import view_batch
 from ..auth import check_backend
 from ..context import context_of, tasks_of
 from ..disclosed import Shown, disclosure_of, shown
-from ..envelope import envelope, scrub_of
+from ..envelope import envelope, redact_of
 from ..long_polling import accepted
 from ..models import BATCH_EXAMPLE
 from ..routing import ApiRouter, answers, served
@@ -133,7 +133,7 @@ async def get_leaderboard(
     assert isinstance(view, BatchView)
     rows = view.leaderboard
     if format == "csv" or (format is None and "text/csv" in accept.lower()):
-        content = to_csv(scrub_of(request)(rows)).encode("utf-8", "backslashreplace")
+        content = to_csv(redact_of(request)(rows)).encode("utf-8", "backslashreplace")
         headers = {"Content-Disposition": 'attachment; filename="leaderboard.csv"', "Vary": "Accept"}
         return Response(content, headers=headers, media_type="text/csv")
     return envelope(request, Shown(rows), headers={"Vary": "Accept"})

@@ -38,7 +38,7 @@ class Alive(BaseModel):
 
 @router.get(
     "/healthz",
-    summary="Does the facade live",
+    summary="Whether the API is alive",
     responses=served(200, Alive, "It does.", {"status": "alive"}),
 )
 async def healthz(request: Request) -> Response:

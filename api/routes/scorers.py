@@ -26,7 +26,8 @@ from ...service.scorers.views import (
     WatchedPath,
     WatchList,
 )
-from ..auth import Caller, require
+from ..auth import require
+from ..caller import Caller
 from ..envelope import envelope, failure
 from ..openapi_examples import RELOADED_EXAMPLE, SCORER_EXAMPLE, TRIAL_EXAMPLE, WATCHED_EXAMPLE
 from ..routing import ApiRouter, answers, served
@@ -156,7 +157,7 @@ def _refused() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise AutoScorerError(ErrorCode.INVALID_REQUEST, f"The request is not as it must be: {error}.") from None
+        raise AutoScorerError(ErrorCode.INVALID_REQUEST, f"The request is not valid: {error}.") from None
 
 
 async def _answer(request: Request, work: Callable[[], T], *, slow: bool = False) -> Response:
@@ -205,7 +206,7 @@ async def watch(request: Request, body: WatchRequest) -> Response:
 
 @router.delete(
     "/scorers/watch",
-    summary="Watch a file or folder no more",
+    summary="Stop watching a file or folder",
     dependencies=_admin,
     responses={
         **served(200, WatchList, "What is followed still.", {"watched": [WATCHED_EXAMPLE]}),

@@ -17,10 +17,11 @@ from ...schemas.task import Action, SubmitRequest, TaskList, TaskState, TaskView
 from ...service.prefect.client import PAGE
 from ...service.task_logs import LogPage, follow, read_page
 from ...service.tasks import TaskQuery
-from ..auth import Caller, check_backend, require
+from ..auth import check_backend, require
+from ..caller import Caller
 from ..context import context_of, tasks_of
 from ..disclosed import disclosure_of
-from ..envelope import encode, envelope, scrub_of
+from ..envelope import encode, envelope, redact_of
 from ..long_polling import accepted
 from ..models import SUBMIT_EXAMPLES, TASK_EXAMPLE
 from ..routing import ApiRouter, answers, served
@@ -256,7 +257,7 @@ async def _stream(request: Request, task_id: str) -> Response:
     tasks = tasks_of(request)
     await tasks.get(task_id)  # a task that is not there is an error, not a stream
     context_of(request).allow(None)
-    scrub, disclosure = scrub_of(request), disclosure_of(request)
+    redact, disclosure = redact_of(request), disclosure_of(request)
     events = follow(tasks, task_id, state.stopping)
 
     async def lines() -> AsyncIterator[bytes]:
@@ -265,10 +266,10 @@ async def _stream(request: Request, task_id: str) -> Response:
             async for event in events:
                 told = disclosure.event(event)
                 if told is not None:
-                    yield encode(scrub(told)) + b"\n"
+                    yield encode(redact(told)) + b"\n"
         except AutoScorerError as error:
             reason = disclosure.reason(str(error))
-            yield encode({"type": "end", "state": None, "reason": scrub(reason)}) + b"\n"
+            yield encode({"type": "end", "state": None, "reason": redact(reason)}) + b"\n"
         finally:
             state.streams -= 1
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.result import Result
-from ...service.workspaces import reading as browse
+from ...service.workspaces import reading
 from ...service.workspaces.history import HistoryPage, list_history, past_result
 from ...service.workspaces.reading import ArtifactFile, RunLog, WorkspacePage, WorkspaceView
 from ...service.workspaces.replacing import DeletedWorkspace, refuse_root
@@ -22,7 +22,7 @@ from ...service.workspaces.uploads import UploadedWorkspace, Uploads
 from ..auth import require
 from ..context import tasks_of
 from ..disclosed import disclosure_of
-from ..envelope import envelope, scrub_of
+from ..envelope import envelope, redact_of
 from ..files import FILE, file_answer, result_answer, result_text
 from ..multipart import receive_form
 from ..openapi_examples import HISTORY_EXAMPLE, LOG_EXAMPLE, RESULT_EXAMPLE, UPLOADED_EXAMPLE, WORKSPACE_EXAMPLE
@@ -101,7 +101,7 @@ async def list_workspaces(
     search: Annotated[str | None, Query(max_length=200, description="Only names that hold this text.")] = None,
 ) -> Response:
     """Folders with a meta.json under the workspace roots, each with what its last Result says."""
-    page = await asyncio.to_thread(browse.list_workspaces, _roots(request), limit=limit, cursor=cursor, search=search)
+    page = await asyncio.to_thread(reading.list_workspaces, _roots(request), limit=limit, cursor=cursor, search=search)
     return envelope(request, page)
 
 
@@ -119,7 +119,7 @@ async def list_workspaces(
 async def upload_workspace(request: Request) -> Response:
     """Put one workspace under the first workspace root, whole or not at all.
 
-    Refused is an archive with a path that escapes, a link, a device, a name that stands twice, an encrypted member,
+    Refused is an archive with a path that escapes, a link, a device, a name that appears twice, an encrypted member,
     more files or bytes than allowed, or one that unpacks to a great many times its size. Results, artifacts and logs
     in it are left out: they would pass for ones that were made here.
     """
@@ -159,7 +159,7 @@ async def replace_workspace(request: Request, name: str) -> Response:
     summary="Delete a workspace",
     dependencies=[Depends(require("admin"))],
     responses={
-        **served(200, DeletedWorkspace, "It is no more.", {"name": "team-a"}),
+        **served(200, DeletedWorkspace, "It is deleted.", {"name": "team-a"}),
         **answers(404, 409, 503),
     },
 )
@@ -214,7 +214,7 @@ async def get_history(
     def read() -> BaseModel:
         # A workspace may be called history, and then lies in a folder that is none.
         if _is_workspace(roots, f"{name}/history"):
-            return browse.view_workspace(roots, roots.workspace(f"{name}/history"))
+            return reading.view_workspace(roots, roots.workspace(f"{name}/history"))
         root = roots.workspace(name)
         return list_history(root, roots.name(root), limit=limit, cursor=cursor)
 
@@ -233,7 +233,7 @@ async def get_past_result(request: Request, name: str, item: str) -> Response:
 
     def read() -> BaseModel:
         if _is_workspace(roots, f"{name}/history/{item}"):
-            return browse.view_workspace(roots, roots.workspace(f"{name}/history/{item}"))
+            return reading.view_workspace(roots, roots.workspace(f"{name}/history/{item}"))
         root = roots.workspace(name)
         return past_result(root, roots.name(root), item)
 
@@ -263,11 +263,11 @@ async def get_output(request: Request, name: str, path: str) -> Response:
     def read() -> BaseModel | ArtifactFile | bytes:
         # A workspace may lie in a folder that is called output.
         if _is_workspace(roots, f"{name}/output/{path}"):
-            return browse.view_workspace(roots, roots.workspace(f"{name}/output/{path}"))
+            return reading.view_workspace(roots, roots.workspace(f"{name}/output/{path}"))
         if path == "result.json":
-            result = browse.read_result(roots, name)
-            return result_text(scrub_of(request)(disclosure.result(result.to_dict())))
-        return browse.open_artifact(roots, name, f"output/{path}", everything=disclosure.sees_truth)
+            result = reading.read_result(roots, name)
+            return result_text(redact_of(request)(disclosure.result(result.to_dict())))
+        return reading.open_artifact(roots, name, f"output/{path}", everything=disclosure.sees_truth)
 
     found = await asyncio.to_thread(read)
     if isinstance(found, ArtifactFile):
@@ -284,7 +284,7 @@ async def get_output(request: Request, name: str, path: str) -> Response:
 async def get_workspace(request: Request, name: str) -> Response:
     """What the listing says of one workspace."""
     roots = _roots(request)
-    view = await asyncio.to_thread(lambda: browse.view_workspace(roots, roots.workspace(name)))
+    view = await asyncio.to_thread(lambda: reading.view_workspace(roots, roots.workspace(name)))
     return envelope(request, view)
 
 
@@ -299,7 +299,7 @@ async def get_workspace(request: Request, name: str) -> Response:
 )
 async def get_result(request: Request, workspace: WorkspaceName) -> Response:
     """The last Result, also when it is an error; 404 where nothing has been scored yet."""
-    return envelope(request, await asyncio.to_thread(browse.read_result, _roots(request), workspace))
+    return envelope(request, await asyncio.to_thread(reading.read_result, _roots(request), workspace))
 
 
 @router.get(
@@ -314,7 +314,7 @@ async def get_logs(
     tail: Annotated[int, Query(ge=0, le=100_000, description="Most lines.")] = 1000,
 ) -> Response:
     """What the last model wrote on stdout and stderr, also while it runs, and how its container ran."""
-    return envelope(request, await asyncio.to_thread(browse.read_logs, _roots(request), workspace, tail))
+    return envelope(request, await asyncio.to_thread(reading.read_logs, _roots(request), workspace, tail))
 
 
 @router.get(
@@ -341,7 +341,7 @@ async def get_artifact(
     """
     everything = disclosure_of(request).sees_truth
     roots = _roots(request)
-    artifact = await asyncio.to_thread(browse.open_artifact, roots, workspace, path, everything=everything)
+    artifact = await asyncio.to_thread(reading.open_artifact, roots, workspace, path, everything=everything)
     if artifact.media_type.startswith("text/html") and _is_opened(request):
         artifact.file.close()
         # Relative links of a page know nothing of a query.

@@ -92,7 +92,7 @@ export const words = {
   "score.rank": ["Rank {rank}", "等级 {rank}"],
   "plots.title": ["Plots", "图表"],
   "plots.gone": ["{name} can't be shown: {reason}", "无法显示 {name}：{reason}"],
-  "plots.unreadable": ["the file is no picture that a browser can draw", "该文件不是浏览器能显示的图片"],
+  "plots.unreadable": ["the file is not a picture that a browser can draw", "该文件不是浏览器能显示的图片"],
   "metrics.title": ["Metrics", "指标"],
   "metrics.name": ["metric", "指标"],
   "metrics.value": ["value", "数值"],
@@ -105,7 +105,7 @@ export const words = {
   "files.title": ["Files", "文件"],
   "files.gone": ["no longer kept", "已不再保存"],
   "files.gone.why": [
-    "What is no longer kept was made room for by newer runs, or its workspace was deleted; the numbers here are still this run's own.",
+    "What is no longer kept has made room for newer runs, or its workspace was deleted; the numbers here are still this run's own.",
     "不再保存的文件已为较新的运行让出空间，或其工作区已被删除；此处的数值仍是这次运行自己的。"],
   "files.away": ["The files can't be opened now. {reason}", "现在无法打开文件。{reason}"],
   "files.report": ["Open the report", "打开报告"],

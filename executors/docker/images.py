@@ -128,7 +128,7 @@ class DockerImages:
                 if error.status_code == 400:
                     raise AutoScorerError(
                         ErrorCode.INVALID_META,
-                        f"container.image: {reference!r} is no valid image reference.",
+                        f"container.image: {reference!r} is not a valid image reference.",
                         details={"key": "container.image"},
                     ) from error
                 raise
@@ -200,7 +200,8 @@ class DockerImages:
                 except docker.errors.APIError as error:
                     raise AutoScorerError(
                         ErrorCode.IMAGE_NOT_FOUND,
-                        f"{archive.name} is no image the engine can load: {' '.join(str(error).split())[:300]}",
+                        f"{archive.name} is not an image that the engine can load: "
+                        f"{' '.join(str(error).split())[:300]}",
                     ) from error
             found = self._inspect(tag)
             if found is None:
@@ -275,7 +276,8 @@ def _with_prefix(reference: ImageReference, prefix: str) -> ImageReference:
     except ValueError as error:
         raise AutoScorerError(
             ErrorCode.INVALID_META,
-            f"container.image: {str(reference)!r} is no image reference with images.registry_prefix before it: {error}",
+            f"container.image: {str(reference)!r} is not an image reference with images.registry_prefix before it: "
+            f"{error}",
             details={"key": "container.image"},
         ) from error
     assert isinstance(joined, ImageReference)

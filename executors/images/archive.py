@@ -61,11 +61,11 @@ def untagged(archive: Path, tag: str, max_bytes: int) -> Iterator[IO[bytes]]:
             KeyError,
             TypeError,
             RecursionError,
-            AutoScorerError,  # it is no plain file
+            AutoScorerError,  # it is not a plain file
         ) as error:
             why = error.message if isinstance(error, AutoScorerError) else str(error)
             raise AutoScorerError(
-                ErrorCode.IMAGE_NOT_FOUND, f"{archive.name} is no image archive that `docker save` writes: {why}"
+                ErrorCode.IMAGE_NOT_FOUND, f"{archive.name} is not an image archive as `docker save` writes it: {why}"
             ) from error
         target.seek(0)
         yield target
@@ -125,24 +125,24 @@ def _checked(member: tarfile.TarInfo, kinds: dict[str, bytes]) -> str:
     if path in ("", ".") and member.isdir():
         return ""
     if posixpath.normpath(path) != path or path[0] == "/" or path.split("/")[0] in ("..", ".") or "\0" in path:
-        raise ValueError(f"{name!r} is no plain path inside the archive")
+        raise ValueError(f"{name!r} is not a plain path inside the archive")
     if not (member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.isdir() or _is_layer_link(path, member)):
-        raise ValueError(f"{name!r} is no plain file")
+        raise ValueError(f"{name!r} is not a plain file")
     if path in kinds and not (member.isdir() and kinds[path] == tarfile.DIRTYPE):
-        raise ValueError(f"{name!r} stands twice in it")
+        raise ValueError(f"{name!r} appears twice in it")
     parent = posixpath.dirname(path)
     while parent:
         if kinds.setdefault(parent, tarfile.DIRTYPE) != tarfile.DIRTYPE:
-            raise ValueError(f"{name!r} lies below what is no folder")
+            raise ValueError(f"{name!r} lies below something that is not a folder")
         parent = posixpath.dirname(parent)
     if path in ("manifest.json", "index.json", "repositories") and not member.isreg():
-        raise ValueError(f"{name!r} is no plain file")
+        raise ValueError(f"{name!r} is not a plain file")
     kinds[path] = member.type
     return path
 
 
 def _is_layer_link(path: str, member: tarfile.TarInfo) -> bool:
-    """Engines before 25 write a layer that stands twice as a link, ``<id>/layer.tar -> ../<id>/layer.tar``."""
+    """Engines before 25 write a layer that appears twice as a link, ``<id>/layer.tar -> ../<id>/layer.tar``."""
     target = posixpath.normpath(posixpath.join(posixpath.dirname(path), member.linkname))
     return (
         member.issym()

@@ -136,7 +136,7 @@ def parse_instruction(text: str, first_line: int, last_line: int) -> Instruction
     """
     keyword, rest = (*re.split(r"[\t ]+", text.strip(), maxsplit=1), "")[:2]
     if keyword.upper() not in INSTRUCTIONS or not keyword.isascii():
-        raise DockerfileError(first_line, f"{_shown(keyword)} is no instruction")
+        raise DockerfileError(first_line, f"{_shown(keyword)} is not an instruction")
     options: list[tuple[str, str | None]] = []
     rest = rest.lstrip(_SPACE)
     while rest.startswith("--"):

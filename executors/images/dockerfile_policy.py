@@ -224,7 +224,7 @@ def _refuse_remote(instruction: Instruction) -> None:
     if rest.startswith("["):
         listed = json_list(rest)
         if listed is None:
-            raise DockerfileError(instruction.first_line, "the list of ADD is no JSON")
+            raise DockerfileError(instruction.first_line, "the list of ADD is not JSON")
         words = listed
     for word in words[:-1]:
         # Whether an address or a repository: each has a colon, but for one short form of GitHub's.

@@ -9,7 +9,7 @@ import numpy as np
 from ...core.workspace import ArtifactWriter
 from ..artifacts import csv_text
 from .coco import Detections, Truth
-from .engine import Evaluation, Settings, category_ap
+from .engine import Evaluation, EvaluationSettings, category_ap
 from .matching import Matches, Pairs, Ranking, find_pairs, match
 
 __all__ = ["write_artifacts"]
@@ -21,7 +21,7 @@ _MAX_ERRORS = 5_000  # of each kind
 
 
 def write_artifacts(
-    writer: ArtifactWriter, truth: Truth, detections: Detections, evaluation: Evaluation, settings: Settings
+    writer: ArtifactWriter, truth: Truth, detections: Detections, evaluation: Evaluation, settings: EvaluationSettings
 ) -> list[str]:
     """Write per_class.csv, errors.csv, pr_curves.json and pr_curves.svg.
 
@@ -39,7 +39,7 @@ def write_artifacts(
 
 
 def _per_class(
-    truth: Truth, detections: Detections, matches: Matches, evaluation: Evaluation, settings: Settings
+    truth: Truth, detections: Detections, matches: Matches, evaluation: Evaluation, settings: EvaluationSettings
 ) -> str:
     k = len(truth.category_ids)
     boxes = np.bincount(truth.category[matches.counted], minlength=k).tolist()
@@ -94,7 +94,7 @@ def _errors(
 
 
 def _write_curves(
-    writer: ArtifactWriter, truth: Truth, matches: Matches, evaluation: Evaluation, settings: Settings
+    writer: ArtifactWriter, truth: Truth, matches: Matches, evaluation: Evaluation, settings: EvaluationSettings
 ) -> None:
     """Precision over recall at IoU .5, or at the nearest threshold there is."""
     from ..plots.curves_and_bars import pr_curves_svg

@@ -12,7 +12,7 @@ import numpy as np
 from ...schemas.result import Disclosed
 from ..metrics.coarse import enough
 from .coco import Truth
-from .engine import Settings
+from .engine import EvaluationSettings
 
 __all__ = ["disclosed_metrics"]
 
@@ -23,7 +23,7 @@ def disclosed_metrics(
     truth: Truth,
     numbers: Mapping[str, float | None],
     per_category: list[float | None],
-    settings: Settings,
+    settings: EvaluationSettings,
     min_count: int,
 ) -> Disclosed:
     """The numbers over all boxes, those of an area range with enough boxes, and AP by category in steps.

@@ -175,7 +175,7 @@ def _read_coco(raw: bytes, path: Path, boxes: TruthColumns) -> tuple[list[Ident]
         if key not in kinds:
             continue
         if key not in missing:
-            bad_file(path, f"the key {key!r} is there twice in one object")
+            bad_file(path, f"the key {key!r} appears twice in one object")
         missing.remove(key)
         batches = read_list(raw, path, kinds[key], key, at)
         while True:
@@ -199,7 +199,7 @@ def _read_coco(raw: bytes, path: Path, boxes: TruthColumns) -> tuple[list[Ident]
             "'annotations' and 'categories', or a list of boxes",
         )
     if (i := first_repeated([c.id for c in categories])) is not None:
-        bad_record(path, "categories", i, f"category id {shown(categories[i].id)} is there twice", "id")
+        bad_record(path, "categories", i, f"category id {shown(categories[i].id)} appears twice", "id")
     return images, {c.id: c.name or str(c.id) for c in categories}
 
 
@@ -344,7 +344,7 @@ def _index(idents: Iterable[Ident], kind: str, where: str, path: Path) -> dict[I
     if len({type(ident) for ident in listed}) > 1:
         bad_file(path, f"{kind} ids are partly numbers and partly text; expected one of them throughout")
     if (i := first_repeated(listed)) is not None:
-        bad_record(path, where, i, f"{kind} id {shown(listed[i])} is there twice", "id")
+        bad_record(path, where, i, f"{kind} id {shown(listed[i])} appears twice", "id")
     return {ident: i for i, ident in enumerate(_in_order(listed))}
 
 

@@ -130,7 +130,7 @@ class TruthColumns(BoxColumns):
             self._is_there_twice(int(joined(self._rows, np.int64)[again.min()]), int(numbers[again.min()]))
 
     def _is_there_twice(self, row: int, ident: Ident) -> NoReturn:
-        bad_record(self.path, self.where, row, f"annotation id {shown(ident)} is there twice", "id")
+        bad_record(self.path, self.where, row, f"annotation id {shown(ident)} appears twice", "id")
 
 
 def joined(parts: list[NDArray[T]], kind: type[T]) -> NDArray[T]:

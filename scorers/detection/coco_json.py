@@ -1,6 +1,6 @@
 """The JSON below ``coco``: typed records, strict decoding, and errors that name the record.
 
-msgspec reads typed records five times as fast as json reads dicts. What it lets pass (a key that is there twice)
+msgspec reads typed records five times as fast as json reads dicts. What it lets pass (a key that appears twice)
 or words poorly (NaN, which Python's json writes) is dealt with here, at no cost to a file that is right.
 """
 
@@ -291,10 +291,10 @@ def refuse_duplicate_keys(raw: bytes, batch: Batch, expected: Mapping[str, int],
         read = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
         if len(read) < colons and len(read) < count_keys(text):
             if len(text) > _EXPLAIN_BYTES:
-                bad_record(path, where, index, "a key is there twice in one object")
+                bad_record(path, where, index, "a key appears twice in one object")
             ours = [name for name in _key_names(text) if name in expected]
             if (i := first_repeated(ours)) is not None:
-                bad_record(path, where, index, f"the key {ours[i]!r} is there twice in one object", ours[i])
+                bad_record(path, where, index, f"the key {ours[i]!r} appears twice in one object", ours[i])
 
 
 def _key_names(text: bytes) -> list[str]:

@@ -20,8 +20,8 @@ __all__ = [
     "AREA_RANGES",
     "MAX_DETS",
     "Evaluation",
+    "EvaluationSettings",
     "Overall",
-    "Settings",
     "category_ap",
     "evaluate",
     "reference_iou_thresholds",
@@ -52,7 +52,7 @@ def reference_recall_thresholds() -> Floats:
 
 
 @dataclass(frozen=True, eq=False)
-class Settings:
+class EvaluationSettings:
     """What is averaged over. ``area_ranges`` holds ``all``, and ``max_dets`` ascends."""
 
     iou_thresholds: Floats  # (T,) ascending
@@ -81,7 +81,7 @@ class Overall:
     curves: list[Curves]  # T of them
 
 
-def evaluate(truth: Truth, detections: Detections, settings: Settings) -> Evaluation:
+def evaluate(truth: Truth, detections: Detections, settings: EvaluationSettings) -> Evaluation:
     """Evaluate detections as COCO does.
 
     Args:
@@ -127,7 +127,7 @@ def evaluate(truth: Truth, detections: Detections, settings: Settings) -> Evalua
     return Evaluation(precision, recall, by_cap, overall)
 
 
-def summarize(evaluation: Evaluation, settings: Settings) -> dict[str, float | None]:
+def summarize(evaluation: Evaluation, settings: EvaluationSettings) -> dict[str, float | None]:
     """The summary's numbers by name; None where COCO says -1 or the settings do not define one.
 
     ``map``, ``map_50``, ``map_75``, ``map_<area>`` at the largest cap; ``mar_<cap>`` over all areas, and
@@ -163,7 +163,7 @@ def _mean(values: Floats) -> float | None:
     return 1.0 if mean > 1 - 1e-12 else mean
 
 
-def category_ap(evaluation: Evaluation, settings: Settings, at: int | None = None) -> list[float | None]:
+def category_ap(evaluation: Evaluation, settings: EvaluationSettings, at: int | None = None) -> list[float | None]:
     """AP of each of K categories over all areas at the largest cap, or at the one threshold of index ``at``."""
     overall = evaluation.precision[..., list(settings.area_ranges).index("all")]
     part = overall if at is None else overall[at : at + 1]

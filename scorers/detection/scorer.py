@@ -22,7 +22,7 @@ from .engine import (
     AREA_RANGES,
     MAX_DETS,
     Evaluation,
-    Settings,
+    EvaluationSettings,
     category_ap,
     evaluate,
     reference_iou_thresholds,
@@ -118,11 +118,11 @@ class DetectionParams(ScorerParams):
                 raise ValueError(f"{name} must be [low, high] with 0 <= low < high")
         return value
 
-    def settings(self) -> Settings:
+    def settings(self) -> EvaluationSettings:
         """The arrays for the engine."""
         areas = dict(AREA_RANGES) if self.area_ranges is None else {"all": AREA_RANGES["all"], **self.area_ranges}
         iou, recall = self.iou_thresholds, self.recall_thresholds
-        return Settings(
+        return EvaluationSettings(
             iou_thresholds=reference_iou_thresholds() if iou is None else np.array(iou),
             recall_thresholds=reference_recall_thresholds() if recall is None else np.array(recall),
             area_ranges=areas,
@@ -230,7 +230,7 @@ class DetectionMAP(BaseScorer):
         truth: Truth,
         detections: Detections,
         evaluation: Evaluation,
-        settings: Settings,
+        settings: EvaluationSettings,
     ) -> None:
         from .artifacts import write_artifacts
 
@@ -259,7 +259,7 @@ def _notes_on_input(given: Truth, truth: Truth, detections: Detections) -> list[
     return notes
 
 
-def _notes_on_undefined(numbers: dict[str, float | None], truth: Truth, settings: Settings) -> list[str]:
+def _notes_on_undefined(numbers: dict[str, float | None], truth: Truth, settings: EvaluationSettings) -> list[str]:
     """A line for every number that is null."""
     notes = []
     thresholds = {"map_50": 0.5, "map_75": 0.75}

@@ -82,7 +82,7 @@ class ScorerManifest:
             why = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
             raise AutoScorerError(
                 ErrorCode.SCORER_LOAD_ERROR,
-                f"{self.path} can't be read: {why}. Mend or delete it; it lists the scorer files that were loaded.",
+                f"{self.path} can't be read: {why}. Repair or delete it; it lists the scorer files that were loaded.",
                 details={"file": str(self.path)},
             ) from None
 

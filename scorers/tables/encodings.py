@@ -132,5 +132,5 @@ class _Transcoded(io.RawIOBase):
         raise bad_format(
             self._name,
             f"line {self._lines + 1}",
-            f"{what} is no text in {self._encoding}, which meta.json names as data.encoding.",
+            f"{what} is not text in {self._encoding}, which meta.json names as data.encoding.",
         )

@@ -260,7 +260,7 @@ def elements(raw: bytes, at: int, index: int = 0, most: int = MAX_RECORD_BYTES) 
 
 
 def count_keys(raw: bytes) -> int:
-    """How many keys an object has; a key that is there twice counts twice.
+    """How many keys an object has; a key that appears twice counts twice.
 
     Args:
         raw: A JSON object.

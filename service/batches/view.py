@@ -30,7 +30,7 @@ async def view_batch(tasks: TaskService, task_id: str) -> BatchView:
     if task.action != "batch":
         raise AutoScorerError(
             ErrorCode.NOT_FOUND,
-            f"The task {task_id} is no batch but the action {task.action}; ask GET /tasks/{task_id}.",
+            f"The task {task_id} is not a batch: its action is {task.action}. Ask GET /tasks/{task_id}.",
         )
     files = FlowRunFiles(tasks.settings.home, task.flow_run_id) if task.flow_run_id else None
     # Ten thousand outcomes take a while to read and sort.

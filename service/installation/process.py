@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ...core.processes import ProcessIdentity
 
-__all__ = ["Child", "end_leftover", "rotate", "spread_niceness"]
+__all__ = ["SupervisedProcess", "end_leftover", "rotate", "spread_niceness"]
 
 log = logging.getLogger("autoscorer.up")
 
@@ -30,7 +30,7 @@ _HEALTHY_AFTER = 60.0
 _LOG_BYTES = 50 * 1024 * 1024
 
 
-class Child:
+class SupervisedProcess:
     """One process that is kept alive.
 
     Args:
@@ -115,7 +115,7 @@ class Child:
             self.endings += 1
             if time.monotonic() - self._since >= _HEALTHY_AFTER:
                 pause = _FIRST_PAUSE
-            log.warning("%s ended with %s; starting it again in %.1f s", self.name, told(code), pause)
+            log.warning("%s ended with %s; starting it again in %.1f s", self.name, describe_exit(code), pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
@@ -171,7 +171,7 @@ def spread_niceness() -> None:
         Path("/proc/self/autogroup").write_text(str(own))
 
 
-def told(code: int) -> str:
+def describe_exit(code: int) -> str:
     """An exit code in words."""
     if code >= 0:
         return f"exit code {code}"

@@ -29,7 +29,7 @@ from ...core.provenance import hostname, utc_now
 from ...tasks.prefect_version import require_patched_version
 from .lock import leftovers, locked, note
 from .port_owner import find_listener, user_name
-from .process import Child, end_leftover, rotate, told
+from .process import SupervisedProcess, describe_exit, end_leftover, rotate
 
 __all__ = ["Options", "up"]
 
@@ -140,8 +140,8 @@ class _Installation:
         if options.database is not None:
             server_environment[DATABASE_VARIABLE] = options.database.get_secret_value()
 
-        def autoscorer(name: str, *arguments: str, nice: int = 0, grace: float) -> Child:
-            return Child(
+        def autoscorer(name: str, *arguments: str, nice: int = 0, grace: float) -> SupervisedProcess:
+            return SupervisedProcess(
                 name,
                 # -P: the current folder may be a submission's, and is no place to import from.
                 [sys.executable, "-P", "-m", "autoscorer", *arguments, "--json", *options.arguments],
@@ -153,7 +153,7 @@ class _Installation:
                 started=self._note,
             )
 
-        self.server = Child(
+        self.server = SupervisedProcess(
             "server",
             [
                 sys.executable,
@@ -251,7 +251,7 @@ class _Installation:
             if code != 3:  # it will not go better the next time
                 raise self._failure(self.deploy)
             self.deploy.endings += 1
-            log.warning("deploy ended with %s; trying again", told(code))
+            log.warning("deploy ended with %s; trying again", describe_exit(code))
             await asyncio.sleep(2)
 
     async def _wait_until_ready(self, deploying: asyncio.Task[None], deadline: float) -> None:
@@ -279,7 +279,7 @@ class _Installation:
             details={"readyz": found},
         )
 
-    def _failure(self, child: Child) -> AutoScorerError:
+    def _failure(self, child: SupervisedProcess) -> AutoScorerError:
         """Why a child will not come up: its own error, or the end of what it wrote."""
         output = child.output()
         if self._secret is not None:
@@ -289,7 +289,7 @@ class _Installation:
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 return AutoScorerError.from_dict(json.JSONDecoder().raw_decode(output[position:])[0]["error"])
         lines = [line for line in output.splitlines() if line.strip()]
-        code = "no exit code" if child.last_code is None else told(child.last_code)
+        code = "no exit code" if child.last_code is None else describe_exit(child.last_code)
         return AutoScorerError(
             ErrorCode.BACKEND_UNAVAILABLE,
             f"{child.name} does not start ({code}); its last lines are in details, and all of them in "

@@ -205,6 +205,6 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _unusable(why: str) -> AutoScorerError:
     return AutoScorerError(
         ErrorCode.INVALID_REQUEST,
-        f"The ledger in the home folder can't be used: {why}. See to the folder's rights and disk; a ledger that is "
+        f"The ledger in the home folder can't be used: {why}. Check the folder's rights and disk; a ledger that is "
         "broken can be moved away, and a new one begins.",
     )

@@ -125,7 +125,7 @@ class PrefectApi:
             return response.json() if response.content else None
         except ValueError:
             # A proxy's page, or another server at that address.
-            raise PrefectAway(self.url, "what answers there is no JSON") from None
+            raise PrefectAway(self.url, "the server there did not answer with JSON") from None
 
     async def is_healthy(self) -> bool:
         """Whether the server answers and can use its database."""

@@ -244,6 +244,6 @@ def _check(nightly: Nightly) -> None:
         why = "; ".join(str(item["msg"]).removeprefix("Value error, ") for item in error.errors())
         raise AutoScorerError(
             ErrorCode.INVALID_REQUEST,
-            f"--cron {nightly.cron!r} with --timezone {nightly.timezone!r} is no schedule: {why}. Five fields are "
+            f"--cron {nightly.cron!r} with --timezone {nightly.timezone!r} is not a schedule: {why}. Five fields are "
             'expected, such as "0 2 * * *", and a timezone such as Europe/Berlin.',
         ) from None

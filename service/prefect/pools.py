@@ -74,7 +74,7 @@ def job_template(settings: Settings, type: str, variables: Mapping[str, Any]) ->
         if name not in properties:
             raise AutoScorerError(
                 ErrorCode.INVALID_REQUEST,
-                f"{name} is no variable of a pool of type {type}{suggest(name, properties)}; it has "
+                f"{name} is not a variable of a pool of type {type}{suggest(name, properties)}; it has "
                 f"{', '.join(sorted(properties))}.",
             )
         if name in ("env", "container_create_kwargs") and isinstance(value, dict):

@@ -151,7 +151,9 @@ class ScorerService:
         file = _absolute(path)
         # os.path answers for any name; Path raises for one that is too long.
         if not os.path.isfile(file):
-            raise _wrong("is a folder; name a file, or watch the folder" if os.path.isdir(file) else "is no file there")
+            raise _wrong(
+                "is a folder; name a file, or watch the folder" if os.path.isdir(file) else "is not a file there"
+            )
         with self._plainly(file):
             entries = self.registry.load_file(file)
             self._record.add(file, entries, followed=watch)
@@ -261,7 +263,7 @@ class ScorerService:
         file = entry.source
         folder = self._followed().get(file.parent)
         if folder is not None:
-            do = "take it out there" if folder == "configured" else "watch it no more first (DELETE /scorers/watch)"
+            do = "take it out there" if folder == "configured" else "stop watching it first (DELETE /scorers/watch)"
             raise AutoScorerError(
                 ErrorCode.CONFLICT, f"The file {self._shown(file)} lies in a folder that is {folder}; {do}."
             )
@@ -294,7 +296,7 @@ class ScorerService:
             found = try_scorer_apart(
                 entry, root, settings=self.settings, params=params, seconds=seconds, stop=self._stop
             )
-            return TrialView.model_validate(self._scrub(found))
+            return TrialView.model_validate(self._redact(found))
 
     # --- within ------------------------------------------------------------------------------------------------
 
@@ -330,7 +332,7 @@ class ScorerService:
         failure = failed.failure if failed else None
         return ScorerView.model_validate(
             {
-                **self._scrub(data),
+                **self._redact(data),
                 "source": self._shown(entry.source) if entry.source else None,
                 "failed_at": failure.failed_at.isoformat() if failure else None,
             }
@@ -361,8 +363,8 @@ class ScorerService:
 
     def _shown(self, path: Path) -> str:
         """A path without where it lies on this host."""
-        scrubbed = str(self.roots.scrub(str(path)))
-        return scrubbed if scrubbed != str(path) else f"…/{path.name}"
+        redacted = str(self.roots.redact(str(path)))
+        return redacted if redacted != str(path) else f"…/{path.name}"
 
     @contextlib.contextmanager
     def _plainly(self, *paths: Path) -> Iterator[None]:
@@ -376,12 +378,12 @@ class ScorerService:
         details = {key: value for key, value in error.details.items() if key != "traceback"}
         return AutoScorerError(
             error.code,
-            self._scrub(error.message, *paths),
+            self._redact(error.message, *paths),
             stage=error.stage,
-            details=self._scrub(details, *paths),
+            details=self._redact(details, *paths),
         )
 
-    def _scrub(self, value: Any, *paths: Path) -> Any:
+    def _redact(self, value: Any, *paths: Path) -> Any:
         folders = {source.path.parent for source in self.registry.sources()} | {path.parent for path in paths}
         folders |= {*paths, self.settings.home}
         known = sorted(((str(folder), self._shown(folder)) for folder in folders), key=lambda pair: -len(pair[0]))

@@ -132,7 +132,7 @@ class Adopter:
         path = None
         if action == "batch":
             items = parameters.get("workspaces")
-            request["workspaces"] = [self._roots.scrub(str(item)) for item in items] if isinstance(items, list) else []
+            request["workspaces"] = [self._roots.redact(str(item)) for item in items] if isinstance(items, list) else []
             request |= {key: parameters[key] for key in ("action", "concurrency") if parameters.get(key)}
         else:
             path, name = self._place(parameters.get("workspace"))
@@ -162,7 +162,7 @@ class Adopter:
         text = workspace if isinstance(workspace, str) and "\0" not in workspace else ""
         path = os.path.realpath(text) if os.path.isabs(text) else None
         try:
-            return path, self._roots.name(path) if path else self._roots.scrub(text)
+            return path, self._roots.name(path) if path else self._roots.redact(text)
         except AutoScorerError:
             return path, os.path.basename(text.rstrip("/"))
 

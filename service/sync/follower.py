@@ -132,7 +132,7 @@ class Follower:
         """Put down how tasks ended, and tell whoever waits."""
         if not endings:
             return
-        ended = await self._ledger.finish([replace(each, error=self._roots.scrub(each.error)) for each in endings])
+        ended = await self._ledger.finish([replace(each, error=self._roots.redact(each.error)) for each in endings])
         for ending in endings:
             self._tasks.pop(ending.task_id, None)
             self._to_cancel.discard(ending.task_id)

@@ -73,7 +73,7 @@ def _ending(
     return TaskEnd(
         row.id,
         state,
-        result=roots.scrub(result),
+        result=roots.redact(result),
         error=error,
         attempts=run["run_count"] if run else None,
         started_at=seconds_of(run["start_time"]) if run else None,

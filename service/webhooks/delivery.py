@@ -46,7 +46,7 @@ from ..workspaces.roots import WorkspaceRoots
 from .http import NotAllowed, Outbound, Unreachable, check_callback_url
 from .signatures import callback_secret, sign, verify
 
-__all__ = ["Callbacks", "check_callback_url", "delivery_id", "verify"]
+__all__ = ["CallbackDelivery", "check_callback_url", "delivery_id", "verify"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ UNNOTED = 60.0
 _DELIVERIES = UUID("9d3c7c0e-5a0b-4c55-8d0f-0d6a3f0b7f51")
 
 
-class Callbacks:
+class CallbackDelivery:
     """Delivers the callbacks of tasks that have ended.
 
     Args:
@@ -226,7 +226,7 @@ class Callbacks:
         meta = Meta(timestamp=utc_now(), version=__version__, request_id=delivery_id(due.task_id))
         envelope = Envelope[TaskView](data=view, meta=meta).model_dump(by_alias=True)
         # In ASCII: the name of a file may hold what is no character, and has no UTF-8.
-        return json.dumps(self._roots.scrub(envelope), allow_nan=False).encode()
+        return json.dumps(self._roots.redact(envelope), allow_nan=False).encode()
 
 
 def _fields(task_id: str) -> dict[str, dict[str, str]]:

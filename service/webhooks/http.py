@@ -190,7 +190,7 @@ def _parse(url: str) -> httpx.URL:
         host = parsed.raw_host.decode("ascii")
         _ = parsed.host  # what is no name in IDNA's own form (xn--…) is found out only here
     except (httpx.InvalidURL, ValueError):
-        raise NotAllowed("it is no valid URL") from None
+        raise NotAllowed("it is not a valid URL") from None
     if parsed.scheme not in ("http", "https"):
         raise NotAllowed("it must begin with http:// or https://")
     if not host:
@@ -200,7 +200,7 @@ def _parse(url: str) -> httpx.URL:
     if parsed.userinfo:
         raise NotAllowed("it must hold no user name or password; the signature tells the receiver who sends")
     if parsed.port is not None and not 0 < parsed.port < 65536:
-        raise NotAllowed("its port is none: ports go from 1 to 65535")
+        raise NotAllowed("the port must be between 1 and 65535")
     return parsed
 
 
@@ -346,7 +346,7 @@ class Outbound:
         except (httpcore.NetworkError, httpcore.TimeoutException, OSError) as error:
             raise Unreachable(_why(error)) from None
         except (httpcore.ProtocolError, httpcore.UnsupportedProtocol):
-            raise Unreachable("what answers does not speak HTTP") from None
+            raise Unreachable("the server there does not speak HTTP") from None
         await _drain(response)
         return Answer(response.status, _retry_after(response.headers))
 

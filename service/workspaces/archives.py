@@ -177,11 +177,11 @@ class _Checks:
 
     def _note(self, parts: tuple[str, ...], is_dir: bool, shown: str) -> None:
         if parts in self._named or (parts in self._is_dir and not (is_dir and self._is_dir[parts])):
-            raise _refused(f"{shown} stands in it twice")
+            raise _refused(f"{shown} appears in it twice")
         self._named.add(parts)
         for length in range(1, len(parts)):
             if not self._is_dir.setdefault(parts[:length], True):
-                raise _refused(f"{shown} lies below what is a file")
+                raise _refused(f"{shown} lies below a file")
         self._is_dir[parts] = is_dir
         # Folders that are there only in the paths of others are made, too.
         if len(self._is_dir) > self._limits.files:

@@ -31,8 +31,10 @@ def open_beneath(root: Path, parts: tuple[str, ...]) -> IO[bytes]:
             fd = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except OSError as error:
         code = ErrorCode.MISSING_FILE if isinstance(error, FileNotFoundError) else ErrorCode.OUTPUT_REJECTED
-        raise AutoScorerError(code, f"{'/'.join(parts)} is no plain file that can be read.", stage=Stage.API) from None
+        raise AutoScorerError(
+            code, f"{'/'.join(parts)} is not a plain file that can be read.", stage=Stage.API
+        ) from None
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise AutoScorerError(ErrorCode.OUTPUT_REJECTED, f"{'/'.join(parts)} is no plain file.", stage=Stage.API)
+        raise AutoScorerError(ErrorCode.OUTPUT_REJECTED, f"{'/'.join(parts)} is not a plain file.", stage=Stage.API)
     return os.fdopen(fd, "rb")

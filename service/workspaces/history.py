@@ -35,7 +35,7 @@ class HistoryItem(BaseModel):
     passed: bool | None = Field(None, alias="pass")
     rank: str | None = None
     scorer: str | None = None
-    error: str | None = Field(None, description="Its error code; BAD_FORMAT for a file that is no Result.")
+    error: str | None = Field(None, description="Its error code; BAD_FORMAT for a file that is not a Result.")
     stands: bool = Field(description="Whether it is the workspace's Result today.")
 
 
@@ -63,7 +63,7 @@ def list_history(root: Path, name: str, *, limit: int, cursor: str | None = None
         AutoScorerError: ``INVALID_REQUEST`` for a cursor that is none.
     """
     if cursor is not None and not _ID.fullmatch(cursor):
-        raise AutoScorerError(ErrorCode.INVALID_REQUEST, "cursor is none that this listing gave; begin without one.")
+        raise AutoScorerError(ErrorCode.INVALID_REQUEST, "cursor was not issued by this listing; begin without one.")
     files = _files(root)
     wanted = sorted((each for each in files if cursor is None or _order(each) < _order(cursor)), key=_order)[::-1]
     page = wanted[:limit]
@@ -81,7 +81,7 @@ def past_result(root: Path, name: str, item: str) -> Result:
         item: ``id`` of a ``HistoryItem``.
 
     Raises:
-        AutoScorerError: ``NOT_FOUND``, ``BAD_FORMAT`` for a file that is no Result.
+        AutoScorerError: ``NOT_FOUND``, ``BAD_FORMAT`` for a file that is not a Result.
     """
     parts = _files(root).get(item) if _ID.fullmatch(item) else None
     if parts is None:
@@ -91,7 +91,7 @@ def past_result(root: Path, name: str, item: str) -> Result:
         )
     result = _read(root, parts)
     if result is None:
-        raise AutoScorerError(ErrorCode.BAD_FORMAT, f"{'/'.join(parts)} is no Result that can be read.")
+        raise AutoScorerError(ErrorCode.BAD_FORMAT, f"{'/'.join(parts)} can't be read as a Result.")
     return result
 
 

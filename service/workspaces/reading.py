@@ -339,7 +339,7 @@ def _read_cursor(cursor: str | None) -> tuple[int, tuple[str, ...]]:
             return (index, tuple(parts)) if parts else (index + 1, ())
     except (ValueError, TypeError, RecursionError):
         pass
-    raise AutoScorerError(ErrorCode.INVALID_REQUEST, "cursor is none that this listing gave; begin without one.")
+    raise AutoScorerError(ErrorCode.INVALID_REQUEST, "cursor was not issued by this listing; begin without one.")
 
 
 def _is_text(path: Path) -> bool:

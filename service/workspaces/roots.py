@@ -6,27 +6,19 @@ that one name never means two folders.
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import os
-import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
-from ...scorers.registry.manifest import ScorerManifest
+from .redaction import PathRedactor
 
 __all__ = ["WorkspaceRoots"]
 
 _PATTERN = frozenset("*?[")
-_PACKAGE = Path(__file__).resolve().parents[2]
-_TOP = Path("/")
-# A name that merely begins like one of ours (/database, /data.old for /data) is another, and so is one that only ends
-# like it (/mnt/data, s3://data).
-_BEGIN, _END = r"(?<![\w.-])(?<!:/)", r"(?![\w-]|\.\w)"
 
 
 class WorkspaceRoots:
@@ -47,7 +39,7 @@ class WorkspaceRoots:
                 self._roots[_free(root.name or "root", self._roots)] = real
         # The longest first: the name of a workspace in a root within a root comes from the inner one.
         self._inner_first = sorted(self._roots.items(), key=lambda item: len(item[1].parts), reverse=True)
-        self._scrubber = _Scrubber(self._spelled(given), settings)
+        self._redactor = PathRedactor(self._spelled(given), settings)
 
     @property
     def paths(self) -> list[Path]:
@@ -179,15 +171,14 @@ class WorkspaceRoots:
         where = {"workspace": name, "logs_path": f"{name}/logs/container.log" if os.path.isfile(log) else None}
         return {**error, "details": {**(error.get("details") or {}), **where}}
 
-    def scrub(self, value: Any) -> Any:
+    def redact(self, value: Any) -> Any:
         """Take the host's paths out of every string of a JSON value, keys included.
 
         What lies in a root becomes what ``name`` calls it; the home, the package's and the temporary folder become
         ``<home>``, ``<autoscorer>``, ``<tmp>``; of a folder of scorers its own name stays. What stands under the key
         ``traceback`` is left out. Half a character becomes its escape, so that any answer can be sent.
         """
-        self._scrubber.refresh()
-        return self._scrubber(value)
+        return self._redactor(value)
 
     def _outermost(self, text: str, path: Path) -> Path:
         """The path, if no folder above it, up to its root, is a workspace."""
@@ -198,7 +189,7 @@ class WorkspaceRoots:
             if os.path.lexists(parent / "meta.json"):
                 raise AutoScorerError(
                     ErrorCode.FORBIDDEN,
-                    f"{_shown(text)} lies inside a workspace and is none itself. Name the folder that holds the "
+                    f"{_shown(text)} lies inside a workspace and is not one itself. Name the folder that holds the "
                     "outermost meta.json.",
                 )
         return path
@@ -230,68 +221,6 @@ class WorkspaceRoots:
 
     def _holds(self, real: Path) -> bool:
         return any(real.is_relative_to(root) for root in self._roots.values())
-
-
-class _Scrubber:
-    """Takes the host's paths out of JSON values."""
-
-    def __init__(self, roots: Iterable[tuple[Path, str]], settings: Settings) -> None:
-        self._always: dict[str, str] = {}
-        for path, label in roots:
-            self._always.setdefault(str(path), label)
-        temporary = Path(tempfile.gettempdir())
-        for path, called in ((settings.home, "<home>"), (_PACKAGE, "<autoscorer>"), (temporary, "<tmp>")):
-            for spelled in (path, _real(path)):
-                self._always.setdefault(str(spelled), called)
-        self._dirs = settings.scorers.dirs
-        self._record = ScorerManifest(settings.home)
-        self._recorded: tuple[int, int] | None = None
-        self._instead: dict[str, str] = {}
-        self._know(())
-
-    def refresh(self) -> None:
-        """Learn where scorer files lie that were loaded, or are watched, since."""
-        try:
-            found = os.stat(self._record.path)
-        except OSError:
-            return  # none ever was; and of those that were once, a text may still tell
-        if self._recorded != (found.st_ino, found.st_mtime_ns):
-            self._recorded = found.st_ino, found.st_mtime_ns
-            with contextlib.suppress(AutoScorerError):  # damaged: whoever loads scorers says so
-                self._know((*self._record.read(), *self._record.watched()))
-
-    def _know(self, scorers: Iterable[Path]) -> None:
-        instead = dict(self._always)
-        roots = [Path(text) for text in self._always]
-        for path in (*(folder.expanduser() for folder in self._dirs), *scorers):
-            for spelled in (Path(os.path.abspath(path)), _real(path)):
-                for place in (spelled, *([spelled.parent] if spelled.suffix == ".py" else [])):
-                    # In a root, it has a better name already.
-                    if not any(place.is_relative_to(root) for root in roots if root != _TOP):
-                        instead.setdefault(str(place), f"…/{place.name}")
-        # / itself, as a root, says nothing about the host. The longest first: a root may lie in the home.
-        known = sorted((text for text in instead if text != "/"), key=len, reverse=True)
-        pattern = re.compile(f"{_BEGIN}({'|'.join(map(re.escape, known))}){_END}(/+(?=[^/\\s]))?")
-        # Never less than before: another thread may be at a text with the pattern of before.
-        self._instead |= instead
-        self._pattern = pattern
-
-    def __call__(self, value: Any) -> Any:
-        if isinstance(value, str):
-            text = self._pattern.sub(self._replace, value) if "/" in value else value
-            # A label of a submission may hold half a character, which JSON can escape and UTF-8 can't hold.
-            return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
-        if isinstance(value, dict):
-            return {self(key): self(item) for key, item in value.items() if key != "traceback"}
-        if isinstance(value, (list, tuple)):
-            return [self(item) for item in value]
-        return value
-
-    def _replace(self, found: re.Match[str]) -> str:
-        instead = self._instead[found[1]]
-        if found[2]:  # something in it
-            return f"{instead}/" if instead else ""
-        return instead or "."
 
 
 def _check(text: str) -> None:

@@ -101,7 +101,7 @@ def test_what_is_tried_there_is_asked_with_the_token(api: Facade, browser: Brows
     assert "403" in tried(browser, "/scorers/load", body=load)
     opened(browser, api)
     sign_in(browser, ADMIN)
-    assert "is no file there" in tried(browser, "/scorers/load", body=load)
+    assert "is not a file there" in tried(browser, "/scorers/load", body=load)
     assert all(url.startswith(api.url + "/") for url in browser.requests())
 
 

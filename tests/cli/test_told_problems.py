@@ -63,7 +63,7 @@ def test_unknown_params_are_told_beside_a_wrong_key_and_a_wrong_truth(problems: 
     found = problems({**COMMAND, **meta}, truth="id,label\na,cat\na,cat\n")
     assert "memory" in found["INVALID_META"]
     assert "avrage" in found["BAD_PARAMS"] and "confidence_level" in found["BAD_PARAMS"]
-    assert set(found) - {"INVALID_META", "BAD_PARAMS"}  # that an id stands twice in the ground truth
+    assert set(found) - {"INVALID_META", "BAD_PARAMS"}  # that an id appears twice in the ground truth
 
 
 def test_a_scorer_of_ones_own_is_known_and_asked_all_the_same(

@@ -175,8 +175,8 @@ def test_an_unknown_variable_is_named(monkeypatch: pytest.MonkeyPatch, variable:
         ("- a", "mapping of sections, not list"),
         ("text", "mapping of sections, not str"),
         ("1: 2", "mapping of sections"),
-        ("security: {limits: {memory: 1g}}\nsecurity: {limits: {cpu: 1}}", "'security' stands twice"),
-        ("security: {limits: {memory: 1g, memory: 2g}}", "'memory' stands twice"),
+        ("security: {limits: {memory: 1g}}\nsecurity: {limits: {cpu: 1}}", "'security' appears twice"),
+        ("security: {limits: {memory: 1g, memory: 2g}}", "'memory' appears twice"),
     ],
     ids=lambda text: text[:20],
 )

@@ -112,7 +112,7 @@ def test_the_api_starts_as_the_first_system_was_started(command: str, home: Path
     ("variables", "says"),
     [
         ({}, "Set AUTOSCORER_API_TOKENS (role:token"),
-        ({"AUTOSCORER_API_TOKENS": TOKENS, "AUTOSCORER_NONESUCH": "1"}, "AUTOSCORER_NONESUCH is no setting"),
+        ({"AUTOSCORER_API_TOKENS": TOKENS, "AUTOSCORER_NONESUCH": "1"}, "AUTOSCORER_NONESUCH is not a setting"),
         ({"AUTOSCORER_API_TOKENS": "root:x"}, "entry 1 is not of the form role:token"),
     ],
 )

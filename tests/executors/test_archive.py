@@ -91,7 +91,7 @@ def refused(folder: Path, data: bytes, limit: int = LIMIT) -> str:
     with pytest.raises(AutoScorerError) as caught:
         load(folder, data, limit=limit)
     assert caught.value.code is ErrorCode.IMAGE_NOT_FOUND
-    assert caught.value.message.startswith("image.tar is no image archive")
+    assert caught.value.message.startswith("image.tar is not an image archive")
     assert len(caught.value.message) < 700
     return caught.value.message
 

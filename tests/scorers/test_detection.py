@@ -371,12 +371,12 @@ def test_escaped_pairs_of_surrogates_and_escaped_backslashes_are_fine(scene: Sce
         '{"image_id": 2, "image_id": 1, "category_id": 1, "bbox": [10, 10, 20, 20], "score": 0.1, "more": ":"}',
     ],
 )
-def test_a_key_that_is_there_twice_is_refused(scene: Scene, record: str) -> None:
+def test_a_key_that_appears_twice_is_refused(scene: Scene, record: str) -> None:
     error = scene.truth(coco(box())).predictions(f"[{json.dumps(hit())}, {record}]").refused(ErrorCode.BAD_FORMAT)
     assert "twice" in error.message and error.details["index"] == 1
 
 
-def test_a_key_that_is_there_twice_in_the_ground_truth_is_refused(scene: Scene) -> None:
+def test_a_key_that_appears_twice_in_the_ground_truth_is_refused(scene: Scene) -> None:
     text = json.dumps(coco(box()))
     for once, twice in (
         ('"bbox":', '"bbox": [1, 1, 1, 1], "bbox":'),

@@ -26,8 +26,8 @@ COCO_NAMES = (
 )  # fmt: skip
 
 
-def reference_settings() -> engine.Settings:
-    return engine.Settings(
+def reference_settings() -> engine.EvaluationSettings:
+    return engine.EvaluationSettings(
         engine.reference_iou_thresholds(), engine.reference_recall_thresholds(), AREAS, engine.MAX_DETS
     )
 
@@ -204,7 +204,7 @@ def test_coarse_grids_full_of_ties_equal_pycocotools(boxes: Any, found: Any) -> 
 
 def test_custom_settings_equal_pycocotools() -> None:
     truth, detections = random_scene(3)
-    custom = engine.Settings(
+    custom = engine.EvaluationSettings(
         np.array([0.3, 0.5, 0.8]), np.linspace(0, 1, 11), {"all": (0.0, 1e10), "tiny": (0.0, 500.0)}, (2, 5)
     )
     run = oracle(

@@ -26,14 +26,13 @@ import httpcore
 import httpx
 import pytest
 from autoscorer.core.config import Settings
-from autoscorer.core.config_sections import Api
-from autoscorer.core.config_sections import Callbacks as Section
+from autoscorer.core.config_sections import Api, Callbacks
 from autoscorer.core.errors import AutoScorerError
 from autoscorer.schemas.task import Role, TaskState, TaskView
 from autoscorer.service.ledger.ledger import Ledger
 from autoscorer.service.ledger.records import NewTask, TaskEnd
 from autoscorer.service.logs import JsonFormatter
-from autoscorer.service.webhooks.delivery import Callbacks, check_callback_url, delivery_id, retry_delay, verify
+from autoscorer.service.webhooks.delivery import CallbackDelivery, check_callback_url, delivery_id, retry_delay, verify
 from autoscorer.service.webhooks.http import Outbound, Unreachable, is_allowed
 from autoscorer.service.webhooks.signatures import callback_secret, sign
 from autoscorer.service.workspaces.roots import WorkspaceRoots
@@ -147,7 +146,7 @@ class Kept:
 
 def callbacks_settings(home: Path, **section: Any) -> Settings:
     section = {"allow_private": True, "retry_delay": 0.02, "timeout": 5.0, **section}
-    return Settings(home=home, callbacks=Section(**section))
+    return Settings(home=home, callbacks=Callbacks(**section))
 
 
 async def until(met: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -157,8 +156,8 @@ async def until(met: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 @contextlib.asynccontextmanager
-async def delivering(settings: Settings, kept: Kept) -> AsyncIterator[Callbacks]:
-    callbacks = Callbacks(settings, kept, WorkspaceRoots(settings))  # type: ignore[arg-type]
+async def delivering(settings: Settings, kept: Kept) -> AsyncIterator[CallbackDelivery]:
+    callbacks = CallbackDelivery(settings, kept, WorkspaceRoots(settings))  # type: ignore[arg-type]
     loop = asyncio.create_task(callbacks.run())
     try:
         yield callbacks
@@ -375,7 +374,7 @@ def test_the_ledger_keeps_what_became_of_a_callback_over_restarts(home: Path) ->
                 )
                 assert (await ledger.view(row.id)).callback.state == "waiting"
                 await ledger.finish([TaskEnd("t1", TaskState.COMPLETED, result={"summary": {"score": 1.0}})])
-            callbacks = Callbacks(settings, ledger, WorkspaceRoots(settings))
+            callbacks = CallbackDelivery(settings, ledger, WorkspaceRoots(settings))
             loop = asyncio.create_task(callbacks.run())
             async with asyncio.timeout(60):
                 while not (view := await ledger.view("t1")).callback.attempts or view.callback.state != until_state:
@@ -701,7 +700,7 @@ def test_what_is_taken_at_submit_is_refused_when_it_is_sent_only_by_what_a_name_
             await outbound.close()
 
     try:
-        check_callback_url(Settings(callbacks=Section(allow_private=allow_private)), url)
+        check_callback_url(Settings(callbacks=Callbacks(allow_private=allow_private)), url)
     except AutoScorerError:
         return
     with pytest.MonkeyPatch.context() as patch:
@@ -715,7 +714,7 @@ def test_what_is_taken_at_submit_is_refused_when_it_is_sent_only_by_what_a_name_
 @given(st.text(max_size=60) | st.builds("http://{}/".format, st.text(max_size=60)))
 def test_any_text_is_refused_in_words_or_accepted(url: str) -> None:
     with contextlib.suppress(AutoScorerError):
-        check_callback_url(Settings(callbacks=Section()), url)
+        check_callback_url(Settings(callbacks=Callbacks()), url)
 
 
 def _names(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[str]:

@@ -113,9 +113,9 @@ def test_whoever_may_see_the_ground_truth_sees_everything(tmp_path: Path, role: 
     ("given", "message"),
     [
         (error("BAD_FORMAT", file="gt.csv", columns=["SECRET"]),
-         f"The ground truth (gt.csv) is not as it must be, which is not the submission's fault. {ONLY_ADMINS}"),
+         f"The ground truth (gt.csv) is not valid, which is not the submission's fault. {ONLY_ADMINS}"),
         (error("PARSE_ERROR", file="gt.parquet", where="line 3"),
-         f"The ground truth (gt.parquet) is not as it must be, which is not the submission's fault. {ONLY_ADMINS}"),
+         f"The ground truth (gt.parquet) is not valid, which is not the submission's fault. {ONLY_ADMINS}"),
         (error("BAD_FORMAT", file="SECRET"), f"A file's content breaks its format. {ONLY_ADMINS}"),
         (error("BAD_FORMAT"), f"A file's content breaks its format. {ONLY_ADMINS}"),
         (error("BAD_FORMAT", "pred.csv, line 3: one field", file="pred.csv", line=3), "pred.csv, line 3: one field"),
@@ -138,7 +138,7 @@ def test_whoever_may_see_the_ground_truth_sees_everything(tmp_path: Path, role: 
         (error("INVALID_META", "meta.json: x"), "meta.json: x"),
         ({**error("BAD_FORMAT", "2 problems. SECRET"),
           "details": {"problems": [error("BAD_FORMAT", file="gt.csv"), error("INVALID_META", "meta")]}},
-         f"2 problems. BAD_FORMAT: The ground truth (gt.csv) is not as it must be, which is not the submission's "
+         f"2 problems. BAD_FORMAT: The ground truth (gt.csv) is not valid, which is not the submission's "
          f"fault. {ONLY_ADMINS} | INVALID_META: meta"),
     ],
 )  # fmt: skip

@@ -64,7 +64,7 @@ def test_with_several_roots_a_name_leads_back_too(tmp_path: Path, parts: list[st
     folder.mkdir(parents=True, exist_ok=True)
     assert roots.resolve(roots.name(folder)) == folder
     assert roots.resolve(roots.name(several[which])) == several[which]
-    assert roots.scrub(f"in {folder}, twice") == f"in {roots.name(folder)}, twice"
+    assert roots.redact(f"in {folder}, twice") == f"in {roots.name(folder)}, twice"
 
 
 @relaxed
@@ -131,7 +131,7 @@ def test_a_root_may_be_a_link(root: Path, tmp_path: Path) -> None:
     found = root.resolve() / "team-a"
     assert roots.resolve("team-a") == roots.resolve(f"{link}/team-a") == roots.resolve(f"{root}/team-a") == found
     assert roots.name(found) == "team-a"
-    assert roots.scrub([f"{link}/team-a", f"{root}/team-a", str(link)]) == ["team-a", "team-a", "."]
+    assert roots.redact([f"{link}/team-a", f"{root}/team-a", str(link)]) == ["team-a", "team-a", "."]
 
 
 def test_a_link_within_the_roots_is_followed(root: Path) -> None:
@@ -229,7 +229,7 @@ def test_the_hosts_paths_are_taken_out_of_every_text(root: Path, home: Path) -> 
         "message": f"{root}/team-a/meta.json: bad. See {root}. Log: file://{root}/team-a/logs",
         str(root / "key"): [f"{home}/ledger.sqlite3", {"code": f'File "{package}/core/x.py"'}, 1, None, True, 0.5],
     }
-    assert roots.scrub(value) == {
+    assert roots.redact(value) == {
         "message": "team-a/meta.json: bad. See .. Log: file://team-a/logs",
         "key": ["<home>/ledger.sqlite3", {"code": 'File "<autoscorer>/core/x.py"'}, 1, None, True, 0.5],
     }
@@ -238,15 +238,15 @@ def test_the_hosts_paths_are_taken_out_of_every_text(root: Path, home: Path) -> 
 def test_only_whole_names_are_taken_out(tmp_path: Path) -> None:
     roots = roots_of(Path("/data"))
     for text in ("/database/x", "/data-2/x", "/data.old", "/mnt/data/x", "a/data/b", "s3://data"):
-        assert roots.scrub(text) == text
-    for text, scrubbed in {
+        assert roots.redact(text) == text
+    for text, redacted in {
         "/data": ".",
         "/data/": "./",
         "/data//x": "x",
         "'/data'": "'.'",
         "at /data.": "at ..",
     }.items():
-        assert roots.scrub(text) == scrubbed
+        assert roots.redact(text) == redacted
 
 
 def test_nor_do_texts_tell_where_scorers_lie_or_what_their_code_is(root: Path, home: Path) -> None:
@@ -257,23 +257,23 @@ def test_nor_do_texts_tell_where_scorers_lie_or_what_their_code_is(root: Path, h
         "message": f"/opt/company/scorers/a.py:1: bad; /srv/real/b.py; {root}/team-a/c.py; /elsewhere/d.py",
         "details": {"file": "/opt/company/scorers/a.py", "traceback": ["secret = 1"]},
     }
-    assert roots.scrub(value) == {
+    assert roots.redact(value) == {
         "message": "…/scorers/a.py:1: bad; …/real/b.py; team-a/c.py; /elsewhere/d.py",
         "details": {"file": "…/scorers/a.py"},
     }
     recorded = ScorerManifest(home)
     recorded.watch(Path("/elsewhere"))
     recorded.watch(Path("/mnt/other/e.py"))
-    assert roots.scrub(["/elsewhere/d.py", "/mnt/other/e.py", "/mnt/other/f.py"]) == [
+    assert roots.redact(["/elsewhere/d.py", "/mnt/other/e.py", "/mnt/other/f.py"]) == [
         "…/elsewhere/d.py",
         "…/e.py",
         "…/other/f.py",
     ]
     recorded.unwatch(Path("/elsewhere"))
-    assert roots.scrub("/opt/company/scorers/a.py") == "…/scorers/a.py"
+    assert roots.redact("/opt/company/scorers/a.py") == "…/scorers/a.py"
     recorded.path.write_text("damaged")
-    assert roots.scrub("/opt/company/scorers/a.py") == "…/scorers/a.py"
+    assert roots.redact("/opt/company/scorers/a.py") == "…/scorers/a.py"
 
 
-def test_what_is_scrubbed_can_be_sent(root: Path) -> None:
-    assert roots_of(root).scrub(["é", "a\ud800", {"\udfff": 1}]) == ["é", "a\\ud800", {"\\udfff": 1}]
+def test_what_is_redacted_can_be_sent(root: Path) -> None:
+    assert roots_of(root).redact(["é", "a\ud800", {"\udfff": 1}]) == ["é", "a\\ud800", {"\\udfff": 1}]

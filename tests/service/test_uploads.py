@@ -281,7 +281,7 @@ def test_a_name_that_is_too_long_is_refused(configured: Any, name: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_a_name_that_stands_twice_in_a_zip_is_refused(configured: Any) -> None:
+def test_a_name_that_appears_twice_in_a_zip_is_refused(configured: Any) -> None:
     assert "twice" in refused(configured(), a_zip(GOOD, modes={"meta.json": stat.S_IFREG})).message
 
 

@@ -14,7 +14,8 @@ from autoscorer.core.config import Settings, load_settings
 from autoscorer.executors.files import remove_tree
 from autoscorer.executors.records import RunRecords
 
-# Here and not where it is used: each module that imported it would start an installation of its own.
+# Here and not where they are used: each module that imported them would start an installation of its own, or build.
+from .support.checkout import root_image as root_image
 from .support.installation import installation as installation
 from .support.markdown import BASE_IMAGE
 from .support.prefect_server import end_services

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,10 @@ import yaml
 from autoscorer.cli.main import COMMANDS, _parser
 from autoscorer.core.config import Settings
 from autoscorer.service.prefect.pools import job_template
+
+from ..support.compose import OVERRIDE, docker_compose
+
+__all__ = ["docker_compose"]
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deployments"
@@ -165,16 +168,20 @@ def test_what_it_tells_autoscorer_are_settings_of_autoscorer() -> None:
         assert key.removeprefix("AUTOSCORER_").partition("__")[0].lower() in Settings.model_fields, key
 
 
-def test_docker_compose_itself_takes_the_file() -> None:
-    if (
-        shutil.which("docker") is None
-        or subprocess.run(["docker", "compose", "version"], capture_output=True).returncode != 0
-    ):
-        # Checked piece by piece above; nothing is skipped for its want.
-        return
-    command = ["docker", "compose", "-f", str(FOLDER / "compose.yaml"), "config", "--quiet"]
-    done = subprocess.run(command, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+@pytest.mark.docker
+def test_docker_compose_itself_takes_the_file(docker_compose: dict[str, str]) -> None:
+    environment = {**os.environ, **ENVIRONMENT, **docker_compose}
+    base = ["docker", "compose", "-f", str(FOLDER / "compose.yaml")]
+    for more in ([], ["-f", str(OVERRIDE)]):
+        done = subprocess.run([*base, *more, "config", "--quiet"], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    # Two projects on one host share neither a name nor a network.
+    command = [*base, "--project-name", "another", "config", "--format", "json"]
+    whole = json.loads(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
+    for kind in ("networks", "volumes"):
+        assert all(each["name"].startswith("another") for each in whole[kind].values()), whole[kind]
+    assert '--variable=networks=["another"]' in whole["services"]["deploy"]["command"]
 
 
 # --- the image ------------------------------------------------------------------------------------------------

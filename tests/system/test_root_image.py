@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
-import sys
 import time
 import urllib.request
 import uuid
@@ -16,20 +14,14 @@ from typing import Any
 import pytest
 
 from ..docs.test_seed_config import SAMPLE
-from ..support.markdown import BASE_IMAGE, READMES, ROOT, blocks_of, read
+from ..support.checkout import image_commands, sh
+from ..support.markdown import BASE_IMAGE, READMES, blocks_of, read
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
-TAG = "autoscorer-test-root"
 DATA = "/srv/autoscorer"
 # The machine may be busy with everything else.
 PATIENCE = 400.0
-
-
-def sh(*command: str | Path, code: int | None = 0, cwd: Path | None = None) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1200, cwd=cwd)
-    assert code is None or done.returncode == code, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    return done.stdout.strip()
 
 
 def _commands() -> list[str]:
@@ -38,28 +30,8 @@ def _commands() -> list[str]:
     for name in (*READMES, "docs/service.md"):
         assert block in blocks_of(read(name)), name
     build, run = block.lines
+    assert image_commands()[-1].replace(f" --build-arg BASE_IMAGE={BASE_IMAGE}", "") == build
     return [build, run]
-
-
-@pytest.fixture(scope="module")
-def image(python_image: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The image, built from a copy of this checkout without a registry and without an index."""
-    version = sh("docker", "run", "--rm", BASE_IMAGE, "python3", "-c", "import sys; print(sys.version_info[:2])")
-    if version != str(sys.version_info[:2]):
-        pytest.skip(f"{BASE_IMAGE} and this Python are not of one version: {version}")
-    context = tmp_path_factory.mktemp("checkout")
-    for name in sh("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT).splitlines():
-        if (ROOT / name).is_file():
-            (context / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, context / name)
-    (block,) = [block for block in blocks_of(read("docs/service.md")) if "pip download" in "\n".join(block.lines)]
-    base, download, build = block.lines
-    assert base == "scripts/build-base-image"
-    sh("sh", "-c", download.replace("python3", sys.executable), cwd=context)
-    plain = _commands()[0]
-    assert build.replace(f" --build-arg BASE_IMAGE={BASE_IMAGE}", "") == plain
-    sh("sh", "-c", build.replace("autoscorer:latest", TAG), cwd=context)
-    return TAG
 
 
 class Container:
@@ -100,13 +72,13 @@ class Container:
 
 
 @pytest.fixture
-def start(image: str, tmp_path: Path) -> Iterator[Callable[[], Container]]:
+def start(root_image: str, tmp_path: Path) -> Iterator[Callable[[], Container]]:
     (tmp_path / "config.yaml").write_text(SAMPLE)
     volume = f"autoscorer-test-{uuid.uuid4().hex[:12]}"
     started: list[Container] = []
 
     def begin() -> Container:
-        started.append(Container(image, tmp_path, volume))
+        started.append(Container(root_image, tmp_path, volume))
         return started[-1]
 
     yield begin
@@ -148,7 +120,7 @@ def test_it_serves_runs_a_model_stops_in_order_and_goes_on(
 
 
 def test_a_wrong_configuration_is_told_in_words_and_the_container_ends(
-    image: str, start: Callable[[], Container], tmp_path: Path
+    start: Callable[[], Container], tmp_path: Path
 ) -> None:
     (tmp_path / "config.yaml").write_text("securty: {}\n")
     container = start()

@@ -22,6 +22,20 @@ from .support.prefect_server import end_services
 
 HERE = Path(__file__).parent
 BUSYBOX = "autoscorer-test-busybox"
+# What a test needs is told by its fixtures, so that no mark can be forgotten.
+MARKS = {
+    "docker": {"docker_client"},
+    "prefect": {"server", "installation"},
+    "browser": {"browser"},
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs an engine, a Prefect server or a browser."""
+    for item in items:
+        for mark, fixtures in MARKS.items():
+            if fixtures & {*getattr(item, "fixturenames", ())}:
+                item.add_marker(mark)
 
 
 @pytest.hookimpl(hookwrapper=True)

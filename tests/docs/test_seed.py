@@ -28,6 +28,8 @@ from ..support.facade import ADMIN, SUBMIT, Facade, facade, facade_settings, wri
 from ..support.installation import Installation
 from ..support.markdown import ROOT
 
+pytestmark = pytest.mark.slow
+
 TOKENS = "submit:seed-submit,admin:seed-admin"
 
 

@@ -85,6 +85,7 @@ def test_an_example_is_scored_on_a_fresh_checkout_and_leaves_it_clean(task: str,
     assert git("status", "--porcelain", cwd=checkout) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", PREDICTIONS)
 def test_the_predictions_of_an_example_are_what_its_model_makes(task: str, checkout: Path, tmp_path: Path) -> None:
     shutil.copytree(checkout / "examples" / task / "input", tmp_path / "input", ignore=shutil.ignore_patterns("gt.*"))
@@ -114,6 +115,7 @@ def test_an_installation_has_the_predictions_too(task: str) -> None:
     assert tracked == [f"examples/{task}/output/{PREDICTIONS[task]}"]
 
 
+@pytest.mark.slow
 def test_the_demo_runs_on_copies_and_leaves_the_checkout_as_it_was(checkout: Path) -> None:
     shutil.copytree(checkout, clone := checkout.parent / "demo-checkout")
     done = autoscorer_command("demo", "--backend", "process", "--json", cwd=clone)

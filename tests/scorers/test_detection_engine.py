@@ -190,6 +190,7 @@ coordinate = st.integers(0, 6).map(lambda v: v * 8.0)
 row = st.tuples(st.integers(0, 2), st.integers(0, 1), coordinate, coordinate, coordinate, coordinate)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     boxes=st.lists(st.tuples(row, st.booleans()), min_size=1, max_size=12),
@@ -338,6 +339,7 @@ def test_influence_sums_to_zero_and_matches_the_bootstrap() -> None:
     assert np.sqrt(np.square(influence).sum()) == pytest.approx(np.std(draws), rel=0.2)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_expected_score() -> None:
     """What it covers is the mean score over draws of as many images: mAP itself falls a bit as images are added."""
     images, runs = 60, 200

@@ -63,6 +63,7 @@ def test_the_gradient_is_the_metrics_own(name):
     assert standard_error(Cells.of(matrix), g) == pytest.approx(math.sqrt(variance), rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(_GRADIENTS))
 def test_nominal_95_percent_covers_94_to_96(name):
     rng = np.random.default_rng(7)
@@ -109,6 +110,7 @@ def test_a_perfect_sample_is_not_certain(name, n, size):
     assert interval.low >= (-0.15 if name in ("cohen_kappa", "matthews_corrcoef") else 0.4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "accuracy"), [(2, 0.95), (2, 0.99), (3, 0.95), (3, 0.99)])
 @pytest.mark.parametrize("n", [3, 10, 30])
 def test_small_samples_near_one_are_covered(n, size, accuracy):

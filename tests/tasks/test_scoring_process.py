@@ -22,6 +22,8 @@ from autoscorer.scorers.registry import get_registry
 from autoscorer.tasks.score import score_workspace
 from autoscorer.tasks.scoring import GuardedScoring
 
+pytestmark = pytest.mark.slow
+
 TABLE = "id,label\na,x\nb,y\n"
 # Does what its param ``does`` says.
 SCORER = """

@@ -399,9 +399,9 @@ def test_a_disk_that_is_full_refuses_and_breaks_nothing(settings: Settings) -> N
 KILLED = """
 import asyncio, sys, time
 from autoscorer.core.config import load_settings
-from autoscorer.service.ledger import Ledger
-from autoscorer.service.ledger_rows import NewTask
-from autoscorer.service.task_ids import new_task_id
+from autoscorer.service.ledger.ledger import Ledger
+from autoscorer.service.ledger.records import NewTask
+from autoscorer.service.ledger.task_ids import new_task_id
 
 async def client(ledger, first):
     for number in range(first, first + 1000):

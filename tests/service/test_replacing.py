@@ -164,8 +164,8 @@ PROGRAM = """
 import asyncio, sys
 from pathlib import Path
 from autoscorer.core.config import Settings
-from autoscorer.service.roots import WorkspaceRoots
-from autoscorer.service.uploads import Uploads
+from autoscorer.service.workspaces.roots import WorkspaceRoots
+from autoscorer.service.workspaces.uploads import Uploads
 
 async def main():
     root, archives = Path(sys.argv[1]), [Path(each).read_bytes() for each in sys.argv[2:]]

@@ -511,8 +511,8 @@ KILLED = """
 import asyncio, sys
 from pathlib import Path
 from autoscorer.core.config import Settings
-from autoscorer.service.roots import WorkspaceRoots
-from autoscorer.service.uploads import Uploads
+from autoscorer.service.workspaces.roots import WorkspaceRoots
+from autoscorer.service.workspaces.uploads import Uploads
 
 async def main():
     settings = Settings(workspace_roots=(Path(sys.argv[1]),))

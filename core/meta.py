@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from ..schemas.job import KNOWN_KEYS, Job, fold_spellings
 from .errors import AutoScorerError, ErrorCode, InvalidWorkspace, Stage, suggest
+from .text import escape
 from .workspace import Workspace, open_regular
 
 __all__ = ["asked_of_scorer", "load_job", "model_meta", "parse_job"]
@@ -132,8 +133,7 @@ def _explain(item: Any) -> AutoScorerError:
 
 def _short(text: str) -> str:
     """A stranger's text as part of a message: cut, and with control characters escaped."""
-    text = text if len(text) <= 200 else text[:200] + "…"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return escape(text if len(text) <= 200 else text[:200] + "…")
 
 
 def _invalid(message: str, **details: Any) -> AutoScorerError:

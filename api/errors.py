@@ -16,6 +16,7 @@ from starlette.routing import Match
 
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.storage import full_disk
+from ..core.text import replace
 from .context import context_of
 from .disclosed import disclosed_error
 from .envelope import failure, redact_of
@@ -85,7 +86,7 @@ def headers_of(error: AutoScorerError) -> dict[str, str]:
 
 def _field(location: Iterable[Any]) -> str:
     # A name may be anything that a stranger wrote.
-    parts = ["".join(char if char.isprintable() else "\ufffd" for char in str(part))[:100] for part in location]
+    parts = [replace(str(part))[:100] for part in location]
     return ".".join(parts) if parts else "body"
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..service.logs import JsonFormatter
+from ..core.logs import log_to_stderr
 from .auth import SIGNED
 from .context import RequestContext, request_id_of
 from .envelope import JSON, error_envelope
@@ -18,7 +17,7 @@ from .errors import unexpected
 if TYPE_CHECKING:
     from .metrics import Metrics
 
-__all__ = ["JsonFormatter", "RequestObserver", "completed", "configure_logging", "route_of"]
+__all__ = ["RequestObserver", "completed", "configure_logging", "route_of"]
 
 _requests = logging.getLogger("autoscorer.request")
 
@@ -35,12 +34,7 @@ _HEADERS = (
 
 def configure_logging() -> None:
     """Send this process's log to stderr as JSON: ours, and what the web server has to say."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
-    for name, level in (("autoscorer", logging.INFO), ("uvicorn", logging.INFO), ("asyncio", logging.WARNING)):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)
+    log_to_stderr(as_json=True, also=["uvicorn"])
 
 
 class RequestObserver:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..core.errors import AutoScorerError, ErrorCode
+from ..schemas.json_values import Why, unfit
 from .errors import RefusedBody
 from .responses import ANY_ROUTE, answers, served
 
@@ -24,6 +25,11 @@ MAX_DEPTH = 32
 _decoder = msgspec.json.Decoder()
 # A number of more than 64 bits, or a NUL: perhaps.
 _SUSPICIOUS = re.compile(rb"[0-9]{19}|\\u0000")
+_REFUSED = {
+    Why.TOO_DEEP: f"is nested deeper than {MAX_DEPTH} levels",
+    Why.TOO_LARGE: "holds a whole number of more than 64 bits; write it as text",
+    Why.NUL: "holds a text with the character NUL",
+}
 
 
 class _StrictRequest(Request):
@@ -63,7 +69,7 @@ def _decode(body: bytes) -> Any:
     try:
         value = _decoder.decode(body)
     except RecursionError:
-        raise _wrong(f"is nested deeper than {MAX_DEPTH} levels") from None
+        raise _wrong(_REFUSED[Why.TOO_DEEP]) from None
     except (ValueError, msgspec.MsgspecError) as error:
         why = str(error) if isinstance(error, msgspec.MsgspecError) else "it is not UTF-8, or a number is too long"
         raise _wrong(f"is not valid JSON: {why}") from None
@@ -75,23 +81,9 @@ def _decode(body: bytes) -> Any:
 
 def _check_values(value: Any) -> None:
     """Refuse what is valid JSON and would not survive on the way to Prefect and its database."""
-    level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        below: list[Any] = []
-        for item in level:
-            if isinstance(item, dict):
-                below += item
-                below += item.values()
-            elif isinstance(item, list):
-                below += item
-            elif isinstance(item, int) and not -(2**63) <= item < 2**63:
-                raise _wrong("holds a whole number of more than 64 bits; write it as text")
-            elif isinstance(item, str) and "\0" in item:
-                raise _wrong("holds a text with the character NUL")
-        if not below:
-            return
-        level = below
-    raise _wrong(f"is nested deeper than {MAX_DEPTH} levels")
+    for problem in unfit(value, levels=MAX_DEPTH):
+        if problem.why in _REFUSED:
+            raise _wrong(_REFUSED[problem.why])
 
 
 def _wrong(why: str) -> RefusedBody:

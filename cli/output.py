@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.errors import AutoScorerError
 from ..core.provenance import utc_now
+from ..core.text import replace
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -96,7 +97,7 @@ def number(value: float | None) -> str:
 
 def printable(text: str) -> str:
     """Text of strangers without control characters, which a terminal would obey."""
-    return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
+    return replace(text, keep="\n")
 
 
 def say(text: str) -> None:

@@ -32,7 +32,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.config:
         # The processes that work on the runs read the configuration themselves.
         os.environ["AUTOSCORER_CONFIG"] = str(Path(args.config).expanduser().absolute())
-    from ..service.logs import log_to_stderr, tell_configuration
+    from ..core.logs import log_to_stderr
+    from ..service.logs import tell_configuration
     from ..worker.worker import run_worker
 
     log_to_stderr(as_json=args.json or not sys.stderr.isatty())

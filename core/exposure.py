@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .errors import AutoScorerError, ErrorCode, Stage
 from .provenance import sha256_file
+from .text import escape
 from .workspace import Workspace, open_regular
 
 __all__ = ["build_context", "exposures", "ground_truths", "input_digest", "refuse_links", "visible_inputs"]
@@ -77,7 +78,7 @@ def refuse_links(workspace: Workspace) -> None:
     ]
     if not found:
         return
-    names = [_printable(str(path.relative_to(workspace.root))) for path in found]
+    names = [escape(str(path.relative_to(workspace.root))) for path in found]
     more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
     are = "is a link that leads" if len(names) == 1 else "are links that lead"
     raise AutoScorerError(
@@ -100,24 +101,19 @@ def _is_a_link(name: str) -> AutoScorerError:
     # A mount would follow it on the host, to wherever it leads.
     return AutoScorerError(
         ErrorCode.MISSING_FILE,
-        f"{_printable(name)} is a link, which the model can't follow. Put the data itself there.",
+        f"{escape(name)} is a link, which the model can't follow. Put the data itself there.",
         stage=Stage.VALIDATION,
     )
 
 
 def _unreadable(workspace: Workspace, path: Path, error: OSError) -> AutoScorerError:
-    name = _printable(str(path.relative_to(workspace.root)))
+    name = escape(str(path.relative_to(workspace.root)))
     return AutoScorerError(
         ErrorCode.MISSING_FILE,
         f"{name} can't be read: {error.strerror}. Give this user the right to read it.",
         stage=Stage.VALIDATION,
         details={"file": name},
     )
-
-
-def _printable(name: str) -> str:
-    """A path that can stand in a message, whatever bytes are in it."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
 
 
 def build_context(workspace: Workspace) -> list[Path]:
@@ -159,7 +155,7 @@ def exposures(workspace: Workspace, ground_truth: Path) -> list[str]:
         truth = truth or _content(workspace, ground_truth)
         if _content(workspace, path) == truth:
             found.append(path)
-    return sorted(_printable(str(path.relative_to(workspace.root))) for path in found)
+    return sorted(escape(str(path.relative_to(workspace.root))) for path in found)
 
 
 def _content(workspace: Workspace, path: Path) -> bytes:

@@ -10,7 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..schemas.job import KNOWN_KEYS, Job, fold_spellings
+from ..schemas.json_values import Why, unfit
 from .errors import AutoScorerError, ErrorCode, InvalidWorkspace, Stage, suggest
+from .text import escape
 from .workspace import Workspace, open_regular
 
 __all__ = ["asked_of_scorer", "load_job", "model_meta", "parse_job"]
@@ -82,20 +84,18 @@ def parse_job(text: str) -> Job:
         data = json.loads(
             text, object_pairs_hook=_no_duplicates, parse_constant=_no_constants, parse_float=_finite_number
         )
-        too_deep = _deeper_than(data, MAX_DEPTH)
-        if not too_deep:
-            json.dumps(data, ensure_ascii=False).encode()
+        found = {problem.why for problem in unfit(data, levels=MAX_DEPTH)}
     except RecursionError:
-        too_deep = True
-    except UnicodeEncodeError:
-        raise _invalid("meta.json holds an escape such as \\ud800 that stands for no character.") from None
+        found = {Why.TOO_DEEP}
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise _invalid(f"meta.json is not valid JSON: {error.msg} at {where}.") from None
     except ValueError as error:
         raise _invalid(f"meta.json: {_short(str(error))}.") from None
-    if too_deep:
+    if Why.TOO_DEEP in found:
         raise _invalid(f"meta.json is nested too deeply; at most {MAX_DEPTH} levels are read.")
+    if Why.SURROGATE in found:
+        raise _invalid("meta.json holds an escape such as \\ud800 that stands for no character.")
     problems: list[AutoScorerError] = []
     if isinstance(data, dict):
         data, conflicts = fold_spellings(data)
@@ -132,8 +132,7 @@ def _explain(item: Any) -> AutoScorerError:
 
 def _short(text: str) -> str:
     """A stranger's text as part of a message: cut, and with control characters escaped."""
-    text = text if len(text) <= 200 else text[:200] + "…"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return escape(text if len(text) <= 200 else text[:200] + "…")
 
 
 def _invalid(message: str, **details: Any) -> AutoScorerError:
@@ -158,17 +157,3 @@ def _finite_number(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text} is too large for a number")
     return number
-
-
-def _deeper_than(data: Any, levels: int) -> bool:
-    row = [data]
-    for _ in range(levels + 1):
-        row = [
-            child
-            for item in row
-            if isinstance(item, (dict, list))
-            for child in (item.values() if isinstance(item, dict) else item)
-        ]
-        if not row:
-            return False
-    return True

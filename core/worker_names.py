@@ -8,7 +8,6 @@ a time, and the kernel lets go of it when the process dies, so who has it now sa
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
+from .locks import acquire, is_at
 from .processes import ProcessIdentity
 
 __all__ = ["has_died", "held_name"]
@@ -77,22 +77,12 @@ def has_died(home: Path, owner: ProcessIdentity, name: str | None) -> bool:
 
 def _locked(path: Path) -> int | None:
     """The file, locked; None when a process that lives has it."""
-    while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever had it may have removed it between our opening and our locking.
-            if os.path.samestat(os.stat(path), os.fstat(fd)):
-                return fd
-        except FileNotFoundError:
-            pass
-        except BlockingIOError:
-            os.close(fd)
-            return None
-        except BaseException:
-            os.close(fd)
-            raise
+    while (fd := acquire(path)) is not None:
+        # Whoever had it may have removed it between our opening and our locking.
+        if is_at(fd, path):
+            return fd
         os.close(fd)
+    return None
 
 
 def _file(home: Path, name: str) -> Path:

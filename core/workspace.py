@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import itertools
 import json
 import os
@@ -18,6 +17,7 @@ from typing import IO, Any
 
 from ..schemas.result import Artifact, Result
 from .errors import AutoScorerError, ErrorCode, Stage
+from .locks import is_at, is_locked, open_lock, try_lock
 from .provenance import current_flow_run
 from .storage import naming_full_disks
 
@@ -227,7 +227,7 @@ class Workspace:
         try:
             with naming_full_disks(workspace=self.root):
                 self.scratch.mkdir(exist_ok=True)
-                fd = os.open(self.scratch / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+                fd = open_lock(self.scratch / "lock")
         except OSError as error:
             raise AutoScorerError(
                 ErrorCode.INVALID_REQUEST,
@@ -236,7 +236,7 @@ class Workspace:
             ) from None
         try:
             # One that was waited for may be that of a workspace which another one has taken the place of.
-            if not _locked(fd) or not self._is_its_lock(fd):
+            if not _locked(fd) or not is_at(fd, self.scratch / "lock"):
                 raise AutoScorerError(
                     ErrorCode.CONFLICT,
                     f"Another process is working on the workspace {self.name!r}. Wait for it, or cancel it.",
@@ -249,12 +249,6 @@ class Workspace:
         finally:
             os.close(fd)
 
-    def _is_its_lock(self, fd: int) -> bool:
-        try:
-            return os.path.samestat(os.fstat(fd), os.stat(self.scratch / "lock", follow_symlinks=False))
-        except OSError:
-            return False
-
     def left_by(self) -> str | None:
         """The flow run whose process held the workspace last and did not live to let go of it; None for none."""
         with contextlib.suppress(OSError):
@@ -263,17 +257,7 @@ class Workspace:
 
     def is_held(self) -> bool:
         """Whether a process works on it at this moment. Only whoever has the lock can rely on the answer."""
-        try:
-            fd = os.open(self.scratch / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
-        return False
+        return is_locked(self.scratch / "lock")
 
     def read_result(self) -> Result | None:
         """The Result that lies there, or None."""
@@ -335,13 +319,10 @@ def _mark(fd: int, text: str) -> None:
 def _locked(fd: int) -> bool:
     # Again, because ``is_held`` of another process may have it for a moment.
     for pause in (0.02, 0.08, None):
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if pause is not None:
-                time.sleep(pause)
-        else:
+        if try_lock(fd):
             return True
+        if pause is not None:
+            time.sleep(pause)
     return False
 
 

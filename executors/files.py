@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import AutoScorerError, ErrorCode, Stage
+from ..core.text import escape
 from .base import KillReason, RunLimits
 
-__all__ = ["Audit", "audit", "exchange", "link_tree", "measure", "printable", "remove_tree"]
+__all__ = ["Audit", "audit", "exchange", "link_tree", "measure", "remove_tree"]
 
 MAX_DEPTH = 32
 # What the model may not deliver: these names under output/ are ours.
@@ -34,11 +35,6 @@ class Audit:
     files: int
     size: int
     notes: tuple[str, ...]
-
-
-def printable(name: str) -> str:
-    """A file name that can stand in JSON and on a terminal, whatever bytes it has."""
-    return name.encode("utf-8", "backslashreplace").decode().encode("unicode_escape").decode("ascii")[:200]
 
 
 def measure(root: Path, limits: RunLimits, hidden: int = 0) -> KillReason | None:
@@ -344,8 +340,8 @@ def exchange(new: Path, place: Path) -> None:
 def _rejected(name: str, kind: str) -> AutoScorerError:
     return AutoScorerError(
         ErrorCode.OUTPUT_REJECTED,
-        f"The model left {kind} in output: {printable(name)!r}. Only plain files are taken.",
-        details={"file": printable(name), "kind": kind},
+        f"The model left {kind} in output: {escape(name)[:200]!r}. Only plain files are taken.",
+        details={"file": escape(name)[:200], "kind": kind},
     )
 
 

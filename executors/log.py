@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from ..core.text import strip
 from .files import remove_tree
-from .verdict import clean_text
 
 __all__ = ["CappedLog"]
 
@@ -118,7 +118,7 @@ class CappedLog:
         text = self._line + self._decoder.decode(data[:_MAX_CHUNK])
         *whole, rest = text.replace("\r", "\n").split("\n")
         self._line = rest[: _MAX_LINE + 1]
-        lines = [line for line in map(clean_text, whole) if line.strip()]
+        lines = [line for line in map(strip, whole) if line.strip()]
         taken = lines[: self._quota]
         if taken:
             self._tell_gap()
@@ -132,7 +132,7 @@ class CappedLog:
     def _pass(self, data: bytes) -> None:
         """Count the lines of what is not looked at: a model may print faster than Python reads."""
         # What was begun goes on in bytes that were not looked at; its end would be glued to another line's.
-        if clean_text(self._line).strip() or self._decoder.getstate()[0]:
+        if strip(self._line).strip() or self._decoder.getstate()[0]:
             self._passing = True
         self._line = ""
         self._decoder.reset()
@@ -182,7 +182,7 @@ class CappedLog:
                 return
             self._flush()
             self._file.close()
-            last = clean_text(self._line)
+            last = strip(self._line)
             self._line = ""
             self._gap += self._passing
             self._tell_gap()

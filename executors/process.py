@@ -170,6 +170,8 @@ class ProcessExecutor(Executor):
             return
         self.kill()
         self._process.wait()
+        if self._reader is not None:
+            self._reader.join(5)
         if self._process.stdout is not None and (self._reader is None or not self._reader.is_alive()):
             self._process.stdout.close()
         self._process = None

@@ -7,7 +7,6 @@ command line, a batch's threads. A holder that is killed holds nothing any more.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import random
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
+from ..core.locks import acquire
 from ..core.storage import naming_full_disks
 from .base import Observer
 
@@ -78,7 +78,7 @@ def _take(folder: Path, executor: str, number: int) -> int | None:
         try:
             with naming_full_disks(home=folder.parent):
                 folder.mkdir(parents=True, exist_ok=True)
-                fd = os.open(folder / f"{executor}.{index}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                fd = acquire(folder / f"{executor}.{index}")
         except OSError as error:
             raise AutoScorerError(
                 ErrorCode.INVALID_REQUEST,
@@ -86,10 +86,6 @@ def _take(folder: Path, executor: str, number: int) -> int | None:
                 "AUTOSCORER_HOME to a folder you may write.",
                 stage=Stage.CONFIG,
             ) from None
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-        else:
+        if fd is not None:
             return fd
     return None

@@ -13,9 +13,10 @@ from pathlib import Path
 from ..core.errors import AutoScorerError, ErrorCode, Stage
 from ..core.exposure import exposures, ground_truths, refuse_links, visible_inputs
 from ..core.meta import model_meta
+from ..core.text import escape
 from ..core.workspace import Workspace
 from .base import RunSpec, Staged
-from .files import exchange, link_tree, printable, remove_tree
+from .files import exchange, link_tree, remove_tree
 
 __all__ = ["clear", "deliver", "refuse_exposure", "stage_run", "staged_at"]
 
@@ -92,7 +93,7 @@ def _lay_out(
             # Put there since it was looked at. The engine would follow it on the host.
             raise AutoScorerError(
                 ErrorCode.MISSING_FILE,
-                f"input/{printable(path.name)} became a link while the run was staged. Put the data itself there.",
+                f"input/{escape(path.name)[:200]} became a link while the run was staged. Put the data itself there.",
                 stage=Stage.VALIDATION,
             )
         if not _readable(path, owner):

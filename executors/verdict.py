@@ -14,9 +14,10 @@ import re
 import signal
 
 from ..core.errors import AutoScorerError, ErrorCode
+from ..core.text import strip
 from .base import Ending, Interruption, KillReason, RunLimits
 
-__all__ = ["clean_text", "verdict"]
+__all__ = ["verdict"]
 
 _DISK = re.compile(
     r"No space left on device|File too large|Disk quota exceeded|File size limit exceeded|\[Errno (28|27|122)\]"
@@ -25,9 +26,6 @@ _MEMORY = re.compile(r"^(\S+\.)?MemoryError\b|std::bad_alloc|Cannot allocate mem
 _FORKS = re.compile(
     r"can't (fork|start new thread)|[Ff]ork.*Resource temporarily unavailable|BlockingIOError: \[Errno 11\]"
 )
-# CSI sequences and OSC strings whole, then every control character that is left of others.
-_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
 LOG_LINES = 20
 
 INTERRUPTED = {
@@ -36,11 +34,6 @@ INTERRUPTED = {
     Interruption.STOPPED: "Somebody had the engine stop the model's container (its own shutdown, docker stop or "
     "docker kill); that is not the model's fault. Run it again.",
 }
-
-
-def clean_text(text: str) -> str:
-    """Text of a stranger without terminal escapes and control characters (tabs and newlines stay)."""
-    return _CONTROL.sub("", text.replace("\r\n", "\n"))
 
 
 def verdict(ending: Ending, limits: RunLimits) -> AutoScorerError | None:
@@ -53,7 +46,7 @@ def verdict(ending: Ending, limits: RunLimits) -> AutoScorerError | None:
     Returns:
         None when the model succeeded, else the error that names the cause.
     """
-    lines = clean_text(ending.log_tail).splitlines()[-LOG_LINES:]
+    lines = strip(ending.log_tail).splitlines()[-LOG_LINES:]
     details = {"exit_code": ending.exit_code, "log": lines}
 
     def out_of(resource: str, message: str) -> AutoScorerError:

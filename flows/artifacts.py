@@ -17,9 +17,9 @@ from prefect.artifacts import Artifact, LinkArtifact, MarkdownArtifact, TableArt
 from prefect.logging import get_run_logger
 
 from ..core.errors import AutoScorerError
+from ..core.text import visible
 from ..core.workspace import Workspace, open_regular
 from ..schemas.result import Result
-from ..scorers.plots.svg import printable
 from ..scorers.report.html import duration, number, size
 from ..tasks.prefect_tasks import result_headline
 
@@ -155,7 +155,7 @@ def render_result(result: Result, workspace: Path) -> str:
 
 def plain(text: object, *, longest: int = 300) -> str:
     """Text of strangers for Markdown: one line, cut at ``longest`` characters, nothing in it has a meaning."""
-    whole = printable(" ".join(str(text).split()))
+    whole = visible(" ".join(str(text).split()))
     cut = whole if len(whole) <= longest else whole[: longest - 1] + "…"
     return _LIST.sub(r"\1\\\2", _SPECIAL.sub(r"\\\g<0>", cut))
 
@@ -182,7 +182,7 @@ def _error(result: Result) -> str:
     ]
     log = error.details.get("log")
     if isinstance(log, list) and log:
-        lines = [printable(str(line)) for line in log[-30:]]
+        lines = [visible(str(line)) for line in log[-30:]]
         # Indented, not fenced: no line of a stranger can end an indented block.
         parts.append("The model's last lines:\n\n" + "\n".join("    " + line for line in lines))
     return "\n\n".join(parts)

@@ -17,7 +17,7 @@ from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.logging import get_run_logger
 
 from ..core.flowruns import FlowRunFiles
-from ..scorers.plots.svg import printable
+from ..core.text import visible
 from ..scorers.report.html import duration, number
 from ..tasks.batch_outcome import Outcome, batch_headline
 from .artifacts import plain, publish, table
@@ -172,7 +172,7 @@ def _row(outcome: Outcome) -> dict[str, Any]:
     interval = outcome["interval"] or {}
     return {
         # Prefect takes UTF-8 only, and a folder's name may be none.
-        "workspace": printable(outcome["workspace"]),
+        "workspace": visible(outcome["workspace"]),
         **{key: outcome[key] for key in ("state", "score", "pass", "rank")},
         "low": interval.get("low"),
         "high": interval.get("high"),

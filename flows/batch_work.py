@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from ..core.errors import AutoScorerError, ErrorCode
+from ..core.text import visible
 from ..core.workspace import Workspace
 from ..schemas.result import Result
-from ..scorers.plots.svg import printable
 from ..tasks.batch_outcome import Outcome, failed_outcome, outcome_of
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def member_names(workspaces: Sequence[str]) -> dict[str, str]:
     names: dict[str, str] = {}
     taken: set[str] = set()
     for path in workspaces:
-        name = printable(os.path.relpath(path, common)).translate(_NO_BRACKETS)
+        name = visible(os.path.relpath(path, common)).translate(_NO_BRACKETS)
         name = name if len(name) <= _NAME else "…" + name[-_NAME + 1 :]
         names[path] = name if name not in taken else f"{name} {len(names) + 1}"
         taken.add(names[path])

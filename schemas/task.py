@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from .aliases import our_scorer
+from .json_values import plain_text
 from .result import ErrorInfo
 
 __all__ = [
@@ -75,10 +76,7 @@ class _Request(BaseModel):
     @field_validator("workspace", "scorer", "callback_url", check_fields=False)
     @classmethod
     def _plain_text(cls, value: str | None) -> str | None:
-        # A NUL ends a path in the kernel, a lone surrogate has no UTF-8, and both come from hostile JSON only.
-        if value is not None and ("\0" in value or any("\ud800" <= char <= "\udfff" for char in value)):
-            raise ValueError("must be plain text without NUL or lone surrogates")
-        return value
+        return plain_text(value)
 
     @field_validator("scorer", check_fields=False)
     @classmethod
@@ -140,7 +138,7 @@ class BatchRequest(_Request):
         for item in value:
             if not item or len(item) > 4096:
                 raise ValueError("each workspace must have 1 to 4096 characters")
-            cls._plain_text(item)
+            plain_text(item)
         return value
 
 

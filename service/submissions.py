@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.workspace import open_regular
 from ..schemas.aliases import our_scorer
+from ..schemas.json_values import Why, unfit, walk
 from ..schemas.task import Action, BatchRequest, Role, SubmitRequest
 from .disclosure import check_request
 from .ledger.records import NewTask
@@ -27,8 +27,13 @@ __all__ = ["check_params", "check_role", "hash_of", "job_id_of", "new_task", "re
 _MOST = 480 * 1024
 _DEEPEST = 32
 _META = 1024 * 1024
-# The integers that every JSON library between here and the scorer can hold.
-_LEAST_INT, _MOST_INT = -(2**63), 2**63 - 1
+_UNFIT = {
+    Why.TOO_DEEP: f"is nested more than {_DEEPEST} levels deep",
+    Why.NUL: "holds a NUL or half a character",
+    Why.SURROGATE: "holds a NUL or half a character",
+    Why.NOT_FINITE: "is {}, which JSON has no number for",
+    Why.TOO_LARGE: "is an integer of more than 64 bits",
+}
 
 
 def new_task(
@@ -166,31 +171,13 @@ def check_params(request: SubmitRequest | BatchRequest) -> None:
     Raises:
         AutoScorerError: ``INVALID_REQUEST``.
     """
-    left: list[tuple[str, Any, int]] = [("params", request.params or {}, 0)]
-    while left:
-        where, value, depth = left.pop()
-        if depth > _DEEPEST:
-            raise _wrong(f"{where} is nested more than {_DEEPEST} levels deep")
-        if isinstance(value, dict):
-            for key, item in value.items():
-                _check_text(where, key)
-                # Prefect would fill in its variables there, and secrets are among them.
-                if key == "__prefect_kind":
-                    raise _wrong(f"{where} holds the key __prefect_kind, which has a meaning of its own for Prefect")
-                left.append((f"{where}.{key}"[:200], item, depth + 1))
-        elif isinstance(value, list):
-            left.extend((f"{where}[{index}]", item, depth + 1) for index, item in enumerate(value))
-        elif isinstance(value, str):
-            _check_text(where, value)
-        elif isinstance(value, float) and not math.isfinite(value):
-            raise _wrong(f"{where} is {value}, which JSON has no number for")
-        elif isinstance(value, int) and not _LEAST_INT <= value <= _MOST_INT:
-            raise _wrong(f"{where} is an integer of more than 64 bits")
-
-
-def _check_text(where: str, text: str) -> None:
-    if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
-        raise _wrong(f"{where} holds a NUL or half a character")
+    params = request.params or {}
+    for place, why, value in unfit(params, place="params", levels=_DEEPEST):
+        raise _wrong(f"{place} {_UNFIT[why].format(value)}")
+    for place, _, item in walk(params, place="params", levels=_DEEPEST):
+        # Prefect would fill in its variables there, and secrets are among them.
+        if isinstance(item, dict) and "__prefect_kind" in item:
+            raise _wrong(f"{place} holds the key __prefect_kind, which has a meaning of its own for Prefect")
 
 
 def _wrong(what: str) -> AutoScorerError:

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.errors import AutoScorerError
+from ..core.text import replace
 from ..core.workspace import open_regular
 from ..schemas.task import TaskView
 from ..tasks.prefect_log import ASIDE, FILE_GAP, MODEL_MARK, gap
@@ -264,7 +265,7 @@ class _ContainerLog:
 
 
 def _model_record(now: float, line: bytes) -> LogRecord:
-    text = "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in line.decode("utf-8", "replace"))
+    text = replace(line.decode("utf-8", "replace"), keep="\t")
     return LogRecord(time=_iso(now), level="info", source="model", message=_shortened(text))
 
 

@@ -17,9 +17,9 @@ from types import TracebackType
 from typing import Any
 
 from ..core.errors import AutoScorerError
+from ..core.text import strip
 from ..core.workspace import open_regular
 from ..executors.base import Observer
-from ..executors.verdict import clean_text
 
 __all__ = ["ASIDE", "FILE_GAP", "MODEL_MARK", "RunLog", "Tee", "gap", "prefix_of"]
 
@@ -140,7 +140,7 @@ class RunLog:
         with contextlib.suppress(AutoScorerError, OSError), open_regular(self._file) as file:
             start = max(os.fstat(file.fileno()).st_size - _TAIL_BYTES, 0)
             file.seek(start)
-            text = clean_text(file.read(_TAIL_BYTES).decode("utf-8", "replace")).replace("\r", "\n")
+            text = strip(file.read(_TAIL_BYTES).decode("utf-8", "replace")).replace("\r", "\n")
             lines = text.split("\n")[1 if start else 0 :]
             # What stands before a gap of the file itself is not its end.
             gaps = [number for number, line in enumerate(lines) if FILE_GAP.fullmatch(line)]

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.aliases import BODY_KEYS, in_our_words
+from ...schemas.json_values import plain_text
 from ...service.scorers.hot_reload import ScorerService
 from ...service.scorers.views import (
     LoadedView,
@@ -59,9 +60,7 @@ class _Request(BaseModel):
     @field_validator("path", "scorer", "workspace", "id", check_fields=False)
     @classmethod
     def _plain_text(cls, value: str | None) -> str | None:
-        if value is not None and ("\0" in value or any("\ud800" <= char <= "\udfff" for char in value)):
-            raise ValueError("must be plain text without NUL or lone surrogates")
-        return value
+        return plain_text(value)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:

@@ -16,9 +16,9 @@ from typing import IO, Any
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
 from ...core.exposure import build_context
+from ...core.text import strip
 from ...core.workspace import Workspace
 from ..base import Observer
-from ..verdict import clean_text
 from .build_limits import ProcessLimit
 from .engine import engine_errors
 
@@ -103,7 +103,7 @@ def run_build(client: Any, settings: Settings, context: IO[bytes], tag: str, obs
             with contextlib.closing(events):
                 for event in events:
                     limit.check()
-                    line = clean_text(str(event.get("stream") or event.get("error") or "")).strip()
+                    line = strip(str(event.get("stream") or event.get("error") or "")).strip()
                     if line:
                         lines.append(line)
                         observer.log(line)

@@ -9,14 +9,13 @@ containers are asked too.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import random
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
 from ...core.errors import AutoScorerError, ErrorCode, Stage
+from ...core.locks import lock_byte, open_lock, unlock_byte
 from ...core.storage import naming_full_disks
 
 __all__ = ["DEFAULT_RANGE", "UidLease", "can_give", "lease_uid", "parse_range"]
@@ -38,7 +37,7 @@ class UidLease:
         if self._fd is not None:
             # Said outright: a process that was forked meanwhile has the same open file, and would keep the lock.
             with contextlib.suppress(OSError):
-                _lock(self._fd, self.uid, fcntl.F_UNLCK)
+                unlock_byte(self._fd, self.uid)
             os.close(self._fd)
             self._fd = None
 
@@ -74,17 +73,17 @@ def lease_uid(home: Path, uids: range, in_use: Callable[[int], bool]) -> UidLeas
     try:
         with naming_full_disks(home=home):
             path.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = open_lock(path, mode=0o600)
         # From anywhere in the range: two homes that ask at the same moment hardly ever begin at the same number.
         start = random.randrange(len(uids))  # noqa: S311 - no secret
         for index in range(len(uids)):
             uid = uids[(start + index) % len(uids)]
-            if not _lock(fd, uid, fcntl.F_WRLCK):
+            if not lock_byte(fd, uid):
                 continue
             if not in_use(uid):
                 lease, fd = UidLease(uid, fd), None
                 return lease
-            _lock(fd, uid, fcntl.F_UNLCK)
+            unlock_byte(fd, uid)
     except OSError as error:
         raise AutoScorerError(
             ErrorCode.INVALID_REQUEST,
@@ -100,16 +99,6 @@ def lease_uid(home: Path, uids: range, in_use: Callable[[int], bool]) -> UidLeas
         f"A model runs as each of the {len(uids):,} uids of executors.docker.uid_range. Widen the range, or run fewer "
         "models at a time (executors.docker.concurrency).",
     )
-
-
-def _lock(fd: int, uid: int, kind: int) -> bool:
-    """Lock or unlock the byte of a uid, for this open file and not, as ``lockf`` does, for the whole process."""
-    wanted = struct.pack("hhqqi", kind, os.SEEK_SET, uid, 1, 0)
-    try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, wanted)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
 
 
 def _maps(table: Path, ids: range) -> bool:

@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Collection, Iterable
 
 from ...core.errors import AutoScorerError, ErrorCode
+from ...core.text import escape
 
 __all__ = ["memory_volumes"]
 
@@ -55,8 +56,7 @@ def _inside(path: str, folder: str) -> bool:
 
 
 def _refused(volume: str, why: str) -> AutoScorerError:
-    shown = volume if len(volume) <= 80 else volume[:80] + "…"
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown)
+    shown = escape(volume if len(volume) <= 80 else volume[:80] + "…")
     return _error(
         f"The image declares the volume '{shown}', which the model's container can't have: {why}. Remove that VOLUME."
     )

@@ -12,6 +12,8 @@ import json
 import re
 from dataclasses import dataclass
 
+from ...core.text import escape as escape_text
+
 __all__ = [
     "INSTRUCTIONS",
     "MAX_BYTES",
@@ -215,5 +217,4 @@ def _escape_character(lines: list[str]) -> str:
 
 
 def _shown(text: str) -> str:
-    shown = text if len(text) <= 60 else text[:60] + "…"
-    return repr("".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown))
+    return repr(escape_text(text if len(text) <= 60 else text[:60] + "…"))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
+from ...core.text import visible
 from ..translation.words import in_chinese
 
 __all__ = [
@@ -23,7 +24,6 @@ __all__ = [
     "heading",
     "nice_ticks",
     "num",
-    "printable",
     "ramp_css",
     "shorten",
     "svg_name",
@@ -38,18 +38,6 @@ _FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans',sans-serif"
 
 # Characters per pixel of font size: the mean advance of the system fonts, rounded up.
 _ADVANCE = 0.57
-
-# Overrides and embeddings of the text direction (a label may not reorder what stands around it), C1 controls and
-# noncharacters; lone surrogates can't be encoded at all.
-_REPLACED = frozenset(
-    [
-        *range(0x80, 0xA0),
-        *range(0x202A, 0x202F),
-        *range(0x2066, 0x206A),
-        *range(0xFDD0, 0xFDF0),
-        *(plane + last for plane in range(0, 0x110000, 0x10000) for last in (0xFFFE, 0xFFFF)),
-    ]
-)
 
 _LIGHT = {
     "bg": "fill:#fff",
@@ -82,34 +70,6 @@ _RAMPS = {
 LEVELS = 10
 
 
-def printable(text: object, *, keep: str = "") -> str:
-    """Make any text visible and encodable: no control characters, no lone surrogates, no direction overrides.
-
-    Args:
-        text: Anything; ``str()`` of it is used.
-        keep: Control characters to leave as they are (``"\\n"`` inside ``<pre>``).
-
-    Returns:
-        Text in which every character is allowed in XML 1.0 and in HTML. C0 controls become their control picture
-        (``␀``), everything else that may not stand becomes U+FFFD.
-    """
-    text = text if isinstance(text, str) else str(text)
-    if text.isprintable():
-        return text
-    return "".join(char if char in keep else _visible(char) for char in text)
-
-
-def _visible(char: str) -> str:
-    code = ord(char)
-    if code < 0x20:
-        return chr(0x2400 + code)
-    if code == 0x7F:
-        return "\u2421"
-    if code in (0x2028, 0x2029):
-        return "\u2424"
-    return "\ufffd" if code in _REPLACED or 0xD800 <= code <= 0xDFFF else char
-
-
 def _columns(text: str) -> int:
     return sum(
         0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
@@ -127,7 +87,7 @@ class OwnName(str):
 
 def shorten(label: object, columns: int) -> str:
     """``label`` made printable and cut to ``columns`` with an ellipsis; an empty one is named."""
-    text = printable(label)
+    text = visible(label)
     if not text.strip():
         return OwnName("(empty)" if not text else "(blank)")
     # Combining marks have no width of their own: a pile of them must end too.
@@ -183,7 +143,7 @@ def svg_text(
     more = f" {extra}" if extra else ""
     return (
         f'<text x="{num(x)}" y="{num(y)}" font-size="{num(size)}"{kind}{where}{more}>'
-        f"{escape(printable(text), quote=False)}</text>"
+        f"{escape(visible(text), quote=False)}</text>"
     )
 
 
@@ -248,9 +208,9 @@ def document(
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" width="{w}" height="{h}" role="img" '
         f'font-family="{_FONT}">'
-        f"<title>{escape(printable(title), quote=False)}</title>"
-        f"<desc>{escape(printable(description), quote=False)}</desc>"
-        + (f'<desc lang="zh-CN">{escape(printable(chinese), quote=False)}</desc>' if chinese else "")
+        f"<title>{escape(visible(title), quote=False)}</title>"
+        f"<desc>{escape(visible(description), quote=False)}</desc>"
+        + (f'<desc lang="zh-CN">{escape(visible(chinese), quote=False)}</desc>' if chinese else "")
         + f"<style>{light}{css}@media(prefers-color-scheme:dark){{{dark}}}</style>"
         f'<rect class="bg" width="{w}" height="{h}" rx="8" fill="#fff"/>{body}</svg>\n'
     )

@@ -9,17 +9,18 @@ file that is followed no more is pinned: it stays loaded as it last did, until i
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
+from ...core.locks import held
 from ...core.workspace import write_atomic
 from .entry import ScorerEntry
 from .last_good import LastGood
@@ -182,16 +183,9 @@ class ScorerManifest:
         value = contents.model_dump(mode="json")
         write_atomic(self.path, json.dumps(value, ensure_ascii=False, indent=2).encode() + b"\n")
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> AbstractContextManager[None]:
         # Two commands at once must not lose one another's line.
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
+        return held(self.path.with_suffix(".lock"))
 
 
 def _manifest_file(entries: Sequence[ScorerEntry], *, followed: bool) -> ManifestFile:

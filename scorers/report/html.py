@@ -10,8 +10,8 @@ from html import escape
 from typing import Any
 from urllib.parse import quote
 
+from ...core.text import visible
 from ...core.workspace import SHARED
-from ..plots.svg import printable
 from ..translation.words import ENGLISH, Language
 
 __all__ = [
@@ -43,7 +43,7 @@ _OPEN = frozenset(["rmse", "mse", "mae", "loss", "error", "errors", "count", "n"
 def text(value: object, *, longest: int = _LONGEST, keep: str = "") -> str:
     """Any value as escaped, visible text, cut at ``longest`` characters."""
     whole = value if isinstance(value, str) else str(value)
-    shown = printable(whole[:longest], keep=keep)
+    shown = visible(whole[:longest], keep=keep)
     if len(whole) > longest:
         shown = f"{shown[: longest - 1].rstrip()}…"
     return escape(shown)

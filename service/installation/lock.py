@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ...core.errors import AutoScorerError, ErrorCode
+from ...core.locks import open_lock, try_lock
 from ...core.processes import ProcessIdentity
 
 __all__ = ["leftovers", "locked", "note"]
@@ -23,10 +23,8 @@ def locked(path: Path) -> Iterator[IO[str]]:
     """Hold a lock file; the kernel releases it when we die."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # The file stays when we end: who removed it could pull it away from under the next one.
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with os.fdopen(open_lock(path), "r+", encoding="utf-8") as file:
+        if not try_lock(file.fileno()):
             there = _read(file)
             raise AutoScorerError(
                 ErrorCode.CONFLICT,
@@ -34,7 +32,7 @@ def locked(path: Path) -> Iterator[IO[str]]:
                 + (f" ({_who(there)})" if "pid" in there else "")
                 + ". Use it or stop it, or set another AUTOSCORER_HOME (and PREFECT_HOME, where that is set).",
                 details={key: there[key] for key in ("pid", "user", "since", "api", "prefect") if key in there},
-            ) from None
+            )
         yield file
 
 

@@ -7,7 +7,6 @@ accepted and not handed over yet, which request made which task, whom to tell, a
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import sqlite3
 import threading
@@ -20,6 +19,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
+from ...core.locks import acquire
 from ...core.storage import full_database, full_disk
 from ...schemas.task import TaskView
 from . import statements as sql
@@ -98,11 +98,15 @@ class Ledger:
         path = settings.home / "ledger.sqlite3"
         try:
             settings.home.mkdir(parents=True, exist_ok=True)
-            lock = os.open(settings.home / "ledger.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = acquire(settings.home / "ledger.lock", mode=0o600)
         except OSError as error:
             raise full_disk(error, home=settings.home) or _unusable(error.strerror or str(error)) from None
+        if lock is None:
+            raise AutoScorerError(
+                ErrorCode.CONFLICT,
+                "Another API serves this home already. End it, or give this one a home of its own (AUTOSCORER_HOME).",
+            )
         try:
-            _hold(lock)
             # SQLite gives -wal and -shm the mode of the database.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             path.chmod(0o600)
@@ -182,16 +186,6 @@ class Ledger:
         return self._writer.write(
             partial(sql.prune, keys_before=now - self._idempotency_seconds, tasks_before=now - self._keep_seconds)
         )
-
-
-def _hold(lock: int) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise AutoScorerError(
-            ErrorCode.CONFLICT,
-            "Another API serves this home already. End it, or give this one a home of its own (AUTOSCORER_HOME).",
-        ) from None
 
 
 def _connect(path: Path) -> sqlite3.Connection:

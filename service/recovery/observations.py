@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from ...core.config import Settings
 from ...core.errors import AutoScorerError
 from ...core.flowruns import FlowRunFiles
+from ...core.locks import acquire
 from ...core.processes import ProcessIdentity
 from ...core.workspace import Workspace
 from ..prefect.model import FlowRun, State, seconds_of
@@ -23,16 +23,12 @@ __all__ = ["age", "claim_status", "observe_run", "recovery_lock"]
 def recovery_lock(settings: Settings) -> Iterator[bool]:
     """Be the one process of this installation that settles lost runs; gives False when another one is."""
     settings.home.mkdir(parents=True, exist_ok=True)
-    fd = os.open(settings.home / "recover.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fd = acquire(settings.home / "recover.lock")
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        yield fd is not None
     finally:
-        os.close(fd)
+        if fd is not None:
+            os.close(fd)
 
 
 def observe_run(files: FlowRunFiles, run: FlowRun | None) -> RunObservation:

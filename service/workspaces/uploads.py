@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import shutil
@@ -24,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode, Stage
+from ...core.locks import acquire, try_lock
 from ...core.meta import load_job
 from ...core.storage import full_disk, no_room
 from ...core.workspace import Workspace
@@ -193,8 +193,7 @@ class Upload:
     def _open(self) -> None:
         self._check_room()
         self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._root))
-        self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._lock = acquire(self._folder / "lock", mode=0o600)
         self._file = (self._folder / "archive").open("xb+", buffering=0)
 
     async def _flush(self) -> None:
@@ -328,8 +327,7 @@ def _is_abandoned(folder: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
+        return try_lock(lock)
     except OSError:
         return False
     finally:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import unicodedata
 from dataclasses import replace
 
 import pytest
 from autoscorer.core.errors import ErrorCode, Fault, Stage
+from autoscorer.core.text import strip
 from autoscorer.executors.base import Ending, Interruption, KillReason, RunLimits
-from autoscorer.executors.verdict import clean_text, verdict
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from autoscorer.executors.verdict import verdict
+from hypothesis import settings
 
 settings.register_profile("autoscorer", deadline=None)
 settings.load_profile("autoscorer")
@@ -179,44 +178,8 @@ def test_the_last_lines_of_the_log_come_clean_in_the_details() -> None:
     assert error.details["log"] == [*(f"line {number}" for number in range(81, 100)), "red"]
 
 
-@pytest.mark.parametrize(
-    ("dirty", "clean"),
-    [
-        ("\x1b[31mred\x1b[0m", "red"),
-        ("\x1b[38;5;196mred", "red"),
-        ("\x1b[38:2::255:0:0mred", "red"),
-        ("\x1b[?25lhidden cursor\x1b[2J", "hidden cursor"),
-        ("\x1b[>4;2m\x1b[=1cx", "x"),
-        ("\x1b]0;title\x07text", "text"),
-        ("\x1b]8;;http://evil\x1b\\link\x1b]8;;\x1b\\", "link"),
-        ("\x1b", ""),
-        ("a\x1b[", "a["),
-        ("\x9b31mred", "31mred"),
-        ("50%\r100%", "50%100%"),
-        ("a\r\nb", "a\nb"),
-        ("tab\tand\nline", "tab\tand\nline"),
-        ("\0\a\b\v\f\x7f\x85", ""),
-        ("ümlaut 漢字 🎉", "ümlaut 漢字 🎉"),
-    ],
-)
-def test_escapes_are_taken_out_and_text_stays(dirty: str, clean: str) -> None:
-    assert clean_text(dirty) == clean
-
-
-@given(st.text() | st.text(st.sampled_from("\x1b[]\\;?0m\x07\x9b\r\n\ta\x7f\0 ")))
-def test_no_text_keeps_a_control_character(text: str) -> None:
-    clean = clean_text(text)
-    assert all(unicodedata.category(c) != "Cc" or c in "\n\t" for c in clean)
-    assert clean_text(clean) == clean
-
-
-@given(st.text(st.characters(exclude_categories=["Cc", "Cs"])))
-def test_plain_text_stays_as_it_is(text: str) -> None:
-    assert clean_text(text) == text
-
-
 def test_a_hostile_line_costs_no_time_that_grows_with_its_square() -> None:
     for text in ("\x1b[" * 200_000, "\x1b]" + "a" * 400_000, "\x1b[" + "0;" * 200_000, "\x1b]\x1b" * 100_000):
-        clean_text(text)
+        strip(text)
     log = ("a." * 8192 + "fork" * 8192)[-8192:]  # as much as is ever looked at
     assert verdict(Ending(exit_code=1, log_tail=log), LIMITS) is not None

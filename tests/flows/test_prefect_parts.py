@@ -98,11 +98,11 @@ def test_a_logger_that_stands_still_does_not_hold_up_the_reader(
 
 @given(st.text(max_size=80) | st.text(alphabet="-+*#>|_`~[](){}<>!&$:@.=123 \\\nw", max_size=40))
 def test_text_of_strangers_has_no_meaning_in_markdown(text: str) -> None:
+    from autoscorer.core.text import visible
     from autoscorer.flows.artifacts import plain
-    from autoscorer.scorers.plots.svg import printable
 
     shown = plain(text)
-    whole = printable(" ".join(text.split()))
+    whole = visible(" ".join(text.split()))
     parser = MarkdownIt("commonmark").enable("table").enable("strikethrough")
     inline = parser.parseInline(shown)[0]
     assert "".join(token.content for token in inline.children or []) == whole.strip()

@@ -15,10 +15,10 @@ from urllib.parse import unquote, urljoin
 
 import numpy as np
 import pytest
+from autoscorer.core.text import visible
 from autoscorer.core.workspace import ArtifactWriter
 from autoscorer.schemas.result import Artifact, Interval, Result
 from autoscorer.scorers.plots.curves_and_bars import confusion_matrix_svg, per_class_svg
-from autoscorer.scorers.plots.svg import printable
 from autoscorer.scorers.report.html import duration, link, number, scale_of, size
 from autoscorer.scorers.report.report import render_report as render_whole
 from autoscorer.scorers.report.report import write_report
@@ -429,7 +429,7 @@ def test_hostile_text_anywhere_is_only_text(data: st.DataObject) -> None:
     page = Page(html)
     for note in result.notes:
         if note.strip():
-            assert printable(note).strip() in page.text
+            assert visible(note).strip() in page.text
 
 
 @pytest.mark.parametrize("label", EVIL, ids=range(len(EVIL)))

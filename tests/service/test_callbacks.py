@@ -28,10 +28,10 @@ import pytest
 from autoscorer.core.config import Settings
 from autoscorer.core.config_sections import Api, Callbacks
 from autoscorer.core.errors import AutoScorerError
+from autoscorer.core.logs import JsonFormatter
 from autoscorer.schemas.task import Role, TaskState, TaskView
 from autoscorer.service.ledger.ledger import Ledger
 from autoscorer.service.ledger.records import NewTask, TaskEnd
-from autoscorer.service.logs import JsonFormatter
 from autoscorer.service.webhooks.delivery import CallbackDelivery, check_callback_url, delivery_id, retry_delay, verify
 from autoscorer.service.webhooks.http import Outbound, Unreachable, is_allowed
 from autoscorer.service.webhooks.signatures import callback_secret, sign

@@ -14,10 +14,10 @@ from uuid import uuid4
 import httpx
 import pytest
 from autoscorer.core.config import Settings
+from autoscorer.core.logs import JsonFormatter
 from autoscorer.service.ledger.ledger import Ledger
 from autoscorer.service.ledger.records import Json, NewTask, TaskEnd
 from autoscorer.service.ledger.task_ids import new_task_id
-from autoscorer.service.logs import JsonFormatter
 from autoscorer.service.prefect.client import PrefectApi
 from autoscorer.service.sync import dispatcher as dispatch
 from autoscorer.service.sync.deployments import DeploymentIds

@@ -22,9 +22,9 @@ import pytest
 from autoscorer.core.config import Settings, load_settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.core.flowruns import Claim, FlowRunFiles
+from autoscorer.core.logs import JsonFormatter
 from autoscorer.core.processes import ProcessIdentity
 from autoscorer.schemas.task import BatchRequest, SubmitRequest, TaskState, TaskView
-from autoscorer.service.logs import JsonFormatter
 from autoscorer.service.prefect.model import DEPLOYMENTS
 from autoscorer.service.tasks import TaskQuery, TaskService
 from autoscorer.service.workspaces.roots import WorkspaceRoots

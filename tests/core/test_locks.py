@@ -1,0 +1,133 @@
+"""A lock is one process's at a time, and nobody's once its holder is dead."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from autoscorer.core.locks import acquire, held, is_at, is_locked, lock_byte, open_lock, try_lock, unlock_byte
+
+Hold = Callable[[str], "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "lock"
+
+
+@pytest.fixture
+def hold(path: Path) -> Iterator[Hold]:
+    """Start a process that does something with the lock, says so, and holds it until its standard input ends."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(do: str) -> subprocess.Popen[str]:
+        code = (
+            "import sys\nfrom pathlib import Path\nfrom autoscorer.core.locks import *\n"
+            f"path = Path(sys.argv[1])\n{do}\nprint('held', flush=True); sys.stdin.read()"
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_lock_is_one_holders_and_free_when_that_is_killed(hold: Hold, path: Path) -> None:
+    other = hold("assert acquire(path) is not None")
+    assert said(other) == "held"
+    assert acquire(path) is None and is_locked(path)
+    kill(other)
+    assert not is_locked(path)
+    fd = acquire(path)
+    assert fd is not None and acquire(path) is None  # another open file of the same process counts as another holder
+    os.close(fd)
+    assert not is_locked(path)
+
+
+def test_who_waits_has_it_when_the_holder_is_gone(hold: Hold, path: Path) -> None:
+    first = hold("fd = acquire(path)")
+    assert said(first) == "held"
+    second = hold("block = held(path); block.__enter__()")
+    with pytest.raises(subprocess.TimeoutExpired):
+        second.wait(0.5)
+    kill(first)
+    assert said(second) == "held" and is_locked(path)
+
+
+def test_a_block_lets_go_when_it_raises(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "lock"
+    with pytest.raises(ZeroDivisionError), held(path):
+        assert is_locked(path)
+        raise ZeroDivisionError
+    assert not is_locked(path)
+
+
+def test_asking_makes_no_file_and_keeps_nobody_out(path: Path) -> None:
+    assert not is_locked(path) and not path.exists()
+    fd = open_lock(path)
+    assert not is_locked(path) and try_lock(fd)
+    os.close(fd)
+
+
+def test_a_lock_is_never_a_file_that_a_link_leads_to(tmp_path: Path, path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("precious")
+    path.symlink_to(target)
+    with pytest.raises(OSError):
+        acquire(path)
+    assert not is_locked(path) and target.read_text() == "precious"
+
+
+def test_a_lock_that_was_removed_meanwhile_is_told(path: Path) -> None:
+    fd = open_lock(path)
+    assert is_at(fd, path)
+    path.unlink()
+    assert not is_at(fd, path)
+    path.touch()
+    assert not is_at(fd, path)
+    os.close(fd)
+
+
+def test_bytes_are_locked_one_by_one_and_free_when_the_holder_is_killed(hold: Hold, path: Path) -> None:
+    far = 2_147_483_647
+    other = hold(f"fd = open_lock(path); assert lock_byte(fd, 7) and lock_byte(fd, {far})")
+    assert said(other) == "held"
+    fd = open_lock(path)
+    assert not lock_byte(fd, 7) and not lock_byte(fd, far) and lock_byte(fd, 8)
+    kill(other)
+    assert lock_byte(fd, 7) and lock_byte(fd, far)
+    assert path.stat().st_size == 0
+    os.close(fd)
+
+
+def test_a_byte_is_free_once_it_is_let_go_of_though_a_fork_has_the_file_open(path: Path) -> None:
+    fd, other = open_lock(path), open_lock(path)
+    assert lock_byte(fd, 3)
+    child = subprocess.Popen(["sleep", "300"], pass_fds=[fd])
+    assert not lock_byte(other, 3)
+    unlock_byte(fd, 3)
+    assert lock_byte(other, 3)
+    child.kill()
+    child.wait()
+    os.close(fd)
+    os.close(other)

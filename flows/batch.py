@@ -25,8 +25,9 @@ from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import FlowRunFiles
 from ..core.provenance import current_flow_run
 from ..tasks.batch_outcome import Outcome, batch_headline, summarize
+from ..tasks.failures import ScoringFailed
 from ..tasks.prefect_cancel import CancelWatch
-from ..tasks.prefect_tasks import ScoringFailed, failed_state
+from ..tasks.prefect_tasks import failed_state
 from ..tasks.run_context import current, use_scoring
 from ..tasks.score import STEP_TIMEOUT
 from ..tasks.score_pool import ScorePool

@@ -217,7 +217,7 @@ class TaskRunPool:
 
     def submit(self, workspace: str) -> None:
         """Begin a workspace; only while one is idle."""
-        from ..tasks.pipeline import pipeline_task
+        from ..tasks.prefect_tasks import pipeline_task
         from ..tasks.run_context import current, use
 
         context = replace(
@@ -272,7 +272,7 @@ class _Run:
         return outcome_of(self.workspace, Result.model_validate(failure.result))
 
     def _state(self) -> State[Any]:
-        from ..tasks.pipeline import pipeline_task
+        from ..tasks.prefect_tasks import pipeline_task
         from ..tasks.run_context import AWAY, call_untracked, use
 
         try:

@@ -54,8 +54,7 @@ class ScorePool:
         self._request: Json = {
             "do": "score",
             "flow_run": flow_run_id,
-            "scorer": scorer,
-            "params": dict(params) if params is not None else None,
+            "options": {"scorer": scorer, "params": dict(params) if params is not None else None},
         }
         self._flow_run_id = flow_run_id
         self._size = size
@@ -179,7 +178,7 @@ class ScorePool:
         seconds = round(time.monotonic() - process.since, 3)
         workspace = process.done()
         try:
-            result = ensure_result(workspace, self._flow_run_id, error, patience=_GRACE)
+            result = ensure_result(workspace, self._flow_run_id, error, settings=self._config.settings, patience=_GRACE)
         except (AutoScorerError, OSError):
             # Another run has it by now, or it can't be written: the outcome says it all the same.
             return workspace, failed_outcome(workspace, error, seconds=seconds)

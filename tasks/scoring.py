@@ -7,64 +7,56 @@ done in a process of its own, with the same outcome; and whatever becomes of tha
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self, TypedDict, Unpack
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, internal_error
-from ..core.meta import asked_of_scorer, load_job
+from ..core.meta import Meta, read_meta
 from ..core.provenance import current_flow_run
 from ..core.storage import naming_full_disks
 from ..core.workspace import Workspace
 from ..executors.base import Observer, SilentObserver
-from ..schemas.job import Job
 from ..schemas.result import Result
 from ..scorers.registry import get_registry
 from ..scorers.registry.builtin import BUILTIN_MODULES
+from .failures import save_failure
 from .memory import limited_memory
-from .result_metadata import save_failure
-from .score import STEP_TIMEOUT, score_workspace
-from .validate import Purpose, resolve_scorer, validate_workspace
+from .score import STEP_TIMEOUT, score
+from .validate import Purpose, resolve_scorer, validate
 
-__all__ = ["GuardedScoring", "PlainScoring", "Scoring"]
+__all__ = ["GuardedScoring", "PlainScoring", "ScoreOptions", "ScorerChoice", "Scoring", "ValidateOptions"]
 
 Json = dict[str, Any]
 
 
-class Scoring(Protocol):
-    """Who validates and scores; the keywords are those of ``validate_workspace`` and ``score_workspace``."""
+class ScorerChoice(TypedDict, total=False):
+    """Which scorer, where it is not as meta.json says."""
 
-    def validate(
-        self,
-        workspace: Path | str,
-        *,
-        scorer: str | None = None,
-        params: Mapping[str, Any] | None = None,
-        backend: str | None = None,
-        predictions: bool = True,
-        purpose: Purpose | None = None,
-    ) -> dict[str, Any]:
-        """As ``validate_workspace``."""
-
-    def score(
-        self,
-        workspace: Path | str,
-        *,
-        scorer: str | None = None,
-        params: Mapping[str, Any] | None = None,
-        observer: Observer | None = None,
-        timing: Mapping[str, float | None] | None = None,
-        lock: bool = True,
-    ) -> Result:
-        """As ``score_workspace``."""
+    scorer: str | None
+    params: Mapping[str, Any] | None
 
 
-class PlainScoring:
-    """In this process.
+class ValidateOptions(ScorerChoice, total=False):
+    """The keywords of ``validate_workspace``."""
+
+    backend: str | None
+    predictions: bool
+    purpose: Purpose | None
+
+
+class ScoreOptions(ScorerChoice, total=False):
+    """The keywords of ``score_workspace``."""
+
+    timing: Mapping[str, float | None] | None
+
+
+class Scoring(ABC):
+    """Who validates and scores.
 
     Args:
         settings: The configuration.
@@ -73,16 +65,52 @@ class PlainScoring:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def validate(self, workspace: Path | str, **options: Any) -> dict[str, Any]:
+    def validate(self, workspace: Path | str, **options: Unpack[ValidateOptions]) -> Json:
         """As ``validate_workspace``."""
-        return validate_workspace(workspace, settings=self._settings, **options)
+        space = Workspace(workspace)
+        return self.validate_opened(space, read_meta(space), **options)
 
-    def score(self, workspace: Path | str, **options: Any) -> Result:
+    def score(
+        self,
+        workspace: Path | str,
+        *,
+        observer: Observer | None = None,
+        lock: bool = True,
+        **options: Unpack[ScoreOptions],
+    ) -> Result:
         """As ``score_workspace``."""
-        return score_workspace(workspace, settings=self._settings, **options)
+        space = Workspace(workspace)
+        # Held here, for as long as a process that scores may live.
+        with naming_full_disks(workspace=space.root), space.lock() if lock else contextlib.nullcontext():
+            return self.score_held(space, read_meta(space), observer=observer, **options)
+
+    def score_held(
+        self, space: Workspace, meta: Meta, *, observer: Observer | None = None, **options: Unpack[ScoreOptions]
+    ) -> Result:
+        """As ``score_workspace``, of a workspace that is held and whose meta.json was read."""
+        (observer or SilentObserver()).stage("score", options.get("scorer") or "")
+        return self._score(space, meta, **options)
+
+    @abstractmethod
+    def validate_opened(self, space: Workspace, meta: Meta, **options: Unpack[ValidateOptions]) -> Json:
+        """As ``validate_workspace``, of a workspace whose meta.json was read."""
+
+    @abstractmethod
+    def _score(self, space: Workspace, meta: Meta, **options: Unpack[ScoreOptions]) -> Result: ...
 
 
-class GuardedScoring:
+class PlainScoring(Scoring):
+    """In this process."""
+
+    def validate_opened(self, space: Workspace, meta: Meta, **options: Unpack[ValidateOptions]) -> Json:
+        """As ``validate_workspace``, of a workspace whose meta.json was read."""
+        return validate(space, meta, self._settings, **options)
+
+    def _score(self, space: Workspace, meta: Meta, **options: Unpack[ScoreOptions]) -> Result:
+        return score(space, meta, self._settings, **options)
+
+
+class GuardedScoring(Scoring):
     """In processes of their own, under limits of their own. Use it with ``with``; from any thread.
 
     A scorer that this process has registered or loaded itself is called in this process, because no other has it.
@@ -104,11 +132,10 @@ class GuardedScoring:
         timeout: float = STEP_TIMEOUT,
         guard: Any = None,
     ) -> None:
-        self._settings = settings
+        super().__init__(settings)
         self._scorers_dirs = scorers_dirs
         self._builtins_here = builtins_here
         self._timeout = timeout
-        self._plain = PlainScoring(settings)
         self._idle: list[Any] = [] if guard is None else [guard]
         self._busy: set[Any] = set()
         self._stopped = False
@@ -136,78 +163,35 @@ class GuardedScoring:
             for guard in self._busy:
                 guard.interrupt()
 
-    def validate(
-        self,
-        workspace: Path | str,
-        *,
-        scorer: str | None = None,
-        params: Mapping[str, Any] | None = None,
-        backend: str | None = None,
-        predictions: bool = True,
-        purpose: Purpose | None = None,
-    ) -> dict[str, Any]:
+    def validate_opened(self, space: Workspace, meta: Meta, **options: Unpack[ValidateOptions]) -> Json:
         """As ``validate_workspace``; ``SCORER_ERROR`` and ``RESOURCE_ERROR`` besides."""
-        options: Json = {
-            "scorer": scorer,
-            "params": params,
-            "backend": backend,
-            "predictions": predictions,
-            "purpose": purpose,
-        }
-        if self._is_ours(workspace, scorer):
+        if self._is_ours(meta, options.get("scorer")):
             with self._limited():
-                return self._plain.validate(workspace, **options)
-        answer = self._ask({"do": "validate", "workspace": os.path.abspath(workspace), **options})
+                return validate(space, meta, self._settings, **options)
+        answer = self._ask("validate", space, meta, options)
         if "error" in answer:
             raise AutoScorerError.from_dict(answer["error"])
-        checked: dict[str, Any] = answer["checked"]
+        checked: Json = answer["checked"]
         return checked
 
-    def score(
-        self,
-        workspace: Path | str,
-        *,
-        scorer: str | None = None,
-        params: Mapping[str, Any] | None = None,
-        observer: Observer | None = None,
-        timing: Mapping[str, float | None] | None = None,
-        lock: bool = True,
-    ) -> Result:
-        """As ``score_workspace``; ``SCORER_ERROR`` and ``RESOURCE_ERROR`` besides."""
-        if self._is_ours(workspace, scorer):
+    def _score(self, space: Workspace, meta: Meta, **options: Unpack[ScoreOptions]) -> Result:
+        if self._is_ours(meta, options.get("scorer")):
             with self._limited():
-                return self._plain.score(
-                    workspace, scorer=scorer, params=params, observer=observer, timing=timing, lock=lock
-                )
-        space = Workspace(workspace)
-        (observer or SilentObserver()).stage("score", scorer or "")
-        # Held here, for as long as the process that scores may live.
-        with naming_full_disks(workspace=space.root), space.lock() if lock else contextlib.nullcontext():
-            try:
-                answer = self._ask(
-                    {
-                        "do": "score",
-                        "workspace": str(space.root),
-                        "scorer": scorer,
-                        "params": params,
-                        "timing": timing,
-                        "lock": False,
-                    }
-                )
-            except AutoScorerError as error:  # a signal
-                return save_failure(space, error, job=_job(space), timing=timing, settings=self._settings)
+                return score(space, meta, self._settings, **options)
+        try:
+            answer = self._ask("score", space, meta, options)
             if "error" not in answer:
                 return Result.model_validate(answer["result"])
             failure = AutoScorerError.from_dict(answer["error"])
-            return save_failure(space, failure, job=_job(space), timing=timing, settings=self._settings)
+        except AutoScorerError as error:  # a signal
+            failure = error
+        return save_failure(space, failure, settings=self._settings, job=meta.known, timing=options.get("timing"))
 
-    def _is_ours(self, workspace: Path | str, scorer: str | None) -> bool:
+    def _is_ours(self, meta: Meta, scorer: str | None) -> bool:
+        if meta.asked is None:
+            return self._builtins_here
         try:
-            space = Workspace(workspace)
-            job = _job(space) or asked_of_scorer(space)
-            if job is None:
-                return self._builtins_here
-            scorer_id, _ = resolve_scorer(job, scorer, None)
+            scorer_id, _ = resolve_scorer(meta.asked, scorer, None)
         except AutoScorerError:
             # What the work meets, too: without a scorer there is nothing to be afraid of.
             return self._builtins_here
@@ -222,7 +206,7 @@ class GuardedScoring:
         # Threads that do other things would be limited, too; a command has none.
         return limited_memory(self._settings) if self._builtins_here else contextlib.nullcontext()
 
-    def _ask(self, request: Json) -> Json:
+    def _ask(self, do: str, space: Workspace, meta: Meta, options: Mapping[str, Any]) -> Json:
         from .guard import GuardDied
 
         guard = self._take()
@@ -231,7 +215,15 @@ class GuardedScoring:
             if self._stopped:
                 guard.interrupt()
         try:
-            answer: Json = guard.ask({**request, "flow_run": current_flow_run.get()})
+            answer: Json = guard.ask(
+                {
+                    "do": do,
+                    "flow_run": current_flow_run.get(),
+                    "workspace": str(space.root),
+                    "meta": meta.to_dict(),
+                    "options": options,
+                }
+            )
         except GuardDied as died:
             if self._stopped:
                 return {"error": AutoScorerError(ErrorCode.CANCELLED, "Cancelled while this was scored.").to_dict()}
@@ -264,9 +256,3 @@ class GuardedScoring:
             return Guard.start(JobConfig(self._settings, self._timeout, self._scorers_dirs))
         except OSError as error:
             raise internal_error(error) from error
-
-
-def _job(space: Workspace) -> Job | None:
-    with contextlib.suppress(AutoScorerError):
-        return load_job(space)
-    return None

@@ -240,7 +240,7 @@ def _concluded(settings: Settings, workspace: Any, flow_run_id: str, error: Auto
         return None
     # Not visible from this host, held by another run, not writable: then there is nothing of ours to say there.
     with contextlib.suppress(AutoScorerError, OSError):
-        return ensure_result(workspace, flow_run_id, error, patience=settings.service.cancel_grace)
+        return ensure_result(workspace, flow_run_id, error, settings=settings, patience=settings.service.cancel_grace)
     return None
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from autoscorer.core.workspace import Workspace
 
+from ..support.opens import counting_opens
 from ..support.prefect_server import Gate, PrefectServer, eventually, server
 
 __all__ = ["server"]
@@ -77,8 +78,10 @@ def test_pipeline_returns_the_result_and_is_recorded_step_by_step(server: Prefec
     from autoscorer.flows.pipeline import pipeline
 
     root = model("whole", GOOD, params={"pass_threshold": 0.5})
-    result = pipeline(str(root), backend="process")
-    assert result == result_of(root)
+    with counting_opens(root / "meta.json") as opened:
+        result = pipeline(str(root), backend="process")
+        assert opened() == 1, "the steps go by the same meta.json, read once"
+    assert result == result_of(root) and not (root / "output" / "history").exists()
     assert result["metrics"]["accuracy"] == 0.75 and result["error"] is None
 
     run = server.flow_run("whole")

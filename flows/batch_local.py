@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import queue
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
-from ..core.storage import fault_of
-from ..tasks.batch_outcome import Outcome, failed_outcome, outcome_of, summarize
+from ..schemas.result import Result
+from ..tasks.batch_outcome import Outcome, summarize
 from ..tasks.pipeline import run_pipeline
-from ..tasks.scoring import GuardedScoring
+from ..tasks.scoring import GuardedScoring, ScorerChoice
 from .batch_journal import BatchJournal
-from .batch_work import run_all
+from .batch_work import WorkerPool, run_all
 from .expand import Entry, expand
 
 __all__ = ["LocalBatch", "run_batch"]
 
-# Seconds that a scoring has left when the batch is cancelled; most are done by then, and their Results stand.
-_GRACE = 1.0
 # A name that means nothing: the service refuses it before there is a batch.
 _NOTHING = frozenset({ErrorCode.WORKSPACE_NOT_FOUND, ErrorCode.INVALID_META})
 
@@ -89,11 +82,18 @@ def run_batch(
 
     error = None
     if left := journal.left():
-        options = {"scorer": scorer, "params": params}
+        choice: ScorerChoice = {"scorer": scorer, "params": params}
         with GuardedScoring(settings, scorers_dirs=scorers_dirs) as scoring:
-            pool = _Threads(min(concurrency, len(left)), settings, scoring, action, backend, options)
+
+            def work(workspace: str, cancelled: Callable[[], bool]) -> Result:
+                if action == "score":
+                    return scoring.score(workspace, **choice)
+                return run_pipeline(
+                    workspace, settings=settings, backend=backend, cancelled=cancelled, scoring=scoring, **choice
+                )
+
             try:
-                with pool:
+                with WorkerPool(min(concurrency, len(left)), work, settings, scoring) as pool:
                     run_all(pool, left, cancelled=lambda: False, done=add)
             except AutoScorerError as ended:  # a signal
                 error = ended
@@ -105,83 +105,3 @@ def run_batch(
 def _check(entry: Entry) -> None:
     if entry.error is not None and entry.error.code in _NOTHING:
         raise entry.error
-
-
-class _Threads:
-    """Works on each workspace in a thread; models and scorers are processes of their own. Use it with ``with``."""
-
-    def __init__(
-        self,
-        size: int,
-        settings: Settings,
-        scoring: GuardedScoring,
-        action: str,
-        backend: str | None,
-        options: dict[str, Any],
-    ) -> None:
-        self._size, self._settings, self._scoring = size, settings, scoring
-        self._action, self._backend, self._options = action, backend, options
-        self._stop = threading.Event()
-        self._pool = ThreadPoolExecutor(size, thread_name_prefix="autoscorer-batch")
-        self._under_way: set[str] = set()
-        self._ended: queue.SimpleQueue[tuple[str, Outcome]] = queue.SimpleQueue()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None:
-            self._stop.set()
-            self._scoring.stop()
-        self._pool.shutdown(cancel_futures=True)
-
-    @property
-    def idle(self) -> int:
-        """How many workspaces can be begun now."""
-        return self._size - len(self._under_way)
-
-    def submit(self, workspace: str) -> None:
-        """Begin a workspace; only while one is idle."""
-        self._under_way.add(workspace)
-        self._pool.submit(self._work, workspace)
-
-    def wait(self, seconds: float) -> list[tuple[str, Outcome]]:
-        """What has ended, once something has or the time is over."""
-        try:
-            workspace, outcome = self._ended.get(timeout=seconds)
-        except queue.Empty:
-            return []
-        self._under_way.discard(workspace)
-        return [(workspace, outcome)]
-
-    def end(self) -> list[tuple[str, Outcome]]:
-        """End what is under way, and say how it ended."""
-        self._stop.set()
-        ended, deadline = [], time.monotonic() + _GRACE
-        while self._under_way:
-            if time.monotonic() >= deadline:
-                self._scoring.stop()
-            ended += self.wait(0.2)
-        return ended
-
-    def _work(self, workspace: str) -> None:
-        try:
-            if self._action == "score":
-                result = self._scoring.score(workspace, **self._options)
-            else:
-                result = run_pipeline(
-                    workspace,
-                    settings=self._settings,
-                    backend=self._backend,
-                    cancelled=self._stop.is_set,
-                    scoring=self._scoring,
-                    **self._options,
-                )
-            outcome = outcome_of(workspace, result)
-        except AutoScorerError as error:
-            outcome = failed_outcome(workspace, error)
-        except Exception as error:
-            outcome = failed_outcome(workspace, fault_of(error, home=self._settings.home, workspace=Path(workspace)))
-        self._ended.put((os.path.abspath(workspace), outcome))

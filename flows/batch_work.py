@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import os
 import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Self
 
+from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
+from ..core.storage import fault_of
 from ..core.workspace import Workspace
 from ..schemas.result import Result
 from ..scorers.plots.svg import printable
 from ..tasks.batch_outcome import Outcome, failed_outcome, outcome_of
+from ..tasks.scoring import NOT_STARTED, Scoring
 
-if TYPE_CHECKING:
-    from prefect.client.schemas.objects import State
-    from prefect.futures import PrefectConcurrentFuture
-    from prefect.task_runners import ThreadPoolTaskRunner
-
-    from ..tasks.run_context import RunContext
-
-__all__ = ["TaskRunPool", "WorkerPool", "member_names", "run_all"]
+__all__ = ["WorkerPool", "member_names", "run_all"]
 
 # Seconds that a workspace which another run holds is waited for, once everything else is done.
 PATIENCE = 30.0
@@ -36,23 +34,86 @@ _NO_BRACKETS = str.maketrans("[]\n", "() ")
 _NAME = 200
 # Seconds between two looks whether the batch was cancelled.
 _TICK = 0.2
+# Seconds that a scoring has left when the batch is cancelled; most are done by then, and their Results stand.
+_GRACE = 1.0
 
 
-class WorkerPool(Protocol):
-    """Those who work on single workspaces."""
+class WorkerPool:
+    """Works on workspaces, each in a thread; models and scorers are processes of their own. Use it with ``with``.
+
+    Leaving it by an exception ends what is under way.
+
+    Args:
+        size: Workspaces at a time.
+        work: Called in a thread, in the context that the pool was made in, with a workspace and what says whether its
+            work is to end; gives the Result. What it raises is an outcome as well.
+        settings: The configuration.
+        scoring: Who scores for ``work``; stopped where a scoring does not end in time.
+    """
+
+    def __init__(
+        self, size: int, work: Callable[[str, Callable[[], bool]], Result], settings: Settings, scoring: Scoring
+    ) -> None:
+        self._size, self._work, self._settings, self._scoring = size, work, settings, scoring
+        self._stop = threading.Event()
+        self._threads = ThreadPoolExecutor(size, thread_name_prefix="autoscorer-batch")
+        self._under_way: set[str] = set()
+        self._ended: queue.SimpleQueue[tuple[str, Outcome]] = queue.SimpleQueue()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._stop.set()
+            self._scoring.stop()
+        self._threads.shutdown(cancel_futures=True)
 
     @property
     def idle(self) -> int:
         """How many workspaces can be begun now."""
+        return self._size - len(self._under_way)
 
     def submit(self, workspace: str) -> None:
-        """Begin a workspace; only while one is idle."""
+        """Begin a workspace; only while a thread is idle."""
+        self._under_way.add(workspace)
+        self._threads.submit(contextvars.copy_context().run, self._run, workspace)
 
     def wait(self, seconds: float) -> list[tuple[str, Outcome]]:
-        """What has ended, once something has or the time is over."""
+        """What has ended, once something has or the time is over.
+
+        Raises:
+            AutoScorerError: ``INTERNAL_ERROR`` when the processes that score can't be started.
+        """
+        try:
+            workspace, outcome = self._ended.get(timeout=seconds)
+        except queue.Empty:
+            return []
+        self._under_way.discard(workspace)
+        if outcome["error"] is not None and outcome["error"]["details"].get("why") == NOT_STARTED:
+            raise AutoScorerError.from_dict(outcome["error"])
+        return [(workspace, outcome)]
 
     def end(self) -> list[tuple[str, Outcome]]:
-        """The batch was cancelled: end what is under way, and say how it ended."""
+        """The batch was cancelled: end what is under way, within about a second, and say how it ended."""
+        self._stop.set()
+        ended, deadline = [], time.monotonic() + _GRACE
+        while self._under_way:
+            if time.monotonic() >= deadline:
+                self._scoring.stop()
+            ended += self.wait(_TICK)
+        return ended
+
+    def _run(self, workspace: str) -> None:
+        try:
+            outcome = outcome_of(workspace, self._work(workspace, self._stop.is_set))
+        except AutoScorerError as error:
+            outcome = failed_outcome(workspace, error)
+        except Exception as error:
+            outcome = failed_outcome(workspace, fault_of(error, home=self._settings.home, workspace=Path(workspace)))
+        self._ended.put((workspace, outcome))
 
 
 def run_all(
@@ -169,115 +230,3 @@ def member_names(workspaces: Sequence[str]) -> dict[str, str]:
         names[path] = name if name not in taken else f"{name} {len(names) + 1}"
         taken.add(names[path])
     return names
-
-
-class TaskRunPool:
-    """Runs ``pipeline_task`` for each workspace, in threads: a task run each, which a model's minutes are worth.
-
-    Use it with ``with``; leaving it by an exception ends the models that run.
-
-    Args:
-        size: Workspaces at a time.
-        options: What each task is called with besides its workspace.
-        cancelled: Ends the runs that are under way.
-        members: What each workspace is called in the log, by path.
-    """
-
-    def __init__(
-        self, size: int, options: dict[str, Any], cancelled: Callable[[], bool], members: Mapping[str, str]
-    ) -> None:
-        # Not with the module: a batch in a command's own process does without Prefect.
-        from prefect.task_runners import ThreadPoolTaskRunner
-
-        self._size = size
-        self._members = members
-        self._options = options
-        self._cancelled = cancelled
-        self._stop = threading.Event()
-        # A runner of our own, because how many at once is a parameter, and the flow's is set before it has any.
-        self._runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=size)
-        self._under_way: set[str] = set()
-        self._ended: queue.SimpleQueue[_Run] = queue.SimpleQueue()
-
-    def __enter__(self) -> Self:
-        self._runner.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None:
-            self._stop.set()
-        self._runner.__exit__(kind, error, trace)
-
-    @property
-    def idle(self) -> int:
-        """How many workspaces can be begun now."""
-        return self._size - len(self._under_way)
-
-    def submit(self, workspace: str) -> None:
-        """Begin a workspace; only while one is idle."""
-        from ..tasks.prefect_tasks import pipeline_task
-        from ..tasks.run_context import current, use
-
-        context = replace(
-            current(),
-            cancelled=lambda: self._stop.is_set() or self._cancelled(),
-            states=[],
-            member=self._members[workspace],
-        )
-        parameters = {"workspace": workspace, **self._options}
-        with use(context):
-            future = self._runner.submit(pipeline_task, parameters)
-        self._under_way.add(workspace)
-        run = _Run(workspace, future, context, parameters)
-        future.wrapped_future.add_done_callback(lambda _: self._ended.put(run))
-
-    def wait(self, seconds: float) -> list[tuple[str, Outcome]]:
-        """What has ended, once something has or the time is over."""
-        try:
-            run = self._ended.get(timeout=seconds)
-        except queue.Empty:
-            return []
-        self._under_way.discard(run.workspace)
-        return [(run.workspace, run.outcome())]
-
-    def end(self) -> list[tuple[str, Outcome]]:
-        """The batch was cancelled: end what is under way, and say how it ended."""
-        self._stop.set()
-        ended = []
-        while self._under_way:
-            ended += self.wait(_TICK)
-        return ended
-
-
-class _Run:
-    """One workspace that was submitted."""
-
-    def __init__(
-        self, workspace: str, future: PrefectConcurrentFuture[Any], context: RunContext, parameters: dict[str, Any]
-    ) -> None:
-        self.workspace = workspace
-        self._future, self._context, self._parameters = future, context, parameters
-
-    def outcome(self) -> Outcome:
-        from ..tasks.prefect_tasks import failure_of
-
-        state = self._state()
-        if state.is_completed():
-            return outcome_of(self.workspace, Result.model_validate(state.result()))
-        failure = failure_of(state)
-        if failure.result is None:
-            return failed_outcome(self.workspace, failure)
-        return outcome_of(self.workspace, Result.model_validate(failure.result))
-
-    def _state(self) -> State[Any]:
-        from ..tasks.prefect_tasks import pipeline_task
-        from ..tasks.run_context import AWAY, call_untracked, use
-
-        try:
-            self._future.wait()
-            return self._future.state
-        except AWAY as error:
-            with use(self._context):
-                return call_untracked(error, pipeline_task, self._context.states or [], **self._parameters)

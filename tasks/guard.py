@@ -36,7 +36,15 @@ _PR_SET_PDEATHSIG = 1
 
 
 class GuardDied(Exception):
-    """There is no answer, because the guard was killed; says how, in words that follow what it was."""
+    """There is no answer, because the guard was killed; says how, in words that follow what it was.
+
+    Attributes:
+        is_ours: It could not be started, or was killed before it had a request: no scorer's doing.
+    """
+
+    def __init__(self, how: str, *, is_ours: bool) -> None:
+        super().__init__(how)
+        self.is_ours = is_ours
 
 
 class Guard:
@@ -48,6 +56,7 @@ class Guard:
         self._process = process
         self._code: int | None = None
         self._session: int | None = None
+        self._is_ready = False
 
     @classmethod
     def start(cls, config: JobConfig) -> Self:
@@ -107,6 +116,7 @@ class Guard:
         """
         data = self.connection.recv_bytes()
         if data == READY:
+            self._is_ready = True
             return None
         message: Json = json.loads(data)
         if "pid" in message:
@@ -129,7 +139,7 @@ class Guard:
                 pass
             return answer
         except (EOFError, OSError):
-            raise GuardDied(ending(self.kill(after=_FAREWELL))) from None
+            raise GuardDied(ending(self.kill(after=_FAREWELL)), is_ours=not self._is_ready) from None
 
     def interrupt(self) -> None:
         """Have it end what it does, from any thread: whoever is asking meets ``GuardDied``."""

@@ -30,7 +30,7 @@ from typing import Any
 from ..core.bounds import shortened
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage, internal_error
-from ..core.meta import Meta, read_meta
+from ..core.meta import Meta
 from ..core.provenance import current_flow_run
 from ..core.storage import fault_of
 from ..core.workspace import Workspace
@@ -38,7 +38,7 @@ from ..scorers.registry import get_registry
 from ..scorers.registry.needed import Needed, find_needed
 from ..scorers.report import report  # noqa: F401 - needed by the first Result, and slow to import
 from .memory import MemoryWatch, descendants, limit_memory, oom_kills, out_of_memory, release_memory
-from .score import score, score_workspace
+from .score import score
 from .validate import resolve_scorer, validate
 
 __all__ = ["READY", "JobConfig", "be_guard", "ending", "main"]
@@ -92,9 +92,8 @@ def be_guard(connection: Connection, config: JobConfig) -> None:
     """Answer requests until the other end is closed. This process must have no other thread.
 
     A request is ``{"do": "score" or "validate", "flow_run", "workspace", "meta", "options"}``, with the keywords of
-    ``score_workspace`` or ``validate_workspace`` as options. Without ``meta`` nobody holds the workspace yet: the
-    process that scores does, and reads meta.json then. The answer is ``{"result"}``, ``{"checked"}`` or ``{"error"}``,
-    and ``log``: lines to be logged. Before it comes ``{"pid"}``: of the process that does the work, and of its session.
+    ``score_workspace`` or ``validate_workspace`` as options. Who asks for a score holds the
+    workspace. The answer is ``{"result"}``, ``{"checked"}`` or ``{"error"}``, and ``log``: lines to be logged. Before it comes ``{"pid"}``: of the process that does the work, and of its session.
     """
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     # Ctrl-C at a terminal is for the one who asks.
@@ -147,10 +146,10 @@ class _Guard:
 
     def _needed(self, request: Json) -> Needed | None:
         try:
-            meta = _sent(request) or read_meta(Workspace(request["workspace"]))
-            if meta.asked is None:  # a check goes on with what it says of the scorer
+            asked = Meta.from_dict(request["meta"]).asked  # a check goes on with what it says of the scorer
+            if asked is None:
                 return None
-            scorer_id, _ = resolve_scorer(meta.asked, request["options"].get("scorer"), None)
+            scorer_id, _ = resolve_scorer(asked, request["options"].get("scorer"), None)
         except AutoScorerError:  # the work itself meets it, and tells of it in its own way
             return None
         return find_needed(self._config.settings, scorer_id, extra=self._config.scorers_dirs)
@@ -288,10 +287,7 @@ def _work(request: Json, settings: Settings, loaded: Callable[[], None]) -> Json
             if error.code is not ErrorCode.SCORER_NOT_FOUND:  # which the work meets again
                 raise
         loaded()
-        meta = _sent(request)
-        if meta is None:
-            return {"result": score_workspace(request["workspace"], settings=settings, **options).to_dict()}
-        space = Workspace(request["workspace"])
+        space, meta = Workspace(request["workspace"]), Meta.from_dict(request["meta"])
         if request["do"] == "score":
             return {"result": score(space, meta, settings, **options).to_dict()}
         return {"checked": validate(space, meta, settings, **options)}
@@ -302,10 +298,6 @@ def _work(request: Json, settings: Settings, loaded: Callable[[], None]) -> Json
         return {"error": out_of_memory(settings).to_dict()}
     except Exception as error:  # where not even a failure could be written, as on a full disk
         return {"error": fault_of(error, workspace=Path(request["workspace"])).to_dict()}
-
-
-def _sent(request: Json) -> Meta | None:
-    return Meta.from_dict(request["meta"]) if "meta" in request else None
 
 
 # --- small things ----------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
 from ..core.config import Settings
-from ..core.errors import AutoScorerError, ErrorCode, internal_error
+from ..core.errors import AutoScorerError, ErrorCode, Stage, internal_error
 from ..core.meta import Meta, read_meta
 from ..core.provenance import current_flow_run
 from ..core.storage import naming_full_disks
@@ -24,14 +24,28 @@ from ..executors.base import Observer, SilentObserver
 from ..schemas.result import Result
 from ..scorers.registry import get_registry
 from ..scorers.registry.builtin import BUILTIN_MODULES
+from .ensure_result import definitive_result
 from .failures import save_failure
 from .memory import limited_memory
 from .score import STEP_TIMEOUT, score
 from .validate import Purpose, resolve_scorer, validate
 
-__all__ = ["GuardedScoring", "PlainScoring", "ScoreOptions", "ScorerChoice", "Scoring", "ValidateOptions"]
+__all__ = [
+    "NOT_STARTED",
+    "GuardedScoring",
+    "PlainScoring",
+    "ScoreOptions",
+    "ScorerChoice",
+    "Scoring",
+    "ValidateOptions",
+]
 
 Json = dict[str, Any]
+
+# What ``details["why"]`` of an error says where no process that scores can be started.
+NOT_STARTED = "not started"
+# Processes in a row that end before they can work, until it is clear that none ever will.
+_STARTS = 3
 
 
 class ScorerChoice(TypedDict, total=False):
@@ -90,6 +104,9 @@ class Scoring(ABC):
         """As ``score_workspace``, of a workspace that is held and whose meta.json was read."""
         (observer or SilentObserver()).stage("score", options.get("scorer") or "")
         return self._score(space, meta, **options)
+
+    def stop(self) -> None:  # noqa: B027 - this process itself has nothing to end
+        """End what is under way, where another process does it, and begin nothing more: it is ``CANCELLED``."""
 
     @abstractmethod
     def validate_opened(self, space: Workspace, meta: Meta, **options: Unpack[ValidateOptions]) -> Json:
@@ -154,6 +171,8 @@ class GuardedScoring(Scoring):
         with self._taking:
             guards, self._idle = self._idle, []
         for guard in guards:
+            guard.connection.close()  # all of them end at the same time
+        for guard in guards:
             guard.kill()
 
     def stop(self) -> None:
@@ -178,14 +197,25 @@ class GuardedScoring(Scoring):
         if self._is_ours(meta, options.get("scorer")):
             with self._limited():
                 return score(space, meta, self._settings, **options)
+        nothing_begun = False
         try:
             answer = self._ask("score", space, meta, options)
             if "error" not in answer:
                 return Result.model_validate(answer["result"])
             failure = AutoScorerError.from_dict(answer["error"])
-        except AutoScorerError as error:  # a signal
-            failure = error
-        return save_failure(space, failure, settings=self._settings, job=meta.known, timing=options.get("timing"))
+            flow_run_id = current_flow_run.get()
+            if flow_run_id is not None and (written := definitive_result(space, flow_run_id)) is not None:
+                return written  # it came to that before it died
+        except AutoScorerError as error:  # a signal, or nobody who could be asked
+            failure, nothing_begun = error, True
+        return save_failure(
+            space,
+            failure,
+            settings=self._settings,
+            job=meta.known,
+            timing=options.get("timing"),
+            refused=nothing_begun,
+        )
 
     def _is_ours(self, meta: Meta, scorer: str | None) -> bool:
         if meta.asked is None:
@@ -209,31 +239,46 @@ class GuardedScoring(Scoring):
     def _ask(self, do: str, space: Workspace, meta: Meta, options: Mapping[str, Any]) -> Json:
         from .guard import GuardDied
 
+        request = {
+            "do": do,
+            "flow_run": current_flow_run.get(),
+            "workspace": str(space.root),
+            "meta": meta.to_dict(),
+            "options": options,
+        }
+        for left in reversed(range(_STARTS)):
+            try:
+                return self._asked(request)
+            except GuardDied as died:
+                if self._stopped:
+                    error = AutoScorerError(ErrorCode.CANCELLED, "Cancelled while this was scored.")
+                elif not died.is_ours:
+                    error = AutoScorerError(
+                        ErrorCode.SCORER_ERROR,
+                        f"The process that looked after the scorer {died}, and the scorer with it. A scorer must leave "
+                        "other processes alone.",
+                    )
+                elif left:
+                    continue
+                else:
+                    raise AutoScorerError(
+                        ErrorCode.INTERNAL_ERROR,
+                        f"The processes that score do not live: {_STARTS} in a row had not begun when the last {died}. "
+                        "Their standard error, in the log of the worker, says more.",
+                        stage=Stage.SCORING,
+                        details={"why": NOT_STARTED},
+                    ) from None
+                return {"error": error.to_dict()}
+        raise AssertionError("unreachable")
+
+    def _asked(self, request: Json) -> Json:
         guard = self._take()
         with self._taking:
             self._busy.add(guard)
             if self._stopped:
                 guard.interrupt()
         try:
-            answer: Json = guard.ask(
-                {
-                    "do": do,
-                    "flow_run": current_flow_run.get(),
-                    "workspace": str(space.root),
-                    "meta": meta.to_dict(),
-                    "options": options,
-                }
-            )
-        except GuardDied as died:
-            if self._stopped:
-                return {"error": AutoScorerError(ErrorCode.CANCELLED, "Cancelled while this was scored.").to_dict()}
-            return {
-                "error": AutoScorerError(
-                    ErrorCode.SCORER_ERROR,
-                    f"The process that looked after the scorer {died}, and the scorer with it. A scorer must leave "
-                    "other processes alone.",
-                ).to_dict()
-            }
+            answer: Json = guard.ask(request)
         except BaseException:
             guard.kill()
             raise
@@ -246,8 +291,11 @@ class GuardedScoring(Scoring):
 
     def _take(self) -> Any:
         with self._taking:
-            if self._idle:
-                return self._idle.pop()
+            while self._idle:
+                guard = self._idle.pop()
+                if not guard.is_dead():
+                    return guard
+                guard.kill()  # somebody has ended it while it had nothing to do
         # Not before it is needed: a command with a built-in scorer has no use for it.
         from .guard import Guard
         from .score_process import JobConfig

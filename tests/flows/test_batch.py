@@ -3,6 +3,7 @@ without end."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -15,13 +16,15 @@ import pytest
 from autoscorer.core.config import Settings, load_settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.core.flowruns import FlowRunFiles
+from autoscorer.core.provenance import current_flow_run
 from autoscorer.core.workspace import Workspace
 from autoscorer.flows.batch_journal import BatchJournal
+from autoscorer.flows.batch_work import WorkerPool
 from autoscorer.flows.expand import expand
 from autoscorer.schemas.result import ErrorInfo, Result
 from autoscorer.tasks import guard
 from autoscorer.tasks.batch_outcome import Outcome, failed_outcome, outcome_of
-from autoscorer.tasks.score_pool import ScorePool
+from autoscorer.tasks.scoring import GuardedScoring
 
 from ..support.prefect_server import PrefectServer, eventually, server
 
@@ -116,11 +119,20 @@ def result_of(root: Path) -> dict[str, Any]:
     return json.loads((root / "output" / "result.json").read_text())
 
 
-def pool(settings: Settings, size: int = 1, **options: Any) -> ScorePool:
-    return ScorePool(settings, size=size, flow_run_id=RUN(1), **{"timeout": 60.0, **options})
+@contextlib.contextmanager
+def pool(settings: Settings, size: int = 1, timeout: float = 60.0) -> Iterator[WorkerPool]:
+    token = current_flow_run.set(RUN(1))
+    try:
+        with (
+            GuardedScoring(settings, timeout=timeout) as scoring,
+            WorkerPool(size, lambda workspace, _: scoring.score(workspace), settings, scoring) as members,
+        ):
+            yield members
+    finally:
+        current_flow_run.reset(token)
 
 
-def scored(members: ScorePool, roots: list[Path]) -> list[Outcome]:
+def scored(members: WorkerPool, roots: list[Path]) -> list[Outcome]:
     """Their outcomes, in this order."""
     waiting, found = [str(root) for root in roots], {}
     while len(found) < len(roots):

@@ -59,8 +59,8 @@ def run_tracked(args: argparse.Namespace, params: dict[str, Any]) -> Result:
     from prefect.utilities.urls import url_for
 
     from ..flows.pipeline import pipeline
-    from ..tasks.prefect_tasks import ScoringFailed
-    from ..tasks.run_context import RunContext, use
+    from ..tasks.prefect.context import RunContext, use
+    from ..tasks.prefect.tasks import ScoringFailed
 
     cancelled = threading.Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}

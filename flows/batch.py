@@ -25,15 +25,15 @@ from ..core.flowruns import FlowRunFiles
 from ..core.provenance import current_flow_run
 from ..schemas.result import Result
 from ..tasks.batch_outcome import Outcome, batch_headline, summarize
-from ..tasks.failures import ScoringFailed
-from ..tasks.prefect_cancel import CancelWatch
-from ..tasks.prefect_tasks import failed_state, failure_of, pipeline_task
-from ..tasks.run_context import call_tracked, current, use, use_scoring
-from ..tasks.scoring import ScorerChoice, Scoring
-from .batch_journal import BatchJournal
-from .batch_report import Progress, batch_key, publish_batch
-from .batch_work import WorkerPool, member_names, run_all
-from .expand import expand
+from ..tasks.prefect.cancel import CancelWatch
+from ..tasks.prefect.context import call_tracked, current, use, use_scoring
+from ..tasks.prefect.tasks import failed_state, failure_of, pipeline_task
+from ..tasks.results.failures import ScoringFailed
+from ..tasks.scoring.guarded import ScorerChoice, Scoring
+from .batches.expand import expand
+from .batches.journal import BatchJournal
+from .batches.pool import WorkerPool, member_names, run_all
+from .batches.report import Progress, batch_key, publish_batch
 from .final_state import keep_ending
 from .hooks import clear_up
 from .pipeline import BackendName, ParamsField, ScorerField

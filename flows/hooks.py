@@ -16,8 +16,8 @@ from prefect.logging.loggers import flow_run_logger
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
 from ..executors.reaper import reap_if_needed, remove_by_label
-from ..tasks.ensure_result import ensure_result
-from ..tasks.run_context import current
+from ..tasks.prefect.context import current
+from ..tasks.results.ensure import ensure_result
 
 __all__ = ["clear_up"]
 

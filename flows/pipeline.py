@@ -26,10 +26,10 @@ from ..core.provenance import current_flow_run
 from ..core.storage import naming_full_disks
 from ..core.workspace import Workspace
 from ..schemas.result import Result
-from ..tasks.failures import ScoringFailed, save_failure
 from ..tasks.pipeline import in_order
-from ..tasks.prefect_tasks import failed_state, failure_of, result_headline, run_task, score_task, validate_task
-from ..tasks.run_context import call_tracked, current, use, use_scoring
+from ..tasks.prefect.context import call_tracked, current, use, use_scoring
+from ..tasks.prefect.tasks import failed_state, failure_of, result_headline, run_task, score_task, validate_task
+from ..tasks.results.failures import ScoringFailed, save_failure
 from .artifacts import publish_result
 from .final_state import keep_ending
 from .hooks import clear_up

@@ -13,12 +13,12 @@ def prefect_task(name: str) -> Callable[[str], Any]:
     Made on first use: importing Prefect takes seconds that plain users must not pay.
 
     Args:
-        name: The task's, in ``prefect_tasks``.
+        name: The task's, in ``tasks.prefect.tasks``.
     """
 
     def found(wanted: str) -> Any:
         if wanted != name:
             raise AttributeError(f"the module has no attribute {wanted!r}")
-        return getattr(import_module(".prefect_tasks", __name__), name)
+        return getattr(import_module(".prefect.tasks", __name__), name)
 
     return found

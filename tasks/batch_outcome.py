@@ -13,7 +13,7 @@ from ..core.errors import AutoScorerError, ErrorCode, Fault
 from ..core.flowruns import FlowRunFiles
 from ..core.workspace import Workspace
 from ..schemas.result import Result
-from .ensure_result import definitive_result
+from .results.ensure import definitive_result
 
 __all__ = [
     "Outcome",

@@ -16,9 +16,9 @@ from ..core.workspace import Workspace
 from ..executors.base import Observer, SilentObserver
 from ..schemas.result import Result
 from . import prefect_task
-from .failures import ScoringFailed, save_failure
+from .results.failures import ScoringFailed, save_failure
 from .run import run
-from .scoring import PlainScoring, ScorerChoice, Scoring, ValidateOptions
+from .scoring.guarded import PlainScoring, ScorerChoice, Scoring, ValidateOptions
 
 __all__ = ["check", "in_order", "pipeline", "run_pipeline"]
 

@@ -20,7 +20,7 @@ from ..executors.records import RunRecords
 from ..executors.slots import slot
 from ..executors.supervise import RunReport, run_sealed
 from . import prefect_task
-from .failures import ScoringFailed, located, save_failure
+from .results.failures import ScoringFailed, located, save_failure
 
 __all__ = ["run", "run_workspace"]
 

@@ -22,11 +22,11 @@ from ..schemas.result import Result
 from ..scorers.base import BaseScorer, ScorerParams
 from ..scorers.registry.registry import ScorerEntry, get_registry
 from . import prefect_task
-from .failures import save_failure
 from .memory import out_of_memory, release_memory
-from .reports import write_reports
-from .result_bounds import bound_result
-from .result_metadata import add_provenance, save, take_run_facts, timing_fields, with_digest
+from .results.bounds import bound_result
+from .results.failures import save_failure
+from .results.metadata import add_provenance, save, take_run_facts, timing_fields, with_digest
+from .results.reports import write_reports
 from .scorer_call import call_scorer, make_scorer
 from .validate import resolve_scorer
 

@@ -16,10 +16,10 @@ from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode, Stage
 from ...core.flowruns import Claim, FlowRunFiles, wake
 from ...core.workspace import Workspace
-from ...flows.expand import expand
+from ...flows.batches.expand import expand
 from ...schemas.result import Result
 from ...tasks.batch_outcome import outcome_of, summary_so_far
-from ...tasks.ensure_result import ensure_result
+from ...tasks.results.ensure import ensure_result
 from ..prefect.client import PrefectApi
 from .clock_steps import LONGEST_ROOM_WAIT
 from .policy import ENDED

@@ -23,7 +23,7 @@ from autoscorer.scorers.report import sections as report_sections
 from autoscorer.scorers.report.report import render_report
 from autoscorer.scorers.translation.chinese import WORDS
 from autoscorer.scorers.translation.words import CHINESE, in_chinese
-from autoscorer.tasks.failures import save_failure
+from autoscorer.tasks.results.failures import save_failure
 from autoscorer.tasks.score import score_workspace
 from pydantic import SecretStr
 

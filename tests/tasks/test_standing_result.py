@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from autoscorer.core.config import Settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
-from autoscorer.tasks.ensure_result import ensure_result
-from autoscorer.tasks.failures import REFUSALS
 from autoscorer.tasks.pipeline import run_pipeline
+from autoscorer.tasks.results.ensure import ensure_result
+from autoscorer.tasks.results.failures import REFUSALS
 from autoscorer.tasks.run import run_workspace
 from autoscorer.tasks.score import score_workspace
 

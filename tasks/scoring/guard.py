@@ -1,4 +1,4 @@
-"""The other end of a guard (``score_process.py``): starting one, asking it, ending it."""
+"""The other end of a guard (``process.py``): starting one, asking it, ending it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Self
 
-from .score_process import READY, JobConfig, be_guard, ending
+from .process import READY, JobConfig, be_guard, ending
 
 __all__ = ["COMMAND", "Guard", "GuardDied"]
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 Json = dict[str, Any]
 
 # Safe path: the current folder may be a submission's, and must not come before the installed packages.
-_PROGRAM = "import sys; from autoscorer.tasks.score_process import main; main(*map(int, sys.argv[1:]))"
+_PROGRAM = "import sys; from autoscorer.tasks.scoring.process import main; main(*map(int, sys.argv[1:]))"
 COMMAND = (sys.executable, "-P", "-c", _PROGRAM)
 # Seconds that a guard has to end what it looks after.
 _FAREWELL = 2.0

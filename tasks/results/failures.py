@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..core.config import Settings
-from ..core.errors import AutoScorerError, ErrorCode
-from ..core.kept import restore_artifacts
-from ..core.workspace import Workspace
-from ..schemas.job import Job
-from ..schemas.result import ErrorInfo, Result, Timing
+from ...core.config import Settings
+from ...core.errors import AutoScorerError, ErrorCode
+from ...core.kept import restore_artifacts
+from ...core.workspace import Workspace
+from ...schemas.job import Job
+from ...schemas.result import ErrorInfo, Result, Timing
+from .metadata import add_provenance, remove_stale_artifacts, save, take_run_facts, timing_fields
 from .reports import write_reports
-from .result_metadata import add_provenance, remove_stale_artifacts, save, take_run_facts, timing_fields
 
 if TYPE_CHECKING:
-    from ..executors.supervise import RunReport
+    from ...executors.supervise import RunReport
 
 __all__ = ["REFUSALS", "ScoringFailed", "located", "replaces", "save_failure"]
 

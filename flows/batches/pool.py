@@ -15,14 +15,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ..core.config import Settings
-from ..core.errors import AutoScorerError, ErrorCode
-from ..core.storage import fault_of
-from ..core.workspace import Workspace
-from ..schemas.result import Result
-from ..scorers.plots.svg import printable
-from ..tasks.batch_outcome import Outcome, failed_outcome, outcome_of
-from ..tasks.scoring import NOT_STARTED, Scoring
+from ...core.config import Settings
+from ...core.errors import AutoScorerError, ErrorCode
+from ...core.storage import fault_of
+from ...core.workspace import Workspace
+from ...schemas.result import Result
+from ...scorers.plots.svg import printable
+from ...tasks.batch_outcome import Outcome, failed_outcome, outcome_of
+from ...tasks.scoring.guarded import NOT_STARTED, Scoring
 
 __all__ = ["WorkerPool", "member_names", "run_all"]
 

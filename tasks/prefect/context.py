@@ -14,12 +14,12 @@ from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.logging import get_run_logger
 from prefect.tasks import Task
 
-from ..core.config import Settings, load_settings
-from ..core.errors import AutoScorerError
-from ..core.meta import Meta
-from ..core.workspace import Workspace
-from ..executors.base import Observer
-from .scoring import GuardedScoring, Scoring
+from ...core.config import Settings, load_settings
+from ...core.errors import AutoScorerError
+from ...core.meta import Meta
+from ...core.workspace import Workspace
+from ...executors.base import Observer
+from ..scoring.guarded import GuardedScoring, Scoring
 
 __all__ = ["AWAY", "RunContext", "call_tracked", "call_untracked", "current", "use", "use_scoring"]
 

@@ -14,21 +14,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
-from ..core.config import Settings
-from ..core.errors import AutoScorerError, ErrorCode, Stage, internal_error
-from ..core.meta import Meta, read_meta
-from ..core.provenance import current_flow_run
-from ..core.storage import naming_full_disks
-from ..core.workspace import Workspace
-from ..executors.base import Observer, SilentObserver
-from ..schemas.result import Result
-from ..scorers.registry import get_registry
-from ..scorers.registry.builtin import BUILTIN_MODULES
-from .ensure_result import definitive_result
-from .failures import save_failure
-from .memory import limited_memory
-from .score import STEP_TIMEOUT, score
-from .validate import Purpose, resolve_scorer, validate
+from ...core.config import Settings
+from ...core.errors import AutoScorerError, ErrorCode, Stage, internal_error
+from ...core.meta import Meta, read_meta
+from ...core.provenance import current_flow_run
+from ...core.storage import naming_full_disks
+from ...core.workspace import Workspace
+from ...executors.base import Observer, SilentObserver
+from ...schemas.result import Result
+from ...scorers.registry import get_registry
+from ...scorers.registry.builtin import BUILTIN_MODULES
+from ..memory import limited_memory
+from ..results.ensure import definitive_result
+from ..results.failures import save_failure
+from ..score import STEP_TIMEOUT, score
+from ..validate import Purpose, resolve_scorer, validate
 
 __all__ = [
     "NOT_STARTED",
@@ -298,7 +298,7 @@ class GuardedScoring(Scoring):
                 guard.kill()  # somebody has ended it while it had nothing to do
         # Not before it is needed: a command with a built-in scorer has no use for it.
         from .guard import Guard
-        from .score_process import JobConfig
+        from .process import JobConfig
 
         try:
             return Guard.start(JobConfig(self._settings, self._timeout, self._scorers_dirs))

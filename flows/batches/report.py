@@ -16,12 +16,12 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.logging import get_run_logger
 
-from ..core.flowruns import FlowRunFiles
-from ..scorers.plots.svg import printable
-from ..scorers.report.html import duration, number
-from ..tasks.batch_outcome import Outcome, batch_headline
-from .artifacts import plain, publish, table
-from .batch_journal import BatchJournal
+from ...core.flowruns import FlowRunFiles
+from ...scorers.plots.svg import printable
+from ...scorers.report.html import duration, number
+from ...tasks.batch_outcome import Outcome, batch_headline
+from ..artifacts import plain, publish, table
+from .journal import BatchJournal
 
 __all__ = ["Progress", "batch_key", "publish_batch"]
 

@@ -26,26 +26,26 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 from prefect.tasks import Task
 
-from ..core.config import Settings
-from ..core.errors import AutoScorerError, ErrorCode, Fault
-from ..core.flowruns import FlowRunFiles
-from ..core.meta import Meta, read_meta
-from ..core.provenance import current_flow_run
-from ..core.storage import fault_of, naming_full_disks
-from ..core.workspace import Workspace
-from ..executors.base import Observer, SilentObserver
-from ..schemas.result import Result
-from ..schemas.task import Purpose
-from ..scorers.report.html import number
-from .failures import ScoringFailed, save_failure
-from .pipeline import check
-from .pipeline import pipeline as run_pipeline
-from .prefect_cancel import CancelWatch
-from .prefect_log import RunLog, Tee
-from .run import run
-from .run_context import current, use_scoring
-from .score import STEP_TIMEOUT
-from .scoring import Scoring
+from ...core.config import Settings
+from ...core.errors import AutoScorerError, ErrorCode, Fault
+from ...core.flowruns import FlowRunFiles
+from ...core.meta import Meta, read_meta
+from ...core.provenance import current_flow_run
+from ...core.storage import fault_of, naming_full_disks
+from ...core.workspace import Workspace
+from ...executors.base import Observer, SilentObserver
+from ...schemas.result import Result
+from ...schemas.task import Purpose
+from ...scorers.report.html import number
+from ..pipeline import check
+from ..pipeline import pipeline as run_pipeline
+from ..results.failures import ScoringFailed, save_failure
+from ..run import run
+from ..score import STEP_TIMEOUT
+from ..scoring.guarded import Scoring
+from .cancel import CancelWatch
+from .context import current, use_scoring
+from .log import RunLog, Tee
 
 __all__ = [
     "ScoringFailed",

@@ -12,17 +12,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..core.config import Settings, load_settings
-from ..core.errors import AutoScorerError, ErrorCode, Stage, internal_error
-from ..core.meta import read_meta
-from ..core.workspace import Workspace
-from ..scorers.registry import get_registry
-from ..scorers.registry.entry import ScorerEntry
-from ..scorers.registry.subprocess import ChildFailed, Json, answer_parent, ask_child
-from .memory import limit_memory, out_of_memory
-from .score import score
-from .scorer_call import call_scorer, make_scorer
-from .validate import resolve_scorer
+from ...core.config import Settings, load_settings
+from ...core.errors import AutoScorerError, ErrorCode, Stage, internal_error
+from ...core.meta import read_meta
+from ...core.workspace import Workspace
+from ...scorers.registry import get_registry
+from ...scorers.registry.entry import ScorerEntry
+from ...scorers.registry.subprocess import ChildFailed, Json, answer_parent, ask_child
+from ..memory import limit_memory, out_of_memory
+from ..score import score
+from ..scorer_call import call_scorer, make_scorer
+from ..validate import resolve_scorer
 
 __all__ = ["try_scorer", "try_scorer_apart"]
 
@@ -97,7 +97,7 @@ def try_scorer_apart(
     with tempfile.TemporaryDirectory(prefix="autoscorer-trial-") as temporary:
         try:
             answer = ask_child(
-                "autoscorer.tasks.scorer_trial",
+                "autoscorer.tasks.scoring.trial",
                 question,
                 seconds=seconds,
                 env={"AUTOSCORER_HOME": str(settings.home), "TMPDIR": temporary},

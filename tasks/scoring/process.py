@@ -27,19 +27,19 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from ..core.bounds import shortened
-from ..core.config import Settings
-from ..core.errors import AutoScorerError, ErrorCode, Stage, internal_error
-from ..core.meta import Meta
-from ..core.provenance import current_flow_run
-from ..core.storage import fault_of
-from ..core.workspace import Workspace
-from ..scorers.registry import get_registry
-from ..scorers.registry.needed import Needed, find_needed
-from ..scorers.report import report  # noqa: F401 - needed by the first Result, and slow to import
-from .memory import MemoryWatch, descendants, limit_memory, oom_kills, out_of_memory, release_memory
-from .score import score
-from .validate import resolve_scorer, validate
+from ...core.bounds import shortened
+from ...core.config import Settings
+from ...core.errors import AutoScorerError, ErrorCode, Stage, internal_error
+from ...core.meta import Meta
+from ...core.provenance import current_flow_run
+from ...core.storage import fault_of
+from ...core.workspace import Workspace
+from ...scorers.registry import get_registry
+from ...scorers.registry.needed import Needed, find_needed
+from ...scorers.report import report  # noqa: F401 - needed by the first Result, and slow to import
+from ..memory import MemoryWatch, descendants, limit_memory, oom_kills, out_of_memory, release_memory
+from ..score import score
+from ..validate import resolve_scorer, validate
 
 __all__ = ["READY", "JobConfig", "be_guard", "ending", "main"]
 
@@ -92,8 +92,9 @@ def be_guard(connection: Connection, config: JobConfig) -> None:
     """Answer requests until the other end is closed. This process must have no other thread.
 
     A request is ``{"do": "score" or "validate", "flow_run", "workspace", "meta", "options"}``, with the keywords of
-    ``score_workspace`` or ``validate_workspace`` as options. Who asks for a score holds the
-    workspace. The answer is ``{"result"}``, ``{"checked"}`` or ``{"error"}``, and ``log``: lines to be logged. Before it comes ``{"pid"}``: of the process that does the work, and of its session.
+    ``score_workspace`` or ``validate_workspace`` as options; who asks for a score holds the workspace. The answer is
+    ``{"result"}``, ``{"checked"}`` or ``{"error"}``, and ``log``: lines to be logged. Before it comes ``{"pid"}``: of
+    the process that does the work, and of its session.
     """
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     # Ctrl-C at a terminal is for the one who asks.

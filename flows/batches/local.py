@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from ..core.config import Settings
-from ..core.errors import AutoScorerError, ErrorCode
-from ..schemas.result import Result
-from ..tasks.batch_outcome import Outcome, summarize
-from ..tasks.pipeline import run_pipeline
-from ..tasks.scoring import GuardedScoring, ScorerChoice
-from .batch_journal import BatchJournal
-from .batch_work import WorkerPool, run_all
+from ...core.config import Settings
+from ...core.errors import AutoScorerError, ErrorCode
+from ...schemas.result import Result
+from ...tasks.batch_outcome import Outcome, summarize
+from ...tasks.pipeline import run_pipeline
+from ...tasks.scoring.guarded import GuardedScoring, ScorerChoice
 from .expand import Entry, expand
+from .journal import BatchJournal
+from .pool import WorkerPool, run_all
 
 __all__ = ["LocalBatch", "run_batch"]
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..core.errors import AutoScorerError
-from ..core.workspace import open_regular
-from ..executors.base import Observer
-from ..executors.verdict import clean_text
+from ...core.errors import AutoScorerError
+from ...core.workspace import open_regular
+from ...executors.base import Observer
+from ...executors.verdict import clean_text
 
 __all__ = ["ASIDE", "FILE_GAP", "MODEL_MARK", "RunLog", "Tee", "gap", "prefix_of"]
 

@@ -6,14 +6,14 @@ import json
 import mimetypes
 from collections.abc import Mapping
 
-from ..core.config import Settings
-from ..core.errors import AutoScorerError, ErrorCode
-from ..core.kept import keep_artifacts
-from ..core.provenance import current_flow_run, hostname, sha256_file, utc_now
-from ..core.version import __version__
-from ..core.workspace import SHARED, Workspace
-from ..executors.files import remove_tree
-from ..schemas.result import Artifact, Resources, Result
+from ...core.config import Settings
+from ...core.errors import AutoScorerError, ErrorCode
+from ...core.kept import keep_artifacts
+from ...core.provenance import current_flow_run, hostname, sha256_file, utc_now
+from ...core.version import __version__
+from ...core.workspace import SHARED, Workspace
+from ...executors.files import remove_tree
+from ...schemas.result import Artifact, Resources, Result
 
 __all__ = [
     "add_provenance",

@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..core.config import Settings
-from ..core.errors import CATALOGUE, AutoScorerError, ErrorCode, Fault
-from ..core.meta import read_meta
-from ..core.provenance import current_flow_run
-from ..core.workspace import Workspace
-from ..schemas.result import Result
+from ...core.config import Settings
+from ...core.errors import CATALOGUE, AutoScorerError, ErrorCode, Fault
+from ...core.meta import read_meta
+from ...core.provenance import current_flow_run
+from ...core.workspace import Workspace
+from ...schemas.result import Result
 from .failures import save_failure
 
 __all__ = ["definitive_result", "ensure_result"]

@@ -60,7 +60,7 @@ def run_tracked(args: argparse.Namespace, params: dict[str, Any]) -> Result:
 
     from ..flows.pipeline import pipeline
     from ..tasks.prefect.context import RunContext, use
-    from ..tasks.prefect.tasks import ScoringFailed
+    from ..tasks.results.failures import ScoringFailed
 
     cancelled = threading.Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}

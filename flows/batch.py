@@ -24,14 +24,15 @@ from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import FlowRunFiles
 from ..core.provenance import current_flow_run
 from ..schemas.result import Result
-from ..tasks.batch_outcome import Outcome, batch_headline, summarize
 from ..tasks.prefect.cancel import CancelWatch
 from ..tasks.prefect.context import call_tracked, current, use, use_scoring
-from ..tasks.prefect.tasks import failed_state, failure_of, pipeline_task
+from ..tasks.prefect.states import failed_state, failure_of
+from ..tasks.prefect.tasks import pipeline_task
 from ..tasks.results.failures import ScoringFailed
 from ..tasks.scoring.guarded import ScorerChoice, Scoring
 from .batches.expand import expand
 from .batches.journal import BatchJournal
+from .batches.outcome import Outcome, batch_headline, summarize
 from .batches.pool import WorkerPool, member_names, run_all
 from .batches.report import Progress, batch_key, publish_batch
 from .final_state import keep_ending

@@ -17,7 +17,7 @@ from prefect.runtime import flow_run
 from ..core.errors import ErrorCode
 from ..core.flowruns import FlowRunFiles
 from ..tasks.prefect.context import current
-from ..tasks.prefect.tasks import failure_of
+from ..tasks.prefect.states import failure_of
 
 __all__ = ["ending_of", "keep_ending"]
 

@@ -28,7 +28,8 @@ from ..core.workspace import Workspace
 from ..schemas.result import Result
 from ..tasks.pipeline import in_order
 from ..tasks.prefect.context import call_tracked, current, use, use_scoring
-from ..tasks.prefect.tasks import failed_state, failure_of, result_headline, run_task, score_task, validate_task
+from ..tasks.prefect.states import failed_state, failure_of, result_headline
+from ..tasks.prefect.tasks import run_task, score_task, validate_task
 from ..tasks.results.failures import ScoringFailed, save_failure
 from .artifacts import publish_result
 from .final_state import keep_ending

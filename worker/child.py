@@ -41,7 +41,7 @@ from ..flows.artifacts import result_artifacts
 from ..flows.final_state import ending_of
 from ..schemas.result import Result
 from ..tasks.prefect.context import RunContext, use
-from ..tasks.prefect.tasks import failed_state, failure_of, state_of_result, valid_state
+from ..tasks.prefect.states import failed_state, failure_of, state_of_result, valid_state
 from ..tasks.score import STEP_TIMEOUT
 from ..tasks.scoring import GuardedScoring, Scoring
 from ..tasks.scoring.guard import Guard

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from ...core.errors import AutoScorerError
 from ...core.flowruns import FlowRunFiles
-from ...tasks.batch_outcome import Outcome, duplicate_outcome, failed_outcome, kept_outcomes
 from .expand import Entry
+from .outcome import Outcome, duplicate_outcome, failed_outcome, kept_outcomes
 
 __all__ = ["BatchJournal"]
 

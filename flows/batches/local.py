@@ -10,11 +10,11 @@ from typing import Any, Literal
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.result import Result
-from ...tasks.batch_outcome import Outcome, summarize
 from ...tasks.pipeline import run_pipeline
 from ...tasks.scoring.guarded import GuardedScoring, ScorerChoice
 from .expand import Entry, expand
 from .journal import BatchJournal
+from .outcome import Outcome, summarize
 from .pool import WorkerPool, run_all
 
 __all__ = ["LocalBatch", "run_batch"]

@@ -21,8 +21,8 @@ from ...core.storage import fault_of
 from ...core.workspace import Workspace
 from ...schemas.result import Result
 from ...scorers.plots.svg import printable
-from ...tasks.batch_outcome import Outcome, failed_outcome, outcome_of
 from ...tasks.scoring.guarded import NOT_STARTED, Scoring
+from .outcome import Outcome, failed_outcome, outcome_of
 
 __all__ = ["WorkerPool", "member_names", "run_all"]
 

@@ -19,9 +19,9 @@ from prefect.logging import get_run_logger
 from ...core.flowruns import FlowRunFiles
 from ...scorers.plots.svg import printable
 from ...scorers.report.html import duration, number
-from ...tasks.batch_outcome import Outcome, batch_headline
 from ..artifacts import plain, publish, table
 from .journal import BatchJournal
+from .outcome import Outcome, batch_headline
 
 __all__ = ["Progress", "batch_key", "publish_batch"]
 

@@ -17,8 +17,8 @@ from ...core.errors import AutoScorerError, ErrorCode, Stage
 from ...core.flowruns import Claim, FlowRunFiles, wake
 from ...core.workspace import Workspace
 from ...flows.batches.expand import expand
+from ...flows.batches.outcome import outcome_of, summary_so_far
 from ...schemas.result import Result
-from ...tasks.batch_outcome import outcome_of, summary_so_far
 from ...tasks.results.ensure import ensure_result
 from ..prefect.client import PrefectApi
 from .clock_steps import LONGEST_ROOM_WAIT

@@ -23,7 +23,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
-from prefect.states import Cancelled, Completed, Failed
+from prefect.states import Completed
 from prefect.tasks import Task
 
 from ...core.config import Settings
@@ -36,29 +36,18 @@ from ...core.workspace import Workspace
 from ...executors.base import Observer, SilentObserver
 from ...schemas.result import Result
 from ...schemas.task import Purpose
-from ...scorers.report.html import number
 from ..pipeline import check
 from ..pipeline import pipeline as run_pipeline
-from ..results.failures import ScoringFailed, save_failure
+from ..results.failures import save_failure
 from ..run import run
 from ..score import STEP_TIMEOUT
 from ..scoring.guarded import Scoring
 from .cancel import CancelWatch
 from .context import current, use_scoring
 from .log import RunLog, Tee
+from .states import failed_state, state_of_result, valid_state
 
-__all__ = [
-    "ScoringFailed",
-    "failed_state",
-    "failure_of",
-    "pipeline_task",
-    "result_headline",
-    "run_task",
-    "score_task",
-    "state_of_result",
-    "valid_state",
-    "validate_task",
-]
+__all__ = ["pipeline_task", "run_task", "score_task", "validate_task"]
 
 R = TypeVar("R")
 Data = dict[str, Any]
@@ -69,35 +58,6 @@ RETRIED = frozenset(
 )
 # Seconds before the second and the third attempt: an engine that restarts is back by then. Pulls retry by themselves.
 RETRY_DELAYS = [2.0, 10.0]
-# Prefect shows the message in lists, too; the Result has all of it.
-_MESSAGE = 2000
-
-
-def failed_state(error: AutoScorerError, result: Result | None = None) -> State[Any]:
-    """The final state of a task or flow run that ended in ``error``."""
-    failure = error if isinstance(error, ScoringFailed) else ScoringFailed.of(error, result)
-    message = str(failure)
-    message = message if len(message) <= _MESSAGE else message[: _MESSAGE - 1] + "…"
-    make = Cancelled if error.code is ErrorCode.CANCELLED else Failed
-    return make(message=message, data=failure)
-
-
-def valid_state(checked: Data, seconds: float) -> State[Any]:
-    """The final state of a task or flow run that found a workspace valid."""
-    return Completed(
-        message=f"Valid for {' and '.join(checked['valid_for'])}, with {checked['scorer']}.",
-        data={**checked, "seconds": seconds},
-    )
-
-
-def failure_of(state: State[Any]) -> ScoringFailed:
-    """Why a task run did not complete. Prefect's own reasons (a timeout, a crash) become errors of the catalogue."""
-    # Asked for its result, a state starts an event loop, even where the data lies there.
-    data = state.data if isinstance(state.data, ScoringFailed) else state.result(raise_on_failure=False)
-    if isinstance(data, ScoringFailed):
-        return data
-    code = ErrorCode.SCORER_ERROR if state.name == "TimedOut" else ErrorCode.INTERNAL_ERROR
-    return ScoringFailed(code, f"The Prefect task ended in state {state.name}: {state.message or 'no message'}.")
 
 
 def is_infrastructure(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
@@ -354,31 +314,9 @@ def _stages(settings: Settings) -> Observer:
     return _Stages(FlowRunFiles(settings.home, str(flow_run.id)))
 
 
-def result_headline(result: Result) -> str:
-    """A Result in one line."""
-    if result.error is not None:
-        return f"failed with {result.error.code}"
-    summary = result.summary
-    if summary.score is None:
-        return "scored; the main metric is undefined"
-    parts = [f"score {number(summary.score)}"]
-    if summary.passed is not None:
-        parts.append("pass" if summary.passed else "fail")
-    if summary.rank:
-        parts.append(f"rank {summary.rank}")
-    return ", ".join(parts)
-
-
 def _labels() -> dict[str, str]:
     """Laid on the container, so that it can be found by who knows no more than the flow run."""
     return {"flow_run": str(flow_run.id)} if flow_run.id else {}
-
-
-def state_of_result(result: Result) -> State[Any]:
-    """The final state of a task or flow run that wrote ``result``."""
-    if result.error is None:
-        return Completed(message=result_headline(result), data=result.to_dict())
-    return failed_state(AutoScorerError.from_dict(result.error.model_dump()), result)
 
 
 def _saved(

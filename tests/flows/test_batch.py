@@ -21,9 +21,9 @@ from autoscorer.core.workspace import Workspace
 from autoscorer.flows.batches import pool as batch_pool
 from autoscorer.flows.batches.expand import expand
 from autoscorer.flows.batches.journal import BatchJournal
+from autoscorer.flows.batches.outcome import Outcome, failed_outcome, outcome_of
 from autoscorer.flows.batches.pool import WorkerPool
 from autoscorer.schemas.result import ErrorInfo, Result
-from autoscorer.tasks.batch_outcome import Outcome, failed_outcome, outcome_of
 from autoscorer.tasks.scoring import GuardedScoring, guard
 
 from ..support.prefect_server import PrefectServer, eventually, server

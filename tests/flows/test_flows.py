@@ -121,7 +121,7 @@ def test_artifacts_show_the_result_and_follow_a_workspace(server: PrefectServer,
 
 def test_failed_submission_is_failed_with_its_code_and_is_not_retried(server: PrefectServer, model: Model) -> None:
     from autoscorer.flows.pipeline import pipeline
-    from autoscorer.tasks.prefect.tasks import ScoringFailed
+    from autoscorer.tasks.results.failures import ScoringFailed
 
     root = model("broken", BAD)
     with pytest.raises(ScoringFailed, match="CONTAINER_FAILED") as caught:

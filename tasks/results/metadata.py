@@ -79,7 +79,8 @@ def with_digest(space: Workspace, artifact: Artifact) -> Artifact:
     path = (space.root / artifact.path).resolve()
     if not path.is_relative_to(space.output.resolve()) or not path.is_file():
         raise AutoScorerError(
-            ErrorCode.SCORER_ERROR, f"The scorer lists the artifact {artifact.path!r}, which is no file under output/."
+            ErrorCode.SCORER_ERROR,
+            f"The scorer lists the artifact {artifact.path!r}, which is not a file under output/.",
         )
     media = artifact.media_type or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     return artifact.model_copy(

@@ -31,7 +31,7 @@ Json = dict[str, Any]
 _PROGRAM = "import sys; from autoscorer.tasks.scoring.process import main; main(*map(int, sys.argv[1:]))"
 COMMAND = (sys.executable, "-P", "-c", _PROGRAM)
 # Seconds that a guard has to end what it looks after.
-_FAREWELL = 2.0
+_SHUTDOWN_TIMEOUT = 2.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -139,7 +139,7 @@ class Guard:
                 pass
             return answer
         except (EOFError, OSError):
-            raise GuardDied(ending(self.kill(after=_FAREWELL)), is_ours=not self._is_ready) from None
+            raise GuardDied(ending(self.kill(after=_SHUTDOWN_TIMEOUT)), is_ours=not self._is_ready) from None
 
     def interrupt(self) -> None:
         """Have it end what it does, from any thread: whoever is asking meets ``GuardDied``."""
@@ -153,7 +153,7 @@ class Guard:
         # WNOWAIT keeps the zombie, and with it its number.
         return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
-    def kill(self, *, after: float = _FAREWELL) -> int:
+    def kill(self, *, after: float = _SHUTDOWN_TIMEOUT) -> int:
         """End the guard and all below it; its exit code.
 
         Args:

@@ -270,10 +270,10 @@ def test_a_number_of_bytes_round_trips(size: int) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"timeout": 1, "timeout": 2}', "'timeout' stands twice"),
-        ('{"params": {"a": 1, "a": 1}}', "'a' stands twice"),
-        ('{"timeout": NaN}', "NaN is no JSON number"),
-        ('{"params": {"x": -Infinity}}', "-Infinity is no JSON number"),
+        ('{"timeout": 1, "timeout": 2}', "'timeout' appears twice"),
+        ('{"params": {"a": 1, "a": 1}}', "'a' appears twice"),
+        ('{"timeout": NaN}', "NaN is not a JSON number"),
+        ('{"params": {"x": -Infinity}}', "-Infinity is not a JSON number"),
         ('{"params": {"x": 1e999}}', "too large"),
         ('{"params": {"x": [-1e999]}}', "too large"),
         ('{"params": {"x": "\\ud800"}}', "stands for no character"),

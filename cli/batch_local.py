@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import AutoScorerError, ErrorCode
-from ..flows.batch_local import run_batch
+from ..flows.batches.local import run_batch
 from ..schemas.task import BatchSummary
 from ..service.batches.leaderboard import leaderboard
 from .arguments import given_params

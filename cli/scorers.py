@@ -142,7 +142,7 @@ def _unload(args: argparse.Namespace, registry: ScorerRegistry) -> dict[str, Any
 
 
 def _test(args: argparse.Namespace, registry: ScorerRegistry) -> dict[str, Any]:
-    from ..tasks.scorer_trial import try_scorer
+    from ..tasks.scoring.trial import try_scorer
 
     return try_scorer(registry.get(args.scorer_name), args.workspace, settings=args.settings, params=given_params(args))
 

@@ -60,8 +60,8 @@ def run_tracked(args: argparse.Namespace, params: dict[str, Any]) -> Result:
 
     from ..flows.engine_patch import kept_states_stand
     from ..flows.pipeline import pipeline
-    from ..tasks.prefect_tasks import ScoringFailed
-    from ..tasks.run_context import RunContext, use
+    from ..tasks.prefect.context import RunContext, use
+    from ..tasks.results.failures import ScoringFailed
 
     cancelled = threading.Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,13 +16,78 @@ from .errors import AutoScorerError, ErrorCode, InvalidWorkspace, Stage, suggest
 from .text import escape
 from .workspace import Workspace, open_regular
 
-__all__ = ["asked_of_scorer", "load_job", "model_meta", "parse_job"]
+__all__ = ["Meta", "load_job", "model_meta", "parse_job", "read_meta"]
 
 MAX_META = 1024 * 1024
 # Deeper than this no job nests, and pydantic can't write much deeper ones back.
 MAX_DEPTH = 64
 # How many problems are told one by one.
 MAX_PROBLEMS = 50
+
+
+@dataclass(frozen=True)
+class Meta:
+    """A workspace's meta.json as it was read: once, so that every step of a run goes by the same.
+
+    Attributes:
+        known: The job; None where meta.json is invalid.
+        asked: What it says of the scorer, whatever else is wrong with it: only ``scorer``, ``params`` and ``data`` are
+            to be looked at. None where they can't be told either.
+        error: Why there is no job.
+    """
+
+    known: Job | None
+    asked: Job | None
+    error: AutoScorerError | None = None
+
+    @property
+    def job(self) -> Job:
+        """The job.
+
+        Raises:
+            AutoScorerError: ``INVALID_META``; several problems come as one ``InvalidWorkspace``.
+        """
+        if self.known is None:
+            assert self.error is not None
+            raise self.error
+        return self.known
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON-able data, for another process."""
+        # As text: the numbers of an invalid one may be such as strict JSON does not have.
+        asked = json.dumps(self.asked.model_dump()) if self.asked is not None else None
+        error = self.error.to_dict() if self.error is not None else None
+        return {"valid": self.known is not None, "asked": asked, "error": error}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Meta:
+        """The same again, from what ``to_dict`` gave."""
+        asked = None
+        if data["asked"] is not None:
+            job = json.loads(data["asked"])
+            # A folder's name may be one that nobody could give as an id.
+            asked = Job.model_validate({**job, "job_id": None}).model_copy(update={"job_id": job["job_id"]})
+        error = None
+        if data["error"] is not None:
+            kind = InvalidWorkspace if "problems" in data["error"]["details"] else AutoScorerError
+            error = kind.from_dict(data["error"])
+        return cls(asked if data["valid"] else None, asked, error)
+
+
+def read_meta(workspace: Workspace) -> Meta:
+    """Read and check the workspace's meta.json; what is wrong with it is in the answer."""
+    try:
+        text = _read_meta(workspace)
+    except AutoScorerError as error:
+        return Meta(None, None, error)
+    try:
+        job = parse_job(text)
+    except AutoScorerError as error:
+        return Meta(None, _asked_of_scorer(text), error)
+    if not job.job_id:
+        # A folder may be named by any bytes; a Result holds text.
+        job = job.model_copy(update={"job_id": os.fsencode(workspace.name).decode("utf-8", "replace")})
+    return Meta(job, job)
 
 
 def load_job(workspace: Workspace) -> Job:
@@ -33,11 +99,7 @@ def load_job(workspace: Workspace) -> Job:
     Raises:
         AutoScorerError: ``INVALID_META``; several problems come as one ``InvalidWorkspace``.
     """
-    job = parse_job(_read_meta(workspace))
-    if job.job_id:
-        return job
-    # A folder may be named by any bytes; a Result holds text.
-    return job.model_copy(update={"job_id": os.fsencode(workspace.name).decode("utf-8", "replace")})
+    return read_meta(workspace).job
 
 
 def _read_meta(workspace: Workspace) -> str:
@@ -60,17 +122,13 @@ def _read_meta(workspace: Workspace) -> str:
     return text
 
 
-def asked_of_scorer(workspace: Workspace) -> Job | None:
-    """What a meta.json says of the scorer, whatever else is wrong with it: that can be checked all the same.
-
-    Returns:
-        A job of which only ``scorer``, ``params`` and ``data`` are to be looked at; None where they can't be told
-        either.
-    """
+def _asked_of_scorer(text: str) -> Job | None:
     try:
-        data, _ = fold_spellings(json.loads(_read_meta(workspace)))
+        data, _ = fold_spellings(json.loads(text))
+        if any(problem.why is Why.TOO_DEEP for problem in unfit(data, levels=MAX_DEPTH)):
+            return None
         return Job.model_validate({key: data[key] for key in ("scorer", "params", "data") if key in data})
-    except (AutoScorerError, ValueError, TypeError, AttributeError, RecursionError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -21,7 +21,7 @@ from ..core.text import visible
 from ..core.workspace import Workspace, open_regular
 from ..schemas.result import Result
 from ..scorers.report.html import duration, number, size
-from ..tasks.prefect_tasks import result_headline
+from ..tasks.prefect.states import result_headline
 
 __all__ = ["artifact_key", "plain", "publish", "publish_result", "render_result", "result_artifacts", "table"]
 

@@ -8,8 +8,8 @@ was scored or failed by the submission's own fault, and does the rest.
 # function without its module (``flow.serve()`` sends it to another process), and text could not be resolved there.
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -20,20 +20,21 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 from pydantic import Field
 
-from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import FlowRunFiles
 from ..core.provenance import current_flow_run
-from ..tasks.batch_outcome import Outcome, batch_headline, summarize
-from ..tasks.prefect_cancel import CancelWatch
-from ..tasks.prefect_tasks import ScoringFailed, failed_state
-from ..tasks.run_context import current, use_scoring
-from ..tasks.score import STEP_TIMEOUT
-from ..tasks.score_pool import ScorePool
-from .batch_journal import BatchJournal
-from .batch_report import BatchProgress, batch_key, publish_batch
-from .batch_work import TaskRunPool, WorkerPool, member_names, run_all
-from .expand import expand
+from ..schemas.result import Result
+from ..tasks.prefect.cancel import CancelWatch
+from ..tasks.prefect.context import call_tracked, current, use, use_scoring
+from ..tasks.prefect.states import failed_state, failure_of
+from ..tasks.prefect.tasks import pipeline_task
+from ..tasks.results.failures import ScoringFailed
+from ..tasks.scoring.guarded import ScorerChoice, Scoring
+from .batches.expand import expand
+from .batches.journal import BatchJournal
+from .batches.outcome import Outcome, batch_headline, summarize
+from .batches.pool import WorkerPool, member_names, run_all
+from .batches.report import BatchProgress, batch_key, publish_batch
 from .final_state import persist_outcome
 from .hooks import clear_up
 from .pipeline import BackendName, ParamsField, ScorerField
@@ -109,16 +110,19 @@ def batch(
         files = FlowRunFiles(settings.home, str(flow_run.id))
         journal = BatchJournal(expand(workspaces, settings.workspace_roots), files, warn=get_run_logger().warning)
         key = batch_key(action, workspaces)
-        steps = {"scorer": scorer, "params": params}
         with BatchProgress(action, key, journal, files) as progress:
             error = None
             if left := journal.left():
                 size = min(concurrency, len(left))
+                choice: ScorerChoice = {"scorer": scorer, "params": params}
                 if action == "score":
-                    pool = partial(_scoring, settings, size, steps)
+                    # Scorings compute, so more processes than twice the processors would only take memory.
+                    error = _work(
+                        min(size, 2 * len(os.sched_getaffinity(0))), partial(_score, choice), journal, progress
+                    )
                 else:
-                    pool = partial(_running, size, {**steps, "backend": backend}, member_names(left))
-                error = _work(pool, journal, progress)
+                    work = partial(_pipeline, {**choice, "backend": backend}, member_names(left))
+                    error = _work(size, work, journal, progress)
             _wait_for_room(journal)
             summary = summarize(
                 action, journal.close(error), seconds=time.monotonic() - started, resumed=journal.resumed
@@ -131,26 +135,27 @@ def batch(
         current_flow_run.reset(token)
 
 
-@contextmanager
-def _scoring(
-    settings: Settings, size: int, steps: dict[str, Any], cancelled: Callable[[], bool]
-) -> Iterator[WorkerPool]:
-    """Scorings compute, so more processes than twice the processors would only take memory."""
-    most = 2 * len(os.sched_getaffinity(0))
-    with ScorePool(settings, size=min(size, most), flow_run_id=str(flow_run.id), timeout=STEP_TIMEOUT, **steps) as pool:
-        yield pool
+def _score(choice: ScorerChoice, scoring: Scoring, workspace: str, cancelled: Callable[[], bool]) -> Result:
+    return scoring.score(workspace, **choice)
 
 
-@contextmanager
-def _running(
-    size: int, steps: dict[str, Any], members: dict[str, str], cancelled: Callable[[], bool]
-) -> Iterator[WorkerPool]:
-    with use_scoring(), TaskRunPool(size, steps, cancelled, members) as pool:
-        yield pool
+def _pipeline(
+    options: dict[str, Any], names: dict[str, str], scoring: Scoring, workspace: str, cancelled: Callable[[], bool]
+) -> Result:
+    """A task run each, which a model's minutes are worth."""
+    with use(replace(current(), cancelled=cancelled, member=names[workspace])):
+        state = call_tracked(pipeline_task, workspace, **options)
+    if state.is_completed():
+        return Result.model_validate(state.result())
+    failure = failure_of(state)
+    if failure.result is None:
+        raise failure
+    return Result.model_validate(failure.result)
 
 
 def _work(
-    pool: Callable[[Callable[[], bool]], AbstractContextManager[WorkerPool]],
+    size: int,
+    work: Callable[[Scoring, str, Callable[[], bool]], Result],
     journal: BatchJournal,
     progress: BatchProgress,
 ) -> AutoScorerError | None:
@@ -161,13 +166,17 @@ def _work(
         progress.add(outcome)
 
     try:
-        found = current()
-        assert found.settings is not None
-        watch = CancelWatch(flow_run.id, found.cancelled, home=found.settings.home)
-        with watch as cancelled, pool(cancelled) as workers:
-            if run_all(workers, journal.left(), cancelled=cancelled, done=done):
-                return AutoScorerError(ErrorCode.CANCELLED, "The batch was cancelled.")
-    except AutoScorerError as error:  # a signal, or processes that do not live
+        settings = current().settings
+        assert settings is not None
+        with CancelWatch(flow_run.id, current().cancelled, home=settings.home) as cancelled, use_scoring() as scoring:
+
+            def one(workspace: str, stopped: Callable[[], bool]) -> Result:
+                return work(scoring, workspace, lambda: stopped() or cancelled())
+
+            with WorkerPool(size, one, settings, scoring) as pool:
+                if run_all(pool, journal.left(), cancelled=cancelled, done=done):
+                    return AutoScorerError(ErrorCode.CANCELLED, "The batch was cancelled.")
+    except AutoScorerError as error:  # a signal, or processes that can't be started
         return error
     return None
 

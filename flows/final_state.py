@@ -13,8 +13,8 @@ from prefect.runtime import flow_run
 
 from ..core.errors import ErrorCode
 from ..core.flowruns import FlowRunFiles
-from ..tasks.prefect_tasks import failure_of
-from ..tasks.run_context import current
+from ..tasks.prefect.context import current
+from ..tasks.prefect.states import failure_of
 from .engine_patch import keep_state
 
 __all__ = ["outcome_of_state", "persist_outcome"]

@@ -13,10 +13,11 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 from prefect.logging.loggers import flow_run_logger
 
+from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
 from ..executors.reaper import reap_if_needed, remove_by_label
-from ..tasks.ensure_result import ensure_result
-from ..tasks.run_context import current
+from ..tasks.prefect.context import current
+from ..tasks.results.ensure import ensure_result
 
 __all__ = ["clear_up"]
 
@@ -38,10 +39,10 @@ def clear_up(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None
         log.warning("Not cleared up: %s", problem)
     workspace = (flow_run.parameters or {}).get("workspace")
     if isinstance(workspace, str):
-        _ensure_stated(workspace, flow_run, state, log)
+        _ensure_stated(workspace, flow_run, state, settings, log)
 
 
-def _ensure_stated(workspace: str, flow_run: FlowRun, state: State[Any], log: Any) -> None:
+def _ensure_stated(workspace: str, flow_run: FlowRun, state: State[Any], settings: Settings, log: Any) -> None:
     """Write result.json where the killed process could not: an accepted job ends in a stated outcome."""
     if flow_run.start_time is None:
         # The worker knows the run from before it began.
@@ -58,7 +59,7 @@ def _ensure_stated(workspace: str, flow_run: FlowRun, state: State[Any], log: An
     else:
         error = AutoScorerError(ErrorCode.CANCELLED, f"The flow run {flow_run.name} was cancelled.")
     try:
-        written = ensure_result(workspace, str(flow_run.id), error)
+        written = ensure_result(workspace, str(flow_run.id), error, settings=settings)
     except AutoScorerError as reason:
         log.warning("result.json was left as it is: %s", reason.message)
     else:

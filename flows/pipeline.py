@@ -11,6 +11,7 @@ as a whole: its tasks retry what is ours.
 # function without its module (``flow.serve()`` sends it to another process), and text could not be resolved there.
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from prefect import flow
@@ -20,18 +21,16 @@ from prefect.states import Completed
 from pydantic import Field
 
 from ..core.errors import AutoScorerError, ErrorCode
-from ..core.meta import load_job
+from ..core.meta import read_meta
 from ..core.provenance import current_flow_run
 from ..core.storage import naming_full_disks
 from ..core.workspace import Workspace
-from ..schemas.job import Job
 from ..schemas.result import Result
-from ..tasks.prefect_tasks import ScoringFailed, failed_state, failure_of, result_headline
-from ..tasks.result_metadata import save_failure
-from ..tasks.run import run_task
-from ..tasks.run_context import call_tracked, current, use_scoring
-from ..tasks.score import score_task
-from ..tasks.validate import validate_task
+from ..tasks.pipeline import in_order
+from ..tasks.prefect.context import call_tracked, current, use, use_scoring
+from ..tasks.prefect.states import failed_state, failure_of, result_headline
+from ..tasks.prefect.tasks import run_task, score_task, validate_task
+from ..tasks.results.failures import ScoringFailed, save_failure
 from .artifacts import publish_result
 from .final_state import persist_outcome
 from .hooks import clear_up
@@ -101,20 +100,15 @@ def pipeline(
         The Result; see the module for what a failed submission answers.
     """
 
-    def steps(space: Workspace) -> State[Any]:
-        where = str(space.root)
-        state = call_tracked(validate_task, where, scorer=scorer, params=params, backend=backend)
-        if not state.is_completed():
-            return state
-        timing: dict[str, float | None] = {"validate": _data(state)["seconds"]}
-        state = call_tracked(run_task, where, backend=backend, timing=timing, lock=False)
-        if not state.is_completed():
-            return state
-        report = _data(state)
-        timing.update(queue=report["queue_seconds"], pull=report["pull_seconds"], run=report["run_seconds"])
-        return call_tracked(score_task, where, scorer=scorer, params=params, timing=timing, lock=False)
-
-    return _holding(workspace, steps)
+    choice = {"scorer": scorer, "params": params}
+    return _holding(
+        workspace,
+        lambda held: in_order(
+            lambda: _data(call_tracked(validate_task, held, backend=backend, **choice)),
+            lambda timing: _data(call_tracked(run_task, held, backend=backend, timing=timing, lock=False)),
+            lambda timing: _data(call_tracked(score_task, held, timing=timing, lock=False, **choice)),
+        ),
+    )
 
 
 @flow(
@@ -138,7 +132,7 @@ def score_only(workspace: WorkspacePath, scorer: ScorerField = None, params: Par
     """
     return _holding(
         workspace,
-        lambda space: call_tracked(score_task, str(space.root), scorer=scorer, params=params, lock=False),
+        lambda held: _data(call_tracked(score_task, held, scorer=scorer, params=params, lock=False)),
     )
 
 
@@ -160,7 +154,7 @@ def run_only(workspace: WorkspacePath, backend: BackendName = None) -> Any:
     Returns:
         The run's report, as logs/run_info.json has it; see the module for what a failed submission answers.
     """
-    return _holding(workspace, lambda space: call_tracked(run_task, str(space.root), backend=backend, lock=False))
+    return _holding(workspace, lambda held: _data(call_tracked(run_task, held, backend=backend, lock=False)))
 
 
 @flow(
@@ -204,10 +198,14 @@ def validate_only(
         return persist_outcome(failed_state(error))
 
 
-def _holding(workspace: str, steps: Callable[[Workspace], State[Any]]) -> State[Any]:
+def _holding(workspace: str, steps: Callable[[str], dict[str, Any]]) -> State[Any]:
     """Do the steps while holding the workspace, publish the Result, and give the flow's own final state.
 
     How it ended is on disk before anything is published or told: Prefect may be away.
+
+    Args:
+        workspace: The folder.
+        steps: Given its path, as the tasks take it; what they give is what the flow gives.
     """
     token = current_flow_run.set(str(flow_run.id) if flow_run.id else None)
     settings = current().settings
@@ -215,22 +213,20 @@ def _holding(workspace: str, steps: Callable[[Workspace], State[Any]]) -> State[
     try:
         space = Workspace(workspace)
         with naming_full_disks(home=settings.home, workspace=space.root), space.lock(), use_scoring():
+            meta = read_meta(space)
             try:
-                state = steps(space)
-            except AutoScorerError as error:  # a signal between two steps
-                return persist_outcome(
-                    failed_state(error, save_failure(space, error, job=_job(space), settings=settings))
-                )
-            if state.is_completed():
-                return _completed(space, _data(state))
-            failure = failure_of(state)
-            if failure.result is None:
-                saved = save_failure(space, failure, job=_job(space), settings=settings)
-                failure = ScoringFailed.of(failure, saved)
-            ended = persist_outcome(failed_state(failure))
-            if failure.code is not ErrorCode.CANCELLED:
-                publish_result(space, Result.model_validate(failure.result))
-            return ended
+                with use(replace(current(), held=(space, meta))):
+                    data = steps(str(space.root))
+            except AutoScorerError as error:
+                failure = error if isinstance(error, ScoringFailed) else ScoringFailed.of(error)  # a signal
+                if failure.result is None:
+                    saved = save_failure(space, failure, settings=settings, job=meta.known)
+                    failure = ScoringFailed.of(failure, saved)
+                ended = persist_outcome(failed_state(failure))
+                if failure.code is not ErrorCode.CANCELLED:
+                    publish_result(space, Result.model_validate(failure.result))
+                return ended
+            return _completed(space, data)
     except AutoScorerError as error:  # not there, or another run holds it: nothing was written
         return persist_outcome(failed_state(error))
     finally:
@@ -247,12 +243,7 @@ def _completed(space: Workspace, data: dict[str, Any]) -> State[Any]:
 
 
 def _data(state: State[Any]) -> dict[str, Any]:
+    if not state.is_completed():
+        raise failure_of(state)
     data: dict[str, Any] = state.result()
     return data
-
-
-def _job(space: Workspace) -> Job | None:
-    try:
-        return load_job(space)
-    except AutoScorerError:
-        return None

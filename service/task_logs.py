@@ -24,7 +24,7 @@ from ..core.errors import AutoScorerError
 from ..core.text import replace
 from ..core.workspace import open_regular
 from ..schemas.task import TaskView
-from ..tasks.prefect_log import ASIDE, FILE_GAP, MODEL_MARK, gap
+from ..tasks.prefect.log import ASIDE, FILE_GAP, MODEL_MARK, gap
 from .prefect.client import PAGE, PrefectAway, PrefectRefused
 from .tasks import TaskService
 

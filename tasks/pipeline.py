@@ -6,33 +6,31 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from ..core.config import Settings, load_settings
 from ..core.errors import AutoScorerError
-from ..core.meta import load_job
+from ..core.meta import Meta, read_meta
 from ..core.storage import fault_of, naming_full_disks
 from ..core.workspace import Workspace
 from ..executors.base import Observer, SilentObserver
-from ..schemas.job import Job
 from ..schemas.result import Result
-from .result_metadata import replaces, save_failure
-from .run import run_workspace
-from .scoring import PlainScoring, Scoring
+from . import prefect_task
+from .results.failures import ScoringFailed, save_failure
+from .run import run
+from .scoring.guarded import PlainScoring, ScorerChoice, Scoring, ValidateOptions
 
-__all__ = ["run_pipeline"]
+__all__ = ["check", "in_order", "pipeline", "run_pipeline"]
+
+R = TypeVar("R")
+Timing = dict[str, float | None]
 
 if TYPE_CHECKING:
-    from .prefect_tasks import pipeline_task as pipeline_task
-else:
-    # ``pipeline_task`` is made on first use: importing Prefect takes seconds that plain users must not pay. Hidden from
-    # the type checker, which would otherwise take any name for an attribute of this module.
-    def __getattr__(name: str) -> object:
-        if name != "pipeline_task":
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from .prefect_tasks import pipeline_task
+    from prefect.tasks import Task
 
-        return pipeline_task
+    pipeline_task: Task[..., Any]
+else:
+    __getattr__ = prefect_task("pipeline_task")
 
 
 def run_pipeline(
@@ -71,43 +69,125 @@ def run_pipeline(
     scoring = scoring or PlainScoring(settings)
     space = Workspace(workspace)
     with naming_full_disks(home=settings.home, workspace=space.root), space.lock():
-        started = time.monotonic()
-        observer.stage("validate")
-        try:
-            scoring.validate(
-                space.root, scorer=scorer, params=params, backend=backend, predictions=False, purpose="pipeline"
-            )
-        except AutoScorerError as error:
-            spent = {"validate": time.monotonic() - started}
-            return save_failure(space, error, job=_job(space), timing=spent, refused=True, settings=settings)
-        except Exception as error:
-            fault = fault_of(error, home=settings.home, workspace=space.root)
-            spent = {"validate": time.monotonic() - started}
-            return save_failure(space, fault, job=_job(space), timing=spent, settings=settings)
-        timing: dict[str, float | None] = {"validate": time.monotonic() - started}
-        try:
-            report = run_workspace(
-                space.root,
-                settings=settings,
+        return pipeline(
+            space,
+            read_meta(space),
+            settings,
+            scoring,
+            observer,
+            backend=backend,
+            scorer=scorer,
+            params=params,
+            cancelled=cancelled,
+            labels=labels,
+        )
+
+
+def pipeline(
+    space: Workspace,
+    meta: Meta,
+    settings: Settings,
+    scoring: Scoring,
+    observer: Observer,
+    *,
+    backend: str | None = None,
+    scorer: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+    labels: Mapping[str, str] | None = None,
+) -> Result:
+    """As ``run_pipeline``, of a workspace that is held and whose meta.json was read."""
+    asked: ScorerChoice = {"scorer": scorer, "params": params}
+    try:
+        return in_order(
+            lambda: check(
+                space,
+                meta,
+                settings,
+                scoring,
+                observer,
+                backend=backend,
+                predictions=False,
+                purpose="pipeline",
+                **asked,
+            ),
+            lambda timing: run(
+                space,
+                meta,
+                settings,
                 backend=backend,
                 observer=_Preloading(observer),
                 cancelled=cancelled,
                 labels=labels,
                 timing=timing,
-                lock=False,
+            ).to_dict(),
+            lambda timing: scoring.score_held(space, meta, observer=observer, timing=timing, **asked),
+        )
+    except ScoringFailed as failure:
+        return Result.model_validate(failure.result)
+
+
+def in_order(
+    validate: Callable[[], Mapping[str, Any]],
+    run: Callable[[Timing], Mapping[str, Any]],
+    score: Callable[[Timing], R],
+) -> R:
+    """What a pipeline is, whoever does its steps: the one after the other, each told how long those before it took.
+
+    Args:
+        validate: Gives what was checked, and ``seconds``; raises what ends the pipeline, as ``run`` does.
+        run: Gives the run's report, as ``logs/run_info.json`` has it.
+        score: Gives what the pipeline gives.
+    """
+    timing: Timing = {"validate": validate()["seconds"]}
+    report = run(timing)
+    timing.update(queue=report["queue_seconds"], pull=report["pull_seconds"], run=report["run_seconds"])
+    return score(timing)
+
+
+def check(
+    space: Workspace,
+    meta: Meta,
+    settings: Settings,
+    scoring: Scoring,
+    observer: Observer,
+    *,
+    save: bool = True,
+    **options: Unpack[ValidateOptions],
+) -> dict[str, Any]:
+    """The first step: validate, and write down why the workspace is not valid.
+
+    Args:
+        space: The workspace.
+        meta: Its meta.json.
+        settings: The configuration.
+        scoring: Who validates.
+        observer: Told that it begins.
+        save: Write a failure to result.json; the workspace is held.
+        options: As ``validate_workspace`` takes them.
+
+    Returns:
+        What was checked, and ``seconds``.
+
+    Raises:
+        ScoringFailed: It is not valid.
+    """
+    started = time.monotonic()
+    observer.stage("validate")
+    try:
+        checked = scoring.validate_opened(space, meta, **options)
+    except Exception as error:
+        failure = (
+            error if isinstance(error, AutoScorerError) else fault_of(error, home=settings.home, workspace=space.root)
+        )
+        saved = None
+        if save:
+            spent = {"validate": time.monotonic() - started}
+            saved = save_failure(
+                space, failure, settings=settings, job=meta.known, timing=spent, refused=failure is error
             )
-            failure = report.error
-        except AutoScorerError as error:
-            failure = error
-        if failure is not None:
-            saved = space.read_result()
-            if saved is not None and saved.error is not None and saved.error.message == failure.message:
-                return saved
-            if not replaces(failure, saved):
-                return save_failure(space, failure, job=_job(space), timing=timing)
-            raise failure  # it could not be written
-        timing.update(queue=report.queue_seconds, pull=report.pull_seconds, run=report.run_seconds)
-        return scoring.score(space.root, scorer=scorer, params=params, observer=observer, timing=timing, lock=False)
+        raise ScoringFailed.of(failure, saved) from error
+    return {**checked, "seconds": time.monotonic() - started}
 
 
 class _Preloading:
@@ -125,10 +205,3 @@ class _Preloading:
 
 def _preload() -> None:
     from ..scorers.report import report  # noqa: F401
-
-
-def _job(space: Workspace) -> Job | None:
-    try:
-        return load_job(space)
-    except AutoScorerError:
-        return None

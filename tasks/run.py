@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..core.config import Settings, load_settings
 from ..core.errors import AutoScorerError
-from ..core.meta import load_job
+from ..core.meta import Meta, read_meta
 from ..core.storage import fault_of, naming_full_disks
 from ..core.workspace import Workspace
 from ..executors.backends import make_executor
@@ -19,22 +19,17 @@ from ..executors.reaper import reap_if_needed
 from ..executors.records import RunRecords
 from ..executors.slots import slot
 from ..executors.supervise import RunReport, run_sealed
-from ..schemas.job import Job
-from .result_metadata import located, save_failure
+from . import prefect_task
+from .results.failures import ScoringFailed, located, save_failure
 
-__all__ = ["run_workspace"]
+__all__ = ["run", "run_workspace"]
 
 if TYPE_CHECKING:
-    from .prefect_tasks import run_task as run_task
-else:
-    # ``run_task`` is made on first use: importing Prefect takes seconds that plain users must not pay. Hidden from
-    # the type checker, which would otherwise take any name for an attribute of this module.
-    def __getattr__(name: str) -> object:
-        if name != "run_task":
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from .prefect_tasks import run_task
+    from prefect.tasks import Task
 
-        return run_task
+    run_task: Task[..., Any]
+else:
+    __getattr__ = prefect_task("run_task")
 
 
 def run_workspace(
@@ -70,38 +65,74 @@ def run_workspace(
     """
     settings = settings or load_settings()
     space = Workspace(workspace)
-    reap_if_needed(settings)
     with (
         naming_full_disks(home=settings.home, workspace=space.root),
         space.lock() if lock else contextlib.nullcontext(),
     ):
-        job: Job | None = None
         try:
-            job = load_job(space)
-            limits = effective_limits(job, settings)
-            name = backend or settings.executors.default
-            observer = observer or SilentObserver()
-            with slot(settings, "process" if name == "process" else "docker", cancelled, observer) as waited:
-                report = run_sealed(
-                    make_executor(name, settings),
-                    space,
-                    job,
-                    limits,
-                    records=RunRecords(settings.home),
-                    observer=observer,
-                    cancelled=cancelled,
-                    labels=labels,
-                    queue_seconds=waited,
-                )
-        except AutoScorerError as error:
-            save_failure(space, error, job=job, timing=timing, settings=settings)
-            raise located(space, error) from None
-        except Exception as error:  # a fault of ours leaves a Result too, or an old one would pass for this run's
-            fault = fault_of(error, home=settings.home, workspace=space.root)
-            save_failure(space, fault, job=job, timing=timing, settings=settings)
-            raise fault from error
-        if report.error is not None:
-            spent = {"queue": report.queue_seconds, "pull": report.pull_seconds, "run": report.run_seconds}
-            save_failure(space, report.error, job=job, timing={**(timing or {}), **spent}, ran=True, settings=settings)
-            report.error = located(space, report.error)
-        return report
+            return run(
+                space,
+                read_meta(space),
+                settings,
+                backend=backend,
+                observer=observer,
+                cancelled=cancelled,
+                labels=labels,
+                timing=timing,
+            )
+        except ScoringFailed as failure:
+            if failure.report is None:
+                raise
+            return failure.report
+
+
+def run(
+    space: Workspace,
+    meta: Meta,
+    settings: Settings,
+    *,
+    backend: str | None = None,
+    observer: Observer | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+    labels: Mapping[str, str] | None = None,
+    timing: Mapping[str, float | None] | None = None,
+) -> RunReport:
+    """As ``run_workspace``, of a workspace that is held and whose meta.json was read.
+
+    Raises:
+        ScoringFailed: Every failure, with the Result that says so; the submission's with its report, too.
+    """
+    job = meta.known
+    try:
+        reap_if_needed(settings)
+        job = meta.job
+        limits = effective_limits(job, settings)
+        name = backend or settings.executors.default
+        observer = observer or SilentObserver()
+        with slot(settings, "process" if name == "process" else "docker", cancelled, observer) as waited:
+            report = run_sealed(
+                make_executor(name, settings),
+                space,
+                job,
+                limits,
+                records=RunRecords(settings.home),
+                observer=observer,
+                cancelled=cancelled,
+                labels=labels,
+                queue_seconds=waited,
+            )
+    except AutoScorerError as error:
+        saved = save_failure(space, error, settings=settings, job=job, timing=timing)
+        raise ScoringFailed.of(located(space, error), saved) from None
+    except Exception as error:  # a fault of ours leaves a Result too, or an old one would pass for this run's
+        fault = fault_of(error, home=settings.home, workspace=space.root)
+        saved = save_failure(space, fault, settings=settings, job=job, timing=timing)
+        raise ScoringFailed.of(fault, saved) from error
+    if report.error is not None:
+        spent = {"queue": report.queue_seconds, "pull": report.pull_seconds, "run": report.run_seconds}
+        saved = save_failure(
+            space, report.error, settings=settings, job=job, timing={**(timing or {}), **spent}, ran=True
+        )
+        report.error = located(space, report.error)
+        raise ScoringFailed.of(report.error, saved, report=report)
+    return report

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.config import Settings, load_settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.exposure import input_digest
-from ..core.meta import load_job
+from ..core.meta import Meta, read_meta
 from ..core.provenance import sha256_file
 from ..core.storage import fault_of, naming_full_disks
 from ..core.workspace import Workspace
@@ -21,29 +21,26 @@ from ..schemas.job import Job
 from ..schemas.result import Result
 from ..scorers.base import BaseScorer, ScorerParams
 from ..scorers.registry.registry import ScorerEntry, get_registry
+from . import prefect_task
 from .memory import out_of_memory, release_memory
-from .reports import write_reports
-from .result_bounds import bound_result
-from .result_metadata import add_provenance, save, save_failure, take_run_facts, timing_fields, with_digest
+from .results.bounds import bound_result
+from .results.failures import save_failure
+from .results.metadata import add_provenance, save, take_run_facts, timing_fields, with_digest
+from .results.reports import write_reports
 from .scorer_call import call_scorer, make_scorer
 from .validate import resolve_scorer
 
-__all__ = ["STEP_TIMEOUT", "score_workspace"]
+__all__ = ["STEP_TIMEOUT", "score", "score_workspace"]
 
 # Seconds. A scorer that never ends must not hold a worker for ever; a check may call a scorer, too.
 STEP_TIMEOUT = 6 * 3600.0
 
 if TYPE_CHECKING:
-    from .prefect_tasks import score_task as score_task
-else:
-    # ``score_task`` is made on first use: importing Prefect takes seconds that plain users must not pay. Hidden from
-    # the type checker, which would otherwise take any name for an attribute of this module.
-    def __getattr__(name: str) -> object:
-        if name != "score_task":
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from .prefect_tasks import score_task
+    from prefect.tasks import Task
 
-        return score_task
+    score_task: Task[..., Any]
+else:
+    __getattr__ = prefect_task("score_task")
 
 
 def score_workspace(
@@ -77,29 +74,40 @@ def score_workspace(
     space = Workspace(workspace)
     (observer or SilentObserver()).stage("score", scorer or "")
     with naming_full_disks(workspace=space.root), space.lock() if lock else contextlib.nullcontext():
-        started = time.monotonic()
-        job: Job | None = None
-        try:
-            job = load_job(space)
-            scorer_id, merged = resolve_scorer(job, scorer, params)
-            entry = get_registry().get(scorer_id)
-            result = _score(space, job, entry, merged, settings)
-            _complete_artifacts(space, result)
-        except AutoScorerError as error:
-            return save_failure(space, error, job=job, timing=timing, settings=settings)
-        except MemoryError:
-            release_memory()
-            return save_failure(space, out_of_memory(settings), job=job, timing=timing, settings=settings)
-        except Exception as error:  # a fault of ours leaves a Result too, or an old one would pass for this one
-            fault = fault_of(error, workspace=space.root)
-            return save_failure(space, fault, job=job, timing=timing, settings=settings)
-        before = {key: value for key, value in (timing or {}).items() if value is not None}
-        total = sum(before.values()) + time.monotonic() - started
-        result.timing = result.timing.model_copy(update={**timing_fields(before), "total": total})
-        if merged.get("artifacts", True):
-            write_reports(space, result, settings)
-        save(space, result, settings)
-        return result
+        return score(space, read_meta(space), settings, scorer=scorer, params=params, timing=timing)
+
+
+def score(
+    space: Workspace,
+    meta: Meta,
+    settings: Settings,
+    *,
+    scorer: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    timing: Mapping[str, float | None] | None = None,
+) -> Result:
+    """As ``score_workspace``, of a workspace that is held and whose meta.json was read."""
+    started = time.monotonic()
+    try:
+        job = meta.job
+        scorer_id, merged = resolve_scorer(job, scorer, params)
+        result = _score(space, job, get_registry().get(scorer_id), merged, settings)
+        _complete_artifacts(space, result)
+    except AutoScorerError as error:
+        return save_failure(space, error, settings=settings, job=meta.known, timing=timing)
+    except MemoryError:
+        release_memory()
+        return save_failure(space, out_of_memory(settings), settings=settings, job=meta.known, timing=timing)
+    except Exception as error:  # a fault of ours leaves a Result too, or an old one would pass for this one
+        fault = fault_of(error, workspace=space.root)
+        return save_failure(space, fault, settings=settings, job=meta.known, timing=timing)
+    before = {key: value for key, value in (timing or {}).items() if value is not None}
+    total = sum(before.values()) + time.monotonic() - started
+    result.timing = result.timing.model_copy(update={**timing_fields(before), "total": total})
+    if merged.get("artifacts", True):
+        write_reports(space, result, settings)
+    save(space, result, settings)
+    return result
 
 
 def _score(space: Workspace, job: Job, entry: ScorerEntry, params: dict[str, Any], settings: Settings) -> Result:

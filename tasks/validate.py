@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.config import Settings, load_settings
 from ..core.errors import AutoScorerError, ErrorCode, InvalidWorkspace
 from ..core.exposure import refuse_links, visible_inputs
-from ..core.meta import asked_of_scorer, load_job
+from ..core.meta import Meta, read_meta
 from ..core.workspace import TABLE_SUFFIXES, Workspace
 from ..executors.images.policy import archive_of, image_source
 from ..executors.limits import check_limits
@@ -24,22 +24,18 @@ from ..schemas.task import Purpose
 from ..scorers.registry import get_registry
 from ..scorers.registry.builtin import BUILTIN_MODULES
 from ..scorers.registry.entry import ScorerEntry
+from . import prefect_task
 from .memory import out_of_memory, release_memory
 from .scorer_call import call_scorer, make_scorer
 
-__all__ = ["Purpose", "resolve_scorer", "validate_workspace"]
+__all__ = ["Purpose", "resolve_scorer", "validate", "validate_workspace"]
 
 if TYPE_CHECKING:
-    from .prefect_tasks import validate_task as validate_task
-else:
-    # ``validate_task`` is made on first use: importing Prefect takes seconds that plain users must not pay. Hidden from
-    # the type checker, which would otherwise take any name for an attribute of this module.
-    def __getattr__(name: str) -> object:
-        if name != "validate_task":
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from .prefect_tasks import validate_task
+    from prefect.tasks import Task
 
-        return validate_task
+    validate_task: Task[..., Any]
+else:
+    __getattr__ = prefect_task("validate_task")
 
 
 def validate_workspace(
@@ -74,10 +70,36 @@ def validate_workspace(
     """
     settings = settings or load_settings()
     space = Workspace(workspace)
+    return validate(
+        space,
+        read_meta(space),
+        settings,
+        scorer=scorer,
+        params=params,
+        backend=backend,
+        predictions=predictions,
+        purpose=purpose,
+    )
+
+
+def validate(
+    space: Workspace,
+    meta: Meta,
+    settings: Settings,
+    *,
+    scorer: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    backend: str | None = None,
+    predictions: bool = True,
+    purpose: Purpose | None = None,
+) -> dict[str, Any]:
+    """As ``validate_workspace``, of a workspace whose meta.json was read."""
     found = _Problems()
-    job = image = None
-    with found.collect():
-        job = load_job(space)
+    image = None
+    job = meta.known
+    if meta.error is not None:
+        with found.collect():
+            raise meta.error
     there = _has_predictions(space, scorer or (job.scorer if job is not None else None))
     if purpose is None:
         is_for_score = job is not None and predictions and there and not _names_a_model(space, job, backend, settings)
@@ -105,8 +127,7 @@ def validate_workspace(
     elif not there:
         with found.collect():
             space.predictions()
-    asked = job or asked_of_scorer(space)
-    if asked is not None:
+    if (asked := meta.asked) is not None:
         with found.collect(), _enough_memory(settings):
             scorer_id, merged = resolve_scorer(asked, scorer, params)
             with contextlib.nullcontext(space.root) if predictions else _without_predictions(space) as root:

@@ -2,7 +2,7 @@
 
 It reads its order from its channel, works, and saves how the run ended before it says so. ``score`` and ``validate``
 are done without Prefect, and the worker tells it; the other flows are run by Prefect's own engine, which asks and tells
-the server itself. Scorers are called by a guard's process, never in this one: see ``tasks/score_process.py``.
+the server itself. Scorers are called by a guard's process, never in this one: see ``tasks/scoring/process.py``.
 
 The channel also carries the other way: the worker says ``cancel``, and its end is the worker's death.
 """
@@ -42,12 +42,12 @@ from ..flows.artifacts import result_artifacts
 from ..flows.engine_patch import kept_states_stand
 from ..flows.final_state import outcome_of_state
 from ..schemas.result import Result
-from ..tasks.guard import Guard
-from ..tasks.prefect_tasks import failed_state, failure_of, state_of_result, valid_state
-from ..tasks.run_context import RunContext, use
+from ..tasks.prefect.context import RunContext, use
+from ..tasks.prefect.states import failed_state, failure_of, state_of_result, valid_state
 from ..tasks.score import STEP_TIMEOUT
-from ..tasks.score_process import JobConfig
 from ..tasks.scoring import GuardedScoring, Scoring
+from ..tasks.scoring.guard import Guard
+from ..tasks.scoring.process import JobConfig
 
 __all__ = ["Channel", "serve"]
 

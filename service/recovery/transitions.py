@@ -17,10 +17,10 @@ from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode, Stage
 from ...core.flowruns import Claim, FlowRunFiles, wake
 from ...core.workspace import Workspace
-from ...flows.expand import expand
+from ...flows.batches.expand import expand
+from ...flows.batches.outcome import outcome_of, summary_so_far
 from ...schemas.result import Result
-from ...tasks.batch_outcome import outcome_of, summary_so_far
-from ...tasks.ensure_result import ensure_result
+from ...tasks.results.ensure import ensure_result
 from ..prefect.client import PrefectApi, PrefectRefused
 from ..prefect.model import AWAITING_RETRY, AWAITING_ROOM, SETTLED_TYPES, FlowRun, Json, State, StateType
 from .clock_steps import LONGEST_ROOM_WAIT
@@ -287,7 +287,7 @@ def _concluded(settings: Settings, workspace: Any, flow_run_id: str, error: Auto
         return None
     # Not visible from this host, held by another run, not writable: then there is nothing of ours to say there.
     with contextlib.suppress(AutoScorerError, OSError):
-        return ensure_result(workspace, flow_run_id, error, patience=settings.service.cancel_grace)
+        return ensure_result(workspace, flow_run_id, error, settings=settings, patience=settings.service.cancel_grace)
     return None
 
 

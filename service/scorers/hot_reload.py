@@ -29,7 +29,7 @@ from ...scorers.registry.last_good import LastGood
 from ...scorers.registry.manifest import ScorerManifest
 from ...scorers.registry.trial import try_import
 from ...scorers.registry.watcher import ScorerWatcher
-from ...tasks.scorer_trial import try_scorer_apart
+from ...tasks.scoring.trial import try_scorer_apart
 from ..disclosure import check_request
 from ..submissions import scorer_of
 from ..workspaces.roots import WorkspaceRoots

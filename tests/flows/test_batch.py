@@ -3,6 +3,7 @@ without end."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -15,13 +16,15 @@ import pytest
 from autoscorer.core.config import Settings, load_settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.core.flowruns import FlowRunFiles
+from autoscorer.core.provenance import current_flow_run
 from autoscorer.core.workspace import Workspace
-from autoscorer.flows.batch_journal import BatchJournal
-from autoscorer.flows.expand import expand
+from autoscorer.flows.batches import pool as batch_pool
+from autoscorer.flows.batches.expand import expand
+from autoscorer.flows.batches.journal import BatchJournal
+from autoscorer.flows.batches.outcome import Outcome, failed_outcome, outcome_of
+from autoscorer.flows.batches.pool import WorkerPool
 from autoscorer.schemas.result import ErrorInfo, Result
-from autoscorer.tasks import guard
-from autoscorer.tasks.batch_outcome import Outcome, failed_outcome, outcome_of
-from autoscorer.tasks.score_pool import ScorePool
+from autoscorer.tasks.scoring import GuardedScoring, guard
 
 from ..support.prefect_server import PrefectServer, eventually, server
 
@@ -116,11 +119,20 @@ def result_of(root: Path) -> dict[str, Any]:
     return json.loads((root / "output" / "result.json").read_text())
 
 
-def pool(settings: Settings, size: int = 1, **options: Any) -> ScorePool:
-    return ScorePool(settings, size=size, flow_run_id=RUN(1), **{"timeout": 60.0, **options})
+@contextlib.contextmanager
+def pool(settings: Settings, size: int = 1, timeout: float = 60.0) -> Iterator[WorkerPool]:
+    token = current_flow_run.set(RUN(1))
+    try:
+        with (
+            GuardedScoring(settings, timeout=timeout) as scoring,
+            WorkerPool(size, lambda workspace, _: scoring.score(workspace), settings, scoring) as members,
+        ):
+            yield members
+    finally:
+        current_flow_run.reset(token)
 
 
-def scored(members: ScorePool, roots: list[Path]) -> list[Outcome]:
+def scored(members: WorkerPool, roots: list[Path]) -> list[Outcome]:
     """Their outcomes, in this order."""
     waiting, found = [str(root) for root in roots], {}
     while len(found) < len(roots):
@@ -373,7 +385,7 @@ def test_a_batch_that_was_killed_goes_on_where_it_was(server: PrefectServer, cro
 @pytest.mark.prefect
 def test_cancelling_a_batch_keeps_what_was_done(server: PrefectServer, crowd: Any, home: Path) -> None:
     from autoscorer.flows.batch import batch
-    from autoscorer.tasks.run_context import RunContext, use
+    from autoscorer.tasks.prefect.context import RunContext, use
 
     roots = crowd("fine", "waits", "fine")
     folder = roots[0].parent
@@ -394,7 +406,6 @@ def test_cancelling_a_batch_keeps_what_was_done(server: PrefectServer, crowd: An
 def test_a_workspace_that_is_held_is_tried_again_before_it_is_given_up(
     server: PrefectServer, crowd: Any, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
-    from autoscorer.flows import batch_work
     from autoscorer.flows.batch import batch
 
     roots = crowd("fine", "fine", "fine")
@@ -406,7 +417,7 @@ def test_a_workspace_that_is_held_is_tried_again_before_it_is_given_up(
             "root = pathlib.Path(os.environ['AUTOSCORER_WORKSPACE'])\n"
             "(root / 'output/pred.csv').write_text('id,label\\na,x\\nb,y\\n')\n"
         )
-    monkeypatch.setattr(batch_work, "PATIENCE", 2.0)
+    monkeypatch.setattr(batch_pool, "PATIENCE", 2.0)
     let_go = threading.Event()
 
     def release_when_the_last_is_done() -> None:

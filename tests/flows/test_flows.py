@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from autoscorer.core.workspace import Workspace
 
+from ..support.opens import counting_opens
 from ..support.prefect_server import Gate, PrefectServer, eventually, server
 
 __all__ = ["server"]
@@ -57,7 +58,7 @@ def model(make_workspace: Callable[..., Path]) -> Model:
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries at once: how long they wait is not what is tested."""
-    from autoscorer.tasks.prefect_tasks import pipeline_task, run_task
+    from autoscorer.tasks.prefect.tasks import pipeline_task, run_task
 
     for task in (pipeline_task, run_task):
         monkeypatch.setattr(task, "retry_delay_seconds", [0.05, 0.05])
@@ -77,8 +78,10 @@ def test_pipeline_returns_the_result_and_is_recorded_step_by_step(server: Prefec
     from autoscorer.flows.pipeline import pipeline
 
     root = model("whole", GOOD, params={"pass_threshold": 0.5})
-    result = pipeline(str(root), backend="process")
-    assert result == result_of(root)
+    with counting_opens(root / "meta.json") as opened:
+        result = pipeline(str(root), backend="process")
+        assert opened() == 1, "the steps go by the same meta.json, read once"
+    assert result == result_of(root) and not (root / "output" / "history").exists()
     assert result["metrics"]["accuracy"] == 0.75 and result["error"] is None
 
     run = server.flow_run("whole")
@@ -118,7 +121,7 @@ def test_artifacts_show_the_result_and_follow_a_workspace(server: PrefectServer,
 
 def test_failed_submission_is_failed_with_its_code_and_is_not_retried(server: PrefectServer, model: Model) -> None:
     from autoscorer.flows.pipeline import pipeline
-    from autoscorer.tasks.prefect_tasks import ScoringFailed
+    from autoscorer.tasks.results.failures import ScoringFailed
 
     root = model("broken", BAD)
     with pytest.raises(ScoringFailed, match="CONTAINER_FAILED") as caught:
@@ -182,7 +185,7 @@ def test_a_workspace_that_is_held_is_left_alone(server: PrefectServer, model: Mo
 def test_the_pipeline_holds_its_workspace_from_beginning_to_end(server: PrefectServer, model: Model) -> None:
     from autoscorer.executors.base import SilentObserver
     from autoscorer.flows.pipeline import pipeline
-    from autoscorer.tasks.run_context import RunContext, use
+    from autoscorer.tasks.prefect.context import RunContext, use
 
     root = model("holding", GOOD)
     seen = []
@@ -221,7 +224,7 @@ def test_custom_scorers_of_the_configuration_are_known_to_a_flow_and_its_timeout
     server: PrefectServer, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from autoscorer.flows.pipeline import score_only
-    from autoscorer.tasks.prefect_tasks import score_task
+    from autoscorer.tasks.prefect.tasks import score_task
 
     folder = tmp_path / "scorers"
     folder.mkdir()

@@ -67,7 +67,7 @@ def logger(records: Records) -> logging.Logger:
 
 
 def test_lines_and_stages_come_in_order(logger: logging.Logger, records: Records, tmp_path: Path) -> None:
-    from autoscorer.tasks.prefect_log import RunLog
+    from autoscorer.tasks.prefect.log import RunLog
 
     with RunLog(logger, tmp_path / "container.log") as log:
         log.stage("run", "image:1")
@@ -81,7 +81,7 @@ def test_lines_and_stages_come_in_order(logger: logging.Logger, records: Records
 def test_a_logger_that_stands_still_does_not_hold_up_the_reader(
     logger: logging.Logger, records: Records, tmp_path: Path
 ) -> None:
-    from autoscorer.tasks.prefect_log import RunLog
+    from autoscorer.tasks.prefect.log import RunLog
 
     records.go_on.clear()
     log = RunLog(logger, tmp_path / "container.log")
@@ -139,7 +139,7 @@ def test_namesakes_have_keys_of_their_own(tmp_path: Path) -> None:
 def test_workspaces_are_found_in_folders_and_by_patterns_in_order(
     make_workspace: Callable[..., Path], tmp_path: Path
 ) -> None:
-    from autoscorer.flows.expand import expand
+    from autoscorer.flows.batches.expand import expand
 
     for name in ("r/b", "r/a", "r/deep/c", "alone"):
         make_workspace(name)
@@ -172,7 +172,7 @@ def test_workspaces_are_found_in_folders_and_by_patterns_in_order(
 def test_a_folder_whose_name_looks_like_a_pattern_is_itself(
     make_workspace: Callable[..., Path], tmp_path: Path
 ) -> None:
-    from autoscorer.flows.expand import expand
+    from autoscorer.flows.batches.expand import expand
 
     make_workspace("x[1]")
     make_workspace("x1")

@@ -15,7 +15,7 @@ from typing import Any
 import autoscorer
 import numpy as np
 import pytest
-from autoscorer.core.config import Settings
+from autoscorer.core.config import Settings, load_settings
 from autoscorer.core.errors import CATALOGUE, AutoScorerError, ErrorCode, Stage
 from autoscorer.core.workspace import Workspace
 from autoscorer.schemas.result import Interval, Result
@@ -23,7 +23,7 @@ from autoscorer.scorers.report import sections as report_sections
 from autoscorer.scorers.report.report import render_report
 from autoscorer.scorers.translation.chinese import WORDS
 from autoscorer.scorers.translation.words import CHINESE, in_chinese
-from autoscorer.tasks.result_metadata import save_failure
+from autoscorer.tasks.results.failures import save_failure
 from autoscorer.tasks.score import score_workspace
 from pydantic import SecretStr
 
@@ -198,7 +198,7 @@ def test_no_english_is_left_in_the_chinese_page(scored: list[tuple[Path, Result]
 def test_a_failure_says_in_chinese_what_its_code_means_and_keeps_the_message(tmp_path: Path) -> None:
     (tmp_path / "meta.json").write_text("{}")
     error = AutoScorerError(ErrorCode.CONTAINER_FAILED, "The model exited with code 3.", details={"exit_code": 3})
-    save_failure(Workspace(tmp_path), error)
+    save_failure(Workspace(tmp_path), error, settings=load_settings())
     html = (tmp_path / "output/artifacts/report.html").read_text(encoding="utf-8")
     page = block(html, "zh-CN")
     assert "模型出错退出。" in page
@@ -252,7 +252,7 @@ def test_the_setting_says_which_language_is_first(
     html = (tmp_path / "output/artifacts/report.html").read_text(encoding="utf-8")
     assert re.findall(r'id="in-(\w+)"[^>]* checked', html) == [language]
     assert f'<html lang="{other}">' not in html
-    save_failure(Workspace(tmp_path), AutoScorerError(ErrorCode.MISSING_FILE, "no"))
+    save_failure(Workspace(tmp_path), AutoScorerError(ErrorCode.MISSING_FILE, "no"), settings=load_settings())
     html = (tmp_path / "output/artifacts/report.html").read_text(encoding="utf-8")
     assert re.findall(r'id="in-(\w+)"[^>]* checked', html) == [language]
 
@@ -304,7 +304,7 @@ def test_the_shared_report_is_made_of_what_may_be_told(scored: list[tuple[Path, 
 def test_the_shared_report_of_a_failure_quotes_nothing(tmp_path: Path) -> None:
     (tmp_path / "meta.json").write_text("{}")
     error = AutoScorerError(ErrorCode.MISMATCH, "SECRET is missing.", details={"missing": ["SECRET"]})
-    result = save_failure(Workspace(tmp_path), error)
+    result = save_failure(Workspace(tmp_path), error, settings=load_settings())
     assert result.disclosed.artifacts["report"].size
     shared = (tmp_path / "output/artifacts/shared/report.html").read_text(encoding="utf-8")
     assert "SECRET" not in shared

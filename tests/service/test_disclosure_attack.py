@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 from autoscorer.core.config import Settings
+from autoscorer.flows.batches.outcome import outcome_of, summarize
 from autoscorer.schemas.task import TaskState, TaskView
-from autoscorer.tasks.batch_outcome import outcome_of, summarize
 from autoscorer.tasks.score import score_workspace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from autoscorer.cli.logs import _line
-from autoscorer.flows.batch_work import member_names
+from autoscorer.flows.batches.pool import member_names
 
 from ..cli.test_cli_live import command, environment
 from ..support.installation import Installation

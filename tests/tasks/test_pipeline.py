@@ -14,7 +14,10 @@ from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.tasks.pipeline import run_pipeline
 from autoscorer.tasks.run import run_workspace
 from autoscorer.tasks.score import score_workspace
+from autoscorer.tasks.scoring import GuardedScoring, PlainScoring, Scoring
 from autoscorer.tasks.validate import validate_workspace
+
+from ..support.opens import counting_opens
 
 TRUTH = "id,label\na,cat\nb,dog\nc,cat\nd,dog\n"
 GOOD = "id,label\nd,dog\nc,cat\nb,dog\na,dog\n"
@@ -237,7 +240,7 @@ def test_a_home_that_cannot_be_written_is_the_operators_to_mend(writer: Any, set
     assert "AUTOSCORER_HOME" in result.error.message
 
 
-@pytest.mark.parametrize("step", ["validate.validate_workspace", "run.run_sealed", "score._score"])
+@pytest.mark.parametrize("step", ["validate.validate", "run.run_sealed", "score._score"])
 def test_a_fault_of_our_own_leaves_no_old_result(
     writer: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -255,6 +258,44 @@ def test_a_fault_of_our_own_leaves_no_old_result(
     assert result.error is not None and result.error.code == "INTERNAL_ERROR"
     assert "ZeroDivisionError" in result.error.message and "Traceback" not in result.error.message
     assert _saved(root) == result.to_dict()
+
+
+@pytest.mark.parametrize("who", [PlainScoring, GuardedScoring])
+@pytest.mark.parametrize("ending", ["scored", "refused", "failed"])
+def test_a_run_reads_meta_json_once_and_writes_one_result(
+    writer: Any, settings: Settings, who: type[Scoring], ending: str
+) -> None:
+    root = writer(scorer="no_such_scorer") if ending == "refused" else writer(GOOD if ending == "scored" else "id\na\n")
+    with counting_opens(root / "meta.json") as opened:
+        (root / "meta.json").read_bytes()
+        assert opened() == 1, "it does not count"
+        scoring = who(settings)
+        result = run_pipeline(root, settings=settings, backend="process", scoring=scoring)
+        assert opened() == 1
+    if isinstance(scoring, GuardedScoring):
+        scoring.close()
+    assert (result.error is None) == (ending == "scored")
+    assert _saved(root) == result.to_dict()
+    assert not (root / "output" / "history").exists(), "a second Result has taken the first one's place"
+
+
+@pytest.mark.parametrize("who", [PlainScoring, GuardedScoring])
+def test_a_pipeline_goes_by_the_meta_json_that_was_checked(
+    make_workspace: Any, settings: Settings, who: type[Scoring]
+) -> None:
+    """The model's minutes are enough to change it: to another scorer, to a job that nobody has checked."""
+    change = "import os, pathlib, sys; root = pathlib.Path(sys.argv[1]); (root / 'meta.json').write_text('[]')"
+    write = WRITE[2] + "; " + change.replace("sys.argv[1]", "sys.argv[2]")
+    root = make_workspace("changed", truth=TRUTH, container={"cmd": ["python", "-c", write, GOOD, "{root}"]})
+    meta = json.loads((root / "meta.json").read_text())
+    meta["container"]["cmd"][-1] = str(root)
+    (root / "meta.json").write_text(json.dumps(meta))
+    scoring = who(settings)
+    result = run_pipeline(root, settings=settings, backend="process", scoring=scoring)
+    if isinstance(scoring, GuardedScoring):
+        scoring.close()
+    assert (root / "meta.json").read_text() == "[]"
+    assert result.error is None and result.summary.score == pytest.approx((2 / 3 + 4 / 5) / 2, abs=1e-12)
 
 
 @pytest.mark.docker

@@ -150,7 +150,7 @@ def test_a_link_to_itself_hides_none_of_the_others_in_its_folder(folder: Path) -
 def test_the_last_good_version_counts_and_a_bad_one_is_not_tried_by_every_run(
     folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch, bad: str
 ) -> None:
-    monkeypatch.setenv("AUTOSCORER_SCORERS__LOAD_TIMEOUT", "2")
+    monkeypatch.setenv("AUTOSCORER_SCORERS__LOAD_TIMEOUT", "10")
     with GuardedScoring(load_settings()) as scoring:
         good = does(scoring, root, "")
         (folder / "mine.py").write_text(bad)
@@ -165,7 +165,7 @@ def test_the_last_good_version_counts_and_a_bad_one_is_not_tried_by_every_run(
 def test_a_file_that_never_loaded_is_named_by_those_who_miss_its_scorer(
     folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AUTOSCORER_SCORERS__LOAD_TIMEOUT", "2")
+    monkeypatch.setenv("AUTOSCORER_SCORERS__LOAD_TIMEOUT", "10")
     (folder / "new.py").write_text(HANGS)
     code, answer, _ = command("score", root, "--scorer", "fresh")
     assert (code, answer["error"]["code"]) == (1, "SCORER_NOT_FOUND")

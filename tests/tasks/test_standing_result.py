@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,9 +13,10 @@ from typing import Any
 
 import pytest
 from autoscorer.core.config import Settings
-from autoscorer.core.errors import ErrorCode
+from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.tasks.pipeline import run_pipeline
-from autoscorer.tasks.result_metadata import REFUSALS
+from autoscorer.tasks.results.ensure import ensure_result
+from autoscorer.tasks.results.failures import REFUSALS
 from autoscorer.tasks.run import run_workspace
 from autoscorer.tasks.score import score_workspace
 
@@ -182,3 +184,18 @@ def test_the_reference_names_every_code_that_leaves_a_result() -> None:
     section = text.split("### Which errors replace it", 1)[1].split("\n#", 1)[0]
     named = {code for code in ErrorCode if f"`{code}`" in section.split("Any other code", 1)[0]}
     assert named == REFUSALS
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_result_written_for_a_dead_process_is_reported_as_configured(
+    make_workspace: Made, settings: Settings, language: str
+) -> None:
+    """By the settings of who writes it (`--config`), not by those that lie at the usual places."""
+    root = make_workspace("dead")
+    configured = settings.model_copy(
+        update={"scorers": settings.scorers.model_copy(update={"report_language": language})}
+    )
+    error = AutoScorerError(ErrorCode.INTERNAL_ERROR, "The flow run crashed.")
+    ensure_result(root, "11111111-1111-4111-8111-111111111111", error, settings=configured)
+    html = (root / "output/artifacts/report.html").read_text(encoding="utf-8")
+    assert re.findall(r'id="in-(\w+)"[^>]* checked', html) == [language]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from autoscorer.executors.log import CappedLog
 from autoscorer.service.task_logs import _ContainerLog
-from autoscorer.tasks import prefect_log
-from autoscorer.tasks.prefect_log import RunLog
+from autoscorer.tasks.prefect import log as prefect_log
+from autoscorer.tasks.prefect.log import RunLog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -14,52 +14,40 @@ Nothing is persisted by Prefect: the Result lies in the workspace, and a state's
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
-from prefect.states import Cancelled, Completed, Failed
+from prefect.states import Completed
 from prefect.tasks import Task
 
-from ..core.config import Settings
-from ..core.errors import AutoScorerError, ErrorCode, Fault
-from ..core.flowruns import FlowRunFiles
-from ..core.meta import load_job
-from ..core.provenance import current_flow_run
-from ..core.storage import fault_of
-from ..core.workspace import Workspace
-from ..executors.base import Observer, SilentObserver
-from ..schemas.job import Job
-from ..schemas.result import Result
-from ..schemas.task import Purpose
-from ..scorers.report.html import number
-from .pipeline import run_pipeline
-from .prefect_cancel import CancelWatch
-from .prefect_log import RunLog, Tee
-from .result_metadata import save_failure
-from .run import run_workspace
-from .run_context import current, use_scoring
-from .score import STEP_TIMEOUT
-from .scoring import Scoring
+from ...core.config import Settings
+from ...core.errors import AutoScorerError, ErrorCode, Fault
+from ...core.flowruns import FlowRunFiles
+from ...core.meta import Meta, read_meta
+from ...core.provenance import current_flow_run
+from ...core.storage import fault_of, naming_full_disks
+from ...core.workspace import Workspace
+from ...executors.base import Observer, SilentObserver
+from ...schemas.result import Result
+from ...schemas.task import Purpose
+from ..pipeline import check
+from ..pipeline import pipeline as run_pipeline
+from ..results.failures import save_failure
+from ..run import run
+from ..score import STEP_TIMEOUT
+from ..scoring.guarded import Scoring
+from .cancel import CancelWatch
+from .context import current, use_scoring
+from .log import RunLog, Tee
+from .states import failed_state, state_of_result, valid_state
 
-__all__ = [
-    "ScoringFailed",
-    "failed_state",
-    "failure_of",
-    "pipeline_task",
-    "result_headline",
-    "run_task",
-    "score_task",
-    "state_of_result",
-    "valid_state",
-    "validate_task",
-]
+__all__ = ["pipeline_task", "run_task", "score_task", "validate_task"]
 
 R = TypeVar("R")
 Data = dict[str, Any]
@@ -70,47 +58,6 @@ RETRIED = frozenset(
 )
 # Seconds before the second and the third attempt: an engine that restarts is back by then. Pulls retry by themselves.
 RETRY_DELAYS = [2.0, 10.0]
-# Prefect shows the message in lists, too; the Result has all of it.
-_MESSAGE = 2000
-
-
-class ScoringFailed(AutoScorerError):
-    """Why there is no score, with the Result that says so (None where none could be written)."""
-
-    result: Data | None = None
-
-    @classmethod
-    def of(cls, error: AutoScorerError, result: Result | None = None) -> ScoringFailed:
-        made = cls.from_dict(error.to_dict())
-        made.result = result.to_dict() if result is not None else None
-        return made
-
-
-def failed_state(error: AutoScorerError, result: Result | None = None) -> State[Any]:
-    """The final state of a task or flow run that ended in ``error``."""
-    failure = error if isinstance(error, ScoringFailed) else ScoringFailed.of(error, result)
-    message = str(failure)
-    message = message if len(message) <= _MESSAGE else message[: _MESSAGE - 1] + "…"
-    make = Cancelled if error.code is ErrorCode.CANCELLED else Failed
-    return make(message=message, data=failure)
-
-
-def valid_state(checked: Data, seconds: float) -> State[Any]:
-    """The final state of a task or flow run that found a workspace valid."""
-    return Completed(
-        message=f"Valid for {' and '.join(checked['valid_for'])}, with {checked['scorer']}.",
-        data={**checked, "seconds": seconds},
-    )
-
-
-def failure_of(state: State[Any]) -> ScoringFailed:
-    """Why a task run did not complete. Prefect's own reasons (a timeout, a crash) become errors of the catalogue."""
-    # Asked for its result, a state starts an event loop, even where the data lies there.
-    data = state.data if isinstance(state.data, ScoringFailed) else state.result(raise_on_failure=False)
-    if isinstance(data, ScoringFailed):
-        return data
-    code = ErrorCode.SCORER_ERROR if state.name == "TimedOut" else ErrorCode.INTERNAL_ERROR
-    return ScoringFailed(code, f"The Prefect task ended in state {state.name}: {state.message or 'no message'}.")
 
 
 def is_infrastructure(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
@@ -121,7 +68,7 @@ def is_infrastructure(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> 
     return isinstance(error, AutoScorerError) and error.spec.fault is Fault.SYSTEM and error.code in RETRIED
 
 
-def _step(name: str, *tags: str, timeout: float | None = None) -> Callable[[Callable[..., R]], Task[..., R]]:
+def _prefect_task(name: str, *tags: str, timeout: float | None = None) -> Callable[[Callable[..., R]], Task[..., R]]:
     """The options that all our tasks share."""
 
     def run_name(parameters: Data) -> str:
@@ -142,7 +89,7 @@ def _step(name: str, *tags: str, timeout: float | None = None) -> Callable[[Call
     )
 
 
-@_step("validate", timeout=STEP_TIMEOUT)
+@_prefect_task("validate", timeout=STEP_TIMEOUT)
 def validate_task(
     workspace: str,
     *,
@@ -168,24 +115,24 @@ def validate_task(
         A state whose data is what ``validate_workspace`` says, and ``seconds``.
     """
 
-    def work(settings: Settings, observer: Observer) -> State[Any]:
-        started = time.monotonic()
-        observer.stage("validate")
-        try:
-            checked = _scoring().validate(
-                workspace, scorer=scorer, params=params, backend=backend, predictions=predictions, purpose=purpose
-            )
-        except AutoScorerError as error:
-            spent = {"validate": time.monotonic() - started}
-            return failed_state(error, _saved(workspace, error, spent, refused=True) if save else None)
-        return valid_state(checked, time.monotonic() - started)
+    def work(step: _Step) -> State[Any]:
+        checked = check(
+            *step,
+            save=save,
+            scorer=scorer,
+            params=params,
+            backend=backend,
+            predictions=predictions,
+            purpose=purpose,
+        )
+        return valid_state(checked, checked.pop("seconds"))
 
     return _attempt(workspace, work)
 
 
 # No timeout: the job's own deadline, the pull's and the build's are enforced by the executor, and Prefect's must never
 # cut them short.
-@_step("run")
+@_prefect_task("run")
 def run_task(
     workspace: str, *, backend: str | None = None, timing: dict[str, float | None] | None = None, lock: bool = True
 ) -> State[Any]:
@@ -201,26 +148,24 @@ def run_task(
         A state whose data is the run's report, as ``logs/run_info.json`` has it.
     """
 
-    def work(settings: Settings, observer: Observer) -> State[Any]:
-        with CancelWatch(flow_run.id, current().cancelled, home=settings.home) as cancelled:
-            report = run_workspace(
-                workspace,
-                settings=settings,
+    def work(step: _Step) -> State[Any]:
+        with CancelWatch(flow_run.id, current().cancelled, home=step.settings.home) as cancelled:
+            report = run(
+                step.space,
+                step.meta,
+                step.settings,
                 backend=backend,
-                observer=observer,
+                observer=step.observer,
                 cancelled=cancelled,
                 labels=_labels(),
                 timing=timing,
-                lock=lock,
             )
-        if report.error is not None:
-            return failed_state(report.error, _written(workspace, report.error))
         return Completed(message=f"The model ran for {report.run_seconds:.1f} s.", data=report.to_dict())
 
-    return _attempt(workspace, work, timing)
+    return _attempt(workspace, work, timing, lock=lock)
 
 
-@_step("score", timeout=STEP_TIMEOUT)
+@_prefect_task("score", timeout=STEP_TIMEOUT)
 def score_task(
     workspace: str,
     *,
@@ -242,23 +187,18 @@ def score_task(
         A state whose data is the Result.
     """
 
-    def work(settings: Settings, observer: Observer) -> State[Any]:
+    def work(step: _Step) -> State[Any]:
         return state_of_result(
-            _scoring().score(
-                workspace,
-                scorer=scorer,
-                params=params,
-                observer=observer,
-                timing=timing,
-                lock=lock,
+            step.scoring.score_held(
+                step.space, step.meta, observer=step.observer, scorer=scorer, params=params, timing=timing
             )
         )
 
-    return _attempt(workspace, work, timing)
+    return _attempt(workspace, work, timing, lock=lock)
 
 
 # It runs a model, so a limit on the tag ``run`` must hold for it too.
-@_step("pipeline", "run")
+@_prefect_task("pipeline", "run")
 def pipeline_task(
     workspace: str, *, scorer: str | None = None, params: Data | None = None, backend: str | None = None
 ) -> State[Any]:
@@ -274,38 +214,35 @@ def pipeline_task(
         A state whose data is the Result.
     """
 
-    def work(settings: Settings, observer: Observer) -> State[Any]:
-        with CancelWatch(flow_run.id, current().cancelled, home=settings.home) as cancelled:
-            return state_of_result(
-                run_pipeline(
-                    workspace,
-                    settings=settings,
-                    backend=backend,
-                    scorer=scorer,
-                    params=params,
-                    observer=observer,
-                    cancelled=cancelled,
-                    labels=_labels(),
-                    scoring=_scoring(),
-                )
+    def work(step: _Step) -> State[Any]:
+        with CancelWatch(flow_run.id, current().cancelled, home=step.settings.home) as cancelled:
+            result = run_pipeline(
+                *step, backend=backend, scorer=scorer, params=params, cancelled=cancelled, labels=_labels()
             )
+        return state_of_result(result)
 
-    return _attempt(workspace, work)
+    return _attempt(workspace, work, lock=True)
 
 
-def _scoring() -> Scoring:
-    found = current().scoring
-    assert found is not None
-    return found
+class _Step(NamedTuple):
+    """What a task works with."""
+
+    space: Workspace
+    meta: Meta
+    settings: Settings
+    scoring: Scoring
+    observer: Observer
 
 
 def _attempt(
     workspace: str,
-    work: Callable[[Settings, Observer], State[Any]],
+    work: Callable[[_Step], State[Any]],
     timing: Mapping[str, float | None] | None = None,
+    *,
+    lock: bool = False,
 ) -> State[Any]:
     """Do a task's work with its settings, its scorers and its log; whatever goes wrong becomes the state to end in."""
-    state = _state_of(workspace, work, timing)
+    state = _state_of(workspace, work, timing, lock)
     if (states := current().states) is not None:
         states.append(state)
     return state
@@ -313,28 +250,51 @@ def _attempt(
 
 def _state_of(
     workspace: str,
-    work: Callable[[Settings, Observer], State[Any]],
+    work: Callable[[_Step], State[Any]],
     timing: Mapping[str, float | None] | None,
+    lock: bool,
 ) -> State[Any]:
     found = current()
-    assert found.settings is not None
+    settings = found.settings
+    assert settings is not None
     token = current_flow_run.set(str(flow_run.id) if flow_run.id else None)
     try:
         file = Path(workspace) / "logs" / "container.log"
         with RunLog(get_run_logger(), file, member=found.member) as log:
             if found.cancelled():
                 raise AutoScorerError(ErrorCode.CANCELLED, "Cancelled before it began.")
-            with use_scoring():
-                return work(found.settings, Tee(log, _stages(found.settings), found.observer or SilentObserver()))
+            observer = Tee(log, _stages(settings), found.observer or SilentObserver())
+            with use_scoring() as scoring, _held(workspace, settings, lock) as (space, meta):
+                return work(_Step(space, meta, settings, scoring, observer))
     except AutoScorerError as error:
-        return failed_state(error, _written(workspace, error))
+        _log_fault(error)
+        return failed_state(error)
     except Exception as error:
-        fault = fault_of(error, home=found.settings.home, workspace=Path(workspace))
-        if fault.code is ErrorCode.INTERNAL_ERROR:
-            get_run_logger().error("A fault of AutoScorer itself; please report it.", exc_info=True)
-        return failed_state(fault, _saved(workspace, fault, timing or {}))
+        fault = fault_of(error, home=settings.home, workspace=Path(workspace))
+        _log_fault(fault)
+        return failed_state(fault, _saved(workspace, fault, timing or {}, settings))
     finally:
         current_flow_run.reset(token)
+
+
+@contextlib.contextmanager
+def _held(workspace: str, settings: Settings, lock: bool) -> Iterator[tuple[Workspace, Meta]]:
+    """The workspace and its meta.json: as the flow holds them, else opened now."""
+    held = current().held
+    if held is not None and str(held[0].root) == workspace:
+        yield held
+        return
+    space = Workspace(workspace)
+    with (
+        naming_full_disks(home=settings.home, workspace=space.root),
+        space.lock() if lock else contextlib.nullcontext(),
+    ):
+        yield space, read_meta(space)
+
+
+def _log_fault(error: AutoScorerError) -> None:
+    if error.code is ErrorCode.INTERNAL_ERROR:
+        get_run_logger().error("A fault of AutoScorer itself; please report it.", exc_info=True)
 
 
 class _Stages(SilentObserver):
@@ -354,51 +314,17 @@ def _stages(settings: Settings) -> Observer:
     return _Stages(FlowRunFiles(settings.home, str(flow_run.id)))
 
 
-def result_headline(result: Result) -> str:
-    """A Result in one line."""
-    if result.error is not None:
-        return f"failed with {result.error.code}"
-    summary = result.summary
-    if summary.score is None:
-        return "scored; the main metric is undefined"
-    parts = [f"score {number(summary.score)}"]
-    if summary.passed is not None:
-        parts.append("pass" if summary.passed else "fail")
-    if summary.rank:
-        parts.append(f"rank {summary.rank}")
-    return ", ".join(parts)
-
-
 def _labels() -> dict[str, str]:
     """Laid on the container, so that it can be found by who knows no more than the flow run."""
     return {"flow_run": str(flow_run.id)} if flow_run.id else {}
 
 
-def state_of_result(result: Result) -> State[Any]:
-    """The final state of a task or flow run that wrote ``result``."""
-    if result.error is None:
-        return Completed(message=result_headline(result), data=result.to_dict())
-    return failed_state(AutoScorerError.from_dict(result.error.model_dump()), result)
-
-
-def _written(workspace: str, error: AutoScorerError) -> Result | None:
-    """The Result that the plain function wrote for ``error``; where it wrote none, an older one would mislead."""
-    with contextlib.suppress(AutoScorerError):
-        found = Workspace(workspace).read_result()
-        if found is not None and found.error is not None and found.error.message == error.message:
-            return found
-    return None
-
-
 def _saved(
-    workspace: str, error: AutoScorerError, timing: Mapping[str, float | None], *, refused: bool = False
+    workspace: str, error: AutoScorerError, timing: Mapping[str, float | None], settings: Settings
 ) -> Result | None:
     """Write the failure down, as far as the workspace allows it; the caller, or nobody, holds the workspace."""
     try:
         space = Workspace(workspace)
-        job: Job | None = None
-        with contextlib.suppress(AutoScorerError):
-            job = load_job(space)
-        return save_failure(space, error, job=job, timing=timing, refused=refused, settings=current().settings)
+        return save_failure(space, error, settings=settings, job=read_meta(space).known, timing=timing)
     except (AutoScorerError, OSError):
         return None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..core.bounds import shortened
-from ..core.errors import AutoScorerError, ErrorCode
-from ..schemas.result import Result
+from ...core.bounds import shortened
+from ...core.errors import AutoScorerError, ErrorCode
+from ...schemas.result import Result
 
 __all__ = ["MAX_METRICS", "MAX_NOTES", "MAX_RESULT", "bound_result"]
 

@@ -14,10 +14,12 @@ from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.logging import get_run_logger
 from prefect.tasks import Task
 
-from ..core.config import Settings, load_settings
-from ..core.errors import AutoScorerError
-from ..executors.base import Observer
-from .scoring import GuardedScoring, Scoring
+from ...core.config import Settings, load_settings
+from ...core.errors import AutoScorerError
+from ...core.meta import Meta
+from ...core.workspace import Workspace
+from ...executors.base import Observer
+from ..scoring.guarded import GuardedScoring, Scoring
 
 __all__ = ["AWAY", "RunContext", "call_tracked", "call_untracked", "current", "use", "use_scoring"]
 
@@ -41,6 +43,8 @@ class RunContext:
     member: str = ""
     # Who validates and scores.
     scoring: Scoring | None = None
+    # The workspace that the flow holds, with its meta.json as it was read then: its tasks go by that.
+    held: tuple[Workspace, Meta] | None = None
 
 
 _context: ContextVar[RunContext | None] = ContextVar("autoscorer_run_context", default=None)
@@ -57,15 +61,15 @@ def use(value: RunContext) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def use_scoring() -> Iterator[None]:
+def use_scoring() -> Iterator[Scoring]:
     """Have somebody who validates and scores, inside; the guards that a flow has started end with it."""
     found = current()
     assert found.settings is not None
     if found.scoring is not None:
-        yield
+        yield found.scoring
         return
     with GuardedScoring(found.settings) as scoring, use(replace(found, scoring=scoring)):
-        yield
+        yield scoring
 
 
 def current() -> RunContext:

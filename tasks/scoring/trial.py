@@ -12,17 +12,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..core.config import Settings, load_settings
-from ..core.errors import AutoScorerError, ErrorCode, Stage, internal_error
-from ..core.meta import load_job
-from ..core.subprocess_call import Json, SubprocessFailed, answer_call, call_in_subprocess
-from ..core.workspace import Workspace
-from ..scorers.registry import get_registry
-from ..scorers.registry.entry import ScorerEntry
-from .memory import limit_memory, out_of_memory
-from .score import score_workspace
-from .scorer_call import call_scorer, make_scorer
-from .validate import resolve_scorer
+from ...core.config import Settings, load_settings
+from ...core.errors import AutoScorerError, ErrorCode, Stage, internal_error
+from ...core.meta import read_meta
+from ...core.subprocess_call import Json, SubprocessFailed, answer_call, call_in_subprocess
+from ...core.workspace import Workspace
+from ...scorers.registry import get_registry
+from ...scorers.registry.entry import ScorerEntry
+from ..memory import limit_memory, out_of_memory
+from ..score import score
+from ..scorer_call import call_scorer, make_scorer
+from ..validate import resolve_scorer
 
 __all__ = ["try_scorer", "try_scorer_apart"]
 
@@ -46,12 +46,12 @@ def try_scorer(
         AutoScorerError: Whatever validating or scoring finds.
     """
     with _copy(Workspace(workspace)) as space:
-        job = load_job(space)
-        _, merged = resolve_scorer(job, entry.id, params)
+        meta = read_meta(space)
+        _, merged = resolve_scorer(meta.job, entry.id, params)
         started = time.monotonic()
-        call_scorer(entry, make_scorer(entry, job, settings).validate, space.root, merged)
+        call_scorer(entry, make_scorer(entry, meta.job, settings).validate, space.root, merged)
         validated = time.monotonic()
-        result = score_workspace(space.root, settings=settings, scorer=entry.id, params=params, lock=False)
+        result = score(space, meta, settings, scorer=entry.id, params=params)
         if result.error is not None:
             raise AutoScorerError.from_dict(result.error.model_dump())
         scored = time.monotonic()
@@ -97,7 +97,7 @@ def try_scorer_apart(
     with tempfile.TemporaryDirectory(prefix="autoscorer-trial-") as temporary:
         try:
             answer = call_in_subprocess(
-                "autoscorer.tasks.scorer_trial",
+                "autoscorer.tasks.scoring.trial",
                 question,
                 seconds=seconds,
                 env={"AUTOSCORER_HOME": str(settings.home), "TMPDIR": temporary},

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..core.config import Settings
-from ..core.disclosed import WITHHELD_ERROR, disclosed_result
-from ..core.workspace import Workspace
-from ..schemas.result import Result
+from ...core.config import Settings
+from ...core.disclosed import WITHHELD_ERROR, disclosed_result
+from ...core.workspace import Workspace
+from ...schemas.result import Result
 
 __all__ = ["write_reports"]
 
@@ -18,7 +18,7 @@ def write_reports(space: Workspace, result: Result, settings: Settings) -> None:
         result: As complete as it will be; its artifacts and those it discloses are measured.
         settings: The configuration.
     """
-    from ..scorers.report.report import write_report, write_shared_report
+    from ...scorers.report.report import write_report, write_shared_report
 
     language = settings.scorers.report_language
     shown = Result.model_validate(disclosed_result(result.to_dict(), settings.security.disclosure.digits))

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.errors import AutoScorerError, ErrorCode, Stage
+from ...core.errors import AutoScorerError, ErrorCode, Stage
 
 __all__ = ["Entry", "expand"]
 

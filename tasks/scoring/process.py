@@ -26,21 +26,20 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from ..core.bounds import shortened
-from ..core.config import Settings
-from ..core.errors import AutoScorerError, ErrorCode, Stage, internal_error
-from ..core.meta import asked_of_scorer, load_job
-from ..core.processes import adopt_orphans, describe_exit, die_with_parent, has_exited
-from ..core.provenance import current_flow_run
-from ..core.storage import fault_of
-from ..core.workspace import Workspace
-from ..schemas.job import Job
-from ..scorers.registry import get_registry
-from ..scorers.registry.needed import Needed, find_needed
-from ..scorers.report import report  # noqa: F401 - needed by the first Result, and slow to import
-from .memory import MemoryWatch, descendants, limit_memory, oom_kills, out_of_memory, release_memory
-from .score import score_workspace
-from .validate import resolve_scorer, validate_workspace
+from ...core.bounds import shortened
+from ...core.config import Settings
+from ...core.errors import AutoScorerError, ErrorCode, Stage, internal_error
+from ...core.meta import Meta
+from ...core.processes import adopt_orphans, describe_exit, die_with_parent, has_exited
+from ...core.provenance import current_flow_run
+from ...core.storage import fault_of
+from ...core.workspace import Workspace
+from ...scorers.registry import get_registry
+from ...scorers.registry.needed import Needed, find_needed
+from ...scorers.report import report  # noqa: F401 - needed by the first Result, and slow to import
+from ..memory import MemoryWatch, descendants, limit_memory, oom_kills, out_of_memory, release_memory
+from ..score import score
+from ..validate import resolve_scorer, validate
 
 __all__ = ["READY", "JobConfig", "be_guard", "ending", "main"]
 
@@ -91,9 +90,10 @@ def main(descriptor: int) -> None:
 def be_guard(connection: Connection, config: JobConfig) -> None:
     """Answer requests until the other end is closed. This process must have no other thread.
 
-    A request is ``{"do": "score" or "validate", "flow_run", "workspace", …}`` with the keywords of ``score_workspace``
-    or ``validate_workspace``. The answer is ``{"result"}``, ``{"checked"}`` or ``{"error"}``, and ``log``: lines to be
-    logged. Before it comes ``{"pid"}``: of the process that does the work, and of its session.
+    A request is ``{"do": "score" or "validate", "flow_run", "workspace", "meta", "options"}``, with the keywords of
+    ``score_workspace`` or ``validate_workspace`` as options; who asks for a score holds the workspace. The answer is
+    ``{"result"}``, ``{"checked"}`` or ``{"error"}``, and ``log``: lines to be logged. Before it comes ``{"pid"}``: of
+    the process that does the work, and of its session.
     """
     adopt_orphans()
     # Ctrl-C at a terminal is for the one who asks.
@@ -146,14 +146,10 @@ class _Guard:
 
     def _needed(self, request: Json) -> Needed | None:
         try:
-            space = Workspace(request["workspace"])
-            try:
-                job: Job | None = load_job(space)
-            except AutoScorerError:
-                job = asked_of_scorer(space)  # a check goes on with what it says of the scorer
-            if job is None:
+            asked = Meta.from_dict(request["meta"]).asked  # a check goes on with what it says of the scorer
+            if asked is None:
                 return None
-            scorer_id, _ = resolve_scorer(job, request["scorer"], request["params"])
+            scorer_id, _ = resolve_scorer(asked, request["options"].get("scorer"), None)
         except AutoScorerError:  # the work itself meets it, and tells of it in its own way
             return None
         return find_needed(self._config.settings, scorer_id, extra=self._config.scorers_dirs)
@@ -277,8 +273,8 @@ def _be_process(connection: Connection, config: JobConfig, parent: int) -> None:
 
 
 def _work(request: Json, settings: Settings, loaded: Callable[[], None]) -> Json:
-    current_flow_run.set(request.pop("flow_run"))
-    do, needed = request.pop("do"), request.pop("needed")
+    current_flow_run.set(request["flow_run"])
+    needed, options = request["needed"], request["options"]
     registry = get_registry()
     registry.entry_points = settings.scorers.entry_points
     try:
@@ -289,9 +285,10 @@ def _work(request: Json, settings: Settings, loaded: Callable[[], None]) -> Json
             if error.code is not ErrorCode.SCORER_NOT_FOUND:  # which the work meets again
                 raise
         loaded()
-        if do == "score":
-            return {"result": score_workspace(**request, settings=settings).to_dict()}
-        return {"checked": validate_workspace(**request, settings=settings)}
+        space, meta = Workspace(request["workspace"]), Meta.from_dict(request["meta"])
+        if request["do"] == "score":
+            return {"result": score(space, meta, settings, **options).to_dict()}
+        return {"checked": validate(space, meta, settings, **options)}
     except AutoScorerError as error:
         return {"error": error.to_dict()}
     except MemoryError:

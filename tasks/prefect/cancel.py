@@ -18,7 +18,7 @@ from uuid import UUID
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 
-from ..core.flowruns import FlowRunFiles
+from ...core.flowruns import FlowRunFiles
 
 __all__ = ["CancelWatch"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from ..core.errors import AutoScorerError
-from ..core.flowruns import FlowRunFiles
-from ..tasks.batch_outcome import Outcome, duplicate_outcome, failed_outcome, kept_outcomes
+from ...core.errors import AutoScorerError
+from ...core.flowruns import FlowRunFiles
 from .expand import Entry
+from .outcome import Outcome, duplicate_outcome, failed_outcome, kept_outcomes
 
 __all__ = ["BatchJournal"]
 

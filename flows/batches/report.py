@@ -16,12 +16,12 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.logging import get_run_logger
 
-from ..core.flowruns import FlowRunFiles
-from ..core.text import visible
-from ..scorers.report.html import duration, number
-from ..tasks.batch_outcome import Outcome, batch_headline
-from .artifacts import plain, publish, table
-from .batch_journal import BatchJournal
+from ...core.flowruns import FlowRunFiles
+from ...core.text import visible
+from ...scorers.report.html import duration, number
+from ..artifacts import plain, publish, table
+from .journal import BatchJournal
+from .outcome import Outcome, batch_headline
 
 __all__ = ["BatchProgress", "batch_key", "publish_batch"]
 

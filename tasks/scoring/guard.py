@@ -1,4 +1,4 @@
-"""The other end of a guard (``score_process.py``): starting one, asking it, ending it."""
+"""The other end of a guard (``process.py``): starting one, asking it, ending it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, Self
 
-from ..core.processes import die_with_parent, has_exited, kill_session
-from .score_process import READY, JobConfig, be_guard, ending
+from ...core.processes import die_with_parent, has_exited, kill_session
+from .process import READY, JobConfig, be_guard, ending
 
 __all__ = ["COMMAND", "Guard", "GuardDied"]
 
@@ -27,14 +27,22 @@ logger = logging.getLogger(__name__)
 Json = dict[str, Any]
 
 # Safe path: the current folder may be a submission's, and must not come before the installed packages.
-_PROGRAM = "import sys; from autoscorer.tasks.score_process import main; main(*map(int, sys.argv[1:]))"
+_PROGRAM = "import sys; from autoscorer.tasks.scoring.process import main; main(*map(int, sys.argv[1:]))"
 COMMAND = (sys.executable, "-P", "-c", _PROGRAM)
 # Seconds that a guard has to end what it looks after.
-_FAREWELL = 2.0
+_SHUTDOWN_TIMEOUT = 2.0
 
 
 class GuardDied(Exception):
-    """There is no answer, because the guard was killed; says how, in words that follow what it was."""
+    """There is no answer, because the guard was killed; says how, in words that follow what it was.
+
+    Attributes:
+        is_ours: It could not be started, or was killed before it had a request: no scorer's doing.
+    """
+
+    def __init__(self, how: str, *, is_ours: bool) -> None:
+        super().__init__(how)
+        self.is_ours = is_ours
 
 
 class Guard:
@@ -46,6 +54,7 @@ class Guard:
         self._process = process
         self._code: int | None = None
         self._session: int | None = None
+        self._is_ready = False
 
     @classmethod
     def start(cls, config: JobConfig) -> Self:
@@ -104,6 +113,7 @@ class Guard:
         """
         data = self.connection.recv_bytes()
         if data == READY:
+            self._is_ready = True
             return None
         message: Json = json.loads(data)
         if "pid" in message:
@@ -126,7 +136,7 @@ class Guard:
                 pass
             return answer
         except (EOFError, OSError):
-            raise GuardDied(ending(self.kill(after=_FAREWELL))) from None
+            raise GuardDied(ending(self.kill(after=_SHUTDOWN_TIMEOUT)), is_ours=not self._is_ready) from None
 
     def interrupt(self) -> None:
         """Have it end what it does, from any thread: whoever is asking meets ``GuardDied``."""
@@ -137,7 +147,7 @@ class Guard:
         """Whether the process has ended."""
         return self._code is not None or has_exited(self._pid)
 
-    def kill(self, *, after: float = _FAREWELL) -> int:
+    def kill(self, *, after: float = _SHUTDOWN_TIMEOUT) -> int:
         """End the guard and all below it; its exit code.
 
         Args:

@@ -7,20 +7,22 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..core.errors import CATALOGUE, AutoScorerError, ErrorCode, Fault
-from ..core.meta import load_job
-from ..core.provenance import current_flow_run
-from ..core.workspace import Workspace
-from ..schemas.job import Job
-from ..schemas.result import Result
-from .result_metadata import save_failure
+from ...core.config import Settings
+from ...core.errors import CATALOGUE, AutoScorerError, ErrorCode, Fault
+from ...core.meta import read_meta
+from ...core.provenance import current_flow_run
+from ...core.workspace import Workspace
+from ...schemas.result import Result
+from .failures import save_failure
 
 __all__ = ["definitive_result", "ensure_result"]
 
 _PAUSE = 0.1
 
 
-def ensure_result(workspace: Path | str, flow_run_id: str, error: AutoScorerError, *, patience: float = 0.0) -> Result:
+def ensure_result(
+    workspace: Path | str, flow_run_id: str, error: AutoScorerError, *, settings: Settings, patience: float = 0.0
+) -> Result:
     """See that result.json says how a flow run ended.
 
     A Result of this flow run that has a score, or that blames the submission, stays: the process wrote it before it
@@ -30,6 +32,7 @@ def ensure_result(workspace: Path | str, flow_run_id: str, error: AutoScorerErro
         workspace: The folder.
         flow_run_id: The flow run.
         error: How it ended.
+        settings: The configuration.
         patience: Seconds to wait for the workspace, whose holder may be about to die.
 
     Returns:
@@ -49,10 +52,7 @@ def ensure_result(workspace: Path | str, flow_run_id: str, error: AutoScorerErro
             mine = found is not None and found.versioning.flow_run_id == flow_run_id
             if mine and found is not None and found.error is not None and found.error.code == error.code:
                 return found
-            job: Job | None = None
-            with contextlib.suppress(AutoScorerError):
-                job = load_job(space)
-            return save_failure(space, error, job=job)
+            return save_failure(space, error, settings=settings, job=read_meta(space).known)
     finally:
         current_flow_run.reset(token)
 

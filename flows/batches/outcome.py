@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import AutoScorerError, ErrorCode, Fault
-from ..core.flowruns import FlowRunFiles
-from ..core.workspace import Workspace
-from ..schemas.result import Result
-from .ensure_result import definitive_result
+from ...core.errors import AutoScorerError, ErrorCode, Fault
+from ...core.flowruns import FlowRunFiles
+from ...core.workspace import Workspace
+from ...schemas.result import Result
+from ...tasks.results.ensure import definitive_result
 
 __all__ = [
     "Outcome",

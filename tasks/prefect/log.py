@@ -16,10 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..core.errors import AutoScorerError
-from ..core.text import strip
-from ..core.workspace import open_regular
-from ..executors.base import Observer
+from ...core.errors import AutoScorerError
+from ...core.text import strip
+from ...core.workspace import open_regular
+from ...executors.base import Observer
 
 __all__ = ["ASIDE", "FILE_GAP", "MODEL_MARK", "RunLog", "Tee", "gap", "prefix_of"]
 

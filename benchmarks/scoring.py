@@ -96,9 +96,9 @@ INTERVAL = """
 import json, time
 from pathlib import Path
 from autoscorer.core.workspace import Workspace
-from autoscorer.scorers.confusion import count_matrix, metrics_of
-from autoscorer.scorers.intervals import classification_interval
-from autoscorer.scorers.tables import Columns, load_aligned
+from autoscorer.scorers.metrics.confusion import count_matrix, metrics_of
+from autoscorer.scorers.metrics.intervals import classification_interval
+from autoscorer.scorers.tables.aligned import Columns, load_aligned
 table = load_aligned(Workspace(Path.cwd()), Columns(), "text")
 def seconds(call, times):
     call()

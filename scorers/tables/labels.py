@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import packing
-from .csv_reader import Block
+from .block import Block
 from .packing import MAX_PACKED, NEVER, Words, pack, unpack
 
 __all__ = ["MAX_LABELS", "LabelTexts", "Labels", "TooManyLabelsError", "clipped", "smallest_type"]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import AutoScorerError, ErrorCode
-from .csv_reader import Block, Bytes, Positions
+from .block import Block, Bytes, Positions
 from .packing import Words
 
 __all__ = ["Floats", "NumberColumn", "parse_decimals"]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .csv_reader import Block, Bytes
+from .block import Block, Bytes
 
 __all__ = ["MAX_PACKED", "NEVER", "Squeeze", "Words", "mix", "pack", "unpack", "window"]
 

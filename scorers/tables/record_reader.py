@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from ...core.errors import AutoScorerError
-from .csv_reader import MAX_COLUMNS, MAX_RECORD_BYTES, MAX_TEXT_BYTES, PAD, Block, bad_format, check_size
+from .block import MAX_COLUMNS, MAX_RECORD_BYTES, MAX_TEXT_BYTES, PAD, Block, bad_format, check_size
 from .json_batches import Problem, RecordProblem, count_keys, elements, find_bad_text, list_batches, skip_space
 
 __all__ = ["MAX_JSON_BYTES", "MAX_PARQUET_ROWS", "JsonReader", "ParquetReader"]

@@ -18,7 +18,6 @@ import itertools
 import linecache
 import os
 import signal
-import stat
 import sys
 import threading
 import traceback
@@ -33,10 +32,10 @@ from typing import Protocol
 
 from ...core.errors import AutoScorerError, ErrorCode
 from .entry import Registration
+from .files import read_source
 
-__all__ = ["Capture", "LoadAttempt", "current_capture", "is_ctrl_c", "load_source", "module_frame", "read_source"]
+__all__ = ["Capture", "LoadAttempt", "current_capture", "is_ctrl_c", "load_source", "module_frame"]
 
-MAX_SOURCE_BYTES = 8 * 1024 * 1024
 _MAX_TEXT = 600
 _TRACEBACK_FRAMES = 6
 _CO_OPTIMIZED = 0x1  # set on functions, never on the code of a module
@@ -108,22 +107,6 @@ class _Load:
             return True
         # A sibling that is a scorer file too: what it registers is its own file's to register.
         return registration.module.startswith(self.package + ".")
-
-
-def read_source(path: Path) -> bytes:
-    """The bytes of a source file. A FIFO or a device must not hang a watcher.
-
-    Raises:
-        OSError: Not there, not readable, no plain file, or larger than any scorer.
-    """
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError("it is not a plain file")
-        data = file.read(MAX_SOURCE_BYTES + 1)
-    if len(data) > MAX_SOURCE_BYTES:
-        raise OSError(f"it is larger than {MAX_SOURCE_BYTES // 1024**2} MiB")
-    return data
 
 
 def _bytes_of(path: Path, copies: Mapping[Path, bytes] | None) -> bytes:

@@ -21,12 +21,13 @@ from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
 from .builtin import BUILTIN_MODULES
 from .entry import LoadFailure, ScorerEntry
+from .files import is_there, scorer_files
 from .last_good import GoodCopy, LastGood
 from .manifest import ManifestFile, configured_places, pinned_files
-from .registry import ScorerRegistry, scorer_files
+from .registry import ScorerRegistry
 from .snapshot import FileOrigin
 from .trial import try_import
-from .watcher import GONE_AFTER, is_there
+from .watcher import GONE_AFTER
 
 __all__ = ["Needed", "find_needed"]
 

@@ -12,7 +12,8 @@ import threading
 from pathlib import Path
 
 from ...core.errors import AutoScorerError, ErrorCode
-from .loader import LoadAttempt, load_source, read_source
+from .files import read_source
+from .loader import LoadAttempt, load_source
 from .subprocess import ChildFailed, Json, answer_parent, ask_child
 
 __all__ = ["IMPORT_SECONDS", "try_import"]

@@ -20,12 +20,12 @@ from types import TracebackType
 from typing import Literal
 
 from ...core.errors import AutoScorerError
-from .loader import read_source
+from .files import is_there, read_source, scorer_files
 from .manifest import ManifestFile, ScorerManifest
-from .registry import ScorerRegistry, get_registry, scorer_files
+from .registry import ScorerRegistry, get_registry
 from .snapshot import FileOrigin
 
-__all__ = ["GONE_AFTER", "ScorerWatcher", "WatchEvent", "is_there"]
+__all__ = ["GONE_AFTER", "ScorerWatcher", "WatchEvent"]
 
 logger = logging.getLogger(__name__)
 
@@ -354,14 +354,3 @@ class ScorerWatcher:
                 self._on_event(event)
             except Exception:
                 logger.exception("the on_event callback of a ScorerWatcher failed")
-
-
-def is_there(path: Path) -> bool:
-    """Whether the file exists; also true when that can't be told (a file server that stumbles)."""
-    try:
-        os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
-    return True

@@ -19,7 +19,7 @@ from .base_csv import BaseCSVScorer, main_result
 from .metrics.intervals import normal
 from .registry.registry import register
 from .tables.aligned import AlignedTable
-from .tables.numbers import Floats
+from .tables.arrays import Floats
 
 __all__ = ["METRICS", "RegressionRMSE", "regression_metrics"]
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..tables.numbers import Floats
-from .confusion import ConfusionMatrix
+from ..tables.arrays import Floats
+from .confusion import ConfusionMatrix, ratio
 
 __all__ = ["Cells", "Gradient", "gradient", "standard_error"]
 
@@ -128,37 +128,33 @@ class _Parts:
     one: Floats
 
 
-def _over(a: Floats, b: Floats) -> Floats:
-    return np.divide(a, b, out=np.zeros_like(a), where=b != 0)
-
-
 def _f1_macro(x: _Parts) -> Gradient:
     both = x.truth + x.predicted
-    pull = -_over(2 * x.hits, both * both) / len(both)
-    return Gradient(pull, pull, _over(2 * x.one, both) / len(both))
+    pull = -ratio(2 * x.hits, both * both) / len(both)
+    return Gradient(pull, pull, ratio(2 * x.one, both) / len(both))
 
 
 def _f1_weighted(x: _Parts) -> Gradient:
     both = x.truth + x.predicted
-    f1 = _over(2 * x.hits, both)
-    pull = -x.truth * _over(f1, both)
-    return Gradient(f1 + pull, pull, x.truth * _over(2 * x.one, both))
+    f1 = ratio(2 * x.hits, both)
+    pull = -x.truth * ratio(f1, both)
+    return Gradient(f1 + pull, pull, x.truth * ratio(2 * x.one, both))
 
 
 def _precision_macro(x: _Parts) -> Gradient:
-    precision = _over(x.hits, x.predicted)
+    precision = ratio(x.hits, x.predicted)
     size = len(precision)
-    return Gradient(x.zero, -_over(precision, x.predicted) / size, _over(x.one, x.predicted) / size)
+    return Gradient(x.zero, -ratio(precision, x.predicted) / size, ratio(x.one, x.predicted) / size)
 
 
 def _precision_weighted(x: _Parts) -> Gradient:
-    precision = _over(x.hits, x.predicted)
-    return Gradient(precision, -x.truth * _over(precision, x.predicted), _over(x.truth, x.predicted))
+    precision = ratio(x.hits, x.predicted)
+    return Gradient(precision, -x.truth * ratio(precision, x.predicted), ratio(x.truth, x.predicted))
 
 
 def _recall_over(x: _Parts, size: int) -> Gradient:
-    recall = _over(x.hits, x.truth)
-    return Gradient(-_over(recall, x.truth) / size, x.zero, _over(x.one, x.truth) / size)
+    recall = ratio(x.hits, x.truth)
+    return Gradient(-ratio(recall, x.truth) / size, x.zero, ratio(x.one, x.truth) / size)
 
 
 def _accuracy(x: _Parts) -> Gradient:

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...schemas.result import Interval
-from ..tables.numbers import Floats
+from ..tables.arrays import Floats
 from .confusion import ConfusionMatrix, metrics_of
 from .delta_method import Cells, gradient, standard_error
 

@@ -34,7 +34,7 @@ from ...core.errors import AutoScorerError, ErrorCode
 from .entry import Registration
 from .files import read_source
 
-__all__ = ["Capture", "LoadAttempt", "current_capture", "is_ctrl_c", "load_source", "module_frame"]
+__all__ = ["Capture", "LoadAttempt", "current_capture", "is_ctrl_c", "load_error", "load_source", "module_frame"]
 
 _MAX_TEXT = 600
 _TRACEBACK_FRAMES = 6
@@ -131,7 +131,7 @@ def load_source(path: Path, copies: Mapping[Path, bytes] | None = None) -> LoadA
     try:
         data = _bytes_of(path, copies)
     except OSError as error:
-        attempt.error = _error(f"{path} can't be read: {error.strerror or error}.", path, None)
+        attempt.error = load_error(f"{path} can't be read: {error.strerror or error}.", path)
         return attempt
     attempt.sha256 = attempt.files[path] = hashlib.sha256(data).hexdigest()
 
@@ -150,11 +150,10 @@ def load_source(path: Path, copies: Mapping[Path, bytes] | None = None) -> LoadA
     try:
         _finder.execute(load, load.main, path, data)
         if not attempt.registrations:
-            attempt.error = _error(
+            attempt.error = load_error(
                 f"{path} registers no scorer. Put @register('my_scorer') on its class; "
                 "a file that only helps others has a name that begins with _.",
                 path,
-                None,
             )
     except BaseException as error:
         if is_ctrl_c(error):
@@ -299,7 +298,7 @@ def _describe(load: _Load, error: BaseException) -> AutoScorerError:
         )
     except Exception:  # a text or a source line that can't be had
         trace = []
-    return _error(message, place, line, "".join(trace).splitlines()[-3 * _TRACEBACK_FRAMES :], missing)
+    return load_error(message, place, line, "".join(trace).splitlines()[-3 * _TRACEBACK_FRAMES :], missing)
 
 
 def _missing(load: _Load, error: BaseException, place: Path) -> list[str]:
@@ -339,9 +338,10 @@ def _text(error: BaseException) -> str:
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
-def _error(
-    message: str, path: Path, line: int | None, trace: Sequence[str] = (), missing: Sequence[str] = ()
+def load_error(
+    message: str, path: Path, line: int | None = None, trace: Sequence[str] = (), missing: Sequence[str] = ()
 ) -> AutoScorerError:
+    """``SCORER_LOAD_ERROR`` of a file, at a line of it where one is to blame."""
     details: dict[str, object] = {"file": str(path), "line": line}
     if missing:
         details["missing_imports"] = [*missing]

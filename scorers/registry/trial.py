@@ -11,9 +11,9 @@ import hashlib
 import threading
 from pathlib import Path
 
-from ...core.errors import AutoScorerError, ErrorCode
+from ...core.errors import AutoScorerError
 from .files import read_source
-from .loader import LoadAttempt, load_source
+from .loader import LoadAttempt, load_error, load_source
 from .subprocess import ChildFailed, Json, answer_parent, ask_child
 
 __all__ = ["IMPORT_SECONDS", "try_import"]
@@ -39,10 +39,10 @@ def try_import(path: Path, *, seconds: float = IMPORT_SECONDS, stop: threading.E
         attempt.sha256 = attempt.files[path] = hashlib.sha256(read_source(path)).hexdigest()
         answer = ask_child("autoscorer.scorers.registry.trial", {"file": str(path)}, seconds=seconds, stop=stop)
     except OSError as error:
-        attempt.error = _error(path, f"can't be read: {error.strerror or error}")
+        attempt.error = load_error(f"{path} can't be read: {error.strerror or error}.", path)
         return attempt
     except ChildFailed as failed:
-        attempt.error = _error(path, f"is not loaded: its import {failed}")
+        attempt.error = load_error(f"{path} is not loaded: its import {failed}.", path)
         attempt.error.details["hangs"] = failed.took_too_long
         return attempt
     attempt.sha256 = answer["sha256"]
@@ -51,10 +51,6 @@ def try_import(path: Path, *, seconds: float = IMPORT_SECONDS, stop: threading.E
     attempt.sources = {Path(name): base64.b64decode(text) for name, text in answer["sources"].items()}
     attempt.found = answer["found"]
     return attempt
-
-
-def _error(path: Path, why: str) -> AutoScorerError:
-    return AutoScorerError(ErrorCode.SCORER_LOAD_ERROR, f"{path} {why}.", details={"file": str(path), "line": None})
 
 
 def _answer(question: Json) -> Json:

@@ -7,10 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ...core.errors import AutoScorerError, ErrorCode
+from .arrays import Bytes, Ints
 
 __all__ = [
     "MAX_COLUMNS",
@@ -31,8 +29,7 @@ MAX_COLUMNS = 10_000
 # An id, a label or a number longer than this is none; whoever shows some of them can count on it.
 MAX_TEXT_BYTES = 1 << 16
 
-Bytes = NDArray[np.uint8]
-Positions = NDArray[np.int64]
+Positions = Ints
 
 
 @dataclass(slots=True)

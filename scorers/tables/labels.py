@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import packing
+from .arrays import Ints
 from .block import Block
 from .packing import MAX_PACKED, NEVER, Words, pack, unpack
 
 __all__ = ["MAX_LABELS", "LabelTexts", "Labels", "TooManyLabelsError", "clipped", "smallest_type"]
 
-Codes = NDArray[np.int64]
+Codes = Ints
 
 # Different labels of both files together.
 MAX_LABELS = 500_000

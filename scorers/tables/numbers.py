@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import AutoScorerError, ErrorCode
+from .arrays import Floats
 from .block import Block, Bytes, Positions
 from .packing import Words
 
 __all__ = ["Floats", "NumberColumn", "parse_decimals"]
 
-Floats = NDArray[np.float64]
 
 _MAX_DIGITS = 19  # 10^19 < 2^64, and float64 holds 10^19 exactly
 _MAX_DECIMALS = 18  # twice 10^18 < 2^63

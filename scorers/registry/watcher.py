@@ -123,13 +123,6 @@ class ScorerWatcher:
             # A scorer file that never finishes loading must not keep the process from ending.
             thread.join(timeout=5)
 
-    def look(self) -> None:
-        """Look once, now, and without a thread: for a process that must know at certain moments only.
-
-        Not while it is started: the thread looks then.
-        """
-        self._guarded_scan()
-
     def __enter__(self) -> ScorerWatcher:
         return self.start()
 

@@ -58,7 +58,7 @@ def register(scorer_id: str) -> Callable[[S], S]:
         The decorator, which returns the class.
 
     Raises:
-        AutoScorerError: ``SCORER_LOAD_ERROR`` when the class is no complete scorer, or the id is taken.
+        AutoScorerError: ``SCORER_LOAD_ERROR`` when the class is not a complete scorer, or the id is taken.
 
     Example:
         >>> @register("always_one")

@@ -71,7 +71,8 @@ class ScorerWatcher:
     """Watches scorer files and folders, and every other file its registry has loaded.
 
     Args:
-        paths: Files and folders; none of them need exist yet. A name that ends in ``.py`` and is no folder is a file.
+        paths: Files and folders; none of them need exist yet. A name that ends in ``.py`` is a file's, unless there is
+            a folder of that name.
         registry: The registry to keep up to date; this process's own when None.
         recorded: Follow scorers.json too: what another process loads, unloads, watches or watches no more there is
             loaded or unloaded here.

@@ -26,7 +26,7 @@ __all__ = [
 PAD = 80
 MAX_RECORD_BYTES = 1 << 24
 MAX_COLUMNS = 10_000
-# An id, a label or a number longer than this is none; whoever shows some of them can count on it.
+# An id, a label or a number longer than this is refused: whoever shows some of them can count on it.
 MAX_TEXT_BYTES = 1 << 16
 
 Positions = Ints

@@ -21,7 +21,7 @@ __all__ = ["MAX_PACKED", "NEVER", "Squeeze", "Words", "mix", "pack", "unpack", "
 Words = NDArray[np.uint64]
 
 MAX_PACKED = 64  # bytes
-# A word that no text begins with: 0xFF is no byte of UTF-8.
+# A word that no text begins with: 0xFF is not a byte of UTF-8.
 NEVER = 0xFF << 56
 _ONES = (1 << 64) - 1
 # _KEEP[j][n] keeps of word j what belongs to a text of n bytes.

@@ -1,7 +1,7 @@
 """JSON, JSONL and Parquet tables as the same blocks that CSV gives.
 
 A JSON number is taken as the text it was written with (``1.0`` stays ``1.0``), a string as its characters, ``true``
-and ``false`` as these words; ``null``, an object or a list is no value. Parquet goes through pyarrow, imported only
+and ``false`` as these words; ``null``, an object or a list is not a value. Parquet goes through pyarrow, imported only
 when such a file is met.
 """
 
@@ -242,7 +242,7 @@ class ParquetReader(_RecordReader):
     """A Parquet file with columns of text, integers, booleans or floats.
 
     Raises:
-        AutoScorerError: ``BAD_FORMAT`` when it is none, or when pyarrow is not installed.
+        AutoScorerError: ``BAD_FORMAT`` when it is not Parquet, or when pyarrow is not installed.
     """
 
     unit = "row"

@@ -21,6 +21,7 @@ __all__ = [
     "add_workspace",
     "given_params",
     "parse_params",
+    "positive",
     "raise_failure",
     "tell_notes",
 ]
@@ -127,3 +128,10 @@ def tell_notes(settings: Settings) -> None:
     """Say on stderr what of the configuration is not read."""
     for note in settings.notes:
         print(f"note: {note}", file=sys.stderr)
+
+
+def positive(text: str) -> int:
+    """A number of things, as argparse takes it."""
+    if not (text.isascii() and text.isdigit() and int(text[:9]) > 0 and len(text) < 10):
+        raise argparse.ArgumentTypeError(f"expects a number from 1 on, got {text!r}")
+    return int(text)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import AutoScorerError, ErrorCode
 from ..service.batches.leaderboard import to_csv
+from . import submit
 from .api_client import as_json, connect
 from .arguments import add_backend, add_scorer
-from .batch_views import showing_batch
+from .batch_views import print_what_was_done, showing_batch
 from .submit import add_submission, submission
-from .task_views import print_leaderboard, print_task
+from .task_views import print_leaderboard
 from .waiting import concluded, ended, exit_code, wait
 
 __all__ = ["add_arguments", "check_writable", "exit_code", "render", "run", "write_csv"]
@@ -83,17 +83,15 @@ def _conclude(args: argparse.Namespace, batch: Json, failed: bool) -> None:
     """Write the leaderboard; of a batch that failed or was cancelled, a person sees what was done before."""
     if args.csv is not None:
         write_csv(args.csv, batch["leaderboard"])
-    if failed and batch["leaderboard"] and not args.json and sys.stderr.isatty():
-        print_leaderboard(batch, to_stderr=True)
+    if failed:
+        print_what_was_done(batch, args)
 
 
 def render(data: Json, args: argparse.Namespace) -> None:
     if "leaderboard" in data:
         print_leaderboard(data)
-        return
-    print_task(data)
-    if args.wait is None:
-        print(f"autoscorer status {data['id']} --watch   waits for its end")
+    else:
+        submit.render(data, args)
 
 
 def check_writable(file: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from ..schemas.task import BatchSummary
 from ..service.batches.leaderboard import leaderboard
 from .arguments import given_params
 from .output import number, printable, say
+from .terminal import console, counting_bar, is_watched
 
 __all__ = ["check_local", "run_local"]
 
@@ -144,18 +144,8 @@ class _Bar(_Lines):
 
 @contextlib.contextmanager
 def _showing(args: argparse.Namespace) -> Iterator[_Lines]:
-    if args.json or not sys.stderr.isatty():
+    if not is_watched(args):
         yield _Lines()
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.description:<10}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[counts]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True, highlight=False)) as bar:
+    with counting_bar(console=console(stderr=True)) as bar:
         yield _Bar(bar)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,9 +13,10 @@ from ..core.errors import AutoScorerError
 from .api_client import as_json
 from .output import say
 from .task_views import counts, leaderboard_table, print_leaderboard
+from .terminal import console, counting_bar, is_watched
 from .waiting import Lines, Shown, concluded, ended
 
-__all__ = ["concluded_batch", "showing_batch", "with_batch"]
+__all__ = ["concluded_batch", "print_what_was_done", "showing_batch", "with_batch"]
 
 Json = dict[str, Any]
 
@@ -39,30 +39,28 @@ def concluded_batch(client: Client, task: Json, args: argparse.Namespace) -> Jso
     if not ended(task):
         return concluded(task)
     data = with_batch(client, task)
-    if task["error"] is not None and data["batch"]["leaderboard"] and not args.json and sys.stderr.isatty():
-        print_leaderboard(data["batch"], to_stderr=True)
+    if task["error"] is not None:
+        print_what_was_done(data["batch"], args)
     concluded(task)
     return data
+
+
+def print_what_was_done(batch: Json, args: argparse.Namespace) -> None:
+    """Show a person what a batch that failed or was cancelled has done before, beside its error."""
+    if batch["leaderboard"] and is_watched(args):
+        print_leaderboard(batch, to_stderr=True)
 
 
 @contextlib.contextmanager
 def showing_batch(client: Client, args: argparse.Namespace) -> Iterator[Shown]:
     """Show a batch: a bar, its counts and the first of its leaderboard on a terminal, plain lines elsewhere."""
-    if args.json or not sys.stderr.isatty():
+    if not is_watched(args):
         yield _Counted(client)
         return
-    from rich.console import Console
     from rich.live import Live
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    bar = Progress(
-        TextColumn("{task.description:<10}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[counts]}"),
-    )
-    with Live(bar, console=Console(stderr=True, highlight=False), refresh_per_second=5) as live:
+    bar = counting_bar()
+    with Live(bar, console=console(stderr=True), refresh_per_second=5) as live:
         yield _Board(client, bar, live)
 
 

@@ -208,15 +208,15 @@ def _next(directory: str) -> list[tuple[str, str]]:
 
 
 def render(data: dict[str, Any], args: argparse.Namespace) -> None:
-    from rich.console import Console
     from rich.text import Text
 
     from .output import printable
+    from .terminal import console
 
-    console = Console(highlight=False)
+    shown = console()
 
     def say(text: str, style: str = "") -> None:
-        console.print(Text(printable(text), style=style), soft_wrap=True)
+        shown.print(Text(printable(text), style=style), soft_wrap=True)
 
     say(f"{data['workspace']}: a {data['task_type']} workspace that runs as it is", "bold")
     for name in data["files"]:

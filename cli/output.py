@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import AutoScorerError
@@ -14,7 +15,7 @@ from ..core.text import replace
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["failure", "number", "print_result", "printable", "say", "success"]
+__all__ = ["bounds", "failure", "number", "print_model_log", "print_result", "printable", "say", "success"]
 
 
 def success(data: Any, seconds: float) -> None:
@@ -27,10 +28,11 @@ def failure(error: AutoScorerError, as_json: bool) -> None:
     if as_json:
         _print({"status": "error", "error": error.to_dict(), "timestamp": utc_now()})
         return
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(stderr=True, highlight=False)
+    from . import terminal
+
+    console = terminal.console(stderr=True)
     told = error.to_dict()
     problems = error.details.get("problems") or [told]
     if isinstance(problems[0], str):
@@ -48,17 +50,16 @@ def _print_problem(console: Console, problem: dict[str, Any]) -> None:
 
     console.print(Text.assemble((problem["code"], "bold red"), " ", (f"({problem['stage']})", "dim"), "  "), end="")
     console.print(Text(printable(problem["message"])), soft_wrap=True)
-    for line in problem["details"].get("log") or []:
-        console.print(Text("    │ " + printable(str(line)), style="dim"))
+    print_model_log(console, problem)
 
 
 def print_result(data: dict[str, Any], workspace: str) -> None:
     """Print a Result for a person: score, interval, metrics, notes, where the report is."""
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    from . import terminal
+
+    console = terminal.console()
     summary, versioning = data["summary"], data["versioning"]
     heading = Text.assemble((printable(str(data["job_id"])), "bold"), ("  " + str(versioning["scorer"]), "dim"))
     if summary["pass"] is not None:
@@ -66,19 +67,17 @@ def print_result(data: dict[str, Any], workspace: str) -> None:
     if summary["rank"]:
         heading.append(f"  rank {summary['rank']}", "bold")
     console.print(heading)
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    table.add_column("interval", style="dim")
+    table = terminal.table("metric", "value", "interval", right=("value",))
     shown = {name: value for name, value in data["metrics"].items() if "/" not in name}
     for name, value in shown.items():
         interval = data["intervals"].get(name)
         spread = ""
         if interval:
-            level = f"{interval['level']:.0%}"
-            spread = f"[{number(interval['low'])}, {number(interval['high'])}]  {level}, {interval['method']}"
+            spread = f"{bounds(interval)}  {interval['level']:.0%}, {interval['method']}"
         main = value is not None and value == summary["score"] and name in summary
-        table.add_row(Text(printable(name), style="bold" if main else ""), Text(number(value)), Text(spread))
+        table.add_row(
+            Text(printable(name), style="bold" if main else ""), Text(number(value)), Text(spread, style="dim")
+        )
     console.print(table)
     if len(shown) < len(data["metrics"]):
         console.print(Text(f"and {len(data['metrics']) - len(shown)} per-class metrics in the Result", style="dim"))
@@ -93,6 +92,21 @@ def print_result(data: dict[str, Any], workspace: str) -> None:
 def number(value: float | None) -> str:
     """A metric for a person: six significant digits, a dash where it is undefined."""
     return "–" if value is None else f"{value:.6g}"
+
+
+def bounds(interval: Mapping[str, Any] | None) -> str:
+    """``[low, high]``; empty where there is none."""
+    if interval is None or interval.get("low") is None or interval.get("high") is None:
+        return ""
+    return f"[{number(interval['low'])}, {number(interval['high'])}]"
+
+
+def print_model_log(where: Console, error: Mapping[str, Any]) -> None:
+    """The last lines that the model wrote, where an error has them."""
+    from rich.text import Text
+
+    for line in error["details"].get("log") or []:
+        where.print(Text("    │ " + printable(str(line)), style="dim"))
 
 
 def printable(text: str) -> str:

@@ -67,26 +67,25 @@ def render(data: Json, args: argparse.Namespace) -> None:
 
 
 def _print_history(data: Json) -> None:
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    from . import terminal
+
+    console = terminal.console()
     if not data["results"]:
         console.print(Text(f"{printable(data['workspace'])} has no Result yet."))
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name, right in (("time", False), ("score", True), ("metric", False), ("pass", False)):
-        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    table = terminal.table("time", "score", "metric", "pass", right=("score",))
+    for column in table.columns:
+        column.no_wrap = True
     for name in ("scorer", "error", "id"):
         table.add_column(name, overflow="fold")
     for each in data["results"]:
-        verdict = {True: "pass", False: "fail", None: ""}[each["pass"]]
         cells = [
             each["time"] or "",
             number(each["score"]) if each["error"] is None else "",
             each["metric"] or "",
-            verdict,
+            terminal.VERDICT[each["pass"]],
             each["scorer"] or "",
             each["error"] or "",
             each["id"] + ("  (stands)" if each["stands"] else ""),

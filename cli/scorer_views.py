@@ -5,39 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from .output import number, printable
+from . import terminal
+from .output import bounds, number, printable
 
 __all__ = ["VIEWS"]
 
 
-def _console() -> Console:
-    return Console(highlight=False)
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in columns:
-        table.add_column(column)
-    return table
-
-
 def _say(text: str, style: str = "") -> None:
-    _console().print(Text(printable(text), style=style), soft_wrap=True)
+    terminal.console().print(Text(printable(text), style=style), soft_wrap=True)
 
 
 def _show_list(data: Mapping[str, Any]) -> None:
-    table = _table("id", "version", "metric", "origin", "description")
+    table = terminal.table("id", "version", "metric", "origin", "description")
     for item in data["scorers"]:
         arrow = "↑" if item["higher_is_better"] else "↓"
         origin = item["origin"] if item["status"] == "ok" else f"{item['origin']}, stale"
         cells = (item["id"], item["version"], f"{item['metric']} {arrow}", origin, item["description"])
         style = "" if item["status"] == "ok" else "yellow"
         table.add_row(*(Text(printable(cell), style=style) for cell in cells))
-    _console().print(table)
+    terminal.console().print(table)
     for failure in data["errors"]:
         _say(f"does not load: {failure['error']['message']}", "red")
 
@@ -46,8 +34,7 @@ def _show_one(data: Mapping[str, Any]) -> None:
     _say(f"{data['id']} {data['version']}", "bold")
     if data["description"]:
         _say(data["description"])
-    table = _table("", "")
-    table.show_header = False
+    table = terminal.table("", "", show_header=False)
     facts = {
         "task type": data["task_type"],
         "metric": f"{data['metric']}, {'higher' if data['higher_is_better'] else 'lower'} is better",
@@ -60,13 +47,13 @@ def _show_one(data: Mapping[str, Any]) -> None:
     }
     for name, value in facts.items():
         table.add_row(Text(printable(name), style="dim"), Text(printable(str(value))))
-    _console().print(table)
-    params = _table("param", "type", "default", "description")
+    terminal.console().print(table)
+    params = terminal.table("param", "type", "default", "description")
     for name, schema in data["params_schema"].get("properties", {}).items():
         default = "required" if name in data["params_schema"].get("required", ()) else repr(schema.get("default"))
         cells = (name, _type_of(schema), default, schema.get("description", ""))
         params.add_row(*(Text(printable(cell)) for cell in cells))
-    _console().print(params)
+    terminal.console().print(params)
 
 
 def _type_of(schema: Mapping[str, Any]) -> str:
@@ -99,14 +86,14 @@ def _show_unloaded(data: Mapping[str, Any]) -> None:
 
 def _show_test(data: Mapping[str, Any]) -> None:
     scorer, summary = data["scorer"], data["summary"]
-    verdict = {True: "  PASS", False: "  FAIL", None: ""}[summary["pass"]]
-    _say(f"{scorer['id']} {scorer['version']}  score {number(summary['score'])}{verdict}", "bold")
-    table = _table("metric", "value", "interval")
+    verdict = terminal.VERDICT[summary["pass"]].upper()
+    heading = f"{scorer['id']} {scorer['version']}  score {number(summary['score'])}  {verdict}"
+    _say(heading.rstrip(), "bold")
+    table = terminal.table("metric", "value", "interval")
     for name, value in data["metrics"].items():
-        interval = data["intervals"].get(name)
-        spread = f"[{number(interval['low'])}, {number(interval['high'])}]" if interval else ""
+        spread = bounds(data["intervals"].get(name))
         table.add_row(Text(printable(name)), Text(number(value)), Text(spread, style="dim"))
-    _console().print(table)
+    terminal.console().print(table)
     for note in data["notes"]:
         _say(f"note: {note}", "yellow")
     seconds = data["seconds"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,11 +12,13 @@ from ..client.polling import poll
 from ..core.errors import AutoScorerError, ErrorCode
 from ..schemas.task import TaskState
 from .api_client import add_api, as_json, away, connect
+from .arguments import positive
 from .batch_views import concluded_batch, showing_batch, with_batch
 from .task_views import print_leaderboard, print_task, task_table
+from .terminal import console, is_watched
 from .waiting import Lines, concluded, ended, exit_code, showing, wait
 
-__all__ = ["add_arguments", "exit_code", "positive", "render", "run"]
+__all__ = ["add_arguments", "exit_code", "render", "run"]
 
 Json = dict[str, Any]
 
@@ -65,9 +66,7 @@ def render(data: Json, args: argparse.Namespace) -> None:
         if "batch" in data:
             print_leaderboard(data["batch"])
         return
-    from rich.console import Console
-
-    Console(highlight=False).print(task_table(data["tasks"], data["total"]))
+    console().print(task_table(data["tasks"], data["total"]))
 
 
 def _list(client: Client, args: argparse.Namespace) -> Json:
@@ -89,7 +88,7 @@ def _watch_list(client: Client, args: argparse.Namespace) -> Json:
 @contextlib.contextmanager
 def _showing_list(args: argparse.Namespace) -> Iterator[Callable[[Json], None]]:
     """The list drawn again and again on a terminal, a line for each task that changes elsewhere."""
-    if args.json or not sys.stderr.isatty():
+    if not is_watched(args):
         lines: dict[str, Lines] = {}
 
         def tell(page: Json) -> None:
@@ -98,15 +97,7 @@ def _showing_list(args: argparse.Namespace) -> Iterator[Callable[[Json], None]]:
 
         yield tell
         return
-    from rich.console import Console
     from rich.live import Live
 
-    with Live(console=Console(stderr=True, highlight=False), transient=True, auto_refresh=False) as live:
+    with Live(console=console(stderr=True), transient=True, auto_refresh=False) as live:
         yield lambda page: live.update(task_table(page["tasks"], page["total"]), refresh=True)
-
-
-def positive(text: str) -> int:
-    """A number of things, as argparse takes it."""
-    if not (text.isascii() and text.isdigit() and int(text[:9]) > 0 and len(text) < 10):
-        raise argparse.ArgumentTypeError(f"expects a number from 1 on, got {text!r}")
-    return int(text)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .output import number, print_result, printable
+from . import terminal
+from .output import bounds, number, print_model_log, print_result, printable
 
 __all__ = ["counts", "leaderboard_table", "print_leaderboard", "print_task", "task_table", "workspace_table"]
 
@@ -26,7 +26,7 @@ _STYLES = {
 
 def print_task(task: Json) -> None:
     """One task: what it is, how it went, and its Result when it has one."""
-    console = Console(highlight=False)
+    console = terminal.console()
     heading = Text.assemble((task["id"], "bold"), f"  {task['action']}  ", _state(task))
     console.print(heading)
     for name, value in _facts(task):
@@ -34,8 +34,7 @@ def print_task(task: Json) -> None:
     error, result = task["error"], task["result"]
     if error is not None:
         console.print(Text.assemble((error["code"], "bold red"), f" ({error['stage']})  ", printable(error["message"])))
-        for line in error["details"].get("log") or []:
-            console.print(Text("    │ " + printable(str(line)), style="dim"))
+        print_model_log(console, error)
     elif task["action"] in ("pipeline", "score") and result is not None:
         print_result(result, task["workspace"] or "")
 
@@ -43,9 +42,9 @@ def print_task(task: Json) -> None:
 def task_table(tasks: list[Json], total: int) -> Table:
     """A list of tasks."""
     shown = f"{len(tasks)} of {total} tasks" if total > len(tasks) else f"{total} tasks"
-    table = Table(box=None, pad_edge=False, header_style="dim", caption=shown, caption_justify="left")
-    for name in ("task", "action", "workspace", "state", "score or stage", "scorer", "tries", "created", "took"):
-        table.add_column(name, justify="right" if name in ("tries", "took") else "left", no_wrap=name == "task")
+    columns = ("task", "action", "workspace", "state", "score or stage", "scorer", "tries", "created", "took")
+    table = terminal.table(*columns, right=("tries", "took"), caption=shown, caption_justify="left")
+    table.columns[0].no_wrap = True
     for task in tasks:
         table.add_row(
             task["id"],
@@ -63,7 +62,7 @@ def task_table(tasks: list[Json], total: int) -> Table:
 
 def print_leaderboard(batch: Json, *, to_stderr: bool = False) -> None:
     """A batch: its counts, and its workspaces, best first."""
-    console = Console(highlight=False, stderr=to_stderr)
+    console = terminal.console(stderr=to_stderr)
     summary = batch["summary"]
     total, done = summary["total"], summary["done"]
     so_far = f"{done} of {total} workspaces" if total is not None and total > done else f"{done} workspaces"
@@ -88,18 +87,16 @@ def leaderboard_table(rows: list[Json], *, first: int | None = None) -> Table:
     """
     left = 0 if first is None else max(len(rows) - first, 0)
     more = {"caption": f"and {left} more", "caption_justify": "left"} if left else {}
-    table = Table(box=None, pad_edge=False, header_style="dim", **more)  # type: ignore[arg-type]
-    for name in ("", "workspace", "metric", "score", "interval", "pass", "rank", "took", "error"):
-        table.add_column(name, justify="right" if name in ("", "score", "took") else "left")
+    columns = ("", "workspace", "metric", "score", "interval", "pass", "rank", "took", "error")
+    table = terminal.table(*columns, right=("", "score", "took"), **more)
     for row in rows[:first]:
-        low, high = row.get("low"), row.get("high")
         table.add_row(
             "" if row["place"] is None else str(row["place"]),
             Text(printable(row["workspace"])),
             Text(printable(row.get("metric") or "")),
             number(row["score"]) if row["state"] == "completed" else "",
-            Text("" if low is None or high is None else f"[{number(low)}, {number(high)}]", style="dim"),
-            {True: "pass", False: "fail", None: ""}[row["pass"]],
+            Text(bounds(row), style="dim"),
+            terminal.VERDICT[row["pass"]],
             Text(printable(row["rank"] or "")),
             _took(row["seconds"]),
             Text(printable(row["error"] or ""), style="red"),
@@ -150,10 +147,9 @@ def _score(outcome: Json | None, *, interval: bool = False) -> Text:
     """The main metric by its name, and whether it passed."""
     if outcome is None:
         return Text("")
-    spread = outcome["interval"]
     shown = f"{printable(outcome['metric'] or 'score')} {number(outcome['score'])}"
-    if interval and spread is not None:
-        shown += f" [{number(spread['low'])}, {number(spread['high'])}]"
+    if interval and outcome["interval"] is not None:
+        shown += f" {bounds(outcome['interval'])}"
     text = Text(shown)
     if outcome["pass"] is not None:
         text.append("  pass" if outcome["pass"] else "  fail", "green" if outcome["pass"] else "bold red")
@@ -177,15 +173,13 @@ def _took(seconds: float | None) -> str:
 
 def workspace_table(workspaces: list[Json]) -> Table:
     """Workspaces of the API, each with what its last Result says."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("workspace", "scorer", "score", "pass", "rank", "scored", "error"):
-        table.add_column(name, justify="right" if name == "score" else "left")
+    table = terminal.table("workspace", "scorer", "score", "pass", "rank", "scored", "error", right=("score",))
     for each in workspaces:
         table.add_row(
             Text(printable(each["name"])),
             Text(printable(each["scorer"] or "")),
             "" if each["score"] is None else number(each["score"]),
-            {True: "pass", False: "fail", None: ""}[each["pass"]],
+            terminal.VERDICT[each["pass"]],
             Text(printable(each["rank"] or "")),
             _when(each["scored_at"]) if each["scored_at"] else "",
             Text(printable(each["error"] or ""), style="red"),

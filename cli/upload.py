@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from .api_client import add_api, connect
 from .output import printable
+from .terminal import console, is_watched
 
 Json = dict[str, Any]
 
@@ -47,14 +47,13 @@ def render(data: Json, args: argparse.Namespace) -> None:
 @contextlib.contextmanager
 def _showing(args: argparse.Namespace) -> Iterator[Callable[[int, int], None] | None]:
     """A bar of the bytes on a terminal, nothing elsewhere."""
-    if args.json or not sys.stderr.isatty():
+    if not is_watched(args):
         yield None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     columns = (TextColumn("{task.description:<10}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=console(stderr=True)) as bar:
         row = bar.add_task("sending", total=None)
 
         def told(done: int, total: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
-import sys
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -16,6 +15,7 @@ from ..schemas.task import TaskState, TaskView
 from .api_client import as_json
 from .output import say
 from .progress import progress
+from .terminal import is_watched
 
 __all__ = ["Lines", "add_wait", "concluded", "ended", "exit_code", "showing", "stops_watching", "wait"]
 
@@ -118,7 +118,7 @@ def ended(task: Json) -> bool:
 @contextlib.contextmanager
 def showing(args: argparse.Namespace) -> Iterator[Shown]:
     """Show a single task: one live line on a terminal, plain lines elsewhere."""
-    if args.json or not sys.stderr.isatty():
+    if not is_watched(args):
         yield Lines()
         return
     with progress(True) as line:

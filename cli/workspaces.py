@@ -6,8 +6,9 @@ import argparse
 from typing import Any
 
 from .api_client import add_api, connect
-from .status import positive
+from .arguments import positive
 from .task_views import workspace_table
+from .terminal import console
 
 Json = dict[str, Any]
 
@@ -25,8 +26,6 @@ def run(args: argparse.Namespace) -> Json:
 
 
 def render(data: Json, args: argparse.Namespace) -> None:
-    from rich.console import Console
-
-    Console(highlight=False).print(workspace_table(data["workspaces"]))
+    console().print(workspace_table(data["workspaces"]))
     found = len(data["workspaces"])
     print(f"{found} workspace{'' if found == 1 else 's'}")

@@ -19,15 +19,13 @@ from ..schemas.result import Result
 from ..schemas.task import Action, BackendName, BatchView, Priority, SingleAction, TaskList, TaskState, TaskView
 from .connection import ANSWER, LOOPBACK, ApiAway, Connection, checked_host, task_path
 from .logs import follow_log, read_log
+from .paging import pages
 from .polling import poll
 
 __all__ = ["Client", "error_of", "sendable"]
 
 Json = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
-
-# The most that the API lists on one page.
-PAGE = 500
 
 
 class Client:
@@ -353,14 +351,10 @@ class Client:
             workspace=None if workspace is None else sendable(workspace),
         )  # fmt: skip
         found: list[TaskView] = []
-        while True:
-            page = self._read(
-                TaskList, self._api.get("/tasks", {**params, "limit": min(max(limit - len(found), 1), PAGE)})
-            )
-            found += page.tasks
-            if page.next_cursor is None or len(found) >= limit:
-                return page.model_copy(update={"tasks": found[:limit]})
-            params["cursor"] = page.next_cursor
+        for page in pages(self._api, "/tasks", params, "tasks", limit):
+            listed = self._read(TaskList, page)
+            found += listed.tasks
+        return listed.model_copy(update={"tasks": found[:limit]})
 
     def batch_view(self, task: TaskView | str) -> BatchView:
         """A batch as it is now: its counts, what became of each workspace so far, and its leaderboard.
@@ -404,15 +398,8 @@ class Client:
         Raises:
             AutoScorerError: As the API answers.
         """
-        found: list[Json] = []
-        params = _given(search=search)
-        while True:
-            left = PAGE if limit is None else limit - len(found)
-            page = self._api.get("/workspaces", {**params, "limit": min(max(left, 1), PAGE)})
-            found += page["workspaces"]
-            if page["next_cursor"] is None or (limit is not None and len(found) >= limit):
-                return found if limit is None else found[:limit]
-            params["cursor"] = page["next_cursor"]
+        listed = pages(self._api, "/workspaces", _given(search=search), "workspaces", limit)
+        return [workspace for page in listed for workspace in page["workspaces"]][:limit]
 
     def upload(
         self,

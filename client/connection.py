@@ -60,7 +60,7 @@ class Connection:
         timeout: Seconds that an answer may take.
 
     Raises:
-        AutoScorerError: ``INVALID_REQUEST`` when the address is no plain http(s) address.
+        AutoScorerError: ``INVALID_REQUEST`` when the address is not a plain http(s) address.
     """
 
     def __init__(self, url: str, token: str | None = None, *, timeout: float = ANSWER) -> None:

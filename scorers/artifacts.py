@@ -13,7 +13,7 @@ from ..core.spreadsheet import safe_cell
 from ..core.workspace import ArtifactWriter
 from .metrics.coarse import CoarseMatrix
 from .tables.aligned import AlignedTable
-from .tables.numbers import Floats
+from .tables.arrays import Floats
 
 __all__ = ["MAX_ERROR_ROWS", "csv_text", "share_matrix", "write_errors"]
 

@@ -38,7 +38,7 @@ from .metrics.coarse import coarse_matrix
 from .metrics.confusion import count_matrix
 from .metrics.intervals import mean_interval
 from .tables.aligned import AlignedTable, Columns, Values, check_table, load_aligned
-from .tables.numbers import Floats
+from .tables.arrays import Floats
 
 __all__ = ["MAX_ERROR_ROWS", "BaseCSVScorer", "CSVParams", "csv_text"]
 

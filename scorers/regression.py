@@ -19,13 +19,23 @@ from .base_csv import BaseCSVScorer, main_result
 from .metrics.intervals import normal
 from .registry.registry import register
 from .tables.aligned import AlignedTable
-from .tables.numbers import Floats
+from .tables.arrays import Floats
 
-__all__ = ["RegressionRMSE", "regression_metrics"]
+__all__ = ["METRICS", "RegressionRMSE", "regression_metrics"]
 
 _STRETCH = 1 << 14  # rows
-# One row decides them, or two: the largest and the middle error, and a mean that a truth near 0 dominates.
-_OF_SINGLE_ROWS = ("max_error", "median_absolute_error", "mape")
+# Every metric, and whether submitters may see it. They may not where one row decides it, or two: the largest and the
+# middle error, and a mean that a truth near 0 dominates.
+METRICS = {
+    "rmse": True,
+    "mse": True,
+    "mae": True,
+    "r2": True,
+    "mape": False,
+    "median_absolute_error": False,
+    "max_error": False,
+    "explained_variance": True,
+}
 _EPSILON = float(np.finfo(np.float64).eps)
 
 
@@ -48,9 +58,10 @@ class RegressionRMSE(BaseCSVScorer):
         metrics, intervals, notes = regression_metrics(
             table.truth_numbers, table.prediction_numbers, params.confidence_level
         )
+        hidden = [name for name, may_be_seen in METRICS.items() if not may_be_seen]
         disclosed = Disclosed(
-            metrics={name: value for name, value in metrics.items() if name not in _OF_SINGLE_ROWS},
-            notes=[note for note in notes if not any(name in note for name in (*_OF_SINGLE_ROWS, "true values"))],
+            metrics={name: value for name, value in metrics.items() if METRICS[name]},
+            notes=[note for note in notes if not any(name in note for name in (*hidden, "true values"))],
         )
         more: dict[str, Any] = {"intervals": intervals, "notes": notes, "disclosed": disclosed}
         return main_result(self.metric, metrics, higher_is_better=False, **more)
@@ -76,9 +87,8 @@ def regression_metrics(
         np.abs(sizes, out=sizes)
     largest = float(sizes.max())
     if not math.isfinite(largest):
-        names = ("rmse", "mse", "mae", "r2", "mape", "median_absolute_error", "max_error", "explained_variance")
         notes.append("An error is beyond what float64 holds (1.8e308), so no metric is defined.")
-        return dict.fromkeys(names), {}, notes
+        return dict.fromkeys(METRICS), {}, notes
     scale = _scale(largest)
     sizes /= scale
     mean = _mean(lambda part: sizes[part], n)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ...core.errors import AutoScorerError, ErrorCode
 from ...core.workspace import open_regular
+from ..tables.arrays import Bools, Floats, Ints
 from ..tables.encodings import as_utf_8
 from ..tables.json_batches import skip_space
 from .coco_columns import MOST_IDS, BoxColumns, Ident, TruthColumns, first_true, joined, lookup, shown
@@ -40,9 +41,6 @@ from .coco_json import (
 __all__ = ["Detections", "Ident", "RawDetections", "Truth", "join", "read_detections", "read_truth"]
 
 ExtraImages = Literal["refuse", "count"]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 _SHOWN = 5
 

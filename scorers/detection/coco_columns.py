@@ -11,15 +11,13 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..tables.arrays import Bools, Floats, Ints
 from ..tables.json_batches import Batch
 from .coco_json import BoxRecord, bad_file, bad_record
 
 __all__ = ["MOST_IDS", "BoxColumns", "Ident", "TruthColumns", "first_true", "joined", "lookup", "shown"]
 
 Ident = int | str
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 T = TypeVar("T", bound=np.generic)
 
 # Different images, and different categories, of a file.

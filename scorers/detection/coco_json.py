@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 
 from ...core.errors import AutoScorerError, ErrorCode
-from ..tables.csv_reader import MAX_COLUMNS
+from ..tables.block import MAX_COLUMNS
 from ..tables.encodings import digest_of
 from ..tables.json_batches import (
     Batch,

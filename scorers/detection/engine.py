@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..tables.arrays import Floats
 from .coco import Detections, Truth
 from .curves import Curves, points_needed, trace
 from .matching import Matches, Pairs, Ranking, find_pairs, match, rank
@@ -29,7 +29,6 @@ __all__ = [
     "summarize",
 ]
 
-Floats = NDArray[np.float64]
 
 # pycocotools' Params.setDetParams.
 AREA_RANGES: Mapping[str, tuple[float, float]] = {

@@ -14,9 +14,9 @@ from __future__ import annotations
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...schemas.result import Interval
+from ..tables.arrays import Floats, Ints
 from .coco import Detections, Truth
 from .curves import Curves
 from .engine import Overall
@@ -26,9 +26,6 @@ __all__ = ["METHOD", "MIN_IMAGES", "image_influence", "map_interval"]
 METHOD = "delta over images (infinitesimal jackknife)"
 # Below it the normal approximation is a guess; docs/decisions/0002-detection-engine.md has the coverage.
 MIN_IMAGES = 20
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 def map_interval(score: float, images: int, influence: Floats, level: float) -> Interval | str:

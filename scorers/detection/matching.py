@@ -15,13 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..tables.arrays import Bools, Floats, Ints
 from .coco import Detections, Truth
 
 __all__ = ["Matches", "Pairs", "Ranking", "find_pairs", "match", "rank"]
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 # Pairs of boxes compared at a time: few enough for the processor's cache.
 _CHUNK = 30_000

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..tables.numbers import Floats
-from .confusion import ConfusionMatrix
+from ..tables.arrays import Floats
+from .confusion import ConfusionMatrix, Counts
 
 __all__ = ["CoarseMatrix", "coarse_matrix", "enough", "in_steps", "protected"]
 
-Counts = NDArray[np.int64]
 
 # A quotient of counts is shown from so many steps on: below, the steps would say more than the rows.
 _STEPS = 10

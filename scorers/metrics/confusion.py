@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..tables.numbers import Floats
+from ..tables.arrays import Floats, Ints
 
-__all__ = ["Averages", "ConfusionMatrix", "count_matrix", "metrics_of", "per_class"]
+__all__ = ["Averages", "ConfusionMatrix", "count_matrix", "metrics_of", "per_class", "ratio"]
 
-Counts = NDArray[np.int64]
+Counts = Ints
 Averages = ("macro", "micro", "weighted")
 
 # So many cells are always counted one by one.
@@ -110,7 +110,7 @@ def _pairs(truth: NDArray[np.integer], predicted: NDArray[np.integer], size: int
 
 def per_class(hits: Counts, truth: Counts, predicted: Counts) -> tuple[Floats, Floats, Floats]:
     """Precision, recall and F1 of each label, 0 where they are 0/0; shapes as given, (…, L)."""
-    return _over(hits, predicted), _over(hits, truth), _over(2 * hits, truth + predicted)
+    return ratio(hits, predicted), ratio(hits, truth), ratio(2 * hits, truth + predicted)
 
 
 def metrics_of(hits: Counts, truth: Counts, predicted: Counts) -> dict[str, Floats]:
@@ -138,13 +138,14 @@ def metrics_of(hits: Counts, truth: Counts, predicted: Counts) -> dict[str, Floa
     by_chance = (truth * predicted).sum(-1)
     covariance = hits.sum(-1) * n - by_chance
     spread_truth, spread = n * n - (truth * truth).sum(-1), n * n - (predicted * predicted).sum(-1)
-    metrics["matthews_corrcoef"] = _over(covariance, np.sqrt(spread_truth.astype(float) * spread.astype(float)))
+    metrics["matthews_corrcoef"] = ratio(covariance, np.sqrt(spread_truth.astype(float) * spread.astype(float)))
     unlike = n * n - by_chance
-    metrics["cohen_kappa"] = np.where(unlike == 0, np.nan, 1 - _over(n * n - n * hits.sum(-1), unlike))
+    metrics["cohen_kappa"] = np.where(unlike == 0, np.nan, 1 - ratio(n * n - n * hits.sum(-1), unlike))
     return metrics
 
 
-def _over(a: NDArray[np.generic], b: NDArray[np.generic]) -> Floats:
+def ratio(a: NDArray[np.generic], b: NDArray[np.generic]) -> Floats:
+    """a / b, and 0 where b is 0."""
     quotient: Floats = np.zeros(np.shape(a))
     np.divide(a, b, out=quotient, where=np.asarray(b) != 0)
     return quotient

@@ -54,7 +54,7 @@ def decide(table: AlignedTable, threshold: float, positive_label: str | None) ->
         positive_label: Whose probability it is; None where the ground truth's labels tell.
 
     Raises:
-        AutoScorerError: ``BAD_FORMAT`` when a number is no probability, ``BAD_PARAMS`` when it is not known, or not
+        AutoScorerError: ``BAD_FORMAT`` when a number is not a probability, ``BAD_PARAMS`` when it is not known, or not
             there, whose probabilities they are.
     """
     truth = np.unique(table.truth_codes).tolist()

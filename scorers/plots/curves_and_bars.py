@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from ...core.errors import AutoScorerError, ErrorCode
 from ..translation.words import CHINESE
+from .axes import Panel
 from .confusion import confusion_matrix_svg, counted_confusion_svg
 from .residuals import coarse_residual_svg, residual_svg
-from .svg import OwnName, Panel, document, heading, num, shorten, svg_name, svg_text, svg_words, text_width
+from .svg import OwnName, document, heading, num, shorten, svg_name, svg_text, svg_words, text_width
 
 if TYPE_CHECKING:
     import numpy as np

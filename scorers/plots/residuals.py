@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from ...core.errors import AutoScorerError, ErrorCode
-from .svg import LEVELS, Panel, document, heading, num, ramp_css, svg_text, svg_words, words_width
+from .axes import Panel
+from .svg import LEVELS, document, heading, num, ramp_css, svg_text, svg_words, words_width
 
 if TYPE_CHECKING:
     import numpy as np

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-__all__ = ["BUILTIN_MODULES", "where_builtin"]
+from ...core.errors import AutoScorerError, ErrorCode
+from .entry import Registration
+
+__all__ = ["BUILTIN_MODULES", "import_builtin", "where_builtin"]
 
 _SCORERS = __name__.rsplit(".", 2)[0]
 
@@ -34,3 +38,36 @@ def where_builtin(scorer_id: str) -> str:
         return f"module {module}"
     line = next((n for n, text in enumerate(lines, 1) if "register(" in text and scorer_id in text), 1)
     return f"{path}:{line}"
+
+
+def import_builtin(scorer_id: str, declared: Mapping[str, Mapping[str, Registration]]) -> Registration:
+    """Import a built-in's module.
+
+    Args:
+        scorer_id: One of ``BUILTIN_MODULES``.
+        declared: What modules have registered in this process so far: module → id → registration.
+
+    Returns:
+        Its registration.
+
+    Raises:
+        AutoScorerError: ``SCORER_LOAD_ERROR`` when the module does not import, or does not register it.
+    """
+    module = BUILTIN_MODULES[scorer_id]
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        raise _builtin_error(scorer_id, f"{type(error).__name__}: {error}") from None
+    registration = declared.get(module, {}).get(scorer_id)
+    if registration is None:
+        raise _builtin_error(scorer_id, "the module does not register it")
+    return registration
+
+
+def _builtin_error(scorer_id: str, why: str) -> AutoScorerError:
+    module = BUILTIN_MODULES[scorer_id]
+    return AutoScorerError(
+        ErrorCode.SCORER_LOAD_ERROR,
+        f"The built-in scorer {scorer_id!r} can't be loaded from {module}: {why}. Is the installation complete?",
+        details={"scorer": scorer_id, "module": module},
+    )

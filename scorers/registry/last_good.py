@@ -20,7 +20,7 @@ from typing import Any
 
 from ...core.errors import AutoScorerError
 from ...core.workspace import write_atomic
-from .loader import read_source
+from .files import read_source, source_sha256
 
 __all__ = ["GoodCopy", "LastGood"]
 
@@ -141,7 +141,9 @@ class LastGood:
             note: dict[str, Any] = json.loads(self._place(path, ".failed").read_bytes())
             left = note["until"] - time.time()
             # A clock that was put back must not make it last for ever.
-            if not 0 < left <= _RETRY_AT_MOST or any(_sha256(Path(name)) != sha for name, sha in note["state"].items()):
+            if not 0 < left <= _RETRY_AT_MOST or any(
+                source_sha256(Path(name)) != sha for name, sha in note["state"].items()
+            ):
                 return None
             return AutoScorerError.from_dict(note["error"])
         except (OSError, ValueError, TypeError, AttributeError, KeyError):
@@ -161,10 +163,3 @@ def _copy(place: Path, path: Path | None = None) -> GoodCopy | None:
     except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return None
     return copy if copy.path in files else None
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return hashlib.sha256(read_source(path)).hexdigest()
-    except OSError:
-        return ""

@@ -18,7 +18,6 @@ import itertools
 import linecache
 import os
 import signal
-import stat
 import sys
 import threading
 import traceback
@@ -33,10 +32,10 @@ from typing import Protocol
 
 from ...core.errors import AutoScorerError, ErrorCode
 from .entry import Registration
+from .files import read_source
 
-__all__ = ["Capture", "LoadAttempt", "current_capture", "is_ctrl_c", "load_source", "module_frame", "read_source"]
+__all__ = ["Capture", "LoadAttempt", "current_capture", "is_ctrl_c", "load_error", "load_source", "module_frame"]
 
-MAX_SOURCE_BYTES = 8 * 1024 * 1024
 _MAX_TEXT = 600
 _TRACEBACK_FRAMES = 6
 _CO_OPTIMIZED = 0x1  # set on functions, never on the code of a module
@@ -110,22 +109,6 @@ class _Load:
         return registration.module.startswith(self.package + ".")
 
 
-def read_source(path: Path) -> bytes:
-    """The bytes of a source file. A FIFO or a device must not hang a watcher.
-
-    Raises:
-        OSError: Not there, not readable, no plain file, or larger than any scorer.
-    """
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError("it is not a plain file")
-        data = file.read(MAX_SOURCE_BYTES + 1)
-    if len(data) > MAX_SOURCE_BYTES:
-        raise OSError(f"it is larger than {MAX_SOURCE_BYTES // 1024**2} MiB")
-    return data
-
-
 def _bytes_of(path: Path, copies: Mapping[Path, bytes] | None) -> bytes:
     if copies is None:
         return read_source(path)
@@ -148,7 +131,7 @@ def load_source(path: Path, copies: Mapping[Path, bytes] | None = None) -> LoadA
     try:
         data = _bytes_of(path, copies)
     except OSError as error:
-        attempt.error = _error(f"{path} can't be read: {error.strerror or error}.", path, None)
+        attempt.error = load_error(f"{path} can't be read: {error.strerror or error}.", path)
         return attempt
     attempt.sha256 = attempt.files[path] = hashlib.sha256(data).hexdigest()
 
@@ -167,11 +150,10 @@ def load_source(path: Path, copies: Mapping[Path, bytes] | None = None) -> LoadA
     try:
         _finder.execute(load, load.main, path, data)
         if not attempt.registrations:
-            attempt.error = _error(
+            attempt.error = load_error(
                 f"{path} registers no scorer. Put @register('my_scorer') on its class; "
                 "a file that only helps others has a name that begins with _.",
                 path,
-                None,
             )
     except BaseException as error:
         if is_ctrl_c(error):
@@ -316,7 +298,7 @@ def _describe(load: _Load, error: BaseException) -> AutoScorerError:
         )
     except Exception:  # a text or a source line that can't be had
         trace = []
-    return _error(message, place, line, "".join(trace).splitlines()[-3 * _TRACEBACK_FRAMES :], missing)
+    return load_error(message, place, line, "".join(trace).splitlines()[-3 * _TRACEBACK_FRAMES :], missing)
 
 
 def _missing(load: _Load, error: BaseException, place: Path) -> list[str]:
@@ -356,9 +338,10 @@ def _text(error: BaseException) -> str:
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
-def _error(
-    message: str, path: Path, line: int | None, trace: Sequence[str] = (), missing: Sequence[str] = ()
+def load_error(
+    message: str, path: Path, line: int | None = None, trace: Sequence[str] = (), missing: Sequence[str] = ()
 ) -> AutoScorerError:
+    """``SCORER_LOAD_ERROR`` of a file, at a line of it where one is to blame."""
     details: dict[str, object] = {"file": str(path), "line": line}
     if missing:
         details["missing_imports"] = [*missing]

@@ -18,15 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from ...core.config import Settings
-from ...core.errors import AutoScorerError, ErrorCode
+from ...core.errors import AutoScorerError
 from .builtin import BUILTIN_MODULES
 from .entry import LoadFailure, ScorerEntry
+from .files import is_there, scorer_files
 from .last_good import GoodCopy, LastGood
+from .loader import load_error
 from .manifest import ManifestFile, configured_places, pinned_files
-from .registry import ScorerRegistry, scorer_files
+from .registry import ScorerRegistry
 from .snapshot import FileOrigin
 from .trial import try_import
-from .watcher import GONE_AFTER, is_there
+from .watcher import GONE_AFTER
 
 __all__ = ["Needed", "find_needed"]
 
@@ -183,7 +185,7 @@ class _Search:
             try:
                 there = scorer_files(folder)
             except OSError as error:
-                self.failures[folder] = _error(folder, f"can't be read: {error.strerror}")
+                self.failures[folder] = load_error(f"{folder} can't be read: {error.strerror}.", folder)
                 there = []
             self.files |= {path: self.files.get(path, "directory") for path in there}
             # Those that are away for a moment.
@@ -245,7 +247,3 @@ def _is_young(path: Path) -> bool:
         return time.time() - os.lstat(path).st_mtime < GONE_AFTER
     except OSError:
         return True
-
-
-def _error(path: Path, why: str) -> AutoScorerError:
-    return AutoScorerError(ErrorCode.SCORER_LOAD_ERROR, f"{path} {why}.", details={"file": str(path), "line": None})

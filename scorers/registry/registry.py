@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import os
 import sys
 import threading
@@ -24,13 +23,14 @@ from ...core.errors import AutoScorerError, ErrorCode, suggest
 from ...schemas.aliases import our_scorer
 from ..base import BaseScorer
 from . import installed as plugins
-from .builtin import BUILTIN_MODULES
+from .builtin import BUILTIN_MODULES, import_builtin
 from .entry import LoadFailure, Registration, ScorerEntry, check_scorer
+from .files import same_file, scorer_files, source_sha256, unchanged
 from .last_good import LastGood
-from .loader import LoadAttempt, current_capture, load_source, module_frame, read_source
-from .snapshot import FileOrigin, RegistryState, Source, same_file
+from .loader import LoadAttempt, current_capture, load_source, module_frame
+from .snapshot import FileOrigin, RegistryState, Source
 
-__all__ = ["LoadFailure", "ScorerEntry", "ScorerRegistry", "Source", "get_registry", "register", "scorer_files"]
+__all__ = ["LoadFailure", "ScorerEntry", "ScorerRegistry", "Source", "get_registry", "register"]
 
 S = TypeVar("S", bound=type[BaseScorer])
 # Named here because inside the class ``list`` is the method.
@@ -58,7 +58,7 @@ def register(scorer_id: str) -> Callable[[S], S]:
         The decorator, which returns the class.
 
     Raises:
-        AutoScorerError: ``SCORER_LOAD_ERROR`` when the class is no complete scorer, or the id is taken.
+        AutoScorerError: ``SCORER_LOAD_ERROR`` when the class is not a complete scorer, or the id is taken.
 
     Example:
         >>> @register("always_one")
@@ -324,7 +324,7 @@ class ScorerRegistry:
         with self._lock_of(key):
             now = self._state.current
             source = now.sources.get(key)
-            if source and not source.failure and not force and _unchanged(source.files):
+            if source and not source.failure and not force and unchanged(source.files):
                 return [now.entries[scorer_id] for scorer_id in source.ids]
             attempt = self._try(key, force=force)
             if attempt is None or attempt.error is None:
@@ -356,7 +356,7 @@ class ScorerRegistry:
             if known is not None and known.scorers and known.is_present():
                 return None
             if (failure := self.last_good.failure(key)) is not None and failure.details.get("hangs"):
-                sha256 = _sha256_of(key) or ""
+                sha256 = source_sha256(key)
                 return LoadAttempt(key, sha256, {key: sha256}, error=failure)
         started = time.monotonic()
         attempt = self.trial(key)
@@ -383,17 +383,8 @@ class ScorerRegistry:
                     self._install(key, origin, attempt)
 
     def _load_builtin(self, scorer_id: str) -> ScorerEntry:
-        module = BUILTIN_MODULES[scorer_id]
-        try:
-            importlib.import_module(module)
-        except Exception as error:
-            raise _builtin_error(scorer_id, f"{type(error).__name__}: {error}") from None
-        registration = _declared.get(module, {}).get(scorer_id)
-        if registration is None:
-            raise _builtin_error(scorer_id, "the module does not register it")
-        return self._state.put_builtin(
-            ScorerEntry.of(registration, "builtin", sha256=_sha256_of(registration.path)),
-        )
+        registration = import_builtin(scorer_id, _declared)
+        return self._state.put_builtin(ScorerEntry.of(registration, "builtin", sha256=_sha256_of(registration.path)))
 
     def _discovered(self) -> Plugins:
         if self._plugins is None and self.entry_points:
@@ -440,50 +431,8 @@ class ScorerRegistry:
         )
 
 
-def scorer_files(directory: Path) -> list[Path]:
-    """The files of a folder that are loaded from it: ``*.py``, but no helpers (``_*``), tests and hidden files.
-
-    Subfolders are not looked into.
-
-    Raises:
-        OSError: The folder can't be read.
-    """
-    return sorted(
-        Path(entry.path)
-        for entry in os.scandir(directory)
-        if entry.name.endswith(".py")
-        and not entry.name.startswith(("_", ".", "test_"))
-        and not entry.name.endswith("_test.py")
-        and entry.name not in ("conftest.py", "setup.py")
-        and not _is_folder(entry)
-    )
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself: a file that can't be read, which hides none of the others
-        return False
-
-
-def _builtin_error(scorer_id: str, why: str) -> AutoScorerError:
-    module = BUILTIN_MODULES[scorer_id]
-    return AutoScorerError(
-        ErrorCode.SCORER_LOAD_ERROR,
-        f"The built-in scorer {scorer_id!r} can't be loaded from {module}: {why}. Is the installation complete?",
-        details={"scorer": scorer_id, "module": module},
-    )
-
-
 def _sha256_of(path: Path | None) -> str | None:
-    try:
-        return None if path is None else hashlib.sha256(read_source(path)).hexdigest()
-    except OSError:
-        return None
-
-
-def _unchanged(files: Mapping[Path, str]) -> bool:
-    return all((_sha256_of(path) or "") == sha256 for path, sha256 in files.items())
+    return (source_sha256(path) or None) if path is not None else None
 
 
 _registry = ScorerRegistry()

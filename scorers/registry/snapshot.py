@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,9 +12,10 @@ from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.aliases import our_scorer
 from .builtin import BUILTIN_MODULES, where_builtin
 from .entry import LoadFailure, ScorerEntry
+from .files import same_file
 from .loader import LoadAttempt
 
-__all__ = ["FileOrigin", "RegistryState", "Snapshot", "Source", "same_file"]
+__all__ = ["FileOrigin", "RegistryState", "Snapshot", "Source"]
 
 FileOrigin = Literal["file", "directory"]
 
@@ -172,14 +172,6 @@ class RegistryState:
             old = self.current.entries.get(entry.id)
             if old is not None and not own(old):
                 raise _id_conflict(entry, old.where)
-
-
-def same_file(one: Path | None, other: Path | None) -> bool:
-    """Whether both are there and are one file (by different names, through a link)."""
-    try:
-        return one is not None and other is not None and os.path.samefile(one, other)
-    except OSError:
-        return False
 
 
 def _id_conflict(entry: ScorerEntry, owner: str, by: str = "") -> AutoScorerError:

@@ -11,9 +11,10 @@ import hashlib
 import threading
 from pathlib import Path
 
-from ...core.errors import AutoScorerError, ErrorCode
+from ...core.errors import AutoScorerError
 from ...core.subprocess_call import Json, SubprocessFailed, answer_call, call_in_subprocess
-from .loader import LoadAttempt, load_source, read_source
+from .files import read_source
+from .loader import LoadAttempt, load_error, load_source
 
 __all__ = ["IMPORT_SECONDS", "try_import"]
 
@@ -40,10 +41,10 @@ def try_import(path: Path, *, seconds: float = IMPORT_SECONDS, stop: threading.E
             "autoscorer.scorers.registry.trial", {"file": str(path)}, seconds=seconds, stop=stop
         )
     except OSError as error:
-        attempt.error = _error(path, f"can't be read: {error.strerror or error}")
+        attempt.error = load_error(f"{path} can't be read: {error.strerror or error}.", path)
         return attempt
     except SubprocessFailed as failed:
-        attempt.error = _error(path, f"is not loaded: its import {failed}")
+        attempt.error = load_error(f"{path} is not loaded: its import {failed}.", path)
         attempt.error.details["hangs"] = failed.took_too_long
         return attempt
     attempt.sha256 = answer["sha256"]
@@ -52,10 +53,6 @@ def try_import(path: Path, *, seconds: float = IMPORT_SECONDS, stop: threading.E
     attempt.sources = {Path(name): base64.b64decode(text) for name, text in answer["sources"].items()}
     attempt.found = answer["found"]
     return attempt
-
-
-def _error(path: Path, why: str) -> AutoScorerError:
-    return AutoScorerError(ErrorCode.SCORER_LOAD_ERROR, f"{path} {why}.", details={"file": str(path), "line": None})
 
 
 def _answer(question: Json) -> Json:

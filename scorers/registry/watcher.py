@@ -20,12 +20,12 @@ from types import TracebackType
 from typing import Literal
 
 from ...core.errors import AutoScorerError
-from .loader import read_source
+from .files import is_there, read_source, scorer_files
 from .manifest import ManifestFile, ScorerManifest
-from .registry import ScorerRegistry, get_registry, scorer_files
+from .registry import ScorerRegistry, get_registry
 from .snapshot import FileOrigin
 
-__all__ = ["GONE_AFTER", "ScorerWatcher", "WatchEvent", "is_there"]
+__all__ = ["GONE_AFTER", "ScorerWatcher", "WatchEvent"]
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,8 @@ class ScorerWatcher:
     """Watches scorer files and folders, and every other file its registry has loaded.
 
     Args:
-        paths: Files and folders; none of them need exist yet. A name that ends in ``.py`` and is no folder is a file.
+        paths: Files and folders; none of them need exist yet. A name that ends in ``.py`` is a file's, unless there is
+            a folder of that name.
         registry: The registry to keep up to date; this process's own when None.
         recorded: Follow scorers.json too: what another process loads, unloads, watches or watches no more there is
             loaded or unloaded here.
@@ -122,13 +123,6 @@ class ScorerWatcher:
         if thread is not None and thread is not threading.current_thread():
             # A scorer file that never finishes loading must not keep the process from ending.
             thread.join(timeout=5)
-
-    def look(self) -> None:
-        """Look once, now, and without a thread: for a process that must know at certain moments only.
-
-        Not while it is started: the thread looks then.
-        """
-        self._guarded_scan()
 
     def __enter__(self) -> ScorerWatcher:
         return self.start()
@@ -354,14 +348,3 @@ class ScorerWatcher:
                 self._on_event(event)
             except Exception:
                 logger.exception("the on_event callback of a ScorerWatcher failed")
-
-
-def is_there(path: Path) -> bool:
-    """Whether the file exists; also true when that can't be told (a file server that stumbles)."""
-    try:
-        os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
-    return True

@@ -22,12 +22,14 @@ from numpy.typing import NDArray
 
 from ...core.errors import AutoScorerError, ErrorCode, suggest
 from ...core.workspace import Workspace
+from .arrays import Floats
+from .block import MAX_TEXT_BYTES, bad_format
 from .columns import IdColumn, LabelColumn, LongIds
-from .csv_reader import MAX_TEXT_BYTES, CsvReader, bad_format
+from .csv_reader import CsvReader
 from .encodings import digest_of, open_text
 from .join import Alignment, align, check_unique, too_many
 from .labels import MAX_LABELS, Labels, TooManyLabelsError
-from .numbers import Floats, NumberColumn
+from .numbers import NumberColumn
 from .record_reader import JsonReader, ParquetReader
 
 if TYPE_CHECKING:

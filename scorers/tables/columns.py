@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .csv_reader import Block
+from .block import Block
 from .labels import Labels, smallest_type
 from .packing import MAX_PACKED, NEVER, Words, pack, unpack
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn, cast
 
 from ...core.workspace import open_regular
-from .csv_reader import bad_format
+from .block import bad_format
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

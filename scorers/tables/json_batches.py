@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from .csv_reader import MAX_RECORD_BYTES
+from .block import MAX_RECORD_BYTES
 
 __all__ = [
     "Batch",

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import packing
-from .csv_reader import Block
+from .arrays import Ints
+from .block import Block
 from .packing import MAX_PACKED, NEVER, Words, pack, unpack
 
 __all__ = ["MAX_LABELS", "LabelTexts", "Labels", "TooManyLabelsError", "clipped", "smallest_type"]
 
-Codes = NDArray[np.int64]
+Codes = Ints
 
 # Different labels of both files together.
 MAX_LABELS = 500_000
@@ -69,7 +70,7 @@ class Labels:
     def __init__(self) -> None:
         self._taken = 0
         self._count = 1
-        # The words of every label, from entry 1 on; of a label of more than 64 bytes, its first 64. Entry 0 is none.
+        # The words of every label, from entry 1 on; of a label of more than 64 bytes, its first 64. Entry 0 is empty.
         self._words: list[Words] = [np.full(1024, NEVER, np.uint64)]
         self._long: dict[bytes, int] = {}
         self._without_slot: dict[bytes, int] = {}

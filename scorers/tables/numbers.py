@@ -5,7 +5,7 @@ then divided by their power of ten. The quotient of two float64 is at most one a
 remainder, which 64-bit integers hold, says where the next float is nearer. Where that leaves a doubt, and for every
 other spelling (exponents, longer numbers), Python's own ``float`` decides.
 
-What is no number here: an empty field, ``nan``, ``inf``, ``1_000``, and whatever is too large for float64.
+What is not a number here: an empty field, ``nan``, ``inf``, ``1_000``, and whatever is too large for float64.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import AutoScorerError, ErrorCode
-from .csv_reader import Block, Bytes, Positions
+from .arrays import Floats
+from .block import Block, Bytes, Positions
 from .packing import Words
 
 __all__ = ["Floats", "NumberColumn", "parse_decimals"]
 
-Floats = NDArray[np.float64]
 
 _MAX_DIGITS = 19  # 10^19 < 2^64, and float64 holds 10^19 exactly
 _MAX_DECIMALS = 18  # twice 10^18 < 2^63
@@ -71,7 +71,7 @@ class NumberColumn:
         """Add a block's values.
 
         Raises:
-            AutoScorerError: ``PARSE_ERROR`` at the first value that is no finite number.
+            AutoScorerError: ``PARSE_ERROR`` at the first value that is not a finite number.
         """
         values, unsure = parse_decimals(block.data, block.starts[column], block.lengths[column])
         for row in np.flatnonzero(unsure).tolist():
@@ -156,7 +156,7 @@ def _points(data: Bytes, first: Positions, ends: Positions) -> Positions:
     """Where each number's first point is, or -1.
 
     Where every number has a point in the same place from its end, that is not looked at again for an earlier one: a
-    number with two points is none, and the one among the digits says so.
+    number with two points is refused, and the one among the digits says so.
     """
     if not len(first):
         return first
@@ -183,7 +183,7 @@ def _points(data: Bytes, first: Positions, ends: Positions) -> Positions:
 def _digits(
     data: Bytes, ends: Positions, counts: Positions, right: Positions | None, unsure: NDArray[np.bool_]
 ) -> Words:
-    """The integers that the digits before ``ends`` make without their point; what is none is marked as unsure.
+    """The integers that the digits before ``ends`` make without their point; what is not a number is marked as unsure.
 
     Args:
         data: The bytes the positions refer to.

@@ -14,14 +14,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .csv_reader import Block, Bytes
+from .block import Block, Bytes
 
 __all__ = ["MAX_PACKED", "NEVER", "Squeeze", "Words", "mix", "pack", "unpack", "window"]
 
 Words = NDArray[np.uint64]
 
 MAX_PACKED = 64  # bytes
-# A word that no text begins with: 0xFF is no byte of UTF-8.
+# A word that no text begins with: 0xFF is not a byte of UTF-8.
 NEVER = 0xFF << 56
 _ONES = (1 << 64) - 1
 # _KEEP[j][n] keeps of word j what belongs to a text of n bytes.

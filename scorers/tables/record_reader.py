@@ -1,7 +1,7 @@
 """JSON, JSONL and Parquet tables as the same blocks that CSV gives.
 
 A JSON number is taken as the text it was written with (``1.0`` stays ``1.0``), a string as its characters, ``true``
-and ``false`` as these words; ``null``, an object or a list is no value. Parquet goes through pyarrow, imported only
+and ``false`` as these words; ``null``, an object or a list is not a value. Parquet goes through pyarrow, imported only
 when such a file is met.
 """
 
@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from ...core.errors import AutoScorerError
-from .csv_reader import MAX_COLUMNS, MAX_RECORD_BYTES, MAX_TEXT_BYTES, PAD, Block, bad_format, check_size
+from .block import MAX_COLUMNS, MAX_RECORD_BYTES, MAX_TEXT_BYTES, PAD, Block, bad_format, check_size
 from .json_batches import Problem, RecordProblem, count_keys, elements, find_bad_text, list_batches, skip_space
 
 __all__ = ["MAX_JSON_BYTES", "MAX_PARQUET_ROWS", "JsonReader", "ParquetReader"]
@@ -242,7 +242,7 @@ class ParquetReader(_RecordReader):
     """A Parquet file with columns of text, integers, booleans or floats.
 
     Raises:
-        AutoScorerError: ``BAD_FORMAT`` when it is none, or when pyarrow is not installed.
+        AutoScorerError: ``BAD_FORMAT`` when it is not Parquet, or when pyarrow is not installed.
     """
 
     unit = "row"

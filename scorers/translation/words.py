@@ -19,7 +19,7 @@ __all__ = ["CHINESE", "ENGLISH", "LANGUAGES", "Language", "ReportLanguage", "in_
 ReportLanguage = Literal["en", "zh"]
 # Names that stand for any text; the others stand for a number.
 _TEXTS = frozenset({"label", "name", "names", "other", "param", "value"})
-# A text of more is none of ours.
+# A longer text is not one of ours.
 _MOST_PARTS, _MOST_CHARACTERS = 20, 2000
 _NAMES = re.compile(r"\{(\w+)\}")
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +53,45 @@ def test_pytest_is_installed_before_it_is_used() -> None:
     lines = blocks_of(section_of(read("docs/scorers.md"), "Write one"))[0].lines
     needed = next(number for number, line in enumerate(lines) if "-m pytest" in line)
     assert any("pip install pytest" in line for line in lines[:needed])
+
+
+def test_a_metric_is_added_by_the_steps_that_the_page_shows(
+    tmp_path: Path, make_workspace: Callable[..., Path]
+) -> None:
+    """In a copy of the source, so that the steps fail here when the source has moved on."""
+    copy = tmp_path / "autoscorer"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "tests", "docs", "__pycache__", "*.egg-info"))
+    shown = section_of(read("docs/scorers.md"), "Add a metric to a built-in scorer")
+    _change(copy, textwrap.dedent(shown[shown.index("   ```diff\n") : shown.index("   ```\n\n")]).splitlines()[1:])
+    workspace = make_workspace("errors", task_type="regression", scorer="regression_rmse")
+    (workspace / "input" / "gt.csv").write_text("id,value\na,1\nb,2\nc,2\n")
+    (workspace / "output").mkdir(exist_ok=True)
+    (workspace / "output" / "pred.csv").write_text("id,value\na,1\nb,3\nc,7\n")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "autoscorer", "score", str(workspace), "--json"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(done.stdout)["data"]
+    assert result["metrics"]["mean_error"] == pytest.approx(2.0)
+    assert result["disclosed"]["metrics"]["mean_error"] == result["metrics"]["mean_error"]
+    assert result["versioning"]["scorer_version"] == "1.1.0"
+
+
+def _change(root: Path, diff: list[str]) -> None:
+    """Apply a diff for people: hunks without numbers, each of whose old lines stand once in the file."""
+    file = root / diff[1].removeprefix("+++ b/")
+    text = file.read_text()
+    for hunk in "\n".join(diff[2:]).split("@@\n")[1:]:
+        lines = hunk.splitlines()
+        old, new = ("".join(f"{line[1:]}\n" for line in lines if line[0] in kinds) for kinds in (" -", " +"))
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    file.write_text(text)
 
 
 @pytest.mark.parametrize("page", PAGES)

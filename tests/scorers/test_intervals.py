@@ -10,17 +10,8 @@ import pytest
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.scorers.classification import ClassificationF1
 from autoscorer.scorers.metrics.confusion import ConfusionMatrix, count_matrix, metrics_of
-from autoscorer.scorers.metrics.intervals import (
-    _GRADIENTS,
-    Cells,
-    bootstrap,
-    classification_interval,
-    gradient,
-    mean_interval,
-    standard_error,
-    wilson,
-    z_value,
-)
+from autoscorer.scorers.metrics.delta_method import _GRADIENTS, Cells, gradient, standard_error
+from autoscorer.scorers.metrics.intervals import bootstrap, classification_interval, mean_interval, wilson, z_value
 from autoscorer.scorers.regression import regression_metrics
 
 # Truth by prediction: unbalanced, every cell likely enough to be seen.

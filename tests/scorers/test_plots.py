@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.scorers.classification import ClassificationF1
+from autoscorer.scorers.plots.axes import nice_ticks, tick_labels
 from autoscorer.scorers.plots.curves_and_bars import confusion_matrix_svg, per_class_svg, pr_curves_svg, residual_svg
-from autoscorer.scorers.plots.svg import nice_ticks, ramp_css, shorten, tick_labels
+from autoscorer.scorers.plots.svg import ramp_css, shorten
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp

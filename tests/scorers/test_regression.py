@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from autoscorer.core.errors import AutoScorerError, ErrorCode
-from autoscorer.scorers.regression import RegressionRMSE, regression_metrics
+from autoscorer.scorers.regression import METRICS, RegressionRMSE, regression_metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
+
+from ..support.markdown import read
 
 FAST = settings(max_examples=200, deadline=None)
 NUMBER = st.one_of(
@@ -139,3 +142,18 @@ def test_an_error_quotes_predictions_and_never_the_truth(workspace, value):
     check(RegressionRMSE().score)
     (folder / "output" / "pred.csv").unlink()  # then the truth is read on its own
     check(RegressionRMSE().validate)
+
+
+def test_a_metric_is_listed_documented_and_told_to_submitters_only_where_it_may(workspace):
+    """A metric that is not in ``METRICS`` has no answer to whether submitters may see it."""
+    result = RegressionRMSE().score(workspace({"a": "1", "b": "2"}, {"b": "2", "a": "3"}), {"artifacts": False})
+    assert list(result.metrics) == list(METRICS)
+    assert set(result.disclosed.metrics) == {name for name, may_be_seen in METRICS.items() if may_be_seen}
+    section = read("docs/reference.md").partition("### regression_rmse\n")[2].partition("\n#")[0]
+    assert set(METRICS) <= set(re.findall(r"`(\w+)`", section))
+
+
+def test_errors_beyond_float64_leave_every_metric_undefined():
+    found, intervals, _ = regression_metrics(np.array([-1e308, 0.0]), np.array([1e308, 0.0]))
+    assert found == dict.fromkeys(METRICS)
+    assert not intervals

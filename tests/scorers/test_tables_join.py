@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.scorers.tables import join, packing
+from autoscorer.scorers.tables.block import PAD, Block
 from autoscorer.scorers.tables.columns import IdColumn, LongIds
-from autoscorer.scorers.tables.csv_reader import PAD, Block
 from autoscorer.scorers.tables.join import align
 from autoscorer.scorers.tables.packing import Squeeze
 from hypothesis import given, settings

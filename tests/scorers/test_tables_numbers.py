@@ -8,7 +8,7 @@ import struct
 import numpy as np
 import pytest
 from autoscorer.core.errors import AutoScorerError, ErrorCode
-from autoscorer.scorers.tables.csv_reader import PAD, Block
+from autoscorer.scorers.tables.block import PAD, Block
 from autoscorer.scorers.tables.numbers import NumberColumn, parse_decimals
 from hypothesis import given, settings
 from hypothesis import strategies as st

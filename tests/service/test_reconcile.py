@@ -253,7 +253,7 @@ def test_a_pending_run_of_a_plain_worker(
         runs.heartbeat("plain")
     real = time.time
     # A minute and a half later: the worker should have begun, and is given longer as long as it lives.
-    monkeypatch.setattr("autoscorer.service.recovery.evidence.time", SimpleNamespace(time=lambda: real() + 90))
+    monkeypatch.setattr("autoscorer.service.recovery.observations.time", SimpleNamespace(time=lambda: real() + 90))
     _look(settings_with(stuck_after=60), runs, run)
     assert runs.state(run)[0] == ("PENDING" if online else "SCHEDULED")
 

@@ -10,7 +10,7 @@ import asyncio
 import base64
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from types import TracebackType
@@ -184,6 +184,15 @@ class PrefectApi:
         body = {"flow_runs": flow_runs, "sort": sort, "limit": limit, "offset": offset, **more}
         runs: list[FlowRun] = await self.call("POST", "/flow_runs/filter", body)
         return [run for run in runs if _has_state(run)]
+
+    async def flow_run_pages(self, flow_runs: Json, **more: Json) -> AsyncIterator[list[FlowRun]]:
+        """All flow runs of such filters, a page at a time."""
+        offset, number = 0, PAGE
+        while number == PAGE:
+            body = {"flow_runs": flow_runs, "sort": "EXPECTED_START_TIME_ASC", "limit": PAGE, "offset": offset, **more}
+            runs: list[FlowRun] = await self.call("POST", "/flow_runs/filter", body)
+            yield [run for run in runs if _has_state(run)]
+            offset, number = offset + PAGE, len(runs)
 
     async def set_state(
         self,

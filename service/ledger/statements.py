@@ -216,12 +216,12 @@ def observe(db: sqlite3.Connection, changes: Sequence[Observed]) -> None:
     )
 
 
-def finish(db: sqlite3.Connection, endings: Sequence[TaskEnd]) -> list[str]:
+def finish(db: sqlite3.Connection, ends: Sequence[TaskEnd]) -> list[str]:
     """Note how tasks ended; the ids of those that had not. From now on their callbacks are due."""
-    return [ending.task_id for ending in endings if _finish(db, ending)]
+    return [end.task_id for end in ends if _finish(db, end)]
 
 
-def _finish(db: sqlite3.Connection, ending: TaskEnd) -> bool:
+def _finish(db: sqlite3.Connection, end: TaskEnd) -> bool:
     now = time.time()
     done = db.execute(
         "UPDATE tasks SET state = ?, reason = coalesce(?, reason), scorer = coalesce(scorer, ?), "
@@ -229,24 +229,24 @@ def _finish(db: sqlite3.Connection, ending: TaskEnd) -> bool:
         "dispatching = 0, callback_state = CASE WHEN callback_url IS NULL THEN NULL ELSE 'pending' END, "
         f"callback_at = ? WHERE id = ? AND state IN {_ACTIVE}",
         (
-            ending.state,
-            ending.reason,
-            ending.scorer,
-            ending.attempts,
-            ending.started_at,
-            now if ending.ended_at is None else ending.ended_at,
+            end.state,
+            end.reason,
+            end.scorer,
+            end.attempts,
+            end.started_at,
+            now if end.ended_at is None else end.ended_at,
             now,
-            ending.task_id,
+            end.task_id,
         ),
     ).rowcount
     if done:
         db.execute(
             "INSERT OR REPLACE INTO outcomes (task_id, result, error, outcome) VALUES (?, ?, ?, ?)",
-            (ending.task_id, _dump(ending.result), _dump(ending.error), _dump(outcome_of(ending.result))),
+            (end.task_id, _dump(end.result), _dump(end.error), _dump(outcome_of(end.result))),
         )
         # A batch's members are known by now, and what the job is called.
-        if more := names_of({}, ending.result):
-            db.execute("UPDATE names SET names = names || char(10) || ? WHERE task_id = ?", (more, ending.task_id))
+        if more := names_of({}, end.result):
+            db.execute("UPDATE names SET names = names || char(10) || ? WHERE task_id = ?", (more, end.task_id))
     return bool(done)
 
 

@@ -128,14 +128,14 @@ class Follower:
             if not self._watchers[task_id]:
                 del self._watchers[task_id]
 
-    async def finish(self, endings: Sequence[TaskEnd]) -> None:
+    async def finish(self, ends: Sequence[TaskEnd]) -> None:
         """Put down how tasks ended, and tell whoever waits."""
-        if not endings:
+        if not ends:
             return
-        ended = await self._ledger.finish([replace(each, error=self._roots.scrub(each.error)) for each in endings])
-        for ending in endings:
-            self._tasks.pop(ending.task_id, None)
-            self._to_cancel.discard(ending.task_id)
+        ended = await self._ledger.finish([replace(each, error=self._roots.scrub(each.error)) for each in ends])
+        for end in ends:
+            self._tasks.pop(end.task_id, None)
+            self._to_cancel.discard(end.task_id)
         self.tell(ended)
 
     def tell(self, ended: Sequence[str]) -> None:
@@ -243,9 +243,9 @@ class Follower:
         if time.monotonic() - self._heard_at < _SILENCE:
             return
         for task in [task for task in self._tasks.values() if task.cancel]:
-            ending = await asyncio.to_thread(task_end_without_run, self._settings.home, self._roots, task.row)
-            if ending is not None and self._is_followed(task):
-                await self.finish([ending])
+            end = await asyncio.to_thread(task_end_without_run, self._settings.home, self._roots, task.row)
+            if end is not None and self._is_followed(task):
+                await self.finish([end])
 
     def _leave_word(self, task: _Followed) -> None:
         """Say in the home that a task's flow run is to be cancelled: its worker learns it there, Prefect away or not.

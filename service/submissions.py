@@ -51,7 +51,6 @@ def new_task(
         AutoScorerError: ``INVALID_REQUEST``, ``FORBIDDEN`` (also for what the role may not ask for),
             ``WORKSPACE_NOT_FOUND``, ``PAYLOAD_TOO_LARGE``.
     """
-    check_params(request)
     check_role(roots, request, role)
     if request.callback_url is not None:
         check_callback_url(settings, request.callback_url)

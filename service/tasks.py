@@ -162,6 +162,7 @@ class TaskService:
         caller: str,
         role: Role = "submit",
         idempotency_key: str | None = None,
+        retry_of: str | None = None,
     ) -> Submitted:
         """Accept a task: it is on disk when this returns, whether Prefect answers or not.
 
@@ -171,6 +172,7 @@ class TaskService:
             role: What the caller may do, and may see of what comes out.
             idempotency_key: The same key with the same request gives the same task, for
                 ``api.idempotency_hours``.
+            retry_of: The task that this one repeats.
 
         Returns:
             The new task; or the one of that key, or the active one of that action and workspace.
@@ -180,17 +182,7 @@ class TaskService:
                 ``CONFLICT`` when the key stands for another request; ``BACKEND_UNAVAILABLE`` when the ledger can't be
                 written.
         """
-        return await self._submit(request, caller, role, key=idempotency_key)
-
-    async def _submit(
-        self,
-        request: SubmitRequest | BatchRequest,
-        caller: str,
-        role: Role,
-        *,
-        key: str | None = None,
-        retry_of: str | None = None,
-    ) -> Submitted:
+        key = idempotency_key
         if key is not None and not (0 < len(key) <= _LONGEST_KEY and key.isprintable()):
             raise AutoScorerError(
                 ErrorCode.INVALID_REQUEST,
@@ -253,9 +245,8 @@ class TaskService:
         if query.until is not None:
             conditions.append(("id < ?", [first_id_at(query.until.timestamp())]))
         limit = min(max(query.limit, 1), _PAGE)
-        rows, total = await self.ledger.page(conditions, query.cursor, limit + 1)
+        rows, total, before = await self.ledger.page(conditions, query.cursor, limit + 1)
         tasks = await self._on_disk(lambda: [self._shown(row, outcome) for row, outcome in rows[:limit]])
-        before = await self.ledger.newer(conditions, query.cursor) if query.cursor is not None else 0
         return TaskPage(tasks, rows[limit - 1][0].id if len(rows) > limit else None, total, before)
 
     async def cancel(self, task_id: str) -> TaskView:
@@ -308,7 +299,7 @@ class TaskService:
         request = request_of(row.action, row.request)
         if caller != row.caller:
             request = request.model_copy(update={"callback_url": None})
-        return await self._submit(request, caller, role, key=idempotency_key, retry_of=task_id)
+        return await self.submit(request, caller=caller, role=role, idempotency_key=idempotency_key, retry_of=task_id)
 
     def active_on(self, workspace: Path) -> tuple[str, ...]:
         """The tasks that work on a workspace or are about to, batches among them."""

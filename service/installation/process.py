@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from ...core.backoff import delays
 from ...core.processes import ProcessIdentity
 
 __all__ = ["SupervisedProcess", "end_leftover", "rotate", "spread_niceness"]
@@ -107,17 +108,17 @@ class SupervisedProcess:
 
     async def keep_alive(self) -> None:
         """Start it, and again whenever it ends; for ever. Cancel this before ``stop``."""
-        pause = _FIRST_PAUSE
+        pauses = delays(_FIRST_PAUSE, _LONGEST_PAUSE)
         while True:
             await self.start()
             code = await self.wait()
             self._end_group()
             self.endings += 1
             if time.monotonic() - self._since >= _HEALTHY_AFTER:
-                pause = _FIRST_PAUSE
+                pauses = delays(_FIRST_PAUSE, _LONGEST_PAUSE)
+            pause = next(pauses)
             log.warning("%s ended with %s; starting it again in %.1f s", self.name, describe_exit(code), pause)
             await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def stop(self) -> None:
         """End it and what it has started: SIGTERM, and SIGKILL after the grace."""

@@ -173,7 +173,6 @@ class Ledger:
     known_flow_run = _reads(sql.known_flow_run)
     counts = _reads(sql.counts)
     page = _reads_in_thread(sql.page)
-    newer = _reads_in_thread(sql.newer)
 
     async def view(self, task_id: str) -> TaskView:
         """One task as the facade shows it, with what it left. Raises ``NOT_FOUND``."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.result import ErrorInfo
 from ...schemas.task import (
     Action,
@@ -65,6 +66,12 @@ class TaskEnd:
     started_at: float | None = None
     ended_at: float | None = None
     scorer: str | None = None
+
+    @classmethod
+    def by(cls, task_id: str, error: AutoScorerError, reason: str | None = None) -> TaskEnd:
+        """Of a task that an error ended before anything came of it."""
+        state = TaskState.CANCELLED if error.code is ErrorCode.CANCELLED else TaskState.FAILED
+        return cls(task_id, state, error=error.to_dict(), reason=reason)
 
 
 @dataclass(frozen=True, slots=True)

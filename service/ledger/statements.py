@@ -31,7 +31,6 @@ __all__ = [
     "finish",
     "keyed",
     "known_flow_run",
-    "newer",
     "observe",
     "outcome",
     "page",
@@ -180,8 +179,7 @@ def unclaim(db: sqlite3.Connection, task_ids: Collection[str], reason: str | Non
 
 
 def _unstarted(task_id: str) -> TaskEnd:
-    error = AutoScorerError(ErrorCode.CANCELLED, "The task was cancelled before work on it began.")
-    return TaskEnd(task_id, TaskState.CANCELLED, error=error.to_dict())
+    return TaskEnd.by(task_id, AutoScorerError(ErrorCode.CANCELLED, "The task was cancelled before work on it began."))
 
 
 def dispatched(db: sqlite3.Connection, pairs: Sequence[tuple[str, str]]) -> list[TaskRow]:
@@ -218,12 +216,12 @@ def observe(db: sqlite3.Connection, changes: Sequence[Observed]) -> None:
     )
 
 
-def finish(db: sqlite3.Connection, endings: Sequence[TaskEnd]) -> list[str]:
+def finish(db: sqlite3.Connection, ends: Sequence[TaskEnd]) -> list[str]:
     """Note how tasks ended; the ids of those that had not. From now on their callbacks are due."""
-    return [ending.task_id for ending in endings if _finish(db, ending)]
+    return [end.task_id for end in ends if _finish(db, end)]
 
 
-def _finish(db: sqlite3.Connection, ending: TaskEnd) -> bool:
+def _finish(db: sqlite3.Connection, end: TaskEnd) -> bool:
     now = time.time()
     done = db.execute(
         "UPDATE tasks SET state = ?, reason = coalesce(?, reason), scorer = coalesce(scorer, ?), "
@@ -231,24 +229,24 @@ def _finish(db: sqlite3.Connection, ending: TaskEnd) -> bool:
         "dispatching = 0, callback_state = CASE WHEN callback_url IS NULL THEN NULL ELSE 'pending' END, "
         f"callback_at = ? WHERE id = ? AND state IN {_ACTIVE}",
         (
-            ending.state,
-            ending.reason,
-            ending.scorer,
-            ending.attempts,
-            ending.started_at,
-            now if ending.ended_at is None else ending.ended_at,
+            end.state,
+            end.reason,
+            end.scorer,
+            end.attempts,
+            end.started_at,
+            now if end.ended_at is None else end.ended_at,
             now,
-            ending.task_id,
+            end.task_id,
         ),
     ).rowcount
     if done:
         db.execute(
             "INSERT OR REPLACE INTO outcomes (task_id, result, error, outcome) VALUES (?, ?, ?, ?)",
-            (ending.task_id, _dump(ending.result), _dump(ending.error), _dump(outcome_of(ending.result))),
+            (end.task_id, _dump(end.result), _dump(end.error), _dump(outcome_of(end.result))),
         )
         # A batch's members are known by now, and what the job is called.
-        if more := names_of({}, ending.result):
-            db.execute("UPDATE names SET names = names || char(10) || ? WHERE task_id = ?", (more, ending.task_id))
+        if more := names_of({}, end.result):
+            db.execute("UPDATE names SET names = names || char(10) || ? WHERE task_id = ?", (more, end.task_id))
     return bool(done)
 
 
@@ -348,33 +346,31 @@ def counts(db: sqlite3.Connection) -> dict[str, int]:
 
 def page(
     db: sqlite3.Connection, conditions: Sequence[tuple[str, Sequence[Any]]], before: str | None, limit: int
-) -> tuple[list[tuple[TaskRow, StoredResult]], int]:
-    """Some tasks, newest first, each with what it left but its Result, and how many there are in all.
+) -> tuple[list[tuple[TaskRow, StoredResult]], int, int]:
+    """Some tasks, newest first.
 
     Args:
         db: The database.
         conditions: SQL with its values; all must hold.
         before: Id that those on the page are older than.
         limit: Most of them.
+
+    Returns:
+        The tasks, each with what it left but its Result; how many there are in all; and how many come before the page.
     """
     where = " AND ".join(sql for sql, _ in conditions) or "1"
     values = [value for _, some in conditions for value in some]
     (total,) = db.execute(f"SELECT count(*) FROM tasks WHERE {where}", values).fetchone()
-    beyond, last = (" AND id < ?", [before]) if before is not None else ("", [])
+    newer, beyond, last = 0, "", []
+    if before is not None:
+        beyond, last = " AND id < ?", [before]
+        (newer,) = db.execute(f"SELECT count(*) FROM tasks WHERE {where} AND id >= ?", [*values, before]).fetchone()
     found = db.execute(
         f"SELECT {COLUMNS}, error, outcome FROM tasks LEFT JOIN outcomes ON task_id = id WHERE {where}{beyond} "
         "ORDER BY id DESC LIMIT ?",
         [*values, *last, limit],
     )
-    return [(TaskRow(*each[:-2]), StoredResult(None, *each[-2:])) for each in found], total
-
-
-def newer(db: sqlite3.Connection, conditions: Sequence[tuple[str, Sequence[Any]]], than: str) -> int:
-    """How many tasks come before the page of those older than ``than``; the arguments are as of ``page``."""
-    where = " AND ".join([sql for sql, _ in conditions] + ["id >= ?"])
-    values = [value for _, some in conditions for value in some]
-    (number,) = db.execute(f"SELECT count(*) FROM tasks WHERE {where}", [*values, than]).fetchone()
-    return int(number)
+    return [(TaskRow(*each[:-2]), StoredResult(None, *each[-2:])) for each in found], total, newer
 
 
 def _rows(db: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[TaskRow]:

@@ -11,7 +11,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,15 +24,10 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 
+# What is written, and who waits for it.
+_Order = tuple[Work[Any], "Future[Any]"]
+
 _MOST = 256
-
-
-@dataclass
-class _Order:
-    work: Work[Any]
-    future: asyncio.Future[Any]
-    result: Any = None
-    error: Exception | None = None
 
 
 class GroupCommit:
@@ -50,7 +45,6 @@ class GroupCommit:
         self._connection = connection
         self._home = home
         self._name = name
-        self._loop = asyncio.get_running_loop()
         self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name=f"{name} writer", daemon=True)
         self._thread.start()
@@ -65,9 +59,10 @@ class GroupCommit:
             What ``work`` returned, once it is on disk; or what it raised, ``STORAGE_FULL``, or ``BACKEND_UNAVAILABLE``
             when the database can't be written. Whoever stops waiting stops no work.
         """
-        future: asyncio.Future[T] = self._loop.create_future()
-        self._orders.put(_Order(work, future))
-        return future
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()  # from here on nobody's leaving cancels it
+        self._orders.put((work, future))
+        return asyncio.wrap_future(future)
 
     def close(self) -> None:
         """Finish what was asked for, then close the connection. Blocks."""
@@ -81,27 +76,22 @@ class GroupCommit:
             while len(orders) < _MOST and not self._orders.empty():
                 orders.append(self._orders.get())
             more = None not in orders
-            group = [order for order in orders if order is not None]
-            if group:
-                self._commit(group)
-                try:
-                    self._loop.call_soon_threadsafe(_deliver, group)
-                except RuntimeError:  # the loop has ended; the work is on disk all the same
-                    logger.debug("nobody waits any more for what was written to the %s", self._name)
+            self._commit([order for order in orders if order is not None])
         self._connection.close()
 
     def _commit(self, group: list[_Order]) -> None:
         connection = self._connection
+        done: list[tuple[Any, Exception | None]] = []
         try:
             connection.execute("BEGIN IMMEDIATE")
-            for order in group:
+            for work, _ in group:
                 connection.execute("SAVEPOINT work")
                 try:
-                    order.result = order.work(connection)
+                    done.append((work(connection), None))
                 except sqlite3.OperationalError:
                     raise
                 except Exception as error:
-                    order.error = error
+                    done.append((None, error))
                     connection.execute("ROLLBACK TO work")
                 connection.execute("RELEASE work")
             connection.execute("COMMIT")
@@ -114,15 +104,9 @@ class GroupCommit:
                 f"The {self._name} can't be written: {error}. Nothing was accepted; see to the disk of the home "
                 "folder, then try again.",
             )
-            for order in group:
-                order.error = told
-
-
-def _deliver(group: list[_Order]) -> None:
-    for order in group:
-        if order.future.done():  # cancelled
-            continue
-        if order.error is not None:
-            order.future.set_exception(order.error)
-        else:
-            order.future.set_result(order.result)
+            done = [(None, told)] * len(group)
+        for (_, future), (result, failure) in zip(group, done, strict=True):
+            if failure is not None:
+                future.set_exception(failure)
+            else:
+                future.set_result(result)

@@ -10,13 +10,15 @@ import asyncio
 import base64
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self, cast
 
 import httpx
 
+from ...core.backoff import delays
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
 from .model import FlowRun, Json, State, StateType
@@ -26,7 +28,7 @@ __all__ = ["BULK", "PAGE", "PrefectApi", "PrefectAway", "PrefectRefused", "api_u
 DEFAULT_URL = "http://127.0.0.1:4200/api"
 # SQLite answers "database is locked" as a 503 under load; a moment later it serves.
 _BUSY = frozenset({429, 502, 503, 504})
-_BUSY_PAUSES = (0.1, 0.3, 1.0)
+_BUSY_PAUSES = tuple(islice(delays(0.1, 1.0, factor=3.0), 3))
 # Requests that change something, at a time. SQLite has one writer: more of them only wait there, and those of Prefect's
 # transactions that read before they write are refused when they were overtaken.
 _WRITES = 1
@@ -182,6 +184,15 @@ class PrefectApi:
         body = {"flow_runs": flow_runs, "sort": sort, "limit": limit, "offset": offset, **more}
         runs: list[FlowRun] = await self.call("POST", "/flow_runs/filter", body)
         return [run for run in runs if _has_state(run)]
+
+    async def flow_run_pages(self, flow_runs: Json, **more: Json) -> AsyncIterator[list[FlowRun]]:
+        """All flow runs of such filters, a page at a time."""
+        offset, number = 0, PAGE
+        while number == PAGE:
+            body = {"flow_runs": flow_runs, "sort": "EXPECTED_START_TIME_ASC", "limit": PAGE, "offset": offset, **more}
+            runs: list[FlowRun] = await self.call("POST", "/flow_runs/filter", body)
+            yield [run for run in runs if _has_state(run)]
+            offset, number = offset + PAGE, len(runs)
 
     async def set_state(
         self,

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from ...core.backoff import delay
 from ...core.config import Settings
-from ..prefect.client import PAGE, PrefectApi
+from ..prefect.client import PrefectApi
 from ..prefect.model import FLOW_NAMES, FlowRun, Json
 
 __all__ = ["LONGEST_ROOM_WAIT", "is_held_up", "longest_wait", "put_at_now"]
@@ -68,14 +68,8 @@ async def put_at_now(prefect: PrefectApi, settings: Settings) -> list[FlowRun]:
         "deployment_id": {"is_null_": False},
     }
     flows: Json = {"name": {"any_": list(FLOW_NAMES)}}
-    held_up: list[FlowRun] = []
-    offset = 0
-    while True:
-        found = await prefect.find_flow_runs(wanted, sort="EXPECTED_START_TIME_ASC", offset=offset, flows=flows)
-        held_up += [run for run in found if is_held_up(run, now, longest)]
-        offset += PAGE
-        if len(found) < PAGE:
-            break
+    pages = prefect.flow_run_pages(wanted, flows=flows)
+    held_up = [run async for page in pages for run in page if is_held_up(run, now, longest)]
     done = []
     for run in held_up:
         # A worker whose clock is right may have taken it since.

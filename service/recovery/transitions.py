@@ -161,7 +161,7 @@ async def finalize_run(prefect: PrefectApi, settings: Settings, run: FlowRun, er
     """End a flow run whose process can't do it any more: CANCELLED for that code, else FAILED.
 
     The workspace's result.json says so (of a batch, those that were being worked on). Where this flow run has left its
-    last word there, the score or a failure of the submission's own, the run ends as that says. The ending is saved;
+    last word there, the score or a failure of the submission's own, the run ends as that says. The outcome is saved;
     Prefect is told; the claim is released.
 
     Args:
@@ -171,7 +171,7 @@ async def finalize_run(prefect: PrefectApi, settings: Settings, run: FlowRun, er
         error: Why.
 
     Raises:
-        PrefectAway: The server does not answer; where it was asked for the last time, the ending is saved.
+        PrefectAway: The server does not answer; where it was asked for the last time, the outcome is saved.
     """
     now = await prefect.flow_run(run["id"])
     if now is not None and now["state"]["type"] not in SETTLED_TYPES:
@@ -181,7 +181,7 @@ async def finalize_run(prefect: PrefectApi, settings: Settings, run: FlowRun, er
 
 
 async def report_saved_outcome(prefect: PrefectApi, settings: Settings, run: FlowRun) -> bool:
-    """Tell Prefect the ending that was saved for a flow run, and release its claim.
+    """Tell Prefect the outcome that was saved for a flow run, and release its claim.
 
     Args:
         prefect: The server.
@@ -195,12 +195,12 @@ async def report_saved_outcome(prefect: PrefectApi, settings: Settings, run: Flo
         PrefectAway: The server does not answer.
     """
     files = FlowRunFiles(settings.home, run["id"])
-    claim, ending = files.read_claim(), files.read_outcome()
-    if ending is None:
+    claim, outcome = files.read_claim(), files.read_outcome()
+    if outcome is None:
         return False
     now = await prefect.flow_run(run["id"])
     if now is not None and now["state"]["type"] not in SETTLED_TYPES:
-        await prefect.set_state(run["id"], ending["state"], message=ending.get("message"), force=True)
+        await prefect.set_state(run["id"], outcome["state"], message=outcome.get("message"), force=True)
     _release(files, claim)
     return True
 

@@ -18,7 +18,7 @@ from ...schemas.task import Action, Priority
 from ..ledger.ledger import Ledger
 from ..ledger.records import NewTask, TaskRow
 from ..ledger.task_ids import is_task_id, new_task_id
-from ..prefect.client import PAGE, PrefectApi, PrefectAway
+from ..prefect.client import PrefectApi, PrefectAway
 from ..prefect.model import FINAL_TYPES, QUEUES, SETTLED_TYPES, FlowRun, Json, seconds_of
 from ..workspaces.roots import WorkspaceRoots
 from .deployments import DeploymentIds
@@ -98,16 +98,11 @@ class Adopter:
         self._whole_at = now if whole else self._whole_at
 
     async def _take_in(self, wanted: Json, actions: dict[str, Action]) -> None:
-        offset = 0
-        while True:
-            runs = await self._prefect.find_flow_runs(wanted, offset=offset)
+        async for runs in self._prefect.flow_run_pages(wanted):
             new = [run for run in runs if not self._ledger.known_flow_run(run["id"]) and not await self._is_ours(run)]
             if new:
                 tasks = [await asyncio.to_thread(self._task, run, actions[str(run["deployment_id"])]) for run in new]
                 self._started(await self._ledger.adopt(tasks))
-            offset += PAGE
-            if len(runs) < PAGE:
-                return
 
     async def _is_ours(self, run: FlowRun) -> bool:
         """Whether it was made for a task of the ledger: one just handed over, or one that was given up since."""

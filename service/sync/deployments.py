@@ -24,8 +24,7 @@ class DeploymentIds:
 
     def __init__(self, prefect: PrefectApi) -> None:
         self._prefect = prefect
-        self._ids: dict[Action, str] = {}
-        self._all: dict[str, Action] = {}
+        self._ids: dict[Deployment, str] = {}
         self._asked = float("-inf")
 
     async def of(self, action: Action) -> str | None:
@@ -34,17 +33,12 @@ class DeploymentIds:
         Raises:
             PrefectAway: The server does not answer.
         """
-        if action not in self._ids:
-            wanted = deployment_for(action)
-            found = await self._prefect.deployment(wanted.flow, wanted.name)
-            if found is None:
-                return None
-            self._ids[action] = found["id"]
-        return self._ids[action]
+        wanted = deployment_for(action)
+        return self._ids.get(wanted) or await self._look_up(wanted)
 
     def forget(self, action: Action) -> None:
         """Prefect does not know it by that id any more."""
-        self._ids.pop(action, None)
+        self._ids.pop(deployment_for(action), None)
 
     async def all(self) -> dict[str, Action]:
         """Every deployment of ours, by id, with its action.
@@ -53,10 +47,14 @@ class DeploymentIds:
             PrefectAway: The server does not answer.
         """
         if time.monotonic() - self._asked > _BELIEVED:
-            found: dict[str, Action] = {}
             for each in DEPLOYMENTS:
-                deployment = await self._prefect.deployment(each.flow, each.name)
-                if deployment is not None:
-                    found[deployment["id"]] = each.action
-            self._all, self._asked = found, time.monotonic()
-        return self._all
+                await self._look_up(each)
+            self._asked = time.monotonic()
+        return {found: each.action for each, found in self._ids.items()}
+
+    async def _look_up(self, wanted: Deployment) -> str | None:
+        found = await self._prefect.deployment(wanted.flow, wanted.name)
+        self._ids.pop(wanted, None)
+        if found is not None:
+            self._ids[wanted] = found["id"]
+        return self._ids.get(wanted)

@@ -19,7 +19,7 @@ from ...core.backoff import periodic
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
 from ...core.flowruns import wake
-from ...schemas.task import Action, TaskState
+from ...schemas.task import Action
 from ..ledger.ledger import Ledger
 from ..ledger.records import TaskEnd, TaskRow
 from ..prefect.client import PrefectApi, PrefectAway, PrefectRefused
@@ -248,7 +248,7 @@ class Dispatcher:
                 "Prefect's server failed on this task again and again, and took others meanwhile. Submit it again; "
                 "what the server answered is in the API's log.",
             )
-            await self._finish([TaskEnd(row.id, TaskState.FAILED, error=error.to_dict())])
+            await self._finish([TaskEnd.by(row.id, error)])
         return True
 
     async def _refuse(self, row: TaskRow, why: str) -> None:
@@ -258,7 +258,7 @@ class Dispatcher:
             f"Prefect did not take the task: {why[:1000]}. Correct the request and submit it again; if the deployments "
             "were changed by hand, autoscorer deploy restores them.",
         )
-        await self._finish([TaskEnd(row.id, TaskState.FAILED, error=error.to_dict())])
+        await self._finish([TaskEnd.by(row.id, error)])
 
 
 def _body(row: TaskRow) -> Json:

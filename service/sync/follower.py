@@ -128,14 +128,14 @@ class Follower:
             if not self._watchers[task_id]:
                 del self._watchers[task_id]
 
-    async def finish(self, endings: Sequence[TaskEnd]) -> None:
+    async def finish(self, ends: Sequence[TaskEnd]) -> None:
         """Put down how tasks ended, and tell whoever waits."""
-        if not endings:
+        if not ends:
             return
-        ended = await self._ledger.finish([replace(each, error=self._roots.redact(each.error)) for each in endings])
-        for ending in endings:
-            self._tasks.pop(ending.task_id, None)
-            self._to_cancel.discard(ending.task_id)
+        ended = await self._ledger.finish([replace(each, error=self._roots.redact(each.error)) for each in ends])
+        for end in ends:
+            self._tasks.pop(end.task_id, None)
+            self._to_cancel.discard(end.task_id)
         self.tell(ended)
 
     def tell(self, ended: Sequence[str]) -> None:
@@ -243,9 +243,9 @@ class Follower:
         if time.monotonic() - self._heard_at < _SILENCE:
             return
         for task in [task for task in self._tasks.values() if task.cancel]:
-            ending = await asyncio.to_thread(task_end_without_run, self._settings.home, self._roots, task.row)
-            if ending is not None and self._is_followed(task):
-                await self.finish([ending])
+            end = await asyncio.to_thread(task_end_without_run, self._settings.home, self._roots, task.row)
+            if end is not None and self._is_followed(task):
+                await self.finish([end])
 
     def _leave_word(self, task: _Followed) -> None:
         """Say in the home that a task's flow run is to be cancelled: its worker learns it there, Prefect away or not.
@@ -327,20 +327,16 @@ class Follower:
         if await self._prefect.flow_run(task.flow_run_id) is not None:
             return
         files = FlowRunFiles(self._settings.home, task.flow_run_id)
-        ending = await asyncio.to_thread(task_end_without_run, self._settings.home, self._roots, task.row)
-        claim = files.read_claim()
-        if ending is None and claim is not None and not files.is_lost(claim):
-            return  # its worker is still at it, and will leave an ending or go
         row = self._ledger.row(task.row.id)
-        if ending is None and task.cancel:
-            ending = _ended(row, TaskState.CANCELLED, ErrorCode.CANCELLED, "The task was cancelled.")
-        elif ending is None and row.origin != "api":
-            ending = _ended(row, TaskState.CANCELLED, ErrorCode.CANCELLED, "Its flow run was deleted in Prefect.")
-        elif ending is None and row.dispatch >= self._settings.service.max_attempts:
-            why = f"Prefect lost its flow run {row.dispatch} times; submit it again when Prefect keeps its records."
-            ending = _ended(row, TaskState.FAILED, ErrorCode.INTERNAL_ERROR, why)
-        if ending is not None:
-            await self.finish([ending])
+        end = await asyncio.to_thread(task_end_without_run, self._settings.home, self._roots, row)
+        if end is None:
+            claim = files.read_claim()
+            if claim is not None and not files.is_lost(claim):
+                return  # its worker is still at it, and will leave an outcome or go
+            error = self._why_not_anew(row, task.cancel)
+            end = TaskEnd.by(row.id, error, error.message) if error else None
+        if end is not None:
+            await self.finish([end])
             await asyncio.to_thread(files.remove)
             return
         why = f"Prefect no longer knew the flow run {task.flow_run_id}; the task was handed over anew."
@@ -349,6 +345,17 @@ class Follower:
         del self._tasks[row.id]
         await asyncio.to_thread(files.remove)
         self._lost()
+
+    def _why_not_anew(self, row: TaskRow, cancel: bool) -> AutoScorerError | None:
+        """How a task ends whose flow run is gone and left nothing; None where it is to be handed over once more."""
+        if cancel:
+            return AutoScorerError(ErrorCode.CANCELLED, "The task was cancelled.")
+        if row.origin != "api":
+            return AutoScorerError(ErrorCode.CANCELLED, "Its flow run was deleted in Prefect.")
+        if row.dispatch < self._settings.service.max_attempts:
+            return None
+        why = f"Prefect lost its flow run {row.dispatch} times; submit it again when Prefect keeps its records."
+        return AutoScorerError(ErrorCode.INTERNAL_ERROR, why)
 
 
 def _fields(task_id: str) -> Json:
@@ -374,10 +381,6 @@ def _observed(task_id: str, run: FlowRun) -> Observed:
         seconds_of(run["start_time"]),
         (state.get("message") or None) if told else None,
     )
-
-
-def _ended(row: TaskRow, state: TaskState, code: ErrorCode, why: str) -> TaskEnd:
-    return TaskEnd(row.id, state, error=AutoScorerError(code, why).to_dict(), reason=why)
 
 
 def _pages(tasks: Sequence[_Followed]) -> list[Sequence[_Followed]]:

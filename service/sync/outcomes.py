@@ -1,4 +1,4 @@
-"""How a task ended and what it left: from the ending that was saved, else the workspace, else what Prefect says."""
+"""How a task ended and what it left: from the outcome that was saved, else the workspace, else what Prefect says."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def task_end_of(home: Path, roots: WorkspaceRoots, row: TaskRow, run: FlowRun) -
     else:
         result = _left_behind(row, run["id"], state)
         error = None
-    return _ending(roots, row, state, result, error, message, run)
+    return _task_end(roots, row, state, result, error, message, run)
 
 
 def task_end_without_run(home: Path, roots: WorkspaceRoots, row: TaskRow) -> TaskEnd | None:
@@ -56,10 +56,10 @@ def task_end_without_run(home: Path, roots: WorkspaceRoots, row: TaskRow) -> Tas
     state = _TASK_STATES.get(cast(StateType, saved.get("state"))) if saved else None
     if saved is None or state is None:
         return None
-    return _ending(roots, row, state, saved.get("data"), saved.get("error"), saved.get("message") or "", None)
+    return _task_end(roots, row, state, saved.get("data"), saved.get("error"), saved.get("message") or "", None)
 
 
-def _ending(
+def _task_end(
     roots: WorkspaceRoots, row: TaskRow, state: TaskState, result: Any, error: Any, message: str, run: FlowRun | None
 ) -> TaskEnd:
     result = result if isinstance(result, dict) and _is_json(result) else None

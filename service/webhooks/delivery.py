@@ -32,6 +32,7 @@ from uuid import UUID, uuid5
 
 import httpx
 
+from ...core.backoff import delay
 from ...core.config import Settings
 from ...core.errors import AutoScorerError
 from ...core.provenance import utc_now
@@ -241,8 +242,7 @@ def delivery_id(task_id: str) -> str:
 def retry_delay(first: float, attempt: int) -> float:
     """Seconds from a failed attempt (1, 2, …) to the next: doubled each time, and spread, so that the callbacks that a
     receiver missed do not all come back at the same moment."""
-    delay: float = min(first * 2.0 ** min(attempt - 1, 40), LONGEST_DELAY)
-    return delay * random.uniform(0.5, 1.5)  # noqa: S311 - not a secret
+    return delay(attempt, first, LONGEST_DELAY) * random.uniform(0.5, 1.5)  # noqa: S311 - not a secret
 
 
 def receiver_of(url: str) -> str:

@@ -228,6 +228,20 @@ def test_a_worker_on_another_host_is_judged_by_its_signs_of_life(
 
 
 @pytest.mark.prefect
+def test_a_run_whose_pool_was_deleted_is_put_back_and_keeps_no_other_waiting(
+    runs: Runs, make_workspace: Callable[..., Path], dead: ProcessIdentity
+) -> None:
+    far = ProcessIdentity("|".join(["another-host", *ProcessIdentity.current().text.split("|")[1:]]))
+    run, other = runs.make(make_workspace("a")), runs.make(make_workspace("b"))
+    runs.set(run, "PENDING", message=claim_message(WorkerIdentity("far-worker", far)))
+    runs.set(other, "PENDING", message=claim_message(WorkerIdentity("w", dead)))
+    runs.delete_pool()
+    assert runs.get(run)["work_pool_name"] is None
+    assert len(_look(settings_with(stuck_after=0.001), runs, run, other)) == 2
+    assert (runs.state(run)[0], runs.state(other)[0]) == ("SCHEDULED", "SCHEDULED")
+
+
+@pytest.mark.prefect
 @pytest.mark.parametrize("restarted", [True, False])
 def test_a_run_of_a_worker_whose_container_was_restarted_is_put_back(
     runs: Runs, make_workspace: Callable[..., Path], restarted: bool
@@ -255,7 +269,7 @@ def test_a_pending_run_of_a_plain_worker(
         runs.heartbeat("plain")
     real = time.time
     # A minute and a half later: the worker should have begun, and is given longer as long as it lives.
-    monkeypatch.setattr("autoscorer.service.recovery.evidence.time", SimpleNamespace(time=lambda: real() + 90))
+    monkeypatch.setattr("autoscorer.service.recovery.observations.time", SimpleNamespace(time=lambda: real() + 90))
     _look(settings_with(stuck_after=60), runs, run)
     assert runs.state(run)[0] == ("PENDING" if online else "SCHEDULED")
 

@@ -132,6 +132,9 @@ class Runs:
         states = self._call("GET", f"/flow_run_states/?flow_run_id={flow_run_id}")
         return [state["name"] for state in sorted(states, key=lambda state: str(state["timestamp"]))]
 
+    def delete_pool(self) -> None:
+        self._call("DELETE", f"/work_pools/{self.pool}")
+
     def delete(self, flow_run_id: str) -> None:
         self._call("DELETE", f"/flow_runs/{flow_run_id}")
 

@@ -17,7 +17,6 @@ import os
 import shutil
 import signal
 import socket
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -53,7 +52,6 @@ __all__ = ["Channel", "serve"]
 Json = dict[str, Any]
 T = TypeVar("T", bound=BaseModel)
 
-_LENGTH = struct.Struct("!I")
 # Seconds to hand Prefect the last log records and task runs. The run has ended; the server may be away for hours.
 _FLUSH = 10.0
 # Exit code of a process whose run is to be done again (EX_TEMPFAIL).
@@ -63,7 +61,7 @@ _RECORD = 32 * 1024
 
 
 class Channel:
-    """Talks with the worker, from any thread."""
+    """Talks with the worker, from any thread: JSON messages, one a line."""
 
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
@@ -73,17 +71,16 @@ class Channel:
     def receive(self) -> Json | None:
         """The worker's next message; None when the worker is gone."""
         with contextlib.suppress(ConnectionError):
-            head = self._file.read(_LENGTH.size)
-            if len(head) == _LENGTH.size:
-                message: Json = json.loads(self._file.read(_LENGTH.unpack(head)[0]))
+            if (line := self._file.readline()).endswith(b"\n"):
+                message: Json = json.loads(line)
                 return message
         return None
 
     def send(self, message: Json) -> None:
         """Tell the worker something."""
-        data = json.dumps(message).encode()
+        data = json.dumps(message).encode() + b"\n"
         with self._sending, contextlib.suppress(ConnectionError):
-            self._socket.sendall(_LENGTH.pack(len(data)) + data)
+            self._socket.sendall(data)
 
     def close(self) -> None:
         """Close this process's copy, without a word to the worker."""

@@ -27,6 +27,7 @@ from ..service.recovery.transitions import end, requeue, save_ending, tell
 from ..tasks.score import STEP_TIMEOUT
 from .processes import ForkedProcess, ForkFailed, ForkPool
 from .reporter import Reporter
+from .task_runs import TaskRun
 
 __all__ = ["DIRECT_FLOWS", "ENGINE_FLOWS", "WorkerContext", "WorkerRun", "log_fields"]
 
@@ -95,6 +96,8 @@ class WorkerRun:
         self._kill_at = float("inf")
         self._limit: asyncio.TimerHandle | None = None
         self._reporting: asyncio.Task[None] | None = None
+        # Of a direct run, once it has begun; the engine makes its own.
+        self._task_run: TaskRun | None = None
         self._known_at = time.monotonic()
         self._fault: str | None = None
         # Whether it failed for want of room on a disk, and costs none of its attempts.
@@ -220,6 +223,8 @@ class WorkerRun:
             _, running = await asyncio.gather(claiming, self._set_running())
             if not running:
                 return False
+            self._task_run = TaskRun(self._run, DIRECT_FLOWS[self._entrypoint])
+            self._set_task_run("RUNNING")
             parameters = self._run.get("parameters") or {}
             child.send({"kind": DIRECT_FLOWS[self._entrypoint], "flow_run": self.id, "parameters": parameters})
             # Scorers are code of others. The engine's tasks have this limit from Prefect.
@@ -286,6 +291,7 @@ class WorkerRun:
             await self._retry_until_answered(
                 lambda: end(self._context.prefect, self._context.settings, self._run, error)
             )
+            self._on_end(self._files.read_ending() or {"state": "FAILED", "message": str(error)})
         else:
             reason = self._fault if self._waits_for_room else None
             await self._put_back(reason or _reason(status, self._fault, self._stopping))
@@ -300,15 +306,16 @@ class WorkerRun:
                 accepted, _ = await prefect.set_state(self.id, ending["state"], message=ending["message"])
                 if accepted:
                     self._release()
-                    self._log_end(ending)
+                    self._on_end(ending)
                     return
         except (PrefectAway, PrefectRefused):
             pass  # more carefully, then
         await self._retry_until_answered(self._report_saved)
 
     async def _report_saved(self) -> None:
+        ending = self._files.read_ending()  # once it is told, the API may remove it
         if await tell(self._context.prefect, self._context.settings, self._run):
-            self._log_end(self._files.read_ending())
+            self._on_end(ending)
         else:
             self._release()
 
@@ -321,8 +328,11 @@ class WorkerRun:
         if queued:
             logger.warning("The run was put back: %s", reason, extra=self._fields())
             context.reporter.log(self.id, logging.WARNING, f"Put back into the queue: {reason}")
+            self._set_task_run("CRASHED", reason)
         else:
             logger.info("The run has ended in Prefect, or ends there now.", extra=self._fields())
+            ending = self._files.read_ending() or {"state": "FAILED", "message": reason}
+            self._set_task_run(ending["state"], ending["message"])
         self._release()
 
     def _release(self) -> None:
@@ -387,9 +397,14 @@ class WorkerRun:
         # A scorer has no container to end and hears nothing.
         return self._context.settings.service.cancel_grace if self._is_engine else 0.0
 
-    def _log_end(self, ending: Json | None) -> None:
+    def _on_end(self, ending: Json | None) -> None:
         if ending is not None:
             logger.info("%s: %s", ending["state"].capitalize(), ending["message"], extra=self._fields())
+            self._set_task_run(ending["state"], ending["message"])
+
+    def _set_task_run(self, state: str, message: str | None = None) -> None:
+        if self._task_run is not None:
+            self._context.reporter.set_task_run(self.id, self._task_run.event(state, message))
 
     def _fields(self) -> Json:
         return {"fields": log_fields(self._run)}

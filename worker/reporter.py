@@ -22,11 +22,8 @@ logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
-# Seconds between two sendings, and records or task runs of one request.
-_PAUSE = 1.0
+# Records or task runs of one request.
 _TOGETHER = 500
-# How often in that time is looked whether the worker has become idle.
-_BUSY_LOOKS = 10
 # Records, task runs, and characters of artifacts, that are held at most.
 _RECORDS = 10_000
 _TASK_RUNS = 10_000
@@ -34,7 +31,7 @@ _ARTIFACTS = 16 * 1024 * 1024
 
 
 class Reporter:
-    """Takes records, task runs and artifacts at once, and sends them in ``run``.
+    """Takes records, task runs and artifacts at once, and sends them in ``send``, which is called once a second.
 
     Args:
         prefect: The server.
@@ -50,7 +47,6 @@ class Reporter:
         self._artifacts: deque[Json] = deque()
         self._size = 0
         self._left_out = 0
-        self._something = asyncio.Event()
 
     def log(self, flow_run_id: str, level: int, message: str, timestamp: str | None = None) -> None:
         """Add a record to a flow run's log."""
@@ -78,29 +74,28 @@ class Reporter:
         while self._size > _ARTIFACTS:
             self._size -= _size(self._artifacts.popleft())
             self._left_out += 1
-        self._something.set()
 
-    async def run(self) -> None:
-        """Send on, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._send_together_on())
-            group.create_task(self._send_artifacts_on())
+    async def send(self, *, everything: bool = False) -> None:
+        """Send what is held; while there are runs to work on, one artifact.
+
+        Args:
+            everything: All artifacts, also then.
+
+        Raises:
+            PrefectAway: The server does not answer; what it was not told is still held.
+        """
+        await self._send_records()
+        await self._send_task_runs()
+        while self._artifacts:
+            await self._send_artifact()
+            if self.is_busy() and not everything:
+                return
 
     async def flush(self, seconds: float) -> None:
         """Send what is held, as far as the time suffices."""
         with contextlib.suppress(TimeoutError, PrefectAway):
             async with asyncio.timeout(seconds):
-                await self._send_records()
-                await self._send_task_runs()
-                while self._artifacts:
-                    await self._send_artifact()
-
-    async def _send_together_on(self) -> None:
-        while True:
-            await asyncio.sleep(_PAUSE)
-            with contextlib.suppress(PrefectAway):
-                await self._send_records()
-                await self._send_task_runs()
+                await self.send(everything=True)
 
     async def _send_records(self) -> None:
         while self._records:
@@ -122,20 +117,6 @@ class Reporter:
             for flow_run_id, event in some.items():
                 if self._task_runs.get(flow_run_id) is event:  # it may have ended meanwhile
                     del self._task_runs[flow_run_id]
-
-    async def _send_artifacts_on(self) -> None:
-        while True:
-            await self._something.wait()
-            for _ in range(_BUSY_LOOKS):
-                if not self.is_busy():
-                    break
-                await asyncio.sleep(_PAUSE / _BUSY_LOOKS)
-            try:
-                await self._send_artifact()
-            except PrefectAway:
-                await asyncio.sleep(5 * _PAUSE)
-            if not self._artifacts:
-                self._something.clear()
 
     async def _send_artifact(self) -> None:
         body = self._artifacts[0]

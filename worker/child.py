@@ -1,10 +1,11 @@
-"""What happens in the process that was forked for one flow run.
+"""The process that was forked for one flow run.
 
-It reads its order from its channel, works, and saves how the run ended before it says so. ``score`` and ``validate``
-are done without Prefect, and the worker tells it; the other flows are run by Prefect's own engine, which asks and tells
-the server itself. Scorers are called by a guard's process, never in this one: see ``tasks/scoring/process.py``.
+It reads its order from its channel, works, and saves the outcome before it says so. ``score`` and ``validate`` are
+plain functions here, and the worker reports their states to Prefect; the other flows are run by Prefect's own engine,
+which talks to the server itself. Scorers are called by a guard's process, never in this one: see
+``tasks/scoring/process.py``.
 
-The channel also carries the other way: the worker says ``cancel``, and its end is the worker's death.
+The worker sends ``cancel`` over the channel; the channel's end is the worker's death.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import os
 import shutil
 import signal
 import socket
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -54,7 +54,6 @@ __all__ = ["Channel", "serve"]
 Json = dict[str, Any]
 T = TypeVar("T", bound=BaseModel)
 
-_LENGTH = struct.Struct("!I")
 # Seconds to hand Prefect the last log records and task runs. The run has ended; the server may be away for hours.
 _FLUSH = 10.0
 # Exit code of a process whose run is to be done again (EX_TEMPFAIL).
@@ -64,7 +63,7 @@ _RECORD = 32 * 1024
 
 
 class Channel:
-    """Talks with the worker, from any thread."""
+    """Talks with the worker, from any thread: JSON messages, one a line."""
 
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
@@ -74,17 +73,16 @@ class Channel:
     def receive(self) -> Json | None:
         """The worker's next message; None when the worker is gone."""
         with contextlib.suppress(ConnectionError):
-            head = self._file.read(_LENGTH.size)
-            if len(head) == _LENGTH.size:
-                message: Json = json.loads(self._file.read(_LENGTH.unpack(head)[0]))
+            if (line := self._file.readline()).endswith(b"\n"):
+                message: Json = json.loads(line)
                 return message
         return None
 
     def send(self, message: Json) -> None:
         """Tell the worker something."""
-        data = json.dumps(message).encode()
+        data = json.dumps(message).encode() + b"\n"
         with self._sending, contextlib.suppress(ConnectionError):
-            self._socket.sendall(_LENGTH.pack(len(data)) + data)
+            self._socket.sendall(data)
 
     def close(self) -> None:
         """Close this process's copy, without a word to the worker."""
@@ -128,7 +126,7 @@ def _serve(order: Json, channel: Channel, settings: Settings, scoring: GuardedSc
             return _run_engine(order, files, own)
         _work(order, files, settings, scoring, channel)
     except Exception as error:
-        # A full disk, a home that can't be written: the worker tries again elsewhen, and says why.
+        # A full disk, a home that can't be written: the worker puts the run back, and says why.
         fault = fault_of(error, home=settings.home)
         channel.send({"fault": str(fault), "waits_for_room": fault.code is ErrorCode.STORAGE_FULL})
         return 1
@@ -158,26 +156,21 @@ def _listen(channel: Channel, cancelled: threading.Event) -> None:
 # --- score and validate ----------------------------------------------------------------------------------
 
 
-class _Validate(BaseModel):
-    """Parameters of ``validate_only``; a flow run's come from anybody who may talk to Prefect."""
+class _Score(BaseModel):
+    """Parameters of ``score_only``; a flow run's come from anybody who may talk to Prefect."""
 
     model_config = ConfigDict(extra="forbid")
 
     workspace: str = Field(min_length=1)
     scorer: str | None = None
     params: Json | None = None
+
+
+class _Validate(_Score):
+    """Parameters of ``validate_only``."""
+
     backend: Literal["auto", "docker", "process"] | None = None
     purpose: Literal["score", "pipeline"] | None = None
-
-
-class _Score(BaseModel):
-    """Parameters of ``score_only``."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    workspace: str = Field(min_length=1)
-    scorer: str | None = None
-    params: Json | None = None
 
 
 def _work(order: Json, files: FlowRunFiles, settings: Settings, scoring: Scoring, channel: Channel) -> None:
@@ -270,15 +263,10 @@ def _send_artifacts(space: Workspace, result: Result, channel: Channel) -> None:
         # It can't be rendered or Prefect would not take it: not worth the run that has ended well.
         with contextlib.suppress(Exception):
             made = make()
-            body = {"key": made.key, "type": made.type, "description": made.description}
-            bodies.append({**body, "data": _formatted(made)})
+            text: Any = made.format()  # of a Markdown or link artifact: nothing is awaited
+            bodies.append({"key": made.key, "type": made.type, "description": made.description, "data": text})
     if bodies:
         channel.send({"artifacts": bodies})
-
-
-def _formatted(artifact: Any) -> str:
-    text: str = artifact.format()
-    return text
 
 
 # --- Prefect's engine ------------------------------------------------------------------------------------

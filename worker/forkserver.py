@@ -1,11 +1,13 @@
-"""The fork server: a process that has imported everything, and forks a child for each flow run.
+"""The fork server: a process that has imported everything, and forks one for each flow run.
 
-``python -m autoscorer.worker.forkserver FD`` is started by the worker, which speaks to it over the socket ``FD``
-(``worker/processes.py``). It has one thread and does nothing but fork and bury, so a fork of it is clean and takes
+``python -m autoscorer.worker.forkserver FD`` is started by the worker (``worker/processes.py``). For each flow run the
+worker sends its id over the socket ``FD``, with two sockets: the channel of the process that is to be forked, and a
+control socket. Over the latter the fork server writes the process's id and in the end its exit status, and reads when
+it is to be killed. The fork server has one thread and only forks and reaps, so a fork of it is clean and takes
 milliseconds, where a new interpreter would import for seconds.
 
-It outlives its worker for a moment: when the worker is gone, however it died, the children are killed and the
-containers of their flow runs removed. When the fork server itself is killed, the kernel ends the children.
+It outlives its worker for a moment: when the worker is gone, however it died, the processes are killed and the
+containers of their flow runs removed. When the fork server itself is killed, the kernel ends the processes.
 """
 
 from __future__ import annotations
@@ -16,20 +18,20 @@ import gc
 import importlib
 import json
 import os
-import select
+import selectors
 import signal
 import socket
 import sys
 import traceback
+from functools import partial
+from typing import NoReturn
 
 from ..core.config import Settings, load_settings
 from ..service.installation.process import spread_niceness
 
-__all__ = ["MESSAGE", "main"]
+__all__ = ["main"]
 
-# Most that one message between worker and fork server may hold, in bytes.
-MESSAGE = 4096
-PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG = 1
 # What a run will need: imported here once, and shared by every child.
 PRELOADED = (
     "anyio._backends._asyncio",
@@ -61,8 +63,8 @@ def main(fd: int) -> None:
     Args:
         fd: A ``SOCK_SEQPACKET`` socket.
     """
-    control = socket.socket(fileno=fd)
-    # The worker ends its children itself, and by the end of this socket: a Ctrl-C at its terminal is not meant for us.
+    worker = socket.socket(fileno=fd)
+    # The worker ends what it forks itself, and by the end of this socket: a Ctrl-C at its terminal is not meant for us.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     # Its session is its own, and would get a share of the processor as large as the API's.
@@ -74,74 +76,86 @@ def main(fd: int) -> None:
     # What was imported stays as it is: a collection in a child would touch, and so copy, every page of it.
     gc.collect()
     gc.freeze()
-    _ForkServer(control, settings).serve()
+    _ForkServer(worker, settings).serve()
 
 
 class _ForkServer:
-    def __init__(self, control: socket.socket, settings: Settings) -> None:
-        self._control = control
+    def __init__(self, worker: socket.socket, settings: Settings) -> None:
+        self._worker = worker
         self._settings = settings
-        # Child by pid: the worker's number for it, and its flow run.
-        self._children: dict[int, tuple[int, str]] = {}
+        # By pid: the flow run that is worked on, and the control socket.
+        self._processes: dict[int, tuple[str, socket.socket]] = {}
+        self._is_over = False
         self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        # One that holds nothing in the kernel, which a fork would share.
+        self._selector = selectors.PollSelector()
+        self._selector.register(self._woken, selectors.EVENT_READ, self._on_exit)
+        self._selector.register(worker, selectors.EVENT_READ, self._on_message)
 
     def serve(self) -> None:
-        self._send(ready=True)
-        while True:
-            readable, _, _ = select.select([self._control.fileno(), self._woken], [], [])
-            if self._woken in readable:
-                with contextlib.suppress(BlockingIOError):
-                    os.read(self._woken, 1024)
-                self._reap(os.WNOHANG)
-            if self._control.fileno() in readable and not self._on_message():
-                break
+        """Fork and reap until the worker is gone."""
+        with contextlib.suppress(ConnectionError):
+            self._worker.send(b"ready")
+        while not self._is_over:
+            for key, _ in self._selector.select():
+                key.data()
         self._end()
 
-    def _on_message(self) -> bool:
-        """Do what the worker asks for; False when there is no worker any more."""
-        try:
-            data, fds, _, _ = socket.recv_fds(self._control, MESSAGE, 1, socket.MSG_CMSG_CLOEXEC)
-        except ConnectionError:
-            return False
-        if not data:
-            return False
-        message = json.loads(data)
-        number = message["number"]
-        if message["do"] == "fork":
-            self._fork(number, message["flow_run"], fds[0])
-        else:
-            for pid, (known, _) in self._children.items():
-                if known == number:
-                    # Ours and not waited for: the pid can be nobody else's.
-                    os.kill(pid, signal.SIGKILL)
-        return True
+    def _on_exit(self) -> None:
+        os.read(self._woken, 1024)
+        self._reap(os.WNOHANG)
 
-    def _fork(self, number: int, flow_run: str, channel: int) -> None:
+    def _on_message(self) -> None:
+        """Fork a process for the flow run that the worker names."""
+        try:
+            flow_run, sockets, _, _ = socket.recv_fds(self._worker, 256, 2, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionError:
+            flow_run = b""
+        if not flow_run:
+            self._is_over = True
+            return
+        channel, control = sockets[0], socket.socket(fileno=sockets[1])
         parent = os.getpid()
         try:
             pid = os.fork()
         except OSError as error:  # too many processes, or no memory
+            _write(control, failed=f"no process could be forked: {error.strerror}")
+            control.close()
             os.close(channel)
-            self._send(failed=number, why=error.strerror)
             return
         if pid == 0:
-            self._be_child(parent, channel)
+            self._work(parent, channel, control)
         os.close(channel)
-        self._children[pid] = (number, flow_run)
-        self._send(forked=number, pid=pid)
+        self._processes[pid] = (flow_run.decode(), control)
+        self._selector.register(control, selectors.EVENT_READ, partial(self._kill, pid))
+        _write(control, pid=pid)
 
-    def _be_child(self, parent: int, channel: int) -> None:
+    def _kill(self, pid: int) -> None:
+        if pid not in self._processes:
+            return  # it was reaped a moment ago
+        _, control = self._processes[pid]
+        try:
+            wanted = control.recv(16)
+        except ConnectionError:
+            wanted = b""
+        if wanted:
+            # Ours and not waited for: the pid can be nobody else's.
+            os.kill(pid, signal.SIGKILL)
+        else:  # the worker is gone, which its own socket tells, or has lost interest
+            self._selector.unregister(control)
+
+    def _work(self, parent: int, channel: int, control: socket.socket) -> NoReturn:
+        """Be the process for one flow run."""
         code = 1
         try:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
-            _die_with_parent(parent)
-            self._control.close()
-            os.close(self._woken)
-            os.close(self._wake)
+            die_with_parent(parent)
+            for inherited in (*(key.fd for key in self._selector.get_map().values()), control.fileno(), self._wake):
+                os.close(inherited)
             from .child import serve
 
             code = serve(channel, self._settings)
@@ -154,25 +168,22 @@ class _ForkServer:
             os._exit(code)
 
     def _reap(self, options: int) -> None:
-        while self._children:
-            try:
-                pid, status = os.waitpid(-1, options)
-            except ChildProcessError:
-                return
+        while self._processes:
+            pid, status = os.waitpid(-1, options)
             if pid == 0:
                 return
-            if pid in self._children:
-                number, _ = self._children.pop(pid)
-                self._send(exited=number, status=os.waitstatus_to_exitcode(status))
-
-    def _send(self, **message: object) -> None:
-        with contextlib.suppress(ConnectionError):
-            self._control.send(json.dumps(message).encode())
+            if pid not in self._processes:
+                continue
+            _, control = self._processes.pop(pid)
+            if control in self._selector.get_map():
+                self._selector.unregister(control)
+            _write(control, status=os.waitstatus_to_exitcode(status))
+            control.close()
 
     def _end(self) -> None:
         """The worker is gone: nothing of its runs stays. Who puts them back is not for this process to say."""
-        flow_runs = [flow_run for _, flow_run in self._children.values()]
-        for pid in self._children:
+        flow_runs = [flow_run for flow_run, _ in self._processes.values()]
+        for pid in self._processes:
             os.kill(pid, signal.SIGKILL)
         self._reap(0)
         if not flow_runs:
@@ -187,9 +198,14 @@ class _ForkServer:
             reap_if_needed(self._settings)
 
 
-def _die_with_parent(parent: int) -> None:
+def _write(control: socket.socket, **message: object) -> None:
+    with contextlib.suppress(ConnectionError):
+        control.send(json.dumps(message).encode() + b"\n")
+
+
+def die_with_parent(parent: int) -> None:
     """Let the kernel kill this process when its parent dies."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it died before that
         os._exit(1)
 

@@ -1,7 +1,7 @@
-"""What a worker has to tell Prefect about its runs besides their states: log records and artifacts, when there is time.
+"""What a worker reports to Prefect about its runs besides their states: log records, task runs and artifacts.
 
-Both are for people, so no run waits for them: records are gathered and sent together, artifacts when there is nothing
-else to do, or one now and then. Both are bounded, and a server that is away or has too much to do costs some of them.
+All of it is for people, so no run waits for it: records and task runs are gathered and sent together, artifacts when
+there is nothing else to do, or one now and then. What is held is bounded: a server that is away for long costs some.
 """
 
 from __future__ import annotations
@@ -22,18 +22,16 @@ logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
-# Seconds between two sendings of log records, and records of one request.
-_PAUSE = 1.0
-# How often in that time is looked whether the worker has become idle.
-_BUSY_LOOKS = 10
+# Records or task runs of one request.
 _TOGETHER = 500
-# Records, and characters of artifacts, that are held at most.
+# Records, task runs, and characters of artifacts, that are held at most.
 _RECORDS = 10_000
+_TASK_RUNS = 10_000
 _ARTIFACTS = 16 * 1024 * 1024
 
 
 class Reporter:
-    """Takes records and artifacts at once, and sends them in ``run``.
+    """Takes records, task runs and artifacts at once, and sends them in ``send``, which is called once a second.
 
     Args:
         prefect: The server.
@@ -44,10 +42,11 @@ class Reporter:
         # Whether there are runs to work on; set by the worker.
         self.is_busy: Callable[[], bool] = lambda: False
         self._records: deque[Json] = deque(maxlen=_RECORDS)
+        # The last event of each, by flow run: of a quick one Prefect hears the end alone, which costs it half.
+        self._task_runs: dict[str, Json] = {}
         self._artifacts: deque[Json] = deque()
         self._size = 0
         self._left_out = 0
-        self._something = asyncio.Event()
 
     def log(self, flow_run_id: str, level: int, message: str, timestamp: str | None = None) -> None:
         """Add a record to a flow run's log."""
@@ -61,6 +60,12 @@ class Reporter:
             }
         )
 
+    def set_task_run(self, flow_run_id: str, event: Json) -> None:
+        """Report what has become of a flow run's task run: an event of ``TaskRun.event``."""
+        self._task_runs[flow_run_id] = event
+        if len(self._task_runs) > _TASK_RUNS:
+            del self._task_runs[next(iter(self._task_runs))]
+
     def add_artifacts(self, flow_run_id: str, bodies: Sequence[Json]) -> None:
         """Add artifacts of a flow run; the oldest that still wait are left out when there are too many."""
         for body in bodies:
@@ -69,27 +74,28 @@ class Reporter:
         while self._size > _ARTIFACTS:
             self._size -= _size(self._artifacts.popleft())
             self._left_out += 1
-        self._something.set()
 
-    async def run(self) -> None:
-        """Send on, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._send_records_on())
-            group.create_task(self._send_artifacts_on())
+    async def send(self, *, everything: bool = False) -> None:
+        """Send what is held; while there are runs to work on, one artifact.
+
+        Args:
+            everything: All artifacts, also then.
+
+        Raises:
+            PrefectAway: The server does not answer; what it was not told is still held.
+        """
+        await self._send_records()
+        await self._send_task_runs()
+        while self._artifacts:
+            await self._send_artifact()
+            if self.is_busy() and not everything:
+                return
 
     async def flush(self, seconds: float) -> None:
         """Send what is held, as far as the time suffices."""
         with contextlib.suppress(TimeoutError, PrefectAway):
             async with asyncio.timeout(seconds):
-                await self._send_records()
-                while self._artifacts:
-                    await self._send_artifact()
-
-    async def _send_records_on(self) -> None:
-        while True:
-            await asyncio.sleep(_PAUSE)
-            with contextlib.suppress(PrefectAway):
-                await self._send_records()
+                await self.send(everything=True)
 
     async def _send_records(self) -> None:
         while self._records:
@@ -102,19 +108,15 @@ class Reporter:
             except PrefectRefused as error:
                 logger.warning("%d log records were not taken: %s", len(some), error.message)
 
-    async def _send_artifacts_on(self) -> None:
-        while True:
-            await self._something.wait()
-            for _ in range(_BUSY_LOOKS):
-                if not self.is_busy():
-                    break
-                await asyncio.sleep(_PAUSE / _BUSY_LOOKS)
+    async def _send_task_runs(self) -> None:
+        while some := dict(list(self._task_runs.items())[:_TOGETHER]):
             try:
-                await self._send_artifact()
-            except PrefectAway:
-                await asyncio.sleep(5 * _PAUSE)
-            if not self._artifacts:
-                self._something.clear()
+                await self._prefect.call("POST", "/events", list(some.values()))
+            except PrefectRefused as error:
+                logger.warning("%d task runs were not taken: %s", len(some), error.message)
+            for flow_run_id, event in some.items():
+                if self._task_runs.get(flow_run_id) is event:  # it may have ended meanwhile
+                    del self._task_runs[flow_run_id]
 
     async def _send_artifact(self) -> None:
         body = self._artifacts[0]

@@ -1,13 +1,14 @@
-"""One flow run in the worker: from the moment it is ours to the moment that Prefect knows how it ended.
+"""One flow run in the worker: from its claim to the moment that Prefect knows how it ended.
 
 Its process may die at any moment, Prefect may be away for hours, somebody may cancel it meanwhile. Whatever happens,
-one of three things is done in the end: the ending that was saved is told, or the run is ended with a reason, or it is
-put back into its queue.
+one of three things is done in the end: the outcome that was saved is reported, or the run is ended with a reason, or
+it is requeued.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import time
@@ -29,6 +30,7 @@ from ..service.recovery.transitions import finalize_run, persist_forced_outcome,
 from ..tasks.score import STEP_TIMEOUT
 from .processes import ForkedProcess, ForkFailed, ForkPool
 from .reporter import Reporter
+from .task_runs import TaskRun
 
 __all__ = ["WorkerContext", "WorkerRun", "log_fields"]
 
@@ -69,22 +71,26 @@ class WorkerRun:
         run: The flow run as Prefect gave it.
         entrypoint: Of its deployment, and one of ``DIRECT_FLOWS`` or ``ENGINE_FLOWS``.
         context: The worker's.
+        on_free: Called once, when another run may have this one's place.
     """
 
-    def __init__(self, run: FlowRun, entrypoint: str, context: WorkerContext) -> None:
+    def __init__(self, run: FlowRun, entrypoint: str, context: WorkerContext, on_free: Callable[[], None]) -> None:
         self.id: str = run["id"]
-        # Set when there is no process any more: somebody else may have its place while the end is being told.
-        self.is_free = asyncio.Event()
+        # Whether there is no process any more: somebody else may have its place while the end is being told.
+        self.is_free = False
+        self._on_free = on_free
         self._run = run
         self._entrypoint = entrypoint
         self._context = context
         self._files = FlowRunFiles(context.settings.home, self.id)
         self._claim: Claim | None = None
         self._child: ForkedProcess | None = None
-        self._killer: asyncio.Task[None] | None = None
+        self._killer: asyncio.TimerHandle | None = None
         self._kill_at = float("inf")
         self._limit: asyncio.TimerHandle | None = None
         self._reporting: asyncio.Task[None] | None = None
+        # Of a direct run, once it has begun; the engine makes its own.
+        self._task_run: TaskRun | None = None
         self._known_at = time.monotonic()
         self._fault: str | None = None
         # Whether it failed for want of room on a disk, and costs none of its attempts.
@@ -135,7 +141,7 @@ class WorkerRun:
     # --- its life -------------------------------------------------------------------------------------------
 
     async def work(self) -> None:
-        """Have the run worked on and see to its end. Raises nothing but ``CancelledError``."""
+        """Run it in a forked process and settle its outcome. Raises nothing but ``CancelledError``."""
         try:
             await self._attempt()
         except PrefectAway:  # while the worker stops: the claim stays, and whoever comes next goes on from there
@@ -152,11 +158,10 @@ class WorkerRun:
                 # Its claim stays: the run is not lost, but it waits for this worker's end.
                 logger.exception("The run could not be put back.", extra=self._fields())
         finally:
-            self.is_free.set()
-            if self._killer is not None:
-                self._killer.cancel()
-            if self._limit is not None:
-                self._limit.cancel()
+            self._free()
+            for timer in (self._killer, self._limit):
+                if timer is not None:
+                    timer.cancel()
 
     async def _attempt(self) -> None:
         # An ending that lies there is that of an attempt before somebody started the run anew.
@@ -172,15 +177,20 @@ class WorkerRun:
         watch = asyncio.create_task(self._watch(self._child))
         try:
             status = await self._child.wait()
-            self.is_free.set()
+            self._free()
             # What it said last is still being read.
             await watch
         finally:
             watch.cancel()
         await self._finish(status)
 
+    def _free(self) -> None:
+        if not self.is_free:
+            self.is_free = True
+            self._on_free()
+
     async def _watch(self, child: ForkedProcess) -> None:
-        """Hear what the child says, and give it its order once everything is in place."""
+        """Handle the process's messages, and send it its order once everything is in place."""
         try:
             async for message in child.messages():
                 if "hello" in message:
@@ -209,6 +219,8 @@ class WorkerRun:
             _, running = await asyncio.gather(claiming, self._set_running())
             if not running:
                 return False
+            self._task_run = TaskRun(self._run, DIRECT_FLOWS[self._entrypoint])
+            self._set_task_run("RUNNING")
             parameters = self._run.get("parameters") or {}
             child.send({"kind": DIRECT_FLOWS[self._entrypoint], "flow_run": self.id, "parameters": parameters})
             # Scorers are code of others. The engine's tasks have this limit from Prefect.
@@ -219,17 +231,11 @@ class WorkerRun:
 
     async def _set_running(self) -> bool:
         """Set the run to RUNNING; False when it is not ours to run any more."""
-
-        async def propose() -> bool:
-            accepted, _ = await self._context.prefect.set_state(self.id, "RUNNING")
-            return accepted
-
         for attempt in range(_REFUSALS):
-            try:
-                if await propose():
+            with contextlib.suppress(PrefectAway):  # it may have been accepted all the same
+                accepted, _ = await self._context.prefect.set_state(self.id, "RUNNING")
+                if accepted:
                     break
-            except PrefectAway:
-                pass  # it may have been accepted all the same
             await asyncio.sleep(0.2 * attempt)
             run = await self._retry_until_answered(lambda: self._context.prefect.flow_run(self.id))
             kind = run["state"]["type"] if run else None
@@ -275,12 +281,13 @@ class WorkerRun:
             await self._retry_until_answered(
                 lambda: finalize_run(self._context.prefect, self._context.settings, self._run, error)
             )
+            self._on_end(self._files.read_outcome() or {"state": "FAILED", "message": str(error)})
         else:
             reason = self._fault if self._waits_for_room else None
             await self._put_back(reason or _reason(status, self._fault, self._stopping))
 
     async def _report(self) -> None:
-        """Tell Prefect the ending that the child has saved."""
+        """Report the outcome that the process has saved to Prefect."""
         prefect = self._context.prefect
         try:
             if time.monotonic() - self._known_at < _FRESH and not (self._cancelled or self._taken_away):
@@ -289,15 +296,16 @@ class WorkerRun:
                 accepted, _ = await prefect.set_state(self.id, ending["state"], message=ending["message"])
                 if accepted:
                     self._release()
-                    self._log_end(ending)
+                    self._on_end(ending)
                     return
         except (PrefectAway, PrefectRefused):
             pass  # more carefully, then
         await self._retry_until_answered(self._report_saved)
 
     async def _report_saved(self) -> None:
+        ending = self._files.read_outcome()  # once it is told, the API may remove it
         if await report_saved_outcome(self._context.prefect, self._context.settings, self._run):
-            self._log_end(self._files.read_outcome())
+            self._on_end(ending)
         else:
             self._release()
 
@@ -310,8 +318,11 @@ class WorkerRun:
         if queued:
             logger.warning("The run was put back: %s", reason, extra=self._fields())
             context.reporter.log(self.id, logging.WARNING, f"Put back into the queue: {reason}")
+            self._set_task_run("CRASHED", reason)
         else:
             logger.info("The run has ended in Prefect, or ends there now.", extra=self._fields())
+            ending = self._files.read_outcome() or {"state": "FAILED", "message": reason}
+            self._set_task_run(ending["state"], ending["message"])
         self._release()
 
     def _release(self) -> None:
@@ -336,7 +347,7 @@ class WorkerRun:
         return True
 
     async def _retry_until_answered(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Call until the server answers, for ever; while the worker stops, no longer than it takes to ask once."""
+        """Call until the server answers, without a limit; while the worker stops, only once."""
         pause, refusals = _PAUSE_FIRST, 0
         while True:
             try:
@@ -354,18 +365,12 @@ class WorkerRun:
     def _end_within(self, seconds: float) -> None:
         """Kill the child, unless it ends by itself before that."""
         at = time.monotonic() + seconds
-        if self._child is None or self.is_free.is_set() or self._kill_at <= at:
+        if self._child is None or self.is_free or self._kill_at <= at:
             return
         if self._killer is not None:
             self._killer.cancel()
         self._kill_at = at
-        self._killer = asyncio.create_task(self._kill_after(self._child, seconds))
-
-    async def _kill_after(self, child: ForkedProcess, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        while True:
-            child.kill()
-            await asyncio.sleep(1)
+        self._killer = asyncio.get_running_loop().call_later(seconds, self._child.kill)
 
     @property
     def _is_engine(self) -> bool:
@@ -376,9 +381,14 @@ class WorkerRun:
         # A scorer has no container to end and hears nothing.
         return self._context.settings.service.cancel_grace if self._is_engine else 0.0
 
-    def _log_end(self, ending: Json | None) -> None:
+    def _on_end(self, ending: Json | None) -> None:
         if ending is not None:
             logger.info("%s: %s", ending["state"].capitalize(), ending["message"], extra=self._fields())
+            self._set_task_run(ending["state"], ending["message"])
+
+    def _set_task_run(self, state: str, message: str | None = None) -> None:
+        if self._task_run is not None:
+            self._context.reporter.set_task_run(self.id, self._task_run.event(state, message))
 
     def _fields(self) -> Json:
         return {"fields": log_fields(self._run)}

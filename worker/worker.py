@@ -1,7 +1,7 @@
-"""The worker: a warm runtime that takes due flow runs from its work pools and has each worked on in a forked child.
+"""The worker: a warm runtime that claims due flow runs from its work pools and runs each in a forked process.
 
 It needs nothing but Prefect's REST API and the installation's home. Several of them share the load: setting a run to
-PENDING is what makes it a worker's, and Prefect lets only one do that. A server that is away is waited for.
+PENDING is the claim, and Prefect accepts only one. A server that is away is waited for.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ logger = logging.getLogger(__name__)
 Json = dict[str, Any]
 
 # Seconds between two looks at the wake file, polls of a pool that has work, looks at the states of our runs, looks for
-# wishes in the home, signs of life, and searches for what dead workers left.
+# requests to cancel in the home, reports, heartbeats, and searches for what dead workers left.
 _WAKE = 0.05
 _COALESCE = 0.02
 _MONITOR = 1.0
 _CANCEL_REQUESTS = 1.0
+_REPORT = 1.0
 _HEARTBEAT = 10.0
 _RECOVER = 5.0
 # Seconds for which a deployment's entrypoint is remembered.
@@ -136,6 +137,7 @@ class Worker:
         # Pools to look at now; and what wakes the looking.
         self._due = set(self.pools)
         self._awake = asyncio.Event()
+        self._woken_at = 0
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._away_since: float | None = None
@@ -160,13 +162,13 @@ class Worker:
             asyncio.create_task(loop, name=name)
             for name, loop in {
                 "poll": self._periodic(self._poll, 0),
-                "wake file": self._watch_wake_file(),
+                "wake file": self._periodic(self._look_at_wake_file, _WAKE),
                 "monitor": self._periodic(self._monitor, 0),
                 "cancel requests": self._periodic(self._check_cancel_requests, _CANCEL_REQUESTS),
                 "heartbeat": self._periodic(self._send_heartbeat, _HEARTBEAT),
                 "recovery": self._periodic(self._recover, _RECOVER),
                 "prune": self._periodic(self._prune, _PRUNE),
-                "report": self._context.reporter.run(),
+                "report": self._periodic(self._context.reporter.send, _REPORT),
             }.items()
         ]
         try:
@@ -187,14 +189,14 @@ class Worker:
                 await look()
             except PrefectAway as error:
                 self._on_away(error)
-                await asyncio.sleep(self._settings.service.poll_interval)
             except PrefectRefused as error:
                 self._warn_once(error.message)
-                await asyncio.sleep(self._settings.service.poll_interval)
             except Exception:
                 logger.exception("A fault of the worker; it goes on.")
-                await asyncio.sleep(self._settings.service.poll_interval)
-            await asyncio.sleep(pause)
+            else:
+                await asyncio.sleep(pause)
+                continue
+            await asyncio.sleep(self._settings.service.poll_interval + pause)
 
     # --- finding runs ---------------------------------------------------------------------------------------
 
@@ -231,11 +233,11 @@ class Worker:
         self._due |= set(self.pools)
 
     def _free(self) -> int:
-        busy = sum(not run.is_free.is_set() for run in self._runs.values())
+        busy = sum(not run.is_free for run in self._runs.values())
         return self._limit - busy
 
     async def _claim(self, run: FlowRun, pool: str) -> bool:
-        """Make a run ours, if it is to be had, and begin with it."""
+        """Claim a run and begin with it; whether it could be claimed."""
         try:
             accepted = await claim_flow_run(self._prefect, run["id"], self._claim_message)
         except PrefectAway:
@@ -265,22 +267,15 @@ class Worker:
             return
         self.taken += 1
         logger.info("Taken from %s, attempt %d.", pool, run["run_count"] + 1, extra={"fields": fields})
-        work = WorkerRun(run, entrypoint, self._context)
-        task = asyncio.create_task(work.work(), name=run["id"])
-        self._runs[task] = work
 
-        def is_free(_: object) -> None:
+        def on_free() -> None:
             self._due.add(pool)
             self._awake.set()
 
-        def has_ended(_: object) -> None:
-            del self._runs[task]
-
-        waiting = asyncio.create_task(work.is_free.wait())
-        waiting.add_done_callback(is_free)
-        task.add_done_callback(has_ended)
-        # Both hold on to the waiting until the run has ended.
-        task.add_done_callback(lambda _: waiting.cancel())
+        work = WorkerRun(run, entrypoint, self._context, on_free)
+        task = asyncio.create_task(work.work(), name=run["id"])
+        self._runs[task] = work
+        task.add_done_callback(self._runs.pop)
         self._changed.set()
 
     async def _entrypoint(self, run: FlowRun) -> str | None:
@@ -315,7 +310,7 @@ class Worker:
             await self._changed.wait()
         await asyncio.sleep(_MONITOR)
         # Those that we look for: meanwhile one may end, be put back, and be ours again.
-        ours = [run for run in self._runs.values() if not run.is_free.is_set()]
+        ours = [run for run in self._runs.values() if not run.is_free]
         if ours:
             states = await self._prefect.flow_runs([run.id for run in ours])
             for run in ours:
@@ -326,17 +321,14 @@ class Worker:
         for run in self._runs.values():
             run.check_cancel_request()
 
-    async def _watch_wake_file(self) -> None:
-        file, before = wake_file(self._settings.home), 0
-        while True:
-            with contextlib.suppress(OSError):
-                now = file.stat().st_mtime_ns
-                if now != before:
-                    before = now
-                    await self._check_cancel_requests()
-                    self._due |= set(self.pools)
-                    self._awake.set()
-            await asyncio.sleep(_WAKE)
+    async def _look_at_wake_file(self) -> None:
+        with contextlib.suppress(OSError):
+            now = wake_file(self._settings.home).stat().st_mtime_ns
+            if now != self._woken_at:
+                self._woken_at = now
+                await self._check_cancel_requests()
+                self._due |= set(self.pools)
+                self._awake.set()
 
     async def _send_heartbeat(self) -> None:
         for pool in self.pools:

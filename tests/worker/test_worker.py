@@ -314,6 +314,51 @@ def test_a_flow_that_is_none_of_ours_is_refused_with_a_reason(runs: Runs, warm: 
     assert run["state"]["type"] == "FAILED" and "prefect worker start" in run["state"]["message"]
 
 
+# --- task runs of what no engine works on -----------------------------------------------------------------
+
+
+def test_a_score_and_a_validation_have_a_task_run_that_ends_as_they_do(
+    runs: Runs, warm: Worker, make_workspace: Callable[..., Path]
+) -> None:
+    good, bad = make_workspace("shown", truth=TRUTH, pred=GOOD), make_workspace("unshown", truth=TRUTH)
+    (bad / "input/gt.csv").unlink()
+    started = {
+        (deployment, root.name): runs.start(deployment, warm.home, workspace=str(root))
+        for deployment in ("score", "validate")
+        for root in (good, bad)
+    }
+    for (deployment, name), run_id in started.items():
+        run = runs.ended(run_id)
+        assert run["state"]["type"] == ("COMPLETED" if name == "shown" else "FAILED")
+        # Named as the tasks of the engine's flows are.
+        (task_run,) = runs.server.task_runs(run_id, 1).items()
+        assert task_run[0] == f"{deployment} {name}"
+        ended = task_run[1]["state"]
+        assert (ended["type"], ended["message"]) == (run["state"]["type"], run["state"]["message"])
+        assert set(task_run[1]["tags"]) == {"autoscorer", deployment} and task_run[1]["run_count"] == 1
+        assert run["start_time"] <= task_run[1]["end_time"] and task_run[1]["start_time"] < task_run[1]["end_time"]
+
+
+def test_a_task_run_crashes_with_its_process_and_is_completed_by_the_next_attempt(
+    runs: Runs, start: Callable[..., Worker], make_workspace: Callable[..., Path]
+) -> None:
+    worker = start()
+    root = make_workspace("shown-again", truth=TRUTH, pred=GOOD, scorer="patient")
+    run_id = runs.start("score", worker.home, workspace=str(root))
+    is_ready(root)
+
+    def seen() -> list[tuple[str, int]]:
+        found = runs.ask("POST", "/task_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}})
+        return [(one["state"]["type"], one["run_count"]) for one in found]
+
+    eventually(lambda: seen() == [("RUNNING", 1)])
+    os.kill(worker.child(run_id), signal.SIGKILL)
+    eventually(lambda: seen() in ([("CRASHED", 1)], [("RUNNING", 2)]))
+    go(root)
+    runs.ended(run_id)
+    eventually(lambda: seen() == [("COMPLETED", 2)])
+
+
 # --- cancelling ------------------------------------------------------------------------------------------
 
 
@@ -484,6 +529,9 @@ def test_a_run_goes_on_while_the_server_stands_still_and_its_end_is_told_after(
         eventually(done.exists)
     run = runs.ended(run_id)
     assert (run["state"]["type"], run["run_count"]) == ("COMPLETED", 1), warm.lines()
+    # What the server could not be told meanwhile, it is told now.
+    shown = runs.server.task_runs(run_id, 1 if deployment == "score" else 3)
+    assert {task_run["state"]["type"] for task_run in shown.values()} == {"COMPLETED"}
 
 
 def test_what_a_flow_has_said_of_its_end_stands(server: PrefectServer, home: Path) -> None:

@@ -20,8 +20,8 @@ from ...service.tasks import TaskQuery
 from ..auth import check_backend, require
 from ..caller import Caller
 from ..context import context_of, tasks_of
-from ..disclosed import disclosure_of
-from ..envelope import encode, envelope, redact_of
+from ..disclosed import outgoing
+from ..envelope import encode, envelope
 from ..long_polling import accepted
 from ..models import SUBMIT_EXAMPLES, TASK_EXAMPLE
 from ..routing import ApiRouter, answers, served
@@ -257,19 +257,18 @@ async def _stream(request: Request, task_id: str) -> Response:
     tasks = tasks_of(request)
     await tasks.get(task_id)  # a task that is not there is an error, not a stream
     context_of(request).allow(None)
-    redact, disclosure = redact_of(request), disclosure_of(request)
+    leaving = outgoing(request)
     events = follow(tasks, task_id, state.stopping)
 
     async def lines() -> AsyncIterator[bytes]:
         state.streams += 1
         try:
             async for event in events:
-                told = disclosure.event(event)
+                told = leaving.event(event)
                 if told is not None:
-                    yield encode(redact(told)) + b"\n"
+                    yield encode(told) + b"\n"
         except AutoScorerError as error:
-            reason = disclosure.reason(str(error))
-            yield encode({"type": "end", "state": None, "reason": redact(reason)}) + b"\n"
+            yield encode(leaving.event({"type": "end", "state": None, "reason": str(error)})) + b"\n"
         finally:
             state.streams -= 1
 

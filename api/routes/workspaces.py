@@ -21,8 +21,8 @@ from ...service.workspaces.roots import WorkspaceRoots
 from ...service.workspaces.uploads import UploadedWorkspace, Uploads
 from ..auth import require
 from ..context import tasks_of
-from ..disclosed import disclosure_of
-from ..envelope import envelope, redact_of
+from ..disclosed import outgoing
+from ..envelope import envelope
 from ..files import FILE, file_answer, result_answer, result_text
 from ..multipart import receive_form
 from ..openapi_examples import HISTORY_EXAMPLE, LOG_EXAMPLE, RESULT_EXAMPLE, UPLOADED_EXAMPLE, WORKSPACE_EXAMPLE
@@ -258,7 +258,7 @@ def _is_workspace(roots: WorkspaceRoots, name: str) -> bool:
 async def get_output(request: Request, name: str, path: str) -> Response:
     """As `/artifacts/{path}`, and `result.json` beside it in no envelope: what a report links to lies where it says."""
     roots = _roots(request)
-    disclosure = disclosure_of(request)
+    leaving = outgoing(request)
 
     def read() -> BaseModel | ArtifactFile | bytes:
         # A workspace may lie in a folder that is called output.
@@ -266,8 +266,8 @@ async def get_output(request: Request, name: str, path: str) -> Response:
             return reading.view_workspace(roots, roots.workspace(f"{name}/output/{path}"))
         if path == "result.json":
             result = reading.read_result(roots, name)
-            return result_text(redact_of(request)(disclosure.result(result.to_dict())))
-        return reading.open_artifact(roots, name, f"output/{path}", everything=disclosure.sees_truth)
+            return result_text(leaving.result(result.to_dict()))
+        return reading.open_artifact(roots, name, f"output/{path}", everything=leaving.sees_truth)
 
     found = await asyncio.to_thread(read)
     if isinstance(found, ArtifactFile):
@@ -339,7 +339,7 @@ async def get_artifact(
     few rows, and a report made of these alone. What has no such version, as errors.csv and files of scorers of your
     own, takes the role admin, unless the setting `api.show_errors` allows it to all.
     """
-    everything = disclosure_of(request).sees_truth
+    everything = outgoing(request).sees_truth
     roots = _roots(request)
     artifact = await asyncio.to_thread(reading.open_artifact, roots, workspace, path, everything=everything)
     if artifact.media_type.startswith("text/html") and _is_opened(request):

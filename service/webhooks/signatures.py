@@ -11,7 +11,7 @@ import time
 
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode, Stage
-from ...core.secret_file import EmptySecret, make_secret, read_secret
+from ...core.secret_file import UnusableSecret, home_secret
 
 __all__ = ["callback_secret", "sign", "verify"]
 
@@ -77,17 +77,10 @@ def callback_secret(settings: Settings) -> bytes:
         if not given.strip():
             raise _unusable("callbacks.secret is empty")
         return given
-    path = settings.home / SECRET_FILE
     try:
-        try:
-            return read_secret(path)
-        except FileNotFoundError:
-            make_secret(path)
-        return read_secret(path)
-    except EmptySecret:
-        raise _unusable(f"{SECRET_FILE} in the home is empty; remove it, and a new one is made") from None
-    except OSError as error:
-        raise _unusable(f"{SECRET_FILE} in the home can't be used ({error.strerror or type(error).__name__})") from None
+        return home_secret(settings.home / SECRET_FILE)
+    except UnusableSecret as why:
+        raise _unusable(str(why)) from None
 
 
 def _mac(secret: str | bytes, body: bytes, moment: str) -> str:

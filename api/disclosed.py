@@ -30,7 +30,8 @@ from ..service.scorers.views import (
 from ..service.task_artifacts import TaskArtifacts
 from ..service.task_logs import LogPage
 from ..service.workspaces.history import HistoryPage
-from ..service.workspaces.reading import RunLog, WorkspacePage, WorkspaceView
+from ..service.workspaces.listing import WorkspacePage
+from ..service.workspaces.reading import RunLog, WorkspaceView
 from ..service.workspaces.replacing import DeletedWorkspace
 from ..service.workspaces.uploads import UploadedWorkspace
 from .context import context_of

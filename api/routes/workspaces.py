@@ -13,9 +13,10 @@ from starlette.responses import Response
 
 from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.result import Result
-from ...service.workspaces import reading
+from ...service.workspaces import listing, reading
 from ...service.workspaces.history import HistoryPage, list_history, past_result
-from ...service.workspaces.reading import ArtifactFile, RunLog, WorkspacePage, WorkspaceView
+from ...service.workspaces.listing import WorkspacePage
+from ...service.workspaces.reading import ArtifactFile, RunLog, WorkspaceView
 from ...service.workspaces.replacing import DeletedWorkspace, refuse_root
 from ...service.workspaces.roots import WorkspaceRoots
 from ...service.workspaces.uploads import UploadedWorkspace, Uploads
@@ -101,7 +102,7 @@ async def list_workspaces(
     search: Annotated[str | None, Query(max_length=200, description="Only names that hold this text.")] = None,
 ) -> Response:
     """Folders with a meta.json under the workspace roots, each with what its last Result says."""
-    page = await asyncio.to_thread(reading.list_workspaces, _roots(request), limit=limit, cursor=cursor, search=search)
+    page = await asyncio.to_thread(listing.list_workspaces, _roots(request), limit=limit, cursor=cursor, search=search)
     return envelope(request, page)
 
 

@@ -32,6 +32,7 @@ from ...scorers.registry.watcher import ScorerWatcher
 from ...tasks.scorer_trial import try_scorer_apart
 from ..disclosure import check_request
 from ..submissions import scorer_of
+from ..workspaces.redaction import each_text
 from ..workspaces.roots import WorkspaceRoots
 from .views import (
     LoadedView,
@@ -168,14 +169,7 @@ class ScorerService:
         if scorer_id is None:
             files = [source.path for source in self.registry.sources()]
         else:
-            entry = self.registry.get(scorer_id)
-            if entry.origin not in ("file", "directory") or entry.source is None:
-                raise AutoScorerError(
-                    ErrorCode.INVALID_REQUEST,
-                    f"The scorer {scorer_id!r} comes from {entry.origin}, not from a file that was loaded; such are "
-                    "loaded once a process.",
-                )
-            files = [entry.source]
+            files = [self._file_of(scorer_id, "; such are loaded once a process")]
         changes: list[ScorerChange] = []
         errors: list[ScorerFailure] = []
         for file in files:
@@ -212,7 +206,7 @@ class ScorerService:
         return self._watched_path(place, "watched")
 
     def unwatch(self, path: str) -> WatchList:
-        """Follow a file or folder no more, everywhere. Its scorers stay loaded as they are.
+        """Stop following a file or folder, everywhere. Its scorers stay loaded as they are.
 
         Args:
             path: The path that was given to ``watch`` or ``load``, or as ``watched`` shows it, or its id there.
@@ -250,14 +244,7 @@ class ScorerService:
             AutoScorerError: ``SCORER_NOT_FOUND``; ``INVALID_REQUEST`` for a scorer that comes from no file;
                 ``CONFLICT`` for one that lies in a folder which is followed.
         """
-        entry = self.registry.get(scorer_id)
-        if entry.origin not in ("file", "directory") or entry.source is None:
-            raise AutoScorerError(
-                ErrorCode.INVALID_REQUEST,
-                f"The scorer {scorer_id!r} comes from {entry.origin}, not from a file that was loaded: it can't be "
-                "unloaded.",
-            )
-        file = entry.source
+        file = self._file_of(scorer_id, ": it can't be unloaded")
         folder = self._followed().get(file.parent)
         if folder is not None:
             do = "take it out there" if folder == "configured" else "stop watching it first (DELETE /scorers/watch)"
@@ -302,6 +289,15 @@ class ScorerService:
             **dict.fromkeys(watched, "watched"),
             **dict.fromkeys(configured, "configured"),
         }
+
+    def _file_of(self, scorer_id: str, otherwise: str) -> Path:
+        entry = self.registry.get(scorer_id)
+        if entry.origin not in ("file", "directory") or entry.source is None:
+            raise AutoScorerError(
+                ErrorCode.INVALID_REQUEST,
+                f"The scorer {scorer_id!r} comes from {entry.origin}, not from a file that was loaded{otherwise}.",
+            )
+        return entry.source
 
     def _entries_of(self, path: Path) -> list[ScorerEntry]:
         return [
@@ -368,23 +364,16 @@ class ScorerService:
         try:
             yield
         except AutoScorerError as error:
-            named = _replace({"message": error.message, "details": error.details}, self._names(path))
+            named = each_text(
+                {"message": error.message, "details": error.details}, lambda text: self._named(text, path)
+            )
             raise AutoScorerError(error.code, named["message"], stage=error.stage, details=named["details"]) from None
 
-    def _names(self, path: Path) -> list[tuple[str, str]]:
-        return [(str(each), self._shown(each)) for each in (path, path.parent) if each != each.parent]
-
-
-def _replace(value: Any, known: list[tuple[str, str]]) -> Any:
-    if isinstance(value, str):
-        for path, shown in known if "/" in value else ():
-            value = value.replace(path, shown)
-        return value
-    if isinstance(value, dict):
-        return {key: _replace(item, known) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_replace(item, known) for item in value]
-    return value
+    def _named(self, text: str, path: Path) -> str:
+        for place in (path, path.parent):
+            if place != place.parent:
+                text = text.replace(str(place), self._shown(place))
+        return text
 
 
 def _id(path: Path) -> str:

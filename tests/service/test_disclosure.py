@@ -264,6 +264,25 @@ def test_what_nobody_has_decided_on_is_not_answered(submit: Disclosure) -> None:
         Outgoing(submit, lambda value: value).answer(New())
 
 
+def test_an_answer_is_redacted_once_as_a_whole(submit: Disclosure) -> None:
+    seen = []
+
+    def redact(value: Any) -> Any:
+        seen.append(value)
+        return "redacted"
+
+    leaving = Outgoing(submit, redact)
+    task = TaskView(id="t", action="run", state="completed", created_at="now", result={"exit_code": 1})
+    told = [
+        leaving.answer(task),
+        leaving.error(AutoScorerError(ErrorCode.NOT_FOUND, "at /srv/team-a")),
+        leaving.result(task.result or {}),
+        leaving.event({"type": "heartbeat"}),
+    ]
+    assert told == ["redacted"] * 4 and len(seen) == 4
+    assert seen[0] == task.model_dump(by_alias=True) and seen[1]["message"] == "at /srv/team-a"
+
+
 def test_every_role_that_there_is_has_a_policy() -> None:
     assert get_args(Role) == ("submit", "admin")
 

@@ -75,7 +75,7 @@ def encode(value: Any) -> bytes:
     try:
         return _encoder.encode(value)
     except UnicodeEncodeError:
-        # A file's name need not be UTF-8; what is no character becomes its JSON escape.
+        # A file's name need not be UTF-8; what is not a character becomes its JSON escape.
         return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
 
 

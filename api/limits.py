@@ -210,7 +210,7 @@ class _Body:
 
 
 def _length(value: bytes | None) -> int | None:
-    # The server's parser has refused what is no number; this is for other servers.
+    # The server's parser has refused what is not a number; this is for other servers.
     return int(value) if value is not None and value.isdigit() else None
 
 

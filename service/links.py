@@ -58,7 +58,7 @@ class SignedLinks:
             now: The clock; the system's when None.
 
         Raises:
-            AutoScorerError: ``FORBIDDEN`` for a signature that is none, of another task, or no longer good.
+            AutoScorerError: ``FORBIDDEN`` for a signature that is not ours, of another task, or no longer good.
         """
         found = _SIGNATURE.fullmatch(signature)
         role: Role = "admin" if found is not None and found[2] == "admin" else "submit"

@@ -128,7 +128,7 @@ class TestRequest(_Request):
 
 
 class UnwatchRequest(_Request):
-    """What to follow no more."""
+    """What to stop following."""
 
     aliases = frozenset({"file_path"})
 
@@ -222,7 +222,7 @@ async def unwatch(
     id: Annotated[str | None, Query(max_length=100, description="As in the body.")] = None,
     body: Annotated[UnwatchRequest | None, Body()] = None,
 ) -> Response:
-    """Load it anew no more when it changes, everywhere. Its scorers stay loaded as they are, until the file is loaded
+    """Stop loading it anew when it changes, everywhere. Its scorers stay loaded as they are, until the file is loaded
     again or unloaded (`DELETE /scorers/{id}`). *admin*"""
     with _refused():
         query = {key: value for key, value in {"path": path, "file_path": file_path}.items() if value is not None}

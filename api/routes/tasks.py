@@ -169,7 +169,7 @@ async def get_task(request: Request, caller: Submitter, task_id: TaskId) -> Resp
     },
 )
 async def cancel_task(request: Request, caller: Submitter, task_id: TaskId) -> Response:
-    """End a task; its container is gone within ten seconds. Cancelling twice is no error, cancelling what has
+    """End a task; its container is gone within ten seconds. Cancelling twice is not an error, cancelling what has
     ended otherwise is a conflict."""
     context_of(request).task_id = task_id
     return envelope(request, await tasks_of(request).cancel(task_id))

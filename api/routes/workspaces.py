@@ -213,7 +213,7 @@ async def get_history(
     roots = _roots(request)
 
     def read() -> BaseModel:
-        # A workspace may be called history, and then lies in a folder that is none.
+        # A workspace may be called history, and then lies in a folder that is not a workspace.
         if _is_workspace(roots, f"{name}/history"):
             return reading.view_workspace(roots, roots.workspace(f"{name}/history"))
         root = roots.workspace(name)

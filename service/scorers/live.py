@@ -145,8 +145,8 @@ class ScorerService:
             watch: Load it anew whenever it changes.
 
         Raises:
-            AutoScorerError: ``INVALID_REQUEST`` for what is no file, ``SCORER_LOAD_ERROR`` for one that does not load;
-                nothing is noted then.
+            AutoScorerError: ``INVALID_REQUEST`` for what is not a file, ``SCORER_LOAD_ERROR`` for one that does not
+                load; nothing is noted then.
         """
         file = _absolute(path)
         # os.path answers for any name; Path raises for one that is too long.

@@ -98,7 +98,7 @@ def _parse(url: str) -> httpx.URL:
     try:
         parsed = httpx.URL(url)
         host = parsed.raw_host.decode("ascii")
-        _ = parsed.host  # what is no name in IDNA's own form (xn--…) is found out only here
+        _ = parsed.host  # what is not a name in IDNA's own form (xn--…) is found out only here
     except (httpx.InvalidURL, ValueError):
         raise NotAllowed("it is not a valid URL") from None
     if parsed.scheme not in ("http", "https"):

@@ -55,7 +55,7 @@ def verify(
             moments.append(value)
         elif name == "v1":
             macs.append(value)
-    # Twelve digits reach past the year 30000; a longer number is no time, and int() of a huge one is slow.
+    # Twelve digits reach past the year 30000; a longer number is not a time, and int() of a huge one is slow.
     if len(moments) != 1 or not (moments[0].isascii() and moments[0].isdigit() and len(moments[0]) <= 12):
         return False
     if abs((time.time() if now is None else now) - int(moments[0])) > tolerance:

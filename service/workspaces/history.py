@@ -59,7 +59,7 @@ def list_history(root: Path, name: str, *, limit: int, cursor: str | None = None
         cursor: ``next_cursor`` of the page before.
 
     Raises:
-        AutoScorerError: ``INVALID_REQUEST`` for a cursor that is none.
+        AutoScorerError: ``INVALID_REQUEST`` for a cursor that no page gave.
     """
     if cursor is not None and not _ID.fullmatch(cursor):
         raise wrong_cursor()

@@ -33,7 +33,7 @@ class WorkspacePage(BaseModel):
 def list_workspaces(
     roots: WorkspaceRoots, *, limit: int, cursor: str | None = None, search: str | None = None
 ) -> WorkspacePage:
-    """The workspaces under the roots, by name; those in another one and hidden folders are none.
+    """The workspaces under the roots, by name; those in another one and hidden folders do not count.
 
     Args:
         roots: Where workspaces may lie.
@@ -42,7 +42,7 @@ def list_workspaces(
         search: Only names that hold this text, whatever its case.
 
     Raises:
-        AutoScorerError: ``INVALID_REQUEST`` for a cursor that is none of ours.
+        AutoScorerError: ``INVALID_REQUEST`` for a cursor that no page gave.
     """
     number, after = _read_cursor(cursor)
     wanted = search.casefold() if search else ""

@@ -172,7 +172,7 @@ def open_artifact(roots: WorkspaceRoots, workspace: str, path: str, *, everythin
             version.
 
     Raises:
-        AutoScorerError: As ``roots.workspace``; ``NOT_FOUND`` for what is no artifact, whatever else lies there;
+        AutoScorerError: As ``roots.workspace``; ``NOT_FOUND`` for what is not an artifact, whatever else lies there;
             ``FORBIDDEN`` for what takes ``everything``.
     """
     space = Workspace(roots.workspace(workspace))
@@ -280,7 +280,7 @@ def stored_result(root: Path, parts: tuple[str, ...] = STANDING) -> Result | Non
 
 
 def _json(root: Path, parts: tuple[str, ...]) -> dict[str, Any] | None:
-    """A small object; None for what is none."""
+    """A small object; None for what is not one."""
     with contextlib.suppress(AutoScorerError, OSError, ValueError, RecursionError):
         with open_beneath(root, parts) as file:
             data = json.loads(file.read(_MAX_RUN_INFO))

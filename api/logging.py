@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..service.logs import JsonFormatter
+from ..service.logs import JsonFormatter, log_to_stderr
 from .auth import SIGNED
 from .context import RequestContext, request_id_of
 from .envelope import failure
@@ -36,12 +35,7 @@ _HEADERS = (
 
 def configure_logging() -> None:
     """Send this process's log to stderr as JSON: ours, and what the web server has to say."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
-    for name, level in (("autoscorer", logging.INFO), ("uvicorn", logging.INFO), ("asyncio", logging.WARNING)):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)
+    log_to_stderr(as_json=True, also=("uvicorn",))
 
 
 class RequestObserver:

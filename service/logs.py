@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import traceback
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -44,18 +45,19 @@ class _Plain(logging.Formatter):
         return text
 
 
-def log_to_stderr(*, as_json: bool) -> None:
+def log_to_stderr(*, as_json: bool, also: Sequence[str] = ()) -> None:
     """Send this process's own log to stderr.
 
     Args:
         as_json: One JSON object a line, for programs; else lines for people.
+        also: Loggers of libraries whose log belongs to it.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if as_json else _Plain())
-    for name, level in (("autoscorer", logging.INFO), ("asyncio", logging.WARNING)):
+    for name in ("autoscorer", *also, "asyncio"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)
+        logger.setLevel(logging.WARNING if name == "asyncio" else logging.INFO)
 
 
 def tell_configuration(settings: Settings) -> None:

@@ -214,8 +214,8 @@ async def get_history(
 
     def read() -> BaseModel:
         # A workspace may be called history, and then lies in a folder that is not a workspace.
-        if _is_workspace(roots, f"{name}/history"):
-            return reading.view_workspace(roots, roots.workspace(f"{name}/history"))
+        if (view := _called(roots, f"{name}/history")) is not None:
+            return view
         root = roots.workspace(name)
         return list_history(root, roots.name(root), limit=limit, cursor=cursor)
 
@@ -233,20 +233,21 @@ async def get_past_result(request: Request, name: str, item: str) -> Response:
     roots = _roots(request)
 
     def read() -> BaseModel:
-        if _is_workspace(roots, f"{name}/history/{item}"):
-            return reading.view_workspace(roots, roots.workspace(f"{name}/history/{item}"))
+        if (view := _called(roots, f"{name}/history/{item}")) is not None:
+            return view
         root = roots.workspace(name)
         return past_result(root, roots.name(root), item)
 
     return envelope(request, await asyncio.to_thread(read))
 
 
-def _is_workspace(roots: WorkspaceRoots, name: str) -> bool:
+def _called(roots: WorkspaceRoots, name: str) -> WorkspaceView | None:
+    """The workspace of that name; None where there is none."""
     try:
-        roots.workspace(name)
+        folder = roots.workspace(name)
     except AutoScorerError:
-        return False
-    return True
+        return None
+    return reading.view_workspace(roots, folder)
 
 
 @router.get(
@@ -263,8 +264,8 @@ async def get_output(request: Request, name: str, path: str) -> Response:
 
     def read() -> BaseModel | ArtifactFile | bytes:
         # A workspace may lie in a folder that is called output.
-        if _is_workspace(roots, f"{name}/output/{path}"):
-            return reading.view_workspace(roots, roots.workspace(f"{name}/output/{path}"))
+        if (view := _called(roots, f"{name}/output/{path}")) is not None:
+            return view
         if path == "result.json":
             result = reading.read_result(roots, name)
             return result_text(leaving.result(result.to_dict()))

@@ -178,7 +178,7 @@ class _Pinned(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         addresses = await _resolve(host, port)
-        # Every one: a name with a public and a private address is up to no good.
+        # Every one: a name with a public and a private address is not to be trusted.
         for address in addresses:
             if not is_allowed(address, allow_private=self._allow_private):
                 raise NotAllowed(_METADATA_SERVICE if self._allow_private else _NOT_PUBLIC)

@@ -74,7 +74,7 @@ class SignedLinks:
         if not 0 < left <= GOOD_FOR + 60:
             raise AutoScorerError(
                 ErrorCode.FORBIDDEN,
-                f"This link was good for {GOOD_FOR // 60} minutes, and they are over. Open the task on the records "
+                f"This link was valid for {GOOD_FOR // 60} minutes and has expired. Open the task on the records "
                 "page again, or ask POST /tasks/{task_id}/links for a new one.",
             )
         return role

@@ -38,7 +38,7 @@ async def healthz(request: Request) -> Response:
 @router.get(
     "/readyz",
     summary="Whether the installation can work",
-    responses={**served(200, ReadyView, "It can.", _READY)},
+    responses={**served(200, ReadyView, "The installation can work.", _READY)},
 )
 async def readyz(request: Request) -> Response:
     """Looks at the Prefect server, its scheduler, the pools, their workers and the executors, at most once a second.

@@ -209,7 +209,7 @@ async def watch(request: Request, body: WatchRequest) -> Response:
     summary="Stop watching a file or folder",
     dependencies=_admin,
     responses={
-        **served(200, WatchList, "What is followed still.", {"watched": [WATCHED_EXAMPLE]}),
+        **served(200, WatchList, "What is still followed.", {"watched": [WATCHED_EXAMPLE]}),
         **answers(404, 409),
     },
 )
@@ -292,7 +292,7 @@ async def reload(request: Request, body: Annotated[ReloadRequest | None, Body()]
     "/scorers/test",
     summary="Try a scorer on a workspace",
     responses={
-        **served(200, TrialView, "What it would give.", TRIAL_EXAMPLE),
+        **served(200, TrialView, "What its Result would hold.", TRIAL_EXAMPLE),
         **answers(404, 409, 502),
     },
 )

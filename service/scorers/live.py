@@ -212,7 +212,7 @@ class ScorerService:
             path: The path that was given to ``watch`` or ``load``, or as ``watched`` shows it, or its id there.
 
         Returns:
-            What is followed still.
+            What is still followed.
 
         Raises:
             AutoScorerError: ``NOT_FOUND`` for what is not followed, ``CONFLICT`` for what the configuration names.
@@ -224,7 +224,7 @@ class ScorerService:
             raise AutoScorerError(ErrorCode.NOT_FOUND, "No file or folder of that path is watched or loaded.")
         if len(found) > 1:
             raise AutoScorerError(
-                ErrorCode.CONFLICT, "Several are shown so; name one by its id.", details={"ids": [*map(_id, found)]}
+                ErrorCode.CONFLICT, "Several paths are shown like this one; name it by its id.", details={"ids": [*map(_id, found)]}
             )
         place = found[0]
         if followed[place] == "configured":

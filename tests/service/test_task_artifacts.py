@@ -376,7 +376,7 @@ def test_expired_altered_and_unsigned_links_are_refused_in_words(api: LocalApi, 
         assert api.error("GET", address)[:2] == (403, "FORBIDDEN")
         page = api.client.get(address, headers=PAGE)
         assert page.status_code == 403 and page.headers["content-type"].startswith("text/html")
-        assert ("minutes, and they are over" if signature == past else "not valid") in page.text
+        assert ("minutes and has expired" if signature == past else "not valid") in page.text
     assert api.client.get(f"/signed/{good}/tasks/one/artifacts/report.html").status_code == 200
     gone = api.client.get(f"/signed/{good}/tasks/one/artifacts/nothing.html", headers=PAGE)
     assert gone.status_code == 404 and gone.headers["content-type"].startswith("text/html")

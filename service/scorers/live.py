@@ -224,7 +224,9 @@ class ScorerService:
             raise AutoScorerError(ErrorCode.NOT_FOUND, "No file or folder of that path is watched or loaded.")
         if len(found) > 1:
             raise AutoScorerError(
-                ErrorCode.CONFLICT, "Several paths are shown like this one; name it by its id.", details={"ids": [*map(_id, found)]}
+                ErrorCode.CONFLICT,
+                "Several paths are shown like this one; name it by its id.",
+                details={"ids": [*map(_id, found)]},
             )
         place = found[0]
         if followed[place] == "configured":

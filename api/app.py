@@ -39,7 +39,7 @@ def create_app(settings: Settings) -> FastAPI:
         settings: The configuration.
 
     Returns:
-        The application. Its ``state`` holds ``settings``, ``roots``, ``redact``, ``metrics``, ``access`` and ``links``,
+        The application. Its ``state`` holds ``settings``, ``roots``, ``metrics``, ``access`` and ``links``,
         in its lifespan also ``tasks``, ``scorers``, ``readiness``, and ``stopping``: set it and answers that wait or
         stream come to their end. ``failure`` is the error that kept it from starting, or None.
 
@@ -82,14 +82,12 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings, app.state.roots, app.state.metrics = settings, roots, metrics
     app.state.access, app.state.links = access, SignedLinks(settings.home)
-    app.state.redact, app.state.tasks, app.state.failure = roots.redact, None, None
+    app.state.tasks, app.state.failure = None, None
     errors.register(app)
     for name in _ROUTERS:
         app.include_router(importlib.import_module(f".routes.{name}", __package__).router)
     describe(app)
     # The last is the outermost: what RequestLimits refuses is observed like everything else.
-    app.add_middleware(
-        RequestLimits, settings=settings, authenticator=Authenticator(settings, access), redact=roots.redact
-    )
+    app.add_middleware(RequestLimits, settings=settings, authenticator=Authenticator(settings, access))
     app.add_middleware(RequestObserver, metrics=metrics)
     return app

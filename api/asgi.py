@@ -96,7 +96,7 @@ async def _refuse(send: Send) -> None:
         "The API was not started: its web server has to support ASGI's lifespan (uvicorn: --lifespan on, or auto).",
     )
     request_id = request_id_of(None)
-    body = error_envelope(error, request_id, lambda value: value)
+    body = error_envelope(error.to_dict(), request_id)
     head = completed([(b"content-type", JSON.encode()), (b"content-length", b"%d" % len(body))], request_id)
     await send({"type": "http.response.start", "status": error.spec.http_status, "headers": head})
     await send({"type": "http.response.body", "body": body})

@@ -185,7 +185,7 @@ def _is_loopback_address(text: str) -> bool:
 
 
 def _host(header: bytes) -> str:
-    """The host of a Host header, without port and brackets; empty for what is none."""
+    """The host of a Host header, without port and brackets; empty for one that can't be read."""
     try:
         return urlsplit("//" + header.decode("ascii")).hostname or ""
     except ValueError:

@@ -6,7 +6,6 @@ A model that does not stand here is answered to nobody who may not see the groun
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
@@ -31,48 +30,65 @@ from ..service.scorers.views import (
 from ..service.task_artifacts import TaskArtifacts
 from ..service.task_logs import LogPage
 from ..service.workspaces.history import HistoryPage
-from ..service.workspaces.reading import RunLog, WorkspacePage, WorkspaceView
+from ..service.workspaces.listing import WorkspacePage
+from ..service.workspaces.reading import RunLog, WorkspaceView
 from ..service.workspaces.replacing import DeletedWorkspace
 from ..service.workspaces.uploads import UploadedWorkspace
 from .context import context_of
-from .models import LinkView
+from .models import Alive, LinkView
 
-__all__ = ["HARMLESS", "POLICY", "Shown", "disclosed_error", "disclosure_of", "shown"]
+__all__ = ["HARMLESS", "POLICY", "Outgoing", "outgoing"]
 
-
-@dataclass(frozen=True)
-class Shown:
-    """What a route has made of an answer that went through here already."""
-
-    value: Any
+Json = dict[str, Any]
 
 
-def disclosure_of(request: HTTPConnection) -> Disclosure:
-    """What may be told to whoever asks."""
-    caller = context_of(request).caller
-    return Disclosure(request.app.state.settings, caller.role if caller is not None else None)
+class Outgoing:
+    """What leaves for whoever asks: as much of it as they may see, without a path of this host.
 
-
-def shown(data: BaseModel, disclosure: Disclosure) -> BaseModel:
-    """An answer as it may leave.
+    Whatever a route answers goes through here, once.
 
     Args:
-        data: What a route answers.
-        disclosure: Of whoever asks.
-
-    Raises:
-        RuntimeError: Nobody has decided what of this model may be seen.
+        disclosure: What they may see.
+        redact: Takes the host's paths out of a JSON value.
     """
-    if disclosure.sees_truth or type(data) in HARMLESS:
-        return data
-    if type(data) not in POLICY:
-        raise RuntimeError(f"api.disclosed says nothing of {type(data).__name__}")
-    return POLICY[type(data)](disclosure, data)
+
+    def __init__(self, disclosure: Disclosure, redact: Callable[[Any], Any]) -> None:
+        self._disclosure, self._redact = disclosure, redact
+        self.sees_truth = disclosure.sees_truth
+
+    def answer(self, data: BaseModel) -> Json:
+        """What a route answers, as JSON.
+
+        Raises:
+            RuntimeError: Nobody has decided what of this model may be seen.
+        """
+        if not self.sees_truth and type(data) not in HARMLESS:
+            if type(data) not in POLICY:
+                raise RuntimeError(f"api.disclosed says nothing of {type(data).__name__}")
+            data = POLICY[type(data)](self._disclosure, data)
+        told: Json = self._redact(data.model_dump(by_alias=True))
+        return told
+
+    def error(self, error: AutoScorerError) -> Json:
+        """An error, as JSON."""
+        told: Json = self._redact(self._disclosure.error(error.to_dict()))
+        return told
+
+    def result(self, data: Json) -> Json:
+        """A Result, as JSON, for an answer without an envelope."""
+        told: Json = self._redact(self._disclosure.result(data))
+        return told
+
+    def event(self, data: Json) -> Json | None:
+        """A line of a log that is followed, as JSON; None for one that is not told."""
+        told: Json | None = self._redact(self._disclosure.event(data))
+        return told
 
 
-def disclosed_error(request: HTTPConnection, error: AutoScorerError) -> dict[str, Any]:
-    """An error as it may be told to whoever asks."""
-    return disclosure_of(request).error(error.to_dict())
+def outgoing(request: HTTPConnection) -> Outgoing:
+    """What leaves for whoever asks."""
+    state, caller = request.app.state, context_of(request).caller
+    return Outgoing(Disclosure(state.settings, caller.role if caller is not None else None), state.roots.redact)
 
 
 def _task_list(disclosure: Disclosure, page: TaskList) -> TaskList:
@@ -137,6 +153,7 @@ POLICY: dict[type[BaseModel], Callable[[Disclosure, Any], BaseModel]] = {
 # Of the installation and its scorers; no ground truth is near. Artifacts are listed for whoever asks, and links signed
 # for their role.
 HARMLESS: set[type[BaseModel]] = {
+    Alive,
     DeletedWorkspace,
     LinkView,
     LoadedView,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -15,9 +15,9 @@ from ..core.errors import AutoScorerError
 from ..core.provenance import utc_now
 from ..core.version import __version__
 from .context import context_of
-from .disclosed import Shown, disclosed_error, disclosure_of, shown
+from .disclosed import outgoing
 
-__all__ = ["encode", "envelope", "error_envelope", "failure"]
+__all__ = ["encode", "envelope", "enveloped", "error_envelope", "failure"]
 
 JSON = "application/json"
 
@@ -25,19 +25,24 @@ _encoder = msgspec.json.Encoder()
 
 
 def envelope(
-    request: HTTPConnection, data: BaseModel | Shown, *, status: int = 200, headers: Mapping[str, str] | None = None
+    request: HTTPConnection, data: BaseModel, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     """The answer to a request that was served.
 
     Args:
         request: The request.
-        data: What is answered; as much of it leaves as whoever asks may see (``disclosed``). The host's paths are
-            taken out of its strings.
+        data: What is answered; as much of it leaves as whoever asks may see (``disclosed``).
         status: HTTP status.
         headers: Further headers.
     """
-    told = data if isinstance(data, Shown) else Shown(shown(data, disclosure_of(request)).model_dump(by_alias=True))
-    body = encode({"ok": True, "data": redact_of(request)(told.value), "meta": _meta(context_of(request).request_id)})
+    return enveloped(request, outgoing(request).answer(data), status=status, headers=headers)
+
+
+def enveloped(
+    request: HTTPConnection, told: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """As ``envelope``, for JSON that ``outgoing`` has let out."""
+    body = encode({"ok": True, "data": told, "meta": _meta(context_of(request).request_id)})
     return Response(body, status, headers, media_type=JSON)
 
 
@@ -56,20 +61,13 @@ def failure(
         status: HTTP status; the catalogue's for the error's code when not given.
         headers: Further headers.
     """
-    told = disclosed_error(request, error)
-    body = encode({"ok": False, "error": redact_of(request)(told), "meta": _meta(context_of(request).request_id)})
+    body = error_envelope(outgoing(request).error(error), context_of(request).request_id)
     return Response(body, status or error.spec.http_status, headers, media_type=JSON)
 
 
-def error_envelope(error: AutoScorerError, request_id: str, redact: Callable[[Any], Any]) -> bytes:
-    """The error envelope as JSON."""
-    return encode({"ok": False, "error": redact(error.to_dict()), "meta": _meta(request_id)})
-
-
-def redact_of(request: HTTPConnection) -> Callable[[Any], Any]:
-    """What takes the host's paths out of an answer."""
-    redact: Callable[[Any], Any] = request.app.state.redact
-    return redact
+def error_envelope(told: Mapping[str, Any], request_id: str) -> bytes:
+    """The envelope of an error, as JSON, of which may leave what stands in it."""
+    return encode({"ok": False, "error": told, "meta": _meta(request_id)})
 
 
 def encode(value: Any) -> bytes:
@@ -77,7 +75,7 @@ def encode(value: Any) -> bytes:
     try:
         return _encoder.encode(value)
     except UnicodeEncodeError:
-        # A file's name need not be UTF-8; what is no character becomes its JSON escape.
+        # A file's name need not be UTF-8; what is not a character becomes its JSON escape.
         return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
 
 

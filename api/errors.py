@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Match
 
@@ -18,11 +18,11 @@ from ..core.errors import AutoScorerError, ErrorCode
 from ..core.storage import full_disk
 from ..core.text import replace
 from .context import context_of
-from .disclosed import disclosed_error
-from .envelope import failure, redact_of
+from .disclosed import outgoing
+from .envelope import failure
 from .pages import HTML, error_page, is_for_a_person
 
-__all__ = ["RefusedBody", "headers_of", "invalid_request", "register", "unexpected"]
+__all__ = ["RefusedBody", "invalid_request", "refusal", "register", "unexpected"]
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def unexpected(error: Exception, request_id: str, home: Path) -> AutoScorerError
     )
 
 
-def headers_of(error: AutoScorerError) -> dict[str, str]:
+def _headers_of(error: AutoScorerError) -> dict[str, str]:
     """Headers that belong to an error."""
     if error.code is ErrorCode.UNAUTHORIZED:
         given = ', error="invalid_token"' if error.details.get("token_was_given") else ""
@@ -99,14 +99,19 @@ def _allowed(request: Request) -> list[str]:
     ]
 
 
+def refusal(request: HTTPConnection, error: AutoScorerError) -> Response:
+    """The answer to a request that was not served: an envelope, or a page for who follows a link in a browser."""
+    if is_for_a_person(request.scope["path"], context_of(request).headers):
+        told = AutoScorerError.from_dict(outgoing(request).error(error))
+        return Response(error_page(told), error.spec.http_status, _headers_of(error), media_type=HTML)
+    return failure(request, error, headers=_headers_of(error))
+
+
 async def _known(request: Request, error: Exception) -> Response:
     assert isinstance(error, AutoScorerError)
     if error.spec.http_status >= 500:
         logger.error("request failed: %s", error, extra={"fields": {"request_id": context_of(request).request_id}})
-    if is_for_a_person(request.scope["path"], context_of(request).headers):
-        told = AutoScorerError.from_dict(redact_of(request)(disclosed_error(request, error)))
-        return Response(error_page(told), error.spec.http_status, headers_of(error), media_type=HTML)
-    return failure(request, error, headers=headers_of(error))
+    return refusal(request, error)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

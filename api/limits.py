@@ -8,17 +8,16 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
 
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from .auth import Authenticator
 from .context import RequestContext
-from .envelope import JSON, error_envelope
-from .errors import RefusedBody, headers_of
-from .pages import HTML, error_page, is_for_a_person
+from .envelope import failure
+from .errors import RefusedBody, refusal
 
 __all__ = ["RateLimiter", "RequestLimits"]
 
@@ -67,14 +66,10 @@ class RequestLimits:
         app: What is inside.
         settings: The configuration.
         authenticator: Tells who asks.
-        redact: Takes the host's paths out of an answer.
     """
 
-    def __init__(
-        self, app: ASGIApp, settings: Settings, authenticator: Authenticator, redact: Callable[[Any], Any]
-    ) -> None:
-        self._app, self._api = app, settings.api
-        self._authenticator, self._redact = authenticator, redact
+    def __init__(self, app: ASGIApp, settings: Settings, authenticator: Authenticator) -> None:
+        self._app, self._api, self._authenticator = app, settings.api, authenticator
         self._rates = RateLimiter(settings.api.rate_limit, settings.api.rate_burst)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,7 +84,7 @@ class RequestLimits:
             self._admit(scope, context)
             body.check_length()
         except AutoScorerError as error:
-            await self._refuse(error, context, body.send, scope["path"])
+            await refusal(HTTPConnection(scope), error)(scope, body.receive, body.send)
             return
         seconds = self._api.request_timeout * (_UPLOAD_PATIENCE if is_upload else 1)
         try:
@@ -99,7 +94,8 @@ class RequestLimits:
             if context.timeout is None or not context.timeout.expired():
                 raise
             if context.status is None:
-                await self._refuse(_too_slow(self._api.request_timeout), context, body.send)
+                answer = failure(HTTPConnection(scope), _too_slow(self._api.request_timeout))
+                await answer(scope, body.receive, body.send)
 
     def _most(self, is_upload: bool) -> int:
         return self._api.max_upload + _FORM if is_upload else self._api.max_body
@@ -126,15 +122,6 @@ class RequestLimits:
                 f"Too many requests: {self._api.rate_limit:g} a second are served. Try again in {wait} s.",
                 details={"retry_after": wait},
             )
-
-    async def _refuse(self, error: AutoScorerError, context: RequestContext, send: Send, path: str = "") -> None:
-        content, kind = error_envelope(error, context.request_id, self._redact), JSON
-        if is_for_a_person(path, context.headers):
-            content, kind = error_page(error), HTML
-        headers = {"content-type": kind, "content-length": str(len(content)), **headers_of(error)}
-        raw = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": error.spec.http_status, "headers": raw})
-        await send({"type": "http.response.body", "body": content})
 
 
 class _Body:
@@ -223,7 +210,7 @@ class _Body:
 
 
 def _length(value: bytes | None) -> int | None:
-    # The server's parser has refused what is no number; this is for other servers.
+    # The server's parser has refused what is not a number; this is for other servers.
     return int(value) if value is not None and value.isdigit() else None
 
 

@@ -6,12 +6,13 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..core.logs import log_to_stderr
 from .auth import SIGNED
 from .context import RequestContext, request_id_of
-from .envelope import JSON, error_envelope
+from .envelope import failure
 from .errors import unexpected
 
 if TYPE_CHECKING:
@@ -68,18 +69,17 @@ class RequestObserver:
         try:
             await self._app(scope, receive, observed)
         except Exception as error:
-            await self._failed(error, scope, context, observed)
+            await self._failed(error, scope, context, receive, observed)
         finally:
             self._note(scope, context)
 
-    async def _failed(self, error: Exception, scope: Scope, context: RequestContext, send: Send) -> None:
+    async def _failed(
+        self, error: Exception, scope: Scope, context: RequestContext, receive: Receive, send: Send
+    ) -> None:
         known = unexpected(error, context.request_id, scope["app"].state.settings.home)
         if context.status is not None:
             return  # half an answer is out: the server closes the connection when the rest does not come
-        body = error_envelope(known, context.request_id, scope["app"].state.redact)
-        headers = [(b"content-type", JSON.encode()), (b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": known.spec.http_status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await failure(HTTPConnection(scope), known)(scope, receive, send)
 
     def _note(self, scope: Scope, context: RequestContext) -> None:
         seconds = time.perf_counter() - context.started

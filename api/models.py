@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,6 +12,7 @@ __all__ = [
     "BATCH_EXAMPLE",
     "SUBMIT_EXAMPLES",
     "TASK_EXAMPLE",
+    "Alive",
     "LinkView",
     "ValidateBody",
     "WorkBody",
@@ -44,6 +45,14 @@ class ValidateBody(WorkBody):
     """What ``/validate`` works on."""
 
     for_: Purpose | None = Field(None, alias="for", description=FOR)
+
+
+class Alive(BaseModel):
+    """That the facade answers at all."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: Literal["alive"] = "alive"
 
 
 class LinkView(BaseModel):

@@ -154,7 +154,7 @@ class _Protocol(HttpToolsProtocol):
             ErrorCode.INVALID_REQUEST, f"This is not a request that can be read: {msg}", details=details
         )
         request_id = request_id_of(None)
-        body = error_envelope(error, request_id, lambda value: value)
+        body = error_envelope(error.to_dict(), request_id)
         head = [(b"content-type", JSON.encode()), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
         lines = b"".join(b"%b: %b\r\n" % item for item in completed(head, request_id))
         self.transport.write(STATUS_LINE[400] + lines + b"\r\n" + body)

@@ -8,11 +8,33 @@ import secrets
 import tempfile
 from pathlib import Path
 
-__all__ = ["EmptySecret", "make_secret", "read_secret"]
+__all__ = ["EmptySecret", "UnusableSecret", "home_secret", "make_secret", "read_secret"]
 
 
 class EmptySecret(Exception):
     """The file is there and holds nothing."""
+
+
+class UnusableSecret(Exception):
+    """The file can't be used; the text says why, without saying where the home is."""
+
+
+def home_secret(path: Path) -> bytes:
+    """The secret in a file of the home, made at its first use.
+
+    Raises:
+        UnusableSecret: It is empty, or can't be read or made.
+    """
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            return read_secret(path)
+        make_secret(path)
+        return read_secret(path)
+    except EmptySecret:
+        raise UnusableSecret(f"{path.name} in the home is empty; remove it, and a new one is made") from None
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise UnusableSecret(f"{path.name} in the home can't be used ({why})") from None
 
 
 def read_secret(path: Path) -> bytes:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from ..core.errors import AutoScorerError, ErrorCode, Stage
-from ..core.secret_file import EmptySecret, make_secret, read_secret
+from ..core.secret_file import UnusableSecret, home_secret
 from ..schemas.task import Role
 
 __all__ = ["GOOD_FOR", "KEY_FILE", "SignedLinks"]
@@ -58,7 +58,7 @@ class SignedLinks:
             now: The clock; the system's when None.
 
         Raises:
-            AutoScorerError: ``FORBIDDEN`` for a signature that is none, of another task, or no longer good.
+            AutoScorerError: ``FORBIDDEN`` for a signature that is not ours, of another task, or no longer good.
         """
         found = _SIGNATURE.fullmatch(signature)
         role: Role = "admin" if found is not None and found[2] == "admin" else "submit"
@@ -74,7 +74,7 @@ class SignedLinks:
         if not 0 < left <= GOOD_FOR + 60:
             raise AutoScorerError(
                 ErrorCode.FORBIDDEN,
-                f"This link was good for {GOOD_FOR // 60} minutes, and they are over. Open the task on the records "
+                f"This link was valid for {GOOD_FOR // 60} minutes and has expired. Open the task on the records "
                 "page again, or ask POST /tasks/{task_id}/links for a new one.",
             )
         return role
@@ -85,13 +85,7 @@ class SignedLinks:
 
     def _key(self) -> bytes:
         try:
-            try:
-                return read_secret(self._path)
-            except FileNotFoundError:
-                make_secret(self._path)
-            return read_secret(self._path)
-        except EmptySecret:
-            why = f"{KEY_FILE} in the home is empty; remove it, and a new one is made"
-        except OSError as error:
-            why = f"{KEY_FILE} in the home can't be used ({error.strerror or type(error).__name__})"
-        raise AutoScorerError(ErrorCode.INVALID_REQUEST, f"Links can't be signed: {why}.", stage=Stage.CONFIG) from None
+            return home_secret(self._path)
+        except UnusableSecret as why:
+            message = f"Links can't be signed: {why}."
+            raise AutoScorerError(ErrorCode.INVALID_REQUEST, message, stage=Stage.CONFIG) from None

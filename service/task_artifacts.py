@@ -20,7 +20,7 @@ from ..core.workspace import SHARED
 from ..schemas.result import Artifact
 from ..schemas.task import TaskView
 from .workspaces.beneath import open_beneath
-from .workspaces.reading import ArtifactFile, media_type_of
+from .workspaces.reading import ArtifactFile
 from .workspaces.roots import WorkspaceRoots
 
 __all__ = ["TaskArtifact", "TaskArtifacts", "list_task_artifacts", "open_task_artifact", "report_of"]
@@ -116,10 +116,7 @@ def open_task_artifact(roots: WorkspaceRoots, task: TaskView, wanted: str, *, ev
         raise AutoScorerError(
             ErrorCode.NOT_FOUND, _gone(task, wanted, root is not None), details={"artifact": wanted[:200]}
         )
-    name = PurePosixPath(artifact.path).name
-    size = file.seek(0, 2)
-    file.seek(0)
-    return ArtifactFile(file, name, size, media_type_of(name))
+    return ArtifactFile.of(file, PurePosixPath(artifact.path).name)
 
 
 def report_of(task: TaskView, *, everything: bool) -> str | None:

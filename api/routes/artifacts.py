@@ -17,8 +17,8 @@ from ...schemas.task import TaskView
 from ...service.links import SignedLinks
 from ...service.task_artifacts import TaskArtifacts, list_task_artifacts, open_task_artifact, report_of
 from ..context import context_of, tasks_of
-from ..disclosed import disclosure_of
-from ..envelope import envelope, redact_of
+from ..disclosed import outgoing
+from ..envelope import envelope
 from ..files import FILE, file_answer, result_answer, result_text
 from ..models import LinkView
 from ..openapi_examples import ARTIFACT_EXAMPLE, LINK_EXAMPLE
@@ -77,7 +77,7 @@ async def make_link(
     Links between the files work below it: those of a report to its tables, plots and `result.json`.
     """
     task = await _task(request, task_id)
-    everything = disclosure_of(request).sees_truth
+    everything = outgoing(request).sees_truth
     wanted = body.artifact if body is not None else None
     if wanted is not None:
         opened = await asyncio.to_thread(
@@ -110,7 +110,7 @@ async def list_artifacts(request: Request, caller: Submitter, task_id: TaskId) -
     """The files that the task's own Result lists, with their sha256. A token of the role submit is told of those that
     stand for them where the ground truth may not be seen."""
     task = await _task(request, task_id)
-    everything = disclosure_of(request).sees_truth
+    everything = outgoing(request).sees_truth
     listed = await asyncio.to_thread(list_task_artifacts, tasks_of(request).roots, task, everything=everything)
     return envelope(request, listed)
 
@@ -144,7 +144,7 @@ async def get_beside(request: Request, caller: Submitter, task_id: TaskId, name:
         raise AutoScorerError(
             ErrorCode.NOT_FOUND, f"The task {task.id} has no Result; GET /tasks/{task.id} says what it came to."
         )
-    return result_answer(result_text(redact_of(request)(disclosure_of(request).result(result))))
+    return result_answer(result_text(outgoing(request).result(result)))
 
 
 async def _signed_list(request: Request, signature: Signature, caller: Submitter, task_id: TaskId) -> Response:
@@ -180,6 +180,6 @@ async def _task(request: Request, task_id: str) -> TaskView:
 
 
 async def _artifact(request: Request, task: TaskView, name: str) -> Response:
-    everything = disclosure_of(request).sees_truth
+    everything = outgoing(request).sees_truth
     opened = await asyncio.to_thread(open_task_artifact, tasks_of(request).roots, task, name, everything=everything)
     return file_answer(request, opened)

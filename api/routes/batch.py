@@ -13,8 +13,8 @@ from ...service.batches.leaderboard import to_csv
 from ...service.batches.view import view_batch
 from ..auth import check_backend
 from ..context import context_of, tasks_of
-from ..disclosed import Shown, disclosure_of, shown
-from ..envelope import envelope, redact_of
+from ..disclosed import outgoing
+from ..envelope import envelope, enveloped
 from ..long_polling import accepted
 from ..models import BATCH_EXAMPLE
 from ..routing import ApiRouter, answers, served
@@ -129,11 +129,9 @@ async def get_leaderboard(
 ) -> Response:
     """Who is best, as JSON or CSV. Texts that a spreadsheet would take for formulas have an apostrophe before them."""
     context_of(request).task_id = task_id
-    view = shown(await view_batch(tasks_of(request), task_id), disclosure_of(request))
-    assert isinstance(view, BatchView)
-    rows = view.leaderboard
+    rows = outgoing(request).answer(await view_batch(tasks_of(request), task_id))["leaderboard"]
     if format == "csv" or (format is None and "text/csv" in accept.lower()):
-        content = to_csv(redact_of(request)(rows)).encode("utf-8", "backslashreplace")
+        content = to_csv(rows).encode("utf-8", "backslashreplace")
         headers = {"Content-Disposition": 'attachment; filename="leaderboard.csv"', "Vary": "Accept"}
         return Response(content, headers=headers, media_type="text/csv")
-    return envelope(request, Shown(rows), headers={"Vary": "Accept"})
+    return enveloped(request, rows, headers={"Vary": "Accept"})

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ...core.errors import AutoScorerError, ErrorCode
 from ...service.readiness import Readiness, ReadyView
-from ..disclosed import Shown
 from ..envelope import envelope, failure
+from ..models import Alive
 from ..routing import ApiRouter, served
 
 __all__ = ["router"]
@@ -28,28 +25,20 @@ _READY = {
 }
 
 
-class Alive(BaseModel):
-    """That the facade answers at all."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    status: Literal["alive"] = "alive"
-
-
 @router.get(
     "/healthz",
     summary="Whether the API is alive",
-    responses=served(200, Alive, "It does.", {"status": "alive"}),
+    responses=served(200, Alive, "It is.", {"status": "alive"}),
 )
 async def healthz(request: Request) -> Response:
     """Says that this process answers, and nothing of what is behind it. Needs no token."""
-    return envelope(request, Shown(Alive().model_dump()))
+    return envelope(request, Alive())
 
 
 @router.get(
     "/readyz",
-    summary="Can the installation work",
-    responses={**served(200, ReadyView, "It can.", _READY)},
+    summary="Whether the installation can work",
+    responses={**served(200, ReadyView, "The installation can work.", _READY)},
 )
 async def readyz(request: Request) -> Response:
     """Looks at the Prefect server, its scheduler, the pools, their workers and the executors, at most once a second.

@@ -127,7 +127,7 @@ class TestRequest(_Request):
 
 
 class UnwatchRequest(_Request):
-    """What to follow no more."""
+    """What to stop following."""
 
     aliases = frozenset({"file_path"})
 
@@ -208,7 +208,7 @@ async def watch(request: Request, body: WatchRequest) -> Response:
     summary="Stop watching a file or folder",
     dependencies=_admin,
     responses={
-        **served(200, WatchList, "What is followed still.", {"watched": [WATCHED_EXAMPLE]}),
+        **served(200, WatchList, "What is still followed.", {"watched": [WATCHED_EXAMPLE]}),
         **answers(404, 409),
     },
 )
@@ -221,7 +221,7 @@ async def unwatch(
     id: Annotated[str | None, Query(max_length=100, description="As in the body.")] = None,
     body: Annotated[UnwatchRequest | None, Body()] = None,
 ) -> Response:
-    """Load it anew no more when it changes, everywhere. Its scorers stay loaded as they are, until the file is loaded
+    """Stop loading it anew when it changes, everywhere. Its scorers stay loaded as they are, until the file is loaded
     again or unloaded (`DELETE /scorers/{id}`). *admin*"""
     with _refused():
         query = {key: value for key, value in {"path": path, "file_path": file_path}.items() if value is not None}
@@ -291,7 +291,7 @@ async def reload(request: Request, body: Annotated[ReloadRequest | None, Body()]
     "/scorers/test",
     summary="Try a scorer on a workspace",
     responses={
-        **served(200, TrialView, "What it would give.", TRIAL_EXAMPLE),
+        **served(200, TrialView, "What its Result would hold.", TRIAL_EXAMPLE),
         **answers(404, 409, 502),
     },
 )

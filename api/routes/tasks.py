@@ -20,8 +20,8 @@ from ...service.tasks import TaskQuery
 from ..auth import check_backend, require
 from ..caller import Caller
 from ..context import context_of, tasks_of
-from ..disclosed import disclosure_of
-from ..envelope import encode, envelope, redact_of
+from ..disclosed import outgoing
+from ..envelope import encode, envelope
 from ..long_polling import accepted
 from ..models import SUBMIT_EXAMPLES, TASK_EXAMPLE
 from ..routing import ApiRouter, answers, served
@@ -169,7 +169,7 @@ async def get_task(request: Request, caller: Submitter, task_id: TaskId) -> Resp
     },
 )
 async def cancel_task(request: Request, caller: Submitter, task_id: TaskId) -> Response:
-    """End a task; its container is gone within ten seconds. Cancelling twice is no error, cancelling what has
+    """End a task; its container is gone within ten seconds. Cancelling twice is not an error, cancelling what has
     ended otherwise is a conflict."""
     context_of(request).task_id = task_id
     return envelope(request, await tasks_of(request).cancel(task_id))
@@ -257,19 +257,18 @@ async def _stream(request: Request, task_id: str) -> Response:
     tasks = tasks_of(request)
     await tasks.get(task_id)  # a task that is not there is an error, not a stream
     context_of(request).allow(None)
-    redact, disclosure = redact_of(request), disclosure_of(request)
+    leaving = outgoing(request)
     events = follow(tasks, task_id, state.stopping)
 
     async def lines() -> AsyncIterator[bytes]:
         state.streams += 1
         try:
             async for event in events:
-                told = disclosure.event(event)
+                told = leaving.event(event)
                 if told is not None:
-                    yield encode(redact(told)) + b"\n"
+                    yield encode(told) + b"\n"
         except AutoScorerError as error:
-            reason = disclosure.reason(str(error))
-            yield encode({"type": "end", "state": None, "reason": redact(reason)}) + b"\n"
+            yield encode(leaving.event({"type": "end", "state": None, "reason": str(error)})) + b"\n"
         finally:
             state.streams -= 1
 

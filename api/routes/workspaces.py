@@ -13,16 +13,17 @@ from starlette.responses import Response
 
 from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.result import Result
-from ...service.workspaces import reading
+from ...service.workspaces import listing, reading
 from ...service.workspaces.history import HistoryPage, list_history, past_result
-from ...service.workspaces.reading import ArtifactFile, RunLog, WorkspacePage, WorkspaceView
+from ...service.workspaces.listing import WorkspacePage
+from ...service.workspaces.reading import ArtifactFile, RunLog, WorkspaceView
 from ...service.workspaces.replacing import DeletedWorkspace, refuse_root
 from ...service.workspaces.roots import WorkspaceRoots
 from ...service.workspaces.uploads import UploadedWorkspace, Uploads
 from ..auth import require
 from ..context import tasks_of
-from ..disclosed import disclosure_of
-from ..envelope import envelope, redact_of
+from ..disclosed import outgoing
+from ..envelope import envelope
 from ..files import FILE, file_answer, result_answer, result_text
 from ..multipart import receive_form
 from ..openapi_examples import HISTORY_EXAMPLE, LOG_EXAMPLE, RESULT_EXAMPLE, UPLOADED_EXAMPLE, WORKSPACE_EXAMPLE
@@ -101,7 +102,7 @@ async def list_workspaces(
     search: Annotated[str | None, Query(max_length=200, description="Only names that hold this text.")] = None,
 ) -> Response:
     """Folders with a meta.json under the workspace roots, each with what its last Result says."""
-    page = await asyncio.to_thread(reading.list_workspaces, _roots(request), limit=limit, cursor=cursor, search=search)
+    page = await asyncio.to_thread(listing.list_workspaces, _roots(request), limit=limit, cursor=cursor, search=search)
     return envelope(request, page)
 
 
@@ -212,9 +213,9 @@ async def get_history(
     roots = _roots(request)
 
     def read() -> BaseModel:
-        # A workspace may be called history, and then lies in a folder that is none.
-        if _is_workspace(roots, f"{name}/history"):
-            return reading.view_workspace(roots, roots.workspace(f"{name}/history"))
+        # A workspace may be called history, and then lies in a folder that is not a workspace.
+        if (view := _called(roots, f"{name}/history")) is not None:
+            return view
         root = roots.workspace(name)
         return list_history(root, roots.name(root), limit=limit, cursor=cursor)
 
@@ -232,20 +233,21 @@ async def get_past_result(request: Request, name: str, item: str) -> Response:
     roots = _roots(request)
 
     def read() -> BaseModel:
-        if _is_workspace(roots, f"{name}/history/{item}"):
-            return reading.view_workspace(roots, roots.workspace(f"{name}/history/{item}"))
+        if (view := _called(roots, f"{name}/history/{item}")) is not None:
+            return view
         root = roots.workspace(name)
         return past_result(root, roots.name(root), item)
 
     return envelope(request, await asyncio.to_thread(read))
 
 
-def _is_workspace(roots: WorkspaceRoots, name: str) -> bool:
+def _called(roots: WorkspaceRoots, name: str) -> WorkspaceView | None:
+    """The workspace of that name; None where there is none."""
     try:
-        roots.workspace(name)
+        folder = roots.workspace(name)
     except AutoScorerError:
-        return False
-    return True
+        return None
+    return reading.view_workspace(roots, folder)
 
 
 @router.get(
@@ -258,16 +260,16 @@ def _is_workspace(roots: WorkspaceRoots, name: str) -> bool:
 async def get_output(request: Request, name: str, path: str) -> Response:
     """As `/artifacts/{path}`, and `result.json` beside it in no envelope: what a report links to lies where it says."""
     roots = _roots(request)
-    disclosure = disclosure_of(request)
+    leaving = outgoing(request)
 
     def read() -> BaseModel | ArtifactFile | bytes:
         # A workspace may lie in a folder that is called output.
-        if _is_workspace(roots, f"{name}/output/{path}"):
-            return reading.view_workspace(roots, roots.workspace(f"{name}/output/{path}"))
+        if (view := _called(roots, f"{name}/output/{path}")) is not None:
+            return view
         if path == "result.json":
             result = reading.read_result(roots, name)
-            return result_text(redact_of(request)(disclosure.result(result.to_dict())))
-        return reading.open_artifact(roots, name, f"output/{path}", everything=disclosure.sees_truth)
+            return result_text(leaving.result(result.to_dict()))
+        return reading.open_artifact(roots, name, f"output/{path}", everything=leaving.sees_truth)
 
     found = await asyncio.to_thread(read)
     if isinstance(found, ArtifactFile):
@@ -339,7 +341,7 @@ async def get_artifact(
     few rows, and a report made of these alone. What has no such version, as errors.csv and files of scorers of your
     own, takes the role admin, unless the setting `api.show_errors` allows it to all.
     """
-    everything = disclosure_of(request).sees_truth
+    everything = outgoing(request).sees_truth
     roots = _roots(request)
     artifact = await asyncio.to_thread(reading.open_artifact, roots, workspace, path, everything=everything)
     if artifact.media_type.startswith("text/html") and _is_opened(request):

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...core.backoff import delays
@@ -31,6 +32,7 @@ _HEALTHY_AFTER = 60.0
 _LOG_BYTES = 50 * 1024 * 1024
 
 
+@dataclass(eq=False)
 class SupervisedProcess:
     """One process that is kept alive.
 
@@ -45,33 +47,21 @@ class SupervisedProcess:
         started: Called with nothing after each start.
     """
 
-    def __init__(
-        self,
-        name: str,
-        command: Sequence[str],
-        *,
-        environment: Mapping[str, str],
-        cwd: Path,
-        log_file: Path,
-        nice: int = 0,
-        grace: float = 15.0,
-        started: Callable[[], None] = lambda: None,
-    ) -> None:
-        self.name = name
-        self.command = list(command)
-        self.log_file = log_file
-        self.owner: ProcessIdentity | None = None
-        # How often it ended by itself.
-        self.endings = 0
-        self.last_code: int | None = None
-        self._environment = dict(environment)
-        self._cwd = cwd
-        self._nice = nice
-        self._grace = grace
-        self._started = started
-        self._process: asyncio.subprocess.Process | None = None
-        self._since = 0.0
-        self._log_start = 0
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(kw_only=True, repr=False)
+    cwd: Path = field(kw_only=True)
+    log_file: Path = field(kw_only=True)
+    nice: int = field(default=0, kw_only=True)
+    grace: float = field(default=15.0, kw_only=True)
+    started: Callable[[], None] = field(default=lambda: None, kw_only=True)
+    owner: ProcessIdentity | None = field(default=None, init=False)
+    # How often it ended by itself.
+    endings: int = field(default=0, init=False)
+    last_code: int | None = field(default=None, init=False)
+    _process: asyncio.subprocess.Process | None = field(default=None, init=False)
+    _since: float = field(default=0.0, init=False)
+    _log_start: int = field(default=0, init=False)
 
     @property
     def pid(self) -> int | None:
@@ -87,18 +77,18 @@ class SupervisedProcess:
             self._log_start = output.tell()
             self._process = await asyncio.create_subprocess_exec(
                 *self.command,
-                env=self._environment,
-                cwd=self._cwd,
+                env=self.environment,
+                cwd=self.cwd,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 # A group of its own: Ctrl-C on the terminal is for `up`, which then stops all in order.
                 start_new_session=True,
-                preexec_fn=lambda: _bind(parent, self._nice),
+                preexec_fn=lambda: _bind(parent, self.nice),
             )
         self._since = time.monotonic()
         self.owner = ProcessIdentity.of(self._process.pid)
-        self._started()
+        self.started()
 
     async def wait(self) -> int:
         """Until it ends; its exit code, negative for a signal."""
@@ -129,9 +119,9 @@ class SupervisedProcess:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
             try:
-                await asyncio.wait_for(process.wait(), self._grace)
+                await asyncio.wait_for(process.wait(), self.grace)
             except TimeoutError:
-                log.warning("%s did not end within %.0f s of SIGTERM and is killed", self.name, self._grace)
+                log.warning("%s did not end within %.0f s of SIGTERM and is killed", self.name, self.grace)
         self._end_group()
         await process.wait()
 

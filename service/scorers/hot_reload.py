@@ -32,6 +32,7 @@ from ...scorers.registry.watcher import ScorerWatcher
 from ...tasks.scoring.trial import try_scorer_apart
 from ..disclosure import check_request
 from ..submissions import scorer_of
+from ..workspaces.redaction import each_text
 from ..workspaces.roots import WorkspaceRoots
 from .views import (
     LoadedView,
@@ -128,8 +129,7 @@ class ScorerService:
         Raises:
             AutoScorerError: ``SCORER_NOT_FOUND``, or ``SCORER_LOAD_ERROR`` for a built-in that does not import.
         """
-        with self._plainly():
-            return self._view(self.registry.get(scorer_id))
+        return self._view(self.registry.get(scorer_id))
 
     def watched(self) -> WatchList:
         """The files and folders that are followed."""
@@ -145,8 +145,8 @@ class ScorerService:
             watch: Load it anew whenever it changes.
 
         Raises:
-            AutoScorerError: ``INVALID_REQUEST`` for what is no file, ``SCORER_LOAD_ERROR`` for one that does not load;
-                nothing is noted then.
+            AutoScorerError: ``INVALID_REQUEST`` for what is not a file, ``SCORER_LOAD_ERROR`` for one that does not
+                load; nothing is noted then.
         """
         file = _absolute(path)
         # os.path answers for any name; Path raises for one that is too long.
@@ -154,7 +154,7 @@ class ScorerService:
             raise _wrong(
                 "is a folder; name a file, or watch the folder" if os.path.isdir(file) else "is not a file there"
             )
-        with self._plainly(file):
+        with self._naming(file):
             entries = self.registry.load_file(file)
             self._record.add(file, entries, followed=watch)
         return LoadedView(file=self._shown(file), scorers=[self._view(entry) for entry in entries])
@@ -169,21 +169,13 @@ class ScorerService:
         if scorer_id is None:
             files = [source.path for source in self.registry.sources()]
         else:
-            with self._plainly():
-                entry = self.registry.get(scorer_id)
-            if entry.origin not in ("file", "directory") or entry.source is None:
-                raise AutoScorerError(
-                    ErrorCode.INVALID_REQUEST,
-                    f"The scorer {scorer_id!r} comes from {entry.origin}, not from a file that was loaded; such are "
-                    "loaded once a process.",
-                )
-            files = [entry.source]
+            files = [self._file_of(scorer_id, "; such are loaded once a process")]
         changes: list[ScorerChange] = []
         errors: list[ScorerFailure] = []
         for file in files:
             before = {entry.id: entry for entry in self._entries_of(file)}
             try:
-                with self._plainly(file):
+                with self._naming(file):
                     now = {entry.id: entry for entry in self.registry.reload_file(file)}
                     if file in self._record.read():
                         self._record.add(file, [*now.values()])
@@ -204,7 +196,7 @@ class ScorerService:
         place = _absolute(path)
         if not os.path.isdir(place) and not (os.path.isfile(place) and place.suffix == ".py"):
             raise _wrong("is neither a folder nor a .py file there")
-        with self._plainly(place):
+        with self._naming(place):
             self._record.watch(place)
         with contextlib.suppress(AutoScorerError):
             if place.is_dir():
@@ -214,13 +206,13 @@ class ScorerService:
         return self._watched_path(place, "watched")
 
     def unwatch(self, path: str) -> WatchList:
-        """Follow a file or folder no more, everywhere. Its scorers stay loaded as they are.
+        """Stop following a file or folder, everywhere. Its scorers stay loaded as they are.
 
         Args:
             path: The path that was given to ``watch`` or ``load``, or as ``watched`` shows it, or its id there.
 
         Returns:
-            What is followed still.
+            What is still followed.
 
         Raises:
             AutoScorerError: ``NOT_FOUND`` for what is not followed, ``CONFLICT`` for what the configuration names.
@@ -232,7 +224,9 @@ class ScorerService:
             raise AutoScorerError(ErrorCode.NOT_FOUND, "No file or folder of that path is watched or loaded.")
         if len(found) > 1:
             raise AutoScorerError(
-                ErrorCode.CONFLICT, "Several are shown so; name one by its id.", details={"ids": [*map(_id, found)]}
+                ErrorCode.CONFLICT,
+                "Several paths are shown like this one; name it by its id.",
+                details={"ids": [*map(_id, found)]},
             )
         place = found[0]
         if followed[place] == "configured":
@@ -241,7 +235,7 @@ class ScorerService:
             )
         sources = [s for s in self.registry.sources() if place in (s.path, s.path.parent)]
         loaded = {s.path: entries for s in sources if (entries := self._entries_of(s.path))}
-        with self._plainly(place):
+        with self._naming(place):
             self._record.pin(place, loaded)
         return self.watched()
 
@@ -252,15 +246,7 @@ class ScorerService:
             AutoScorerError: ``SCORER_NOT_FOUND``; ``INVALID_REQUEST`` for a scorer that comes from no file;
                 ``CONFLICT`` for one that lies in a folder which is followed.
         """
-        with self._plainly():
-            entry = self.registry.get(scorer_id)
-        if entry.origin not in ("file", "directory") or entry.source is None:
-            raise AutoScorerError(
-                ErrorCode.INVALID_REQUEST,
-                f"The scorer {scorer_id!r} comes from {entry.origin}, not from a file that was loaded: it can't be "
-                "unloaded.",
-            )
-        file = entry.source
+        file = self._file_of(scorer_id, ": it can't be unloaded")
         folder = self._followed().get(file.parent)
         if folder is not None:
             do = "take it out there" if folder == "configured" else "stop watching it first (DELETE /scorers/watch)"
@@ -268,7 +254,7 @@ class ScorerService:
                 ErrorCode.CONFLICT, f"The file {self._shown(file)} lies in a folder that is {folder}; {do}."
             )
         gone = sorted(known.id for known in self._entries_of(file))
-        with self._plainly(file):
+        with self._naming(file):
             self._record.unwatch(file)
             self._record.remove(file)
         # The watcher would notice; here the answer is already true.
@@ -290,25 +276,30 @@ class ScorerService:
         """
         root, scorer_id = self.roots.workspace(workspace), our_scorer(scorer_id)
         check_request(role, scorer=scorer_id, of_workspace=scorer_of(root), params=params)
-        with self._plainly():
-            entry = self.registry.get(scorer_id)
-            seconds = self.settings.api.request_timeout * _SHARE
-            found = try_scorer_apart(
-                entry, root, settings=self.settings, params=params, seconds=seconds, stop=self._stop
-            )
-            return TrialView.model_validate(self._redact(found))
+        entry = self.registry.get(scorer_id)
+        seconds = self.settings.api.request_timeout * _SHARE
+        found = try_scorer_apart(entry, root, settings=self.settings, params=params, seconds=seconds, stop=self._stop)
+        return TrialView.model_validate(found)
 
     # --- within ------------------------------------------------------------------------------------------------
 
     def _followed(self) -> dict[Path, str]:
-        with self._plainly():
-            files, watched = self._record.read(), self._record.watched()
+        files, watched = self._record.read(), self._record.watched()
         configured = (Path(os.path.abspath(folder.expanduser())) for folder in self.settings.scorers.dirs)
         return {
             **{path: "loaded" for path, noted in files.items() if noted.followed},
             **dict.fromkeys(watched, "watched"),
             **dict.fromkeys(configured, "configured"),
         }
+
+    def _file_of(self, scorer_id: str, otherwise: str) -> Path:
+        entry = self.registry.get(scorer_id)
+        if entry.origin not in ("file", "directory") or entry.source is None:
+            raise AutoScorerError(
+                ErrorCode.INVALID_REQUEST,
+                f"The scorer {scorer_id!r} comes from {entry.origin}, not from a file that was loaded{otherwise}.",
+            )
+        return entry.source
 
     def _entries_of(self, path: Path) -> list[ScorerEntry]:
         return [
@@ -332,7 +323,7 @@ class ScorerService:
         failure = failed.failure if failed else None
         return ScorerView.model_validate(
             {
-                **self._redact(data),
+                **data,
                 "source": self._shown(entry.source) if entry.source else None,
                 "failed_at": failure.failed_at.isoformat() if failure else None,
             }
@@ -344,7 +335,7 @@ class ScorerService:
         return ScorerFailure(
             source=self._shown(Path(failure.source)) if is_path else failure.source,
             origin=failure.origin,
-            error=ErrorInfo.model_validate(self._plain(failure.error).to_dict()),
+            error=ErrorInfo.model_validate(failure.error.to_dict()),
             stale_ids=data["stale_ids"],
             failed_at=data["failed_at"],
         )
@@ -367,39 +358,24 @@ class ScorerService:
         return redacted if redacted != str(path) else f"…/{path.name}"
 
     @contextlib.contextmanager
-    def _plainly(self, *paths: Path) -> Iterator[None]:
-        """Let errors out without the host's paths and without tracebacks."""
+    def _naming(self, path: Path) -> Iterator[None]:
+        """Let errors call a path as it is shown; whoever answers takes out what else of this host is in them.
+
+        A file that is not loaded, as it fails, is not among the paths that are taken out of every answer.
+        """
         try:
             yield
         except AutoScorerError as error:
-            raise self._plain(error, *paths) from None
+            named = each_text(
+                {"message": error.message, "details": error.details}, lambda text: self._named(text, path)
+            )
+            raise AutoScorerError(error.code, named["message"], stage=error.stage, details=named["details"]) from None
 
-    def _plain(self, error: AutoScorerError, *paths: Path) -> AutoScorerError:
-        details = {key: value for key, value in error.details.items() if key != "traceback"}
-        return AutoScorerError(
-            error.code,
-            self._redact(error.message, *paths),
-            stage=error.stage,
-            details=self._redact(details, *paths),
-        )
-
-    def _redact(self, value: Any, *paths: Path) -> Any:
-        folders = {source.path.parent for source in self.registry.sources()} | {path.parent for path in paths}
-        folders |= {*paths, self.settings.home}
-        known = sorted(((str(folder), self._shown(folder)) for folder in folders), key=lambda pair: -len(pair[0]))
-        return _replace(value, [pair for pair in known if pair[0] != "/"])
-
-
-def _replace(value: Any, known: list[tuple[str, str]]) -> Any:
-    if isinstance(value, str):
-        for path, shown in known if "/" in value else ():
-            value = value.replace(path, shown)
-        return value
-    if isinstance(value, dict):
-        return {key: "" if key == "traceback" else _replace(item, known) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_replace(item, known) for item in value]
-    return value
+    def _named(self, text: str, path: Path) -> str:
+        for place in (path, path.parent):
+            if place != place.parent:
+                text = text.replace(str(place), self._shown(place))
+        return text
 
 
 def _id(path: Path) -> str:

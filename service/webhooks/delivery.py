@@ -226,7 +226,7 @@ class CallbackDelivery:
         view = self._disclosures[due.role].task(await self._ledger.view(due.task_id))
         meta = Meta(timestamp=utc_now(), version=__version__, request_id=delivery_id(due.task_id))
         envelope = Envelope[TaskView](data=view, meta=meta).model_dump(by_alias=True)
-        # In ASCII: the name of a file may hold what is no character, and has no UTF-8.
+        # In ASCII: the name of a file may hold what is not a character, and has no UTF-8.
         return json.dumps(self._roots.redact(envelope), allow_nan=False).encode()
 
 

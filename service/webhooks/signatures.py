@@ -11,7 +11,7 @@ import time
 
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode, Stage
-from ...core.secret_file import EmptySecret, make_secret, read_secret
+from ...core.secret_file import UnusableSecret, home_secret
 
 __all__ = ["callback_secret", "sign", "verify"]
 
@@ -55,7 +55,7 @@ def verify(
             moments.append(value)
         elif name == "v1":
             macs.append(value)
-    # Twelve digits reach past the year 30000; a longer number is no time, and int() of a huge one is slow.
+    # Twelve digits reach past the year 30000; a longer number is not a time, and int() of a huge one is slow.
     if len(moments) != 1 or not (moments[0].isascii() and moments[0].isdigit() and len(moments[0]) <= 12):
         return False
     if abs((time.time() if now is None else now) - int(moments[0])) > tolerance:
@@ -77,17 +77,10 @@ def callback_secret(settings: Settings) -> bytes:
         if not given.strip():
             raise _unusable("callbacks.secret is empty")
         return given
-    path = settings.home / SECRET_FILE
     try:
-        try:
-            return read_secret(path)
-        except FileNotFoundError:
-            make_secret(path)
-        return read_secret(path)
-    except EmptySecret:
-        raise _unusable(f"{SECRET_FILE} in the home is empty; remove it, and a new one is made") from None
-    except OSError as error:
-        raise _unusable(f"{SECRET_FILE} in the home can't be used ({error.strerror or type(error).__name__})") from None
+        return home_secret(settings.home / SECRET_FILE)
+    except UnusableSecret as why:
+        raise _unusable(str(why)) from None
 
 
 def _mac(secret: str | bytes, body: bytes, moment: str) -> str:

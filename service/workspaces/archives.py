@@ -87,7 +87,7 @@ def read_archive(file: IO[bytes], limits: ArchiveLimits, written: Opener | None 
         written: Opens a file that came out before, for a hard link to it; None refuses hard links.
 
     Raises:
-        AutoScorerError: ``INVALID_REQUEST`` for what is no such archive or holds what may not be in one,
+        AutoScorerError: ``INVALID_REQUEST`` for what is not such an archive or holds what may not be in one,
             ``PAYLOAD_TOO_LARGE`` for one that holds too much.
     """
     checks = _Checks(limits, file.seek(0, os.SEEK_END))
@@ -95,7 +95,11 @@ def read_archive(file: IO[bytes], limits: ArchiveLimits, written: Opener | None 
     start = file.read(6)
     file.seek(0)
     with _refusing(limits):
-        yield from _zip(file, checks) if start.startswith(b"PK") else _tar(file, start, checks, written)
+        for member in _zip(file, checks) if start.startswith(b"PK") else _tar(file, start, checks, written):
+            yield member
+            # What was not read is counted, too, and a checksum is compared at the end.
+            for _ in member.chunks:
+                pass
 
 
 @contextlib.contextmanager
@@ -130,7 +134,7 @@ class _Checks:
     """The rules that hold for every member, whatever the format."""
 
     def __init__(self, limits: ArchiveLimits, packed: int) -> None:
-        self._limits, self._packed = limits, packed
+        self.limits, self._packed = limits, packed
         self._unpacked = 0
         self._is_dir: dict[tuple[str, ...], bool] = {}
         self._named: set[tuple[str, ...]] = set()
@@ -184,26 +188,20 @@ class _Checks:
                 raise _refused(f"{shown} lies below a file")
         self._is_dir[parts] = is_dir
         # Folders that are there only in the paths of others are made, too.
-        if len(self._is_dir) > self._limits.files:
-            raise _too_many(self._limits)
+        if len(self._is_dir) > self.limits.files:
+            raise _too_many(self.limits)
 
     def count(self, data: bytes) -> bytes:
         """Count what came out."""
         self._unpacked += len(data)
-        if self._unpacked > self._limits.unpacked:
-            raise _too_large(
-                f"it unpacks to more than {self._limits.unpacked:,} bytes (api.max_unpacked)", self._limits.unpacked
-            )
+        if self._unpacked > self.limits.unpacked:
+            raise TooMuch
         if self._unpacked > _RATIO_FROM and self._unpacked > _MAX_RATIO * self._packed:
             raise _too_large(
                 f"it unpacks to more than {_MAX_RATIO} times its size; what is so empty is taken for a bomb",
                 _MAX_RATIO * self._packed,
             )
         return data
-
-    @property
-    def limits(self) -> ArchiveLimits:
-        return self._limits
 
 
 # --- zip -------------------------------------------------------------------------------------------------------------
@@ -234,9 +232,6 @@ def _zip(file: IO[bytes], checks: _Checks) -> Iterator[Member]:
                 continue
             with archive.open(info) as content:
                 yield Member(parts, False, bool(mode & 0o100), _chunks(content.read, checks))
-                # The checksum is compared at the end.
-                for _ in _chunks(content.read, checks):
-                    pass
 
 
 class _Directory:
@@ -288,10 +283,7 @@ def _tar(file: IO[bytes], start: bytes, checks: _Checks, written: Opener | None)
                 if parts:
                     yield Member(parts, True)
                 continue
-            content = _exactly(source, member.size)
-            yield Member(parts, False, bool(member.mode & 0o100), _chunks(content, checks))
-            for _ in _chunks(content, checks):
-                pass
+            yield Member(parts, False, bool(member.mode & 0o100), _chunks(_exactly(source, member.size), checks))
             source.skip(-member.size % tarfile.BLOCKSIZE, padded=False)
         source.drain()
     if not found:
@@ -358,7 +350,7 @@ def _chunks(read: Callable[[int], bytes], checks: _Checks) -> Iterator[bytes]:
 
 
 def _not_plain(name: str, is_link: bool) -> AutoScorerError:
-    what = "a link" if is_link else "no plain file"
+    what = "a link" if is_link else "not a plain file"
     return _refused(f"{name[:200]!r} is {what}; only plain files and folders are taken")
 
 

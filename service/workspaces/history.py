@@ -14,13 +14,12 @@ from ...core.errors import AutoScorerError, ErrorCode
 from ...core.workspace import result_id
 from ...schemas.result import Result
 from .beneath import open_beneath
+from .listing import wrong_cursor
+from .reading import STANDING, stored_result
 
 __all__ = ["HistoryItem", "HistoryPage", "list_history", "past_result"]
 
 _ID = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z(-[0-9]{1,6})?", re.ASCII)
-# Nothing that we write as a Result comes near; a file planted there must not fill the memory.
-_MAX_RESULT = 16 * 1024**2
-_STANDING = ("output", "result.json")
 
 
 class HistoryItem(BaseModel):
@@ -60,14 +59,14 @@ def list_history(root: Path, name: str, *, limit: int, cursor: str | None = None
         cursor: ``next_cursor`` of the page before.
 
     Raises:
-        AutoScorerError: ``INVALID_REQUEST`` for a cursor that is none.
+        AutoScorerError: ``INVALID_REQUEST`` for a cursor that no page gave.
     """
     if cursor is not None and not _ID.fullmatch(cursor):
-        raise AutoScorerError(ErrorCode.INVALID_REQUEST, "cursor was not issued by this listing; begin without one.")
+        raise wrong_cursor()
     files = _files(root)
     wanted = sorted((each for each in files if cursor is None or _order(each) < _order(cursor)), key=_order)[::-1]
     page = wanted[:limit]
-    items = [_item(each, _read(root, files[each]), files[each] == _STANDING) for each in page]
+    items = [_item(each, _read(root, files[each]), files[each] == STANDING) for each in page]
     more = page[-1] if len(wanted) > limit else None
     return HistoryPage(workspace=name, results=items, next_cursor=more, total=len(files))
 
@@ -104,9 +103,9 @@ def _files(root: Path) -> dict[str, tuple[str, ...]]:
             for name in os.listdir(folder):
                 if name.startswith("result-") and name.endswith(".json") and _ID.fullmatch(item := name[7:-5]):
                     found[item] = ("output", "history", name)
-    with contextlib.suppress(AutoScorerError), open_beneath(root, _STANDING) as file:
+    with contextlib.suppress(AutoScorerError), open_beneath(root, STANDING) as file:
         # Where it lies in the history as well (a process was killed in between), it is shown once.
-        found[result_id(os.fstat(file.fileno()).st_mtime)] = _STANDING
+        found[result_id(os.fstat(file.fileno()).st_mtime)] = STANDING
     return found
 
 
@@ -116,10 +115,8 @@ def _order(item: str) -> tuple[str, int]:
 
 
 def _read(root: Path, parts: tuple[str, ...]) -> Result | None:
-    with contextlib.suppress(AutoScorerError, OSError, ValueError), open_beneath(root, parts) as file:
-        data = file.read(_MAX_RESULT + 1)
-        if len(data) <= _MAX_RESULT:
-            return Result.model_validate_json(data)
+    with contextlib.suppress(AutoScorerError):
+        return stored_result(root, parts)
     return None
 
 

@@ -1,18 +1,16 @@
-"""What may be read of a workspace from outside: its Result, its log, its artifacts; and which workspaces there are.
+"""What may be read of a workspace from outside: its Result, its log, its artifacts.
 
 Nothing else of a workspace leaves it, the ground truth least of all.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hashlib
 import io
 import json
 import os
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -21,26 +19,25 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ...core.errors import AutoScorerError, ErrorCode, Stage
 from ...core.meta import load_job
-from ...core.workspace import SHARED, TABLE_SUFFIXES, Workspace
+from ...core.workspace import MEDIA_TYPES, SHARED, TABLE_SUFFIXES, Workspace
 from ...schemas.result import ErrorInfo, Result
 from .beneath import open_beneath
 from .roots import WorkspaceRoots
 
 __all__ = [
+    "STANDING",
     "ArtifactFile",
     "RunLog",
-    "WorkspacePage",
     "WorkspaceView",
-    "list_workspaces",
-    "media_type_of",
     "open_artifact",
     "read_logs",
     "read_result",
+    "stored_result",
     "view_workspace",
 ]
 
-# Workspaces are looked for this many folders below a root: rounds of teams of models lie at 3.
-MAX_DEPTH = 3
+# Where the last Result lies.
+STANDING = ("output", "result.json")
 # Nothing that we write as a Result or a run's record comes near; a file planted there must not fill the memory.
 _MAX_RESULT, _MAX_RUN_INFO = 16 * 1024**2, 1024**2
 # A log is cut to security.limits.log, unless somebody else has put it there.
@@ -50,19 +47,13 @@ _READ_BACK = 64 * 1024
 _MAX_SHARED = 16 * 1024**2
 _MAX_PARTS = 32
 
-_MEDIA_TYPES = {
-    ".svg": "image/svg+xml",
-    ".html": "text/html; charset=utf-8",
-    ".json": "application/json",
-    ".csv": "text/csv; charset=utf-8",
-    ".txt": "text/plain; charset=utf-8",
-    ".log": "text/plain; charset=utf-8",
-    ".md": "text/markdown; charset=utf-8",
-    ".png": "image/png",
+# Beside those that scorers write by ``ArtifactWriter``.
+_MEDIA_TYPES = MEDIA_TYPES | {
     ".jpg": "image/jpeg",
     ".jpeg": "image/jpeg",
     ".jsonl": "application/x-ndjson",
     ".parquet": "application/vnd.apache.parquet",
+    ".log": "text/plain",
 }
 
 
@@ -82,15 +73,6 @@ class WorkspaceView(BaseModel):
     rank: str | None = Field(None, description="Of the last Result.")
     scored_at: str | None = Field(None, description="When the last Result was made, or its error arose.")
     error: str | None = Field(None, description="The last Result's error code, or that of a meta.json nobody can use.")
-
-
-class WorkspacePage(BaseModel):
-    """One page of workspaces, in the order of their names."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    workspaces: list[WorkspaceView]
-    next_cursor: str | None = Field(description="Ask for the following page with it; null on the last.")
 
 
 class RunLog(BaseModel):
@@ -116,6 +98,14 @@ class ArtifactFile:
     size: int
     media_type: str
 
+    @classmethod
+    def of(cls, file: IO[bytes], name: str) -> ArtifactFile:
+        """A file that is open; how it is served follows from its name."""
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        media_type = _MEDIA_TYPES.get(PurePosixPath(name).suffix.lower(), "application/octet-stream")
+        return cls(file, name, size, f"{media_type}; charset=utf-8" if media_type.startswith("text/") else media_type)
+
 
 # --- one workspace ---------------------------------------------------------------------------------------------------
 
@@ -127,7 +117,7 @@ def read_result(roots: WorkspaceRoots, workspace: str) -> Result:
         AutoScorerError: As ``roots.workspace``; ``NOT_FOUND`` when nothing has been scored there yet.
     """
     space = Workspace(roots.workspace(workspace))
-    result = _result(space)
+    result = stored_result(space.root)
     if result is None:
         raise AutoScorerError(
             ErrorCode.NOT_FOUND,
@@ -182,7 +172,7 @@ def open_artifact(roots: WorkspaceRoots, workspace: str, path: str, *, everythin
             version.
 
     Raises:
-        AutoScorerError: As ``roots.workspace``; ``NOT_FOUND`` for what is no artifact, whatever else lies there;
+        AutoScorerError: As ``roots.workspace``; ``NOT_FOUND`` for what is not an artifact, whatever else lies there;
             ``FORBIDDEN`` for what takes ``everything``.
     """
     space = Workspace(roots.workspace(workspace))
@@ -197,7 +187,7 @@ def open_artifact(roots: WorkspaceRoots, workspace: str, path: str, *, everythin
         raise unknown
     parts = name.parts if name.parts[0] == "output" else ("output", "artifacts", *name.parts)
     if parts[:2] != ("output", "artifacts"):
-        result = _result(space)
+        result = stored_result(space.root)
         if result is None or not any(PurePosixPath(a.path).parts == parts for a in result.artifacts.values()):
             raise unknown
     try:
@@ -207,14 +197,7 @@ def open_artifact(roots: WorkspaceRoots, workspace: str, path: str, *, everythin
     if not everything:
         file.close()
         file = _shared(space, parts)
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    return ArtifactFile(file, parts[-1], size, media_type_of(parts[-1]))
-
-
-def media_type_of(name: str) -> str:
-    """As what a file is served, by its name."""
-    return _MEDIA_TYPES.get(PurePosixPath(name).suffix.lower(), "application/octet-stream")
+    return ArtifactFile.of(file, parts[-1])
 
 
 def _shared(space: Workspace, parts: tuple[str, ...]) -> IO[bytes]:
@@ -226,7 +209,7 @@ def _shared(space: Workspace, parts: tuple[str, ...]) -> IO[bytes]:
     below = parts[2:] if parts[:2] == ("output", "artifacts") else ()
     name = below[-1] if len(below) == 1 or (len(below) == 2 and below[0] == SHARED) else None
     path = f"output/artifacts/{SHARED}/{name}"
-    result = _result(space) if name is not None else None
+    result = stored_result(space.root) if name is not None else None
     for artifact in result.disclosed.artifacts.values() if result is not None else ():
         if artifact.path == path:
             with contextlib.suppress(AutoScorerError, OSError):
@@ -257,7 +240,7 @@ def view_workspace(roots: WorkspaceRoots, root: Path) -> WorkspaceView:
         view |= {"job_id": job.job_id, "task_type": job.task_type, "scorer": job.scorer}
         view["has_ground_truth"] = _has_table(space.input, "gt")
         view["has_predictions"] = _has_table(space.output, "pred")
-        result = _result(space)
+        result = stored_result(space.root)
     except AutoScorerError as error:
         return WorkspaceView(**view, error=error.code.value)
     if result is not None:
@@ -267,89 +250,6 @@ def view_workspace(roots: WorkspaceRoots, root: Path) -> WorkspaceView:
     return WorkspaceView(**view)
 
 
-# --- all of them -----------------------------------------------------------------------------------------------------
-
-
-def list_workspaces(
-    roots: WorkspaceRoots, *, limit: int, cursor: str | None = None, search: str | None = None
-) -> WorkspacePage:
-    """The workspaces under the roots, by name; those in another one and hidden folders are none.
-
-    Args:
-        roots: Where workspaces may lie.
-        limit: Most entries of the page.
-        cursor: ``next_cursor`` of the page before.
-        search: Only names that hold this text, whatever its case.
-
-    Raises:
-        AutoScorerError: ``INVALID_REQUEST`` for a cursor that is none of ours.
-    """
-    number, after = _read_cursor(cursor)
-    found: list[tuple[int, tuple[str, ...], Path]] = []
-    wanted = search.casefold() if search else ""
-    for index, root in enumerate(roots.paths):
-        if index < number:
-            continue
-        for parts in _walk(root, (), after if index == number else ()):
-            path = root.joinpath(*parts)
-            # A root within a root is listed once, where the inner one stands.
-            if (parts and path in roots.paths) or not _is_text(path) or wanted not in roots.name(path).casefold():
-                continue
-            found.append((index, parts, path))
-            if len(found) > limit:
-                break
-        if len(found) > limit:
-            break
-    page = found[:limit]
-    more = _cursor(*page[-1][:2]) if len(found) > limit else None
-    return WorkspacePage(workspaces=[view_workspace(roots, path) for _, _, path in page], next_cursor=more)
-
-
-def _walk(root: Path, parts: tuple[str, ...], after: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Workspaces at or below ``root/parts``, in order, from the one after ``after`` on."""
-    folder = root.joinpath(*parts)
-    if os.path.lexists(folder / "meta.json"):
-        if parts > after or (not parts and not after):
-            yield parts
-        return
-    if len(parts) >= MAX_DEPTH:
-        return
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir(follow_symlinks=False))
-    except OSError:
-        return
-    for name in names:
-        below = (*parts, name)
-        if below >= after[: len(below)]:
-            yield from _walk(root, below, after)
-
-
-def _cursor(index: int, parts: tuple[str, ...]) -> str:
-    return base64.urlsafe_b64encode(json.dumps([index, *parts]).encode()).decode()
-
-
-def _read_cursor(cursor: str | None) -> tuple[int, tuple[str, ...]]:
-    if cursor is None:
-        return 0, ()
-    try:
-        index, *parts = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        if isinstance(index, int) and all(isinstance(part, str) for part in parts):
-            # A root that is a workspace itself holds no others.
-            return (index, tuple(parts)) if parts else (index + 1, ())
-    except (ValueError, TypeError, RecursionError):
-        pass
-    raise AutoScorerError(ErrorCode.INVALID_REQUEST, "cursor was not issued by this listing; begin without one.")
-
-
-def _is_text(path: Path) -> bool:
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _has_table(folder: Path, stem: str) -> bool:
     return any(os.path.lexists(folder / (stem + suffix)) for suffix in TABLE_SUFFIXES)
 
@@ -357,21 +257,21 @@ def _has_table(folder: Path, stem: str) -> bool:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def _result(space: Workspace) -> Result | None:
-    """The Result that lies there, or None.
+def stored_result(root: Path, parts: tuple[str, ...] = STANDING) -> Result | None:
+    """A Result that lies in a workspace; None for what can't be read as one.
 
     Raises:
         AutoScorerError: ``BAD_FORMAT`` for one that is larger than any that was written here.
     """
     try:
-        with open_beneath(space.root, ("output", "result.json")) as file:
+        with open_beneath(root, parts) as file:
             data = file.read(_MAX_RESULT + 1)
     except (AutoScorerError, OSError):
         return None
     if len(data) > _MAX_RESULT:
         raise AutoScorerError(
             ErrorCode.BAD_FORMAT,
-            f"output/result.json is larger than {_MAX_RESULT:,} bytes, and is not read. Score the workspace again.",
+            f"{'/'.join(parts)} is larger than {_MAX_RESULT:,} bytes, and is not read. Score the workspace again.",
             stage=Stage.API,
         )
     with contextlib.suppress(ValueError):
@@ -380,7 +280,7 @@ def _result(space: Workspace) -> Result | None:
 
 
 def _json(root: Path, parts: tuple[str, ...]) -> dict[str, Any] | None:
-    """A small object; None for what is none."""
+    """A small object; None for what is not one."""
     with contextlib.suppress(AutoScorerError, OSError, ValueError, RecursionError):
         with open_beneath(root, parts) as file:
             data = json.loads(file.read(_MAX_RUN_INFO))

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from ...core.config import Settings
 from ...core.errors import AutoScorerError
 from ...scorers.registry.manifest import ScorerManifest
 
-__all__ = ["PathRedactor"]
+__all__ = ["PathRedactor", "each_text"]
 
 _PACKAGE = Path(__file__).resolve().parents[2]
 _TOP = Path("/")
@@ -48,7 +48,7 @@ class PathRedactor:
     def __call__(self, value: Any) -> Any:
         """The value as it may be shown: as ``WorkspaceRoots.redact`` says."""
         self._refresh()
-        return self._redacted(value)
+        return each_text(value, self._text)
 
     def _refresh(self) -> None:
         """Learn where scorer files lie that were loaded, or are watched, since."""
@@ -77,22 +77,27 @@ class PathRedactor:
         self._instead |= instead
         self._pattern = pattern
 
-    def _redacted(self, value: Any) -> Any:
-        if isinstance(value, str):
-            text = self._pattern.sub(self._replace, value) if "/" in value else value
-            # A label of a submission may hold half a character, which JSON can escape and UTF-8 can't hold.
-            return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
-        if isinstance(value, dict):
-            return {self._redacted(key): self._redacted(item) for key, item in value.items() if key != "traceback"}
-        if isinstance(value, (list, tuple)):
-            return [self._redacted(item) for item in value]
-        return value
+    def _text(self, value: str) -> str:
+        text = self._pattern.sub(self._replace, value) if "/" in value else value
+        # A label of a submission may hold half a character, which JSON can escape and UTF-8 can't hold.
+        return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
     def _replace(self, found: re.Match[str]) -> str:
         instead = self._instead[found[1]]
         if found[2]:  # something in it
             return f"{instead}/" if instead else ""
         return instead or "."
+
+
+def each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """A JSON value with every string changed, keys included; what stands under the key ``traceback`` is left out."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {each_text(key, change): each_text(item, change) for key, item in value.items() if key != "traceback"}
+    if isinstance(value, (list, tuple)):
+        return [each_text(item, change) for item in value]
+    return value
 
 
 def _real(path: Path | str) -> Path:

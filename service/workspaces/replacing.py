@@ -32,7 +32,7 @@ _PATTERN = frozenset("*?[")
 
 
 class DeletedWorkspace(BaseModel):
-    """A workspace that is no more."""
+    """A workspace that was deleted."""
 
     model_config = ConfigDict(extra="forbid")
 

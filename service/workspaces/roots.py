@@ -96,7 +96,7 @@ class WorkspaceRoots:
         path = next((real for real in inside if os.path.lexists(real)), inside[0])
         try:
             str(path).encode()
-        except UnicodeEncodeError:  # a link led to a name that is no text: nobody could be told of it
+        except UnicodeEncodeError:  # a link led to a name that is not text: nobody could be told of it
             raise _not_found(text) from None
         return path
 

@@ -227,8 +227,8 @@ class Upload:
         top, left_out = find_workspace(unpacked)
         if self._replacing is not None:
             name = self._replacing.name
-        name = name or (top.name if top != unpacked else name_of_archive(filename))
-        if self._replacing is None:
+        else:
+            name = name or (top.name if top != unpacked else name_of_archive(filename))
             check_name(name)
         # Under its own name from here on: a job without an id is called so.
         named = self._folder / "named"
@@ -238,30 +238,27 @@ class Upload:
         load_job(Workspace(top))
         files, size = normalise(top)
         sync(top)
-        if self._replacing is not None:
-            return self._replace(top, self._replacing, files, size, left_out)
-        self._refuse_taken(name)
-        target = self._uploads.root / name
         if self._given_up.is_set():
             raise _gone()
+        if self._replacing is not None:
+            target = self._replacing
+            replace_workspace(top, target, self._folder)
+        else:
+            target = self._put_in_place(top)
+        view = view_workspace(self._uploads.roots, target)
+        return UploadedWorkspace(workspace=view, files=files, size=size, left_out=sorted(left_out))
+
+    def _put_in_place(self, top: Path) -> Path:
+        target = self._root / top.name
+        self._refuse_taken(top.name)
         try:
             # Over nothing, or at worst an empty folder that has just been made: no content is ever replaced.
             top.rename(target)
         except OSError as error:
-            if os.path.lexists(target):
-                raise _taken(name) from None
+            self._refuse_taken(top.name)
             raise _unavailable(f"The workspace can't be put in place: {error.strerror}.") from None
-        sync(self._uploads.root)
-        view = view_workspace(self._uploads.roots, target)
-        return UploadedWorkspace(workspace=view, files=files, size=size, left_out=sorted(left_out))
-
-    def _replace(self, top: Path, target: Path, files: int, size: int, left_out: list[str]) -> UploadedWorkspace:
-        assert self._folder is not None
-        if self._given_up.is_set():
-            raise _gone()
-        replace_workspace(top, target, self._folder)
-        view = view_workspace(self._uploads.roots, target)
-        return UploadedWorkspace(workspace=view, files=files, size=size, left_out=sorted(left_out))
+        sync(self._root)
+        return target
 
     def _unpack(self, target: Path) -> None:
         assert self._file is not None
@@ -283,8 +280,13 @@ class Upload:
                     os.fchmod(file.fileno(), 0o755 if member.executable else 0o644)
 
     def _refuse_taken(self, name: str) -> None:
-        if os.path.lexists(self._uploads.root / name):
-            raise _taken(name)
+        if os.path.lexists(self._root / name):
+            raise AutoScorerError(
+                ErrorCode.CONFLICT,
+                f"There is something called {name!r} already; an upload replaces nothing. Give another name in the "
+                "form field `name`.",
+                details={"name": name},
+            )
 
     def _close(self) -> None:
         with self._working:
@@ -332,15 +334,6 @@ def _is_abandoned(folder: Path) -> bool:
         return False
     finally:
         os.close(lock)
-
-
-def _taken(name: str) -> AutoScorerError:
-    return AutoScorerError(
-        ErrorCode.CONFLICT,
-        f"There is something called {name!r} already; an upload replaces nothing. Give another name in the form field "
-        "`name`.",
-        details={"name": name},
-    )
 
 
 def _unavailable(why: str) -> AutoScorerError:

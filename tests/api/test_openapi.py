@@ -102,10 +102,10 @@ def api(home: Path, server: PrefectServer, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def ended(api: Facade) -> dict[str, str]:
-    """Tasks that there are, so that not every id is unknown: by what the path asks for."""
+    """Tasks that there are, so that not every id is unknown: by the part of the path that asks for them."""
     ids = {
-        "/tasks": api.call("POST", "/submit", {"workspace": "team-a", "action": "run"}).data["id"],
-        "/batch": api.call("POST", "/batch", {"workspaces": ["team-a"]}).data["id"],
+        "tasks": api.call("POST", "/submit", {"workspace": "team-a", "action": "run"}).data["id"],
+        "batch": api.call("POST", "/batch", {"workspaces": ["team-a"]}).data["id"],
     }
     for task_id in ids.values():
         api.call("POST", f"/tasks/{task_id}/cancel")
@@ -118,7 +118,7 @@ def ended(api: Facade) -> dict[str, str]:
 def test_the_facade_answers_as_its_document_says(case: Any, api: Facade, ended: dict[str, str]) -> None:
     task_id = (case.path_parameters or {}).get("task_id")
     if isinstance(task_id, str) and len(task_id) % 2:
-        case.path_parameters["task_id"] = ended["/" + case.path.split("/")[1]]
+        case.path_parameters["task_id"] = next(ended[part] for part in case.path.split("/") if part in ended)
     # Instead of a token that schemathesis made up, with which it would see nothing but 401.
     case.headers["Authorization"] = f"Bearer {ADMIN}"
     response = case.call(base_url=api.url, timeout=60)

@@ -94,7 +94,7 @@ def test_what_is_gone_is_said_and_leads_nowhere(browser: Browser, root: Path) ->
         browser.open(f"{url}/?lang=en#{ids['team']}", width=1300)
         browser.wait_for(READY)
         assert text(browser, "#detail-body").count("no longer kept") >= 2
-        assert "made room for by newer runs" in text(browser, "#detail-body")
+        assert "has made room for newer runs" in text(browser, "#detail-body")
         assert browser.value("document.querySelector('a.button')") is None
         assert f"{first['summary']['score']:.4f}" in text(browser, ".hero")
 

@@ -8,8 +8,7 @@ from typing import Any, get_args
 
 import pytest
 from autoscorer.api.app import _ROUTERS
-from autoscorer.api.disclosed import HARMLESS, POLICY, shown
-from autoscorer.api.routes.health import Alive
+from autoscorer.api.disclosed import HARMLESS, POLICY, Outgoing
 from autoscorer.core.config import Settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.schemas.envelope import Envelope
@@ -253,7 +252,7 @@ def test_somebody_has_decided_for_every_answer_who_may_see_it() -> None:
             if isinstance(model, type) and issubclass(model, Envelope):
                 answered.add(model.__pydantic_generic_metadata__["args"][0])
     # Rows of a leaderboard are made of a batch that was disclosed.
-    assert answered - {Alive, list[dict[str, Any]]} <= set(POLICY) | HARMLESS
+    assert answered - {list[dict[str, Any]]} <= set(POLICY) | HARMLESS
     assert len(answered) > 10 and not set(POLICY) & HARMLESS
 
 
@@ -262,7 +261,26 @@ def test_what_nobody_has_decided_on_is_not_answered(submit: Disclosure) -> None:
         truth: str = "SECRET"
 
     with pytest.raises(RuntimeError):
-        shown(New(), submit)
+        Outgoing(submit, lambda value: value).answer(New())
+
+
+def test_an_answer_is_redacted_once_as_a_whole(submit: Disclosure) -> None:
+    seen = []
+
+    def redact(value: Any) -> Any:
+        seen.append(value)
+        return "redacted"
+
+    leaving = Outgoing(submit, redact)
+    task = TaskView(id="t", action="run", state="completed", created_at="now", result={"exit_code": 1})
+    told = [
+        leaving.answer(task),
+        leaving.error(AutoScorerError(ErrorCode.NOT_FOUND, "at /srv/team-a")),
+        leaving.result(task.result or {}),
+        leaving.event({"type": "heartbeat"}),
+    ]
+    assert told == ["redacted"] * 4 and len(seen) == 4
+    assert seen[0] == task.model_dump(by_alias=True) and seen[1]["message"] == "at /srv/team-a"
 
 
 def test_every_role_that_there_is_has_a_policy() -> None:

@@ -35,7 +35,7 @@ from .batch_report import Progress, batch_key, publish_batch
 from .batch_work import Crew, PipelineCrew, member_names, work_through
 from .expand import expand
 from .final_state import keep_ending
-from .hooks import clear_up
+from .hooks import clear_earlier_attempt, clear_up
 from .pipeline import BackendName, ParamsField, ScorerField
 
 __all__ = ["batch"]
@@ -106,6 +106,7 @@ def batch(
     token = current_flow_run.set(str(flow_run.id))
     try:
         started = time.monotonic()
+        clear_earlier_attempt(settings, str(flow_run.id))
         files = FlowRunFiles(settings.home, str(flow_run.id))
         book = Book(expand(workspaces, settings.workspace_roots), files, warn=get_run_logger().warning)
         key = batch_key(action, workspaces)

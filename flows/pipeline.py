@@ -34,7 +34,7 @@ from ..tasks.score import score_task
 from ..tasks.validate import validate_task
 from .artifacts import publish_result
 from .final_state import keep_ending
-from .hooks import clear_up
+from .hooks import clear_earlier_attempt, clear_up
 
 __all__ = ["BackendName", "ParamsField", "ScorerField", "pipeline", "run_only", "score_only", "validate_only"]
 
@@ -215,6 +215,7 @@ def _holding(workspace: str, steps: Callable[[Workspace], State[Any]]) -> State[
     try:
         space = Workspace(workspace)
         with naming_full_disks(home=settings.home, workspace=space.root), space.lock(), scoring_here():
+            clear_earlier_attempt(settings, str(flow_run.id))
             try:
                 state = steps(space)
             except AutoScorerError as error:  # a signal between two steps

@@ -36,7 +36,7 @@ from .batches.outcome import Outcome, batch_headline, summarize
 from .batches.pool import WorkerPool, member_names, run_all
 from .batches.report import BatchProgress, batch_key, publish_batch
 from .final_state import persist_outcome
-from .hooks import clear_up
+from .hooks import clear_earlier_attempt, clear_up
 from .pipeline import BackendName, ParamsField, ScorerField
 
 __all__ = ["batch"]
@@ -107,6 +107,7 @@ def batch(
     token = current_flow_run.set(str(flow_run.id))
     try:
         started = time.monotonic()
+        clear_earlier_attempt(settings, str(flow_run.id))
         files = FlowRunFiles(settings.home, str(flow_run.id))
         journal = BatchJournal(expand(workspaces, settings.workspace_roots), files, warn=get_run_logger().warning)
         key = batch_key(action, workspaces)

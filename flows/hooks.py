@@ -6,6 +6,7 @@ containers by their label, because nothing that the flow's process knew is left.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from prefect.client.orchestration import get_client
@@ -15,11 +16,12 @@ from prefect.logging.loggers import flow_run_logger
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
-from ..executors.reaper import reap_if_needed, remove_by_label
+from ..executors.reaper import clear_flow_run, reap_if_needed, remove_by_label
+from ..executors.records import RunRecords
 from ..tasks.prefect.context import current
 from ..tasks.results.ensure import ensure_result
 
-__all__ = ["clear_up"]
+__all__ = ["clear_earlier_attempt", "clear_up"]
 
 
 def clear_up(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
@@ -40,6 +42,20 @@ def clear_up(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None
     workspace = (flow_run.parameters or {}).get("workspace")
     if isinstance(workspace, str):
         _ensure_stated(workspace, flow_run, state, settings, log)
+
+
+def clear_earlier_attempt(settings: Settings, flow_run_id: str) -> None:
+    """Remove what an earlier attempt of this flow run left, before anything of this one exists.
+
+    Whoever puts a run back does it; but the API of compose.yaml, for one, has no engine to ask.
+
+    Args:
+        settings: The configuration.
+        flow_run_id: This flow run.
+    """
+    if RunRecords(settings.home).of_flow_run(flow_run_id):
+        with contextlib.suppress(AutoScorerError):  # whoever needs the engine says that it does not answer
+            clear_flow_run(settings, flow_run_id)
 
 
 def _ensure_stated(workspace: str, flow_run: FlowRun, state: State[Any], settings: Settings, log: Any) -> None:

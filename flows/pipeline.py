@@ -33,7 +33,7 @@ from ..tasks.prefect.tasks import run_task, score_task, validate_task
 from ..tasks.results.failures import ScoringFailed, save_failure
 from .artifacts import publish_result
 from .final_state import persist_outcome
-from .hooks import clear_up
+from .hooks import clear_earlier_attempt, clear_up
 
 __all__ = ["BackendName", "ParamsField", "ScorerField", "pipeline", "run_only", "score_only", "validate_only"]
 
@@ -213,6 +213,7 @@ def _holding(workspace: str, steps: Callable[[str], dict[str, Any]]) -> State[An
     try:
         space = Workspace(workspace)
         with naming_full_disks(home=settings.home, workspace=space.root), space.lock(), use_scoring():
+            clear_earlier_attempt(settings, str(flow_run.id))
             meta = read_meta(space)
             try:
                 with use(replace(current(), held=(space, meta))):

@@ -120,7 +120,7 @@ def serving(
     with log.open("w") as output:
         process = subprocess.Popen(command, env=variables, cwd=root, stdout=output, stderr=output)
     try:
-        eventually(lambda: process.poll() is not None or _answers(host, port), within=60)
+        eventually(lambda: process.poll() is not None or _answers(host, port))
         assert process.poll() is None, log.read_text()
         yield Served(url, home, variables, log)
     finally:
@@ -158,7 +158,7 @@ def proxy(folder: Path, target: str) -> Iterator[str]:
     )
     process = subprocess.Popen([*sudo, "/usr/sbin/nginx", "-e", f"{folder}/nginx.log", "-c", str(configuration)])
     try:
-        eventually(lambda: process.poll() is not None or _answers("127.0.0.1", port), within=30)
+        eventually(lambda: process.poll() is not None or _answers("127.0.0.1", port))
         assert process.poll() is None, (folder / "nginx.log").read_text()
         yield f"http://127.0.0.1:{port}"
     finally:

@@ -97,7 +97,7 @@ def test_a_score_is_submitted_waited_for_and_told(installation: Installation, re
         shown: Json = command(installation, "status", task["id"])[1]["data"]
         return shown if shown["callback"]["state"] == "delivered" else None
 
-    shown = eventually(delivered, within=60)
+    shown = eventually(delivered)
     assert shown["callback"]["attempts"] == 2
     (first, _), (headers, body) = receiver.requests
     assert first["x-autoscorer-delivery"] == headers["x-autoscorer-delivery"]

@@ -476,7 +476,7 @@ def test_an_installation_tells_a_submitter_no_row_on_any_way(installation: Insta
     assert status == 202
     address = f"/batch/{batch['data']['id']}"
     ended = ("completed", "failed")
-    eventually(lambda: installation.call("GET", address)[1]["data"]["task"]["state"] in ended, within=120)
+    eventually(lambda: installation.call("GET", address)[1]["data"]["task"]["state"] in ended)
     for path in (address, f"{address}/leaderboard", "/tasks?limit=500"):
         told[path] = installation.call("GET", path)
     for task in told["/tasks?limit=500"][1]["data"]["tasks"]:

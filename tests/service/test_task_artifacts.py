@@ -474,7 +474,7 @@ def test_tasks_of_a_service_keep_their_own_reports_and_a_refused_one_takes_nothi
         return any("BAD_PARAMS" in record["message"] for record in records)
 
     # What a run has said reaches Prefect a moment after its end.
-    assert eventually(logged, within=60)
+    assert eventually(logged)
     (folder / "output" / "pred.csv").write_text(predictions(30))
     second = score()
     assert get(f"/tasks/{second['id']}/artifacts/report").content != report.content

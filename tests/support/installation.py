@@ -139,7 +139,7 @@ class Installation:
     def check_gone(self) -> None:
         """No process of it lives."""
         with contextlib.suppress(AssertionError):
-            eventually(lambda: not self.processes(), within=60)
+            eventually(lambda: not self.processes())
         left = self.processes()
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
@@ -234,7 +234,7 @@ class Installation:
         finally:
             os.kill(up, signal.SIGCONT)
 
-    def finished(self, task_id: str, *, within: float = 120.0) -> dict[str, Any]:
+    def finished(self, task_id: str, *, within: float = 600.0) -> dict[str, Any]:
         """The task, once it has ended."""
 
         def look() -> dict[str, Any] | None:

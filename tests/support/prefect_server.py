@@ -31,7 +31,7 @@ START = 240.0
 _shared: PrefectServer | None = None
 
 
-def eventually(look: Callable[[], T], *, within: float = 180.0) -> T:
+def eventually(look: Callable[[], T], *, within: float = 600.0) -> T:
     """Ask until the answer is true; Prefect records task runs and logs a little later than they happen."""
     deadline = time.monotonic() + within
     while not (answer := look()):

@@ -123,7 +123,7 @@ class Pipeline:
 
     def at_work(self) -> str:
         """Wait until its model runs; its flow run's id."""
-        eventually(lambda: says_ready(self.root), within=120)
+        eventually(lambda: says_ready(self.root))
         return str(self.now["flow_run_id"])
 
     def scored(self) -> Json:
@@ -151,7 +151,7 @@ def scored(live: Installation, name: str) -> None:
 
 
 def no_container(engine: OwnEngine) -> None:
-    eventually(lambda: engine.docker("ps", "--all", "--quiet").stdout == "", within=60)
+    eventually(lambda: engine.docker("ps", "--all", "--quiet").stdout == "")
 
 
 def attempts_within(live: Installation, flow_run_id: str) -> int:
@@ -279,7 +279,7 @@ def test_without_prefects_server_tasks_are_accepted_and_shown_and_running_models
         assert live.call("GET", "/tasks")[0] == 200
     assert model.scored()["attempts"] == 1
     late.scored()
-    eventually(live.is_ready, within=120)
+    eventually(live.is_ready)
 
 
 @pytest.mark.parametrize("away", [Installation.with_prefect_hanging, Installation.without_prefect])
@@ -295,7 +295,7 @@ def test_a_cancel_while_prefect_is_away_ends_what_runs(
         assert status == 202, envelope
         tasks[envelope["data"]["id"]] = root
     for root in tasks.values():
-        eventually(lambda root=root: says_ready(root), within=120)
+        eventually(lambda root=root: says_ready(root))
     runs = {task: live.call("GET", f"/tasks/{task}")[1]["data"]["flow_run_id"] for task in tasks}
     pipeline = next(iter(runs.values()))
     assert len(_containers(engine, pipeline)) == 1
@@ -304,7 +304,7 @@ def test_a_cancel_while_prefect_is_away_ends_what_runs(
         for task in tasks:
             assert live.call("POST", f"/tasks/{task}/cancel")[0] in (200, 202)
         for task, root in tasks.items():
-            view = live.finished(task, within=60)
+            view = live.finished(task)
             assert (view["state"], view["error"]["code"]) == ("cancelled", "CANCELLED"), view
             result = Workspace(root).read_result()
             assert result is not None and result.error is not None and result.error.code == "CANCELLED"
@@ -315,12 +315,12 @@ def test_a_cancel_while_prefect_is_away_ends_what_runs(
 
     for run in runs.values():
         # Never anything else in between: nobody begins it again.
-        state = eventually(lambda run=run: _final(live, run), within=120)
+        state = eventually(lambda run=run: _final(live, run))
         assert state == "CANCELLED"
         eventually(lambda run=run: FlowRunFiles(live.home, run).read_claim() is None)
     for task in tasks:
         assert live.call("GET", f"/tasks/{task}")[1]["data"]["state"] == "cancelled"
-    eventually(live.is_ready, within=120)
+    eventually(live.is_ready)
 
 
 def _containers(engine: OwnEngine, flow_run_id: str) -> list[str]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from ..schemas.result import Artifact, Result
 from .errors import AutoScorerError
 from .provenance import sha256_file
+from .storage import sync_folder
 from .workspace import Workspace, open_regular
 
 __all__ = ["FOLDER", "is_digest", "keep_artifacts", "restore_artifacts"]
@@ -56,7 +57,7 @@ def keep_artifacts(space: Workspace, result: Result, *, most_bytes: int | None, 
             with contextlib.suppress(OSError, AutoScorerError):
                 _put(space.root / artifact.path, folder / str(artifact.sha256))
         if listed:
-            _sync(folder)
+            sync_folder(folder)
         _forget(folder, {str(each.sha256) for each in listed}, most_bytes, keep_seconds)
 
 
@@ -131,11 +132,3 @@ def _digest(path: Path) -> str | None:
         if stat.S_ISREG(path.lstat().st_mode):
             return sha256_file(path).hex()
     return None
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -18,7 +18,17 @@ from .errors import AutoScorerError, ErrorCode, Stage, internal_error
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["fault_of", "free_bytes", "full_database", "full_disk", "is_short_of_room", "naming_full_disks", "no_room"]
+__all__ = [
+    "fault_of",
+    "free_bytes",
+    "full_database",
+    "full_disk",
+    "is_short_of_room",
+    "naming_full_disks",
+    "no_room",
+    "sync_folder",
+    "writing_home",
+]
 
 _ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 # Bytes below which a disk counts as full: what could not be written may be larger than what is left.
@@ -50,6 +60,34 @@ def naming_full_disks(*, home: Path | None = None, workspace: Path | None = None
         if full is None:
             raise
         raise full from error
+
+
+@contextlib.contextmanager
+def writing_home(home: Path) -> Iterator[None]:
+    """Turn every ``OSError`` of a write to the home into the catalogue's error.
+
+    Raises:
+        AutoScorerError: ``STORAGE_FULL``; ``INVALID_REQUEST`` at stage ``config`` for another reason.
+    """
+    try:
+        with naming_full_disks(home=home):
+            yield
+    except OSError as error:
+        raise AutoScorerError(
+            ErrorCode.INVALID_REQUEST,
+            f"AutoScorer's own folder {str(home)!r} can't be written: {error.strerror}. Set AUTOSCORER_HOME to a "
+            "folder you may write.",
+            stage=Stage.CONFIG,
+        ) from None
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the disk hold which files a folder has: what was made, renamed or removed in it."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def fault_of(error: Exception, *, home: Path | None = None, workspace: Path | None = None) -> AutoScorerError:

@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from .locks import acquire, is_at
 from .processes import ProcessIdentity
+from .storage import sync_folder
 
 __all__ = ["has_died", "held_name"]
 
@@ -45,11 +46,7 @@ def held_name(home: Path, wanted: str, owner: ProcessIdentity) -> Iterator[str]:
         os.ftruncate(fd, 0)
         os.pwrite(fd, json.dumps({"name": name, "owner": owner.text}).encode(), 0)
         os.fsync(fd)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(path.parent)
         yield name
     finally:
         path.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from ..schemas.result import Artifact, Result
 from .errors import AutoScorerError, ErrorCode, Stage
 from .locks import is_at, is_locked, open_lock, try_lock
 from .provenance import current_flow_run
-from .storage import naming_full_disks
+from .storage import naming_full_disks, sync_folder
 
 __all__ = ["SHARED", "TABLE_SUFFIXES", "ArtifactWriter", "Workspace", "open_regular", "result_id", "write_atomic"]
 
@@ -56,11 +56,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_folder(path.parent)
 
 
 def open_regular(path: Path, *, stage: Stage = Stage.SCORING) -> IO[bytes]:

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import AutoScorerError, ErrorCode, Stage
+from ..core.errors import AutoScorerError
 from ..core.flowruns import FlowRunFiles
 from ..core.processes import ProcessIdentity
 from ..core.provenance import current_flow_run
-from ..core.storage import naming_full_disks
+from ..core.storage import writing_home
 from ..core.workspace import Workspace, write_atomic
 from .docker.seal import GRACE
 
@@ -117,16 +117,8 @@ class RunRecords:
         return self._write(replace(record, deadline=time.time() + timeout + GRACE))
 
     def _write(self, record: RunRecord) -> RunRecord:
-        try:
-            with naming_full_disks(home=self._home):
-                write_atomic(record.path, json.dumps(_content(record)).encode())
-        except OSError as error:
-            raise AutoScorerError(
-                ErrorCode.INVALID_REQUEST,
-                f"AutoScorer's own folder {str(self._home)!r} can't be written: {error.strerror}. Set "
-                "AUTOSCORER_HOME to a folder you may write.",
-                stage=Stage.CONFIG,
-            ) from None
+        with writing_home(self._home):
+            write_atomic(record.path, json.dumps(_content(record)).encode())
         return record
 
     def all(self) -> Iterator[RunRecord]:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..core.config import Settings
-from ..core.errors import AutoScorerError, ErrorCode, Stage
+from ..core.errors import AutoScorerError, ErrorCode
 from ..core.locks import acquire
-from ..core.storage import naming_full_disks
+from ..core.storage import writing_home
 from .base import Observer
 
 __all__ = ["slot"]
@@ -75,17 +75,9 @@ def _limit(settings: Settings, executor: str) -> int | None:
 def _take(folder: Path, executor: str, number: int) -> int | None:
     """A locked descriptor of a free slot."""
     for index in range(number):
-        try:
-            with naming_full_disks(home=folder.parent):
-                folder.mkdir(parents=True, exist_ok=True)
-                fd = acquire(folder / f"{executor}.{index}")
-        except OSError as error:
-            raise AutoScorerError(
-                ErrorCode.INVALID_REQUEST,
-                f"AutoScorer's own folder {str(folder.parent)!r} can't be written: {error.strerror}. Set "
-                "AUTOSCORER_HOME to a folder you may write.",
-                stage=Stage.CONFIG,
-            ) from None
+        with writing_home(folder.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+            fd = acquire(folder / f"{executor}.{index}")
         if fd is not None:
             return fd
     return None

@@ -14,9 +14,9 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from ...core.errors import AutoScorerError, ErrorCode, Stage
+from ...core.errors import AutoScorerError, ErrorCode
 from ...core.locks import lock_byte, open_lock, unlock_byte
-from ...core.storage import naming_full_disks
+from ...core.storage import writing_home
 
 __all__ = ["DEFAULT_RANGE", "UidLease", "can_give", "lease_uid", "parse_range"]
 
@@ -69,11 +69,10 @@ def lease_uid(home: Path, uids: range, in_use: Callable[[int], bool]) -> UidLeas
             ``config`` when the home can't be written for another reason; what ``in_use`` raises.
     """
     path = home / "slots" / "uids"
-    fd = None
-    try:
-        with naming_full_disks(home=home):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fd = open_lock(path, mode=0o600)
+    with writing_home(home), contextlib.ExitStack() as unless_leased:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd = open_lock(path, mode=0o600)
+        unless_leased.callback(os.close, fd)
         # From anywhere in the range: two homes that ask at the same moment hardly ever begin at the same number.
         start = random.randrange(len(uids))  # noqa: S311 - no secret
         for index in range(len(uids)):
@@ -81,19 +80,9 @@ def lease_uid(home: Path, uids: range, in_use: Callable[[int], bool]) -> UidLeas
             if not lock_byte(fd, uid):
                 continue
             if not in_use(uid):
-                lease, fd = UidLease(uid, fd), None
-                return lease
+                unless_leased.pop_all()
+                return UidLease(uid, fd)
             unlock_byte(fd, uid)
-    except OSError as error:
-        raise AutoScorerError(
-            ErrorCode.INVALID_REQUEST,
-            f"AutoScorer's own folder {str(home)!r} can't be written: {error.strerror}. Set AUTOSCORER_HOME to a "
-            "folder you may write.",
-            stage=Stage.CONFIG,
-        ) from None
-    finally:
-        if fd is not None:
-            os.close(fd)
     raise AutoScorerError(
         ErrorCode.BACKEND_UNAVAILABLE,
         f"A model runs as each of the {len(uids):,} uids of executors.docker.uid_range. Widen the range, or run fewer "

@@ -59,15 +59,25 @@ def add_params(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--params", metavar="JSON", help="scorer params as one JSON object, beside those of --param")
 
 
-def add_common(parser: argparse.ArgumentParser) -> None:
-    """The common options after an action: the command's own stand before it, and people write them behind."""
+def add_common(parser: argparse.ArgumentParser, *, of_action: bool = False) -> None:
+    """The common options of a command; and of its actions, because people write them behind the action as well."""
+
+    def default(value: Any) -> Any:  # what stands before the action counts where nothing stands behind it
+        return argparse.SUPPRESS if of_action else value
+
     common = parser.add_argument_group("common options")
-    common.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="configuration file (YAML)")
-    common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print the JSON envelope")
+    common.add_argument("--config", metavar="FILE", default=default(None), help="configuration file (YAML)")
     common.add_argument(
-        "--scorers", metavar="DIR", action="append", dest="scorers_dirs", default=argparse.SUPPRESS,
+        "--json", action="store_true", default=default(False), help="print the JSON envelope, also on a terminal"
+    )
+    common.add_argument(
+        "--scorers",
+        metavar="DIR",
+        action="append",
+        default=default([]),
+        dest="scorers_dirs",
         help="folder of custom scorers; may be given several times",
-    )  # fmt: skip
+    )
 
 
 def given_params(args: argparse.Namespace) -> dict[str, Any]:

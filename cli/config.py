@@ -23,7 +23,7 @@ ACTIONS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, text in ACTIONS.items():
-        add_common(actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + "."))
+        add_common(actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + "."), of_action=True)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -230,18 +230,10 @@ def _parser(arguments: Sequence[str]) -> _Parser:
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         parser.commands[name] = command
         if name == wanted:
+            from .arguments import add_common
+
             _module(name).add_arguments(command)
-            common = command.add_argument_group("common options")
-            common.add_argument("--config", metavar="FILE", help="configuration file (YAML)")
-            common.add_argument("--json", action="store_true", help="print the JSON envelope, also on a terminal")
-            common.add_argument(
-                "--scorers",
-                metavar="DIR",
-                action="append",
-                default=[],
-                dest="scorers_dirs",
-                help="folder of custom scorers; may be given several times",
-            )
+            add_common(command)
     return parser
 
 

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     def action(name: str, text: str) -> argparse.ArgumentParser:
         added = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        add_common(added)
+        add_common(added, of_action=True)
         return added
 
     action("list", "show the known scorers, and the files and packages that do not load")

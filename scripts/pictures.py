@@ -196,7 +196,9 @@ def _records(folder: Path) -> Iterator[tuple[str, Path]]:
     with subprocess.Popen(command, env=environment, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as up:
         try:
             assert up.stdout is not None
-            address = str(json.loads(up.stdout.readline())["data"]["api"])
+            # One object over several lines, whose last one is its brace.
+            said = b"".join([*iter(up.stdout.readline, b"}\n"), b"}"])
+            address = str(json.loads(said)["data"]["api"])
             environment["AUTOSCORER_API_URL"] = address
             for name in ("team-a-regression", "team-a-detection", "team-a-classification"):
                 run("submit", name, "--action", "score", "--wait")

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PICTURES = ROOT / "docs" / "pictures"
 AUTOSCORER = (sys.executable, "-m", "autoscorer")
 TOKEN = "of-the-screenshots"
-# What the pictures in the README may take together is what people wait for.
+# What one screenshot may take: a reader waits for it.
 MOST_BYTES = 150 * 1024
 
 
@@ -31,7 +31,7 @@ def main() -> int:
     for language in ("en", "zh"):
         (PICTURES / f"architecture.{language}.svg").write_text(architecture(language), encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder, _records(Path(folder)) as (address, report):
-        for name, page, height in (("records", f"{address}/#token={TOKEN}", 560), ("report", report.as_uri(), 760)):
+        for name, page, height in (("records", f"{address}/#token={TOKEN}", 760), ("report", report.as_uri(), 1400)):
             _screenshot(page, PICTURES / f"{name}.png", height, Path(folder))
     large = [path.name for path in PICTURES.glob("*.png") if path.stat().st_size > MOST_BYTES]
     for path in sorted(PICTURES.iterdir()):
@@ -41,7 +41,7 @@ def main() -> int:
 
 # --- the architecture -------------------------------------------------------------------------------------------
 
-_WORDS = {
+_BOXES: dict[str, dict[str, tuple[str, ...]]] = {
     "en": {
         "you": ("You", "command, browser,", "your program"),
         "api": ("API", "accepts, answers,", "never loses: ledger"),
@@ -51,14 +51,6 @@ _WORDS = {
         "sealed": ("Sealed container", "the model and the data;", "no ground truth, no network"),
         "scoring": ("Scoring process", "predictions against", "ground truth, by id"),
         "result": ("Result", "score, interval, report,", "provenance, or an error"),
-        "http": "HTTP",
-        "runs": "flow runs",
-        "polls": "polls",
-        "works": "works on",
-        "local": "autoscorer pipeline: the same functions, without a service",
-        "image": "image",
-        "output": "output",
-        "writes": "result.json",
     },
     "zh": {
         "you": ("你", "命令行、浏览器、", "你的程序"),
@@ -69,6 +61,20 @@ _WORDS = {
         "sealed": ("密封容器", "只有模型和数据；", "没有真值，没有网络"),
         "scoring": ("评分进程", "预测与真值", "按 id 比较"),
         "result": ("Result", "得分、区间、报告、", "来源，或一个错误"),
+    },
+}
+_ARROWS: dict[str, dict[str, str]] = {
+    "en": {
+        "http": "HTTP",
+        "runs": "flow runs",
+        "polls": "polls",
+        "works": "works on",
+        "local": "autoscorer pipeline: the same functions, without a service",
+        "image": "image",
+        "output": "output",
+        "writes": "metrics",
+    },
+    "zh": {
         "http": "HTTP",
         "runs": "flow run",
         "polls": "轮询",
@@ -76,10 +82,10 @@ _WORDS = {
         "local": "autoscorer pipeline：同样的函数，不需要服务",
         "image": "镜像",
         "output": "输出",
-        "writes": "result.json",
+        "writes": "指标",
     },
-}  # fmt: skip
-_WIDE, _HIGH, _GAP = 190, 92, 50
+}
+_WIDE, _HIGH, _GAP = 200, 92, 68
 _COLUMNS = [20 + number * (_WIDE + _GAP) for number in range(4)]
 _UPPER, _LOWER = 24, 232
 _STYLE = """
@@ -103,13 +109,13 @@ def architecture(language: str) -> str:
     Returns:
         The document; it follows the reader's light or dark scheme.
     """
-    words = _WORDS[language]
+    boxes, words = _BOXES[language], _ARROWS[language]
     drawn: list[str] = []
     upper = ("you", "api", "prefect", "worker")
     lower = ("result", "scoring", "sealed", "workspace")
     for row, names in ((_UPPER, upper), (_LOWER, lower)):
         for x, name in zip(_COLUMNS, names, strict=True):
-            drawn += _box(x, row, name if name in ("sealed", "result") else "box", words[name])
+            drawn += _box(x, row, name if name in ("sealed", "result") else "box", boxes[name])
     for number, word in enumerate(("http", "runs", "polls")):
         start, end = _COLUMNS[number] + _WIDE, _COLUMNS[number + 1]
         # A worker asks the server; everything else is handed on.
@@ -118,9 +124,7 @@ def architecture(language: str) -> str:
     for number, word in enumerate(("writes", "output", "image")):
         start, end = _COLUMNS[number + 1], _COLUMNS[number] + _WIDE
         drawn += _arrow([(start, 278), (end, 278)])
-        if word != "writes":
-            drawn += _text((start + end) / 2, 268, words[word])
-    drawn += _text(_COLUMNS[0] + _WIDE + _GAP / 2, 344, words["writes"])
+        drawn += _text((start + end) / 2, 268, words[word])
     middle = [x + _WIDE / 2 for x in _COLUMNS]
     drawn += _arrow([(middle[3], _UPPER + _HIGH), (middle[3], _LOWER)])
     drawn += _text(middle[3] + 8, 150, words["works"], anchor="start")
@@ -128,8 +132,8 @@ def architecture(language: str) -> str:
     around = [(middle[0] + 40, _UPPER + _HIGH), (middle[0] + 40, 182), (middle[3] - 60, 182), (middle[3] - 60, _LOWER)]
     drawn += _arrow(around, dashed=True)
     drawn += _text((middle[0] + middle[3]) / 2, 174, words["local"])
-    width, height = _COLUMNS[-1] + _WIDE + 20, 356
-    label = "; ".join(" ".join(words[name]) for name in (*upper, *reversed(lower)))
+    width, height = _COLUMNS[-1] + _WIDE + 20, 348
+    label = "; ".join(" ".join(boxes[name]) for name in (*upper, *reversed(lower)))
     font = "system-ui, -apple-system, 'Segoe UI', 'Noto Sans CJK SC', sans-serif"
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img"'
     return "\n".join(
@@ -143,7 +147,7 @@ def architecture(language: str) -> str:
     )
 
 
-def _box(x: float, y: float, kind: str, words: str | tuple[str, ...]) -> Iterator[str]:
+def _box(x: float, y: float, kind: str, words: tuple[str, ...]) -> Iterator[str]:
     name, *lines = words
     yield f'<rect class="{kind}" x="{x}" y="{y}" width="{_WIDE}" height="{_HIGH}" rx="8" stroke-width="1.5"/>'
     yield from _text(x + _WIDE / 2, y + 30, name, kind="name")
@@ -151,11 +155,11 @@ def _box(x: float, y: float, kind: str, words: str | tuple[str, ...]) -> Iterato
         yield from _text(x + _WIDE / 2, y + 54 + 20 * number, line)
 
 
-def _text(x: float, y: float, text: str | tuple[str, ...], kind: str = "text", anchor: str = "middle") -> Iterator[str]:
-    yield f'<text class="{kind}" x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(str(text))}</text>'
+def _text(x: float, y: float, text: str, kind: str = "text", anchor: str = "middle") -> Iterator[str]:
+    yield f'<text class="{kind}" x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _arrow(points: list[tuple[float, float]], *, dashed: bool = False) -> Iterator[str]:
+def _arrow(points: Sequence[tuple[float, float]], *, dashed: bool = False) -> Iterator[str]:
     (x0, y0), (x, y) = points[-2:]
     path = " ".join(f"{a:g},{b:g}" for a, b in points)
     dash = ' stroke-dasharray="6 4"' if dashed else ""
@@ -187,9 +191,9 @@ def _records(folder: Path) -> Iterator[tuple[str, Path]]:
         if done.returncode != code:
             raise SystemExit(f"autoscorer {' '.join(arguments)}:\n{done.stdout}{done.stderr}")
 
-    run("demo", "--backend", "process", "--dir", str(folder / "demo"))
+    # With the predictions that their models have made: nothing unsealed is run for the report.
     for task in ("classification", "regression", "detection"):
-        shutil.copytree(folder / "demo" / task, root / f"team-a-{task}")
+        shutil.copytree(ROOT / "examples" / task, root / f"team-a-{task}")
     run("init", "team-b-flowers")
     run("init", "team-c-flowers")
     command = [*AUTOSCORER, "up", "--api-port", "0", "--prefect-port", "0", "--json"]
@@ -208,7 +212,7 @@ def _records(folder: Path) -> Iterator[tuple[str, Path]]:
             lines = (root / "team-b-flowers" / "output" / "pred.csv").read_text().splitlines(keepends=True)
             predictions.write_text("".join(lines[:-1]))
             run("submit", "team-c-flowers", "--action", "score", "--wait", code=1)
-            yield address, root / "team-a-classification" / "output" / "artifacts" / "report.html"
+            yield address, root / "team-a-regression" / "output" / "artifacts" / "report.html"
         finally:
             up.terminate()
             up.wait(120)
@@ -219,7 +223,7 @@ def _screenshot(page: str, file: Path, height: int, folder: Path) -> None:
     browser = next(filter(None, map(shutil.which, names)), None)
     if browser is None:
         raise SystemExit("There is no chromium to make the screenshots with.")
-    options = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1")
+    options = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=0.75")
     size = ("--window-size=1080," + str(height), "--virtual-time-budget=8000", f"--user-data-dir={folder / 'profile'}")
     subprocess.run(
         [browser, *options, *size, f"--screenshot={file}", page],

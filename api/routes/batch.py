@@ -127,7 +127,10 @@ async def get_leaderboard(
     format: Annotated[Literal["json", "csv"] | None, Query()] = None,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Response:
-    """Who is best, as JSON, or as CSV with `format=csv` or `Accept: text/csv`. Texts that a spreadsheet would take for formulas have an apostrophe before them."""
+    """Who is best, as JSON, or as CSV with `format=csv` or `Accept: text/csv`.
+
+    Texts that a spreadsheet would take for formulas have an apostrophe before them.
+    """
     context_of(request).task_id = task_id
     view = shown(await view_batch(tasks_of(request), task_id), disclosure_of(request))
     assert isinstance(view, BatchView)

@@ -231,7 +231,12 @@ def scorers() -> list[Row]:
     for entry in ScorerRegistry(entry_points=False).list():
         kind = entry.scorer_class
         rows.append(
-            [f"`{entry.id}`", f"`{kind.metric}`", "higher" if kind.higher_is_better else "lower", entry.description]
+            [
+                f"`{entry.id}`",
+                f"`{kind.metric}`",
+                "higher" if kind.higher_is_better else "lower",
+                _sentence(entry.description),
+            ]
         )
     return rows
 

@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="a workspace, a folder of workspaces, or a quoted pattern: here, or relative to a workspace root",
     )
-    parser.add_argument("--action", choices=("pipeline", "score"), default="pipeline", help="default: pipeline")
+    parser.add_argument(
+        "--action", choices=("pipeline", "score"), default="pipeline", help="what to do with each (default: pipeline)"
+    )
     parser.add_argument("--concurrency", metavar="N", type=int, help="workspaces at the same time (default: 2)")
     parser.add_argument("--csv", metavar="FILE", help="wait for the end, and write the leaderboard there")
     parser.add_argument(

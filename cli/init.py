@@ -61,7 +61,9 @@ TASKS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", help="where to write; made when it is not there")
-    parser.add_argument("--task", choices=list(TASKS), default="classification", help="default: %(default)s")
+    parser.add_argument(
+        "--task", choices=list(TASKS), default="classification", help="kind of example (default: %(default)s)"
+    )
     parser.add_argument("--force", action="store_true", help="write into a folder that is not empty, over its files")
 
 

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         added.add_argument("file", metavar="FILE", type=Path, nargs="?", help=file_help)
         added.add_argument("--file-path", metavar="FILE", type=Path, help="the same, as the first system spells it")
     test = action("test", "validate and score a workspace with a scorer, and change nothing in the workspace")
-    test.add_argument("--scorer-name", metavar="ID", required=True)
+    test.add_argument("--scorer-name", metavar="ID", help="scorer to try", required=True)
     test.add_argument("--workspace", metavar="WORKSPACE", required=True, help="folder with meta.json, input/, output/")
     add_params(test)
     new = action("new", "write a scorer that works as it is, and its test")

@@ -35,7 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_submission(parser: argparse.ArgumentParser) -> None:
     """What ``submit`` and ``batch`` share."""
-    parser.add_argument("--priority", choices=("high", "normal", "low"), default="normal", help="default: normal")
+    parser.add_argument(
+        "--priority",
+        choices=("high", "normal", "low"),
+        default="normal",
+        help="queue that it waits in (default: normal)",
+    )
     parser.add_argument("--callback-url", metavar="URL", help="gets a signed POST of the task when it has ended")
     parser.add_argument(
         "--idempotency-key", metavar="KEY", help="submitting again with the same key answers with the same task"

@@ -44,19 +44,27 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
-    home: Path = Field(DEFAULT_HOME, description="State of this installation.")
+    home: Path = Field(
+        DEFAULT_HOME, description="Run records, the API's ledger, the list of loaded scorer files, config.yaml."
+    )
     workspace_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         (),
-        description="Folders that the API takes workspaces from; in the environment separated by colons. The folder it "
-        "was started in when empty.",
+        description="Folders that the API takes workspaces from; the folder it was started in when empty.",
     )
     api_tokens: SecretStr | None = Field(
         None,
-        description="Tokens the API accepts: role:token, separated by commas; the roles are submit and admin. Without "
-        "any it serves its own user on this machine alone.",
+        description="Who may ask the API: `submit:TOKEN,admin:TOKEN`; its own user on this machine alone when absent "
+        "or empty.",
     )
-    api_url: str | None = Field(None, description="The API that submit, status and the like talk to.")
-    api_token: SecretStr | None = Field(None, description="The token they show to it.")
+    api_url: str | None = Field(
+        None,
+        description="The API that `submit`, `status` and the like talk to; `api.port` of this machine when absent.",
+    )
+    api_token: SecretStr | None = Field(
+        None,
+        description="The token they show to it; for this machine's API the home's `api-token`, if there is one, when "
+        "absent.",
+    )
     executors: Executors = Field(default_factory=Executors)
     images: Images = Field(default_factory=Images)
     security: Security = Field(default_factory=Security)

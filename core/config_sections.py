@@ -59,33 +59,45 @@ class _Section(BaseModel):
 class DockerExecutor(_Section):
     """How to reach the Docker Engine and how its containers run."""
 
-    base_url: str | None = Field(None, description="DOCKER_HOST or the default socket when absent.")
+    base_url: str | None = Field(
+        None,
+        description="The Engine's address; `DOCKER_HOST` or the usual socket when absent. It must see the workspace "
+        "and the staged runs (`stage_dir`) under the same paths.",
+    )
     user: str | None = Field(
         None,
         pattern=r"^[0-9]+:[0-9]+$",
-        description="uid:gid of every model; by default the caller's own, or one of uid_range when the caller is root.",
+        description="`uid:gid` of every model, neither of them 0; when absent the caller's own, or one of "
+        "`uid_range` when the caller is root. Only root can set another than its own.",
     )
     uid_range: str | None = Field(
         None,
         pattern=r"^[0-9]+-[0-9]+$",
-        description="Uids such as 200000-265535 of which each model that runs gets one of its own, and the gid of the "
-        "same number; only for root. By default 2100000000-2100065535 when the caller is root.",
+        description="Uids such as `200000-265535`, both ends included: each model that runs gets one of its own, and "
+        "the gid of the same number. Only for root, and not together with `user`. When absent and the "
+        "caller is root: `2100000000-2100065535`. No user of the host may have them.",
     )
     stage_dir: Path | None = Field(
         None,
-        description="Folder to stage runs in, on the workspaces' file system: the path that models can read. /var/tmp, "
-        "the home or the top of that file system when absent.",
+        description="Folder to stage runs in, an absolute path on the workspaces' file system; models can read this "
+        "path in place of the workspace's. The engine must see it under the same path. When absent "
+        "`/var/tmp`, `stage/` in the home, or `.autoscorer-runs/` at the top of that file system.",
     )
-    runtime: str | None = Field(None, description="OCI runtime such as runsc (gVisor) or kata; the engine's default.")
-    concurrency: int | None = Field(None, ge=1, description="Models at a time on this host; no limit when absent.")
+    runtime: str | None = Field(
+        None, description="OCI runtime such as `runsc` (gVisor); the Engine's default when absent."
+    )
+    concurrency: int | None = Field(
+        None, ge=1, description="Models at a time on this host, in all processes of the home; no limit when absent."
+    )
     host_mount: Path = Field(
         Path("/host"),
-        description="Where AutoScorer itself runs in a container: the folder under which the host's /proc and "
-        "/sys/fs/cgroup are mounted, read-only.",
+        description="Where AutoScorer itself runs in a container: the folder under which the host's `/proc` and "
+        "`/sys/fs/cgroup` are mounted, read-only (docs/sealed-run.md#while-it-runs).",
     )
     require_full_watch: bool = Field(
         False,
-        description="Run no model whose deleted files and refused processes can't be watched from here.",
+        description="Run no model whose deleted files and refused processes can't be watched from here: such a run "
+        "ends with `BACKEND_UNAVAILABLE`. Compose and the Docker pool set it.",
     )
 
     @field_validator("user")
@@ -124,13 +136,15 @@ class DockerExecutor(_Section):
 class ProcessExecutor(_Section):
     """Models run unsealed on this host."""
 
-    concurrency: int | None = Field(None, ge=1, description="Models at a time on this host; no limit when absent.")
+    concurrency: int | None = Field(
+        None, ge=1, description="Models at a time on this host, in all processes of the home; no limit when absent."
+    )
 
 
 class Executors(_Section):
     """Which backend runs a model."""
 
-    default: Literal["auto", "docker", "process"] = "auto"
+    default: Literal["auto", "docker", "process"] = Field("auto", description="Backend when a command names none.")
     docker: DockerExecutor = Field(default_factory=DockerExecutor)
     process: ProcessExecutor = Field(default_factory=ProcessExecutor)
 
@@ -138,14 +152,24 @@ class Executors(_Section):
 class Images(_Section):
     """Where images come from."""
 
-    pull_policy: Literal["always", "ifnotpresent", "never"] = "ifnotpresent"
-    registry_prefix: str = Field("", description="Put before references that name no registry, such as a mirror.")
-    pull_timeout: float = Field(900, gt=0, description="Seconds.")
-    pull_retries: int = Field(2, ge=0, le=10)
-    build_timeout: float = Field(1800, gt=0, description="Seconds.")
-    build_network: Literal["default", "none"] = Field("default", description="Network of RUN steps in a build.")
-    build_args: dict[str, str] = Field(default_factory=dict, description="Such as BASE_IMAGE, for every build.")
-    max_archive: Bytes = Field(20 * Gi, description="Largest image.tar, unpacked, in bytes.")
+    pull_policy: Literal["always", "ifnotpresent", "never"] = Field(
+        "ifnotpresent", description="When an image is pulled; also as Kubernetes writes it (`IfNotPresent`)."
+    )
+    registry_prefix: str = Field(
+        "",
+        description="Put before references that name no registry, such as a mirror; `allowed_images` judges the name "
+        "without it.",
+    )
+    pull_timeout: float = Field(900, gt=0, description="Seconds that one pull may take.")
+    pull_retries: int = Field(2, ge=0, le=10, description="More tries after the first.")
+    build_timeout: float = Field(1800, gt=0, description="Seconds that one build may take.")
+    build_network: Literal["default", "none"] = Field(
+        "default",
+        description="Network of `RUN` steps. What else of a Dockerfile could reach a network is refused by "
+        "`security.dockerfiles: strict`.",
+    )
+    build_args: dict[str, str] = Field(default_factory=dict, description="For every build, such as `BASE_IMAGE`.")
+    max_archive: Bytes = Field(20 * Gi, description="Largest `image.tar`, unpacked.")
 
     @field_validator("pull_policy", mode="before")
     @classmethod
@@ -163,43 +187,67 @@ class Images(_Section):
 class ResourceLimits(_Section):
     """The most a job may ask for, and what is not for a job to choose."""
 
-    cpu: Cpus = Field(64, ge=MIN_CPU, le=MOST_CPUS)
-    memory: Memory = 64 * Gi
-    gpu: int = Field(8, ge=0, le=MOST_GPUS)
-    disk: Bytes = 64 * Gi
-    shm_size: Bytes = 8 * Gi
-    timeout: float = Field(24 * 3600, gt=0, le=YEAR, description="Seconds.")
-    pids: int = Field(256, ge=8, le=MOST_PIDS, description="Processes and threads of one model.")
-    nofile: int = Field(4096, ge=64, le=MOST_FILES, description="Open files of one process.")
-    tmp: Bytes = Field(256 * Mi, description="Size of /tmp; it lies in memory and counts as such.")
-    output_files: int = Field(10_000, ge=1, description="Files and folders a model may leave in output.")
+    cpu: Cpus = Field(
+        64,
+        ge=MIN_CPU,
+        le=MOST_CPUS,
+        description='Most CPUs that a job may ask for; from 0.01 to 8192, also as `"500m"`.',
+    )
+    memory: Memory = Field(
+        64 * Gi,
+        description="Most memory that a job may ask for, from `6Mi`; also the memory of a build, and `cpu`, `pids` "
+        "and `nofile` its CPUs, processes and open files.",
+    )
+    gpu: int = Field(8, ge=0, le=MOST_GPUS, description="Most GPUs that a job may ask for.")
+    disk: Bytes = Field(64 * Gi, description="Most bytes of output that a job may ask for.")
+    shm_size: Bytes = Field(8 * Gi, description="Largest `/dev/shm` that a job may ask for.")
+    timeout: float = Field(
+        24 * 3600, gt=0, le=YEAR, description="Most seconds that a job may ask for; at most 366 days."
+    )
+    pids: int = Field(256, ge=8, le=MOST_PIDS, description="Processes and threads of every model; from 8 to 4194304.")
+    nofile: int = Field(4096, ge=64, le=MOST_FILES, description="Open files of one process; from 64 to 1048576.")
+    tmp: Bytes = Field(256 * Mi, description="`/tmp`; it lies in memory and counts as such.")
+    output_files: int = Field(10_000, ge=1, description="Files and folders in `output/`.")
     free_disk: Bytes = Field(
-        1 * Gi, description="Room the workspaces' disk keeps: no run is started, and none goes on, with less free."
+        1 * Gi,
+        description="Room the workspaces' disk keeps: with less free no run is started (`STORAGE_FULL`), and none "
+        "goes on.",
     )
     scoring_memory: Bytes = Field(
-        4 * Gi, ge=64 * Mi, description="Memory that one validation or scoring may take, beside AutoScorer's own."
+        4 * Gi,
+        ge=64 * Mi,
+        description="Memory that one validation or scoring may take beside the interpreter, the libraries and the "
+        "scorer's own code; more is `RESOURCE_ERROR`. At least `64Mi`.",
     )
-    log: Bytes = Field(4 * Mi, description="Bytes of container.log that are kept: half its head, half its tail.")
+    log: Bytes = Field(4 * Mi, description="Bytes of `container.log` that are kept: half its head, half its tail.")
 
 
 class ResourceDefaults(_Section):
     """What a job gets that asks for nothing."""
 
-    cpu: Cpus = Field(1, ge=MIN_CPU, le=MOST_CPUS)
-    memory: Memory = 2 * Gi
-    gpu: int = Field(0, ge=0, le=MOST_GPUS)
-    disk: Bytes = 1 * Gi
-    shm_size: Bytes = 64 * Mi
-    timeout: float = Field(DEFAULT_TIMEOUT, gt=0, le=YEAR, description="Seconds.")
+    cpu: Cpus = Field(1, ge=MIN_CPU, le=MOST_CPUS, description="CPUs of a job that asks for none; from 0.01.")
+    memory: Memory = Field(2 * Gi, description="Memory of a job that asks for none, from `6Mi`.")
+    gpu: int = Field(0, ge=0, le=MOST_GPUS, description="GPUs of a job that asks for none.")
+    disk: Bytes = Field(1 * Gi, description="Bytes of output of a job that asks for none.")
+    shm_size: Bytes = Field(64 * Mi, description="`/dev/shm` of a job that asks for none.")
+    timeout: float = Field(DEFAULT_TIMEOUT, gt=0, le=YEAR, description="Seconds of a job that asks for none.")
 
 
 class Disclosure(_Section):
     """What of a scoring goes to tokens that may not see the ground truth."""
 
     min_count: int = Field(
-        10, ge=1, description="Rows: smaller counts are not shown, and larger ones in steps of it; 1 shows all counts."
+        10,
+        ge=1,
+        description="Rows: to tokens of the role `submit` smaller counts are not shown, and larger ones in steps of "
+        "it; 1 shows all counts. It counts when a workspace is scored.",
     )
-    digits: int = Field(4, ge=1, le=17, description="Significant digits of scores and metrics; 17 is all of them.")
+    digits: int = Field(
+        4,
+        ge=1,
+        le=17,
+        description="Significant digits of the scores and metrics that such tokens are shown; 17 is all of them.",
+    )
 
 
 class Security(_Section):
@@ -207,23 +255,28 @@ class Security(_Section):
 
     allowed_images: tuple[str, ...] = Field(
         ("*",),
-        description='Patterns (*, ?) of image references. An empty list restricts nothing, ["none"] allows no image.',
+        description="Patterns (`*`, `?`) of image names in meta.json and, with `dockerfiles: strict`, in `FROM`; "
+        "docs/meta-json.md#which-images-are-allowed says how they are matched. An empty list restricts "
+        'nothing, as `["*"]`, and doctor and every start warn of it; `["none"]` allows no image.',
     )
     # Whoever restricts the images means it for those that a workspace brings along, too.
     allow_build: bool | None = Field(
-        None, description="Build the workspace's Dockerfile; when absent, only where allowed_images allows every image."
+        None, description="Build a workspace's Dockerfile; when absent, only where `allowed_images` holds `*`."
     )
     allow_image_archive: bool | None = Field(
-        None, description="Load the workspace's image.tar or image.tar.gz; when absent, as for allow_build."
+        None, description="Load a workspace's `image.tar`; when absent, as for `allow_build`."
     )
     allow_image_ids: bool = Field(
-        False, description="Run images given by their id, which no pattern can judge: every image of the engine."
+        False,
+        description="Run an image that is given by its id, or by how it begins. No pattern can judge an id: it names "
+        "every image of the engine.",
     )
     dockerfiles: Literal["strict", "any"] = Field(
         "strict",
-        description="What a workspace's Dockerfile may do: build from its own files and allowed images, or anything.",
+        description="What a workspace's Dockerfile may do: `strict` builds from its own files and allowed images "
+        "(docs/sealed-run.md#building); `any` is for workspaces that you trust.",
     )
-    network_policies: tuple[Literal["none", "bridge"], ...] = ("none",)
+    network_policies: tuple[Literal["none", "bridge"], ...] = Field(("none",), description="What a job may ask for.")
     limits: ResourceLimits = Field(default_factory=ResourceLimits)
     defaults: ResourceDefaults = Field(default_factory=ResourceDefaults)
     disclosure: Disclosure = Field(default_factory=Disclosure)
@@ -256,39 +309,47 @@ class Security(_Section):
 class Scorers(_Section):
     """Where custom scorers come from."""
 
-    dirs: tuple[Path, ...] = ()
-    entry_points: bool = Field(True, description="Scorers of installed packages.")
+    dirs: tuple[Path, ...] = Field((), description="Folders of custom scorers.")
+    entry_points: bool = Field(True, description="Take scorers of installed packages.")
     load_timeout: float = Field(30, gt=0, description="Seconds that the import of one scorer file may take.")
-    report_language: Literal["en", "zh"] = Field("en", description="What report.html shows first; it holds both.")
+    report_language: Literal["en", "zh"] = Field(
+        "en", description="What `report.html` shows first; it holds both languages."
+    )
 
 
 class PrefectSection(_Section):
     """The Prefect server that records runs."""
 
-    api_url: str | None = Field(None, description="PREFECT_API_URL or Prefect's own profile when absent.")
-    api_key: SecretStr | None = None
+    api_url: str | None = Field(None, description="`PREFECT_API_URL` or Prefect's profile when absent.")
+    api_key: SecretStr | None = Field(None, description="Key of that server; masked wherever it is shown.")
 
 
 class Api(_Section):
     """The REST facade."""
 
-    host: str = Field("127.0.0.1", description="Address it listens on; others than loopback need api_tokens.")
-    port: int = Field(8000, ge=0, le=65535)
-    max_body: Bytes = Field(1 * Mi, description="Largest JSON body, in bytes.")
-    max_upload: Bytes = Field(1 * Gi, description="Largest uploaded archive, in bytes.")
-    max_unpacked: Bytes = Field(4 * Gi, description="Largest uploaded workspace, unpacked, in bytes.")
-    max_files: int = Field(10_000, ge=1, description="Files and folders in one uploaded archive.")
-    request_timeout: float = Field(60, gt=0, description="Seconds for one request, apart from wait, streams, uploads.")
-    max_wait: float = Field(300, ge=0, description="Seconds: the longest that `wait` may ask for.")
+    host: str = Field("127.0.0.1", description="Address of the API; others than loopback need `api_tokens`.")
+    port: int = Field(8000, ge=0, le=65535, description="0 for any free one.")
+    max_body: Bytes = Field(1 * Mi, description="Largest JSON body.")
+    max_upload: Bytes = Field(1 * Gi, description="Largest archive.")
+    max_unpacked: Bytes = Field(4 * Gi, description="Largest uploaded workspace, unpacked.")
+    max_files: int = Field(10_000, ge=1, description="Files and folders in an archive.")
+    request_timeout: float = Field(
+        60, gt=0, description="Seconds for a request, apart from `wait`, streams and uploads."
+    )
+    max_wait: float = Field(300, ge=0, description="The most seconds that `wait` may ask for.")
     rate_limit: float = Field(200, gt=0, description="Requests a second for each token, in the long run.")
     rate_burst: int = Field(5000, ge=1, description="Requests that a token may make at once.")
-    idempotency_hours: float = Field(24, gt=0, description="How long an Idempotency-Key is remembered.")
+    idempotency_hours: float = Field(24, gt=0, description="How long an `Idempotency-Key` is remembered.")
     show_errors: bool = Field(
-        False, description="Serve artifacts that may hold ground truth, as errors.csv and the report, to every token."
+        False,
+        description="Show tokens of the role `submit` everything that an admin sees of a scoring: complete Results, "
+        "errors and artifacts, single rows of the ground truth among them.",
     )
-    keep_days: float = Field(90, gt=0, description="How long the facade lists tasks that have ended.")
+    keep_days: float = Field(
+        90, gt=0, description="How long tasks that have ended are listed, and artifacts of earlier Results kept."
+    )
     keep_artifacts: Bytes = Field(
-        1 * Gi, description="Artifacts of earlier Results that are kept beside each workspace, in bytes."
+        1 * Gi, description="Artifacts of earlier Results kept beside each workspace; the oldest go first."
     )
 
 
@@ -299,7 +360,11 @@ class Service(_Section):
     score_pool: str = Field("autoscorer-score", min_length=1, description="Work pool of score and validate.")
     pool_concurrency: int = Field(4, ge=1, description="Flow runs at a time in the pool.")
     score_concurrency: int = Field(4, ge=1, description="Flow runs at a time in the score pool.")
-    poll_interval: float = Field(2.0, gt=0, description="Seconds between two looks of a worker for new runs.")
+    poll_interval: float = Field(
+        2.0,
+        gt=0,
+        description="Seconds between two looks of a worker; what the API of the same home accepts wakes it at once.",
+    )
     max_attempts: int = Field(3, ge=1, description="Attempts at a run that infrastructure failed.")
     retry_delay: float = Field(2.0, ge=0, description="Seconds before the second attempt; doubled for each further.")
     cancel_grace: float = Field(5.0, gt=0, description="Seconds that a cancelled run has before it is killed.")
@@ -311,8 +376,10 @@ class Service(_Section):
 class Callbacks(_Section):
     """What is sent to a task's callback_url when it ends."""
 
-    secret: SecretStr | None = Field(None, description="Key of the HMAC-SHA256; made and kept in the home when absent.")
+    secret: SecretStr | None = Field(
+        None, description="Key of the signatures; when absent one is made and kept in the home."
+    )
     allow_private: bool = Field(False, description="Send to loopback, private and link-local addresses too.")
     timeout: float = Field(10, gt=0, description="Seconds for one delivery.")
-    max_attempts: int = Field(8, ge=1)
+    max_attempts: int = Field(8, ge=1, description="Attempts at a delivery.")
     retry_delay: float = Field(2.0, gt=0, description="Seconds before the second attempt; doubled for each further.")

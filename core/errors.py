@@ -95,6 +95,7 @@ class ErrorSpec(NamedTuple):
     http_status: int
     fault: Fault
     meaning: str
+    more: str = ""  # what the documentation adds to the meaning
 
 
 _V, _E, _S, _A = Stage.VALIDATION, Stage.EXECUTION, Stage.SCORING, Stage.API
@@ -110,12 +111,22 @@ CATALOGUE: Mapping[ErrorCode, ErrorSpec] = {
     ErrorCode.IMAGE_NOT_FOUND: ErrorSpec(_E, 422, _SUB, "the image exists nowhere it may come from"),
     ErrorCode.IMAGE_PULL_FAILED: ErrorSpec(_E, 502, _SYS, "the registry could not deliver the image"),
     ErrorCode.IMAGE_BUILD_FAILED: ErrorSpec(_E, 422, _SUB, "the workspace's Dockerfile does not build"),
-    ErrorCode.CONTAINER_FAILED: ErrorSpec(_E, 422, _SUB, "the model exited with an error"),
+    ErrorCode.CONTAINER_FAILED: ErrorSpec(
+        _E, 422, _SUB, "the model exited with an error", "exit code and last log lines are in `details`"
+    ),
     ErrorCode.TIMEOUT_ERROR: ErrorSpec(_E, 422, _SUB, "the model ran past its deadline and was killed"),
-    ErrorCode.RESOURCE_ERROR: ErrorSpec(_E, 422, _SUB, "the model, or scoring its output, took more than allowed"),
+    ErrorCode.RESOURCE_ERROR: ErrorSpec(
+        _E,
+        422,
+        _SUB,
+        "the model, or scoring its output, took more than allowed",
+        "`details.resource` says memory, disk, files or processes; the stage is `scoring` where scoring took it",
+    ),
     ErrorCode.OUTPUT_REJECTED: ErrorSpec(_E, 422, _SUB, "the output holds something that is not a plain file"),
     ErrorCode.BACKEND_UNAVAILABLE: ErrorSpec(_E, 503, _SYS, "nothing here can run a container"),
-    ErrorCode.STORAGE_FULL: ErrorSpec(_E, 503, _SYS, "the disk of the home or of the workspaces has no room"),
+    ErrorCode.STORAGE_FULL: ErrorSpec(
+        _E, 503, _SYS, "the disk of the home or of the workspaces has no room", "`details.disk` says which"
+    ),
     ErrorCode.CANCELLED: ErrorSpec(_E, 409, _SUB, "the run was cancelled"),
     ErrorCode.BAD_FORMAT: ErrorSpec(_S, 422, _SUB, "a file's content breaks its format"),
     ErrorCode.PARSE_ERROR: ErrorSpec(_S, 422, _SUB, "a value can't be read as what it must be"),
@@ -127,7 +138,9 @@ CATALOGUE: Mapping[ErrorCode, ErrorSpec] = {
     ErrorCode.UNAUTHORIZED: ErrorSpec(_A, 401, _USE, "no valid token was given"),
     ErrorCode.FORBIDDEN: ErrorSpec(_A, 403, _USE, "the token may not do this"),
     ErrorCode.NOT_FOUND: ErrorSpec(_A, 404, _USE, "there is no such thing"),
-    ErrorCode.INVALID_REQUEST: ErrorSpec(_A, 422, _USE, "the request or command line is malformed"),
+    ErrorCode.INVALID_REQUEST: ErrorSpec(
+        _A, 422, _USE, "the request or command line is malformed", "also the configuration"
+    ),
     ErrorCode.CONFLICT: ErrorSpec(_A, 409, _USE, "another run holds this workspace"),
     ErrorCode.PAYLOAD_TOO_LARGE: ErrorSpec(_A, 413, _USE, "the request is larger than allowed"),
     ErrorCode.RATE_LIMITED: ErrorSpec(_A, 429, _USE, "too many requests"),

@@ -63,7 +63,7 @@ async def run(
     wait: Wait = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Run the model in its sealed container; score nothing."""
+    """Run the model in its sealed container; score nothing. `result` is the run's report."""
     return await _do("run", request, body, caller, wait, idempotency_key)
 
 

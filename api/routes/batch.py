@@ -127,7 +127,10 @@ async def get_leaderboard(
     format: Annotated[Literal["json", "csv"] | None, Query()] = None,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Response:
-    """Who is best, as JSON or CSV. Texts that a spreadsheet would take for formulas have an apostrophe before them."""
+    """Who is best, as JSON, or as CSV with `format=csv` or `Accept: text/csv`.
+
+    Texts that a spreadsheet would take for formulas have an apostrophe before them.
+    """
     context_of(request).task_id = task_id
     rows = outgoing(request).answer(await view_batch(tasks_of(request), task_id))["leaderboard"]
     if format == "csv" or (format is None and "text/csv" in accept.lower()):

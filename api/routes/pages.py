@@ -49,13 +49,13 @@ _HEADERS = {
 @router.get("/", include_in_schema=False)
 @router.get("/records", include_in_schema=False)
 async def records() -> Response:
-    """The page."""
+    """The page of the records, which asks for a token where one is needed."""
     return FileResponse(_STATIC / "records.html", media_type="text/html; charset=utf-8", headers=_HEADERS)
 
 
 @router.get("/docs", include_in_schema=False)
 async def docs() -> Response:
-    """The page of the API."""
+    """A page of this API, with every route, to try them; *Authorize* takes the token."""
     # The icons of its style sheet stand in the sheet itself.
     headers = {**_HEADERS, "Content-Security-Policy": _POLICY.format(" data:")}
     return FileResponse(_STATIC / "docs.html", media_type="text/html; charset=utf-8", headers=headers)
@@ -63,7 +63,7 @@ async def docs() -> Response:
 
 @router.get("/static/{name}", include_in_schema=False)
 async def static(request: Request, name: str) -> Response:
-    """What belongs to them."""
+    """What belongs to these pages."""
     if name not in _FILES:
         raise AutoScorerError(ErrorCode.NOT_FOUND, "There is nothing at this address; /openapi.json lists what is.")
     folder, media_type = _FILES[name]

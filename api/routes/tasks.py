@@ -193,7 +193,7 @@ async def cancel_task(request: Request, caller: Submitter, task_id: TaskId) -> R
 async def retry_task(
     request: Request, caller: Submitter, task_id: TaskId, idempotency_key: IdempotencyKey = None
 ) -> Response:
-    """Do once more what a task that has ended was asked for."""
+    """Do once more, as a new task, what a task that has ended was asked for."""
     tasks = tasks_of(request)
     again = await tasks.get(task_id)
     check_backend(tasks.settings, caller, again.backend)

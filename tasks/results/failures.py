@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["REFUSALS", "ScoringFailed", "located", "replaces", "save_failure"]
 
 # What ends a request before the model has run and before the predictions were compared. It tells nothing new of what
-# lies in output/, so the Result of that stands. docs/reference.md says the same to users.
+# lies in output/, so the Result of that stands. docs/result.md says the same to users.
 REFUSALS = frozenset(
     {
         ErrorCode.WORKSPACE_NOT_FOUND,

@@ -89,7 +89,7 @@ def test_what_runs_is_cancelled_and_its_result_says_so(installation: Installatio
 
 
 def test_the_documentations_example_runs_as_it_is_written(installation: Installation) -> None:
-    text = read("docs/service.md").partition("<!-- client -->")[2].partition("<!-- /client -->")[0]
+    text = read("docs/python.md").partition("<!-- client -->")[2].partition("<!-- /client -->")[0]
     (block,) = blocks_of(text)
     assert block.language == "python"
     environment = {

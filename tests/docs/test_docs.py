@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import json
 import re
+import runpy
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 import pytest
 import yaml
-from autoscorer.api.app import create_app
-from autoscorer.api.routes.pages import router as pages
-from autoscorer.cli.main import COMMANDS
 from autoscorer.core.config import Settings, load_settings
 from autoscorer.core.errors import CATALOGUE
 from autoscorer.core.meta import parse_job
@@ -23,11 +21,9 @@ from autoscorer.core.workspace import Workspace
 from autoscorer.executors.base import Image, RunSpec, Staged
 from autoscorer.executors.docker.seal import container_config
 from autoscorer.executors.limits import effective_limits
-from autoscorer.schemas.job import KNOWN_KEYS, Job, parse_bytes
+from autoscorer.schemas.job import KNOWN_KEYS, Job
 from autoscorer.schemas.result import Result
 from autoscorer.schemas.task import BatchRequest, SubmitRequest, TaskState, TaskView
-from autoscorer.scorers.base import ScorerParams
-from autoscorer.scorers.base_csv import CSVParams
 from autoscorer.scorers.registry import ScorerRegistry
 from pydantic import BaseModel
 
@@ -41,65 +37,84 @@ PAGES = sorted(
     if ".venv" not in path.parts
 )
 
+
+def both(page: str) -> tuple[str, str]:
+    """A page in English and in Chinese."""
+    return READMES if page == "README.md" else (page, page.replace("docs/", "docs/zh/"))
+
+
 # --- nothing is left out ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", READMES)
-def test_every_error_code_stands_in_the_table(name: str) -> None:
-    faults = {"README.md": {}, "README.zh-CN.md": {"submission": "提交", "usage": "用法", "system": "系统"}}[name]
-    rows = {row[0].strip("`"): row for row in rows_of(read(name)) if row[0].strip("`") in CATALOGUE}
-    assert list(rows) == [code.value for code in CATALOGUE]
-    for code, spec in CATALOGUE.items():
-        expected = [spec.stage.value, str(spec.http_status), faults.get(spec.fault.value, spec.fault.value)]
-        assert rows[code.value][1:4] == expected, code
-        assert rows[code.value][4]
+def test_the_generated_tables_are_those_of_the_code() -> None:
+    done = subprocess.run([sys.executable, "scripts/docs.py", "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
-def _parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """Every command and action, by what is typed, with its parser."""
-    for command in COMMANDS:
-        parser = argparse.ArgumentParser()
-        importlib.import_module(f"autoscorer.cli.{command}").add_arguments(parser)
-        below = next((a for a in parser._actions if isinstance(a, argparse._SubParsersAction)), None)
-        if below is None:
-            yield command, parser
-        else:
-            yield from ((f"{command} {name}", found) for name, found in below.choices.items())
-
-
-@pytest.mark.parametrize("name", READMES)
-def test_every_command_and_option_stands_in_the_table(name: str) -> None:
-    common = {"--help", "--config", "--json", "--scorers"}
-    rows = {
-        row[0].strip("`"): row for row in rows_of(read(name)) if len(row) == 3 and row[0].startswith("`autoscorer ")
+def test_each_generated_table_stands_in_its_page() -> None:
+    found = {name: re.findall(r"^<!-- generated: (\S+) -->$", read(name), re.MULTILINE) for name in PAGES}
+    params = ["params:every", "params:tables", "params:classification_f1", "params:detection_map"]
+    assert {name: tables for name, tables in found.items() if tables} == {
+        "README.md": ["scorers"],
+        "README.zh-CN.md": ["scorers"],
+        "docs/api.md": ["routes"],
+        "docs/built-in-scorers.md": params,
+        "docs/commands.md": ["commands", "options"],
+        "docs/errors.md": ["errors"],
+        "docs/settings.md": ["settings"],
+        "docs/zh/commands.md": ["commands"],
+        "docs/zh/errors.md": ["errors"],
     }
-    documented: dict[str, set[str]] = {}
-    for typed, parser in _parsers():
-        (row,) = [row for line, row in rows.items() if f"{line} ".startswith(f"autoscorer {typed} ")]
-        options = {option for action in parser._actions for option in action.option_strings if option.startswith("--")}
-        documented[typed] = set(re.findall(r"--[a-z-]+", row[2]))
-        assert documented[typed] == options - common, typed
-        # What stands in capitals is what has to be given.
-        wanted = {a.metavar for a in parser._actions if not a.option_strings and isinstance(a.metavar, str)}
-        assert set(re.findall(r"\b[A-Z_]+\b", row[0])) == wanted, typed
-    assert len(documented) == len(rows), "the table has commands that do not exist"
-    assert common | {"--version"} <= set(re.findall(r"--[a-z-]+", read(name)))
-    assert {"auto", "docker", "process"} <= words_of(read(name))
 
 
-@pytest.mark.parametrize("name", [*READMES, "docs/reference.md"])
+def test_a_table_that_the_code_has_left_behind_is_found(tmp_path: Path) -> None:
+    copy = tmp_path / "checkout"
+    for name in ("scripts", "docs"):
+        shutil.copytree(ROOT / name, copy / name)
+    for name in READMES:
+        shutil.copy(ROOT / name, copy)
+    page = copy / "docs" / "errors.md"
+    page.write_text(page.read_text(encoding="utf-8").replace("| 404 |", "| 400 |", 1), encoding="utf-8")
+    chinese = copy / "docs" / "zh" / "errors.md"
+    command = [sys.executable, "scripts/docs.py"]
+
+    checked = subprocess.run([*command, "--check"], cwd=copy, capture_output=True, text=True)
+    assert (checked.returncode, checked.stdout) == (1, "docs/errors.md is out of date; run scripts/docs\n")
+    assert subprocess.run(command, cwd=copy).returncode == 0
+    assert page.read_text(encoding="utf-8") == read("docs/errors.md")
+
+    chinese.write_text(re.sub("^.*`MISMATCH`.*\n", "", chinese.read_text(encoding="utf-8"), flags=re.MULTILINE))
+    missing = subprocess.run([*command, "--check"], cwd=copy, capture_output=True, text=True)
+    assert missing.returncode == 1 and "there is no row in Chinese for `MISMATCH`" in missing.stderr
+
+
+def test_every_command_has_a_text_and_every_option_a_help() -> None:
+    rows = rows_of(read("docs/commands.md"))
+    assert all(row[1] for row in rows)
+    assert {"--help", "--config", "--json", "--scorers", "--version"} <= set(
+        re.findall(r"--[a-z-]+", read("docs/commands.md"))
+    )
+
+
+def test_the_faults_of_the_errors_are_translated_alike() -> None:
+    words = {"submission": "提交", "usage": "用法", "system": "系统"}
+    ours, theirs = (rows_of(read(name))[-len(CATALOGUE) :] for name in ("docs/errors.md", "docs/zh/errors.md"))
+    assert [words[row[3]] for row in ours] == [row[3] for row in theirs]
+
+
+@pytest.mark.parametrize("name", [*both("docs/workspace.md"), "docs/meta-json.md"])
 def test_every_key_of_meta_json_is_documented(name: str) -> None:
     code = words_of(read(name))
     own = {f"{section}.{key}".removeprefix(".") for section, keys in KNOWN_KEYS.items() for key in keys}
     own -= {"container", "resources", "data"}
-    if name == "docs/reference.md":  # which holds the rules of those that have some
+    if name == "docs/meta-json.md":  # which holds the rules of those that have some
         own -= {"time_limit", "scorer_params", "resources.gpus", "container.gpus", "container.network_policy"}
         own -= {"task_type", "description"}
     missing = {key for key in own if key not in code and key.rpartition(".")[2] not in code}
     assert not missing
 
 
-@pytest.mark.parametrize("name", [*READMES, "docs/reference.md"])
+@pytest.mark.parametrize("name", [*both("docs/workspace.md"), "docs/result.md"])
 def test_every_field_of_the_result_is_documented(name: str) -> None:
     code = {part for text in words_of(read(name)) for part in re.split(r"[.*]+", text)}
     assert not set(_fields(Result)) - code
@@ -113,45 +128,6 @@ def _fields(model: type[BaseModel]) -> Iterator[str]:
                 yield from _fields(kind)
 
 
-def _settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every setting by its path, with its default."""
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from _settings(kind, f"{prefix}{name}.")
-        else:
-            yield prefix + name, field.get_default(call_default_factory=True)
-
-
-def test_every_setting_and_its_default_is_documented() -> None:
-    section = section_of(read("docs/reference.md"), "Configuration")
-    rows = {row[0].strip("`"): row[1].strip("`") for row in rows_of(section) if row[0].startswith("`")}
-    settings = dict(_settings(Settings))
-    assert list(rows) == list(settings), "the table and the settings differ, or their order does"
-    for key, default in settings.items():
-        shown: Any = {"none": None, "empty": "", "true": True, "false": False}.get(rows[key], rows[key])
-        if isinstance(default, (int, float)) and not isinstance(default, bool):
-            shown = parse_bytes(shown) if not shown.isdigit() else float(shown)
-        elif isinstance(default, (tuple, dict)):
-            shown, default = json.loads(shown), json.loads(json.dumps(default))
-        assert shown == (str(default) if isinstance(default, Path) else default), key
-
-
-def test_every_route_stands_in_the_table_with_its_role(settings: Settings) -> None:
-    app = create_app(settings)
-    document = app.openapi()["paths"]
-    served = {(method.upper(), path) for path, operations in document.items() for method in operations}
-    served |= {("GET", path) for path in (app.openapi_url, *(page.path for page in pages.routes))}
-    rows = rows_of(section_of(read("docs/service.md"), "Routes"))[1:]
-    documented = {(row[0], path): row[2] for row in rows for path in re.findall(r"`(/[^`]*)`", row[1])}
-    assert set(documented) == served
-    for path, operations in document.items():
-        for method, operation in operations.items():
-            # A route that needs the role admin says so in the document, which the tests of the API hold it to.
-            open_to_all, admin = operation.get("security") == [], "*admin*" in operation["description"]
-            assert documented[method.upper(), path] == ("–" if open_to_all else "admin" if admin else "submit"), path
-
-
 def test_every_metric_stands_in_the_table(tmp_path: Path) -> None:
     with facade(facade_settings(tmp_path)) as running:
         text = running.call("GET", "/metrics", token=SUBMIT).body.decode()
@@ -163,7 +139,7 @@ def test_every_metric_stands_in_the_table(tmp_path: Path) -> None:
 
 
 def test_every_state_and_field_of_a_task_is_documented() -> None:
-    page = read("docs/service.md")
+    page = read("docs/api.md")
     code = words_of(page)
     assert {row[0].strip("`") for row in rows_of(section_of(page, "Tasks"))} >= {state.value for state in TaskState}
     plain = {"id", "action", "workspace", "workspaces", "scorer", "params", "backend", "priority", "state"}
@@ -173,26 +149,10 @@ def test_every_state_and_field_of_a_task_is_documented() -> None:
 
 
 def test_every_param_of_the_built_in_scorers_is_documented() -> None:
-    section = section_of(read("docs/reference.md"), "Built-in scorers")
-    code, rows = words_of(section), rows_of(section)
-    entries = ScorerRegistry(entry_points=False).list()
-    for name in READMES:
-        assert {row[0].strip("`") for row in rows_of(section_of(read(name), _builtin_heading(name)))} >= {
-            entry.id for entry in entries
-        }
-    for entry in entries:
-        own = entry.scorer_class.Params.model_fields
-        assert set(own) <= code, entry.id
-        assert f"### {entry.id}" in section or f" and {entry.id}" in section
-    defaults = {cell.strip("`"): row for row in rows for cell in row[0].split(", ")}
-    for key, field in {**CSVParams.model_fields, **ScorerParams.model_fields}.items():
-        assert key in defaults
-        if isinstance(field.default, (bool, int, float)):
-            assert str(field.default).lower() in defaults[key]
-
-
-def _builtin_heading(name: str) -> str:
-    return {"README.md": "Built-in scorers", "README.zh-CN.md": "内置评分器"}[name]
+    page = read("docs/built-in-scorers.md")
+    for entry in ScorerRegistry(entry_points=False).list():
+        assert set(entry.scorer_class.Params.model_fields) <= words_of(page), entry.id
+        assert f"## {entry.id}" in page or f" and {entry.id}" in page
 
 
 def test_every_line_of_the_seal_is_explained(tmp_path: Path, settings: Settings) -> None:
@@ -256,32 +216,40 @@ def test_every_failure_that_the_service_survives_names_the_tests_that_bring_it_a
 # --- examples are valid ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", READMES)
-def test_the_examples_of_json_and_yaml_are_valid(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings
-) -> None:
-    blocks = blocks_of(read(name))
-    meta, result, success, failure = ("\n".join(block.lines) for block in blocks if block.language == "json")
+@pytest.mark.parametrize("language", [0, 1])
+def test_the_examples_of_json_and_yaml_are_valid(language: int, tmp_path: Path, settings: Settings) -> None:
+    workspace, errors, operators = (
+        blocks_of(read(both(f"docs/{page}.md")[language])) for page in ("workspace", "errors", "operators")
+    )
+    meta, result = ("\n".join(block.lines) for block in workspace if block.language == "json")
+    success, failure = ("\n".join(block.lines) for block in errors if block.language == "json")
     assert parse_job(meta).container.image
     assert Result.model_validate_json(result).summary.passed is True
     assert json.loads(success)["status"] == "success" and json.loads(failure)["status"] == "error"
-    (config,) = ("\n".join(block.lines) for block in blocks if block.language == "yaml")
+    (config,) = ("\n".join(block.lines) for block in operators if block.language == "yaml")
     (tmp_path / "c.yaml").write_text(config)
     loaded = load_settings(tmp_path / "c.yaml")
     assert yaml.safe_load(config)["security"]["limits"]["cpu"] == loaded.security.limits.cpu
-    for block in blocks:
-        if block.language == "sh":
-            for line in block.lines:
-                key, _, value = line.removeprefix("export ").partition("=")
-                monkeypatch.setenv(key, value.strip("'"))
+
+
+@pytest.mark.parametrize("name", [*READMES, *both("docs/tutorial.md")])
+def test_the_base_image_without_a_registry_is_named_as_a_setting(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = (
+        line for block in blocks_of(read(name)) for line in block.lines if line.startswith("export AUTOSCORER_I")
+    )
+    key, _, value = line.removeprefix("export ").partition("=")
+    monkeypatch.setenv(key, value.strip("'"))
     assert load_settings().images.build_args == {"BASE_IMAGE": BASE_IMAGE}
 
 
 # --- the pages hold together -----------------------------------------------------------------------------
 
 
-def test_both_readmes_have_the_same_structure() -> None:
-    english, chinese = (read(name) for name in READMES)
+@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs/zh").iterdir())])
+def test_a_page_and_its_translation_have_the_same_structure(page: str) -> None:
+    english, chinese = (read(name) for name in both(page))
+    # What every option means is told in English alone.
+    english = english.partition("\n## Options\n")[0] if page == "docs/commands.md" else english
     for pattern in (r"^#+(?= )", r"^\d\. |^- ", r"^<!-- .* -->$"):
         marks = [re.findall(pattern, without_blocks(text), re.MULTILINE) for text in (english, chinese)]
         assert marks[0] == marks[1], pattern
@@ -292,6 +260,36 @@ def test_both_readmes_have_the_same_structure() -> None:
     # The same code words in the same tables, so that no key or option is in one of them alone.
     for ours_row, theirs_row in zip(rows_of(english), rows_of(chinese), strict=True):
         assert words_of(" ".join(ours_row)) == words_of(" ".join(theirs_row))
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_a_readme_is_short_and_shows_small_pictures(name: str) -> None:
+    text = read(name)
+    assert len(text.splitlines()) <= 200
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
+    assert len(pictures) == 3
+    assert all((ROOT / picture).stat().st_size < 150 * 1024 for picture in pictures)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_picture_of_the_architecture_is_the_one_that_the_script_draws(language: str) -> None:
+    drawn = runpy.run_path(str(ROOT / "scripts/pictures.py"))["architecture"](language)
+    assert drawn == read(f"docs/pictures/architecture.{language}.svg")
+
+
+def test_the_map_names_modules_and_tests_that_exist() -> None:
+    known = {
+        f"{file.relative_to(ROOT)}::{name}"
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^(?:async )?def (test_\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    rows = [row for row in rows_of(read("docs/map.md")) if row[0] != "promise"]
+    assert len(rows) > 30
+    for promise, modules, tests in rows:
+        assert re.findall(r"\]\(\.\./[\w/.-]+\)", modules), promise
+        named = re.findall(r"`(test_\w+)` in \[[\w.]+\]\(\.\./([\w/.]+)\)", tests)
+        assert named, f"no test shows that {promise}"
+        assert not {f"{file}::{name}" for name, file in named} - known, promise
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -19,7 +19,7 @@ from ..support.prefect_server import PrefectServer, server
 
 __all__ = ["server"]
 
-PAGES = ["README.md", "README.zh-CN.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+PAGES = ["README.md", "README.zh-CN.md", *(str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("docs/**/*.md")))]
 _START = re.compile(r"^.*\bprefect server start\b.*$", re.MULTILINE)
 
 

@@ -1,4 +1,4 @@
-"""The README's tutorial runs as it is written, and its demo prints what it shows."""
+"""The README's example and the tutorial run as they are written, and the demo prints what the tutorial shows."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _on_a_terminal(command: list[str], folder: Path, environment: dict[str, str]
 
 @pytest.fixture
 def tutorial(tmp_path: Path) -> tuple[Path, list[Step], list[Step]]:
-    files, steps, tracked = _tutorial("README.md")
+    files, steps, tracked = _tutorial("docs/tutorial.md")
     folder = tmp_path / "tutorial"
     folder.mkdir()
     assert files and len(steps) >= 7 and tracked
@@ -122,6 +122,13 @@ def _unsealed(steps: list[Step]) -> list[Step]:
         step._replace(command=step.command.replace("pipeline flowers", "pipeline flowers --backend process"))
         for step in steps
     ]
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_the_readmes_example_runs_as_it_is_written(name: str, tmp_path: Path) -> None:
+    steps = _steps(read(name).partition("<!-- example -->")[2].partition("<!-- /example -->")[0])
+    assert len(steps) == 5
+    _play(tmp_path, _unsealed(steps), {})
 
 
 def test_the_tutorial_runs_as_it_is_written_without_docker(tutorial: Any) -> None:
@@ -156,7 +163,7 @@ def test_the_tutorials_run_is_recorded(tutorial: Any, server: PrefectServer) -> 
 
 @pytest.mark.prefect
 @pytest.mark.slow
-@pytest.mark.parametrize(("page", "mark"), [("README.md", "service"), ("docs/service.md", "examples")])
+@pytest.mark.parametrize(("page", "mark"), [("docs/tutorial.md", "service"), ("docs/api.md", "examples")])
 def test_the_services_examples_run_as_they_are_written(installation: Installation, page: str, mark: str) -> None:
     if mark == "examples" and not shutil.which("curl"):
         pytest.skip("curl is not there")
@@ -178,11 +185,11 @@ def test_the_services_examples_run_as_they_are_written(installation: Installatio
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def test_the_demo_prints_the_scores_that_the_readme_shows(tmp_path: Path) -> None:
+def test_the_demo_prints_the_scores_that_the_tutorial_shows(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "autoscorer", "demo", "--backend", "process", "--dir", str(tmp_path / "demo")]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     examples = json.loads(done.stdout)["data"]["examples"]
-    for name in READMES:
+    for name in ("docs/tutorial.md", "docs/zh/tutorial.md"):
         shown = {
             row[0]: row
             for row in re.findall(r"^(\w+) +(\w+) +docker +(\S+) +(\S+(?: – \S+)?) +\S+ s", read(name), re.M)

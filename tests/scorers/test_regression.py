@@ -149,7 +149,7 @@ def test_a_metric_is_listed_documented_and_told_to_submitters_only_where_it_may(
     result = RegressionRMSE().score(workspace({"a": "1", "b": "2"}, {"b": "2", "a": "3"}), {"artifacts": False})
     assert list(result.metrics) == list(METRICS)
     assert set(result.disclosed.metrics) == {name for name, may_be_seen in METRICS.items() if may_be_seen}
-    section = read("docs/reference.md").partition("### regression_rmse\n")[2].partition("\n#")[0]
+    section = read("docs/built-in-scorers.md").partition("## regression_rmse\n")[2].partition("\n#")[0]
     assert set(METRICS) <= set(re.findall(r"`(\w+)`", section))
 
 

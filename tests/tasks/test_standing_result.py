@@ -180,8 +180,8 @@ def test_the_command_says_the_error_and_what_stands(make_workspace: Made, settin
 
 
 def test_the_reference_names_every_code_that_leaves_a_result() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "reference.md").read_text()
-    section = text.split("### Which errors replace it", 1)[1].split("\n#", 1)[0]
+    text = (Path(__file__).parents[2] / "docs" / "result.md").read_text()
+    section = text.split("## Which errors replace it", 1)[1].split("\n#", 1)[0]
     named = {code for code in ErrorCode if f"`{code}`" in section.split("Any other code", 1)[0]}
     assert named == REFUSALS
 

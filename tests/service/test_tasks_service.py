@@ -774,7 +774,7 @@ SUBMITS = """
 import asyncio, sys
 from autoscorer.core.config import load_settings
 from autoscorer.schemas.task import SubmitRequest
-from autoscorer.service.roots import WorkspaceRoots
+from autoscorer.service.workspaces.roots import WorkspaceRoots
 from autoscorer.service.tasks import TaskService
 
 async def client(service, first):

@@ -13,7 +13,6 @@ containers of their flow runs removed. When the fork server itself is killed, th
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import importlib
 import json
@@ -27,11 +26,11 @@ from functools import partial
 from typing import NoReturn
 
 from ..core.config import Settings, load_settings
+from ..core.processes import die_with_parent
 from ..service.installation.process import spread_niceness
 
 __all__ = ["main"]
 
-_PR_SET_PDEATHSIG = 1
 # What a run will need: imported here once, and shared by every child.
 PRELOADED = (
     "anyio._backends._asyncio",
@@ -201,13 +200,6 @@ class _ForkServer:
 def _write(control: socket.socket, **message: object) -> None:
     with contextlib.suppress(ConnectionError):
         control.send(json.dumps(message).encode() + b"\n")
-
-
-def die_with_parent(parent: int) -> None:
-    """Let the kernel kill this process when its parent dies."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before that
-        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import Claim, FlowRunFiles
-from ..core.processes import ProcessIdentity
+from ..core.processes import ProcessIdentity, describe_exit
 from ..core.provenance import utc_now
 from ..core.storage import full_disk
 from ..executors.reaper import reap_if_needed
@@ -412,5 +412,5 @@ def _reason(status: int | None, fault: str | None, stopping: bool) -> str:
     if status == -signal.SIGKILL:
         return "Its process was killed (SIGKILL; out of memory, perhaps)."
     if status < 0:
-        return f"Its process was ended by {signal.Signals(-status).name}."
+        return f"Its process was ended by {describe_exit(status)}."
     return f"Its process ended with code {status} and said nothing about the run."

@@ -11,6 +11,7 @@ second would run the first one's code.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import importlib.util
@@ -305,8 +306,11 @@ def _missing(load: _Load, error: BaseException, place: Path) -> list[str]:
     """The lines that would import what a file uses and does not define, or has looked for in the wrong module."""
     from .missing_names import import_lines, imported_names, undefined_names
 
-    def source() -> str:  # only of a file that has run: of another the bytes may be no text
-        return importlib.util.decode_source(load.sources.get(str(place), b""))
+    def source() -> str:
+        # Some bytes compile, and run as far as the error, that can't be decoded as a whole.
+        with contextlib.suppress(SyntaxError, UnicodeDecodeError):
+            return importlib.util.decode_source(load.sources.get(str(place), b""))
+        return ""
 
     if type(error) is NameError:
         return import_lines({*undefined_names(source(), str(place)), *([error.name] if error.name else [])})

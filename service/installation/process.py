@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import logging
 import os
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...core.backoff import delays
-from ...core.processes import ProcessIdentity
+from ...core.processes import ProcessIdentity, describe_exit, die_with_parent
 
 __all__ = ["SupervisedProcess", "end_leftover", "rotate", "spread_niceness"]
 
 log = logging.getLogger("autoscorer.up")
-
-_PR_SET_PDEATHSIG = 1
-# Looked up before any fork: the child must not take a lock of the dynamic loader.
-_prctl = ctypes.CDLL(None, use_errno=True).prctl if sys.platform == "linux" else None
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 # After so many seconds of life an ending counts as the first one again.
@@ -143,10 +137,7 @@ class SupervisedProcess:
 
 def _bind(parent: int, nice: int) -> None:
     """In the child, before its program: die when the parent dies."""
-    if _prctl is not None:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before it could be told to die with it
-        os._exit(1)
+    die_with_parent(parent)
     if nice:
         os.nice(nice)
         spread_niceness()
@@ -160,15 +151,6 @@ def spread_niceness() -> None:
     with contextlib.suppress(OSError):
         own = os.getpriority(os.PRIO_PROCESS, 0)
         Path("/proc/self/autogroup").write_text(str(own))
-
-
-def describe_exit(code: int) -> str:
-    """An exit code in words."""
-    if code >= 0:
-        return f"exit code {code}"
-    with contextlib.suppress(ValueError):
-        return signal.Signals(-code).name
-    return f"signal {-code}"
 
 
 def rotate(path: Path) -> None:

@@ -25,11 +25,12 @@ from pydantic import SecretStr
 
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
+from ...core.processes import describe_exit
 from ...core.provenance import hostname, utc_now
 from ...tasks.prefect_version import require_patched_version
 from .lock import leftovers, locked, note
 from .port_owner import find_listener, user_name
-from .process import SupervisedProcess, describe_exit, end_leftover, rotate
+from .process import SupervisedProcess, end_leftover, rotate
 
 __all__ = ["Options", "up"]
 

@@ -26,7 +26,7 @@ from autoscorer.scorers.base import BaseScorer, ScorerParams
 from autoscorer.scorers.registry import ScorerRegistry, get_registry, register
 from autoscorer.scorers.registry.builtin import BUILTIN_MODULES
 from autoscorer.scorers.registry.manifest import ScorerManifest, load_configured
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 HEADER = """\
@@ -295,6 +295,7 @@ def test_what_is_no_readable_file_is_refused_without_hanging(registry: ScorerReg
 
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda t: t.encode("utf-8", "surrogatepass")))
+@example(b"undefined\n#\xff\xff\xff")  # compiles, runs as far as a NameError, and can't be decoded as a whole
 def test_no_bytes_break_the_registry(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     registry = ScorerRegistry(entry_points=False)
     path = tmp_path_factory.mktemp("any") / "any.py"

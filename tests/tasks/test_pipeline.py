@@ -252,7 +252,7 @@ def test_a_fault_of_our_own_leaves_no_old_result(
         raise ZeroDivisionError("injected")
 
     module, name = step.split(".")
-    user = {"validate": "scoring"}.get(module, module)
+    user = {"validate": "scoring.guarded"}.get(module, module)
     monkeypatch.setattr(f"autoscorer.tasks.{user}.{name}", broken)
     result = run_pipeline(root, settings=settings, backend="process")
     assert result.error is not None and result.error.code == "INTERNAL_ERROR"

@@ -149,6 +149,10 @@ def test_it_runs_pipelines_also_after_a_server_was_killed_and_leaves_nothing(com
     assert json.loads(result.read_text())["versioning"]["flow_run_id"] == task["flow_run_id"]
     assert result.stat().st_uid == USER
 
+    # Prefect's page, by the one address of both servers.
+    with urllib.request.urlopen(f"http://127.0.0.1:{composed.environment['PREFECT_PORT']}/", timeout=120) as page:
+        assert b"<title>Prefect" in page.read()
+
     first, second = composed.containers("prefect-server")
     sh("docker", "kill", first)
     composed.scored(composed.submit("team-b", busybox))

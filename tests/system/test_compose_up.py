@@ -161,8 +161,9 @@ def test_it_runs_pipelines_also_after_a_server_was_killed_and_leaves_nothing(com
     # The API has no engine: what a killed run left is removed by its next attempt.
     task_id = composed.submit("team-c", busybox, WAITING)
     flow_run = eventually(lambda: composed.ask(f"/tasks/{task_id}")["flow_run_id"])
-    (model,) = eventually(lambda: containers(flow_run), within=PATIENCE)
-    eventually(lambda: "ready" in sh("docker", "logs", model))
+    eventually(lambda: containers(flow_run), within=PATIENCE)
+    log = composed.data / "workspaces" / "team-c" / "logs" / "container.log"
+    eventually(lambda: log.is_file() and "ready" in log.read_text(), within=PATIENCE)
     sh("docker", "kill", *sh("docker", "ps", "--quiet", "--filter", f"label=io.prefect.flow-run-id={flow_run}").split())
     go(composed.data / "workspaces" / "team-c")
     assert composed.scored(task_id)["attempts"] == 2

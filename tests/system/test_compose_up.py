@@ -149,6 +149,10 @@ def test_it_runs_pipelines_also_after_a_server_was_killed_and_leaves_nothing(com
     assert json.loads(result.read_text())["versioning"]["flow_run_id"] == task["flow_run_id"]
     assert result.stat().st_uid == USER
 
+    # Prefect's page, by the one address of both servers.
+    with urllib.request.urlopen(f"http://127.0.0.1:{composed.environment['PREFECT_PORT']}/", timeout=120) as page:
+        assert b"<title>Prefect" in page.read()
+
     first, second = composed.containers("prefect-server")
     sh("docker", "kill", first)
     composed.scored(composed.submit("team-b", busybox))
@@ -157,8 +161,9 @@ def test_it_runs_pipelines_also_after_a_server_was_killed_and_leaves_nothing(com
     # The API has no engine: what a killed run left is removed by its next attempt.
     task_id = composed.submit("team-c", busybox, WAITING)
     flow_run = eventually(lambda: composed.ask(f"/tasks/{task_id}")["flow_run_id"])
-    (model,) = eventually(lambda: containers(flow_run), within=PATIENCE)
-    eventually(lambda: "ready" in sh("docker", "logs", model))
+    eventually(lambda: containers(flow_run), within=PATIENCE)
+    log = composed.data / "workspaces" / "team-c" / "logs" / "container.log"
+    eventually(lambda: log.is_file() and "ready" in log.read_text(), within=PATIENCE)
     sh("docker", "kill", *sh("docker", "ps", "--quiet", "--filter", f"label=io.prefect.flow-run-id={flow_run}").split())
     go(composed.data / "workspaces" / "team-c")
     assert composed.scored(task_id)["attempts"] == 2

@@ -176,15 +176,16 @@ def gone(pool: Pool, flow_run_id: str) -> None:
 
 
 def test_a_run_of_prefects_command_is_completed_with_result_task_runs_and_artifacts(served: Pool, busybox: str) -> None:
-    root = served.workspace("team-a", busybox)
+    name = f"team-{served.pool}"  # the runs of the other pool are on this server, too
+    root = served.workspace(name, busybox)
     served.run(served.example.replace("/data/team-a", str(root)))
-    run = served.ended(served.server.flow_run("team-a")["id"], "COMPLETED")
+    run = served.ended(served.server.flow_run(name)["id"], "COMPLETED")
     assert run["state"]["message"].startswith("score 1"), run["state"]
     result = result_of(root)
     assert result["summary"]["score"] == 1.0 and result["versioning"]["flow_run_id"] == run["id"]
     assert json.loads((root / "logs" / "run_info.json").read_text())["unwatched"] == []
     assert (root / "output" / "result.json").stat().st_uid == served.user
-    assert sorted(served.server.task_runs(run["id"], 3)) == ["run team-a", "score team-a", "validate team-a"]
+    assert sorted(served.server.task_runs(run["id"], 3)) == [f"run {name}", f"score {name}", f"validate {name}"]
     assert {key.rpartition("-")[2] for key in served.server.artifacts(run["id"])} == {"result", "metrics", "report"}
     gone(served, run["id"])
 

@@ -240,8 +240,8 @@ def test_the_nightly_batch_sleeps_until_it_is_told_when_and_on_what(
     before = deployments(server)["batch/nightly-batch"]
     assert before["paused"]
     assert "workspaces" in deploy("--cron", "0 3 * * *", code=2)["message"]
-    assert "no schedule" in deploy("--cron", "at night", "--workspaces", "/data/a", code=2)["message"]
-    assert "no schedule" in deploy("--cron", "0 3 * * *", "--timezone", "Mars/North", code=2)["message"]
+    assert "is not a schedule" in deploy("--cron", "at night", "--workspaces", "/data/a", code=2)["message"]
+    assert "is not a schedule" in deploy("--cron", "0 3 * * *", "--timezone", "Mars/North", code=2)["message"]
     deploy("--cron", "0 3 * * *", "--timezone", "Asia/Shanghai", "--workspaces", "/data/a", "--workspaces", "/data/b")
     after = deployments(server)["batch/nightly-batch"]
     assert not after["paused"]

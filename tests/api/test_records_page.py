@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -195,14 +196,14 @@ class TestPage:
     ) -> None:
         messages = [f"line {number}" for number in range(450)] + [EVIL]
 
-        async def flow_run_id(task_id: str) -> str:
-            return "0190f2d4-9c0e-7d11-8a6b-5c4d3e2f1a0b"
+        def row(task_id: str) -> SimpleNamespace:
+            return SimpleNamespace(flow_run_id="0190f2d4-9c0e-7d11-8a6b-5c4d3e2f1a0b")
 
         async def logs(flow_run: str, *, offset: int, limit: int) -> list[dict[str, Any]]:
             found = [{"timestamp": "2026-11-22T21:00:00Z", "level": 20, "name": "x", "message": m} for m in messages]
             return found[offset : offset + limit]
 
-        monkeypatch.setattr(api.tasks, "flow_run_id", flow_run_id)
+        monkeypatch.setattr(api.tasks.ledger, "row", row)
         monkeypatch.setattr(api.tasks.prefect, "logs", logs)
         browser.open(api.url + "/#t-running", width=1300)
         browser.wait_for("document.querySelector('#log').textContent.split('\\n').length === 451")

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -22,11 +23,22 @@ from autoscorer.service.workspaces.roots import WorkspaceRoots
 __all__ = ["LocalApi", "MadeUpTasks", "serve_locally"]
 
 
+class MadeUpLedger:
+    """Stands where the ledger does, for what is read of it past the task service."""
+
+    def row(self, task_id: str) -> SimpleNamespace:
+        return SimpleNamespace(flow_run_id=None)
+
+    def counts(self) -> dict[str, int]:
+        return {}
+
+
 class MadeUpTasks:
     """Stands where the task service does, and answers with what a test has put there."""
 
     def __init__(self) -> None:
         self.tasks: dict[str, TaskView] = {}
+        self.ledger = MadeUpLedger()
         self.calls: list[tuple[str, str]] = []
         self.on_finished: Any = None
         self.prefect: Any = None
@@ -64,12 +76,6 @@ class MadeUpTasks:
         )
         self.tasks = {again.id: again, **self.tasks}
         return Submitted(again, True)
-
-    async def flow_run_id(self, task_id: str) -> str | None:
-        return None
-
-    def counts(self) -> dict[str, int]:
-        return {}
 
 
 class LocalApi:

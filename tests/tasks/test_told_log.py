@@ -47,7 +47,7 @@ def told(records: Records, whole: list[str]) -> tuple[int, int]:
             position += 1
             shown += 1
         else:
-            assert line.startswith(("stage ", "[from here on")), line
+            assert line.startswith(("stage ", "[the log is too long")), line
     assert position == len(whole)
     return shown, left_out
 

@@ -84,6 +84,8 @@ class RunObservation:
     claim: ClaimStatus = ClaimStatus.NONE
     outcome_age: float | None = None
     busy: bool = False
+    # Whether somebody was cancelling it when it crashed.
+    cancelling: bool = False
     # Whether it came from a deployment; nobody would take up another one.
     deployed: bool = True
     worker: WorkerState = WorkerState.UNKNOWN
@@ -130,6 +132,8 @@ def decide(run: RunObservation, timeouts: Timeouts) -> RecoveryAction:
             return RecoveryAction.LEAVE
     if not lost:
         return RecoveryAction.LEAVE
+    if run.cancelling:
+        return RecoveryAction.CANCEL
     # Its process may be dying still, or was taken for dead and is not: never two at once on one workspace.
     if run.busy and run.seconds < timeouts.longest:
         return RecoveryAction.LEAVE

@@ -142,6 +142,10 @@ class Reconciler:
             observation = replace(observation, claim=await self._claim(run, observation, taker))
         elif observation.state == "PENDING":
             observation = await self._with_worker(run, observation)
+        elif observation.state == "CRASHED":
+            # A process of a plain Prefect worker may crash, once its worker is dead, while it is being cancelled.
+            before = [state["type"] for state in await self._prefect.states(run["id"])]
+            observation = replace(observation, cancelling=before[-2:] == ["CANCELLING", "CRASHED"])
         return decide(observation, Timeouts.of(self._settings)), observation
 
     async def _taker(self, run: FlowRun, observation: RunObservation) -> WorkerIdentity | None:

@@ -101,6 +101,9 @@ def _case(action: RecoveryAction, state: str | None, claim: ClaimStatus, seconds
         _case(CANCEL, "CANCELLING", NONE, 60),
         _case(LEAVE, "CRASHED", NONE, 4),
         _case(REQUEUE, "CRASHED", NONE, 5),
+        _case(LEAVE, "CRASHED", NONE, 4, cancelling=True),
+        _case(CANCEL, "CRASHED", NONE, 5, cancelling=True),
+        _case(CANCEL, "CRASHED", DEAD, cancelling=True),
         _case(LEAVE, "CRASHED", NONE, 1e9, deployed=False),
         # Its process saved how it ended, and should have said so by now.
         _case(LEAVE, "RUNNING", NONE, 600, outcome_age=59),
@@ -301,6 +304,19 @@ def test_a_crashed_run_is_put_back_once_nobody_holds_its_workspace_and_fails_in_
     _look(settings, runs, run)
     assert runs.state(run)[0] == "FAILED"
     assert result_of(root)["error"]["code"] == "INTERNAL_ERROR"
+
+
+@pytest.mark.prefect
+def test_a_run_that_crashed_while_it_was_being_cancelled_is_cancelled(
+    runs: Runs, make_workspace: Callable[..., Path]
+) -> None:
+    """As a process of a plain Prefect worker does whose worker is dead: its log has nowhere to go."""
+    root = make_workspace()
+    run = runs.make(root)
+    runs.set(run, "PENDING", "RUNNING", "CANCELLING", "CRASHED")
+    assert len(_look(settings_with(stuck_after=0.001), runs, run)) == 1
+    assert runs.state(run)[0] == "CANCELLED"
+    assert result_of(root)["error"]["code"] == "CANCELLED"
 
 
 @pytest.mark.prefect

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from autoscorer.core.config import Settings
-from autoscorer.core.provenance import Owner
+from autoscorer.core.processes import ProcessIdentity
 from autoscorer.flows.hooks import clear_earlier_attempt
 
 from ..support.lost_runs import of_another_container
@@ -33,7 +33,7 @@ def test_the_next_attempt_removes_the_container_of_the_last_one_and_nobody_elses
         record = settings.home / "runs" / f"{run_id}.json"
         record.parent.mkdir(exist_ok=True)
         # A process of a container that is gone, as far as can be seen from another one.
-        owner = of_another_container(Owner.current()).text.replace("4026530000", "hidden")
+        owner = of_another_container(ProcessIdentity.current()).text.replace("4026530000", "hidden")
         content = {"run_id": run_id, "backend": "docker", "owner": owner, "workspace": str(root)}
         record.write_text(json.dumps({**content, "flow_run": flow_run, "deadline": time.time() + 3600}))
         made[name] = container["Id"], record, staged

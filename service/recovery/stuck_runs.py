@@ -17,7 +17,7 @@ from ...core.flowruns import FlowRunFiles
 from ...core.worker_names import has_died
 from ...executors.reaper import reap_if_needed
 from ..prefect.client import PrefectApi
-from ..prefect.model import FLOW_NAMES, FlowRun, StateType
+from ..prefect.model import FLOW_NAMES, FlowRun, State, StateType
 from .claims import WorkerIdentity, parse_claim
 from .clock_steps import put_at_now
 from .containers import remove_ended
@@ -51,8 +51,8 @@ class Reconciler:
         self._settings = settings
         self._prefect = prefect
         self._next_wide = 0.0
-        # Which worker of ours took a run, by the id of the state the run is in.
-        self._takers: dict[str, WorkerIdentity | None] = {}
+        # The states of runs, by the id of the state that a run is in.
+        self._histories: dict[str, list[State]] = {}
         # When a state was first seen here, by its id: by the clock it may never grow old (it was put back).
         self._seen: dict[str, float] = {}
         self._clock = time.time() - time.monotonic()
@@ -77,7 +77,7 @@ class Reconciler:
             runs.update(await self._others())
         self._workers.clear()
         states = {run["state"]["id"] for run in runs.values()}
-        self._takers = {state: taker for state, taker in self._takers.items() if state in states}
+        self._histories = {state: history for state, history in self._histories.items() if state in states}
         self._seen = {state: self._seen.get(state, time.monotonic()) for state in states}
         done = []
         suspects = [run for run in runs.values() if (await self._consider(run))[0] is not RecoveryAction.LEAVE]
@@ -144,8 +144,8 @@ class Reconciler:
             observation = await self._with_worker(run, observation)
         elif observation.state == "CRASHED":
             # A process of a plain Prefect worker may crash, once its worker is dead, while it is being cancelled.
-            before = [state["type"] for state in await self._prefect.states(run["id"])]
-            observation = replace(observation, cancelling=before[-2:] == ["CANCELLING", "CRASHED"])
+            types = [state["type"] for state in await self._history(run)]
+            observation = replace(observation, cancelling=types[-2:] == ["CANCELLING", "CRASHED"])
         return decide(observation, Timeouts.of(self._settings)), observation
 
     async def _taker(self, run: FlowRun, observation: RunObservation) -> WorkerIdentity | None:
@@ -155,10 +155,15 @@ class Reconciler:
             return parse_claim(state["message"])
         if observation.seconds < self._settings.service.stuck_after:
             return None  # in good time
-        if state["id"] not in self._takers:
-            pending = [one for one in await self._prefect.states(run["id"]) if one["type"] == "PENDING"]
-            self._takers[state["id"]] = parse_claim(pending[-1]["message"]) if pending else None
-        return self._takers[state["id"]]
+        pending = [one for one in await self._history(run) if one["type"] == "PENDING"]
+        return parse_claim(pending[-1]["message"]) if pending else None
+
+    async def _history(self, run: FlowRun) -> list[State]:
+        """The states that led to the run's own; asked for once, since they change only with it."""
+        state = run["state"]["id"]
+        if state not in self._histories:
+            self._histories[state] = await self._prefect.states(run["id"])
+        return self._histories[state]
 
     async def _claim(self, run: FlowRun, observation: RunObservation, taker: WorkerIdentity) -> ClaimStatus:
         """Whether that worker lives: by its process where that can be seen, else by its signs of life to Prefect."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -31,10 +32,7 @@ def delay(attempt: int, first: float, longest: float = float("inf"), *, factor: 
 
 def delays(first: float, longest: float, *, factor: float = 2.0) -> Iterator[float]:
     """Seconds to wait after each attempt that fails, without end; the arguments are as of ``delay``."""
-    wait = first
-    while True:
-        yield min(wait, longest)
-        wait = min(wait * factor, longest)
+    return (delay(attempt, first, longest, factor=factor) for attempt in itertools.count(1))
 
 
 async def periodic(

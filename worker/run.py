@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from ..core.backoff import delays
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import Claim, FlowRunFiles
@@ -348,7 +349,7 @@ class WorkerRun:
 
     async def _retry_until_answered(self, call: Callable[[], Awaitable[T]]) -> T:
         """Call until the server answers, without a limit; while the worker stops, only once."""
-        pause, refusals = _PAUSE_FIRST, 0
+        pauses, refusals = delays(_PAUSE_FIRST, _PAUSE_MOST, factor=1.5), 0
         while True:
             try:
                 return await call()
@@ -359,8 +360,7 @@ class WorkerRun:
                 refusals += 1
                 if refusals == _REFUSALS:
                     raise
-            await asyncio.sleep(pause)
-            pause = min(1.5 * pause, _PAUSE_MOST)
+            await asyncio.sleep(next(pauses))
 
     def _end_within(self, seconds: float) -> None:
         """Kill the child, unless it ends by itself before that."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
 from autoscorer.core.config import Settings
@@ -15,6 +16,8 @@ from autoscorer.core.processes import ProcessIdentity
 from autoscorer.core.worker_names import held_name
 from autoscorer.core.workspace import Workspace
 from autoscorer.executors.docker.seal import LABEL
+from autoscorer.flows.hooks import clear_up
+from autoscorer.flows.pipeline import pipeline
 from autoscorer.service.prefect.automations import SILENCE, ensure_crash_automation
 from autoscorer.service.prefect.client import PrefectApi
 from autoscorer.service.recovery.claims import WorkerIdentity, claim_message, parse_claim
@@ -30,6 +33,8 @@ from autoscorer.service.recovery.policy import (
 from autoscorer.service.recovery.stuck_runs import Reconciler
 from hypothesis import given
 from hypothesis import strategies as st
+from prefect.client.orchestration import get_client
+from prefect.states import Crashed
 
 from ..support.lost_runs import Runs, Taken, ask, dead_owner, of_another_container, result_of, runs, settings_with, take
 from ..support.prefect_server import PrefectServer, eventually, server
@@ -316,6 +321,22 @@ def test_a_run_that_crashed_while_it_was_being_cancelled_is_cancelled(
     runs.set(run, "PENDING", "RUNNING", "CANCELLING", "CRASHED")
     assert len(_look(settings_with(stuck_after=0.001), runs, run)) == 1
     assert runs.state(run)[0] == "CANCELLED"
+    assert result_of(root)["error"]["code"] == "CANCELLED"
+
+
+@pytest.mark.prefect
+@pytest.mark.parametrize("recovery_first", [False, True])
+def test_the_hook_of_a_run_that_crashed_while_it_was_being_cancelled_says_so_too(
+    runs: Runs, make_workspace: Callable[..., Path], *, recovery_first: bool
+) -> None:
+    """Its process runs the hook as it dies, which may be after the run was settled."""
+    root = make_workspace()
+    run = runs.make(root)
+    runs.set(run, "PENDING", "RUNNING", "CANCELLING", "CRASHED")
+    if recovery_first:
+        _look(settings_with(stuck_after=0.001), runs, run)
+    with get_client(sync_client=True) as client:
+        clear_up(pipeline, client.read_flow_run(UUID(run)), Crashed(message="BrokenPipeError"))
     assert result_of(root)["error"]["code"] == "CANCELLED"
 
 

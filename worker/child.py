@@ -97,10 +97,6 @@ class Channel:
 def serve(fd: int, settings: Settings) -> int:
     """Work on one flow run.
 
-    Args:
-        fd: The channel to the worker.
-        settings: The configuration.
-
     Returns:
         The process's exit code: 0 when an ending was saved or Prefect's engine is done with the run.
     """

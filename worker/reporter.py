@@ -31,11 +31,7 @@ _ARTIFACTS = 16 * 1024 * 1024
 
 
 class Reporter:
-    """Takes records, task runs and artifacts at once, and sends them in ``send``, which is called once a second.
-
-    Args:
-        prefect: The server.
-    """
+    """Takes records, task runs and artifacts at once, and sends them in ``send``, which is called once a second."""
 
     def __init__(self, prefect: PrefectApi) -> None:
         self._prefect = prefect

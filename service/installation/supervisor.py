@@ -73,7 +73,6 @@ async def up(settings: Settings, options: Options, announce: Callable[[Json], No
     """Start everything, keep it alive until SIGINT, SIGTERM or SIGHUP, stop everything.
 
     Args:
-        settings: The configuration.
         options: What is started, and where.
         announce: Called once, when all of it is ready, with the addresses.
 

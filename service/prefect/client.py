@@ -73,7 +73,6 @@ class PrefectApi:
     it is asked for.
 
     Args:
-        settings: The configuration.
         timeout: Seconds for one request.
     """
 
@@ -148,7 +147,6 @@ class PrefectApi:
         """Create flow runs of one deployment, at most ``BULK`` at once.
 
         Args:
-            deployment_id: The deployment.
             runs: Each with ``idempotency_key`` (the same key never makes a second run), ``parameters``, ``name``,
                 ``tags``, ``labels``, ``work_queue_name``.
 
@@ -207,10 +205,7 @@ class PrefectApi:
         """Propose a state.
 
         Args:
-            flow_run_id: The flow run.
-            type: Of the state.
             name: Shown instead of the type's own, such as AwaitingRetry.
-            message: Why.
             scheduled_time: For SCHEDULED: not before then.
             force: Past Prefect's rules of what may follow what.
 

@@ -35,7 +35,6 @@ class Nightly:
     """When and on what ``nightly-batch`` runs.
 
     Args:
-        cron: When.
         timezone: Whose time that is, such as Europe/Berlin.
         workspaces: What it works on; empty to keep what is set.
     """
@@ -108,7 +107,6 @@ async def deploy(
     """Make or update the pools and the deployments.
 
     Args:
-        settings: The configuration.
         pool: Pool of pipeline, run and batch; ``service.pool`` when None.
         score_pool: Pool of score and validate; ``service.score_pool`` when None.
         type: Type of the first pool; that of the existing one, or process, when None.
@@ -120,7 +118,6 @@ async def deploy(
         ``{prefect, pools, deployments, seconds}``; each deployment is ``{name, id, pool, change}``.
 
     Raises:
-        PrefectAway: The server does not answer.
         PrefectRefused: The server refuses, a cron line for instance.
         AutoScorerError: ``CONFLICT`` or ``INVALID_REQUEST``, as ``ensure_pool`` says.
     """

@@ -38,7 +38,6 @@ class Pool:
     """A work pool as it is to be.
 
     Args:
-        name: Its name.
         type: Of Prefect; None takes an existing pool as it is, and makes a new one of type ``process``.
         concurrency: Flow runs at a time.
         variables: Defaults in its job template, such as ``image``, stronger than those of ``deployments/``.

@@ -143,13 +143,8 @@ async def ensure_pool(prefect: PrefectApi, settings: Settings, pool: Pool) -> Js
     if there is None:
         kind = pool.type or "process"
         template = _marked(job_template(settings, kind, pool.variables), pool, pool.variables)
-        body = {
-            "name": pool.name,
-            "type": kind,
-            "description": "AutoScorer's flow runs.",
-            "base_job_template": template,
-            "concurrency_limit": pool.concurrency,
-        }
+        body: Json = {"name": pool.name, "type": kind, "description": "AutoScorer's flow runs."}
+        body |= {"base_job_template": template, "concurrency_limit": pool.concurrency}
         await prefect.call("POST", "/work_pools/", body)
         await _ensure_queues(prefect, pool.name, fresh=True)
         return _answer(pool.name, kind, pool.concurrency, "created", [])

@@ -100,10 +100,7 @@ class Reconciler:
     async def _others(self) -> dict[str, FlowRun]:
         """Runs of our deployments that no task stands for: started on Prefect's page or by a schedule."""
         found = await self._prefect.find_flow_runs(
-            {
-                "state": {"type": {"any_": list(_LOOKED_AT)}},
-                "deployment_id": {"is_null_": False},
-            },
+            {"state": {"type": {"any_": list(_LOOKED_AT)}}, "deployment_id": {"is_null_": False}},
             sort="START_TIME_DESC",
             flows={"name": {"any_": list(FLOW_NAMES)}},
         )

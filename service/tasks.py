@@ -111,10 +111,8 @@ class TaskService:
         self._follower = Follower(
             settings, roots, ledger, prefect, lost=lambda: self._dispatcher.wake(), ended=self._ended
         )
-        self._dispatcher = Dispatcher(
-            settings, ledger, prefect, ids, started=self._follower.follow, finish=self._follower.finish
-        )
-        self._adopter = Adopter(settings, roots, ledger, prefect, ids, started=self._follower.follow)
+        self._dispatcher = Dispatcher(settings, ledger, prefect, ids, self._follower)
+        self._adopter = Adopter(roots, ledger, prefect, ids, self._follower)
         self._reconciler = Reconciler(settings, prefect)
         self._callbacks = CallbackDelivery(settings, ledger, roots)
 
@@ -131,7 +129,7 @@ class TaskService:
         try:
             async with PrefectApi(settings) as prefect:
                 service = cls(settings, roots, ledger, prefect)
-                service._follower.follow(ledger.active())
+                service._follower.follow(row.id for row in ledger.active())
                 loops = [
                     asyncio.create_task(loop)
                     for loop in (

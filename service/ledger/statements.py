@@ -104,9 +104,9 @@ def add(db: sqlite3.Connection, task: NewTask, key: str | None, request_hash: st
     return found, created
 
 
-def adopt(db: sqlite3.Connection, tasks: Sequence[NewTask]) -> list[TaskRow]:
-    """Take in flow runs that came to Prefect without us; those that are known already are left out."""
-    return [found for task in tasks if _insert(db, task) and (found := find(db, task.id))]
+def adopt(db: sqlite3.Connection, tasks: Sequence[NewTask]) -> list[str]:
+    """Take in flow runs that came to Prefect without us; the ids of those that were not known already."""
+    return [task.id for task in tasks if _insert(db, task)]
 
 
 def keyed(db: sqlite3.Connection, caller: str, key: str, request_hash: str, since: float) -> TaskRow | None:
@@ -182,13 +182,12 @@ def _unstarted(task_id: str) -> TaskEnd:
     return TaskEnd.by(task_id, AutoScorerError(ErrorCode.CANCELLED, "The task was cancelled before work on it began."))
 
 
-def dispatched(db: sqlite3.Connection, pairs: Sequence[tuple[str, str]]) -> list[TaskRow]:
-    """Note which flow runs work on which tasks: (task id, flow run id). The tasks as they are now."""
+def dispatched(db: sqlite3.Connection, pairs: Sequence[tuple[str, str]]) -> None:
+    """Note which flow runs work on which tasks: (task id, flow run id)."""
     db.executemany(
         "UPDATE tasks SET flow_run_id = ?, dispatching = 0, prefect_state = 'SCHEDULED' WHERE id = ?",
         [(flow_run_id, task_id) for task_id, flow_run_id in pairs],
     )
-    return [found for task_id, _ in pairs if (found := find(db, task_id))]
 
 
 def dispatch_anew(db: sqlite3.Connection, task_id: str, lost: str, reason: str) -> bool:

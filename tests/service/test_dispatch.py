@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
@@ -16,12 +16,14 @@ import pytest
 from autoscorer.core.config import Settings
 from autoscorer.core.logs import JsonFormatter
 from autoscorer.service.ledger.ledger import Ledger
-from autoscorer.service.ledger.records import Json, NewTask, TaskEnd
+from autoscorer.service.ledger.records import Json, NewTask
 from autoscorer.service.ledger.task_ids import new_task_id
 from autoscorer.service.prefect.client import PrefectApi
 from autoscorer.service.sync import dispatcher as dispatch
 from autoscorer.service.sync.deployments import DeploymentIds
 from autoscorer.service.sync.dispatcher import Dispatcher
+from autoscorer.service.sync.follower import Follower
+from autoscorer.service.workspaces.roots import WorkspaceRoots
 
 RAW = "(sqlite3.OperationalError) attempt to write a readonly database [SQL: INSERT INTO flow_run]"
 
@@ -71,11 +73,9 @@ async def dispatching(settings: Settings, prefect: Prefect) -> AsyncIterator[tup
     ledger = Ledger.open(settings)
     async with PrefectApi(settings) as api:
         api._client = httpx.AsyncClient(base_url=api.url, transport=httpx.MockTransport(prefect))
-
-        async def finish(endings: Sequence[TaskEnd]) -> None:
-            await ledger.finish(endings)
-
-        dispatcher = Dispatcher(settings, ledger, api, DeploymentIds(api), started=lambda rows: None, finish=finish)
+        roots = WorkspaceRoots(settings)
+        follower = Follower(settings, roots, ledger, api, lost=lambda: None, ended=lambda ids: None)
+        dispatcher = Dispatcher(settings, ledger, api, DeploymentIds(api), follower)
         loop = asyncio.create_task(dispatcher.run())
         try:
             yield ledger, dispatcher

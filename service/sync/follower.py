@@ -184,11 +184,7 @@ class Follower:
             await self._ask([task for task in pages[self._sweeps % len(pages)] if self._is_followed(task)])
 
     async def refresh(self, task_id: str, *, older_than: float = _FRESH) -> None:
-        """Ask for one task now, unless that was done a moment ago; several at the same time share an answer.
-
-        Args:
-            task_id: The task.
-            older_than: Seconds; an answer of less will do.
+        """Ask for one task now, unless that was done less than ``older_than`` seconds ago; many share an answer.
 
         Raises:
             PrefectAway: The server does not answer.

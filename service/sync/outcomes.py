@@ -28,14 +28,7 @@ _CODE = re.compile(r"^([A-Z_]+): (.+)$", re.DOTALL)
 
 
 def task_end_of(home: Path, roots: WorkspaceRoots, row: TaskRow, run: FlowRun) -> TaskEnd:
-    """How a task ended whose flow run is final. Reads files.
-
-    Args:
-        home: The installation's folder.
-        roots: Takes the host's paths from what is kept.
-        row: The task.
-        run: The flow run, as Prefect gave it.
-    """
+    """How a task ended whose flow run is final; ``roots`` take the host's paths from what is kept. Reads files."""
     state = _TASK_STATES[run["state"]["type"]]
     message = run["state"].get("message") or ""
     saved = FlowRunFiles(home, run["id"]).read_outcome()

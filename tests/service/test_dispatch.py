@@ -14,6 +14,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from autoscorer.core.config import Settings
+from autoscorer.core.flowruns import FlowRunFiles
 from autoscorer.core.logs import JsonFormatter
 from autoscorer.service.ledger.ledger import Ledger
 from autoscorer.service.ledger.records import Json, NewTask
@@ -152,3 +153,22 @@ def test_a_task_on_which_alone_prefect_fails_is_given_up_and_says_nothing_of_its
     told = [line for line in lines if "fails on task" in line["message"]]
     assert told and all(line["task_id"] in line["message"] for line in told)
     assert with_500 or RAW in told[0]["message"]
+
+
+def test_a_task_that_was_cancelled_before_it_was_followed_is_cancelled_all_the_same(settings: Settings) -> None:
+    async def work() -> None:
+        ledger, api = Ledger.open(settings), PrefectApi(settings)  # which is asked nothing
+        follower = Follower(settings, WorkspaceRoots(settings), ledger, api, lost=lambda: None, ended=lambda ids: None)
+        row, _ = await ledger.add(task("a"))
+        await ledger.claim_undispatched(1)
+        files = FlowRunFiles(settings.home, str(uuid4()))
+        await ledger.dispatched([(row.id, files.flow_run_id)])
+        cancelled, ended = await ledger.request_cancel(row.id)
+        assert not ended
+        await follower.cancel(cancelled)
+        assert not files.is_cancel_requested()
+        follower.follow([row.id])
+        assert files.is_cancel_requested()
+        ledger.close()
+
+    go(work)

@@ -9,13 +9,15 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+import httpx
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.flows import Flow
 from prefect.logging.loggers import flow_run_logger
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
+from ..core.flowruns import FlowRunFiles
 from ..executors.reaper import clear_flow_run, reap_if_needed, remove_by_label
 from ..executors.records import RunRecords
 from ..tasks.prefect.context import current
@@ -66,7 +68,7 @@ def _ensure_stated(workspace: str, flow_run: FlowRun, state: State[Any], setting
             flow_run = client.read_flow_run(flow_run.id)
     if flow_run.start_time is None:
         return  # it never touched the workspace
-    if state.is_crashed():
+    if state.is_crashed() and not _was_cancelling(flow_run, settings, log):
         error = AutoScorerError(
             ErrorCode.INTERNAL_ERROR,
             f"The flow run {flow_run.name} crashed: {state.message or 'no reason known'}",
@@ -81,3 +83,17 @@ def _ensure_stated(workspace: str, flow_run: FlowRun, state: State[Any], setting
     else:
         if written.error is not None and written.error.message == error.message:
             log.info("Wrote %s to result.json.", error.code)
+
+
+def _was_cancelling(flow_run: FlowRun, settings: Settings, log: Any) -> bool:
+    """Whether somebody was cancelling a run when it crashed: recovery ends it as cancelled, maybe before this hook."""
+    if FlowRunFiles(settings.home, str(flow_run.id)).is_cancel_requested():
+        return True
+    try:
+        with get_client(sync_client=True) as client:
+            states = sorted(client.read_flow_run_states(flow_run.id), key=lambda one: one.timestamp)
+    except (httpx.HTTPError, OSError) as error:
+        log.warning("Whether this run was being cancelled could not be asked: %s", error)
+        return False
+    before = [one.type for one in states if one.type is not StateType.CRASHED]
+    return before[-1:] in ([StateType.CANCELLING], [StateType.CANCELLED])

@@ -26,22 +26,13 @@ _SIGNATURE = re.compile(r"([0-9]{1,12})-(submit|admin)-([0-9a-f]{64})", re.ASCII
 
 
 class SignedLinks:
-    """Signs links and reads them.
-
-    Args:
-        home: Where the key lies; it is made at the first use.
-    """
+    """Signs links and reads them, with a key in the home that is made at the first use."""
 
     def __init__(self, home: Path) -> None:
         self._path = home / KEY_FILE
 
     def sign(self, task_id: str, role: Role, *, now: float | None = None) -> tuple[str, int]:
-        """A signature, and when it ends, in seconds since 1970.
-
-        Args:
-            task_id: The task whose artifacts it opens.
-            role: What may be seen of them.
-            now: The clock; the system's when None.
+        """A signature, and when it ends, in seconds since 1970 as ``now``.
 
         Raises:
             AutoScorerError: ``INVALID_REQUEST`` when the key can't be made or read.
@@ -51,11 +42,6 @@ class SignedLinks:
 
     def check(self, task_id: str, signature: str, *, now: float | None = None) -> Role:
         """Whose link it is.
-
-        Args:
-            task_id: The task that is asked for.
-            signature: As ``sign`` made it.
-            now: The clock; the system's when None.
 
         Raises:
             AutoScorerError: ``FORBIDDEN`` for a signature that is not ours, of another task, or no longer good.

@@ -115,11 +115,7 @@ def check_role(roots: WorkspaceRoots, request: SubmitRequest | BatchRequest, rol
 
 
 def request_of(action: str, request: str) -> SubmitRequest | BatchRequest:
-    """What was asked for when a task was accepted.
-
-    Args:
-        action: The task's.
-        request: As the ledger keeps it.
+    """What was asked for when a task was accepted, from what the ledger keeps.
 
     Raises:
         AutoScorerError: ``INVALID_REQUEST`` where a flow run was started in Prefect with what the API does not take.

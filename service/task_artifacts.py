@@ -56,12 +56,9 @@ class TaskArtifacts(BaseModel):
 
 
 def list_task_artifacts(roots: WorkspaceRoots, task: TaskView, *, everything: bool) -> TaskArtifacts:
-    """The artifacts of a task. Reads files: each is there only if its bytes are.
+    """The artifacts of a task, which comes with its whole Result. Reads files: each is there only if its bytes are.
 
-    Args:
-        roots: Where workspaces may lie.
-        task: The task, with its whole Result.
-        everything: The artifacts themselves; else what stands for them where the ground truth may not be seen.
+    Without ``everything`` it is what stands for them where the ground truth may not be seen.
     """
     root = _root(roots, task)
     listed = []
@@ -73,7 +70,7 @@ def list_task_artifacts(roots: WorkspaceRoots, task: TaskView, *, everything: bo
             TaskArtifact(
                 name=name,
                 file=_file(artifact),
-                path=artifact.path.replace(f"/{SHARED}/", "/", 1) if not everything else artifact.path,
+                path=artifact.path if everything else _told_path(artifact),
                 size=artifact.size,
                 sha256=artifact.sha256,
                 media_type=artifact.media_type,
@@ -84,13 +81,7 @@ def list_task_artifacts(roots: WorkspaceRoots, task: TaskView, *, everything: bo
 
 
 def open_task_artifact(roots: WorkspaceRoots, task: TaskView, wanted: str, *, everything: bool) -> ArtifactFile:
-    """Open an artifact of a task.
-
-    Args:
-        roots: Where workspaces may lie.
-        task: The task, with its whole Result.
-        wanted: Its file's name, its path as the Result lists it, or its key in the Result.
-        everything: As ``list_task_artifacts``.
+    """Open an artifact of a task, wanted by its file's name, its path as the Result lists it, or its key in the Result.
 
     Raises:
         AutoScorerError: ``NOT_FOUND`` for what the Result does not list and for what is not kept any more,
@@ -160,9 +151,14 @@ def _listed(task: TaskView, everything: bool) -> dict[str, Artifact]:
 def _find(listed: dict[str, Artifact], wanted: str) -> Artifact | None:
     """By the file's name first: that is how the links of a report say it."""
     for artifact in listed.values():
-        if wanted in (_file(artifact), artifact.path, artifact.path.replace(f"/{SHARED}/", "/", 1)):
+        if wanted in (_file(artifact), artifact.path, _told_path(artifact)):
             return artifact
     return listed.get(wanted)
+
+
+def _told_path(artifact: Artifact) -> str:
+    """Where those find it who are not told of the ground truth."""
+    return artifact.path.replace(f"/{SHARED}/", "/", 1)
 
 
 def _file(artifact: Artifact) -> str:

@@ -14,9 +14,9 @@ import re
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,12 +25,12 @@ from ..core.text import replace
 from ..core.workspace import open_regular
 from ..schemas.task import TaskView
 from ..tasks.prefect.log import ASIDE, FILE_GAP, MODEL_MARK, gap
+from .ledger.records import iso
 from .prefect.client import PAGE, PrefectAway, PrefectRefused
+from .prefect.model import Json
 from .tasks import TaskService
 
 __all__ = ["LogPage", "LogRecord", "follow", "read_page"]
-
-Json = dict[str, Any]
 
 # Whose line it is, in a batch's log; as ``prefix_of`` writes it.
 _MEMBER = re.compile(r"\[([^\[\]\n]{1,300})] ")
@@ -70,13 +70,7 @@ class LogPage(BaseModel):
 
 
 async def read_page(tasks: TaskService, task_id: str, offset: int, limit: int) -> LogPage:
-    """Some of the records that Prefect has of a task.
-
-    Args:
-        tasks: The task service.
-        task_id: The task.
-        offset: Records to leave out.
-        limit: Most records, at most ``PAGE``; one may hold several lines of the model's.
+    """Some of the records that Prefect has of a task; ``limit`` is ``PAGE`` at most, and one record may become several.
 
     Raises:
         AutoScorerError: ``NOT_FOUND``, or ``BACKEND_UNAVAILABLE`` when the Prefect server is away.
@@ -117,12 +111,10 @@ async def follow(tasks: TaskService, task_id: str, stopping: asyncio.Event) -> A
         if time.monotonic() - last >= _HEARTBEAT:
             yield {"type": "heartbeat", "state": task.state.value, "stage": task.stage}
             last = time.monotonic()
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PAUSE):
                 await stopping.wait()
-        except TimeoutError:
-            pass
-        else:
+        if stopping.is_set():
             yield {"type": "end", "state": task.state.value, "reason": "the server is being stopped"}
             return
         if not final:
@@ -216,11 +208,11 @@ class _ContainerLog:
         *lines, self._rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
         if (at_end and len(data) < _CHUNK) or len(self._rest) > _LONGEST_LINE:
             lines, self._rest = [*lines, self._rest], b""
-        records = [_model_record(now, line) for line in lines if line.strip()]
+        records = [_model_line(now, line) for line in lines if line.strip()]
         if self._size > self._position >= self._most and not self._is_cut:
             self._is_cut = True
             message = "[too long to follow: the end of what comes now is shown when it has ended]"
-            records.append(LogRecord(time=_iso(now), level="warning", source="model", message=message))
+            records.append(_model_record(now, message, level="warning"))
         if at_end and self._is_cut and not self._is_over:
             self._is_over = True
             with contextlib.suppress(AutoScorerError, OSError):
@@ -234,7 +226,7 @@ class _ContainerLog:
             file.seek(self._position)
             text = file.read(2 * self._most + _CHUNK)
         lines = [line for line in text.replace(b"\r", b"\n").split(b"\n") if line.strip()]
-        records = [_model_record(now, line) for line in lines[-_LAST:]]
+        records = [_model_line(now, line) for line in lines[-_LAST:]]
         missing = lines[:-_LAST]
         bytes_ = 0
         # The file's own mark stands right behind its beginning, and nowhere else.
@@ -244,8 +236,7 @@ class _ContainerLog:
             message = gap(len(missing))
             if bytes_:
                 message = message.removesuffix("]") + f", which itself leaves out {bytes_:,} bytes]"
-            told = LogRecord(time=_iso(now), level="info", source="model", message=message, left_out=len(missing))
-            records.insert(0, told)
+            records.insert(0, _model_record(now, message, left_out=len(missing)))
         return records
 
     def _read(self) -> tuple[bytes, float]:
@@ -264,13 +255,13 @@ class _ContainerLog:
         return data, status.st_mtime
 
 
-def _model_record(now: float, line: bytes) -> LogRecord:
+def _model_line(now: float, line: bytes) -> LogRecord:
     text = replace(line.decode("utf-8", "replace"), keep="\t")
-    return LogRecord(time=_iso(now), level="info", source="model", message=_shortened(text))
+    return _model_record(now, text if len(text) <= _LONGEST_LINE else text[: _LONGEST_LINE - 1] + "…")
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= _LONGEST_LINE else text[: _LONGEST_LINE - 1] + "…"
+def _model_record(now: float, message: str, level: str = "info", left_out: int | None = None) -> LogRecord:
+    return LogRecord(time=iso(now), level=level, source="model", message=message, left_out=left_out)
 
 
 class _Members:
@@ -297,7 +288,8 @@ class _Members:
 
 async def _records(item: Json, members: _Members | None) -> list[LogRecord]:
     """One of Prefect's records; the model's lines in it are records of their own."""
-    when, level = _utc(str(item.get("timestamp", ""))), logging.getLevelName(int(item.get("level", 20))).lower()
+    when = str(item.get("timestamp", "")).replace("+00:00", "Z")
+    level = logging.getLevelName(int(item.get("level", 20))).lower()
     records: list[LogRecord] = []
     for line in str(item.get("message", "")).split("\n"):
         whose = _MEMBER.match(line) if members is not None else None
@@ -317,11 +309,3 @@ async def _records(item: Json, members: _Members | None) -> list[LogRecord]:
         record.workspace = member
         records.append(record)
     return records
-
-
-def _utc(text: str) -> str:
-    return text.replace("+00:00", "Z")
-
-
-def _iso(seconds: float) -> str:
-    return _utc(datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds"))

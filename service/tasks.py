@@ -20,7 +20,7 @@ from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import FlowRunFiles, wake
 from ..schemas.aliases import our_scorer
-from ..schemas.task import Action, BatchRequest, Progress, Role, SubmitRequest, TaskState, TaskView
+from ..schemas.task import Action, BatchRequest, Progress, Role, SubmitRequest, TaskList, TaskState, TaskView
 from .ledger.derived import folded
 from .ledger.ledger import Ledger
 from .ledger.records import StoredResult, TaskRow
@@ -37,7 +37,7 @@ from .webhooks.delivery import CallbackDelivery
 from .workspaces.replacing import means
 from .workspaces.roots import WorkspaceRoots
 
-__all__ = ["Submitted", "TaskPage", "TaskQuery", "TaskService"]
+__all__ = ["Submitted", "TaskQuery", "TaskService"]
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -78,16 +78,6 @@ class TaskQuery:
     cursor: str | None = None
 
 
-@dataclass(frozen=True)
-class TaskPage:
-    """Some tasks, newest first, without their ``result`` (``get`` has it); ``next_cursor`` is None on the last page."""
-
-    tasks: list[TaskView]
-    next_cursor: str | None
-    total: int
-    before: int = 0
-
-
 class TaskService:
     """Accepts tasks, hands them to Prefect, follows them to their end. Made by ``running``.
 
@@ -111,10 +101,8 @@ class TaskService:
         self._follower = Follower(
             settings, roots, ledger, prefect, lost=lambda: self._dispatcher.wake(), ended=self._ended
         )
-        self._dispatcher = Dispatcher(
-            settings, ledger, prefect, ids, started=self._follower.follow, finish=self._follower.finish
-        )
-        self._adopter = Adopter(settings, roots, ledger, prefect, ids, started=self._follower.follow)
+        self._dispatcher = Dispatcher(settings, ledger, prefect, ids, self._follower)
+        self._adopter = Adopter(roots, ledger, prefect, ids, self._follower)
         self._reconciler = Reconciler(settings, prefect)
         self._callbacks = CallbackDelivery(settings, ledger, roots)
 
@@ -131,7 +119,7 @@ class TaskService:
         try:
             async with PrefectApi(settings) as prefect:
                 service = cls(settings, roots, ledger, prefect)
-                service._follower.follow(ledger.active())
+                service._follower.follow(row.id for row in ledger.active())
                 loops = [
                     asyncio.create_task(loop)
                     for loop in (
@@ -220,8 +208,8 @@ class TaskService:
                         await ended.wait()
         return await self._view(self.ledger.row(task_id))
 
-    async def list(self, query: TaskQuery) -> TaskPage:
-        """Some tasks, newest first.
+    async def list(self, query: TaskQuery) -> TaskList:
+        """Some tasks, newest first, without their ``result``: ``get`` has it.
 
         Raises:
             AutoScorerError: ``INVALID_REQUEST`` for a cursor that is none, and as ``WorkspaceRoots.locate``.
@@ -247,7 +235,8 @@ class TaskService:
         limit = min(max(query.limit, 1), _PAGE)
         rows, total, before = await self.ledger.page(conditions, query.cursor, limit + 1)
         tasks = await self._on_disk(lambda: [self._shown(row, outcome) for row, outcome in rows[:limit]])
-        return TaskPage(tasks, rows[limit - 1][0].id if len(rows) > limit else None, total, before)
+        cursor = rows[limit - 1][0].id if len(rows) > limit else None
+        return TaskList(tasks=tasks, next_cursor=cursor, total=total, before=before)
 
     async def cancel(self, task_id: str) -> TaskView:
         """End a task; one that was cancelled before is answered as it is.

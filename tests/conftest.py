@@ -30,8 +30,13 @@ MARKS = {
 }
 
 
+# It waits for minutes, for workers to fall silent and for a schedule: begun last, it would keep everybody waiting.
+FIRST = "test_work_pools.py"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs an engine, a Prefect server or a browser."""
+    """Mark what needs an engine, a Prefect server or a browser; begin with what takes longest."""
+    items.sort(key=lambda item: item.path.name != FIRST)
     for item in items:
         for mark, fixtures in MARKS.items():
             if fixtures & {*getattr(item, "fixturenames", ())}:

@@ -131,22 +131,18 @@ async def list_tasks(
     cursor: Annotated[str | None, Query(max_length=500, description="`next_cursor` of the page before.")] = None,
 ) -> Response:
     """Tasks, newest first, without their results."""
-    page = await tasks_of(request).list(
-        TaskQuery(
-            states=tuple(state or ()),
-            workspace=workspace,
-            name=q,
-            scorer=scorer,
-            action=action,
-            since=_aware(since),
-            until=_aware(until),
-            limit=limit,
-            cursor=cursor,
-        )
+    query = TaskQuery(
+        states=tuple(state or ()),
+        workspace=workspace,
+        name=q,
+        scorer=scorer,
+        action=action,
+        since=_aware(since),
+        until=_aware(until),
+        limit=limit,
+        cursor=cursor,
     )
-    return envelope(
-        request, TaskList(tasks=page.tasks, next_cursor=page.next_cursor, total=page.total, before=page.before)
-    )
+    return envelope(request, await tasks_of(request).list(query))
 
 
 @router.get(

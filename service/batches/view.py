@@ -17,8 +17,6 @@ from .leaderboard import leaderboard
 
 __all__ = ["view_batch"]
 
-Json = dict[str, Any]
-
 
 async def view_batch(tasks: TaskService, task_id: str) -> BatchView:
     """One batch.
@@ -47,8 +45,6 @@ def _view(task: TaskView, files: FlowRunFiles | None, roots: WorkspaceRoots) -> 
     total = ended.get("total")
     if total is None and files is not None:
         total = files.read_total()
-    if total is None and task.progress is not None:
-        total = task.progress.total
     summary = BatchSummary(
         total=total,
         done=len(named),

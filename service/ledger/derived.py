@@ -19,14 +19,7 @@ _LONGEST_NAME = 4096
 
 
 def outcome_of(result: Any) -> Json | None:
-    """A Result in one line, with the keys of ``schemas.task.TaskOutcome``.
-
-    Args:
-        result: What a task left, of any kind.
-
-    Returns:
-        None for what is no Result, and for one with an error.
-    """
+    """A Result in one line, with the keys of ``schemas.task.TaskOutcome``; None for what is none or failed."""
     summary = result.get("summary") if isinstance(result, Mapping) else None
     if not isinstance(summary, Mapping) or "score" not in summary or result.get("error") is not None:
         return None
@@ -51,10 +44,7 @@ def outcome_of(result: Any) -> Json | None:
 def names_of(request: Mapping[str, Any], result: Any = None, job_id: str | None = None) -> str:
     """Under which names a task is found: its workspaces, as they are called outside, and its job; a line each.
 
-    Args:
-        request: What was asked for, with workspaces by their names.
-        result: What it left: a Result names its job, a batch its members.
-        job_id: What meta.json calls the job.
+    The request has workspaces by their names. A Result names its job, a batch its members.
     """
     return "\n".join(dict.fromkeys(folded(name) for name in _names(request, result, job_id)))
 

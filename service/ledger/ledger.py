@@ -76,10 +76,14 @@ class Ledger:
     awaited. Only one process has a ledger open.
     """
 
-    def __init__(self, path: Path, lock: int, *, idempotency_seconds: float, keep_seconds: float) -> None:
+    def __init__(self, settings: Settings, lock: int) -> None:
+        path = settings.home / "ledger.sqlite3"
+        # SQLite gives -wal and -shm the mode of the database.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        path.chmod(0o600)
         self._lock = lock
-        self._idempotency_seconds = idempotency_seconds
-        self._keep_seconds = keep_seconds
+        self._idempotency_seconds = settings.api.idempotency_hours * 3600
+        self._keep_seconds = settings.api.keep_days * 86400
         connection = _connect(path)
         prepare(connection)
         self._reader = _connect(path)
@@ -95,36 +99,24 @@ class Ledger:
             AutoScorerError: ``CONFLICT`` when another process has it open, ``STORAGE_FULL``, ``INVALID_REQUEST`` when
                 it can't be used for another reason.
         """
-        path = settings.home / "ledger.sqlite3"
         try:
             settings.home.mkdir(parents=True, exist_ok=True)
             lock = acquire(settings.home / "ledger.lock", mode=0o600)
+            if lock is None:
+                raise AutoScorerError(
+                    ErrorCode.CONFLICT,
+                    "Another API serves this home already. End it, or give this one a home of its own "
+                    "(AUTOSCORER_HOME).",
+                )
+            try:
+                return cls(settings, lock)
+            except BaseException:
+                os.close(lock)
+                raise
         except OSError as error:
             raise full_disk(error, home=settings.home) or _unusable(error.strerror or str(error)) from None
-        if lock is None:
-            raise AutoScorerError(
-                ErrorCode.CONFLICT,
-                "Another API serves this home already. End it, or give this one a home of its own (AUTOSCORER_HOME).",
-            )
-        try:
-            # SQLite gives -wal and -shm the mode of the database.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            path.chmod(0o600)
-            return cls(
-                path,
-                lock,
-                idempotency_seconds=settings.api.idempotency_hours * 3600,
-                keep_seconds=settings.api.keep_days * 86400,
-            )
-        except (OSError, sqlite3.Error) as error:
-            os.close(lock)
-            full = full_disk(error, home=settings.home)
-            if isinstance(error, sqlite3.Error):
-                full = full_database(error, settings.home)
-            raise full or _unusable(str(error)) from None
-        except BaseException:
-            os.close(lock)
-            raise
+        except sqlite3.Error as error:
+            raise full_database(error, settings.home) or _unusable(str(error)) from None
 
     def close(self) -> None:
         """Write what was asked for, and let go. Blocks."""

@@ -153,13 +153,7 @@ class TaskRow:
     def view(
         self, outcome: StoredResult | None = None, *, stage: str | None = None, progress: Progress | None = None
     ) -> TaskView:
-        """The task as the facade shows it.
-
-        Args:
-            outcome: What it left, where it has ended.
-            stage: What the worker says it is doing.
-            progress: How far a batch is.
-        """
+        """The task as the facade shows it: with what it left, or what its worker is doing and how far a batch is."""
         request = json.loads(self.request)
         is_batch = self.action == "batch"
         return TaskView.model_construct(

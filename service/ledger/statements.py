@@ -59,14 +59,7 @@ _PRUNE = 500
 
 
 def add(db: sqlite3.Connection, task: NewTask, key: str | None, request_hash: str, keep: float) -> tuple[TaskRow, bool]:
-    """Accept a task, or find the one that stands for it.
-
-    Args:
-        db: The database.
-        task: The task.
-        key: The caller's idempotency key.
-        request_hash: Of what the caller asked for; a key stands for one request.
-        keep: Seconds for which keys are remembered.
+    """Accept a task, or find the one that stands for it; keys are remembered for ``keep`` seconds.
 
     Returns:
         The task of that key, or the active one of that action and subject, or the new one; and whether it is new.
@@ -74,28 +67,19 @@ def add(db: sqlite3.Connection, task: NewTask, key: str | None, request_hash: st
     Raises:
         AutoScorerError: ``CONFLICT`` when the key stands for another request.
     """
-    if key is not None:
-        known = db.execute(
-            "SELECT task_id, request_hash FROM idempotency WHERE caller = ? AND key = ? AND created_at > ?",
-            (task.caller, key, task.created_at - keep),
-        ).fetchone()
-        found = find(db, known[0]) if known else None
-        if found:
-            if known[1] != request_hash:
-                raise AutoScorerError(
-                    ErrorCode.CONFLICT,
-                    f"The Idempotency-Key was used before, for task {found.id} and another request. Use a new key for "
-                    "each request, and the same one only to repeat it.",
-                    details={"task_id": found.id},
-                )
-            return found, False
+    if key is not None and (known := _keyed(db, task.caller, key, task.created_at - keep)):
+        found, known_hash = known
+        if known_hash != request_hash:
+            raise AutoScorerError(
+                ErrorCode.CONFLICT,
+                f"The Idempotency-Key was used before, for task {found.id} and another request. Use a new key for "
+                "each request, and the same one only to repeat it.",
+                details={"task_id": found.id},
+            )
+        return found, False
     created = _insert(db, task)
-    if created:
-        found = find(db, task.id)
-    else:
-        where = f"origin = 'api' AND state IN {_ACTIVE} AND action = ? AND subject = ?"
-        found = next(iter(_rows(db, where, (task.action, task.subject))), None)
-    assert found is not None
+    where = f"origin = 'api' AND state IN {_ACTIVE} AND action = ? AND subject = ?"
+    found = row(db, task.id) if created else _rows(db, where, (task.action, task.subject))[0]
     if key is not None:
         db.execute(
             "INSERT OR REPLACE INTO idempotency VALUES (?, ?, ?, ?, ?)",
@@ -104,18 +88,25 @@ def add(db: sqlite3.Connection, task: NewTask, key: str | None, request_hash: st
     return found, created
 
 
-def adopt(db: sqlite3.Connection, tasks: Sequence[NewTask]) -> list[TaskRow]:
-    """Take in flow runs that came to Prefect without us; those that are known already are left out."""
-    return [found for task in tasks if _insert(db, task) and (found := find(db, task.id))]
+def adopt(db: sqlite3.Connection, tasks: Sequence[NewTask]) -> list[str]:
+    """Take in flow runs that came to Prefect without us; the ids of those that were not known already."""
+    return [task.id for task in tasks if _insert(db, task)]
 
 
 def keyed(db: sqlite3.Connection, caller: str, key: str, request_hash: str, since: float) -> TaskRow | None:
     """The task that a caller's key has stood for since then, if it came with this request."""
-    found = db.execute(
-        "SELECT task_id FROM idempotency WHERE caller = ? AND key = ? AND request_hash = ? AND created_at > ?",
-        (caller, key, request_hash, since),
+    known = _keyed(db, caller, key, since)
+    return known[0] if known and known[1] == request_hash else None
+
+
+def _keyed(db: sqlite3.Connection, caller: str, key: str, since: float) -> tuple[TaskRow, str] | None:
+    """The task that a caller's key has stood for since then, and the hash of the request that it came with."""
+    known = db.execute(
+        "SELECT task_id, request_hash FROM idempotency WHERE caller = ? AND key = ? AND created_at > ?",
+        (caller, key, since),
     ).fetchone()
-    return find(db, found[0]) if found else None
+    found = find(db, known[0]) if known else None
+    return (found, known[1]) if found else None
 
 
 def _insert(db: sqlite3.Connection, task: NewTask) -> bool:
@@ -147,23 +138,18 @@ def claim_undispatched(
 ) -> list[TaskRow]:
     """Tasks that Prefect is to be told of, the most urgent first; from now on it may know of them.
 
-    Args:
-        db: The database.
-        limit: Most of them.
-        without: Actions that are left out.
-        resting: Tasks that are left out, by id.
+    Those of the actions ``without`` are left out, and those whose ids are ``resting``.
     """
-    marks = ", ".join("?" * len(without))
+    where = (
+        "flow_run_id IS NULL AND state IN ('queued', 'cancelling') AND priority = ? "
+        "AND action NOT IN (SELECT value FROM json_each(?)) AND id NOT IN (SELECT value FROM json_each(?)) "
+        f"AND {_ITS_TURN} ORDER BY id LIMIT ?"
+    )
+    left_out = json.dumps(list(without)), json.dumps(list(resting))
     found: list[TaskRow] = []
     # One after the other: high, low, normal is how their names would sort.
     for priority in ("high", "normal", "low"):
-        where = (
-            "flow_run_id IS NULL AND state IN ('queued', 'cancelling') AND priority = ? "
-            f"AND action NOT IN ({marks}) AND id NOT IN (SELECT value FROM json_each(?)) AND {_ITS_TURN} "
-            "ORDER BY id LIMIT ?"
-        )
-        if len(found) < limit:
-            found += _rows(db, where, (priority, *without, json.dumps(list(resting)), limit - len(found)))
+        found += _rows(db, where, (priority, *left_out, limit - len(found)))
     db.executemany("UPDATE tasks SET dispatching = 1 WHERE id = ?", [(task.id,) for task in found])
     return found
 
@@ -182,13 +168,12 @@ def _unstarted(task_id: str) -> TaskEnd:
     return TaskEnd.by(task_id, AutoScorerError(ErrorCode.CANCELLED, "The task was cancelled before work on it began."))
 
 
-def dispatched(db: sqlite3.Connection, pairs: Sequence[tuple[str, str]]) -> list[TaskRow]:
-    """Note which flow runs work on which tasks: (task id, flow run id). The tasks as they are now."""
+def dispatched(db: sqlite3.Connection, pairs: Sequence[tuple[str, str]]) -> None:
+    """Note which flow runs work on which tasks: (task id, flow run id)."""
     db.executemany(
         "UPDATE tasks SET flow_run_id = ?, dispatching = 0, prefect_state = 'SCHEDULED' WHERE id = ?",
         [(flow_run_id, task_id) for task_id, flow_run_id in pairs],
     )
-    return [found for task_id, _ in pairs if (found := find(db, task_id))]
 
 
 def dispatch_anew(db: sqlite3.Connection, task_id: str, lost: str, reason: str) -> bool:
@@ -347,13 +332,7 @@ def counts(db: sqlite3.Connection) -> dict[str, int]:
 def page(
     db: sqlite3.Connection, conditions: Sequence[tuple[str, Sequence[Any]]], before: str | None, limit: int
 ) -> tuple[list[tuple[TaskRow, StoredResult]], int, int]:
-    """Some tasks, newest first.
-
-    Args:
-        db: The database.
-        conditions: SQL with its values; all must hold.
-        before: Id that those on the page are older than.
-        limit: Most of them.
+    """At most ``limit`` tasks for which all conditions (SQL with its values) hold, newest first, from ``before`` on.
 
     Returns:
         The tasks, each with what it left but its Result; how many there are in all; and how many come before the page.

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ...core.backoff import periodic
-from ...core.config import Settings
 from ...core.errors import AutoScorerError
 from ...schemas.task import Action, Priority
 from ..ledger.ledger import Ledger
-from ..ledger.records import NewTask, TaskRow
+from ..ledger.records import NewTask
 from ..ledger.task_ids import is_task_id, new_task_id
 from ..prefect.client import PrefectApi, PrefectAway
 from ..prefect.model import FINAL_TYPES, QUEUES, SETTLED_TYPES, FlowRun, Json, seconds_of
 from ..workspaces.roots import WorkspaceRoots
 from .deployments import DeploymentIds
+from .follower import Follower
 
 __all__ = ["Adopter"]
 
@@ -33,36 +33,17 @@ _WHOLE = timedelta(seconds=60)
 _PRIORITIES: dict[str, Priority] = {queue.name: priority for priority, queue in QUEUES.items()}
 
 
+@dataclass(eq=False)
 class Adopter:
-    """Looks for such flow runs.
+    """Looks for such flow runs; the follower is told of those that were taken in."""
 
-    Args:
-        settings: The configuration.
-        roots: The workspace roots.
-        ledger: Where they become tasks.
-        prefect: Whom to ask.
-        ids: Its deployments.
-        started: Called with those that were taken in.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        roots: WorkspaceRoots,
-        ledger: Ledger,
-        prefect: PrefectApi,
-        ids: DeploymentIds,
-        *,
-        started: Callable[[Sequence[TaskRow]], None],
-    ) -> None:
-        self._settings = settings
-        self._roots = roots
-        self._ledger = ledger
-        self._prefect = prefect
-        self._ids = ids
-        self._started = started
-        self._since: datetime | None = None
-        self._whole_at: datetime | None = None
+    roots: WorkspaceRoots
+    ledger: Ledger
+    prefect: PrefectApi
+    ids: DeploymentIds
+    follower: Follower
+    _since: datetime | None = None
+    _whole_at: datetime | None = None
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
@@ -74,7 +55,7 @@ class Adopter:
         Raises:
             PrefectAway: The server does not answer.
         """
-        actions = await self._ids.all()
+        actions = await self.ids.all()
         if not actions:
             return
         now = datetime.now(UTC)
@@ -98,21 +79,21 @@ class Adopter:
         self._whole_at = now if whole else self._whole_at
 
     async def _take_in(self, wanted: Json, actions: dict[str, Action]) -> None:
-        async for runs in self._prefect.flow_run_pages(wanted):
-            new = [run for run in runs if not self._ledger.known_flow_run(run["id"]) and not await self._is_ours(run)]
+        async for runs in self.prefect.flow_run_pages(wanted):
+            new = [run for run in runs if not self.ledger.known_flow_run(run["id"]) and not await self._is_ours(run)]
             if new:
                 tasks = [await asyncio.to_thread(self._task, run, actions[str(run["deployment_id"])]) for run in new]
-                self._started(await self._ledger.adopt(tasks))
+                self.follower.follow(await self.ledger.adopt(tasks))
 
     async def _is_ours(self, run: FlowRun) -> bool:
         """Whether it was made for a task of the ledger: one just handed over, or one that was given up since."""
         task_id = _task_id(run)
-        row = self._ledger.find(task_id) if task_id else None
+        row = self.ledger.find(task_id) if task_id else None
         if row is None:
             return False
         if row.is_final and run["state"]["type"] not in SETTLED_TYPES:
             # A request that got no answer has reached Prefect after all.
-            await self._prefect.set_state(run["id"], "CANCELLING", message="Its task has ended.")
+            await self.prefect.set_state(run["id"], "CANCELLING", message="Its task has ended.")
         return True
 
     def _task(self, run: FlowRun, action: Action) -> NewTask:
@@ -127,7 +108,7 @@ class Adopter:
         path = None
         if action == "batch":
             items = parameters.get("workspaces")
-            request["workspaces"] = [self._roots.redact(str(item)) for item in items] if isinstance(items, list) else []
+            request["workspaces"] = [self.roots.redact(str(item)) for item in items] if isinstance(items, list) else []
             request |= {key: parameters[key] for key in ("action", "concurrency") if parameters.get(key)}
         else:
             path, name = self._place(parameters.get("workspace"))
@@ -157,7 +138,7 @@ class Adopter:
         text = workspace if isinstance(workspace, str) and "\0" not in workspace else ""
         path = os.path.realpath(text) if os.path.isabs(text) else None
         try:
-            return path, self._roots.name(path) if path else self._roots.redact(text)
+            return path, self.roots.name(path) if path else self.roots.redact(text)
         except AutoScorerError:
             return path, os.path.basename(text.rstrip("/"))
 

@@ -11,8 +11,7 @@ import json
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
 from ...core.backoff import periodic
@@ -25,6 +24,7 @@ from ..ledger.records import TaskEnd, TaskRow
 from ..prefect.client import PrefectApi, PrefectAway, PrefectRefused
 from ..prefect.model import QUEUES, Json
 from .deployments import DeploymentIds, deployment_for
+from .follower import Follower
 
 __all__ = ["Dispatcher"]
 
@@ -60,41 +60,22 @@ class _Strikes:
     rests_until: float = 0.0
 
 
+@dataclass(eq=False)
 class Dispatcher:
-    """Tells Prefect of tasks.
+    """Tells Prefect of the ledger's tasks; the follower is told of those that have a flow run now, or ended instead."""
 
-    Args:
-        settings: The configuration.
-        ledger: Where the tasks are.
-        prefect: Whom to tell.
-        ids: Its deployments.
-        started: Called with the tasks that flow runs were made for.
-        finish: Called with tasks that ended instead.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        ledger: Ledger,
-        prefect: PrefectApi,
-        ids: DeploymentIds,
-        *,
-        started: Callable[[Sequence[TaskRow]], None],
-        finish: Callable[[Sequence[TaskEnd]], Awaitable[None]],
-    ) -> None:
-        self._settings = settings
-        self._ledger = ledger
-        self._prefect = prefect
-        self._ids = ids
-        self._started = started
-        self._finish = finish
-        self._woken = asyncio.Event()
-        self._away = False
-        self._bulk = _BULK
-        self._missing: dict[Action, float] = {}
-        self._strikes: dict[str, _Strikes] = {}
-        # When Prefect took a task last.
-        self._took_at = float("-inf")
+    settings: Settings
+    ledger: Ledger
+    prefect: PrefectApi
+    ids: DeploymentIds
+    follower: Follower
+    _woken: asyncio.Event = field(default_factory=asyncio.Event)
+    _away: bool = False
+    _bulk: int = _BULK
+    _missing: dict[Action, float] = field(default_factory=dict)
+    _strikes: dict[str, _Strikes] = field(default_factory=dict)
+    # When Prefect took a task last.
+    _took_at: float = float("-inf")
 
     def wake(self) -> None:
         """There is a task to tell of."""
@@ -127,10 +108,10 @@ class Dispatcher:
     async def _all(self) -> None:
         if self._away:
             # Before anything is claimed: what Prefect surely does not know of can be cancelled at once.
-            await self._prefect.call("GET", "/ready")
+            await self.prefect.call("GET", "/ready")
         now = time.monotonic()
         self._missing = {action: until for action, until in self._missing.items() if until > now}
-        while rows := await self._ledger.claim_undispatched(
+        while rows := await self.ledger.claim_undispatched(
             self._bulk, without=list(self._missing), resting=self._resting()
         ):
             for action, group in groupby(sorted(rows, key=lambda row: row.action), key=lambda row: row.action):
@@ -148,7 +129,7 @@ class Dispatcher:
 
     async def _tell(self, action: Action, rows: list[TaskRow]) -> None:
         try:
-            deployment = await self._ids.of(action)
+            deployment = await self.ids.of(action)
         except PrefectAway:
             await self._unclaim(rows)
             raise
@@ -163,14 +144,14 @@ class Dispatcher:
 
     async def _create(self, action: Action, deployment: str, rows: list[TaskRow]) -> None:
         try:
-            answers = await self._prefect.create_flow_runs(deployment, [_body(row) for row in rows])
+            answers = await self.prefect.create_flow_runs(deployment, [_body(row) for row in rows])
         except PrefectRefused as error:
             if error.status == 404:
-                self._ids.forget(action)  # and the next round looks it up
+                self.ids.forget(action)  # and the next round looks it up
                 await self._unclaim(rows)
             elif error.status in (401, 403):  # the fault of the installation and of no task
                 await self._unclaim(rows)
-                raise PrefectAway(self._prefect.url, f"status {error.status}") from None
+                raise PrefectAway(self.prefect.url, f"status {error.status}") from None
             elif len(rows) > 1:
                 await self._one_by_one(action, deployment, rows)
             else:
@@ -213,10 +194,11 @@ class Dispatcher:
             elif _BUSY in str(answer["error"]):
                 failed = failed or _Busy()
             elif not await self._strike(row, str(answer["error"])):
-                failed = PrefectAway(self._prefect.url, "it could not store a flow run")
+                failed = PrefectAway(self.prefect.url, "it could not store a flow run")
         if made:
-            self._started(await self._ledger.dispatched(made))
-            wake(self._settings.home)
+            await self.ledger.dispatched(made)
+            self.follower.follow(task_id for task_id, _ in made)
+            wake(self.settings.home)
             self._bulk = min(self._bulk * 2, _BULK)
         if failed is not None:
             raise failed
@@ -224,7 +206,7 @@ class Dispatcher:
     async def _unclaim(self, rows: list[TaskRow], reason: str | None = None) -> None:
         # Of one that was claimed before, an earlier request may have reached Prefect.
         fresh = [row.id for row in rows if not row.dispatching]
-        await self._finish(await self._ledger.unclaim(fresh, reason))
+        await self.follower.finish(await self.ledger.unclaim(fresh, reason))
 
     async def _strike(self, row: TaskRow, why: str) -> bool:
         """Note that the server failed on a task; whether that is the task's own fault, as far as can be seen.
@@ -248,7 +230,7 @@ class Dispatcher:
                 "Prefect's server failed on this task again and again, and took others meanwhile. Submit it again; "
                 "what the server answered is in the API's log.",
             )
-            await self._finish([TaskEnd.by(row.id, error)])
+            await self.follower.finish([TaskEnd.by(row.id, error)])
         return True
 
     async def _refuse(self, row: TaskRow, why: str) -> None:
@@ -258,7 +240,7 @@ class Dispatcher:
             f"Prefect did not take the task: {why[:1000]}. Correct the request and submit it again; if the deployments "
             "were changed by hand, autoscorer deploy restores them.",
         )
-        await self._finish([TaskEnd.by(row.id, error)])
+        await self.follower.finish([TaskEnd.by(row.id, error)])
 
 
 def _body(row: TaskRow) -> Json:

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ...core.backoff import periodic
 from ...core.config import Settings
@@ -21,7 +21,7 @@ from ...schemas.task import TaskState
 from ..ledger.ledger import Ledger
 from ..ledger.records import Observed, TaskEnd, TaskRow
 from ..prefect.client import PAGE, PrefectApi, PrefectAway, PrefectRefused
-from ..prefect.model import PLAIN_NAMES, SETTLED_TYPES, FlowRun, Json, seconds_of
+from ..prefect.model import PLAIN_NAMES, QUEUES, SETTLED_TYPES, FlowRun, Json, seconds_of
 from ..workspaces.roots import WorkspaceRoots
 from .outcomes import task_end_of, task_end_without_run
 
@@ -41,7 +41,6 @@ _FRESH = 0.25
 _HOME, _SILENCE = 0.5, 2.0
 # Seconds between two looks at a page of the queue as it is.
 _SWEEP = 5.0
-_ORDER = {"high": 0, "normal": 1, "low": 2}
 
 
 @dataclass(slots=True)
@@ -60,54 +59,40 @@ class _Followed:
         return self.cancel or (self.run is not None and self.run["state"]["type"] != "SCHEDULED")
 
 
+@dataclass(eq=False)
 class Follower:
     """Follows flow runs to their end.
 
-    Args:
-        settings: The configuration.
-        roots: The workspace roots.
-        ledger: Where the tasks are.
-        prefect: Whom to ask.
-        lost: Called when a task must be handed to Prefect anew.
-        ended: Called with the ids of tasks that have ended, once the ledger has it.
+    ``lost`` is called when a task must be handed to Prefect anew, ``ended`` with the ids of tasks that have ended, once
+    the ledger has it.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        roots: WorkspaceRoots,
-        ledger: Ledger,
-        prefect: PrefectApi,
-        *,
-        lost: Callable[[], None],
-        ended: Callable[[Sequence[str]], None],
-    ) -> None:
-        self._settings = settings
-        self._roots = roots
-        self._ledger = ledger
-        self._prefect = prefect
-        self._lost = lost
-        self._ended = ended
-        self._tasks: dict[str, _Followed] = {}
-        # Cancelled between the ledger's note of their flow run and the moment that they are followed.
-        self._to_cancel: set[str] = set()
-        self._watchers: dict[str, list[asyncio.Event]] = {}
-        self._refreshing: dict[str, asyncio.Task[None]] = {}
-        self._woken = asyncio.Event()
-        self._changed_at = self._heard_at = time.monotonic()
-        self._turn, self._swept_at, self._sweep_from = 0, 0.0, 0
+    settings: Settings
+    roots: WorkspaceRoots
+    ledger: Ledger
+    prefect: PrefectApi
+    lost: Callable[[], None]
+    ended: Callable[[Sequence[str]], None]
+    _tasks: dict[str, _Followed] = field(default_factory=dict)
+    _watchers: dict[str, list[asyncio.Event]] = field(default_factory=dict)
+    _refreshing: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _woken: asyncio.Event = field(default_factory=asyncio.Event)
+    _changed_at: float = field(default_factory=time.monotonic)
+    _heard_at: float = field(default_factory=time.monotonic)
+    _turn: int = 0
+    _swept_at: float = 0.0
+    _sweeps: int = 0
 
     # --- what is followed -----------------------------------------------------------------------------------
 
-    def follow(self, rows: Iterable[TaskRow]) -> None:
-        """Follow tasks that have a flow run."""
-        for row in rows:
+    def follow(self, task_ids: Iterable[str]) -> None:
+        """Follow tasks that have a flow run, as the ledger has them now: who cancels one later finds it here."""
+        for task_id in task_ids:
+            row = self.ledger.row(task_id)
             if row.flow_run_id is not None and not row.is_final:
-                cancel = bool(row.cancel_requested) or row.id in self._to_cancel
-                self._tasks[row.id] = _Followed(row, row.flow_run_id, cancel=cancel)
-                if cancel:
+                self._tasks[row.id] = _Followed(row, row.flow_run_id, cancel=bool(row.cancel_requested))
+                if row.cancel_requested:
                     self._leave_word(self._tasks[row.id])
-                self._to_cancel.discard(row.id)
         self._changed_at = time.monotonic()
         self._woken.set()
 
@@ -132,10 +117,9 @@ class Follower:
         """Put down how tasks ended, and tell whoever waits."""
         if not ends:
             return
-        ended = await self._ledger.finish([replace(each, error=self._roots.redact(each.error)) for each in ends])
+        ended = await self.ledger.finish([replace(each, error=self.roots.redact(each.error)) for each in ends])
         for end in ends:
             self._tasks.pop(end.task_id, None)
-            self._to_cancel.discard(end.task_id)
         self.tell(ended)
 
     def tell(self, ended: Sequence[str]) -> None:
@@ -145,7 +129,7 @@ class Follower:
             for event in self._watchers.get(task_id, ()):
                 event.set()
         if ended:
-            self._ended(ended)
+            self.ended(ended)
 
     # --- asking ---------------------------------------------------------------------------------------------
 
@@ -185,27 +169,22 @@ class Follower:
         queued = [task for task in self._tasks.values() if not task.is_moving]
         for some in _pages(moving):
             await self._ask(some)
-        queued.sort(key=lambda task: (_ORDER[task.row.priority], task.row.id))
+        queued.sort(key=lambda task: (QUEUES[task.row.priority].rank, task.row.id))
         # Those that are next in turn, and a page of the others: with the order of a pool's queues, and with people who
         # do as they like, any of them may be taken up.
-        first, *others = _pages(queued) or [[]]
+        pages = _pages(queued)
+        first, *others = pages or [[]]
         await self._ask(first, left_queue=True)
         if others:
             self._turn += 1
             await self._ask(others[self._turn % len(others)], left_queue=True)
         if queued and time.monotonic() - self._swept_at > _SWEEP:
             self._swept_at = time.monotonic()
-            self._sweep_from = self._sweep_from if self._sweep_from < len(queued) else 0
-            page = queued[self._sweep_from : self._sweep_from + PAGE]
-            self._sweep_from += PAGE
-            await self._ask([task for task in page if self._is_followed(task)])
+            self._sweeps += 1
+            await self._ask([task for task in pages[self._sweeps % len(pages)] if self._is_followed(task)])
 
     async def refresh(self, task_id: str, *, older_than: float = _FRESH) -> None:
-        """Ask for one task now, unless that was done a moment ago; several at the same time share an answer.
-
-        Args:
-            task_id: The task.
-            older_than: Seconds; an answer of less will do.
+        """Ask for one task now, unless that was done less than ``older_than`` seconds ago; many share an answer.
 
         Raises:
             PrefectAway: The server does not answer.
@@ -227,8 +206,7 @@ class Follower:
             PrefectAway: The server does not answer.
         """
         task = self._tasks.get(row.id)
-        if task is None:
-            self._to_cancel.add(row.id)
+        if task is None:  # whoever follows it from now on reads of it in the ledger
             return
         task.cancel = True
         self._leave_word(task)
@@ -243,7 +221,7 @@ class Follower:
         if time.monotonic() - self._heard_at < _SILENCE:
             return
         for task in [task for task in self._tasks.values() if task.cancel]:
-            end = await asyncio.to_thread(task_end_without_run, self._settings.home, self._roots, task.row)
+            end = await asyncio.to_thread(task_end_without_run, self.settings.home, self.roots, task.row)
             if end is not None and self._is_followed(task):
                 await self.finish([end])
 
@@ -253,10 +231,10 @@ class Follower:
         Only of those that are followed: with the end of a task its files go.
         """
         try:
-            FlowRunFiles(self._settings.home, task.flow_run_id).request_cancel()
+            FlowRunFiles(self.settings.home, task.flow_run_id).request_cancel()
         except OSError as error:  # Prefect is told as well
             logger.warning("task %s: no word of its cancelling was left in the home: %s", task.row.id, error.strerror)
-        wake(self._settings.home)
+        wake(self.settings.home)
 
     async def _ask(self, tasks: Sequence[_Followed], *, left_queue: bool = False) -> None:
         """Ask for flow runs, and settle what has changed; with ``left_queue`` only for those that are not scheduled."""
@@ -265,7 +243,7 @@ class Follower:
         wanted: Json = {"id": {"any_": [task.flow_run_id for task in tasks]}}
         if left_queue:
             wanted["state"] = {"type": {"not_any_": ["SCHEDULED"]}}
-        found = {run["id"]: run for run in await self._prefect.find_flow_runs(wanted)}
+        found = {run["id"]: run for run in await self.prefect.find_flow_runs(wanted)}
         self._heard_at = time.monotonic()
         for task in tasks:
             task.asked_at = time.monotonic()
@@ -291,7 +269,7 @@ class Follower:
                     changes.append(observed)
         if changes:
             self._changed_at = time.monotonic()
-            await self._ledger.observe(changes)
+            await self.ledger.observe(changes)
         if final:
             await self._settle_final(final)
 
@@ -301,34 +279,28 @@ class Follower:
     async def _cancel(self, task: _Followed) -> None:
         # Where nobody works on it Prefect makes it Cancelled at once, and in the same transaction as it looks.
         try:
-            await self._prefect.set_state(task.flow_run_id, "CANCELLING", message="Cancelled by request.")
+            await self.prefect.set_state(task.flow_run_id, "CANCELLING", message="Cancelled by request.")
         except PrefectRefused as error:  # of one; the others are not to wait for it
             logger.error(
                 "task %s could not be cancelled yet: %s", task.row.id, error.message, extra=_fields(task.row.id)
             )
-        wake(self._settings.home)
+        wake(self.settings.home)
 
     async def _settle_final(self, final: Sequence[tuple[_Followed, FlowRun]]) -> None:
-        home, roots = self._settings.home, self._roots
-
-        def read() -> list[TaskEnd]:
-            return [task_end_of(home, roots, task.row, run) for task, run in final]
-
-        def remove() -> None:
-            for task, _ in final:
-                FlowRunFiles(home, task.flow_run_id).remove()
-
-        await self.finish(await asyncio.to_thread(read))
+        home = self.settings.home
+        ends = [await asyncio.to_thread(task_end_of, home, self.roots, task.row, run) for task, run in final]
+        await self.finish(ends)
         # Only now: until the ledger had it, the files did.
-        await asyncio.to_thread(remove)
+        for task, _ in final:
+            await asyncio.to_thread(FlowRunFiles(home, task.flow_run_id).remove)
 
     async def _settle_missing(self, task: _Followed) -> None:
         """Prefect does not know a flow run any more: somebody deleted it, or its database was lost."""
-        if await self._prefect.flow_run(task.flow_run_id) is not None:
+        if await self.prefect.flow_run(task.flow_run_id) is not None:
             return
-        files = FlowRunFiles(self._settings.home, task.flow_run_id)
-        row = self._ledger.row(task.row.id)
-        end = await asyncio.to_thread(task_end_without_run, self._settings.home, self._roots, row)
+        files = FlowRunFiles(self.settings.home, task.flow_run_id)
+        row = self.ledger.row(task.row.id)
+        end = await asyncio.to_thread(task_end_without_run, self.settings.home, self.roots, row)
         if end is None:
             claim = files.read_claim()
             if claim is not None and not files.is_lost(claim):
@@ -341,10 +313,10 @@ class Follower:
             return
         why = f"Prefect no longer knew the flow run {task.flow_run_id}; the task was handed over anew."
         logger.warning("task %s: %s", row.id, why, extra=_fields(row.id))
-        await self._ledger.dispatch_anew(row.id, task.flow_run_id, why)
+        await self.ledger.dispatch_anew(row.id, task.flow_run_id, why)
         del self._tasks[row.id]
         await asyncio.to_thread(files.remove)
-        self._lost()
+        self.lost()
 
     def _why_not_anew(self, row: TaskRow, cancel: bool) -> AutoScorerError | None:
         """How a task ends whose flow run is gone and left nothing; None where it is to be handed over once more."""
@@ -352,7 +324,7 @@ class Follower:
             return AutoScorerError(ErrorCode.CANCELLED, "The task was cancelled.")
         if row.origin != "api":
             return AutoScorerError(ErrorCode.CANCELLED, "Its flow run was deleted in Prefect.")
-        if row.dispatch < self._settings.service.max_attempts:
+        if row.dispatch < self.settings.service.max_attempts:
             return None
         why = f"Prefect lost its flow run {row.dispatch} times; submit it again when Prefect keeps its records."
         return AutoScorerError(ErrorCode.INTERNAL_ERROR, why)

@@ -28,14 +28,7 @@ _CODE = re.compile(r"^([A-Z_]+): (.+)$", re.DOTALL)
 
 
 def task_end_of(home: Path, roots: WorkspaceRoots, row: TaskRow, run: FlowRun) -> TaskEnd:
-    """How a task ended whose flow run is final. Reads files.
-
-    Args:
-        home: The installation's folder.
-        roots: Takes the host's paths from what is kept.
-        row: The task.
-        run: The flow run, as Prefect gave it.
-    """
+    """How a task ended whose flow run is final; ``roots`` take the host's paths from what is kept. Reads files."""
     state = _TASK_STATES[run["state"]["type"]]
     message = run["state"].get("message") or ""
     saved = FlowRunFiles(home, run["id"]).read_outcome()
@@ -83,19 +76,16 @@ def _task_end(
 
 
 def _located(roots: WorkspaceRoots, workspace: str | None, result: Json) -> Json:
-    """A result whose error, or those of its outcomes, say of which workspace they are."""
+    """A result whose error, or those of a batch's outcomes, say of which workspace they are."""
     error, outcomes = result.get("error"), result.get("outcomes")
     if workspace is not None and isinstance(error, dict):
         return {**result, "error": roots.located(error, workspace)}
     if workspace is None and isinstance(outcomes, list):
-        return {**result, "outcomes": [_of_outcome(roots, outcome) for outcome in outcomes]}
+        named = [
+            _located(roots, str(each.get("workspace")), each) if isinstance(each, dict) else each for each in outcomes
+        ]
+        return {**result, "outcomes": named}
     return result
-
-
-def _of_outcome(roots: WorkspaceRoots, outcome: Any) -> Any:
-    if not isinstance(outcome, dict) or not isinstance(outcome.get("error"), dict):
-        return outcome
-    return {**outcome, "error": roots.located(outcome["error"], str(outcome.get("workspace")))}
 
 
 def _left_behind(row: TaskRow, flow_run_id: str, state: TaskState) -> Json | None:
@@ -143,13 +133,12 @@ def _error(state: TaskState, message: str) -> Json:
 
 def _whole(error: Any, state: TaskState) -> Json:
     """An error of a file, with everything that an error has."""
-    if isinstance(error, dict) and error.get("code") in ErrorCode.__members__:
-        code = ErrorCode(error["code"])
-        details, stage = error.get("details"), error.get("stage")
-        return {
-            "code": code.value,
-            "message": str(error.get("message") or CATALOGUE[code].meaning),
-            "stage": stage if stage in set(Stage) else CATALOGUE[code].stage.value,
-            "details": details if isinstance(details, dict) and _is_json(details) else {},
-        }
-    return _error(state, "")
+    if not isinstance(error, dict) or error.get("code") not in ErrorCode.__members__:
+        return _error(state, "")
+    details, stage = error.get("details"), error.get("stage")
+    return AutoScorerError(
+        error["code"],
+        str(error.get("message") or CATALOGUE[ErrorCode(error["code"])].meaning),
+        stage=stage if stage in set(Stage) else None,
+        details=details if isinstance(details, dict) and _is_json(details) else None,
+    ).to_dict()

@@ -21,14 +21,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import json
 import logging
 import random
 import time
-from collections import Counter, deque
+from collections import Counter
 from typing import get_args
 from uuid import UUID, uuid5
+from weakref import WeakValueDictionary
 
 import httpx
 
@@ -54,6 +54,8 @@ logger = logging.getLogger(__name__)
 # Deliveries at a time: in all, and to one receiver, so that a slow one does not hold up the others.
 AT_ONCE = 64
 PER_RECEIVER = 4
+# Callbacks to one receiver that wait in memory; the others wait in the ledger.
+AHEAD = 1000
 # Seconds between two looks into the ledger; a task that ends wakes the loop at once.
 LOOK = 1.0
 # Due callbacks that may be looked through in a second: a small part of the event loop's time.
@@ -84,10 +86,10 @@ class CallbackDelivery:
         self._ledger = ledger
         self._roots = roots
         self._woken = asyncio.Event()
-        self._waiting: dict[str, deque[CallbackDue]] = {}
-        self._known: set[str] = set()
-        self._under_way: Counter[str] = Counter()
-        self._running: set[asyncio.Task[None]] = set()
+        # Callbacks that are under way or have their turn soon, each with its receiver.
+        self._begun: dict[str, str] = {}
+        self._places = asyncio.Semaphore(AT_ONCE)
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._outbound = Outbound(allow_private=self._settings.allow_private, timeout=self._settings.timeout)
 
     def wake(self) -> None:
@@ -96,75 +98,48 @@ class CallbackDelivery:
 
     async def run(self) -> None:
         """Deliver what is due, until cancelled. What is under way then is sent again by the next one."""
-        try:
+        async with asyncio.TaskGroup() as attempts:
             while True:
                 self._woken.clear()
+                found = 0
                 try:
-                    await self._look()
+                    found = await self._look(attempts)
                 except Exception:  # a full disk, a fault of ours: the next look may succeed, and nothing is lost
                     logger.exception("callbacks: what is due could not be read")
                 # A look costs time for each that is due, so it is taken less often where many are.
-                backlog = len(self._known) / LOOKED_THROUGH
-                await asyncio.sleep(backlog)
+                await asyncio.sleep(found / LOOKED_THROUGH)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK):
                         await self._woken.wait()
-        finally:
-            under_way, self._running = self._running, set()
-            self._waiting.clear()
-            for task in under_way:
-                task.cancel()
-            await asyncio.gather(*under_way, return_exceptions=True)
-            await self._outbound.close()
 
-    async def _look(self) -> None:
+    async def _look(self, attempts: asyncio.TaskGroup) -> int:
+        """Begin with what is due; how many callbacks that is."""
         # Those of before, too: an attempt that ends while the ledger is asked is in its answer all the same.
-        before = set(self._known)
-        for due in await self._ledger.due_callbacks(time.time()):
-            if due.task_id not in before and due.task_id not in self._known:
-                self._known.add(due.task_id)
-                self._waiting.setdefault(receiver_of(due.url), deque()).append(due)
-        self._start()
+        before = set(self._begun)
+        found = await self._ledger.due_callbacks(time.time())
+        begun = Counter(self._begun.values())
+        for due in found:
+            receiver = receiver_of(due.url)
+            if due.task_id in before or due.task_id in self._begun or begun[receiver] >= AHEAD:
+                continue
+            begun[receiver] += 1
+            self._begun[due.task_id] = receiver
+            turns = self._turns.setdefault(receiver, asyncio.Semaphore(PER_RECEIVER))
+            attempts.create_task(self._deliver(due, turns), name=f"callback {due.task_id}")
+        return len(found)
 
-    def _start(self) -> None:
-        """Begin what may begin: receivers take turns, so that many callbacks to one do not come before all others."""
-        begun = True
-        while begun:
-            begun = False
-            for receiver in list(self._waiting):
-                if len(self._running) >= AT_ONCE:
-                    return
-                if self._under_way[receiver] >= PER_RECEIVER:
-                    continue
-                queue = self._waiting.pop(receiver)
-                due = queue.popleft()
-                if queue:
-                    self._waiting[receiver] = queue  # at the end again
-                self._under_way[receiver] += 1
-                task = asyncio.create_task(self._attempt(due), name=f"callback {due.task_id}")
-                self._running.add(task)
-                task.add_done_callback(functools.partial(self._ended, due, receiver))
-                begun = True
-
-    def _ended(self, due: CallbackDue, receiver: str, task: asyncio.Task[None]) -> None:
-        self._under_way[receiver] -= 1
-        if not self._under_way[receiver]:
-            del self._under_way[receiver]
-        if task not in self._running:
-            return  # the loop has ended
-        self._running.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error(
-                "callbacks: task %s: the attempt could not be noted",
-                due.task_id,
-                exc_info=error,
-                extra=_fields(due.task_id),
+    async def _deliver(self, due: CallbackDue, turns: asyncio.Semaphore) -> None:
+        try:
+            # In this order receivers take turns: at most PER_RECEIVER callbacks to one wait for a place.
+            async with turns, self._places:
+                await self._attempt(due)
+        except Exception:
+            logger.exception(
+                "callbacks: task %s: the attempt could not be noted", due.task_id, extra=_fields(due.task_id)
             )
             # It is still due; but a ledger that can't be written must not have the receiver asked every second.
-            asyncio.get_running_loop().call_later(UNNOTED, self._known.discard, due.task_id)
-        else:
-            self._known.discard(due.task_id)
-        self._start()
+            await asyncio.sleep(UNNOTED)
+        del self._begun[due.task_id]
 
     async def _attempt(self, due: CallbackDue) -> None:
         attempt = due.attempts + 1
@@ -216,10 +191,10 @@ class CallbackDelivery:
                 "callbacks: task %s: a fault of AutoScorer itself", due.task_id, extra=_fields(due.task_id)
             )
             return f"not sent: {type(error).__name__}", 0.0
-        if 200 <= answer.status < 300:
+        if answer.is_success:
             return None, None
-        gone = answer.status == 410
-        return f"the receiver answered {answer.status}", None if gone else min(answer.retry_after or 0.0, LONGEST_DELAY)
+        gone = answer.status_code == 410
+        return f"the receiver answered {answer.status_code}", None if gone else _retry_after(answer.headers)
 
     async def _body(self, due: CallbackDue) -> bytes:
         # What its submitter would be told by GET /tasks/{id}.
@@ -251,3 +226,9 @@ def receiver_of(url: str) -> str:
         return httpx.URL(url).netloc.decode("ascii")
     except (httpx.InvalidURL, ValueError):
         return ""
+
+
+def _retry_after(headers: httpx.Headers) -> float:
+    value = headers.get("retry-after", "").strip()
+    is_number = value.isascii() and value.isdigit() and len(value) <= 9
+    return min(float(value), LONGEST_DELAY) if is_number else 0.0

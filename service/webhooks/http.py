@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import re
 import socket
 import ssl
 import threading
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from concurrent.futures import Future
 
-import httpcore
 import httpx
 
 from ...core.config import Settings
@@ -27,7 +25,7 @@ from ...core.errors import AutoScorerError, ErrorCode
 from .addresses import is_allowed
 from .hosts_file import addresses_in_hosts_file
 
-__all__ = ["Answer", "NotAllowed", "Outbound", "Unreachable", "check_callback_url", "is_allowed"]
+__all__ = ["NotAllowed", "Outbound", "Unreachable", "check_callback_url", "is_allowed"]
 
 # Bytes of an answer that are read, so that a receiver is not cut off in the middle of a usual one; the rest is not.
 _ANSWER = 64 * 1024
@@ -41,14 +39,6 @@ class NotAllowed(Exception):
 
 class Unreachable(Exception):
     """The request got no answer; the text says why without saying where."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the receiver answered."""
-
-    status: int
-    retry_after: float | None = None
 
 
 def check_callback_url(settings: Settings, url: str) -> None:
@@ -128,7 +118,7 @@ def _literal(host: str) -> str | None:
     return str(found[0][4][0])
 
 
-async def _resolve(host: str, port: int) -> list[str]:
+async def _resolve(host: str) -> list[str]:
     """The addresses of a host.
 
     Raises:
@@ -137,69 +127,28 @@ async def _resolve(host: str, port: int) -> list[str]:
     literal = _literal(host)
     if literal is not None:
         return [literal]
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[list[str]] = loop.create_future()
-
-    def settle(found: list[str] | None) -> None:
-        if not answer.done():
-            if found:
-                answer.set_result(found)
-            else:
-                answer.set_exception(Unreachable("its host name does not resolve"))
+    answer: Future[list[str]] = Future()
+    answer.set_running_or_notify_cancel()  # whoever stops waiting does not stop the thread
 
     def ask() -> None:
-        found: list[str] | None = None
-        with contextlib.suppress(OSError, UnicodeError):
+        try:
             # The zone of a link-local address is in the text as well.
-            found = [str(item[4][0]) for item in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-            loop.call_soon_threadsafe(settle, found)
+            answer.set_result([str(item[4][0]) for item in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)])
+        except (OSError, UnicodeError):
+            answer.set_result([])
 
     # A thread of its own, not the loop's pool: names whose server answers slowly must hold up nobody else, and a
     # daemon, so that they do not hold up the end of the process.
     threading.Thread(target=ask, name="autoscorer-resolve", daemon=True).start()
-    return list(dict.fromkeys(await answer))
-
-
-class _Pinned(httpcore.AsyncNetworkBackend):
-    """Connects to the addresses that were checked, and to nothing else."""
-
-    def __init__(self, allow_private: bool, timeout: float) -> None:
-        self._network = httpcore.AnyIOBackend()
-        self._allow_private = allow_private
-        self._timeout = timeout
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        addresses = await _resolve(host, port)
-        # Every one: a name with a public and a private address is not to be trusted.
-        for address in addresses:
-            if not is_allowed(address, allow_private=self._allow_private):
-                raise NotAllowed(_METADATA_SERVICE if self._allow_private else _NOT_PUBLIC)
-        *others, last = addresses
-        for address in others:
-            # A share of the time, so that an address family that leads nowhere leaves some for the next.
-            with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
-                return await self._connect(address, port, self._timeout / 4, socket_options)
-        return await self._connect(last, port, None, socket_options)
-
-    async def _connect(
-        self, address: str, port: int, timeout: float | None, options: Iterable[Any] | None
-    ) -> httpcore.AsyncNetworkStream:
-        return await self._network.connect_tcp(address, port, timeout=timeout, socket_options=options)
-
-    async def sleep(self, seconds: float) -> None:
-        await self._network.sleep(seconds)
+    found = await asyncio.wrap_future(answer)
+    addresses = list(dict.fromkeys(found))
+    if not addresses:
+        raise Unreachable("its host name does not resolve")
+    return addresses
 
 
 class Outbound:
-    """Sends POST requests to URLs of strangers. Use it in one event loop, and ``close`` it.
+    """Sends POST requests to URLs of strangers.
 
     Args:
         allow_private: Whether it may reach loopback, private and link-local addresses.
@@ -209,16 +158,10 @@ class Outbound:
     def __init__(self, *, allow_private: bool, timeout: float) -> None:
         self._allow_private = allow_private
         self._timeout = timeout
-        self._pool: httpcore.AsyncConnectionPool | None = None
-        self._opening = asyncio.Lock()
+        # Reading the certificates takes a twentieth of a second, and most installations send no callback.
+        self._tls = functools.cache(httpx.create_ssl_context)
 
-    async def close(self) -> None:
-        """Close what is open."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            await pool.aclose()
-
-    async def post(self, url: str, headers: dict[str, str], body: bytes) -> Answer:
+    async def post(self, url: str, headers: dict[str, str], body: bytes) -> httpx.Response:
         """Send one request.
 
         Args:
@@ -227,66 +170,66 @@ class Outbound:
             body: What is sent.
 
         Returns:
-            The answer's status. Its body is not kept.
+            The answer, closed: its status and its headers. Its body is not kept.
 
         Raises:
             NotAllowed: The request must not be made.
             Unreachable: There was no answer.
         """
         parsed = _parse(url)
-        request = httpx.Request("POST", parsed, headers={**headers, "connection": "close"}, content=body)
-        pool = await self._opened()
-        try:
-            async with asyncio.timeout(self._timeout):
-                response = await pool.handle_async_request(
-                    httpcore.Request(
-                        method=b"POST",
-                        url=httpcore.URL(
-                            scheme=parsed.raw_scheme,
-                            host=parsed.raw_host,
-                            port=parsed.port,
-                            target=parsed.raw_path,
-                        ),
-                        headers=request.headers.raw,
-                        content=body,
-                    )
-                )
-        except TimeoutError:
-            raise Unreachable(f"no answer within {self._timeout:g} s") from None
-        except (httpcore.NetworkError, httpcore.TimeoutException, OSError) as error:
-            raise Unreachable(_why(error)) from None
-        except (httpcore.ProtocolError, httpcore.UnsupportedProtocol):
-            raise Unreachable("the server there does not speak HTTP") from None
-        await _drain(response)
-        return Answer(response.status, _retry_after(response.headers))
+        context = await asyncio.to_thread(self._tls)
+        # Not a client: that follows what it is told (credentials in the URL, cookies), and logs the URL.
+        async with httpx.AsyncHTTPTransport(verify=context, trust_env=False) as transport:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    response = await self._send(transport, parsed, headers, body)
+            except TimeoutError:
+                raise Unreachable(f"no answer within {self._timeout:g} s") from None
+            except httpx.ProtocolError:
+                raise Unreachable("the server there does not speak HTTP") from None
+            except (httpx.TransportError, OSError) as error:
+                raise Unreachable(_why(error)) from None
+            await _drain(response)
+        return response
 
-    async def _opened(self) -> httpcore.AsyncConnectionPool:
-        async with self._opening:
-            if self._pool is None:
-                # Reading the certificates takes a twentieth of a second, and most installations send no callback.
-                context = await asyncio.to_thread(httpx.create_ssl_context)
-                self._pool = httpcore.AsyncConnectionPool(
-                    ssl_context=context,
-                    max_connections=None,
-                    max_keepalive_connections=0,
-                    network_backend=_Pinned(self._allow_private, self._timeout),
-                )
-            return self._pool
+    async def _send(
+        self, transport: httpx.AsyncBaseTransport, url: httpx.URL, headers: dict[str, str], body: bytes
+    ) -> httpx.Response:
+        """Send it to the addresses that were checked, and to nothing else."""
+        host = url.raw_host.decode("ascii")
+        addresses = await _resolve(host)
+        # Every one: a name with a public and a private address is not to be trusted.
+        if not all(is_allowed(address, allow_private=self._allow_private) for address in addresses):
+            raise NotAllowed(_METADATA_SERVICE if self._allow_private else _NOT_PUBLIC)
+
+        async def send(address: str, connect: float | None) -> httpx.Response:
+            request = httpx.Request(
+                "POST",
+                url.copy_with(host=address),
+                headers={**headers, "host": url.netloc.decode("ascii"), "connection": "close"},
+                content=body,
+                # The name is what TLS verifies.
+                extensions={"sni_hostname": host, "timeout": {"connect": connect}},
+            )
+            return await transport.handle_async_request(request)
+
+        *others, last = addresses
+        for address in others:
+            # A share of the time, so that an address family that leads nowhere leaves some for the next.
+            with contextlib.suppress(httpx.ConnectError, httpx.ConnectTimeout):
+                return await send(address, self._timeout / 4)
+        return await send(last, None)
 
 
-async def _drain(response: httpcore.Response) -> None:
+async def _drain(response: httpx.Response) -> None:
     """Read a usual answer to its end, and leave one that is long or slow."""
-    try:
-        with contextlib.suppress(TimeoutError, httpcore.NetworkError, httpcore.ProtocolError, OSError):
-            async with asyncio.timeout(_DRAIN):
-                read = 0
-                async for part in response.aiter_stream():
-                    read += len(part)
-                    if read > _ANSWER:
-                        break
-    finally:
-        with contextlib.suppress(httpcore.NetworkError, httpcore.ProtocolError, OSError):
-            await response.aclose()
+    with contextlib.suppress(TimeoutError, httpx.TransportError, OSError):
+        async with asyncio.timeout(_DRAIN), contextlib.aclosing(response):
+            read = 0
+            async for part in response.aiter_raw():
+                read += len(part)
+                if read > _ANSWER:
+                    break
 
 
 def _why(error: BaseException) -> str:
@@ -299,14 +242,9 @@ def _why(error: BaseException) -> str:
             return "TLS could not be agreed on"
         if isinstance(seen, ConnectionRefusedError):
             return "the connection was refused"
-        if isinstance(seen, TimeoutError | httpcore.TimeoutException):
+        if isinstance(seen, TimeoutError | httpx.TimeoutException):
             return "no connection in time"
         seen = seen.__cause__ or seen.__context__
-    if isinstance(error, httpcore.ConnectError):
+    if isinstance(error, httpx.ConnectError):
         return "no connection could be made"
     return "the connection broke before there was an answer"
-
-
-def _retry_after(headers: list[tuple[bytes, bytes]]) -> float | None:
-    value = httpx.Headers(headers).get("retry-after", "").strip()
-    return float(value) if value.isascii() and value.isdigit() and len(value) <= 9 else None

@@ -531,6 +531,24 @@ def test_many_are_delivered_each_once(home: Path) -> None:
     asyncio.run(main())
 
 
+def test_more_than_wait_in_memory_are_delivered_each_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoscorer.service.webhooks.delivery.AHEAD", 7)
+
+    async def main() -> None:
+        async with receiving(_never) as slow, receiving(answers("200 OK")) as receiver:
+            kept = Kept(
+                *(f"http://127.0.0.1:{slow.port}/{number}" for number in range(30)),
+                *(f"http://127.0.0.1:{receiver.port}/{number}" for number in range(30)),
+            )
+            async with delivering(callbacks_settings(home, timeout=60), kept) as callbacks:
+                await until(
+                    lambda: callbacks.wake() or sum(row.delivered for row in kept.rows.values()) == 30  # type: ignore[func-returns-value]
+                )
+            assert sorted(int(request.target[1:]) for request in receiver.requests) == list(range(30))
+
+    asyncio.run(main())
+
+
 # --- where no request goes ----------------------------------------------------------------------------------------
 
 REFUSED = [
@@ -693,11 +711,7 @@ def test_what_is_taken_at_submit_is_refused_when_it_is_sent_only_by_what_a_name_
         raise httpcore.ConnectError
 
     async def send() -> None:
-        outbound = Outbound(allow_private=allow_private, timeout=5)
-        try:
-            await outbound.post(url, {}, b"")
-        finally:
-            await outbound.close()
+        await Outbound(allow_private=allow_private, timeout=5).post(url, {}, b"")
 
     try:
         check_callback_url(Settings(callbacks=Callbacks(allow_private=allow_private)), url)
@@ -942,7 +956,3 @@ def test_a_secret_file_that_can_not_be_used_is_told(home: Path) -> None:
     with pytest.raises(AutoScorerError) as caught:
         callback_secret(Settings(home=home))
     assert "callback-secret" in caught.value.message and str(home) not in caught.value.message
-
-
-def test_an_outbound_that_was_never_used_closes() -> None:
-    asyncio.run(Outbound(allow_private=False, timeout=1).close())

@@ -26,6 +26,7 @@ from autoscorer.service.recovery.stuck_runs import Reconciler
 from autoscorer.service.sync import adopter as adopt
 from autoscorer.service.sync.adopter import Adopter
 from autoscorer.service.sync.deployments import DeploymentIds
+from autoscorer.service.sync.follower import Follower
 from autoscorer.service.workspaces.roots import WorkspaceRoots
 
 from ..support.lost_runs import Runs, ask, runs, settings_with
@@ -176,7 +177,8 @@ def test_runs_of_schedules_are_looked_for_from_now_on_after_the_clock_was_put_ba
         async with PrefectApi(settings) as prefect:
             prefect._client = httpx.AsyncClient(base_url=prefect.url, transport=httpx.MockTransport(answer))
             roots = WorkspaceRoots(settings)
-            adopter = Adopter(settings, roots, ledger, prefect, DeploymentIds(prefect), started=lambda rows: None)
+            follower = Follower(settings, roots, ledger, prefect, lost=lambda: None, ended=lambda ids: None)
+            adopter = Adopter(roots, ledger, prefect, DeploymentIds(prefect), follower)
             for _ in range(2):
                 await adopter.look()
             Clock.ahead = timedelta()

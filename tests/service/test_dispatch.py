@@ -7,21 +7,24 @@ import json
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import httpx
 import pytest
 from autoscorer.core.config import Settings
+from autoscorer.core.flowruns import FlowRunFiles
 from autoscorer.core.logs import JsonFormatter
 from autoscorer.service.ledger.ledger import Ledger
-from autoscorer.service.ledger.records import Json, NewTask, TaskEnd
+from autoscorer.service.ledger.records import Json, NewTask
 from autoscorer.service.ledger.task_ids import new_task_id
 from autoscorer.service.prefect.client import PrefectApi
 from autoscorer.service.sync import dispatcher as dispatch
 from autoscorer.service.sync.deployments import DeploymentIds
 from autoscorer.service.sync.dispatcher import Dispatcher
+from autoscorer.service.sync.follower import Follower
+from autoscorer.service.workspaces.roots import WorkspaceRoots
 
 RAW = "(sqlite3.OperationalError) attempt to write a readonly database [SQL: INSERT INTO flow_run]"
 
@@ -71,11 +74,9 @@ async def dispatching(settings: Settings, prefect: Prefect) -> AsyncIterator[tup
     ledger = Ledger.open(settings)
     async with PrefectApi(settings) as api:
         api._client = httpx.AsyncClient(base_url=api.url, transport=httpx.MockTransport(prefect))
-
-        async def finish(endings: Sequence[TaskEnd]) -> None:
-            await ledger.finish(endings)
-
-        dispatcher = Dispatcher(settings, ledger, api, DeploymentIds(api), started=lambda rows: None, finish=finish)
+        roots = WorkspaceRoots(settings)
+        follower = Follower(settings, roots, ledger, api, lost=lambda: None, ended=lambda ids: None)
+        dispatcher = Dispatcher(settings, ledger, api, DeploymentIds(api), follower)
         loop = asyncio.create_task(dispatcher.run())
         try:
             yield ledger, dispatcher
@@ -152,3 +153,22 @@ def test_a_task_on_which_alone_prefect_fails_is_given_up_and_says_nothing_of_its
     told = [line for line in lines if "fails on task" in line["message"]]
     assert told and all(line["task_id"] in line["message"] for line in told)
     assert with_500 or RAW in told[0]["message"]
+
+
+def test_a_task_that_was_cancelled_before_it_was_followed_is_cancelled_all_the_same(settings: Settings) -> None:
+    async def work() -> None:
+        ledger, api = Ledger.open(settings), PrefectApi(settings)  # which is asked nothing
+        follower = Follower(settings, WorkspaceRoots(settings), ledger, api, lost=lambda: None, ended=lambda ids: None)
+        row, _ = await ledger.add(task("a"))
+        await ledger.claim_undispatched(1)
+        files = FlowRunFiles(settings.home, str(uuid4()))
+        await ledger.dispatched([(row.id, files.flow_run_id)])
+        cancelled, ended = await ledger.request_cancel(row.id)
+        assert not ended
+        await follower.cancel(cancelled)
+        assert not files.is_cancel_requested()
+        follower.follow([row.id])
+        assert files.is_cancel_requested()
+        ledger.close()
+
+    go(work)

@@ -15,9 +15,9 @@ from autoscorer.api import app as app_module
 from autoscorer.api.server import FacadeServer, server_config
 from autoscorer.core.config import Settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
-from autoscorer.schemas.task import TaskState, TaskView
+from autoscorer.schemas.task import TaskList, TaskState, TaskView
 from autoscorer.service.prefect.client import PrefectApi
-from autoscorer.service.tasks import Submitted, TaskPage, TaskQuery
+from autoscorer.service.tasks import Submitted, TaskQuery
 from autoscorer.service.workspaces.roots import WorkspaceRoots
 
 __all__ = ["LocalApi", "MadeUpTasks", "serve_locally"]
@@ -45,7 +45,7 @@ class MadeUpTasks:
         self.settings: Any = None
         self.roots: Any = None
 
-    async def list(self, query: TaskQuery) -> TaskPage:
+    async def list(self, query: TaskQuery) -> TaskList:
         found = [t for t in self.tasks.values() if not query.states or t.state in query.states]
         found = [t for t in found if query.workspace in (None, t.workspace)]
         if query.name is not None:
@@ -55,7 +55,8 @@ class MadeUpTasks:
         page = found[start : start + query.limit]
         end = start + len(page)
         bare = [task.model_copy(update={"result": None}) for task in page]
-        return TaskPage(bare, str(end) if end < len(found) else None, len(found), start)
+        cursor = str(end) if end < len(found) else None
+        return TaskList(tasks=bare, next_cursor=cursor, total=len(found), before=start)
 
     async def get(self, task_id: str) -> TaskView:
         if task_id not in self.tasks:

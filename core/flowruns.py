@@ -22,7 +22,7 @@ from .processes import ProcessIdentity
 from .worker_names import has_died
 from .workspace import write_atomic
 
-__all__ = ["Claim", "FlowRunFiles", "wake", "wake_file"]
+__all__ = ["Claim", "FlowRunFiles", "wake", "wake_file", "was_cancelling"]
 
 # How a flow run ended; and the name that an earlier AutoScorer gave the same file. A worker of that version may go on
 # beside this one, so the newer of the two counts.
@@ -250,3 +250,13 @@ def wake(home: Path) -> None:
     with contextlib.suppress(OSError):
         home.mkdir(parents=True, exist_ok=True)
         wake_file(home).write_bytes(b"")
+
+
+def was_cancelling(types: Iterable[str]) -> bool:
+    """Whether a run that crashed was being cancelled, or was cancelled already, before it did.
+
+    Args:
+        types: Of the flow run's states in Prefect, such as ``RUNNING``, oldest first.
+    """
+    before = [each for each in types if each != "CRASHED"]
+    return before[-1:] in (["CANCELLING"], ["CANCELLED"])

@@ -11,13 +11,13 @@ from typing import Any
 
 import httpx
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 from prefect.logging.loggers import flow_run_logger
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
-from ..core.flowruns import FlowRunFiles
+from ..core.flowruns import FlowRunFiles, was_cancelling
 from ..executors.reaper import clear_flow_run, reap_if_needed, remove_by_label
 from ..executors.records import RunRecords
 from ..tasks.prefect.context import current
@@ -95,5 +95,4 @@ def _was_cancelling(flow_run: FlowRun, settings: Settings, log: Any) -> bool:
     except (httpx.HTTPError, OSError) as error:
         log.warning("Whether this run was being cancelled could not be asked: %s", error)
         return False
-    before = [one.type for one in states if one.type is not StateType.CRASHED]
-    return before[-1:] in ([StateType.CANCELLING], [StateType.CANCELLED])
+    return was_cancelling(one.type.value for one in states)

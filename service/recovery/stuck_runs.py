@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ...core.config import Settings
-from ...core.flowruns import FlowRunFiles
+from ...core.flowruns import FlowRunFiles, was_cancelling
 from ...core.worker_names import has_died
 from ...executors.reaper import reap_if_needed
 from ..prefect.client import PrefectApi
@@ -134,7 +134,7 @@ class Reconciler:
         elif observation.state == "CRASHED":
             # A process of a plain Prefect worker may crash, once its worker is dead, while it is being cancelled.
             types = [state["type"] for state in await self._history(run)]
-            observation = replace(observation, cancelling=types[-2:] == ["CANCELLING", "CRASHED"])
+            observation = replace(observation, cancelling=was_cancelling(types))
         return decide(observation, Timeouts.of(self._settings)), observation
 
     async def _taker(self, run: FlowRun, observation: RunObservation) -> WorkerIdentity | None:

@@ -15,7 +15,7 @@ from typing import Any
 from ...core.backoff import delay as delay_of
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode, Stage
-from ...core.flowruns import Claim, FlowRunFiles, wake
+from ...core.flowruns import Claim, FlowRunFiles, wake, was_cancelling
 from ...core.workspace import Workspace
 from ...flows.batches.expand import expand
 from ...flows.batches.outcome import outcome_of, summary_so_far
@@ -123,7 +123,9 @@ async def requeue(
     if state["type"] in ("SCHEDULED", "PAUSED"):
         _release(files, claim)
         return True
-    wanted = files.is_cancel_requested() or (state["type"] == "CRASHED" and _was_cancelling(states))
+    wanted = files.is_cancel_requested() or (
+        state["type"] == "CRASHED" and was_cancelling(each["type"] for each in states)
+    )
     if state["type"] == "CANCELLING" or wanted:
         await finalize_run(prefect, settings, now, _cancelled(now))
         return False
@@ -208,12 +210,6 @@ def _times_without_room(states: Sequence[State]) -> int:
     """How often it was put back for want of room since the last time that it was put back for another reason."""
     waits = [state["name"] for state in states if state["name"] in ("Scheduled", AWAITING_RETRY, AWAITING_ROOM)]
     return len(waits) - max((at + 1 for at, name in enumerate(waits) if name != AWAITING_ROOM), default=0)
-
-
-def _was_cancelling(states: Sequence[State]) -> bool:
-    """Whether a crashed run was to be cancelled when it crashed."""
-    before = [state["type"] for state in states if state["type"] != "CRASHED"]
-    return before[-1:] == ["CANCELLING"]
 
 
 def _cancelled(run: FlowRun) -> AutoScorerError:

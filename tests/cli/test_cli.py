@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +12,8 @@ from typing import Any
 
 import pytest
 from autoscorer.cli.main import COMMANDS, main
+
+from ..support.terminal import in_terminal
 
 TRUTH = "id,label\na,cat\nb,dog\n"
 
@@ -161,32 +162,11 @@ def test_doctor_finds_docker(capsys: pytest.CaptureFixture[str], docker_client: 
     assert {"name": "docker", "state": "ok"}.items() <= answer["data"]["checks"][2].items()
 
 
-def _in_terminal(*arguments: str) -> tuple[int, str]:
-    """Run the real command with a terminal as stdout and stderr; return its exit code and what was shown."""
-    leader, follower = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "autoscorer", *arguments],
-        stdout=follower,
-        stderr=follower,
-        stdin=follower,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
-    )
-    os.close(follower)
-    shown = b""
-    try:
-        while data := os.read(leader, 65536):
-            shown += data
-    except OSError:
-        pass  # the terminal is gone with the process
-    os.close(leader)
-    return process.wait(timeout=30), shown.decode()
-
-
 def test_on_a_terminal_a_person_reads(scored: Path) -> None:
-    code, shown = _in_terminal("score", str(scored))
+    code, shown = in_terminal("score", str(scored))
     assert code == 0
     assert "f1_macro" in shown and "output/artifacts/report.html" in shown and '"status"' not in shown
-    code, shown = _in_terminal("score", str(scored), "--json")
+    code, shown = in_terminal("score", str(scored), "--json")
     assert json.loads(shown)["status"] == "success"
 
 
@@ -205,12 +185,12 @@ def test_on_a_terminal_every_commands_error_is_read_not_traced(command: str, tmp
         "config": ["show"],
     }
     if command != "init":  # it reads no configuration
-        code, shown = _in_terminal(command, *needed.get(command, []), "--config", str(config))
+        code, shown = in_terminal(command, *needed.get(command, []), "--config", str(config))
         assert code == 2, shown
         assert "Traceback" not in shown and "The configuration is wrong" in shown
         assert "• security.allowed_imagess: unknown key" in shown and "did you mean 'allowed_images'?" in shown
         assert "• service.pol: unknown key" in shown
-    code, shown = _in_terminal(command, "--no-such-option")
+    code, shown = in_terminal(command, "--no-such-option")
     assert code == 2, shown
     assert "Traceback" not in shown and "INVALID_REQUEST" in shown
 
@@ -218,7 +198,7 @@ def test_on_a_terminal_every_commands_error_is_read_not_traced(command: str, tmp
 def test_on_a_terminal_progress_is_live_and_harmless(make_workspace: Any) -> None:
     program = r"import time; print('\033]0;owned\007step one', flush=True); time.sleep(0.8); raise SystemExit(4)"
     root = make_workspace(container={"cmd": ["python", "-c", program]})
-    code, shown = _in_terminal("pipeline", str(root), "--backend", "process")
+    code, shown = in_terminal("pipeline", str(root), "--backend", "process")
     assert code == 1
     assert "step one" in shown and "CONTAINER_FAILED" in shown
     assert "\x1b]0;owned" not in shown, "a model's escape sequence reached the terminal"

@@ -33,6 +33,7 @@ from autoscorer.service.ledger.task_ids import new_task_id
 from ..service.test_disclosure import RESULT
 from ..service.test_ledger import new
 from ..support.facade import ADMIN, SUBMIT, Facade, facade, facade_settings, write_workspace
+from ..support.terminal import in_terminal
 
 MISMATCH = {"code": "MISMATCH", "message": "Not the same ids.", "stage": "scoring", "details": {}}
 WHOLE = {**RESULT, "timing": {}, "resources": {}, "summary": {**RESULT["summary"], "SECRET": None}}
@@ -385,8 +386,6 @@ def run(served: Served, capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def test_status_shows_score_metric_and_scorer(served: Served, run: Run) -> None:
-    from ..cli.test_cli_client import in_terminal
-
     code, task, _ = run("status", served.scored)
     assert code == 0 and task["outcome"]["metric"] == "f1" and task["scorer"] == "classification_f1"
     code, shown = in_terminal("status", served.scored)
@@ -401,8 +400,6 @@ def test_status_shows_score_metric_and_scorer(served: Served, run: Run) -> None:
 
 
 def test_status_of_a_batch_shows_its_counts_and_who_is_best(served: Served, run: Run) -> None:
-    from ..cli.test_cli_client import in_terminal
-
     code, task, _ = run("status", served.batch)
     assert code == 0 and task["id"] == served.batch
     assert task["batch"]["summary"]["failed"] == 1 and task["batch"]["leaderboard"][0]["workspace"] == "team-a"
@@ -439,8 +436,6 @@ def test_a_task_is_repeated_from_the_shell(served: Served, run: Run) -> None:
 
 
 def test_a_folder_is_uploaded_and_found_from_the_shell(served: Served, run: Run, tmp_path: Path) -> None:
-    from ..cli.test_cli_client import in_terminal
-
     folder = a_folder(tmp_path / "mine")
     code, data, _ = run("upload", str(folder))
     assert code == 0 and data["workspace"]["name"] == "my-model" and "logs" in data["left_out"]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 import shutil
-import struct
 import subprocess
 import sys
-import termios
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +17,7 @@ from autoscorer.cli.output import number
 from ..support.installation import Installation
 from ..support.markdown import BASE_IMAGE, READMES, blocks_of, read
 from ..support.prefect_server import PrefectServer, server
+from ..support.terminal import on_a_terminal
 
 __all__ = ["server"]  # a fixture is found by its name
 
@@ -78,29 +76,9 @@ def _play(folder: Path, steps: list[Step], environment: dict[str, str]) -> None:
 
 
 def _on_a_terminal(command: list[str], folder: Path, environment: dict[str, str]) -> str:
-    ours, theirs = os.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 100, 0, 0))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    with subprocess.Popen(
-        command,
-        cwd=folder,
-        env={**os.environ, "PATH": path, "TERM": "xterm", **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    ) as process:
-        os.close(theirs)
-        data = b""
-        try:
-            while piece := os.read(ours, 65536):
-                data += piece
-        except OSError:
-            pass  # what a terminal says when the last program on it has ended
-        finally:
-            os.close(ours)
-        process.wait(60)
-    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", data.decode())
+    _, shown = on_a_terminal(command, columns=100, cwd=folder, environment={**os.environ, "PATH": path, **environment})
+    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", shown)
     # Lines that are drawn over: the last drawing counts.
     return "\n".join(line.rpartition("\r")[2] for line in re.sub(r"\r+\n", "\n", text).split("\n"))
 

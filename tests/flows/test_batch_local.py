@@ -15,8 +15,8 @@ import pytest
 from autoscorer.core.workspace import Workspace
 from autoscorer.executors.records import RunRecords
 
-from ..cli.test_cli_client import in_terminal
 from ..support.prefect_server import eventually
+from ..support.terminal import in_terminal
 from .test_batch import SCORER
 
 TRUTH = "id,label\na,x\nb,y\n"

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import pty
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -16,6 +11,7 @@ from autoscorer.flows.batches.pool import member_names
 from ..cli.test_cli_live import command, environment
 from ..support.installation import Installation
 from ..support.prefect_server import eventually
+from ..support.terminal import in_terminal
 
 Json = dict[str, Any]
 
@@ -41,23 +37,6 @@ def _make(installation: Installation, name: str, lines: int, what: str) -> None:
         "    file.write('id,label\\na,cat\\nb,dog\\nc,cat\\n')"
     )
     installation.workspace(name, pred="", container={"cmd": ["python", "-c", program]})
-
-
-def _in_terminal(installation: Installation, *arguments: str) -> str:
-    """What the command shows a person."""
-    leader, follower = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "autoscorer", *arguments],
-        stdin=follower, stdout=follower, stderr=follower,
-        env={**environment(installation, "admin"), "TERM": "xterm", "COLUMNS": "140"},
-    ):  # fmt: skip
-        os.close(follower)
-        shown = b""
-        with contextlib.suppress(OSError):  # so a terminal's end looks on Linux
-            while part := os.read(leader, 65536):
-                shown += part
-    os.close(leader)
-    return shown.decode(errors="replace")
 
 
 def _told(records: list[Json], what: str, whole: int) -> int:
@@ -100,7 +79,8 @@ def test_a_log_of_thousands_of_lines_says_how_many_are_missing(installation: Ins
 def test_each_line_of_a_batch_says_whose_it_is_and_its_bar_is_full(installation: Installation) -> None:
     for name in ("ada", "bob"):
         _make(installation, f"told-batch/{name}", 400, name)
-    text = _in_terminal(installation, "batch", "told-batch", "--backend", "process", "--wait")
+    arguments = ("batch", "told-batch", "--backend", "process", "--wait")
+    _, text = in_terminal(*arguments, environment=environment(installation, "admin"))
     bars = [line for line in text.replace("\r", "\n").split("\n") if "/2" in line]
     assert bars and "2/2" in bars[-1], text[-3000:]
 

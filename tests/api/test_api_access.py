@@ -33,9 +33,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from ..support.browser import Browser, browser
-from ..support.facade import write_workspace
 from ..support.ports import free_port
 from ..support.prefect_server import eventually
+from ..support.processes import clean_environment
+from ..support.workspaces import write_workspace
 
 __all__ = ["browser"]
 
@@ -105,9 +106,8 @@ def serving(
     """
     root, home = folder / "workspaces", folder / "home"
     root.mkdir(exist_ok=True)
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("AUTOSCORER_", "PREFECT_"))}
     variables = {
-        **clean,
+        **clean_environment(),
         "AUTOSCORER_HOME": str(home),
         "AUTOSCORER_WORKSPACE_ROOTS": str(root),
         "AUTOSCORER_PREFECT__API_URL": "http://127.0.0.1:9/api",

@@ -20,6 +20,7 @@ from autoscorer.scorers.registry.trial import try_import
 from autoscorer.scorers.registry.watcher import ScorerWatcher
 
 from ..support.local_api import LocalApi, serve_locally
+from ..support.workspaces import write_workspace
 
 TRUTH = "id,label\na,SECRET-TRUTH-1\nb,SECRET-TRUTH-2\n"
 
@@ -83,11 +84,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def config(tmp_path: Path) -> Settings:
     root = tmp_path / "root"
-    (root / "ws" / "input").mkdir(parents=True)
-    (root / "ws" / "output").mkdir()
-    (root / "ws" / "input" / "gt.csv").write_text(TRUTH)
-    (root / "ws" / "output" / "pred.csv").write_text(TRUTH)
-    (root / "ws" / "meta.json").write_text(json.dumps({"task_type": "classification", "scorer": "classification_f1"}))
+    write_workspace(root, "ws", truth=TRUTH, pred=TRUTH)
     return Settings(workspace_roots=(root,), home=tmp_path / "home")
 
 

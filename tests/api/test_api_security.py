@@ -25,7 +25,8 @@ from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ..support.facade import ADMIN, SUBMIT, Facade, facade, facade_settings, write_workspace
+from ..support.facade import ADMIN, SUBMIT, Facade, facade, facade_settings
+from ..support.workspaces import write_workspace
 
 HOST = b"Host: 127.0.0.1\r\n"
 AUTH = f"Authorization: Bearer {SUBMIT}\r\n".encode()

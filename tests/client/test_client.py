@@ -32,8 +32,9 @@ from autoscorer.service.ledger.task_ids import new_task_id
 
 from ..service.test_disclosure import RESULT
 from ..service.test_ledger import new
-from ..support.facade import ADMIN, SUBMIT, Facade, facade, facade_settings, write_workspace
+from ..support.facade import ADMIN, SUBMIT, Facade, facade, facade_settings
 from ..support.terminal import in_terminal
+from ..support.workspaces import write_workspace
 
 MISMATCH = {"code": "MISMATCH", "message": "Not the same ids.", "stage": "scoring", "details": {}}
 WHOLE = {**RESULT, "timing": {}, "resources": {}, "summary": {**RESULT["summary"], "SECRET": None}}
@@ -289,8 +290,8 @@ def test_a_folder_is_uploaded_without_links_results_and_logs(client: Client, ser
     there = served.root / "my-model"
     content = {path.relative_to(there).as_posix() for path in there.rglob("*") if path.is_file()}
     assert content == {
-        "meta.json", "run.sh", "input/gt.csv", "input/data/ä b.bin", "input/data/empty", "output/pred.csv",
-        "output/notes.txt",
+        "meta.json", "run.sh", "input/gt.csv", "input/data/x.csv", "input/data/ä b.bin", "input/data/empty",
+        "output/pred.csv", "output/notes.txt",
     }  # fmt: skip
     assert (there / "input/data/ä b.bin").read_bytes() == (folder / "input/data/ä b.bin").read_bytes()
     assert os.access(there / "run.sh", os.X_OK) and not os.access(there / "meta.json", os.X_OK)

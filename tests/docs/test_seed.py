@@ -7,13 +7,10 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 import tomllib
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,24 +21,23 @@ from autoscorer.scorers.registry import ScorerRegistry
 from autoscorer.scorers.registry import registry as registry_module
 from autoscorer.scorers.registry.missing_names import IMPORTED_FROM, import_lines, undefined_names
 
-from ..support.facade import ADMIN, SUBMIT, Facade, facade, facade_settings, write_workspace
+from ..support.calls import Answer, call
+from ..support.facade import ADMIN, SUBMIT, Facade, facade, facade_settings
 from ..support.installation import Installation
 from ..support.markdown import ROOT
+from ..support.ports import free_port
+from ..support.prefect_server import eventually
+from ..support.processes import clean_environment
+from ..support.workspaces import result_of, write_workspace
 
 pytestmark = pytest.mark.slow
 
 TOKENS = "submit:seed-submit,admin:seed-admin"
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 def environment(home: Path, root: Path, **more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AUTOSCORER_", "PREFECT_"))}
     return {
-        **kept,
+        **clean_environment(),
         "AUTOSCORER_HOME": str(home),
         "AUTOSCORER_WORKSPACE_ROOTS": str(root),
         # Nothing listens there: a Prefect server that is away.
@@ -64,18 +60,16 @@ def started(command: list[str], env: dict[str, str], log: Path) -> Iterator[subp
 
 def ask(port: int, path: str, process: subprocess.Popen[bytes], log: Path, *, token: str | None = None) -> Any:
     """The status and body of one route, once somebody listens."""
-    deadline = time.monotonic() + 120
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    while True:
-        try:
-            request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            return error.code, json.load(error)
-        except OSError:
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
+
+    def answer() -> Answer | None:
+        with contextlib.suppress(OSError):
+            return call(f"http://127.0.0.1:{port}{path}", token=token)
+        assert process.poll() is None, log.read_text()
+        return None
+
+    found = eventually(answer, within=120)
+    assert found is not None
+    return found.status, found.json
 
 
 # --- the API's two commands --------------------------------------------------------------------------------------
@@ -598,7 +592,7 @@ def test_every_error_of_a_result_names_the_workspace_and_its_log(
 
     def details(*arguments: str | Path, code: int = 1, written: bool = True) -> dict[str, Any]:
         told: dict[str, Any] = command(capsys, *arguments, code=code)["details"]
-        left = json.loads((workspace / "output" / "result.json").read_text())["error"]["details"]
+        left = result_of(workspace)["error"]["details"]
         assert (left == told) is written
         return told
 

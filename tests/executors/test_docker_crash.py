@@ -21,6 +21,8 @@ from autoscorer.executors.docker.seal import LABEL, NAME
 from autoscorer.executors.reaper import reap
 from autoscorer.executors.records import RunRecords
 
+from ..support.workspaces import result_of
+
 pytestmark = pytest.mark.docker
 
 
@@ -118,7 +120,7 @@ def test_a_signal_removes_the_container_and_leaves_a_result(sleeper: Path, docke
     assert process.returncode == 1
     assert json.loads(out)["error"]["code"] == "CANCELLED"
     assert not _containers(docker_client, sleeper.name)
-    result = json.loads((sleeper / "output" / "result.json").read_text())
+    result = result_of(sleeper)
     assert result["error"]["code"] == "CANCELLED" and result["summary"]["score"] is None
     assert not (sleeper / "output" / "pred.csv").exists()
     assert (sleeper / "logs" / "container.log").read_text() == "started\n"
@@ -170,6 +172,6 @@ def test_an_engine_that_is_away_is_ours(
     code, answer = _command("run", str(root))
     assert (code, answer["error"]["code"]) == (3, "BACKEND_UNAVAILABLE")
     assert "--backend process" in answer["error"]["message"]
-    result = json.loads((root / "output" / "result.json").read_text())
+    result = result_of(root)
     assert result["error"]["code"] == "BACKEND_UNAVAILABLE"
     assert set(os.listdir(root / ".autoscorer")) <= {"lock", "artifacts"}

@@ -29,6 +29,7 @@ from autoscorer.tasks.run import run_workspace
 from ..support.own_engine import OwnEngine, own_engine
 from ..support.prefect_server import PrefectServer
 from ..support.prefect_server import server as server
+from ..support.workspaces import result_of
 
 pytestmark = [
     pytest.mark.docker,
@@ -124,7 +125,7 @@ def test_a_model_that_ends_with_its_engine_is_not_blamed(
     error = ended()
     assert isinstance(error, AutoScorerError)
     assert error.code == "BACKEND_UNAVAILABLE" and "not the model's fault" in error.message
-    assert json.loads((root / "output" / "result.json").read_text())["error"]["code"] == "BACKEND_UNAVAILABLE"
+    assert result_of(root)["error"]["code"] == "BACKEND_UNAVAILABLE"
     _nothing_is_left(engine, root)
     # The same workspace runs as ever.
     meta = json.loads((root / "meta.json").read_text())

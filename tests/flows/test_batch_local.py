@@ -17,6 +17,7 @@ from autoscorer.executors.records import RunRecords
 
 from ..support.prefect_server import eventually
 from ..support.terminal import in_terminal
+from ..support.workspaces import result_of
 from .test_batch import SCORER
 
 TRUTH = "id,label\na,x\nb,y\n"
@@ -51,10 +52,6 @@ def batch(*arguments: str) -> tuple[int, Any, str]:
     assert "Traceback" not in done.stderr, done.stderr
     answer = json.loads(done.stdout)
     return done.returncode, answer.get("data") or answer.get("error"), done.stderr
-
-
-def result_of(root: Path) -> Any:
-    return json.loads((root / "output" / "result.json").read_text())
 
 
 def test_predictions_are_scored_and_ranked(crowd: Callable[..., Path], tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from autoscorer.tasks.score import score_workspace
 
 from ..support.facade import ADMIN, SUBMIT, Facade, facade, facade_settings
 from ..support.terminal import in_terminal
+from ..support.workspaces import result_of
 
 Made = Callable[..., Path]
 TRUTH = "id,label\n" + "".join(f"r{n},{'cat' if n % 3 else 'dog'}\n" for n in range(30))
@@ -73,7 +74,7 @@ def test_the_history_is_told_newest_first_with_what_each_came_to(three: Path, ca
 
 def test_the_standing_result_is_shown_as_score_shows_it(three: Path, capsys: Any) -> None:
     code, told = asked(capsys, "result", str(three))
-    assert code == 0 and told == json.loads((three / "output" / "result.json").read_text())
+    assert code == 0 and told == result_of(three)
     assert told["error"]["code"] == "MISMATCH"
     (three / "output" / "pred.csv").write_text(predictions(0))
     code, scored = asked(capsys, "score", str(three))

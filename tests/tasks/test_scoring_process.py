@@ -22,6 +22,8 @@ from autoscorer.scorers.registry import get_registry
 from autoscorer.tasks.score import score_workspace
 from autoscorer.tasks.scoring import GuardedScoring
 
+from ..support.workspaces import result_of
+
 pytestmark = pytest.mark.slow
 
 TABLE = "id,label\na,x\nb,y\n"
@@ -32,6 +34,8 @@ from autoscorer.core.errors import AutoScorerError as Error
 from autoscorer.schemas.result import Result
 from autoscorer.scorers.base import BaseScorer, ScorerParams
 from autoscorer.scorers.registry import register
+
+from ..support.workspaces import result_of
 
 class Params(ScorerParams):
     does: str = ""
@@ -92,10 +96,6 @@ def command(*arguments: str | Path) -> tuple[int, dict[str, Any], str]:
     )
     assert "Traceback" not in done.stderr, done.stderr[-2000:]
     return done.returncode, json.loads(done.stdout), done.stdout
-
-
-def result_of(root: Path) -> dict[str, Any]:
-    return dict(json.loads((root / "output" / "result.json").read_text()))
 
 
 def does(scoring: GuardedScoring, root: Path, what: str) -> Result:

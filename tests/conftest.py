@@ -14,6 +14,7 @@ from autoscorer.executors.files import remove_tree
 from autoscorer.executors.records import RunRecords
 
 # Here and not where they are used: each module that imported them would start an installation of its own, or build.
+from .support import examples as examples  # its profile, before any test is read
 from .support.checkout import root_image as root_image
 from .support.installation import installation as installation
 from .support.markdown import BASE_IMAGE

@@ -382,7 +382,7 @@ def test_what_can_not_be_tried_is_told(api: LocalApi, body: dict[str, Any], stat
         ("raise RuntimeError('no luck')", "SCORER_ERROR", "no luck"),
         ("import os; os._exit(7)", "SCORER_ERROR", "exit code 7"),
         ("import ctypes; ctypes.string_at(0)", "SCORER_ERROR", "SIGSEGV"),
-        ("while True: pass", "TIMEOUT_ERROR", "was killed"),
+        pytest.param("while True: pass", "TIMEOUT_ERROR", "was killed", marks=pytest.mark.slow),
         ("import os; os.kill(os.getppid(), 9); os._exit(0)", "SCORER_ERROR", "SIGKILL"),
         ("raise SystemExit(0)", "SCORER_ERROR", "SystemExit"),
         ("raise ValueError('x' * 10**8)", "SCORER_ERROR", "xxx"),

@@ -109,6 +109,7 @@ def test_the_readmes_example_runs_as_it_is_written(name: str, tmp_path: Path) ->
     _play(tmp_path, _unsealed(steps), {})
 
 
+@pytest.mark.slow
 def test_the_tutorial_runs_as_it_is_written_without_docker(tutorial: Any) -> None:
     folder, steps, _ = tutorial
     _play(folder, _unsealed(steps), {})
@@ -163,6 +164,7 @@ def test_the_services_examples_run_as_they_are_written(installation: Installatio
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+@pytest.mark.slow
 def test_the_demo_prints_the_scores_that_the_tutorial_shows(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "autoscorer", "demo", "--backend", "process", "--dir", str(tmp_path / "demo")]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -365,6 +365,7 @@ print(made.model_dump_json())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", list(WORKERS))
 def test_the_template_is_one_that_prefects_own_worker_can_use(
     kind: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

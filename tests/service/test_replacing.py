@@ -184,6 +184,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_a_killed_replacing_leaves_the_one_or_the_other_and_every_result(
     root: Path, tmp_path: Path, settings: Settings
 ) -> None:

@@ -195,6 +195,7 @@ def test_what_is_kept_is_bounded_and_the_oldest_go_first(tmp_path: Path, setting
     assert all(path.stat().st_mtime > 1 for path in (folder / ".autoscorer" / "artifacts").iterdir())
 
 
+@pytest.mark.slow
 def test_a_killed_scoring_loses_nothing_and_mixes_no_two_runs(tmp_path: Path, settings: Settings) -> None:
     """kill -9 at any moment: every Result that there is has all of its own files, or says nothing of them."""
     folder = workspace(tmp_path)

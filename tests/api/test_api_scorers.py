@@ -96,6 +96,32 @@ def api(config: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalApi]
         yield api
 
 
+def all_is_looked_at(api: LocalApi, folder: Path, worker: ScorerRegistry | None = None) -> None:
+    """Wait until whoever follows scorers has looked at all that is there: at two files of others, saved anew and gone.
+
+    They lie behind ``folder`` in the order of looking, and twice: the first look may have begun before this.
+    """
+    others = folder.parent / "others"
+
+    def seen_by_all(look: Callable[[Callable[[], set[str]], Callable[[str], str]], bool]) -> bool:
+        shown = look(lambda: ids(api), lambda scorer_id: api.data("GET", f"/scorers/{scorer_id}")["version"])
+        return shown and (worker is None or look(lambda: set(worker.ids()), lambda each: worker.get(each).version))
+
+    for scorer_id in ("saved", "gone"):
+        file = write(others / f"{scorer_id}.py", scorer_id)
+        api.data("POST", "/scorers/load", json={"path": str(file)})
+        wait_until(lambda scorer_id=scorer_id: seen_by_all(lambda known, _: scorer_id in known()))  # type: ignore[misc]
+    for version in (f"{time.monotonic_ns()}.0.1", f"{time.monotonic_ns()}.0.2"):
+        write(others / "saved.py", "saved", version=version)
+        wait_until(
+            lambda version=version: seen_by_all(  # type: ignore[misc]
+                lambda known, of: "saved" in known() and of("saved") == version
+            )
+        )
+    (others / "gone.py").unlink()
+    wait_until(lambda: seen_by_all(lambda known, _: "gone" not in known()))
+
+
 def ids(api: LocalApi) -> set[str]:
     return {scorer["id"] for scorer in api.data("GET", "/scorers")["scorers"]}
 
@@ -230,13 +256,13 @@ def test_what_is_watched_is_followed_everywhere(api: LocalApi, config: Settings,
         assert left == {"watched": []} and "second" in ids(api)
         write(folder / "third.py", "third")
         write(folder / "second.py", "second", version="2.0.0")
-        time.sleep(1.2)
+        all_is_looked_at(api, folder, worker)
         assert "third" not in ids(api) and "third" not in worker.ids()
         assert api.data("GET", "/scorers/second")["version"] == worker.get("second").version == "1.0.0"
         fresh = elsewhere(config)
         assert fresh.get("second").version == "1.0.0" and "third" not in fresh.ids()
         (folder / "second.py").unlink()
-        time.sleep(1.2)
+        all_is_looked_at(api, folder, worker)
         assert "second" in ids(api) and "second" in worker.ids() and "second" in elsewhere(config).ids()
 
 
@@ -254,13 +280,13 @@ def test_what_is_kept_is_followed_again_when_it_is_loaded_again(api: LocalApi, c
         assert api.data("GET", "/scorers/watch") == {"watched": []}
         wait_until(lambda: "mine" in worker.ids())
         write(file, "mine", version="2.0.0")
-        time.sleep(1.2)
+        all_is_looked_at(api, folder, worker)
         assert versions() == {"1.0.0"}
         # Reloading takes it as it is now, and goes on keeping that.
         assert api.data("POST", "/scorers/reload", json={"id": "mine"})["changes"][0]["version"] == "2.0.0"
         wait_until(lambda: versions() == {"2.0.0"})
         write(file, "mine", version="3.0.0")
-        time.sleep(1.2)
+        all_is_looked_at(api, folder, worker)
         assert versions() == {"2.0.0"}
         api.data("POST", "/scorers/load", json={"path": str(file)})
         write(file, "mine", version="4.0.0")
@@ -299,7 +325,7 @@ def test_what_two_ask_for_is_followed_until_both_let_go(api: LocalApi, folder: P
         answer = api.client.request("DELETE", "/scorers/watch", json={"path": path})
         assert answer.status_code == 200, answer.text
     write(file, "mine", version="4.0.0")
-    time.sleep(1.2)
+    all_is_looked_at(api, folder)
     assert api.data("GET", "/scorers/mine")["version"] == "3.0.0"
 
 

@@ -9,7 +9,6 @@ import math
 import re
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ..support.facade import ADMIN, SUBMIT, Facade, facade, facade_settings
+from ..support.prefect_server import eventually
 from ..support.workspaces import write_workspace
 
 HOST = b"Host: 127.0.0.1\r\n"
@@ -632,7 +632,7 @@ def test_the_log_has_the_ids_and_no_secret(api: Facade, caplog: pytest.LogCaptur
         done = api.call("GET", "/tasks?workspace=hunter2&token=hunter2", token=SUBMIT)
         api.call("GET", "/nowhere/hunter2", token=SUBMIT)
         task = api.call("POST", "/submit", {"action": "validate", "workspace": "team-a"}, token=SUBMIT).data
-        time.sleep(0.1)
+        eventually(lambda: sum(record.name == "autoscorer.request" for record in caplog.records) >= 3)
     lines = [JsonFormatter().format(record) for record in caplog.records if record.name == "autoscorer.request"]
     entries = [json.loads(line) for line in lines]
     assert not any(secret in line for line in lines for secret in ("hunter2", SUBMIT))

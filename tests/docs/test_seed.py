@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -637,8 +636,10 @@ def test_over_http_they_are_named_from_the_root(installation: Installation, role
     assert status == 422
     is_right(answer["error"])
     batch = installation.call("POST", "/batch", {"workspaces": [name], "action": "score"}, role=role)[1]["data"]
-    deadline = time.monotonic() + 120
-    while (task := installation.call("GET", f"/tasks/{batch['id']}", role=role)[1]["data"])["ended_at"] is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+
+    def ended() -> Any:
+        found = installation.call("GET", f"/tasks/{batch['id']}", role=role)[1]["data"]
+        return found if found["ended_at"] is not None else None
+
+    task = eventually(ended)
     is_right(task["result"]["outcomes"][0]["error"])

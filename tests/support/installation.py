@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -281,7 +280,4 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
         yield one
         assert one.is_up, one.errors
         # Whoever broke something in it has mended it.
-        deadline = time.monotonic() + 30
-        while not one.is_ready():
-            assert time.monotonic() < deadline, one.errors
-            time.sleep(0.5)
+        eventually(one.is_ready, within=30)

@@ -200,6 +200,7 @@ def test_a_file_that_would_end_the_api_is_refused(api: LocalApi, config: Setting
     assert api.data("GET", "/healthz") == {"status": "alive"}
 
 
+@pytest.mark.slow
 def test_a_file_that_hangs_is_killed_with_all_it_has_started(folder: Path) -> None:
     file = folder / "hang.py"
     pid_file = folder / "pid"
@@ -232,6 +233,7 @@ def test_a_path_that_is_no_file_is_refused(api: LocalApi, path: str) -> None:
             assert answer.status_code == 422, answer.text
 
 
+@pytest.mark.slow
 def test_what_is_watched_is_followed_everywhere(api: LocalApi, config: Settings, folder: Path) -> None:
     worker = ScorerRegistry(entry_points=False)
     with ScorerWatcher(registry=worker, recorded=ScorerManifest(config.home)):
@@ -266,6 +268,7 @@ def test_what_is_watched_is_followed_everywhere(api: LocalApi, config: Settings,
         assert "second" in ids(api) and "second" in worker.ids() and "second" in elsewhere(config).ids()
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_followed_again_when_it_is_loaded_again(api: LocalApi, config: Settings, folder: Path) -> None:
     worker = ScorerRegistry(entry_points=False)
     worker.last_good = LastGood(config.home)
@@ -315,6 +318,7 @@ def test_unloading_is_an_act_of_its_own(api: LocalApi, config: Settings, folder:
         assert api.data("GET", "/scorers/watch") == {"watched": []}
 
 
+@pytest.mark.slow
 def test_what_two_ask_for_is_followed_until_both_let_go(api: LocalApi, folder: Path) -> None:
     file = write(folder / "mine.py", "mine")
     api.data("POST", "/scorers/load", json={"path": str(file)})

@@ -312,6 +312,7 @@ def test_a_chunked_body_that_fits_is_served(api: Facade) -> None:
     assert (status, envelope["error"]["code"]) == (404, "WORKSPACE_NOT_FOUND")
 
 
+@pytest.mark.slow
 def test_a_body_that_does_not_come_ends(api: Facade) -> None:
     request = b"POST /submit HTTP/1.1\r\n" + HOST + AUTH + JSON_TYPE + b"Content-Length: 100\r\n\r\n{"
     status, headers, envelope = head(api.raw(request))

@@ -30,7 +30,7 @@ from autoscorer.service.workspaces.roots import WorkspaceRoots
 from autoscorer.tasks.score import score_workspace
 from pydantic import SecretStr
 
-from ..docs.test_examples import EXAMPLES, TASKS, run_model, stage
+from ..docs.test_examples import EXAMPLES, run_model, stage
 from ..support.browser import Browser
 from ..support.browser import browser as browser
 from ..support.calls import Answer, call
@@ -254,7 +254,8 @@ def test_without_hard_links_artifacts_are_copied(
 # --- links in a report ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("example", TASKS)
+# The model of the third takes its time.
+@pytest.mark.parametrize("example", ["classification", "regression", pytest.param("detection", marks=pytest.mark.slow)])
 def test_every_link_of_an_examples_report_leads_somewhere(
     api: LocalApi, root: Path, tmp_path: Path, example: str
 ) -> None:

@@ -410,13 +410,15 @@ def test_what_can_not_be_tried_is_told(api: LocalApi, body: dict[str, Any], stat
     ("body", "code", "says"),
     [
         ("raise RuntimeError('no luck')", "SCORER_ERROR", "no luck"),
-        ("import os; os._exit(7)", "SCORER_ERROR", "exit code 7"),
+        pytest.param("import os; os._exit(7)", "SCORER_ERROR", "exit code 7", marks=pytest.mark.slow),
         ("import ctypes; ctypes.string_at(0)", "SCORER_ERROR", "SIGSEGV"),
         pytest.param("while True: pass", "TIMEOUT_ERROR", "was killed", marks=pytest.mark.slow),
-        ("import os; os.kill(os.getppid(), 9); os._exit(0)", "SCORER_ERROR", "SIGKILL"),
-        ("raise SystemExit(0)", "SCORER_ERROR", "SystemExit"),
-        ("raise ValueError('x' * 10**8)", "SCORER_ERROR", "xxx"),
-        ("x = [str(i) for i in range(10**8)]", "RESOURCE_ERROR", "scoring_memory"),
+        pytest.param(
+            "import os; os.kill(os.getppid(), 9); os._exit(0)", "SCORER_ERROR", "SIGKILL", marks=pytest.mark.slow
+        ),
+        pytest.param("raise SystemExit(0)", "SCORER_ERROR", "SystemExit", marks=pytest.mark.slow),
+        pytest.param("raise ValueError('x' * 10**8)", "SCORER_ERROR", "xxx", marks=pytest.mark.slow),
+        pytest.param("x = [str(i) for i in range(10**8)]", "RESOURCE_ERROR", "scoring_memory", marks=pytest.mark.slow),
     ],
 )
 def test_a_scorer_that_fails_hangs_or_crashes_fails_alone(

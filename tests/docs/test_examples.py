@@ -108,7 +108,10 @@ def documented(task: str) -> dict[str, float]:
     return {name: float(number) for name, number in pairs}
 
 
-@pytest.fixture(scope="module", params=TASKS)
+@pytest.fixture(
+    scope="module",  # the model of the third takes its time
+    params=["classification", "regression", pytest.param("detection", marks=pytest.mark.slow)],
+)
 def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, str]:
     """An example that has run as in its image: its task, its workspace, and what the model printed."""
     code, workspace = stage(request.param, tmp_path_factory.mktemp(request.param))

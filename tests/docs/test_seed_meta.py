@@ -480,6 +480,7 @@ def test_a_table_that_is_not_utf_8_is_told_how_to_name_its_encoding(tmp_path: Pa
     assert "data.encoding" in result.error.message
 
 
+@pytest.mark.slow
 def test_a_big_table_in_another_encoding_takes_no_more_memory(tmp_path: Path) -> None:
     rows = 400_000
     for place, name in (("input", "gt"), ("output", "pred")):

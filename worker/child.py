@@ -20,14 +20,13 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn
 from uuid import UUID
 
-from prefect.client.schemas.objects import State
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..core.config import Settings
@@ -52,7 +51,6 @@ from ..tasks.scoring.process import JobConfig
 __all__ = ["Channel", "serve"]
 
 Json = dict[str, Any]
-T = TypeVar("T", bound=BaseModel)
 
 # Seconds to hand Prefect the last log records and task runs. The run has ended; the server may be away for hours.
 _FLUSH = 10.0
@@ -96,10 +94,6 @@ class Channel:
 
 def serve(fd: int, settings: Settings) -> int:
     """Work on one flow run.
-
-    Args:
-        fd: The channel to the worker.
-        settings: The configuration.
 
     Returns:
         The process's exit code: 0 when an ending was saved or Prefect's engine is done with the run.
@@ -156,8 +150,8 @@ def _listen(channel: Channel, cancelled: threading.Event) -> None:
 # --- score and validate ----------------------------------------------------------------------------------
 
 
-class _Score(BaseModel):
-    """Parameters of ``score_only``; a flow run's come from anybody who may talk to Prefect."""
+class _Parameters(BaseModel):
+    """Of ``score_only``, and those of ``validate_only`` alone; they come from anybody who may talk to Prefect."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -166,9 +160,7 @@ class _Score(BaseModel):
     params: Json | None = None
 
 
-class _Validate(_Score):
-    """Parameters of ``validate_only``."""
-
+class _ValidateParameters(_Parameters):
     backend: Literal["auto", "docker", "process"] | None = None
     purpose: Literal["score", "pipeline"] | None = None
 
@@ -180,11 +172,12 @@ def _work(order: Json, files: FlowRunFiles, settings: Settings, scoring: Scoring
     with _logged(channel):
         try:
             if order["kind"] == "score":
-                score = _parsed(_Score, order["parameters"])
-                result = scoring.score(score.workspace, scorer=score.scorer, params=score.params, observer=watcher)
+                result = scoring.score(**_checked(_Parameters, order["parameters"]), observer=watcher)
                 state = state_of_result(result)
             else:
-                state = _validate(_parsed(_Validate, order["parameters"]), scoring, watcher)
+                asked, started = _checked(_ValidateParameters, order["parameters"]), time.monotonic()
+                watcher.stage("validate")
+                state = valid_state(scoring.validate(**asked), time.monotonic() - started)
         except AutoScorerError as error:
             state = failed_state(error)
         except Exception as error:
@@ -201,24 +194,14 @@ def _work(order: Json, files: FlowRunFiles, settings: Settings, scoring: Scoring
         _send_artifacts(Workspace(order["parameters"]["workspace"]), result, channel)
 
 
-def _validate(asked: _Validate, scoring: Scoring, watcher: _Watcher) -> State[Any]:
-    watcher.stage("validate")
-    started = time.monotonic()
-    checked = scoring.validate(
-        asked.workspace, scorer=asked.scorer, params=asked.params, backend=asked.backend, purpose=asked.purpose
-    )
-    return valid_state(checked, time.monotonic() - started)
-
-
-def _parsed(kind: type[T], parameters: Mapping[str, Any]) -> T:
+def _checked(kind: type[_Parameters], parameters: Json) -> Json:
     try:
-        return kind.model_validate(parameters)
+        return kind.model_validate(parameters).model_dump()
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_url=False)]
         raise AutoScorerError(
             ErrorCode.INVALID_REQUEST,
-            "The flow run's parameters are not those of its flow: " + "; ".join(problems) + ". Start it again with "
-            "others.",
+            f"The flow run's parameters are not those of its flow: {'; '.join(problems)}. Start it again with others.",
             details={"problems": problems},
         ) from None
 

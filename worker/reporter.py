@@ -31,11 +31,7 @@ _ARTIFACTS = 16 * 1024 * 1024
 
 
 class Reporter:
-    """Takes records, task runs and artifacts at once, and sends them in ``send``, which is called once a second.
-
-    Args:
-        prefect: The server.
-    """
+    """Takes records, task runs and artifacts at once, and sends them in ``send``, which is called once a second."""
 
     def __init__(self, prefect: PrefectApi) -> None:
         self._prefect = prefect
@@ -97,34 +93,31 @@ class Reporter:
             async with asyncio.timeout(seconds):
                 await self.send(everything=True)
 
+    async def _post(self, path: str, body: Any, what: str, **fields: str) -> None:
+        try:
+            await self._prefect.call("POST", path, body)
+        except PrefectRefused as error:  # asking again changes nothing
+            logger.warning("%s not taken: %s", what, error.message, extra={"fields": fields})
+
     async def _send_records(self) -> None:
         while self._records:
             some = [self._records.popleft() for _ in range(min(len(self._records), _TOGETHER))]
             try:
-                await self._prefect.write_logs(some)
+                await self._post("/logs/", some, f"{len(some)} log records were")
             except PrefectAway:
                 self._records.extendleft(reversed(some))
                 raise
-            except PrefectRefused as error:
-                logger.warning("%d log records were not taken: %s", len(some), error.message)
 
     async def _send_task_runs(self) -> None:
         while some := dict(list(self._task_runs.items())[:_TOGETHER]):
-            try:
-                await self._prefect.call("POST", "/events", list(some.values()))
-            except PrefectRefused as error:
-                logger.warning("%d task runs were not taken: %s", len(some), error.message)
+            await self._post("/events", list(some.values()), f"{len(some)} task runs were")
             for flow_run_id, event in some.items():
                 if self._task_runs.get(flow_run_id) is event:  # it may have ended meanwhile
                     del self._task_runs[flow_run_id]
 
     async def _send_artifact(self) -> None:
         body = self._artifacts[0]
-        try:
-            await self._prefect.call("POST", "/artifacts/", body)
-        except PrefectRefused as error:
-            fields = {"flow_run": body["flow_run_id"]}
-            logger.warning("An artifact was not taken: %s", error.message, extra={"fields": fields})
+        await self._post("/artifacts/", body, "An artifact was", flow_run=body["flow_run_id"])
         # While it was sent it may have been left out for newer ones.
         if self._artifacts and self._artifacts[0] is body:
             self._size -= _size(self._artifacts.popleft())

@@ -69,9 +69,7 @@ class WorkerRun:
     """A flow run that this worker has set to PENDING.
 
     Args:
-        run: The flow run as Prefect gave it.
         entrypoint: Of its deployment, and one of ``DIRECT_FLOWS`` or ``ENGINE_FLOWS``.
-        context: The worker's.
         on_free: Called once, when another run may have this one's place.
     """
 

@@ -41,7 +41,6 @@ class TaskRun:
 
         Args:
             state: The state's type, such as ``RUNNING``.
-            message: The state's.
 
         Returns:
             An item of the list that ``POST /events`` takes.

@@ -61,7 +61,6 @@ def run_worker(
     """Work until SIGTERM, SIGINT or SIGHUP.
 
     Args:
-        settings: The configuration.
         pools: Work pools to look at; those of the configuration when empty.
         name: Shown in Prefect; host and process number when None.
         limit: Flow runs at a time; as many as the pools may have together when None.
@@ -95,8 +94,6 @@ class Worker:
     """Takes flow runs until it is told to stop.
 
     Args:
-        settings: The configuration.
-        prefect: The server.
         name: Shown in Prefect, and no other worker's.
         pools: Work pools to look at; those of the configuration when empty.
         limit: Flow runs at a time; as many as the pools may have together when None.

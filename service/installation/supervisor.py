@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -40,6 +40,7 @@ Json = dict[str, Any]
 
 PREFECT_HOST = "127.0.0.1"
 DATABASE_VARIABLE = "PREFECT_API_DATABASE_CONNECTION_URL"
+_LATE_RUNS = "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED"
 # A fresh database on a machine that is busy otherwise takes a minute.
 PATIENCE = 300.0
 # Before it was ready once, a process that ends so often will not come up.
@@ -73,7 +74,6 @@ async def up(settings: Settings, options: Options, announce: Callable[[Json], No
     """Start everything, keep it alive until SIGINT, SIGTERM or SIGHUP, stop everything.
 
     Args:
-        settings: The configuration.
         options: What is started, and where.
         announce: Called once, when all of it is ready, with the addresses.
 
@@ -134,18 +134,18 @@ class _Installation:
             "PREFECT_SERVER_UI_API_URL": self._prefect_url + "/api",
             # A queue is not late. Marking each run that waits for 15 s is a write more for every run, and gets in the
             # way of all others in SQLite: score runs at 3 a second with it, at 6 without.
-            "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": os.environ.get(
-                "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED", "false"
-            ),
+            _LATE_RUNS: os.environ.get(_LATE_RUNS, "false"),
         }
         if options.database is not None:
             server_environment[DATABASE_VARIABLE] = options.database.get_secret_value()
 
+        # -P: the current folder may be a submission's, and is no place to import from.
+        python, start = (sys.executable, "-P", "-m"), ("server", "start")
+
         def autoscorer(name: str, *arguments: str, nice: int = 0, grace: float) -> SupervisedProcess:
             return SupervisedProcess(
                 name,
-                # -P: the current folder may be a submission's, and is no place to import from.
-                [sys.executable, "-P", "-m", "autoscorer", *arguments, "--json", *options.arguments],
+                [*python, "autoscorer", *arguments, "--json", *options.arguments],
                 environment=environment,
                 cwd=Path.cwd(),
                 log_file=self._logs / f"{name}.log",
@@ -156,18 +156,7 @@ class _Installation:
 
         self.server = SupervisedProcess(
             "server",
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                "autoscorer.service.prefect.server",
-                "server",
-                "start",
-                "--host",
-                PREFECT_HOST,
-                "--port",
-                str(prefect_port),
-            ],
+            [*python, "autoscorer.service.prefect.server", *start, "--host", PREFECT_HOST, "--port", str(prefect_port)],
             environment=server_environment,
             cwd=settings.home,
             log_file=self._logs / "server.log",
@@ -201,16 +190,10 @@ class _Installation:
 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, on_signal, number)
-        tasks: list[asyncio.Task[None]] = []
-
-        def begin(work: Coroutine[Any, Any, None]) -> None:
-            tasks.append(asyncio.create_task(work))
-
+        works = [child.keep_alive() for child in self._kept]
+        works += [self._become_ready(announce, started), self._rotate_logs()]
+        tasks = [asyncio.create_task(work) for work in works]
         try:
-            for child in self._kept:
-                begin(child.keep_alive())
-            begin(self._become_ready(announce, started))
-            begin(self._rotate_logs())
             # keep_alive and _rotate_logs end by a fault only; _become_ready ends, or raises why not.
             pending: set[asyncio.Future[Any]] = {stop, *tasks}
             while not stop.done():
@@ -234,14 +217,8 @@ class _Installation:
             await asyncio.gather(deploying, return_exceptions=True)
         self._ready = True
         self._note()
-        announce(
-            {
-                **self._addresses(),
-                "home": str(self._settings.home),
-                "logs": str(self._logs),
-                "seconds": round(time.monotonic() - started, 1),
-            }
-        )
+        where = {**self._addresses(), "home": str(self._settings.home), "logs": str(self._logs)}
+        announce({**where, "seconds": round(time.monotonic() - started, 1)})
 
     async def _deploy(self) -> None:
         while True:

@@ -32,11 +32,7 @@ _NAME = "AutoScorer: silent flow runs have crashed"
 async def ensure_crash_automation(prefect: PrefectApi) -> None:
     """Create the automation that marks a silent flow run Crashed, or bring it up to date.
 
-    Args:
-        prefect: The server.
-
     Raises:
-        PrefectAway: The server does not answer.
         PrefectRefused: The server has no automations, or refuses this one.
     """
     wanted = _automation()

@@ -13,7 +13,6 @@ import os
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from types import TracebackType
 from typing import Any, Self, cast
 
 import httpx
@@ -41,11 +40,8 @@ class PrefectAway(AutoScorerError):
     """The server does not answer; ask again later."""
 
     def __init__(self, url: str, why: str) -> None:
-        super().__init__(
-            ErrorCode.BACKEND_UNAVAILABLE,
-            f"The Prefect server does not answer: {why}.",
-            details={"why": why},
-        )
+        message = f"The Prefect server does not answer: {why}."
+        super().__init__(ErrorCode.BACKEND_UNAVAILABLE, message, details={"why": why})
         self.url = url
 
 
@@ -73,7 +69,6 @@ class PrefectApi:
     it is asked for.
 
     Args:
-        settings: The configuration.
         timeout: Seconds for one request.
     """
 
@@ -98,9 +93,7 @@ class PrefectApi:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
 
     async def call(self, method: str, path: str, body: Any = None, *, missing_ok: bool = False) -> Any:
@@ -148,7 +141,6 @@ class PrefectApi:
         """Create flow runs of one deployment, at most ``BULK`` at once.
 
         Args:
-            deployment_id: The deployment.
             runs: Each with ``idempotency_key`` (the same key never makes a second run), ``parameters``, ``name``,
                 ``tags``, ``labels``, ``work_queue_name``.
 
@@ -207,10 +199,7 @@ class PrefectApi:
         """Propose a state.
 
         Args:
-            flow_run_id: The flow run.
-            type: Of the state.
             name: Shown instead of the type's own, such as AwaitingRetry.
-            message: Why.
             scheduled_time: For SCHEDULED: not before then.
             force: Past Prefect's rules of what may follow what.
 
@@ -237,19 +226,10 @@ class PrefectApi:
 
     async def logs(self, flow_run_id: str, *, offset: int = 0, limit: int = PAGE) -> list[Json]:
         """A flow run's log records, oldest first."""
-        body = {
-            "logs": {"flow_run_id": {"any_": [flow_run_id]}},
-            "sort": "TIMESTAMP_ASC",
-            "limit": limit,
-            "offset": offset,
-        }
+        of_run = {"flow_run_id": {"any_": [flow_run_id]}}
+        body = {"logs": of_run, "sort": "TIMESTAMP_ASC", "limit": limit, "offset": offset}
         records: list[Json] = await self.call("POST", "/logs/filter", body)
         return records
-
-    async def write_logs(self, records: Sequence[Json]) -> None:
-        """Add log records: ``{name, level, message, timestamp, flow_run_id}``."""
-        if records:
-            await self.call("POST", "/logs/", list(records))
 
     # --- work pools and workers -----------------------------------------------------------------------------
 

@@ -35,7 +35,6 @@ class Nightly:
     """When and on what ``nightly-batch`` runs.
 
     Args:
-        cron: When.
         timezone: Whose time that is, such as Europe/Berlin.
         workspaces: What it works on; empty to keep what is set.
     """
@@ -108,7 +107,6 @@ async def deploy(
     """Make or update the pools and the deployments.
 
     Args:
-        settings: The configuration.
         pool: Pool of pipeline, run and batch; ``service.pool`` when None.
         score_pool: Pool of score and validate; ``service.score_pool`` when None.
         type: Type of the first pool; that of the existing one, or process, when None.
@@ -120,7 +118,6 @@ async def deploy(
         ``{prefect, pools, deployments, seconds}``; each deployment is ``{name, id, pool, change}``.
 
     Raises:
-        PrefectAway: The server does not answer.
         PrefectRefused: The server refuses, a cron line for instance.
         AutoScorerError: ``CONFLICT`` or ``INVALID_REQUEST``, as ``ensure_pool`` says.
     """
@@ -136,8 +133,7 @@ async def deploy(
         # One pool may be both; then the first says how it is.
         both = [first] if first.name == second.name else [first, second]
         pools = [await ensure_pool(prefect, settings, each) for each in both]
-        flows = {name: await _flow(prefect, name) for name in dict.fromkeys(each.flow for each in wanted)}
-        deployments = [await _ensure(prefect, each, flows[each.flow], nightly) for each in wanted]
+        deployments = [await _ensure(prefect, each, nightly) for each in wanted]
         await ensure_crash_automation(prefect)
         return {
             "prefect": prefect.url,
@@ -156,21 +152,12 @@ async def _wait_for(prefect: PrefectApi, patience: float) -> None:
         await asyncio.sleep(0.2)
 
 
-async def _flow(prefect: PrefectApi, name: str) -> str:
-    flow = await prefect.call("POST", "/flows/", {"name": name})
-    return str(flow["id"])
-
-
-async def _ensure(prefect: PrefectApi, wanted: Declared, flow_id: str, nightly: Nightly | None) -> Json:
+async def _ensure(prefect: PrefectApi, wanted: Declared, nightly: Nightly | None) -> Json:
     there = await prefect.deployment(wanted.flow, wanted.name)
     if there is None:
-        body = {
-            **wanted.body,
-            "name": wanted.name,
-            "flow_id": flow_id,
-            "paused": wanted.paused,
-            "schedules": wanted.schedules,
-        }
+        flow = await prefect.call("POST", "/flows/", {"name": wanted.flow})
+        at_first = {"name": wanted.name, "flow_id": flow["id"], "paused": wanted.paused, "schedules": wanted.schedules}
+        body = {**wanted.body, **at_first}
         there = await prefect.call("POST", "/deployments/", body)
         change = "created"
     else:
@@ -191,12 +178,7 @@ async def _ensure(prefect: PrefectApi, wanted: Declared, flow_id: str, nightly: 
     if wanted.name == NIGHTLY and nightly is not None:
         await _set_nightly(prefect, there, nightly)
         change = "updated" if change == "unchanged" else change
-    return {
-        "name": f"{wanted.flow}/{wanted.name}",
-        "id": there["id"],
-        "pool": wanted.pool,
-        "change": change,
-    }
+    return {"name": f"{wanted.flow}/{wanted.name}", "id": there["id"], "pool": wanted.pool, "change": change}
 
 
 def _same_schema(there: Json | None, wanted: Json) -> bool:

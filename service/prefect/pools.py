@@ -38,7 +38,6 @@ class Pool:
     """A work pool as it is to be.
 
     Args:
-        name: Its name.
         type: Of Prefect; None takes an existing pool as it is, and makes a new one of type ``process``.
         concurrency: Flow runs at a time.
         variables: Defaults in its job template, such as ``image``, stronger than those of ``deployments/``.
@@ -144,13 +143,8 @@ async def ensure_pool(prefect: PrefectApi, settings: Settings, pool: Pool) -> Js
     if there is None:
         kind = pool.type or "process"
         template = _marked(job_template(settings, kind, pool.variables), pool, pool.variables)
-        body = {
-            "name": pool.name,
-            "type": kind,
-            "description": "AutoScorer's flow runs.",
-            "base_job_template": template,
-            "concurrency_limit": pool.concurrency,
-        }
+        body: Json = {"name": pool.name, "type": kind, "description": "AutoScorer's flow runs."}
+        body |= {"base_job_template": template, "concurrency_limit": pool.concurrency}
         await prefect.call("POST", "/work_pools/", body)
         await _ensure_queues(prefect, pool.name, fresh=True)
         return _answer(pool.name, kind, pool.concurrency, "created", [])

@@ -28,16 +28,7 @@ class SchedulerWatch:
         self._without_run_since: dict[str, float] = {}
 
     async def unscheduled(self, prefect: PrefectApi, pools: Sequence[str]) -> list[str]:
-        """The names of deployments for which the scheduler should have made runs and has not.
-
-        Args:
-            prefect: The connection to the server.
-            pools: Names of the work pools whose deployments are looked at.
-
-        Raises:
-            PrefectAway: The server does not answer.
-            PrefectRefused: The server refuses the question.
-        """
+        """The names of deployments for which the scheduler should have made runs and has not."""
         body = {
             "work_pools": {"name": {"any_": list(pools)}},
             "deployments": {"paused": {"eq_": False}},

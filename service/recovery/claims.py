@@ -38,11 +38,6 @@ async def claim_flow_run(prefect: PrefectApi, flow_run_id: str, message: str) ->
     Prefect refuses PENDING to a run that another worker has taken, but not to one that the other has completed
     meanwhile: a list of due runs that is a moment old would start a quick run once more.
 
-    Args:
-        prefect: The server.
-        flow_run_id: The run.
-        message: Of the PENDING state.
-
     Returns:
         Whether it is ours now.
     """

@@ -31,8 +31,6 @@ def is_held_up(run: FlowRun, now: datetime, longest: float) -> bool:
     """Whether a scheduled run waits for nothing but the clock.
 
     Args:
-        run: The flow run as Prefect gave it.
-        now: This moment.
         longest: Seconds that a run of a task waits at most for its next attempt.
     """
     state = run["state"]
@@ -51,15 +49,8 @@ def is_held_up(run: FlowRun, now: datetime, longest: float) -> bool:
 async def put_at_now(prefect: PrefectApi, settings: Settings) -> list[FlowRun]:
     """Make runs due that a clock holds up.
 
-    Args:
-        prefect: The server.
-        settings: The configuration.
-
     Returns:
         The flow runs that are due now.
-
-    Raises:
-        PrefectAway: The server does not answer.
     """
     now, longest = datetime.now(UTC), longest_wait(settings)
     wanted: Json = {

@@ -29,15 +29,8 @@ async def remove_ended(prefect: PrefectApi, settings: Settings) -> list[str]:
     A flow's process that ended its run removed its container before that. One that was cut off from the server did not
     hear of a cancellation, and its model would run on.
 
-    Args:
-        prefect: The server.
-        settings: The configuration.
-
     Returns:
         The names of the containers that were removed.
-
-    Raises:
-        PrefectAway: The server does not answer.
     """
     try:
         containers = await asyncio.to_thread(own_containers, settings)

@@ -31,10 +31,6 @@ async def recover(prefect: PrefectApi, settings: Settings) -> list[str]:
     put back, or told as the outcome that was saved says. Costs a glance at one folder when there is nothing to do. Only
     one process of an installation does it at a time; the others answer at once.
 
-    Args:
-        prefect: The server.
-        settings: The configuration.
-
     Returns:
         One line for each flow run that was settled, for the log.
 
@@ -83,8 +79,6 @@ def clear_away(settings: Settings, flow_run_id: str, *, needed: bool) -> bool:
     """Remove a flow run's containers by their label, and its staged folders and records.
 
     Args:
-        settings: The configuration.
-        flow_run_id: The flow run.
         needed: Whether there may be some. Where there can't, an engine that does not answer keeps nobody waiting.
 
     Returns:

@@ -35,7 +35,6 @@ def observe_run(files: FlowRunFiles, run: FlowRun | None) -> RunObservation:
     """What is known of a flow run at this moment.
 
     Args:
-        files: Its files.
         run: The flow run as Prefect gave it just now; None when Prefect does not know it.
     """
     claim = files.read_claim()

@@ -95,12 +95,7 @@ class RunObservation:
 
 
 def decide(run: RunObservation, timeouts: Timeouts) -> RecoveryAction:
-    """Say what to do with a run.
-
-    Args:
-        run: What is known of it.
-        timeouts: How long what is waited for.
-    """
+    """Say what to do with a run."""
     if run.claim in (ClaimStatus.ALIVE, ClaimStatus.OUT_OF_SIGHT):
         return RecoveryAction.LEAVE  # whoever has it ends it, or dies
     dead = run.claim is ClaimStatus.DEAD

@@ -40,12 +40,7 @@ _WORKER = "prefect.worker.name"
 
 
 class Reconciler:
-    """Looks again and again; what was dear to find out is remembered between two looks.
-
-    Args:
-        settings: The configuration.
-        prefect: The server.
-    """
+    """Looks again and again; what was dear to find out is remembered between two looks."""
 
     def __init__(self, settings: Settings, prefect: PrefectApi) -> None:
         self._settings = settings
@@ -67,9 +62,6 @@ class Reconciler:
 
         Returns:
             One line for each thing done, for the log.
-
-        Raises:
-            PrefectAway: The server does not answer.
         """
         runs = {run["id"]: run for run in active.values() if run["state"]["type"] in _LOOKED_AT}
         wide = time.monotonic() >= self._next_wide or self._was_put_back()
@@ -108,10 +100,7 @@ class Reconciler:
     async def _others(self) -> dict[str, FlowRun]:
         """Runs of our deployments that no task stands for: started on Prefect's page or by a schedule."""
         found = await self._prefect.find_flow_runs(
-            {
-                "state": {"type": {"any_": list(_LOOKED_AT)}},
-                "deployment_id": {"is_null_": False},
-            },
+            {"state": {"type": {"any_": list(_LOOKED_AT)}}, "deployment_id": {"is_null_": False}},
             sort="START_TIME_DESC",
             flows={"name": {"any_": list(FLOW_NAMES)}},
         )

@@ -49,10 +49,6 @@ async def apply(
     The caller has seen to it that nothing of its last attempt is left: no process, no container.
 
     Args:
-        prefect: The server.
-        settings: The configuration.
-        action: What ``decide`` said.
-        files: The run's files.
         run: The flow run as it was decided on; None where Prefect does not know it.
         reason: A sentence for people: what happened to the last attempt.
         claim: The dead worker's, where there is one.
@@ -100,8 +96,6 @@ async def requeue(
     CANCELLED instead, one that was tried ``service.max_attempts`` times as FAILED; both with a Result that says so.
 
     Args:
-        prefect: The server.
-        settings: The configuration.
         run: The flow run as Prefect gave it, however long ago.
         reason: A sentence for people: what happened to the last attempt.
         counted: Whether the last attempt counts; it does not when the worker was told to stop.
@@ -164,12 +158,6 @@ async def finalize_run(prefect: PrefectApi, settings: Settings, run: FlowRun, er
     last word there, the score or a failure of the submission's own, the run ends as that says. The outcome is saved;
     Prefect is told; the claim is released.
 
-    Args:
-        prefect: The server.
-        settings: The configuration.
-        run: The flow run as Prefect gave it.
-        error: Why.
-
     Raises:
         PrefectAway: The server does not answer; where it was asked for the last time, the outcome is saved.
     """
@@ -183,16 +171,8 @@ async def finalize_run(prefect: PrefectApi, settings: Settings, run: FlowRun, er
 async def report_saved_outcome(prefect: PrefectApi, settings: Settings, run: FlowRun) -> bool:
     """Tell Prefect the outcome that was saved for a flow run, and release its claim.
 
-    Args:
-        prefect: The server.
-        settings: The configuration.
-        run: The flow run as Prefect gave it.
-
     Returns:
         Whether there was one to tell.
-
-    Raises:
-        PrefectAway: The server does not answer.
     """
     files = FlowRunFiles(settings.home, run["id"])
     claim, outcome = files.read_claim(), files.read_outcome()
@@ -254,7 +234,6 @@ def persist_forced_outcome(settings: Settings, run: FlowRun, flow: str | None, e
     """Save how a flow run ends whose process can't do it any more; its workspace's result.json says the same.
 
     Args:
-        settings: The configuration.
         run: The flow run as Prefect gave it, with its ``start_time`` where it has begun.
         flow: Its flow's name.
         error: Why it ends; a score that it left, or a failure of the submission's own, is stronger.

@@ -161,7 +161,9 @@ def attempts_within(live: Installation, flow_run_id: str) -> int:
 
 
 def test_the_engine_is_restarted_under_a_live_service(live: Installation, engine: OwnEngine, busybox: str) -> None:
-    models = [Pipeline.submitted(live, busybox, f"engine-{number}") for number in range(3)]
+    # Long enough to be at work still when the engine goes, however late that it began was seen.
+    slow = MODEL.replace("sleep 3", "sleep 15")
+    models = [Pipeline.submitted(live, busybox, f"engine-{number}", slow) for number in range(3)]
     flow_run = models[0].at_work()
     engine.end(signal.SIGKILL)
     scored(live, "engine-away")

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import socket
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from autoscorer.tasks.score import score_workspace
 from pydantic import SecretStr
 
 from ..support.local_api import LocalApi, serve_locally
+from ..support.prefect_server import eventually
 from ..support.workspaces import result_of, write_workspace
 
 META = json.dumps({"task_type": "classification", "scorer": "classification_f1"})
@@ -111,15 +111,8 @@ def test_a_client_that_goes_away_leaves_nothing(api: LocalApi, root: Path) -> No
             b"POST /workspaces HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
             b"Content-Length: 900000\r\n\r\n" + body
         )
-        wait_until(lambda: sorted(os.listdir(root)) != before)
-    wait_until(lambda: sorted(os.listdir(root)) == before)
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+        eventually(lambda: sorted(os.listdir(root)) != before)
+    eventually(lambda: sorted(os.listdir(root)) == before)
 
 
 # --- listing ---------------------------------------------------------------------------------------------------------

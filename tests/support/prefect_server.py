@@ -48,11 +48,12 @@ _shared: PrefectServer | None = None
 
 
 def eventually(look: Callable[[], T], *, within: float = 600.0) -> T:
-    """Ask until the answer is true; Prefect records task runs and logs a little later than they happen."""
-    deadline = time.monotonic() + within
+    """Ask until the answer is true, soon again at first; what it is then."""
+    deadline, pause = time.monotonic() + within, 0.01
     while not (answer := look()):
         assert time.monotonic() < deadline, f"still {answer!r} after {within} s"
-        time.sleep(0.1)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.1)
     return answer
 
 

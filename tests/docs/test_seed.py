@@ -330,9 +330,7 @@ def test_a_workspace_without_an_image_and_with_predictions_is_valid_for_scoring(
 
 
 def test_what_can_be_run_is_checked_for_a_pipeline(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    workspace = write_workspace(tmp_path, "ws")
-    meta = json.loads((workspace / "meta.json").read_text())
-    (workspace / "meta.json").write_text(json.dumps({**meta, "container": {"image": "python:3.12"}}))
+    workspace = write_workspace(tmp_path, "ws", container={"image": "python:3.12"})
     assert command(capsys, "validate", workspace)["valid_for"] == ["score", "pipeline"]
     (workspace / "output" / "pred.csv").unlink()
     assert command(capsys, "validate", workspace)["valid_for"] == ["pipeline"]
@@ -341,7 +339,6 @@ def test_what_can_be_run_is_checked_for_a_pipeline(capsys: pytest.CaptureFixture
     error = command(capsys, "validate", workspace, "--for", "score", code=1)
     assert error["code"] == "MISSING_FILE" and "pred.csv" in error["message"]
     # An input that shows the ground truth matters where a model reads it, and nowhere else.
-    (workspace / "input" / "data").mkdir()
     (workspace / "input" / "data" / "copy.csv").write_bytes((workspace / "input" / "gt.csv").read_bytes())
     (workspace / "output" / "pred.csv").write_bytes((workspace / "input" / "gt.csv").read_bytes())
     assert command(capsys, "validate", workspace, code=1)["code"] == "GROUND_TRUTH_EXPOSED"

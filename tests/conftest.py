@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,10 +14,12 @@ from autoscorer.executors.files import remove_tree
 from autoscorer.executors.records import RunRecords
 
 # Here and not where they are used: each module that imported them would start an installation of its own, or build.
+from .support import examples as examples  # its profile, before any test is read
 from .support.checkout import root_image as root_image
 from .support.installation import installation as installation
 from .support.markdown import BASE_IMAGE
 from .support.prefect_server import end_services
+from .support.workspaces import write_workspace
 
 HERE = Path(__file__).parent
 BUSYBOX = "autoscorer-test-busybox"
@@ -115,16 +116,7 @@ def make_workspace(tmp_path: Path) -> Callable[..., Path]:
     """Write a small classification workspace; keywords go into meta.json."""
 
     def make(name: str = "ws", *, truth: str | None = None, pred: str | None = None, **meta: Any) -> Path:
-        root = tmp_path / name
-        (root / "input" / "data").mkdir(parents=True)
-        (root / "input" / "gt.csv").write_text(truth or "id,label\na,SECRET-TRUTH-1\nb,SECRET-TRUTH-2\n")
-        (root / "input" / "data" / "x.csv").write_text("id,x\na,1\nb,2\n")
-        if pred is not None:
-            (root / "output").mkdir()
-            (root / "output" / "pred.csv").write_text(pred)
-        (root / "meta.json").write_text(
-            json.dumps({"task_type": "classification", "scorer": "classification_f1", **meta})
-        )
-        return root
+        truth = truth or "id,label\na,SECRET-TRUTH-1\nb,SECRET-TRUTH-2\n"
+        return write_workspace(tmp_path, name, truth=truth, pred=pred, **meta)
 
     return make

@@ -6,6 +6,7 @@ No worker runs here: the tests do what one would, so that they decide when a tas
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import csv
 import http.client
 import io
@@ -26,9 +27,11 @@ from autoscorer.schemas.result import Result, Summary
 from autoscorer.service.prefect.client import PrefectApi
 from autoscorer.service.prefect.deploy import deploy
 
-from ..support.facade import ADMIN, SUBMIT, Facade, facade, facade_settings, write_workspace
+from ..support.calls import call
+from ..support.facade import ADMIN, SUBMIT, Facade, facade, facade_settings
 from ..support.ports import free_port
 from ..support.prefect_server import PrefectServer, eventually, server
+from ..support.workspaces import write_workspace
 
 __all__ = ["server"]
 
@@ -517,15 +520,10 @@ def test_the_command_serves_until_it_is_told_to_stop(home: Path, root: Path, ser
     try:
 
         def status() -> int:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-            try:
-                connection.request("GET", "/tasks", headers={"Authorization": f"Bearer {SUBMIT}"})
-                return connection.getresponse().status
-            except OSError:
-                assert process.poll() is None
-                return 0
-            finally:
-                connection.close()
+            with contextlib.suppress(OSError):
+                return call(f"http://127.0.0.1:{port}/tasks", token=SUBMIT).status
+            assert process.poll() is None
+            return 0
 
         assert eventually(status) == 200
         # A second one on that port says so, and what to do.

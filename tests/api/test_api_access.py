@@ -33,9 +33,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from ..support.browser import Browser, browser
-from ..support.facade import write_workspace
 from ..support.ports import free_port
 from ..support.prefect_server import eventually
+from ..support.processes import clean_environment
+from ..support.workspaces import write_workspace
 
 __all__ = ["browser"]
 
@@ -105,9 +106,8 @@ def serving(
     """
     root, home = folder / "workspaces", folder / "home"
     root.mkdir(exist_ok=True)
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("AUTOSCORER_", "PREFECT_"))}
     variables = {
-        **clean,
+        **clean_environment(),
         "AUTOSCORER_HOME": str(home),
         "AUTOSCORER_WORKSPACE_ROOTS": str(root),
         "AUTOSCORER_PREFECT__API_URL": "http://127.0.0.1:9/api",
@@ -184,6 +184,7 @@ def refusal(status: int, envelope: Any) -> str:
     return str(envelope["error"]["message"])
 
 
+@pytest.mark.slow
 def test_a_plain_proxy_in_front_of_a_server_without_tokens_gives_nobody_anything(
     served: Served, tmp_path: Path
 ) -> None:
@@ -196,6 +197,7 @@ def test_a_plain_proxy_in_front_of_a_server_without_tokens_gives_nobody_anything
             refusal(*curl(outside + path.replace("{", "").replace("}", ""), "-X", method.upper(), *body))
 
 
+@pytest.mark.slow
 def test_another_user_of_the_machine_is_told_to_set_tokens(served: Served) -> None:
     before = [*root_command(), *_OTHERS]
     message = refusal(*curl(served.url + "/submit", *as_json(SUBMIT_UNSEALED), before=before))
@@ -203,11 +205,13 @@ def test_another_user_of_the_machine_is_told_to_set_tokens(served: Served) -> No
     refusal(*curl(served.url + "/healthz", before=before))
 
 
+@pytest.mark.slow
 def test_the_users_own_curl_is_served_as_the_readme_writes_it(served: Served) -> None:
     status, envelope = curl(served.url + "/submit", *as_json(SUBMIT_UNSEALED))
     assert status == 202 and envelope["ok"] is True, envelope
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", ["::1", "127.8.8.8", "localhost"])
 def test_the_same_holds_over_every_address_of_loopback(tmp_path: Path, host: str) -> None:
     write_workspace(tmp_path / "workspaces", "team-a")
@@ -217,6 +221,7 @@ def test_the_same_holds_over_every_address_of_loopback(tmp_path: Path, host: str
         eventually(lambda: "your own user alone" in api.said())
 
 
+@pytest.mark.slow
 def test_an_ipv6_socket_that_is_reached_by_ipv4_is_told_as_well(tmp_path: Path) -> None:
     with serving(tmp_path, host="::ffff:127.0.0.1") as api:
         url = f"http://127.0.0.1:{api.port}/tasks"
@@ -224,6 +229,7 @@ def test_an_ipv6_socket_that_is_reached_by_ipv4_is_told_as_well(tmp_path: Path) 
         refusal(*curl(url, before=[*root_command(), *_OTHERS]))
 
 
+@pytest.mark.slow
 def test_every_request_of_a_connection_is_its_owners(served: Served) -> None:
     request = b"GET /tasks HTTP/1.1\r\nHost: 127.0.0.1\r\n%b\r\n"
     with socket.create_connection(("127.0.0.1", served.port), timeout=30) as connection:
@@ -235,6 +241,7 @@ def test_every_request_of_a_connection_is_its_owners(served: Served) -> None:
     assert received.count(b"HTTP/1.1 200 ") == 3, received
 
 
+@pytest.mark.slow
 def test_a_stranger_who_hangs_up_at_once_is_not_taken_for_somebody_else(served: Served) -> None:
     # Of a closed socket the kernel tells no owner, or root; what was asked before must not be done.
     workspace = write_workspace(served.home.parent / "workspaces", "hung-up")
@@ -253,6 +260,7 @@ def test_a_stranger_who_hangs_up_at_once_is_not_taken_for_somebody_else(served: 
     assert (status, envelope["data"]["total"]) == (200, 0)
 
 
+@pytest.mark.slow
 def test_no_tokens_at_all_is_the_same_as_none(tmp_path: Path) -> None:
     with serving(tmp_path, environment={"AUTOSCORER_API_TOKENS": ""}) as api:
         assert curl(api.url + "/tasks")[0] == 200
@@ -352,6 +360,7 @@ def cli(api: Served, *arguments: str, **environment: str) -> tuple[int, dict[str
     return done.returncode, json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_where_users_can_not_be_told_apart_a_token_is_made_and_found_by_the_commands(tmp_path: Path) -> None:
     write_workspace(tmp_path / "workspaces", "team-a")
     with serving(tmp_path, before=namespaced()) as api:
@@ -423,6 +432,7 @@ def test_a_token_that_others_may_read_is_not_used(tmp_path: Path) -> None:
     assert "delete it" in json.loads(done.stdout)["error"]["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_the_link_signs_the_page_in_and_leaves_no_token_in_the_address(browser: Browser, tmp_path: Path) -> None:
     write_workspace(tmp_path / "workspaces", "team-a")

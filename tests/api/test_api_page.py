@@ -12,8 +12,9 @@ import pytest
 
 from ..support.browser import Browser
 from ..support.browser import browser as browser
-from ..support.facade import ADMIN, SUBMIT, Facade, facade, facade_settings, write_workspace
+from ..support.facade import ADMIN, SUBMIT, Facade, facade, facade_settings
 from ..support.markdown import ROOT, rows_of
+from ..support.workspaces import write_workspace
 
 VENDOR = ROOT / "api" / "vendor" / "swagger-ui"
 

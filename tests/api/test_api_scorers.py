@@ -20,6 +20,8 @@ from autoscorer.scorers.registry.trial import try_import
 from autoscorer.scorers.registry.watcher import ScorerWatcher
 
 from ..support.local_api import LocalApi, serve_locally
+from ..support.prefect_server import eventually
+from ..support.workspaces import write_workspace
 
 TRUTH = "id,label\na,SECRET-TRUTH-1\nb,SECRET-TRUTH-2\n"
 
@@ -65,13 +67,6 @@ def write(path: Path, scorer_id: str, *, value: float = 1.0, version: str = "1.0
     return path
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Where scorer files lie: nowhere that the API knows of."""
@@ -83,11 +78,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def config(tmp_path: Path) -> Settings:
     root = tmp_path / "root"
-    (root / "ws" / "input").mkdir(parents=True)
-    (root / "ws" / "output").mkdir()
-    (root / "ws" / "input" / "gt.csv").write_text(TRUTH)
-    (root / "ws" / "output" / "pred.csv").write_text(TRUTH)
-    (root / "ws" / "meta.json").write_text(json.dumps({"task_type": "classification", "scorer": "classification_f1"}))
+    write_workspace(root, "ws", truth=TRUTH, pred=TRUTH)
     return Settings(workspace_roots=(root,), home=tmp_path / "home")
 
 
@@ -97,6 +88,32 @@ def api(config: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalApi]
     monkeypatch.setattr(registry_module, "_registry", ScorerRegistry())
     with serve_locally(config, monkeypatch) as api:
         yield api
+
+
+def all_is_looked_at(api: LocalApi, folder: Path, worker: ScorerRegistry | None = None) -> None:
+    """Wait until whoever follows scorers has looked at all that is there: at two files of others, saved anew and gone.
+
+    They lie behind ``folder`` in the order of looking, and twice: the first look may have begun before this.
+    """
+    others = folder.parent / "others"
+
+    def seen_by_all(look: Callable[[Callable[[], set[str]], Callable[[str], str]], bool]) -> bool:
+        shown = look(lambda: ids(api), lambda scorer_id: api.data("GET", f"/scorers/{scorer_id}")["version"])
+        return shown and (worker is None or look(lambda: set(worker.ids()), lambda each: worker.get(each).version))
+
+    for scorer_id in ("saved", "gone"):
+        file = write(others / f"{scorer_id}.py", scorer_id)
+        api.data("POST", "/scorers/load", json={"path": str(file)})
+        eventually(lambda scorer_id=scorer_id: seen_by_all(lambda known, _: scorer_id in known()))  # type: ignore[misc]
+    for version in (f"{time.monotonic_ns()}.0.1", f"{time.monotonic_ns()}.0.2"):
+        write(others / "saved.py", "saved", version=version)
+        eventually(
+            lambda version=version: seen_by_all(  # type: ignore[misc]
+                lambda known, of: "saved" in known() and of("saved") == version
+            )
+        )
+    (others / "gone.py").unlink()
+    eventually(lambda: seen_by_all(lambda known, _: "gone" not in known()))
 
 
 def ids(api: LocalApi) -> set[str]:
@@ -134,11 +151,11 @@ def test_what_is_loaded_is_used_everywhere_at_once_and_after_a_restart(
         assert [scorer["id"] for scorer in data["scorers"]] == ["mine"]
         assert str(folder) not in json.dumps(data)
         assert "mine" in ids(api) and elsewhere(config).get("mine").version == "1.0.0"
-        wait_until(lambda: "mine" in worker.ids())
+        eventually(lambda: "mine" in worker.ids())
         # Saved anew, it is the new one: here and there.
         write(file, "mine", version="2.0.0")
-        wait_until(lambda: bool(api.data("GET", "/scorers/mine")["version"] == "2.0.0"))
-        wait_until(lambda: worker.get("mine").version == "2.0.0")
+        eventually(lambda: bool(api.data("GET", "/scorers/mine")["version"] == "2.0.0"))
+        eventually(lambda: worker.get("mine").version == "2.0.0")
 
 
 def test_a_file_that_no_longer_loads_keeps_its_last_good_version(api: LocalApi, config: Settings, folder: Path) -> None:
@@ -147,7 +164,7 @@ def test_a_file_that_no_longer_loads_keeps_its_last_good_version(api: LocalApi, 
     (folder / "_helper.py").write_text("FACTOR = 0.5\n")
     good = api.data("POST", "/scorers/load", json={"path": str(file)})["scorers"][0]
     file.write_text("import nonesuch_module\n")
-    wait_until(lambda: bool(api.data("GET", "/scorers/mine")["status"] == "stale"))
+    eventually(lambda: bool(api.data("GET", "/scorers/mine")["status"] == "stale"))
     stale = api.data("GET", "/scorers/mine")
     assert stale["sha256"] == good["sha256"] and "nonesuch_module" in stale["error"] and stale["failed_at"]
     listing = api.data("GET", "/scorers")
@@ -162,7 +179,7 @@ def test_a_file_that_no_longer_loads_keeps_its_last_good_version(api: LocalApi, 
     file.unlink()
     assert "mine" not in elsewhere(config).ids()
     write(file, "mine", version="3.0.0")
-    wait_until(lambda: bool(api.data("GET", "/scorers/mine")["status"] == "ok"))
+    eventually(lambda: bool(api.data("GET", "/scorers/mine")["status"] == "ok"))
     assert elsewhere(config).get("mine").version == "3.0.0"
 
 
@@ -177,6 +194,7 @@ def test_a_file_that_would_end_the_api_is_refused(api: LocalApi, config: Setting
     assert api.data("GET", "/healthz") == {"status": "alive"}
 
 
+@pytest.mark.slow
 def test_a_file_that_hangs_is_killed_with_all_it_has_started(folder: Path) -> None:
     file = folder / "hang.py"
     pid_file = folder / "pid"
@@ -188,14 +206,14 @@ def test_a_file_that_hangs_is_killed_with_all_it_has_started(folder: Path) -> No
     attempt = try_import(file, seconds=3)
     assert attempt.error is not None and "did not end within 3 s" in attempt.error.message
     pid = int(pid_file.read_text())
-    wait_until(lambda: not os.path.exists(f"/proc/{pid}") or " Z " in Path(f"/proc/{pid}/stat").read_text())
+    eventually(lambda: not os.path.exists(f"/proc/{pid}") or " Z " in Path(f"/proc/{pid}/stat").read_text())
 
 
 def test_a_watched_file_that_crashes_when_it_is_saved_leaves_the_api_alive(api: LocalApi, folder: Path) -> None:
     file = write(folder / "mine.py", "mine")
     api.data("POST", "/scorers/watch", json={"path": str(folder)})
     file.write_text(HOSTILE["it crashes"])
-    wait_until(lambda: bool(api.data("GET", "/scorers/mine")["status"] == "stale"))
+    eventually(lambda: bool(api.data("GET", "/scorers/mine")["status"] == "stale"))
     assert "SIGSEGV" in api.data("GET", "/scorers/mine")["error"]
 
 
@@ -209,6 +227,7 @@ def test_a_path_that_is_no_file_is_refused(api: LocalApi, path: str) -> None:
             assert answer.status_code == 422, answer.text
 
 
+@pytest.mark.slow
 def test_what_is_watched_is_followed_everywhere(api: LocalApi, config: Settings, folder: Path) -> None:
     worker = ScorerRegistry(entry_points=False)
     with ScorerWatcher(registry=worker, recorded=ScorerManifest(config.home)):
@@ -220,11 +239,11 @@ def test_what_is_watched_is_followed_everywhere(api: LocalApi, config: Settings,
         # The same again changes nothing.
         assert api.data("POST", "/scorers/watch", json={"path": str(folder) + "/"})["id"] == watched["id"]
         write(folder / "second.py", "second")
-        wait_until(lambda: {"first", "second"} <= ids(api))
-        wait_until(lambda: {"first", "second"} <= set(worker.ids()))
+        eventually(lambda: {"first", "second"} <= ids(api))
+        eventually(lambda: {"first", "second"} <= set(worker.ids()))
         assert {"first", "second"} <= set(elsewhere(config).ids())
         (folder / "first.py").unlink()
-        wait_until(lambda: "first" not in ids(api) and "first" not in worker.ids())
+        eventually(lambda: "first" not in ids(api) and "first" not in worker.ids())
         assert "first" not in elsewhere(config).ids()
 
         assert [item["id"] for item in api.data("GET", "/scorers/watch")["watched"]] == [watched["id"]]
@@ -233,16 +252,17 @@ def test_what_is_watched_is_followed_everywhere(api: LocalApi, config: Settings,
         assert left == {"watched": []} and "second" in ids(api)
         write(folder / "third.py", "third")
         write(folder / "second.py", "second", version="2.0.0")
-        time.sleep(1.2)
+        all_is_looked_at(api, folder, worker)
         assert "third" not in ids(api) and "third" not in worker.ids()
         assert api.data("GET", "/scorers/second")["version"] == worker.get("second").version == "1.0.0"
         fresh = elsewhere(config)
         assert fresh.get("second").version == "1.0.0" and "third" not in fresh.ids()
         (folder / "second.py").unlink()
-        time.sleep(1.2)
+        all_is_looked_at(api, folder, worker)
         assert "second" in ids(api) and "second" in worker.ids() and "second" in elsewhere(config).ids()
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_followed_again_when_it_is_loaded_again(api: LocalApi, config: Settings, folder: Path) -> None:
     worker = ScorerRegistry(entry_points=False)
     worker.last_good = LastGood(config.home)
@@ -255,19 +275,19 @@ def test_what_is_kept_is_followed_again_when_it_is_loaded_again(api: LocalApi, c
         file = write(folder / "mine.py", "mine")
         api.data("POST", "/scorers/load", json={"path": str(file), "watch": False})
         assert api.data("GET", "/scorers/watch") == {"watched": []}
-        wait_until(lambda: "mine" in worker.ids())
+        eventually(lambda: "mine" in worker.ids())
         write(file, "mine", version="2.0.0")
-        time.sleep(1.2)
+        all_is_looked_at(api, folder, worker)
         assert versions() == {"1.0.0"}
         # Reloading takes it as it is now, and goes on keeping that.
         assert api.data("POST", "/scorers/reload", json={"id": "mine"})["changes"][0]["version"] == "2.0.0"
-        wait_until(lambda: versions() == {"2.0.0"})
+        eventually(lambda: versions() == {"2.0.0"})
         write(file, "mine", version="3.0.0")
-        time.sleep(1.2)
+        all_is_looked_at(api, folder, worker)
         assert versions() == {"2.0.0"}
         api.data("POST", "/scorers/load", json={"path": str(file)})
         write(file, "mine", version="4.0.0")
-        wait_until(lambda: versions() == {"4.0.0"})
+        eventually(lambda: versions() == {"4.0.0"})
 
 
 def test_unloading_is_an_act_of_its_own(api: LocalApi, config: Settings, folder: Path) -> None:
@@ -275,14 +295,14 @@ def test_unloading_is_an_act_of_its_own(api: LocalApi, config: Settings, folder:
     with ScorerWatcher(registry=worker, recorded=ScorerManifest(config.home)):
         file = write(folder / "mine.py", "mine")
         api.data("POST", "/scorers/watch", json={"path": str(folder)})
-        wait_until(lambda: "mine" in worker.ids())
+        eventually(lambda: "mine" in worker.ids())
         # As long as its folder is followed, it would come back.
         assert api.error("DELETE", "/scorers/mine")[:2] == (409, "CONFLICT")
         api.data("DELETE", "/scorers/watch", params={"path": str(folder)})
         gone = api.data("DELETE", "/scorers/mine")
         assert gone["unloaded"] == ["mine"] and str(folder.parent) not in gone["file"]
         assert "mine" not in ids(api) and "mine" not in elsewhere(config).ids()
-        wait_until(lambda: "mine" not in worker.ids())
+        eventually(lambda: "mine" not in worker.ids())
         assert file.exists() and ScorerManifest(config.home).read() == {}
         assert api.error("DELETE", "/scorers/mine")[:2] == (404, "SCORER_NOT_FOUND")
         assert api.error("DELETE", "/scorers/classification_f1")[:2] == (422, "INVALID_REQUEST")
@@ -292,17 +312,18 @@ def test_unloading_is_an_act_of_its_own(api: LocalApi, config: Settings, folder:
         assert api.data("GET", "/scorers/watch") == {"watched": []}
 
 
+@pytest.mark.slow
 def test_what_two_ask_for_is_followed_until_both_let_go(api: LocalApi, folder: Path) -> None:
     file = write(folder / "mine.py", "mine")
     api.data("POST", "/scorers/load", json={"path": str(file)})
     api.data("POST", "/scorers/watch", json={"path": str(folder)})
     for version, path in (("2.0.0", str(folder)), ("3.0.0", str(file))):
         write(file, "mine", version=version)
-        wait_until(lambda version=version: bool(api.data("GET", "/scorers/mine")["version"] == version))  # type: ignore[misc]
+        eventually(lambda version=version: bool(api.data("GET", "/scorers/mine")["version"] == version))  # type: ignore[misc]
         answer = api.client.request("DELETE", "/scorers/watch", json={"path": path})
         assert answer.status_code == 200, answer.text
     write(file, "mine", version="4.0.0")
-    time.sleep(1.2)
+    all_is_looked_at(api, folder)
     assert api.data("GET", "/scorers/mine")["version"] == "3.0.0"
 
 
@@ -383,13 +404,15 @@ def test_what_can_not_be_tried_is_told(api: LocalApi, body: dict[str, Any], stat
     ("body", "code", "says"),
     [
         ("raise RuntimeError('no luck')", "SCORER_ERROR", "no luck"),
-        ("import os; os._exit(7)", "SCORER_ERROR", "exit code 7"),
+        pytest.param("import os; os._exit(7)", "SCORER_ERROR", "exit code 7", marks=pytest.mark.slow),
         ("import ctypes; ctypes.string_at(0)", "SCORER_ERROR", "SIGSEGV"),
-        ("while True: pass", "TIMEOUT_ERROR", "was killed"),
-        ("import os; os.kill(os.getppid(), 9); os._exit(0)", "SCORER_ERROR", "SIGKILL"),
-        ("raise SystemExit(0)", "SCORER_ERROR", "SystemExit"),
-        ("raise ValueError('x' * 10**8)", "SCORER_ERROR", "xxx"),
-        ("x = [str(i) for i in range(10**8)]", "RESOURCE_ERROR", "scoring_memory"),
+        pytest.param("while True: pass", "TIMEOUT_ERROR", "was killed", marks=pytest.mark.slow),
+        pytest.param(
+            "import os; os.kill(os.getppid(), 9); os._exit(0)", "SCORER_ERROR", "SIGKILL", marks=pytest.mark.slow
+        ),
+        pytest.param("raise SystemExit(0)", "SCORER_ERROR", "SystemExit", marks=pytest.mark.slow),
+        pytest.param("raise ValueError('x' * 10**8)", "SCORER_ERROR", "xxx", marks=pytest.mark.slow),
+        pytest.param("x = [str(i) for i in range(10**8)]", "RESOURCE_ERROR", "scoring_memory", marks=pytest.mark.slow),
     ],
 )
 def test_a_scorer_that_fails_hangs_or_crashes_fails_alone(

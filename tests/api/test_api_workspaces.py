@@ -6,7 +6,6 @@ import io
 import json
 import os
 import socket
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,8 @@ from autoscorer.tasks.score import score_workspace
 from pydantic import SecretStr
 
 from ..support.local_api import LocalApi, serve_locally
+from ..support.prefect_server import eventually
+from ..support.workspaces import result_of, write_workspace
 
 META = json.dumps({"task_type": "classification", "scorer": "classification_f1"})
 TRUTH = "id,label\na,SECRET-TRUTH-1\nb,SECRET-TRUTH-2\n"
@@ -41,15 +42,9 @@ def api(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalA
 @pytest.fixture
 def make(root: Path) -> Callable[..., Path]:
     def write(name: str, *, pred: str | None = TRUTH, scored: bool = True, **meta: Any) -> Path:
-        folder = root / name
-        (folder / "input").mkdir(parents=True)
-        (folder / "input" / "gt.csv").write_text(TRUTH)
-        (folder / "meta.json").write_text(json.dumps({**json.loads(META), **meta}))
-        if pred is not None:
-            (folder / "output").mkdir()
-            (folder / "output" / "pred.csv").write_text(pred)
-            if scored:
-                score_workspace(folder)
+        folder = write_workspace(root, name, truth=TRUTH, pred=pred, **meta)
+        if pred is not None and scored:
+            score_workspace(folder)
         return folder
 
     return write
@@ -116,15 +111,8 @@ def test_a_client_that_goes_away_leaves_nothing(api: LocalApi, root: Path) -> No
             b"POST /workspaces HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
             b"Content-Length: 900000\r\n\r\n" + body
         )
-        wait_until(lambda: sorted(os.listdir(root)) != before)
-    wait_until(lambda: sorted(os.listdir(root)) == before)
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+        eventually(lambda: sorted(os.listdir(root)) != before)
+    eventually(lambda: sorted(os.listdir(root)) == before)
 
 
 # --- listing ---------------------------------------------------------------------------------------------------------
@@ -169,7 +157,7 @@ def test_a_cursor_that_is_none_is_refused(api: LocalApi, cursor: str) -> None:
 def test_a_result_is_what_lies_there(api: LocalApi, make: Any) -> None:
     folder = make("result")
     data = api.data("GET", "/result", params={"workspace": "result"})
-    assert data == json.loads((folder / "output" / "result.json").read_text())
+    assert data == result_of(folder)
     assert api.data("GET", "/result", params={"workspace": str(folder)}) == data
     make("unscored", scored=False)
     assert api.error("GET", "/result", params={"workspace": "unscored"})[:2] == (404, "NOT_FOUND")
@@ -285,7 +273,7 @@ def test_a_submit_token_reads_no_ground_truth(
     (artifacts / "per_class.svg").rename(artifacts / "renamed.svg")
     (artifacts / "sub").mkdir()
     (artifacts / "sub" / "per_class.csv").write_text(TRUTH)
-    result = json.loads((folder / "output" / "result.json").read_text())
+    result = result_of(folder)
     result["artifacts"]["elsewhere"] = {"path": "output/errors.csv"}
     (folder / "output" / "result.json").write_text(json.dumps(result))
     (folder / "output" / "errors.csv").write_text(TRUTH)

@@ -30,8 +30,9 @@ from schemathesis.config import (
     SchemathesisConfig,
 )
 
-from ..support.facade import ADMIN, SUBMIT, Facade, facade, facade_settings, write_workspace
+from ..support.facade import ADMIN, SUBMIT, Facade, facade, facade_settings
 from ..support.prefect_server import PrefectServer, eventually, server
+from ..support.workspaces import write_workspace
 
 __all__ = ["server"]
 

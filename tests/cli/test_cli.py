@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 from autoscorer.cli.main import COMMANDS, main
+
+from ..support.processes import clean_environment
+from ..support.terminal import in_terminal, on_a_terminal
 
 TRUTH = "id,label\na,cat\nb,dog\n"
 
@@ -161,64 +164,72 @@ def test_doctor_finds_docker(capsys: pytest.CaptureFixture[str], docker_client: 
     assert {"name": "docker", "state": "ok"}.items() <= answer["data"]["checks"][2].items()
 
 
-def _in_terminal(*arguments: str) -> tuple[int, str]:
-    """Run the real command with a terminal as stdout and stderr; return its exit code and what was shown."""
-    leader, follower = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "autoscorer", *arguments],
-        stdout=follower,
-        stderr=follower,
-        stdin=follower,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
-    )
-    os.close(follower)
-    shown = b""
-    try:
-        while data := os.read(leader, 65536):
-            shown += data
-    except OSError:
-        pass  # the terminal is gone with the process
-    os.close(leader)
-    return process.wait(timeout=30), shown.decode()
-
-
 def test_on_a_terminal_a_person_reads(scored: Path) -> None:
-    code, shown = _in_terminal("score", str(scored))
+    code, shown = in_terminal("score", str(scored))
     assert code == 0
     assert "f1_macro" in shown and "output/artifacts/report.html" in shown and '"status"' not in shown
-    code, shown = _in_terminal("score", str(scored), "--json")
+    code, shown = in_terminal("score", str(scored), "--json")
     assert json.loads(shown)["status"] == "success"
 
 
-@pytest.mark.parametrize("command", sorted(COMMANDS))
-def test_on_a_terminal_every_commands_error_is_read_not_traced(command: str, tmp_path: Path) -> None:
-    """A wrong configuration and wrong usage, the errors that any command can meet."""
-    config = tmp_path / "config.yaml"
+NEEDED = {
+    **{name: ["."] for name in ("init", "validate", "run", "score", "pipeline", "result", "submit", "batch", "upload")},
+    **{name: ["0" * 26] for name in ("cancel", "leaderboard", "logs", "retry")},
+    "scorers": ["list"],
+    "config": ["show"],
+}
+# Many commands, one process: for each what it shows, and its exit code. Python starts once, not sixty times.
+EACH = """
+import json, sys
+from autoscorer.cli.main import main
+for arguments in json.loads(sys.argv[1]):
+    code = main(arguments)
+    print(f"@@{code}", flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def errors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[int, str]]]:
+    """A wrong configuration and wrong usage, the errors that any command can meet: what a terminal shows of each."""
+    folder = tmp_path_factory.mktemp("errors")
+    config = folder / "config.yaml"
     config.write_text("security:\n  allowed_imagess: ['*']\nservice:\n  pol: x\n")
-    needed = {
-        **{
-            name: ["."]
-            for name in ("init", "validate", "run", "score", "pipeline", "result", "submit", "batch", "upload")
-        },
-        **{name: ["0" * 26] for name in ("cancel", "leaderboard", "logs", "retry")},
-        "scorers": ["list"],
-        "config": ["show"],
-    }
-    if command != "init":  # it reads no configuration
-        code, shown = _in_terminal(command, *needed.get(command, []), "--config", str(config))
+    asked = [
+        [command, *arguments]
+        for command in sorted(COMMANDS)
+        for arguments in ([*NEEDED.get(command, []), "--config", str(config)], ["--no-such-option"])
+        if command != "init" or arguments == ["--no-such-option"]  # it reads no configuration
+    ]
+    environment = {**clean_environment(), "AUTOSCORER_HOME": str(folder / "home")}
+    _, shown = on_a_terminal(
+        [sys.executable, "-c", EACH, json.dumps(asked)], columns=120, environment=environment, cwd=folder
+    )
+    parts = re.split(r"@@(\d+)\r?\n", shown)
+    assert len(parts) == 2 * len(asked) + 1, shown
+    found: dict[str, list[tuple[int, str]]] = {}
+    for (command, *_), text, code in zip(asked, parts[0::2], parts[1::2], strict=False):
+        found.setdefault(command, []).append((int(code), text))
+    return found
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_on_a_terminal_every_commands_error_is_read_not_traced(
+    command: str, errors: dict[str, list[tuple[int, str]]]
+) -> None:
+    *configuration, (code, shown) = errors[command]
+    assert code == 2 and "Traceback" not in shown and "INVALID_REQUEST" in shown, shown
+    assert len(configuration) == (command != "init")
+    for code, shown in configuration:
         assert code == 2, shown
         assert "Traceback" not in shown and "The configuration is wrong" in shown
         assert "• security.allowed_imagess: unknown key" in shown and "did you mean 'allowed_images'?" in shown
         assert "• service.pol: unknown key" in shown
-    code, shown = _in_terminal(command, "--no-such-option")
-    assert code == 2, shown
-    assert "Traceback" not in shown and "INVALID_REQUEST" in shown
 
 
 def test_on_a_terminal_progress_is_live_and_harmless(make_workspace: Any) -> None:
     program = r"import time; print('\033]0;owned\007step one', flush=True); time.sleep(0.8); raise SystemExit(4)"
     root = make_workspace(container={"cmd": ["python", "-c", program]})
-    code, shown = _in_terminal("pipeline", str(root), "--backend", "process")
+    code, shown = in_terminal("pipeline", str(root), "--backend", "process")
     assert code == 1
     assert "step one" in shown and "CONTAINER_FAILED" in shown
     assert "\x1b]0;owned" not in shown, "a model's escape sequence reached the terminal"

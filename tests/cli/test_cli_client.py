@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import pty
 import signal
 import subprocess
 import sys
@@ -25,6 +23,8 @@ from autoscorer.client.client import sendable
 from autoscorer.client.connection import task_path
 from autoscorer.core.errors import AutoScorerError
 from autoscorer.schemas.task import TaskView
+
+from ..support.terminal import in_terminal
 
 # --- a stand-in for the API, which answers what a test says ---------------------------------------------------------
 
@@ -516,24 +516,6 @@ def test_a_batch_that_is_cancelled_fails(api: Api, run: Run) -> None:
 
 
 # --- a terminal, a signal, the cost -------------------------------------------------------------------------------
-
-
-def in_terminal(*arguments: str) -> tuple[int, str]:
-    leader, follower = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "140"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "autoscorer", *arguments],
-        stdout=follower, stderr=follower, stdin=follower, env=environment,
-    )  # fmt: skip
-    os.close(follower)
-    shown = b""
-    try:
-        while data := os.read(leader, 65536):
-            shown += data
-    except OSError:
-        pass  # the terminal is gone with the process
-    os.close(leader)
-    return process.wait(timeout=30), shown.decode()
 
 
 def test_on_a_terminal_a_person_reads(api: Api) -> None:

@@ -6,14 +6,10 @@ import csv
 import hashlib
 import hmac
 import json
-import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,72 +17,19 @@ import pytest
 
 from ..support.installation import Installation
 from ..support.prefect_server import eventually
+from ..support.receiver import Receiver
+from ..support.receiver import receiver as receiver
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow]
 
 Json = dict[str, Any]
 
 
-def environment(live: Installation, role: str) -> dict[str, str]:
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("AUTOSCORER_")}
-    own = {"AUTOSCORER_API_URL": live.url, "AUTOSCORER_API_TOKEN": live.token(role), "PYTHONUNBUFFERED": "1"}
-    return {**clean, **own}
-
-
-def start(live: Installation, *arguments: str, role: str = "submit") -> subprocess.Popen[str]:
-    """The command as another user's shell would run it: with an address, a token, and nothing else."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "autoscorer", *arguments],
-        env=environment(live, role),
-        cwd=live.home,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def command(live: Installation, *arguments: str, role: str = "submit") -> tuple[int, Json, str]:
-    process = start(live, *arguments, role=role)
-    out, err = process.communicate(timeout=150)
-    assert "Traceback" not in err, err
-    return process.returncode, json.loads(out), err
-
-
-class Receiver:
-    """Takes callbacks: 500 for the first, 200 for the others."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[dict[str, str], bytes]] = []
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *args: Any) -> None:
-                pass
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                receiver.requests.append(({key.lower(): value for key, value in self.headers.items()}, body))
-                self.send_response(500 if len(receiver.requests) == 1 else 200)
-                self.end_headers()
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
-        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    one = Receiver()
-    yield one
-    one.server.shutdown()
-    one.server.server_close()
-
-
 def test_a_score_is_submitted_waited_for_and_told(installation: Installation, receiver: Receiver) -> None:
+    receiver.statuses = [500, 200]
     workspace = installation.workspace("cli-score")
-    code, answer, err = command(
-        installation, "submit", str(workspace), "--action", "score", "--wait", "--callback-url", receiver.url
-    )
+    told = ("--action", "score", "--wait", "--callback-url", receiver.url)
+    code, answer, err = installation.command("submit", str(workspace), *told)
     assert code == 0, answer
     task = answer["data"]
     assert task["state"] == "completed" and task["result"]["summary"]["score"] == 1.0
@@ -94,7 +37,7 @@ def test_a_score_is_submitted_waited_for_and_told(installation: Installation, re
     assert f"task {task['id']}: completed" in err
 
     def delivered() -> Json | None:
-        shown: Json = command(installation, "status", task["id"])[1]["data"]
+        shown: Json = installation.command("status", task["id"])[1]["data"]
         return shown if shown["callback"]["state"] == "delivered" else None
 
     shown = eventually(delivered)
@@ -113,39 +56,39 @@ def test_a_score_is_submitted_waited_for_and_told(installation: Installation, re
 def test_a_model_that_fails_fails_the_command_and_its_log_says_why(installation: Installation) -> None:
     program = "print('about to fail', flush=True); raise SystemExit(4)"
     installation.workspace("cli-fails", pred="", container={"cmd": ["python", "-c", program]})
-    code, answer, _ = command(installation, "submit", "cli-fails", "--backend", "process", "--wait", role="admin")
+    code, answer, _ = installation.command("submit", "cli-fails", "--backend", "process", "--wait", role="admin")
     assert code == 1 and answer["error"]["code"] == "CONTAINER_FAILED", answer
     task_id = answer["error"]["details"]["task_id"]
-    code, answer, _ = command(installation, "logs", task_id, "--follow")
+    code, answer, _ = installation.command("logs", task_id, "--follow")
     assert code == 0 and answer["data"]["state"] == "failed"
     assert [each for each in answer["data"]["records"] if each["message"] == "about to fail"]
-    code, answer, _ = command(installation, "status", "--state", "failed", "--workspace", "cli-fails")
+    code, answer, _ = installation.command("status", "--state", "failed", "--workspace", "cli-fails")
     assert code == 0 and [each["id"] for each in answer["data"]["tasks"]] == [task_id]
 
 
 def test_ctrl_c_leaves_the_task_and_cancel_ends_it(installation: Installation) -> None:
     program = "import time; print('alive', flush=True); time.sleep(120)"
     installation.workspace("cli-long", pred="", container={"cmd": ["python", "-c", program]})
-    waiting = start(installation, "submit", "cli-long", "--backend", "process", "--wait", role="admin")
+    waiting = installation.begin("submit", "cli-long", "--backend", "process", "--wait", role="admin")
     assert waiting.stderr is not None
     line = waiting.stderr.readline()
     task_id = line.split()[2].rstrip(":")
-    following = start(installation, "logs", task_id, "--follow")
+    following = installation.begin("logs", task_id, "--follow")
     assert following.stderr is not None
     while "│ alive" not in (line := following.stderr.readline()):
         assert line, "the log ended before the model spoke"
     waiting.send_signal(signal.SIGINT)
     out, _ = waiting.communicate(timeout=60)
     assert waiting.returncode == 1 and f"autoscorer cancel {task_id}" in json.loads(out)["error"]["message"]
-    _, answer, _ = command(installation, "status", task_id)
+    _, answer, _ = installation.command("status", task_id)
     assert answer["data"]["state"] == "running"
     # A second submit of it is the same task.
-    _, answer, err = command(installation, "submit", "cli-long", "--backend", "process", role="admin")
+    _, answer, err = installation.command("submit", "cli-long", "--backend", "process", role="admin")
     assert answer["data"]["id"] == task_id and "submitted before" in err
     began = time.monotonic()
-    code, answer, _ = command(installation, "cancel", task_id)
+    code, answer, _ = installation.command("cancel", task_id)
     assert code == 0 and answer["data"]["state"] in ("cancelling", "cancelled")
-    code, answer, _ = command(installation, "status", task_id, "--watch")
+    code, answer, _ = installation.command("status", task_id, "--watch")
     assert code == 1 and answer["error"]["code"] == "CANCELLED", answer
     assert time.monotonic() - began < 60
     out, _ = following.communicate(timeout=60)
@@ -157,7 +100,7 @@ def test_a_batch_ends_with_a_leaderboard(installation: Installation, tmp_path: P
     installation.workspace("cli-round/bad", pred="id,label\na,dog\nb,dog\nc,cat\n")
     installation.workspace("cli-round/broken", pred="id,label\na,dog\n")
     board = tmp_path / "board.csv"
-    code, answer, _ = command(installation, "batch", "cli-round", "--action", "score", "--csv", str(board))
+    code, answer, _ = installation.command("batch", "cli-round", "--action", "score", "--csv", str(board))
     assert code == 0, answer
     rows = answer["data"]["leaderboard"]
     assert [row["workspace"] for row in rows] == ["cli-round/good", "cli-round/bad", "cli-round/broken"]
@@ -169,7 +112,7 @@ def test_a_batch_ends_with_a_leaderboard(installation: Installation, tmp_path: P
 def test_who_shows_no_token_is_told_so(installation: Installation) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "autoscorer", "status", "--api", installation.url],
-        env={key: value for key, value in environment(installation, "submit").items() if key != "AUTOSCORER_API_TOKEN"},
+        env={key: value for key, value in installation.person().items() if key != "AUTOSCORER_API_TOKEN"},
         capture_output=True,
         timeout=60,
     )
@@ -178,5 +121,5 @@ def test_who_shows_no_token_is_told_so(installation: Installation) -> None:
 
 def test_an_unknown_task_is_wrong_usage(installation: Installation) -> None:
     for name in ("status", "cancel", "logs"):
-        code, answer, _ = command(installation, name, "no-such-task")
+        code, answer, _ = installation.command(name, "no-such-task")
         assert code == 2 and answer["error"]["code"] == "NOT_FOUND"

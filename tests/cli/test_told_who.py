@@ -18,6 +18,7 @@ import pytest
 from autoscorer.cli.main import main
 
 from ..support.installation import Installation
+from ..support.workspaces import predicting, result_of
 from ..system.test_up import up
 
 
@@ -74,22 +75,18 @@ def test_an_api_that_wants_a_token_is_told_where_it_goes(
 
 
 def test_a_result_of_an_unsealed_run_says_so_everywhere(make_workspace: Callable[..., Path]) -> None:
-    program = (
-        "import os\nwith open(os.environ['AUTOSCORER_WORKSPACE'] + '/output/pred.csv', 'w') as file:\n"
-        "    file.write('id,label\\na,cat\\n')"
-    )
-    root = make_workspace("open", container={"cmd": ["python", "-c", program]})
-    (root / "input" / "gt.csv").write_text("id,label\na,cat\n")
+    truth = "id,label\na,cat\n"
+    root = make_workspace("open", truth=truth, container={"cmd": ["python", "-c", predicting(truth)]})
     command = [sys.executable, "-m", "autoscorer", "pipeline", str(root), "--backend", "process"]
     done = subprocess.run(
         ["script", "-qec", " ".join(command), "/dev/null"], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0 and "note: Run without isolation" in done.stdout, done.stdout
-    result = json.loads((root / "output" / "result.json").read_text())
+    result = result_of(root)
     assert sum("without isolation" in note for note in result["notes"]) == 1
     assert any("without isolation" in note for note in result["disclosed"]["notes"])
     assert "without isolation" in (root / "output" / "artifacts" / "report.html").read_text()
     # Scored anew, the predictions are still that run's.
     assert main(["score", str(root)]) == 0
-    result = json.loads((root / "output" / "result.json").read_text())
+    result = result_of(root)
     assert sum("without isolation" in note for note in result["notes"]) == 1

@@ -32,7 +32,9 @@ from autoscorer.service.ledger.task_ids import new_task_id
 
 from ..service.test_disclosure import RESULT
 from ..service.test_ledger import new
-from ..support.facade import ADMIN, SUBMIT, Facade, facade, facade_settings, write_workspace
+from ..support.facade import ADMIN, SUBMIT, Facade, facade, facade_settings
+from ..support.terminal import in_terminal
+from ..support.workspaces import write_workspace
 
 MISMATCH = {"code": "MISMATCH", "message": "Not the same ids.", "stage": "scoring", "details": {}}
 WHOLE = {**RESULT, "timing": {}, "resources": {}, "summary": {**RESULT["summary"], "SECRET": None}}
@@ -288,8 +290,8 @@ def test_a_folder_is_uploaded_without_links_results_and_logs(client: Client, ser
     there = served.root / "my-model"
     content = {path.relative_to(there).as_posix() for path in there.rglob("*") if path.is_file()}
     assert content == {
-        "meta.json", "run.sh", "input/gt.csv", "input/data/ä b.bin", "input/data/empty", "output/pred.csv",
-        "output/notes.txt",
+        "meta.json", "run.sh", "input/gt.csv", "input/data/x.csv", "input/data/ä b.bin", "input/data/empty",
+        "output/pred.csv", "output/notes.txt",
     }  # fmt: skip
     assert (there / "input/data/ä b.bin").read_bytes() == (folder / "input/data/ä b.bin").read_bytes()
     assert os.access(there / "run.sh", os.X_OK) and not os.access(there / "meta.json", os.X_OK)
@@ -385,8 +387,6 @@ def run(served: Served, capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def test_status_shows_score_metric_and_scorer(served: Served, run: Run) -> None:
-    from ..cli.test_cli_client import in_terminal
-
     code, task, _ = run("status", served.scored)
     assert code == 0 and task["outcome"]["metric"] == "f1" and task["scorer"] == "classification_f1"
     code, shown = in_terminal("status", served.scored)
@@ -401,8 +401,6 @@ def test_status_shows_score_metric_and_scorer(served: Served, run: Run) -> None:
 
 
 def test_status_of_a_batch_shows_its_counts_and_who_is_best(served: Served, run: Run) -> None:
-    from ..cli.test_cli_client import in_terminal
-
     code, task, _ = run("status", served.batch)
     assert code == 0 and task["id"] == served.batch
     assert task["batch"]["summary"]["failed"] == 1 and task["batch"]["leaderboard"][0]["workspace"] == "team-a"
@@ -439,8 +437,6 @@ def test_a_task_is_repeated_from_the_shell(served: Served, run: Run) -> None:
 
 
 def test_a_folder_is_uploaded_and_found_from_the_shell(served: Served, run: Run, tmp_path: Path) -> None:
-    from ..cli.test_cli_client import in_terminal
-
     folder = a_folder(tmp_path / "mine")
     code, data, _ = run("upload", str(folder))
     assert code == 0 and data["workspace"]["name"] == "my-model" and "logs" in data["left_out"]

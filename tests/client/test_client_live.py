@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -92,12 +91,13 @@ def test_the_documentations_example_runs_as_it_is_written(installation: Installa
     text = read("docs/python.md").partition("<!-- client -->")[2].partition("<!-- /client -->")[0]
     (block,) = blocks_of(text)
     assert block.language == "python"
-    environment = {
-        **{key: value for key, value in os.environ.items() if not key.startswith("AUTOSCORER_")},
-        "AUTOSCORER_API_URL": installation.url,
-        "AUTOSCORER_API_TOKEN": installation.token("admin"),
+    here = {
+        "cwd": installation.root,
+        "env": installation.person("admin"),
+        "check": True,
+        "capture_output": True,
+        "text": True,
     }
-    here = {"cwd": installation.root, "env": environment, "check": True, "capture_output": True, "text": True}
     before = set(installation.root.iterdir())
     try:
         for command in (["init", "flowers"], ["pipeline", "flowers", "--backend", "process"]):

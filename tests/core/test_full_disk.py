@@ -23,21 +23,15 @@ from autoscorer.tasks.score import score_workspace
 from ..support.installation import Installation, running
 from ..support.prefect_server import eventually
 from ..support.small_disk import filled, small_disk
+from ..support.workspaces import predicting, write_workspace
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a disk that can be filled")
-MODEL = """
-import os, pathlib
-(pathlib.Path(os.environ["AUTOSCORER_WORKSPACE"]) / "output" / "pred.csv").write_text("id,label\\na,cat\\nb,dog\\n")
-"""
+PREDICTED = "id,label\na,cat\nb,dog\n"
 
 
 def model(root: Path) -> Path:
-    (root / "input" / "data").mkdir(parents=True)
-    (root / "input" / "gt.csv").write_text("id,label\na,cat\nb,dog\n")
-    (root / "input" / "data" / "x.csv").write_text("id,x\na,1\nb,2\n")
-    (root / "predict.py").write_text(MODEL)
-    meta = {"scorer": "classification_f1", "container": {"cmd": ["python", "predict.py"]}}
-    (root / "meta.json").write_text(json.dumps(meta))
+    write_workspace(root.parent, root.name, truth=PREDICTED, pred=None, container={"cmd": ["python", "predict.py"]})
+    (root / "predict.py").write_text(predicting(PREDICTED))
     return root
 
 

@@ -76,6 +76,7 @@ def test_who_ends_the_process_is_told_of(module: dict[str, str], do: str, why: s
     assert str(caught.value).startswith(why) and not caught.value.took_too_long
 
 
+@pytest.mark.slow
 def test_who_hangs_is_killed_with_all_it_has_started(module: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(SubprocessFailed, match=r"did not end within 3 s and was killed") as caught:
         call(
@@ -104,6 +105,7 @@ def test_threads_that_it_leaves_do_not_keep_it(module: dict[str, str]) -> None:
     assert call(module, "threading.Thread(target=time.sleep, args=(300,)).start()")
 
 
+@pytest.mark.slow
 def test_it_does_not_outlive_the_one_who_asked(module: dict[str, str], tmp_path: Path) -> None:
     note = tmp_path / "pids"
     with subprocess.Popen(

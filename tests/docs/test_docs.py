@@ -67,6 +67,7 @@ def test_each_generated_table_stands_in_its_page() -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_table_that_the_code_has_left_behind_is_found(tmp_path: Path) -> None:
     copy = tmp_path / "checkout"
     for name in ("scripts", "docs"):

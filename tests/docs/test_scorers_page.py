@@ -23,6 +23,7 @@ PAGES = ["README.md", "README.zh-CN.md", *(str(path.relative_to(ROOT)) for path 
 _START = re.compile(r"^.*\bprefect server start\b.*$", re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_a_scorer_is_written_tested_loaded_and_tried_as_the_page_says(
     make_workspace: Callable[..., Path], tmp_path: Path
 ) -> None:

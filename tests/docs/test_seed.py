@@ -7,13 +7,9 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
 import tomllib
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,24 +20,23 @@ from autoscorer.scorers.registry import ScorerRegistry
 from autoscorer.scorers.registry import registry as registry_module
 from autoscorer.scorers.registry.missing_names import IMPORTED_FROM, import_lines, undefined_names
 
-from ..support.facade import ADMIN, SUBMIT, Facade, facade, facade_settings, write_workspace
+from ..support.calls import Answer, call
+from ..support.facade import ADMIN, SUBMIT, Facade, facade, facade_settings
 from ..support.installation import Installation
 from ..support.markdown import ROOT
+from ..support.ports import free_port
+from ..support.prefect_server import eventually
+from ..support.processes import clean_environment
+from ..support.workspaces import result_of, write_workspace
 
 pytestmark = pytest.mark.slow
 
 TOKENS = "submit:seed-submit,admin:seed-admin"
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 def environment(home: Path, root: Path, **more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AUTOSCORER_", "PREFECT_"))}
     return {
-        **kept,
+        **clean_environment(),
         "AUTOSCORER_HOME": str(home),
         "AUTOSCORER_WORKSPACE_ROOTS": str(root),
         # Nothing listens there: a Prefect server that is away.
@@ -64,18 +59,16 @@ def started(command: list[str], env: dict[str, str], log: Path) -> Iterator[subp
 
 def ask(port: int, path: str, process: subprocess.Popen[bytes], log: Path, *, token: str | None = None) -> Any:
     """The status and body of one route, once somebody listens."""
-    deadline = time.monotonic() + 120
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    while True:
-        try:
-            request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            return error.code, json.load(error)
-        except OSError:
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
+
+    def answer() -> Answer | None:
+        with contextlib.suppress(OSError):
+            return call(f"http://127.0.0.1:{port}{path}", token=token)
+        assert process.poll() is None, log.read_text()
+        return None
+
+    found = eventually(answer, within=120)
+    assert found is not None
+    return found.status, found.json
 
 
 # --- the API's two commands --------------------------------------------------------------------------------------
@@ -337,9 +330,7 @@ def test_a_workspace_without_an_image_and_with_predictions_is_valid_for_scoring(
 
 
 def test_what_can_be_run_is_checked_for_a_pipeline(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    workspace = write_workspace(tmp_path, "ws")
-    meta = json.loads((workspace / "meta.json").read_text())
-    (workspace / "meta.json").write_text(json.dumps({**meta, "container": {"image": "python:3.12"}}))
+    workspace = write_workspace(tmp_path, "ws", container={"image": "python:3.12"})
     assert command(capsys, "validate", workspace)["valid_for"] == ["score", "pipeline"]
     (workspace / "output" / "pred.csv").unlink()
     assert command(capsys, "validate", workspace)["valid_for"] == ["pipeline"]
@@ -348,7 +339,6 @@ def test_what_can_be_run_is_checked_for_a_pipeline(capsys: pytest.CaptureFixture
     error = command(capsys, "validate", workspace, "--for", "score", code=1)
     assert error["code"] == "MISSING_FILE" and "pred.csv" in error["message"]
     # An input that shows the ground truth matters where a model reads it, and nowhere else.
-    (workspace / "input" / "data").mkdir()
     (workspace / "input" / "data" / "copy.csv").write_bytes((workspace / "input" / "gt.csv").read_bytes())
     (workspace / "output" / "pred.csv").write_bytes((workspace / "input" / "gt.csv").read_bytes())
     assert command(capsys, "validate", workspace, code=1)["code"] == "GROUND_TRUTH_EXPOSED"
@@ -598,7 +588,7 @@ def test_every_error_of_a_result_names_the_workspace_and_its_log(
 
     def details(*arguments: str | Path, code: int = 1, written: bool = True) -> dict[str, Any]:
         told: dict[str, Any] = command(capsys, *arguments, code=code)["details"]
-        left = json.loads((workspace / "output" / "result.json").read_text())["error"]["details"]
+        left = result_of(workspace)["error"]["details"]
         assert (left == told) is written
         return told
 
@@ -643,8 +633,10 @@ def test_over_http_they_are_named_from_the_root(installation: Installation, role
     assert status == 422
     is_right(answer["error"])
     batch = installation.call("POST", "/batch", {"workspaces": [name], "action": "score"}, role=role)[1]["data"]
-    deadline = time.monotonic() + 120
-    while (task := installation.call("GET", f"/tasks/{batch['id']}", role=role)[1]["data"])["ended_at"] is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+
+    def ended() -> Any:
+        found = installation.call("GET", f"/tasks/{batch['id']}", role=role)[1]["data"]
+        return found if found["ended_at"] is not None else None
+
+    task = eventually(ended)
     is_right(task["result"]["outcomes"][0]["error"])

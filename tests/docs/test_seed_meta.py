@@ -32,6 +32,8 @@ from autoscorer.tasks.validate import validate_workspace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ..support.examples import examples
+
 ROOT = Path(autoscorer.__file__).parent
 EXAMPLES = ROOT / "examples"
 PREDICTIONS = {"classification": "pred.csv", "regression": "pred.csv", "detection": "pred.json"}
@@ -139,7 +141,7 @@ def labelled(folder: Path, truth: dict[str, str], predictions: dict[str, str], *
     return folder
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     rows=st.lists(
         st.tuples(st.booleans(), st.floats(0, 1) | st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])),
@@ -358,7 +360,7 @@ CHARACTERS = {
 }
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(data=st.data(), encoding=st.sampled_from(sorted(CHARACTERS)))
 def test_tables_in_another_encoding_are_read_exactly(data: st.DataObject, encoding: str) -> None:
     text = st.text(st.sampled_from(CHARACTERS[encoding]), min_size=1, max_size=6)
@@ -478,6 +480,7 @@ def test_a_table_that_is_not_utf_8_is_told_how_to_name_its_encoding(tmp_path: Pa
     assert "data.encoding" in result.error.message
 
 
+@pytest.mark.slow
 def test_a_big_table_in_another_encoding_takes_no_more_memory(tmp_path: Path) -> None:
     rows = 400_000
     for place, name in (("input", "gt"), ("output", "pred")):

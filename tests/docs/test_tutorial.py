@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 import shutil
-import struct
 import subprocess
 import sys
-import termios
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +17,7 @@ from autoscorer.cli.output import number
 from ..support.installation import Installation
 from ..support.markdown import BASE_IMAGE, READMES, blocks_of, read
 from ..support.prefect_server import PrefectServer, server
+from ..support.terminal import on_a_terminal
 
 __all__ = ["server"]  # a fixture is found by its name
 
@@ -78,29 +76,9 @@ def _play(folder: Path, steps: list[Step], environment: dict[str, str]) -> None:
 
 
 def _on_a_terminal(command: list[str], folder: Path, environment: dict[str, str]) -> str:
-    ours, theirs = os.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 100, 0, 0))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    with subprocess.Popen(
-        command,
-        cwd=folder,
-        env={**os.environ, "PATH": path, "TERM": "xterm", **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    ) as process:
-        os.close(theirs)
-        data = b""
-        try:
-            while piece := os.read(ours, 65536):
-                data += piece
-        except OSError:
-            pass  # what a terminal says when the last program on it has ended
-        finally:
-            os.close(ours)
-        process.wait(60)
-    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", data.decode())
+    _, shown = on_a_terminal(command, columns=100, cwd=folder, environment={**os.environ, "PATH": path, **environment})
+    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", shown)
     # Lines that are drawn over: the last drawing counts.
     return "\n".join(line.rpartition("\r")[2] for line in re.sub(r"\r+\n", "\n", text).split("\n"))
 
@@ -131,6 +109,7 @@ def test_the_readmes_example_runs_as_it_is_written(name: str, tmp_path: Path) ->
     _play(tmp_path, _unsealed(steps), {})
 
 
+@pytest.mark.slow
 def test_the_tutorial_runs_as_it_is_written_without_docker(tutorial: Any) -> None:
     folder, steps, _ = tutorial
     _play(folder, _unsealed(steps), {})
@@ -185,6 +164,7 @@ def test_the_services_examples_run_as_they_are_written(installation: Installatio
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+@pytest.mark.slow
 def test_the_demo_prints_the_scores_that_the_tutorial_shows(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "autoscorer", "demo", "--backend", "process", "--dir", str(tmp_path / "demo")]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -342,6 +342,7 @@ except AutoScorerError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fill", [many_files, long_name, long_records, endless_headers])
 def test_a_gzip_bomb_costs_little_memory(tmp_path: Path, fill: Callable[[Callable[[bytes], object]], None]) -> None:
     with gzip.open(tmp_path / "image.tar.gz", "wb", compresslevel=1) as file:

@@ -234,6 +234,7 @@ assert len(lines) == 1000
     assert path.stat().st_size <= 1000
 
 
+@pytest.mark.slow
 def test_a_long_stream_is_held_in_bounded_memory(tmp_path: Path) -> None:
     program = """
 import resource, sys

@@ -21,6 +21,9 @@ from autoscorer.executors.docker.seal import LABEL, NAME
 from autoscorer.executors.reaper import reap
 from autoscorer.executors.records import RunRecords
 
+from ..support.prefect_server import eventually
+from ..support.workspaces import result_of
+
 pytestmark = pytest.mark.docker
 
 
@@ -33,15 +36,6 @@ def _start(root: Path, *, command: str = "run") -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "autoscorer", command, str(root)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-
-
-def _until(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    raise AssertionError("it did not happen in time")
 
 
 def _command(*arguments: str) -> tuple[int, dict[str, Any]]:
@@ -62,7 +56,7 @@ def test_kill_9_and_the_next_command_clears_up(
     sleeper: Path, docker_client: Any, home: Path, next_command: str
 ) -> None:
     process = _start(sleeper)
-    _until(lambda: _containers(docker_client, sleeper.name) and (sleeper / "logs" / "container.log").stat().st_size)
+    eventually(lambda: _containers(docker_client, sleeper.name) and (sleeper / "logs" / "container.log").stat().st_size)
     process.kill()
     process.communicate()
     assert _containers(docker_client, sleeper.name), "the container should have outlived its owner"
@@ -100,7 +94,7 @@ def test_the_uid_of_a_dead_run_is_free_once_its_container_is_gone(
     here, elsewhere = load_settings(), load_settings().model_copy(update={"home": tmp_path / "another-home"})
     assert next_uid(here) == next_uid(elsewhere) == uid
     process = _start(sleeper)
-    _until(lambda: _containers(docker_client, sleeper.name) and (sleeper / "logs" / "container.log").stat().st_size)
+    eventually(lambda: _containers(docker_client, sleeper.name) and (sleeper / "logs" / "container.log").stat().st_size)
     assert next_uid(here) == next_uid(elsewhere) == "BACKEND_UNAVAILABLE", "it was given out twice"
     process.kill()
     process.communicate()
@@ -112,13 +106,13 @@ def test_the_uid_of_a_dead_run_is_free_once_its_container_is_gone(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_signal_removes_the_container_and_leaves_a_result(sleeper: Path, docker_client: Any, number: int) -> None:
     process = _start(sleeper, command="pipeline")
-    _until(lambda: _containers(docker_client, sleeper.name) and (sleeper / "logs" / "container.log").stat().st_size)
+    eventually(lambda: _containers(docker_client, sleeper.name) and (sleeper / "logs" / "container.log").stat().st_size)
     process.send_signal(number)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert json.loads(out)["error"]["code"] == "CANCELLED"
     assert not _containers(docker_client, sleeper.name)
-    result = json.loads((sleeper / "output" / "result.json").read_text())
+    result = result_of(sleeper)
     assert result["error"]["code"] == "CANCELLED" and result["summary"]["score"] is None
     assert not (sleeper / "output" / "pred.csv").exists()
     assert (sleeper / "logs" / "container.log").read_text() == "started\n"
@@ -126,7 +120,7 @@ def test_a_signal_removes_the_container_and_leaves_a_result(sleeper: Path, docke
 
 def test_a_second_run_of_the_same_workspace_is_refused(sleeper: Path, docker_client: Any) -> None:
     process = _start(sleeper)
-    _until(lambda: _containers(docker_client, sleeper.name))
+    eventually(lambda: _containers(docker_client, sleeper.name))
     code, answer = _command("run", str(sleeper))
     assert (code, answer["error"]["code"]) == (2, "CONFLICT")
     assert len(_containers(docker_client, sleeper.name)) == 1, "the first run must go on undisturbed"
@@ -170,6 +164,6 @@ def test_an_engine_that_is_away_is_ours(
     code, answer = _command("run", str(root))
     assert (code, answer["error"]["code"]) == (3, "BACKEND_UNAVAILABLE")
     assert "--backend process" in answer["error"]["message"]
-    result = json.loads((root / "output" / "result.json").read_text())
+    result = result_of(root)
     assert result["error"]["code"] == "BACKEND_UNAVAILABLE"
     assert set(os.listdir(root / ".autoscorer")) <= {"lock", "artifacts"}

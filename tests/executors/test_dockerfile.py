@@ -21,6 +21,8 @@ from autoscorer.executors.images.policy import image_source
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from ..support.examples import examples
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -386,7 +388,7 @@ dockerfiles = st.one_of(
 
 
 @given(dockerfiles)
-@settings(max_examples=700, deadline=None)
+@settings(max_examples=examples(700), deadline=None)
 @example("FROM a\nRUN \\")
 @example("FROM a\n \\\nADD http://x /x")
 @example("FROM a\nRUN x \\\n\\\nADD http://x /x")
@@ -416,7 +418,7 @@ def test_what_is_accepted_is_read_as_the_builder_reads_it(builder: Callable[[str
 
 
 @given(dockerfiles)
-@settings(max_examples=700, deadline=None)
+@settings(max_examples=examples(700), deadline=None)
 def test_nothing_that_is_accepted_fetches_anything(builder: Callable[[str], Any], text: str) -> None:
     try:
         bases(text.encode(), {})

@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from autoscorer.core.config import Settings, load_settings
@@ -27,8 +26,9 @@ from autoscorer.executors.supervise import RunReport
 from autoscorer.tasks.run import run_workspace
 
 from ..support.own_engine import OwnEngine, own_engine
-from ..support.prefect_server import PrefectServer
+from ..support.prefect_server import PrefectServer, eventually
 from ..support.prefect_server import server as server
+from ..support.workspaces import result_of
 
 pytestmark = [
     pytest.mark.docker,
@@ -78,7 +78,7 @@ def _begin(root: Path, settings: Settings) -> Callable[[], RunReport | AutoScore
 
     thread = threading.Thread(target=run)
     thread.start()
-    _until(lambda: (_started(root) and watched.is_set()) or outcome)
+    eventually(lambda: (_started(root) and watched.is_set()) or outcome)
 
     def ended() -> RunReport | AutoScorerError:
         thread.join(100)
@@ -94,13 +94,6 @@ def _started(root: Path) -> list[Path]:
         with contextlib.suppress(OSError, ValueError):  # it goes, or is being written
             staged += map(Path, json.loads(record.read_text())["elsewhere"])
     return [folder / "output" / "started" for folder in staged if (folder / "output" / "started").exists()]
-
-
-def _until(condition: Callable[[], Any], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def _nothing_is_left(engine: OwnEngine, root: Path) -> None:
@@ -124,7 +117,7 @@ def test_a_model_that_ends_with_its_engine_is_not_blamed(
     error = ended()
     assert isinstance(error, AutoScorerError)
     assert error.code == "BACKEND_UNAVAILABLE" and "not the model's fault" in error.message
-    assert json.loads((root / "output" / "result.json").read_text())["error"]["code"] == "BACKEND_UNAVAILABLE"
+    assert result_of(root)["error"]["code"] == "BACKEND_UNAVAILABLE"
     _nothing_is_left(engine, root)
     # The same workspace runs as ever.
     meta = json.loads((root / "meta.json").read_text())
@@ -156,7 +149,7 @@ def test_a_pipeline_whose_engine_is_killed_and_quickly_back_is_tried_again_and_s
     )
     command = [sys.executable, "-m", "autoscorer", "pipeline", str(root), "--track", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    _until(lambda: _started(root), 60)
+    eventually(lambda: _started(root))
     engine.end(signal.SIGKILL)
     engine.start()
     out, err = process.communicate(timeout=120)
@@ -175,7 +168,7 @@ def test_a_model_that_ended_well_while_the_engine_was_away_has_succeeded(
     engine.end(signal.SIGKILL)
     (pid,) = _processes_of(root)
     _started(root)[0].unlink()
-    _until(lambda: not Path(f"/proc/{pid}").exists())
+    eventually(lambda: not Path(f"/proc/{pid}").exists())
     engine.start()
     report = ended()
     assert isinstance(report, RunReport) and report.error is None, report
@@ -207,7 +200,7 @@ def test_where_containers_outlive_their_engine_the_run_goes_on_and_its_end_is_ju
         ended = _begin(root, settings)
         engine.end(signal.SIGKILL)
         engine.start("--live-restore")
-        _until(lambda: engine.docker("ps", "--quiet").stdout != "")
+        eventually(lambda: engine.docker("ps", "--quiet").stdout != "")
         time.sleep(1)  # for the supervisor to notice that the engine is back
         _started(root)[0].unlink()
         report = ended()
@@ -252,7 +245,7 @@ def _watched_process(root: Path) -> subprocess.Popen[bytes]:
     """A process that runs a workspace's model, which is at work and is being watched."""
     process = subprocess.Popen([sys.executable, "-c", RUN, str(root)], stdout=subprocess.PIPE)
     assert process.stdout is not None and process.stdout.readline() == b"watched\n"
-    _until(lambda: _started(root))
+    eventually(lambda: _started(root))
     return process
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from autoscorer.cli.main import main
 
+from ..support.workspaces import result_of
+
 COMMAND = ["python", "-c", "import os; os.chdir(os.environ['AUTOSCORER_WORKSPACE']); "
            "open('output/pred.csv', 'w').write('id,label\\na,' + open('input/data/near/again').read())"]  # fmt: skip
 
@@ -40,7 +42,7 @@ def workspace(make_workspace: Callable[..., Path]) -> Path:
 def test_a_link_that_stays_in_its_folder_is_one_for_the_model_too(workspace: Path, ask: Callable[..., Answer]) -> None:
     assert ask("validate", str(workspace)) == (0, {})
     assert ask("pipeline", str(workspace)) == (0, {})
-    assert json.loads((workspace / "output" / "result.json").read_text())["summary"]["score"] == 1.0
+    assert result_of(workspace)["summary"]["score"] == 1.0
 
 
 @pytest.mark.parametrize("kind", ["absolute", "out", "sibling", "nothing", "loop", "folder"])

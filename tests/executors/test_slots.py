@@ -17,6 +17,8 @@ from autoscorer.executors.slots import slot
 from autoscorer.tasks.pipeline import run_pipeline
 from autoscorer.tasks.run import run_workspace
 
+from ..support.workspaces import result_of
+
 HOLDER = """
 import sys
 from autoscorer.core.config import load_settings
@@ -133,7 +135,7 @@ def test_cancelled_while_it_waits_leaves_a_result_and_runs_no_model(
     root = _model(make_workspace, "waits", "touch ran")
     result = run_pipeline(root, settings=one, backend="process", observer=stages, cancelled=stages.waits.is_set)
     assert result.error is not None and result.error.code == "CANCELLED"
-    assert json.loads((root / "output" / "result.json").read_text())["error"]["code"] == "CANCELLED"
+    assert result_of(root)["error"]["code"] == "CANCELLED"
     assert "run" not in stages.names
     assert not (root / "logs" / "container.log").exists()
 

@@ -27,6 +27,7 @@ from autoscorer.schemas.result import ErrorInfo, Result
 from autoscorer.tasks.scoring import GuardedScoring, guard
 
 from ..support.prefect_server import PrefectServer, eventually, server
+from ..support.workspaces import predicting, result_of
 
 __all__ = ["server"]
 
@@ -113,10 +114,6 @@ def asked(folder: Path) -> list[list[str]]:
     """Which workspaces the scorer was asked for, by which process, in which version."""
     file = folder / "asked"
     return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
-
-
-def result_of(root: Path) -> dict[str, Any]:
-    return json.loads((root / "output" / "result.json").read_text())
 
 
 @contextlib.contextmanager
@@ -412,11 +409,7 @@ def test_a_workspace_that_is_held_is_tried_again_before_it_is_given_up(
     for root in roots:
         meta = json.loads((root / "meta.json").read_text())
         (root / "meta.json").write_text(json.dumps({**meta, "container": {"cmd": ["python", "predict.py"]}}))
-        (root / "predict.py").write_text(
-            "import os, pathlib\n"
-            "root = pathlib.Path(os.environ['AUTOSCORER_WORKSPACE'])\n"
-            "(root / 'output/pred.csv').write_text('id,label\\na,x\\nb,y\\n')\n"
-        )
+        (root / "predict.py").write_text(predicting("id,label\na,x\nb,y\n"))
     monkeypatch.setattr(batch_pool, "PATIENCE", 2.0)
     let_go = threading.Event()
 

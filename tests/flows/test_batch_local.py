@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from autoscorer.cli.main import main
 from autoscorer.core.workspace import Workspace
 from autoscorer.executors.records import RunRecords
 
-from ..cli.test_cli_client import in_terminal
 from ..support.prefect_server import eventually
+from ..support.terminal import in_terminal
+from ..support.workspaces import result_of
 from .test_batch import SCORER
 
 TRUTH = "id,label\na,x\nb,y\n"
@@ -53,10 +55,6 @@ def batch(*arguments: str) -> tuple[int, Any, str]:
     return done.returncode, answer.get("data") or answer.get("error"), done.stderr
 
 
-def result_of(root: Path) -> Any:
-    return json.loads((root / "output" / "result.json").read_text())
-
-
 def test_predictions_are_scored_and_ranked(crowd: Callable[..., Path], tmp_path: Path) -> None:
     folder = crowd(best=TRUTH, worst="id,label\na,x\nb,x\n", broken="id,label\na,x\n")
     (folder / "no-workspace").mkdir()
@@ -91,6 +89,7 @@ def test_it_needs_no_prefect(crowd: Callable[..., Path]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_models_run_and_one_failure_stops_none_of_the_others(make_workspace: Any, crowd: Any) -> None:
     crowd()
     roots = [model(make_workspace, f"good-{number}", QUICK) for number in range(3)]
@@ -111,6 +110,7 @@ def test_on_a_terminal_there_is_a_bar_and_a_leaderboard(crowd: Callable[..., Pat
     assert "failed  crowd/broken  MISMATCH" in shown and shown.rindex("crowd/best") < shown.rindex("crowd/broken")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_models_and_scorers_in_order(
     make_workspace: Any, crowd: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
@@ -197,14 +197,16 @@ def test_sealed_models_run_side_by_side_and_a_signal_leaves_no_container(
     ],
 )
 def test_what_can_not_be_done_is_told_before_any_work(
-    crowd: Callable[..., Path], arguments: list[str], code: str
+    crowd: Callable[..., Path], arguments: list[str], code: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = crowd(one=TRUTH)
-    got, error, _ = batch(*arguments, "--action", "score")
+    got = main(["batch", "--local", *arguments, "--action", "score"])
+    error = json.loads(capsys.readouterr().out)["error"]
     assert got in (1, 2) and error["code"] == code and error["message"]
     assert not (folder / "one" / "output" / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_a_workspace_that_another_run_holds_is_waited_for(crowd: Callable[..., Path]) -> None:
     folder = crowd(one=TRUTH, two=TRUTH)
     process = None

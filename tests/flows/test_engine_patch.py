@@ -45,6 +45,7 @@ assert not changed(), changed()
 """
 
 
+@pytest.mark.slow
 def test_importing_the_flows_changes_nothing_of_prefect_and_the_patch_ends_with_its_block() -> None:
     done = subprocess.run([sys.executable, "-c", _IMPORTS], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

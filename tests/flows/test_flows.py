@@ -17,6 +17,7 @@ from autoscorer.core.workspace import Workspace
 
 from ..support.opens import counting_opens
 from ..support.prefect_server import Gate, PrefectServer, eventually, server
+from ..support.workspaces import result_of
 
 __all__ = ["server"]
 
@@ -62,10 +63,6 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for task in (pipeline_task, run_task):
         monkeypatch.setattr(task, "retry_delay_seconds", [0.05, 0.05])
-
-
-def result_of(root: Path) -> dict[str, Any]:
-    return json.loads((root / "output" / "result.json").read_text())
 
 
 def key_of(root: Path, what: str) -> str:

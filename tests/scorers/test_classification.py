@@ -19,7 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-FAST = settings(max_examples=150, deadline=None)
+from ..support.examples import examples
+
+FAST = settings(max_examples=examples(150), deadline=None)
 
 
 def reference(truth: list[str], predicted: list[str]) -> dict[str, float]:

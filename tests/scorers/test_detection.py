@@ -17,6 +17,8 @@ from autoscorer.scorers.detection.scorer import DetectionMAP
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ..support.examples import examples
+
 BOX = [10, 10, 20, 20]
 
 
@@ -559,7 +561,7 @@ near = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(truth=st.lists(near, max_size=3) | values, found=st.lists(near, max_size=3) | values)
 def test_whatever_comes_ends_in_a_result_or_an_error_of_the_catalogue(
     tmp_path_factory: pytest.TempPathFactory, truth: Any, found: Any

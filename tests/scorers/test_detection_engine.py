@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from ..support.examples import examples
+
 AREAS = engine.AREA_RANGES
 COCO_NAMES = (
     "map", "map_50", "map_75", "map_small", "map_medium", "map_large",
@@ -191,7 +193,7 @@ row = st.tuples(st.integers(0, 2), st.integers(0, 1), coordinate, coordinate, co
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     boxes=st.lists(st.tuples(row, st.booleans()), min_size=1, max_size=12),
     found=st.lists(st.tuples(row, st.sampled_from([0.1, 0.5, 0.9])), min_size=1, max_size=20),

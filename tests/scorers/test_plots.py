@@ -19,6 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from ..support.examples import examples
+
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -110,7 +112,7 @@ class TestConfusionMatrix:
             confusion_matrix_svg(["a", "b"], np.zeros((2, 3)))
         assert caught.value.code is ErrorCode.SCORER_ERROR
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=examples(40), deadline=None)
     @given(st.data())
     def test_always_well_formed(self, data: st.DataObject) -> None:
         n = data.draw(st.integers(0, 6))
@@ -174,7 +176,7 @@ class TestResiduals:
         with pytest.raises(AutoScorerError, match="got 1 and 2"):
             residual_svg(np.zeros(2), np.zeros(1))
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=examples(60), deadline=None)
     @given(hnp.arrays(np.float64, st.tuples(st.just(2), st.integers(0, 8))))
     def test_always_well_formed(self, values: np.ndarray) -> None:
         parse(residual_svg(values[0], values[1]))
@@ -214,7 +216,7 @@ class TestCurves:
         with pytest.raises(AutoScorerError, match="101 points"):
             pr_curves_svg(self.recall, {"a": np.zeros(3)}, title="PR")
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=examples(40), deadline=None)
     @given(st.dictionaries(any_text, hnp.arrays(np.float64, 4), max_size=12), any_text)
     def test_always_well_formed(self, curves: dict[str, np.ndarray], title: str) -> None:
         parse(pr_curves_svg(np.array([0.0, 0.3, 0.6, 1.0]), curves, title=title))
@@ -242,7 +244,7 @@ class TestPerClass:
         with pytest.raises(AutoScorerError, match="one value a label"):
             per_class_svg(["a"], [], title="F1")
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=examples(60), deadline=None)
     @given(st.lists(st.tuples(any_text, st.none() | st.floats()), max_size=50), any_text)
     def test_always_well_formed(self, rows: list[tuple[str, float | None]], title: str) -> None:
         parse(per_class_svg([label for label, _ in rows], [value for _, value in rows], title=title))

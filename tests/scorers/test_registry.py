@@ -29,6 +29,8 @@ from autoscorer.scorers.registry.manifest import ScorerManifest, load_configured
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from ..support.examples import examples
+
 HEADER = """\
 from autoscorer.schemas.result import Result
 from autoscorer.scorers.base import BaseScorer
@@ -293,7 +295,7 @@ def test_what_is_no_readable_file_is_refused_without_hanging(registry: ScorerReg
         assert reason in refused(registry, tmp_path / name).message
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda t: t.encode("utf-8", "surrogatepass")))
 @example(b"undefined\n#\xff\xff\xff")  # compiles, runs as far as a NameError, and can't be decoded as a whole
 def test_no_bytes_break_the_registry(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:

@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from ..support.examples import examples
 from ..support.markdown import read
 
-FAST = settings(max_examples=200, deadline=None)
+FAST = settings(max_examples=examples(200), deadline=None)
 NUMBER = st.one_of(
     st.floats(-1e6, 1e6), st.integers(-3, 3).map(float), st.floats(1e90, 1e100), st.floats(-1e-90, 1e-90)
 )

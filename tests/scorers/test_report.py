@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 
 from ..support.browser import CONTRAST, Browser
 from ..support.browser import browser as browser
+from ..support.examples import examples
 
 VOID = {"meta", "link", "img", "br", "input"}
 EVIL = [
@@ -388,7 +389,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(120), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_hostile_text_anywhere_is_only_text(data: st.DataObject) -> None:
     value = st.none() | st.floats(allow_nan=False, allow_infinity=False)

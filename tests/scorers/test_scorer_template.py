@@ -87,6 +87,7 @@ def test_the_scorers_of_the_documentation_load(tmp_path: Path) -> None:
         assert ScorerRegistry().load_file(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["my_scorer", "X", "a1"])
 def test_what_new_writes_loads_and_its_test_passes_as_written(tmp_path: Path, name: str) -> None:
     written = write_scorer(name, tmp_path / "new")

@@ -18,7 +18,9 @@ from autoscorer.scorers.tables.aligned import Columns, load_aligned, read_column
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-FAST = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+from ..support.examples import examples
+
+FAST = settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=12)
 FIELD = st.one_of(TEXT, st.sampled_from(["001", "1", "1.0", "NA", "null", "nan", 'a"b', "a,b", "x\ny", "é", "x" * 70]))
 
@@ -224,7 +226,7 @@ ODD_JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     value=st.lists(ODD_JSON, max_size=8),
     ascii_only=st.booleans(),

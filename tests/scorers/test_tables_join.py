@@ -16,7 +16,9 @@ from autoscorer.scorers.tables.packing import Squeeze
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-FAST = settings(max_examples=200, deadline=None)
+from ..support.examples import examples
+
+FAST = settings(max_examples=examples(200), deadline=None)
 REAL_MIX = packing.mix
 HASHES = {
     "real": REAL_MIX,

@@ -13,7 +13,9 @@ from autoscorer.scorers.tables.numbers import NumberColumn, parse_decimals
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-FAST = settings(max_examples=300, deadline=None)
+from ..support.examples import examples
+
+FAST = settings(max_examples=examples(300), deadline=None)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 SPELLED = st.one_of(
     FINITE.map(repr),

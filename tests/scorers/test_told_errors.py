@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,8 @@ from autoscorer.cli.main import main
 from autoscorer.core.workspace import ArtifactWriter
 from autoscorer.schemas.result import Artifact, Result
 from autoscorer.scorers.report.report import render_report
+
+from ..support.workspaces import result_of
 
 
 def plain(page: str) -> str:
@@ -24,7 +25,7 @@ def scored(workspace: Path, truth: str, predictions: str) -> tuple[Artifact, str
     (workspace / "output").mkdir(exist_ok=True)
     (workspace / "output" / "pred.csv").write_text(predictions)
     assert main(["score", str(workspace)]) == 0
-    result = json.loads((workspace / "output" / "result.json").read_text())
+    result = result_of(workspace)
     page = (workspace / "output" / "artifacts" / "report.html").read_text()
     return Artifact.model_validate(result["artifacts"]["errors"]), plain(page)
 

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import urllib.error
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from autoscorer.service.prefect.deploy import declared
 from autoscorer.service.prefect.model import DEPLOYMENTS, QUEUES
 from autoscorer.service.prefect.pools import job_template
 
-from ..support.prefect_server import PrefectServer, eventually, server
+from ..support.prefect_server import PrefectServer, Refused, eventually, server
 
 __all__ = ["server"]
 
@@ -66,10 +65,10 @@ def clear(server: PrefectServer) -> None:
 def gone(server: PrefectServer, path: str) -> bool:
     try:
         server.call("DELETE", path)
-    except urllib.error.HTTPError as error:
+    except Refused as refused:
         # 503: SQLite was busy.
-        assert error.code in (404, 503), error.read()
-        return error.code == 404
+        assert refused.answer.status in (404, 503), refused
+        return refused.answer.status == 404
     return True
 
 
@@ -366,6 +365,7 @@ print(made.model_dump_json())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", list(WORKERS))
 def test_the_template_is_one_that_prefects_own_worker_can_use(
     kind: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

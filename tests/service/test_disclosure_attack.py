@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from ..support.examples import examples
 from ..support.installation import Installation
 from ..support.installation import installation as installation
 from ..support.local_api import LocalApi, serve_locally
@@ -35,7 +36,7 @@ NAMES = (
     "residuals.svg", "pr_curves.json", "pr_curves.svg", "shared/confusion_matrix.json", "shared/per_class.csv",
     "shared/residuals.svg", "output/result.json", "output/history", "input/gt.csv", "input/gt.json",
 )  # fmt: skip
-FEW = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=examples(12), deadline=None, suppress_health_check=list(HealthCheck))
 
 
 class Attacker:
@@ -327,7 +328,7 @@ def test_whatever_numbers_are_predicted_no_true_number_follows_from_what_is_show
 # --- detection --------------------------------------------------------------------------------------------
 
 
-@settings(FEW, max_examples=8)
+@settings(FEW, max_examples=examples(8))
 @given(
     seed=st.integers(0, 2**32 - 1),
     images=st.integers(1, 60),

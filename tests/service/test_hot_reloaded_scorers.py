@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import urllib.request
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from ..api.test_api_scorers import write
+from ..support.calls import call
 from ..support.installation import Installation
 from ..support.prefect_server import eventually
 
@@ -76,16 +76,14 @@ def test_an_uploaded_workspace_is_scored(installation: Installation) -> None:
         + archive.getvalue()
         + b"\r\n--b--\r\n"
     )
-    request = urllib.request.Request(
+    answer = call(
         installation.url + "/workspaces",
+        "POST",
         body,
-        {
-            "Content-Type": "multipart/form-data; boundary=b",
-            "Authorization": f"Bearer {installation.token('submit')}",
-        },
+        token=installation.token("submit"),
+        headers={"Content-Type": "multipart/form-data; boundary=b"},
     )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        assert answer.status == 201
+    assert answer.status == 201, answer
     assert scored(installation, "uploaded-live", "classification_f1")["summary"]["score"] == 1.0
     status, body_of_result = installation.call("GET", "/result?workspace=uploaded-live")
     assert status == 200 and body_of_result["data"]["summary"]["score"] == 1.0

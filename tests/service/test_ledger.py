@@ -420,6 +420,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_every_task_that_was_told_of_survives_kill_9(settings: Settings) -> None:
     """Twenty clients submit; the process is killed while it writes."""
     for _ in range(3):

@@ -36,8 +36,9 @@ from hypothesis import strategies as st
 from prefect.client.orchestration import get_client
 from prefect.states import Crashed
 
-from ..support.lost_runs import Runs, Taken, ask, dead_owner, of_another_container, result_of, runs, settings_with, take
+from ..support.lost_runs import Runs, Taken, ask, dead_owner, of_another_container, runs, settings_with, take
 from ..support.prefect_server import PrefectServer, eventually, server
+from ..support.workspaces import result_of
 
 __all__ = ["runs", "server", "take"]
 

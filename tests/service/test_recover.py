@@ -35,12 +35,12 @@ from ..support.lost_runs import (
     dead_owner,
     of_another_container,
     outcome_of,
-    result_of,
     runs,
     settings_with,
     take,
 )
 from ..support.prefect_server import server
+from ..support.workspaces import result_of
 
 __all__ = ["runs", "server", "take"]
 pytestmark = pytest.mark.prefect

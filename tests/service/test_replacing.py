@@ -24,8 +24,9 @@ from autoscorer.service.workspaces.roots import WorkspaceRoots
 from autoscorer.service.workspaces.uploads import remove_leftovers
 from autoscorer.tasks.score import score_workspace
 
-from ..support.facade import ADMIN, SUBMIT, Facade, facade, facade_settings, write_workspace
+from ..support.facade import ADMIN, SUBMIT, Facade, facade, facade_settings
 from ..support.prefect_server import eventually
+from ..support.workspaces import write_workspace
 
 META = json.dumps({"task_type": "classification", "scorer": "classification_f1", "description": "the new one"})
 
@@ -183,6 +184,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_a_killed_replacing_leaves_the_one_or_the_other_and_every_result(
     root: Path, tmp_path: Path, settings: Settings
 ) -> None:

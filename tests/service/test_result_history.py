@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -20,6 +18,8 @@ from autoscorer.core.config import Settings
 from autoscorer.tasks.score import score_workspace
 
 from ..support.facade import ADMIN, SUBMIT, Facade, facade, facade_settings
+from ..support.terminal import in_terminal
+from ..support.workspaces import result_of
 
 Made = Callable[..., Path]
 TRUTH = "id,label\n" + "".join(f"r{n},{'cat' if n % 3 else 'dog'}\n" for n in range(30))
@@ -30,25 +30,6 @@ def predictions(wrong: int) -> str:
     return "id,label\n" + "".join(
         f"{row.split(',')[0]},{'bird' if n < wrong else row.split(',')[1]}\n" for n, row in enumerate(rows)
     )
-
-
-def in_terminal(*arguments: str) -> str:
-    leader, follower = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "autoscorer", *arguments],
-        stdout=follower,
-        stderr=follower,
-        stdin=follower,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "160"},
-    )
-    os.close(follower)
-    shown = b""
-    with contextlib.suppress(OSError):  # the terminal is gone with the process
-        while data := os.read(leader, 65536):
-            shown += data
-    os.close(leader)
-    assert process.wait(timeout=60) == 0, shown
-    return shown.decode()
 
 
 @pytest.fixture
@@ -93,7 +74,7 @@ def test_the_history_is_told_newest_first_with_what_each_came_to(three: Path, ca
 
 def test_the_standing_result_is_shown_as_score_shows_it(three: Path, capsys: Any) -> None:
     code, told = asked(capsys, "result", str(three))
-    assert code == 0 and told == json.loads((three / "output" / "result.json").read_text())
+    assert code == 0 and told == result_of(three)
     assert told["error"]["code"] == "MISMATCH"
     (three / "output" / "pred.csv").write_text(predictions(0))
     code, scored = asked(capsys, "score", str(three))
@@ -114,10 +95,12 @@ def test_without_a_result_the_command_says_so(make_workspace: Made, capsys: Any,
 
 
 def test_a_person_sees_a_table_and_a_readable_error(three: Path) -> None:
-    shown = in_terminal("result", str(three), "--history")
-    assert "MISMATCH" in shown and "f1_macro" in shown and "(stands)" in shown and "Traceback" not in shown
-    shown = in_terminal("result", str(three))
-    assert "MISMATCH (scoring)" in shown and "report.html" in shown
+    code, shown = in_terminal("result", str(three), "--history", columns=160)
+    assert (
+        code == 0 and "MISMATCH" in shown and "f1_macro" in shown and "(stands)" in shown and "Traceback" not in shown
+    )
+    code, shown = in_terminal("result", str(three), columns=160)
+    assert code == 0 and "MISMATCH (scoring)" in shown and "report.html" in shown
 
 
 def test_it_needs_no_service_and_no_prefect(three: Path) -> None:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
-import httpx
 import pytest
 from autoscorer.core.config import Settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
@@ -31,12 +30,14 @@ from autoscorer.service.workspaces.roots import WorkspaceRoots
 from autoscorer.tasks.score import score_workspace
 from pydantic import SecretStr
 
-from ..docs.test_examples import EXAMPLES, TASKS, run_model, stage
+from ..docs.test_examples import EXAMPLES, run_model, stage
 from ..support.browser import Browser
 from ..support.browser import browser as browser
+from ..support.calls import Answer, call
 from ..support.installation import Installation
 from ..support.local_api import LocalApi, serve_locally
 from ..support.prefect_server import eventually
+from ..support.workspaces import result_of, write_workspace
 
 TRUTH = "id,label\n" + "".join(f"r{n},{'cat' if n % 3 else 'dog'}\n" for n in range(60))
 ADMIN, SUBMIT = "admin-token-of-the-tests", "submit-token-of-the-tests"
@@ -57,11 +58,8 @@ def holds_no_truth(text: str) -> bool:
 
 
 def workspace(root: Path, name: str = "team") -> Path:
-    folder = root / name
-    (folder / "input").mkdir(parents=True)
+    folder = write_workspace(root, name, truth=TRUTH, pred=None)
     (folder / "output").mkdir()
-    (folder / "input" / "gt.csv").write_text(TRUTH)
-    (folder / "meta.json").write_text(json.dumps({"task_type": "classification", "scorer": "classification_f1"}))
     return folder
 
 
@@ -197,6 +195,7 @@ def test_what_is_kept_is_bounded_and_the_oldest_go_first(tmp_path: Path, setting
     assert all(path.stat().st_mtime > 1 for path in (folder / ".autoscorer" / "artifacts").iterdir())
 
 
+@pytest.mark.slow
 def test_a_killed_scoring_loses_nothing_and_mixes_no_two_runs(tmp_path: Path, settings: Settings) -> None:
     """kill -9 at any moment: every Result that there is has all of its own files, or says nothing of them."""
     folder = workspace(tmp_path)
@@ -255,7 +254,8 @@ def test_without_hard_links_artifacts_are_copied(
 # --- links in a report ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("example", TASKS)
+# The model of the third takes its time.
+@pytest.mark.parametrize("example", ["classification", "regression", pytest.param("detection", marks=pytest.mark.slow)])
 def test_every_link_of_an_examples_report_leads_somewhere(
     api: LocalApi, root: Path, tmp_path: Path, example: str
 ) -> None:
@@ -457,29 +457,28 @@ def test_tasks_of_a_service_keep_their_own_reports_and_a_refused_one_takes_nothi
         assert status == 202, answer
         return installation.finished(answer["data"]["id"])
 
-    def get(path: str) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {installation.token('admin')}"}
-        return httpx.get(installation.url + path, headers=headers, timeout=60, trust_env=False)
+    def get(path: str) -> Answer:
+        return call(installation.url + path, token=installation.token("admin"))
 
     first = score()
     report = get(f"/tasks/{first['id']}/artifacts/report.html")
-    assert report.status_code == 200
+    assert report.status == 200
     files = {path: path.read_bytes() for path in (folder / "output").rglob("*") if path.is_file()}
     refused = score(params={"pass_treshold": 0.8})
     assert refused["state"] == "failed" and refused["error"]["code"] == "BAD_PARAMS"
     assert {path: path.read_bytes() for path in (folder / "output").rglob("*") if path.is_file()} == files
 
     def logged() -> bool:
-        records = get(f"/tasks/{refused['id']}/logs").json()["data"]["records"]
+        records = get(f"/tasks/{refused['id']}/logs").data["records"]
         return any("BAD_PARAMS" in record["message"] for record in records)
 
     # What a run has said reaches Prefect a moment after its end.
     assert eventually(logged)
     (folder / "output" / "pred.csv").write_text(predictions(30))
     second = score()
-    assert get(f"/tasks/{second['id']}/artifacts/report").content != report.content
-    assert get(f"/tasks/{first['id']}/artifacts/report").content == report.content
-    told = get("/workspaces/kept/history").json()["data"]
+    assert get(f"/tasks/{second['id']}/artifacts/report").body != report.body
+    assert get(f"/tasks/{first['id']}/artifacts/report").body == report.body
+    told = get("/workspaces/kept/history").data
     assert [each["stands"] for each in told["results"]] == [True, False]
     assert told["total"] == 2 and told["results"][0]["score"] < told["results"][1]["score"]
     # A batch that scores a workspace whose model failed takes nothing from it either.
@@ -494,4 +493,4 @@ def test_tasks_of_a_service_keep_their_own_reports_and_a_refused_one_takes_nothi
     batch = installation.call("GET", f"/batch/{answer['data']['id']}", role="admin")[1]["data"]
     (outcome,) = batch["workspaces"]
     assert outcome["error"]["code"] == "MISSING_FILE" and "CONTAINER_FAILED" in outcome["error"]["message"]
-    assert json.loads((failed / "output" / "result.json").read_text())["error"]["code"] == "CONTAINER_FAILED"
+    assert result_of(failed)["error"]["code"] == "CONTAINER_FAILED"

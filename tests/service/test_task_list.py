@@ -16,7 +16,8 @@ from autoscorer.service.ledger import derived as ledger_derived
 from autoscorer.service.ledger import schema as ledger_schema
 from autoscorer.service.ledger.records import StoredResult, TaskEnd, TaskRow
 
-from ..support.facade import ADMIN, SUBMIT, facade, facade_settings, write_workspace
+from ..support.facade import ADMIN, SUBMIT, facade, facade_settings
+from ..support.workspaces import write_workspace
 from .test_disclosure import RESULT
 from .test_ledger import new, opened, run
 

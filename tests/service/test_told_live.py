@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import pty
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 from autoscorer.cli.logs import _line
 from autoscorer.flows.batches.pool import member_names
 
-from ..cli.test_cli_live import command, environment
 from ..support.installation import Installation
 from ..support.prefect_server import eventually
+from ..support.terminal import in_terminal
+from ..support.workspaces import TRUTH, predicting
 
 Json = dict[str, Any]
 
@@ -34,30 +30,8 @@ def test_members_of_a_batch_have_names_of_their_own() -> None:
 
 
 def _make(installation: Installation, name: str, lines: int, what: str) -> None:
-    program = (
-        "import os\n"
-        f"for n in range({lines}): print('{what}', n)\n"
-        "with open(os.environ['AUTOSCORER_WORKSPACE'] + '/output/pred.csv', 'w') as file:\n"
-        "    file.write('id,label\\na,cat\\nb,dog\\nc,cat\\n')"
-    )
+    program = f"for n in range({lines}): print('{what}', n)\n" + predicting(TRUTH)
     installation.workspace(name, pred="", container={"cmd": ["python", "-c", program]})
-
-
-def _in_terminal(installation: Installation, *arguments: str) -> str:
-    """What the command shows a person."""
-    leader, follower = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "autoscorer", *arguments],
-        stdin=follower, stdout=follower, stderr=follower,
-        env={**environment(installation, "admin"), "TERM": "xterm", "COLUMNS": "140"},
-    ):  # fmt: skip
-        os.close(follower)
-        shown = b""
-        with contextlib.suppress(OSError):  # so a terminal's end looks on Linux
-            while part := os.read(leader, 65536):
-                shown += part
-    os.close(leader)
-    return shown.decode(errors="replace")
 
 
 def _told(records: list[Json], what: str, whole: int) -> int:
@@ -81,13 +55,13 @@ def _told(records: list[Json], what: str, whole: int) -> int:
 @pytest.mark.slow
 def test_a_log_of_thousands_of_lines_says_how_many_are_missing(installation: Installation) -> None:
     _make(installation, "told-many", 2680, "line")
-    code, answer, _ = command(
-        installation, "submit", "told-many", "--action", "run", "--backend", "process", "--wait", role="admin"
+    code, answer, _ = installation.command(
+        "submit", "told-many", "--action", "run", "--backend", "process", "--wait", role="admin"
     )
     task_id = answer["data"]["id"] if code == 0 else answer["error"]["details"]["task_id"]
 
     def records(role: str) -> list[Json]:
-        found: list[Json] = command(installation, "logs", task_id, role=role)[1]["data"]["records"]
+        found: list[Json] = installation.command("logs", task_id, role=role)[1]["data"]["records"]
         return found if any("line 2679" in record["message"] for record in found) else []
 
     assert _told(eventually(lambda: records("admin")), "line", 2680) > 1000
@@ -100,15 +74,16 @@ def test_a_log_of_thousands_of_lines_says_how_many_are_missing(installation: Ins
 def test_each_line_of_a_batch_says_whose_it_is_and_its_bar_is_full(installation: Installation) -> None:
     for name in ("ada", "bob"):
         _make(installation, f"told-batch/{name}", 400, name)
-    text = _in_terminal(installation, "batch", "told-batch", "--backend", "process", "--wait")
+    arguments = ("batch", "told-batch", "--backend", "process", "--wait")
+    _, text = in_terminal(*arguments, environment=installation.person("admin"))
     bars = [line for line in text.replace("\r", "\n").split("\n") if "/2" in line]
     assert bars and "2/2" in bars[-1], text[-3000:]
 
-    tasks = command(installation, "status", "--limit", "50", role="admin")[1]["data"]["tasks"]
+    tasks = installation.command("status", "--limit", "50", role="admin")[1]["data"]["tasks"]
     (task,) = [each for each in tasks if each["workspaces"] == ["told-batch"]]
 
     def records() -> list[Json]:
-        found: list[Json] = command(installation, "logs", task["id"], role="admin")[1]["data"]["records"]
+        found: list[Json] = installation.command("logs", task["id"], role="admin")[1]["data"]["records"]
         ends = {record["message"] for record in found}
         return found if {"ada 399", "bob 399"} <= ends else []
 

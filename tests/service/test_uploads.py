@@ -33,6 +33,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from ..support.examples import examples
+
 META = json.dumps({"task_type": "classification", "scorer": "classification_f1"}).encode()
 GOOD: dict[str, bytes] = {
     "meta.json": META,
@@ -568,7 +570,7 @@ def damaged(draw: Any) -> bytes:
 
 
 @given(st.one_of(damaged(), st.binary(max_size=2000), st.binary(max_size=500).map(lambda data: b"PK\x03\x04" + data)))
-@hypothesis_settings(max_examples=400, deadline=None)
+@hypothesis_settings(max_examples=examples(400), deadline=None)
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     limits = ArchiveLimits(files=20, unpacked=100_000)
     total = 0
@@ -590,7 +592,7 @@ names = st.text(st.sampled_from("ab./\\\0\n é名"), min_size=1, max_size=12)
 
 
 @given(st.lists(names, max_size=6), st.sampled_from([a_tar, a_zip]))
-@hypothesis_settings(max_examples=200, deadline=None)
+@hypothesis_settings(max_examples=examples(200), deadline=None)
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_whatever_names_it_holds_nothing_leaves_the_folder(
     tmp_path_factory: pytest.TempPathFactory, found: list[str], pack: Any

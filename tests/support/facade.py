@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import socket
 import threading
 import time
@@ -16,36 +14,11 @@ from typing import Any
 from autoscorer.api.server import FacadeServer, server_config
 from autoscorer.core.config import Settings
 
-__all__ = ["ADMIN", "SUBMIT", "Answer", "Facade", "facade", "facade_settings", "write_workspace"]
+from .calls import Answer, call
+
+__all__ = ["ADMIN", "SUBMIT", "Answer", "Facade", "facade", "facade_settings"]
 
 SUBMIT, ADMIN = "submit-token-of-the-tests", "admin-token-of-the-tests"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came back."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def data(self) -> Any:
-        envelope = self.json
-        assert envelope["ok"] is True, envelope
-        return envelope["data"]
-
-    @property
-    def error(self) -> Any:
-        envelope = self.json
-        assert envelope["ok"] is False, envelope
-        assert set(envelope) == {"ok", "error", "meta"}
-        assert set(envelope["error"]) == {"code", "message", "stage", "details"}
-        return envelope["error"]
 
 
 @dataclass
@@ -73,22 +46,9 @@ class Facade:
         token: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> Answer:
-        """One request; ``body`` is sent as JSON, bytes as they are."""
-        sent = dict(headers or {})
-        if (shown := token if token is not None else self.token) is not None:
-            sent.setdefault("Authorization", f"Bearer {shown}")
-        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        if data is not None:
-            sent.setdefault("Content-Type", "application/json")
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
-        try:
-            connection.request(method, path, data, sent)
-            response = connection.getresponse()
-            answer = Answer(
-                response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
-            )
-        finally:
-            connection.close()
+        """One request, with this token or its own."""
+        shown = self.token if token is None else token
+        answer = call(self.url + path, method, body, token=shown, headers=headers)
         self.answers.append(answer)
         return answer
 
@@ -124,11 +84,12 @@ def facade(settings: Settings, *, host: str = "127.0.0.1", prepare: Any = None) 
         host: Address to listen on.
         prepare: Takes the FastAPI application before it is served.
     """
-    config, state = server_config(settings, host, 0)
+    listener = socket.create_server((host, 0))
+    port = listener.getsockname()[1]
+    config, state = server_config(settings, host, port)
     if prepare is not None:
         prepare(config.app)
     server = FacadeServer(config, state)
-    listener = socket.create_server((host, 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="facade")
     thread.start()
     try:
@@ -139,7 +100,7 @@ def facade(settings: Settings, *, host: str = "127.0.0.1", prepare: Any = None) 
             time.sleep(0.01)
         if state.failure is not None:
             raise state.failure
-        yield Facade(host, listener.getsockname()[1], server, state, settings)
+        yield Facade(host, port, server, state, settings)
     finally:
         server.stop()
         thread.join(60)
@@ -159,15 +120,3 @@ def facade_settings(root: Path, *, tokens: bool = True, **sections: Any) -> Sett
     settings = Settings(**values)
     # The environment, which has a home for every test, is stronger than what is given here.
     return settings if home is None else settings.model_copy(update={"home": home})
-
-
-def write_workspace(root: Path, name: str, *, pred: str | None = "id,label\na,x\nb,y\n") -> Path:
-    """A workspace that can be scored."""
-    folder = root / name
-    (folder / "input").mkdir(parents=True)
-    (folder / "input" / "gt.csv").write_text("id,label\na,x\nb,y\n")
-    (folder / "meta.json").write_text(json.dumps({"task_type": "classification", "scorer": "classification_f1"}))
-    if pred is not None:
-        (folder / "output").mkdir()
-        (folder / "output" / "pred.csv").write_text(pred)
-    return folder

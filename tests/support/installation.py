@@ -14,17 +14,17 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from .calls import call
 from .ports import free_port
-from .prefect_server import eventually
+from .prefect_server import ask_prefect, eventually
+from .processes import clean_environment, processes_with
+from .workspaces import TRUTH, write_workspace
 
 __all__ = ["Installation", "installation", "running"]
 
@@ -48,9 +48,8 @@ class Installation:
         self.root = folder / "workspaces"
         self.root.mkdir(parents=True, exist_ok=True)
         self._tokens = {role: secrets.token_hex(16) for role in ("submit", "admin")}
-        clean = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "AUTOSCORER_"))}
         self.environment = {
-            **clean,
+            **clean_environment(),
             "AUTOSCORER_HOME": str(self.home),
             "AUTOSCORER_WORKSPACE_ROOTS": str(self.root),
             "AUTOSCORER_API_TOKENS": ",".join(f"{role}:{token}" for role, token in self._tokens.items()),
@@ -148,14 +147,7 @@ class Installation:
 
     def processes(self) -> dict[int, str]:
         """Every living process that was started with this home, whoever its parent is."""
-        wanted = b"AUTOSCORER_HOME=" + os.fsencode(self.home)
-        found = {}
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and int(entry.name) != os.getpid():
-                with contextlib.suppress(OSError):
-                    if wanted in (entry / "environ").read_bytes().split(b"\0"):
-                        found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        return found
+        return processes_with(AUTOSCORER_HOME=self.home)
 
     def pids(self) -> dict[str, list[int]]:
         """The processes: up, server, api, workers. One that is being restarted is left out."""
@@ -183,17 +175,32 @@ class Installation:
         timeout: float = 120.0,
     ) -> tuple[int, dict[str, Any]]:
         """One request to the API: status and envelope. ``role`` None sends no token."""
-        sent = {"content-type": "application/json", **(headers or {})}
-        if role is not None:
-            sent["authorization"] = f"Bearer {self.token(role)}"
-        body = None if json is None else json_module.dumps(json).encode()
-        request = urllib.request.Request(self.url + path, method=method, data=body, headers=sent)
-        try:
-            with urllib.request.urlopen(request, timeout=timeout) as response:
-                return response.status, json_module.loads(response.read() or b"{}")
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, json_module.loads(error.read() or b"{}")
+        token = None if role is None else self.token(role)
+        answer = call(self.url + path, method, json, token=token, headers=headers, timeout=timeout)
+        return answer.status, answer.json or {}
+
+    def person(self, role: str = "submit") -> dict[str, str]:
+        """The environment of another user's shell: an address, a token, and nothing else."""
+        own = {"AUTOSCORER_API_URL": self.url, "AUTOSCORER_API_TOKEN": self.token(role), "PYTHONUNBUFFERED": "1"}
+        return {**clean_environment(), **own}
+
+    def begin(self, *arguments: str, role: str = "submit") -> subprocess.Popen[str]:
+        """Start ``autoscorer`` with these arguments there."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "autoscorer", *arguments],
+            env=self.person(role),
+            cwd=self.home,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def command(self, *arguments: str, role: str = "submit") -> tuple[int, dict[str, Any], str]:
+        """Run it to its end: exit code, envelope, and what it said on stderr."""
+        process = self.begin(*arguments, role=role)
+        out, err = process.communicate(timeout=150)
+        assert "Traceback" not in err, err
+        return process.returncode, json_module.loads(out), err
 
     def is_ready(self) -> bool:
         """Whether /readyz answers 200."""
@@ -203,15 +210,7 @@ class Installation:
 
     def prefect(self, method: str, path: str, body: Any = None) -> Any:
         """One request to Prefect's API."""
-        request = urllib.request.Request(
-            self.prefect_url + path,
-            method=method,
-            data=None if body is None else json_module.dumps(body).encode(),
-            headers={"content-type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=60) as response:
-            content = response.read()
-        return json_module.loads(content) if content else None
+        return ask_prefect(self.prefect_url, method, path, body)
 
     @contextlib.contextmanager
     def with_prefect_hanging(self) -> Iterator[None]:
@@ -257,17 +256,8 @@ class Installation:
             truth: Content of input/gt.csv.
             pred: Content of output/pred.csv; an empty text for none.
         """
-        root = self.root / name
-        (root / "input" / "data").mkdir(parents=True)
-        rows = "id,label\na,cat\nb,dog\nc,cat\n"
-        (root / "input" / "gt.csv").write_text(truth or rows)
-        (root / "input" / "data" / "x.csv").write_text("id,x\na,1\nb,2\nc,3\n")
-        if pred != "":
-            (root / "output").mkdir()
-            (root / "output" / "pred.csv").write_text(pred or truth or rows)
-        content = {"task_type": "classification", "scorer": "classification_f1", **meta}
-        (root / "meta.json").write_text(json_module.dumps(content))
-        return root
+        pred = None if pred == "" else pred or truth or TRUTH
+        return write_workspace(self.root, name, truth=truth or TRUTH, pred=pred, **meta)
 
 
 @contextlib.contextmanager
@@ -290,7 +280,4 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
         yield one
         assert one.is_up, one.errors
         # Whoever broke something in it has mended it.
-        deadline = time.monotonic() + 30
-        while not one.is_ready():
-            assert time.monotonic() < deadline, one.errors
-            time.sleep(0.5)
+        eventually(one.is_ready, within=30)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
-import threading
 from collections.abc import AsyncIterator, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -12,13 +10,14 @@ from typing import Any
 import httpx
 import pytest
 from autoscorer.api import app as app_module
-from autoscorer.api.server import FacadeServer, server_config
 from autoscorer.core.config import Settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.schemas.task import TaskList, TaskState, TaskView
 from autoscorer.service.prefect.client import PrefectApi
 from autoscorer.service.tasks import Submitted, TaskQuery
 from autoscorer.service.workspaces.roots import WorkspaceRoots
+
+from .facade import facade
 
 __all__ = ["LocalApi", "MadeUpTasks", "serve_locally"]
 
@@ -121,21 +120,9 @@ def serve_locally(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterat
                 yield tasks
 
     monkeypatch.setattr(app_module, "TaskService", Service)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        config, state = server_config(settings, "127.0.0.1", listener.getsockname()[1])
-        server = FacadeServer(config, state)
-        thread = threading.Thread(target=lambda: server.run(sockets=[listener]), daemon=True)
-        thread.start()
-        api = LocalApi(f"http://127.0.0.1:{listener.getsockname()[1]}", tasks, settings)
+    with facade(settings) as served:
+        api = LocalApi(served.url, tasks, settings)
         try:
-            for _ in range(600):
-                if server.started or not thread.is_alive():
-                    break
-                threading.Event().wait(0.05)
-            assert server.started, state.failure
             yield api
         finally:
             api.client.close()
-            server.stop()
-            thread.join(timeout=30)
-            assert not thread.is_alive()

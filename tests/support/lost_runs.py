@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import subprocess
 import sys
 import uuid
@@ -218,11 +217,6 @@ def ask(settings: Settings, work: Callable[[PrefectApi], Coroutine[Any, Any, T]]
             return await work(prefect)
 
     return asyncio.run(with_connection())
-
-
-def result_of(workspace: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((workspace / "output" / "result.json").read_text())
-    return found
 
 
 def outcome_of(settings: Settings, flow_run_id: str) -> dict[str, Any] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -11,33 +10,78 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
+from .calls import Answer, call
 from .ports import free_port
+from .processes import clean_environment
 
-__all__ = ["Gate", "PrefectServer", "end_services", "eventually", "running_server", "server"]
+__all__ = [
+    "QUIET",
+    "Gate",
+    "PrefectServer",
+    "Refused",
+    "ask_prefect",
+    "end_services",
+    "eventually",
+    "running_server",
+    "server",
+    "server_command",
+]
 
 T = TypeVar("T")
 
 # A fresh database takes half a minute on a loaded machine.
 START = 240.0
+# Of every process of Prefect's: nothing is told to others, and logs come soon.
+QUIET = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.2",
+}
 
 _shared: PrefectServer | None = None
 
 
 def eventually(look: Callable[[], T], *, within: float = 600.0) -> T:
-    """Ask until the answer is true; Prefect records task runs and logs a little later than they happen."""
-    deadline = time.monotonic() + within
+    """Ask until the answer is true, soon again at first; what it is then."""
+    deadline, pause = time.monotonic() + within, 0.01
     while not (answer := look()):
         assert time.monotonic() < deadline, f"still {answer!r} after {within} s"
-        time.sleep(0.1)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.1)
     return answer
+
+
+class Refused(OSError):
+    """Prefect's server answered with an error."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(f"{answer.status}: {answer.body[:2000]!r}")
+        self.answer = answer
+
+
+def ask_prefect(api_url: str, method: str, path: str, body: Any = None) -> Any:
+    """One request to Prefect's API; what it answers.
+
+    Raises:
+        Refused: It answers with an error.
+        OSError: It does not answer.
+    """
+    answer = call(api_url + path, method, body, timeout=60)
+    if answer.status >= 300:
+        raise Refused(answer)
+    return answer.json
+
+
+def server_command(port: int, *options: str) -> list[str]:
+    """Starts a Prefect server on a port of loopback."""
+    where = ("--host", "127.0.0.1", "--port", str(port))
+    return [sys.executable, "-m", "prefect", "server", "start", *where, *options]
 
 
 class PrefectServer:
@@ -49,23 +93,15 @@ class PrefectServer:
         self.process = process
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        request = urllib.request.Request(
-            self.api_url + path,
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"content-type": "application/json"},
-        )
-        for last in (*[False] * 20, True):
+        for _ in range(20):
             try:
-                with urllib.request.urlopen(request, timeout=60) as response:
-                    content = response.read()
-                break
-            except urllib.error.HTTPError as error:
+                return ask_prefect(self.api_url, method, path, body)
+            except Refused as refused:
                 # SQLite is locked for a moment while the server writes events.
-                if error.code != 503 or last:
+                if refused.answer.status != 503:
                     raise
             time.sleep(0.1)
-        return json.loads(content) if content else None
+        return ask_prefect(self.api_url, method, path, body)
 
     def flow_runs(self, name: str) -> list[Any]:
         """Runs of that name, newest first."""
@@ -183,22 +219,16 @@ def running_server(folder: Path, **environment: str) -> Iterator[PrefectServer]:
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     api_url = f"http://127.0.0.1:{port}/api"
-    quiet = {
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.2",
-    }
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
     own = {"PREFECT_HOME": str(folder / "server"), "PREFECT_SERVER_UI_API_URL": api_url, **environment}
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-            env={**clean, **quiet, **own},
+            server_command(port),
+            env={**clean_environment(), **QUIET, **own},
             cwd=folder,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-    client = {**quiet, "PREFECT_HOME": str(folder / "client"), "PREFECT_API_URL": api_url}
+    client = {**QUIET, "PREFECT_HOME": str(folder / "client"), "PREFECT_API_URL": api_url}
     running = PrefectServer(api_url, client, process)
     try:
         eventually(lambda: _healthy(running, folder / "server.log"), within=START)
@@ -214,7 +244,7 @@ def running_server(folder: Path, **environment: str) -> Iterator[PrefectServer]:
 
 def _healthy(running: PrefectServer, log: Path) -> bool:
     assert running.process.poll() is None, log.read_text(errors="replace")[-2000:]
-    with contextlib.suppress(OSError, urllib.error.HTTPError):
+    with contextlib.suppress(OSError):
         return running.call("GET", "/health") is True
     return False
 

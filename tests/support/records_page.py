@@ -21,6 +21,7 @@ from autoscorer.tasks.score import score_workspace
 from ..service.test_ledger import new
 from .browser import Browser
 from .facade import facade, facade_settings
+from .workspaces import write_workspace
 
 __all__ = ["Done", "click", "put", "scored", "served", "sign_in", "text", "visit"]
 
@@ -42,17 +43,14 @@ def scored(
 ) -> dict[str, Any]:
     """Make a workspace of a classification, score it, and return its Result."""
     chance = random.Random(1)
-    folder = root / name
-    (folder / "input").mkdir(parents=True)
-    (folder / "output").mkdir()
-    (folder / "meta.json").write_text(
-        json.dumps({"task_type": "classification", "scorer": "classification_f1", "params": params})
-    )
     labels = [f"k{number:04}" for number in range(classes)]
     truth = [labels[number % classes] for number in range(rows)]
     guesses = [each if chance.random() < right else chance.choice(labels) for each in truth]
-    for path, values in (("input/gt.csv", truth), ("output/pred.csv", guesses)):
-        (folder / path).write_text("id,label\n" + "".join(f"{number},{each}\n" for number, each in enumerate(values)))
+    tables = {
+        key: "id,label\n" + "".join(f"{number},{each}\n" for number, each in enumerate(values))
+        for key, values in (("truth", truth), ("pred", guesses))
+    }
+    folder = write_workspace(root, name, **tables, params=params)
     result = score_workspace(folder).to_dict()
     assert result["error"] is None
     return result

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 from autoscorer.executors.records import RunRecords
 
+from .calls import call
 from .markdown import read
 from .ports import free_port
 from .prefect_server import PrefectServer, eventually
+from .processes import clean_environment, processes_with
+from .workspaces import TRUTH, write_workspace
 
-__all__ = ["QUICK", "TRUTH", "WAITING", "Site", "block_of", "containers", "go", "result_of"]
+__all__ = ["QUICK", "WAITING", "Site", "block_of", "containers", "go", "write_model"]
 
-TRUTH = "id,label\na,cat\nb,dog\nc,cat\n"
 # The machine may be busy with everything else.
 PATIENCE = 300.0
 # Models: one that ends at once, one that says `ready` and waits for a word in its input. The word is written into the
@@ -53,9 +53,8 @@ class Site:
         self.home, self.root = folder / "home", folder / "workspaces"
         for each in (self.home, self.root):
             each.mkdir(parents=True, exist_ok=True)
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "AUTOSCORER_"))}
         self.environment = {
-            **clean,
+            **clean_environment(),
             **prefect.environment,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "AUTOSCORER_HOME": str(self.home),
@@ -96,8 +95,8 @@ class Site:
 
         def answers() -> bool:
             self.check("api")
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=30):
-                return True
+            with contextlib.suppress(OSError):
+                return call(f"http://127.0.0.1:{port}/healthz", timeout=30).status == 200
             return False
 
         eventually(answers, within=PATIENCE)
@@ -146,33 +145,14 @@ class Site:
 
     def pids(self, flow_run_id: str | None = None) -> list[int]:
         """Living processes of this home, or those of one flow run among them, the oldest first."""
-        wanted = {os.fsencode(f"AUTOSCORER_HOME={self.home}")}
-        if flow_run_id is not None:
-            wanted.add(f"PREFECT__FLOW_RUN_ID={flow_run_id}".encode())
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and int(entry.name) != os.getpid():
-                with contextlib.suppress(OSError):
-                    if wanted <= set((entry / "environ").read_bytes().split(b"\0")):
-                        found.append(int(entry.name))
-        return sorted(found)
+        run = {} if flow_run_id is None else {"PREFECT__FLOW_RUN_ID": flow_run_id}
+        return [*processes_with(AUTOSCORER_HOME=self.home, **run)]
 
     # --- workspaces -----------------------------------------------------------------------------------------
 
     def workspace(self, name: str, image: str, command: str = QUICK) -> Path:
         """A workspace whose model is a line of a shell in a container, and scores 1.0."""
-        root = self.root / name
-        (root / "input" / "data").mkdir(parents=True)
-        (root / "input" / "gt.csv").write_text(TRUTH)
-        (root / "input" / "data" / "word").touch()
-        meta = {
-            "task_type": "classification",
-            "scorer": "classification_f1",
-            "container": {"image": image, "cmd": ["sh", "-c", command]},
-            "resources": {"memory": "64Mi", "disk": "20Mi"},
-        }
-        (root / "meta.json").write_text(json.dumps(meta))
-        return root
+        return write_model(self.root, name, image, command, resources={"memory": "64Mi", "disk": "20Mi"})
 
     # --- flow runs ------------------------------------------------------------------------------------------
 
@@ -230,6 +210,14 @@ class Site:
         eventually(lambda: not left(), within=PATIENCE)
 
 
+def write_model(root: Path, name: str, image: str, command: str, **meta: Any) -> Path:
+    """Write such a workspace."""
+    model = {"image": image, "cmd": ["sh", "-c", command]}
+    folder = write_workspace(root, name, truth=TRUTH, pred=None, container=model, **meta)
+    (folder / "input" / "data" / "word").touch()
+    return folder
+
+
 def containers(flow_run_id: str) -> list[str]:
     """Containers of the run's models, of whatever state."""
     label = f"label=io.autoscorer.flow_run={flow_run_id}"
@@ -240,8 +228,3 @@ def containers(flow_run_id: str) -> list[str]:
 def go(root: Path) -> None:
     """Let a waiting model go on, and every further one of this workspace."""
     (root / "input" / "data" / "word").write_text("go")
-
-
-def result_of(root: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((root / "output" / "result.json").read_text())
-    return found

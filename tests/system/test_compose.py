@@ -109,7 +109,11 @@ def test_workspaces_have_the_same_path_everywhere_and_only_one_service_gets_the_
     assert filled(environment["AUTOSCORER_WORKSPACE_ROOTS"]) == "/srv/autoscorer/workspaces"
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize(
+    # Prefect's command takes seconds to start.
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (SERVICES[name]["command"][0] == "prefect")) for name in OURS],
+)
 def test_its_command_is_one_that_exists_with_these_arguments(name: str) -> None:
     program, *arguments = [filled(part) for part in SERVICES[name]["command"]]
     if program == "autoscorer":

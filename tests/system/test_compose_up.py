@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
+from ..support.calls import call
 from ..support.checkout import checkout, fill_wheels, sh
 from ..support.compose import OVERRIDE, docker_compose, services_image
 from ..support.markdown import BASE_IMAGE, ROOT
 from ..support.ports import free_port
 from ..support.prefect_server import eventually
-from ..support.work_pools import QUICK, TRUTH, WAITING, block_of, containers, go
+from ..support.work_pools import QUICK, WAITING, block_of, containers, go, write_model
 
 __all__ = ["docker_compose", "services_image"]
 
@@ -93,13 +94,7 @@ class Composed:
 
     def submit(self, name: str, image: str, command: str = QUICK) -> str:
         """Put a workspace under the root and submit it; the task's id."""
-        root = self.data / "workspaces" / name
-        (root / "input" / "data").mkdir(parents=True)
-        (root / "input" / "gt.csv").write_text(TRUTH)
-        (root / "input" / "data" / "word").touch()
-        container = {"image": image, "cmd": ["sh", "-c", command]}
-        meta = {"task_type": "classification", "scorer": "classification_f1", "container": container}
-        (root / "meta.json").write_text(json.dumps(meta))
+        root = write_model(self.data / "workspaces", name, image, command)
         for path in (root, *root.rglob("*")):
             shutil.chown(path, USER, USER)
         return str(self.ask("/submit", {"workspace": name})["id"])
@@ -117,13 +112,8 @@ class Composed:
         return task
 
     def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}",
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": "Bearer of-a-team", "Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            return json.load(answer)["data"]
+        method = "GET" if body is None else "POST"
+        return call(f"http://127.0.0.1:{self.port}{path}", method, body, token="of-a-team").data
 
 
 @pytest.fixture(scope="module")

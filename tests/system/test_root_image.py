@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
-import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +12,10 @@ from typing import Any
 import pytest
 
 from ..docs.test_seed_config import SAMPLE
+from ..support.calls import call
 from ..support.checkout import image_commands, sh
 from ..support.markdown import BASE_IMAGE, READMES, blocks_of, read
+from ..support.prefect_server import eventually
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
@@ -51,21 +51,18 @@ class Container:
         return done.stdout + done.stderr
 
     def wait_until_healthy(self) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while (state := self.state())["Health"]["Status"] != "healthy":
-            assert state["Running"] and time.monotonic() < deadline, f"{state}\n{self.logs()}"
-            time.sleep(0.5)
+        def healthy() -> bool:
+            state = self.state()
+            assert state["Running"], f"{state}\n{self.logs()}"
+            return bool(state["Health"]["Status"] == "healthy")
+
+        eventually(healthy, within=PATIENCE)
 
     def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
         address = sh("docker", "port", self.id, "8000/tcp").splitlines()[0]
         token = sh("docker", "exec", self.id, "cat", f"{DATA}/home/api-token")
-        request = urllib.request.Request(
-            f"http://{address}{path}",
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-            return json.load(answer)["data"]
+        method = "GET" if body is None else "POST"
+        return call(f"http://{address}{path}", method, body, token=token, timeout=PATIENCE).data
 
     def remove(self) -> None:
         sh("docker", "rm", "--force", self.id, code=None)

@@ -15,7 +15,6 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,12 @@ import yaml
 from autoscorer.core.config import load_settings
 from autoscorer.service.prefect.client import PrefectApi, PrefectAway
 
+from ..support.calls import call
 from ..support.installation import Installation
 from ..support.ports import free_port
-from ..support.prefect_server import eventually
+from ..support.prefect_server import QUIET, eventually, server_command
+from ..support.processes import clean_environment
+from ..support.workspaces import result_of
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow]
 
@@ -196,8 +198,8 @@ def answers(port: int) -> bool:
 
 
 def ready(url: str) -> bool:
-    with contextlib.suppress(OSError), urllib.request.urlopen(url + "/api/ready", timeout=30) as response:
-        return bool(response.status == 200)
+    with contextlib.suppress(OSError):
+        return call(url + "/api/ready", timeout=30).status == 200
     return False
 
 
@@ -211,14 +213,12 @@ def server_environment(folder: Path, database: str, redis: int) -> dict[str, str
         "PREFECT_SERVER_DOCKET_URL": f"redis://127.0.0.1:{redis}/1",
     }
     assert set(here) <= set(told)
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
     return {
-        **clean,
+        **clean_environment(),
+        **QUIET,
         **told,
         **here,
         "PREFECT_HOME": str(folder / "prefect"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
     }
 
 
@@ -227,19 +227,17 @@ def test_two_servers_and_two_workers_share_the_load_and_one_server_may_die(
 ) -> None:
     database, redis = start_postgres(processes), start_redis(processes)
     environment = server_environment(processes.folder, database, redis)
-    prefect = [sys.executable, "-m", "prefect"]
     processes.run(sys.executable, "-m", "autoscorer.deployments.prepare_database", environment=environment)
     ports = balancer.ports
     servers = [
         processes.start(
             f"server-{port}",
-            *prefect,
-            *("server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-services"),
+            *server_command(port, "--no-services"),
             environment=environment,
         )
         for port in ports
     ]
-    processes.start("services", *prefect, "server", "services", "start", environment=environment)
+    processes.start("services", sys.executable, "-m", "prefect", "server", "services", "start", environment=environment)
     for port, server in zip(ports, servers, strict=True):
         eventually(
             lambda port=port, server=server: ready(f"http://127.0.0.1:{port}") or server.poll() is not None, within=240
@@ -301,7 +299,7 @@ def test_two_servers_and_two_workers_share_the_load_and_one_server_may_die(
     by_workspace = {run["parameters"]["workspace"]: run["id"] for run in found.values()}
     assert len(by_workspace) == RUNS
     for space in spaces:
-        result = json.loads((space / "output" / "result.json").read_text())
+        result = result_of(space)
         assert result["summary"]["score"] == 1.0
         assert result["versioning"]["flow_run_id"] == by_workspace[str(space)]
         assert not (space / "output" / "history").exists()

@@ -11,16 +11,11 @@ import gc
 import json
 import os
 import signal
-import subprocess
-import sys
 import tempfile
-import threading
 import time
-import urllib.error
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +25,9 @@ from autoscorer.core.workspace import Workspace
 
 from ..support.installation import Installation, running
 from ..support.own_engine import OwnEngine, own_engine
-from ..support.prefect_server import eventually
+from ..support.prefect_server import Refused, eventually
+from ..support.receiver import Receiver
+from ..support.receiver import receiver as receiver
 from ..support.small_disk import filled, small_disk
 
 pytestmark = [
@@ -200,48 +197,12 @@ def test_a_killed_run_is_put_back_only_when_the_engine_says_that_its_container_i
 # --- the API -----------------------------------------------------------------------------------------------------
 
 
-class Receiver:
-    """Takes callbacks."""
-
-    def __init__(self) -> None:
-        self.told: list[Json] = []
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *args: Any) -> None:
-                pass
-
-            def do_POST(self) -> None:
-                receiver.told.append(json.loads(self.rfile.read(int(self.headers["content-length"])))["data"])
-                self.send_response(204)
-                self.end_headers()
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/"
-        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    one = Receiver()
-    yield one
-    one.server.shutdown()
-    one.server.server_close()
-
-
 def test_work_goes_on_while_the_api_is_dead_and_whoever_waits_is_told_after_its_start(
     live: Installation, busybox: str, receiver: Receiver
 ) -> None:
     name = "no-api"
     root = written(live, busybox, name)
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("AUTOSCORER_")}
-    waiting = subprocess.Popen(
-        [sys.executable, "-m", "autoscorer", "submit", name, "--wait", "--callback-url", receiver.url, "--json"],
-        env={**clean, "AUTOSCORER_API_URL": live.url, "AUTOSCORER_API_TOKEN": live.token("submit")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    waiting = live.begin("submit", name, "--wait", "--callback-url", receiver.url, "--json")
     (task,) = eventually(lambda: live.call("GET", f"/tasks?workspace={name}")[1]["data"]["tasks"])
     model = Pipeline(live, root, task["id"])
     model.at_work()
@@ -344,9 +305,9 @@ def test_tasks_wait_while_the_disk_of_prefects_database_is_full(
     live: Installation, database: Path, busybox: str
 ) -> None:
     with filled(database):
-        with pytest.raises(urllib.error.HTTPError) as refused:
+        with pytest.raises(Refused) as refused:
             eventually(lambda: live.prefect("POST", "/flows/", {"name": f"flow-{time.monotonic_ns()}"}) is None)
-        assert refused.value.code >= 500
+        assert refused.value.answer.status >= 500
         model = Pipeline.submitted(live, busybox, "no-room")
         end = time.monotonic() + 5
         while time.monotonic() < end:

@@ -21,7 +21,8 @@ import pytest
 
 from ..support.checkout import checkout, sh
 from ..support.prefect_server import PrefectServer, eventually, running_server
-from ..support.work_pools import QUICK, WAITING, Site, block_of, containers, go, result_of
+from ..support.work_pools import QUICK, WAITING, Site, block_of, containers, go
+from ..support.workspaces import result_of
 
 pytestmark = [
     *(pytest.mark.docker, pytest.mark.prefect, pytest.mark.slow),

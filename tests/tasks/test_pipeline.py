@@ -18,6 +18,7 @@ from autoscorer.tasks.scoring import GuardedScoring, PlainScoring, Scoring
 from autoscorer.tasks.validate import validate_workspace
 
 from ..support.opens import counting_opens
+from ..support.workspaces import result_of
 
 TRUTH = "id,label\na,cat\nb,dog\nc,cat\nd,dog\n"
 GOOD = "id,label\nd,dog\nc,cat\nb,dog\na,dog\n"
@@ -39,7 +40,7 @@ def writer(make_workspace: Callable[..., Path]) -> Callable[..., Path]:
 
 
 def _saved(root: Path) -> dict[str, Any]:
-    return dict(json.loads((root / "output" / "result.json").read_text()))
+    return dict(result_of(root))
 
 
 def _codes(error: AutoScorerError) -> set[str]:

@@ -22,6 +22,9 @@ from autoscorer.scorers.registry import get_registry
 from autoscorer.tasks.score import score_workspace
 from autoscorer.tasks.scoring import GuardedScoring
 
+from ..support.prefect_server import eventually
+from ..support.workspaces import result_of
+
 pytestmark = pytest.mark.slow
 
 TABLE = "id,label\na,x\nb,y\n"
@@ -92,10 +95,6 @@ def command(*arguments: str | Path) -> tuple[int, dict[str, Any], str]:
     )
     assert "Traceback" not in done.stderr, done.stderr[-2000:]
     return done.returncode, json.loads(done.stdout), done.stdout
-
-
-def result_of(root: Path) -> dict[str, Any]:
-    return dict(json.loads((root / "output" / "result.json").read_text()))
 
 
 def does(scoring: GuardedScoring, root: Path, what: str) -> Result:
@@ -250,19 +249,11 @@ def test_ctrl_c_still_cancels_and_leaves_no_process(folder: Path, root: Path) ->
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        pid = until(lambda: (root / "pid").read_text() if (root / "pid").exists() else "")
+        pid = eventually(lambda: (root / "pid").read_text() if (root / "pid").exists() else "")
         process.send_signal(signal.SIGINT)
         answer = json.loads(process.communicate(timeout=60)[0])
     assert answer["error"]["code"] == "CANCELLED" and result_of(root)["error"]["code"] == "CANCELLED"
     assert not Path("/proc", pid).exists()
-
-
-def until(found: Callable[[], str]) -> str:
-    deadline = time.monotonic() + 60
-    while not (value := found()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return value
 
 
 def test_an_exception_of_100_mb_makes_a_small_answer(folder: Path, root: Path) -> None:
@@ -319,7 +310,9 @@ def test_nothing_that_a_scorer_has_started_is_left(shared: GuardedScoring, root:
     child = "import os, subprocess, pathlib; p = subprocess.Popen(['sleep', '600']); "
     does(shared, root, child + "pathlib.Path(workspace, 'pid').write_text(str(p.pid))" + ends)
     pid = (root / "pid").read_text()
-    until(lambda: "gone" if not Path("/proc", pid).exists() or " Z " in Path("/proc", pid, "stat").read_text() else "")
+    eventually(
+        lambda: "gone" if not Path("/proc", pid).exists() or " Z " in Path("/proc", pid, "stat").read_text() else ""
+    )
     assert does(shared, root, "").error is None
 
 

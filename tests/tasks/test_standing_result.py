@@ -20,6 +20,8 @@ from autoscorer.tasks.results.failures import REFUSALS
 from autoscorer.tasks.run import run_workspace
 from autoscorer.tasks.score import score_workspace
 
+from ..support.workspaces import result_of
+
 Made = Callable[..., Path]
 GOOD = "id,label\na,SECRET-TRUTH-1\nb,SECRET-TRUTH-2\n"
 SHELL = {"container": {"image": "any", "cmd": ["sh", "-c", f"printf '{GOOD}' > output/pred.csv"]}}
@@ -82,7 +84,7 @@ def test_predictions_that_cannot_be_scored_do_replace_it(make_workspace: Made, s
     (root / "output" / "pred.csv").write_text("id,label\na,x\n")
     result = score_workspace(root, settings=settings)
     assert result.error is not None and result.error.code == "MISMATCH"
-    assert json.loads((root / "output" / "result.json").read_text())["error"]["code"] == "MISMATCH"
+    assert result_of(root)["error"]["code"] == "MISMATCH"
     (kept,) = (root / "output" / "history").iterdir()
     assert kept.read_bytes() == files["output/result.json"]
 
@@ -105,7 +107,7 @@ def test_a_run_that_leaves_no_predictions_says_so_in_its_result(make_workspace: 
     assert score_workspace(root, settings=settings).error is None
     result = run_pipeline(root, settings=settings, backend="process")
     assert result.error is not None and result.error.code == "MISSING_FILE"
-    assert json.loads((root / "output" / "result.json").read_text())["error"]["code"] == "MISSING_FILE"
+    assert result_of(root)["error"]["code"] == "MISSING_FILE"
     assert len(list((root / "output" / "history").iterdir())) == 1
 
 
@@ -128,7 +130,7 @@ def test_where_nothing_stands_a_refusal_is_written_and_the_next_one_takes_its_pl
     root = make_workspace(pred=GOOD)
     for options, code in (({"scorer": "nobody"}, "SCORER_NOT_FOUND"), ({"params": {"x": 1}}, "BAD_PARAMS")):
         score_workspace(root, settings=settings, **options)  # type: ignore[arg-type]
-        assert json.loads((root / "output" / "result.json").read_text())["error"]["code"] == code
+        assert result_of(root)["error"]["code"] == code
     assert score_workspace(root, settings=settings).error is None
 
 

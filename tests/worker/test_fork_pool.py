@@ -16,6 +16,8 @@ from autoscorer.worker.processes import ForkedProcess, ForkFailed, ForkPool
 
 from ..support.prefect_server import eventually
 
+pytestmark = pytest.mark.slow
+
 RUN = "00000000-0000-0000-0000-000000000000"
 ENVIRONMENT = {"PREFECT_API_URL": "http://127.0.0.1:9/api", "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false"}
 

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import urllib.error
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +17,8 @@ import pytest
 from autoscorer.core.config import load_settings
 from autoscorer.core.flowruns import FlowRunFiles, wake
 
-from ..support.prefect_server import PrefectServer, eventually, server
+from ..support.prefect_server import PrefectServer, Refused, eventually, server
+from ..support.workspaces import result_of
 
 __all__ = ["server"]
 
@@ -81,8 +81,8 @@ class Runs:
         def answer() -> Any:
             try:
                 return self.server.call(method, path, body)
-            except urllib.error.HTTPError as error:
-                if error.code != 503:
+            except Refused as refused:
+                if refused.answer.status != 503:
                     raise
                 return None
 
@@ -200,10 +200,6 @@ def sleeper(make_workspace: Callable[..., Path], busybox: str) -> Path:
     root = make_workspace("sleeper", truth=TRUTH, container=container, timeout=200)
     (root / "input/data/p.csv").write_text(GOOD)
     return root
-
-
-def result_of(root: Path) -> dict[str, Any]:
-    return json.loads((root / "output" / "result.json").read_text())
 
 
 def is_ready(root: Path) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from ..support.prefect_server import eventually, server
+from ..support.workspaces import result_of
 from ..tasks.test_scoring_process import HANGS, text_of
-from .test_worker import GOOD, TRUTH, Runs, Worker, result_of, runs
+from .test_worker import GOOD, TRUTH, Runs, Worker, runs
 
 __all__ = ["runs", "server"]
 

@@ -15,7 +15,7 @@ from ..core.errors import AutoScorerError
 from ..core.provenance import utc_now
 from ..core.version import __version__
 from .context import context_of
-from .disclosed import outgoing
+from .outgoing import outgoing
 
 __all__ = ["encode", "envelope", "enveloped", "error_envelope", "failure"]
 
@@ -31,7 +31,7 @@ def envelope(
 
     Args:
         request: The request.
-        data: What is answered; as much of it leaves as whoever asks may see (``disclosed``).
+        data: What is answered; as much of it leaves as whoever asks may see (``outgoing``).
         status: HTTP status.
         headers: Further headers.
     """

@@ -18,8 +18,8 @@ from ..core.errors import AutoScorerError, ErrorCode
 from ..core.storage import full_disk
 from ..core.text import replace
 from .context import context_of
-from .disclosed import outgoing
 from .envelope import failure
+from .outgoing import outgoing
 from .pages import HTML, error_page, is_for_a_person
 
 __all__ = ["RefusedBody", "invalid_request", "refusal", "register", "unexpected"]

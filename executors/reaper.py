@@ -150,8 +150,8 @@ def _engine(settings: Settings, connect: Callable[[Settings], Any] | None) -> It
 
 
 def _ours(client: Any, *labels: str) -> Iterator[OwnContainer]:
+    from .docker.container_config import LABEL, NAME
     from .docker.engine import engine_errors
-    from .docker.seal import LABEL, NAME
 
     wanted = [LABEL + label for label in ("run", *labels)]
     with engine_errors("list the containers"):

@@ -20,7 +20,7 @@ from ..core.processes import ProcessIdentity
 from ..core.provenance import current_flow_run
 from ..core.storage import writing_home
 from ..core.workspace import Workspace, write_atomic
-from .docker.seal import GRACE
+from .docker.container_config import GRACE
 
 __all__ = ["RunRecord", "RunRecords"]
 

@@ -11,7 +11,7 @@ scoring goes to a token of the role ``submit`` but what stands here, whatever a 
 - of an error its code, and its text where that can't quote the ground truth.
 
 Everything in this module is a function of plain values. ``Disclosure`` is applied where an answer leaves: by
-``api.disclosed`` to what a route answers, and by ``callbacks`` to what is sent to a submitter.
+``api.outgoing`` to what a route answers, and by ``callbacks`` to what is sent to a submitter.
 docs/decisions/0009-disclosure.md says why.
 """
 

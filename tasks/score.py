@@ -25,8 +25,9 @@ from . import prefect_task
 from .memory import out_of_memory, release_memory
 from .results.bounds import bound_result
 from .results.failures import save_failure
-from .results.metadata import add_provenance, save, take_run_facts, timing_fields, with_digest
+from .results.metadata import add_provenance, take_run_facts, timing_fields, with_digest
 from .results.reports import write_reports
+from .results.save import save
 from .scorer_call import call_scorer, make_scorer
 from .validate import resolve_scorer
 

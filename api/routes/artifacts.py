@@ -17,11 +17,11 @@ from ...schemas.task import TaskView
 from ...service.links import SignedLinks
 from ...service.task_artifacts import TaskArtifacts, list_task_artifacts, open_task_artifact, report_of
 from ..context import context_of, tasks_of
-from ..disclosed import outgoing
 from ..envelope import envelope
 from ..files import FILE, file_answer, result_answer, result_text
 from ..models import LinkView
 from ..openapi_examples import ARTIFACT_EXAMPLE, LINK_EXAMPLE
+from ..outgoing import outgoing
 from ..routing import ApiRouter, answers, served
 from .tasks import Submitter, TaskId
 

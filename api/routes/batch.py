@@ -13,10 +13,10 @@ from ...service.batches.leaderboard import to_csv
 from ...service.batches.view import view_batch
 from ..auth import check_backend
 from ..context import context_of, tasks_of
-from ..disclosed import outgoing
 from ..envelope import envelope, enveloped
 from ..long_polling import accepted
 from ..models import BATCH_EXAMPLE
+from ..outgoing import outgoing
 from ..routing import ApiRouter, answers, served
 from .tasks import IdempotencyKey, Submitter, TaskId
 

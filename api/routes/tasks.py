@@ -20,10 +20,10 @@ from ...service.tasks import TaskQuery
 from ..auth import check_backend, require
 from ..caller import Caller
 from ..context import context_of, tasks_of
-from ..disclosed import outgoing
 from ..envelope import encode, envelope
 from ..long_polling import accepted
 from ..models import SUBMIT_EXAMPLES, TASK_EXAMPLE
+from ..outgoing import outgoing
 from ..routing import ApiRouter, answers, served
 
 __all__ = ["IdempotencyKey", "Submitter", "TaskId", "router"]

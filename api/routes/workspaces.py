@@ -22,11 +22,11 @@ from ...service.workspaces.roots import WorkspaceRoots
 from ...service.workspaces.uploads import UploadedWorkspace, Uploads
 from ..auth import require
 from ..context import tasks_of
-from ..disclosed import outgoing
 from ..envelope import envelope
 from ..files import FILE, file_answer, result_answer, result_text
 from ..multipart import receive_form
 from ..openapi_examples import HISTORY_EXAMPLE, LOG_EXAMPLE, RESULT_EXAMPLE, UPLOADED_EXAMPLE, WORKSPACE_EXAMPLE
+from ..outgoing import outgoing
 from ..routing import ApiRouter, answers, served
 
 __all__ = ["router"]

@@ -11,8 +11,9 @@ from ...core.kept import restore_artifacts
 from ...core.workspace import Workspace
 from ...schemas.job import Job
 from ...schemas.result import ErrorInfo, Result, Timing
-from .metadata import add_provenance, remove_stale_artifacts, save, take_run_facts, timing_fields
+from .metadata import add_provenance, take_run_facts, timing_fields
 from .reports import write_reports
+from .save import remove_stale_artifacts, save
 
 if TYPE_CHECKING:
     from ...executors.supervise import RunReport

@@ -1,4 +1,4 @@
-"""What every Result shares: who made it, from which run, which artifacts; and how it is written."""
+"""What every Result says beside its numbers: who made it, from which run, which artifacts."""
 
 from __future__ import annotations
 
@@ -6,36 +6,18 @@ import json
 import mimetypes
 from collections.abc import Mapping
 
-from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
-from ...core.kept import keep_artifacts
 from ...core.provenance import current_flow_run, hostname, sha256_file, utc_now
 from ...core.version import __version__
-from ...core.workspace import SHARED, Workspace
-from ...executors.files import remove_tree
+from ...core.workspace import Workspace
 from ...schemas.result import Artifact, Resources, Result
 
 __all__ = [
     "add_provenance",
-    "remove_stale_artifacts",
-    "save",
     "take_run_facts",
     "timing_fields",
     "with_digest",
 ]
-
-
-def save(space: Workspace, result: Result, settings: Settings) -> None:
-    """Write a Result whose artifacts are written and measured; they are kept first, so that it never stands without.
-
-    Args:
-        space: The workspace, held.
-        result: The Result.
-        settings: How much is kept of earlier ones.
-    """
-    remove_stale_artifacts(space, result)
-    keep_artifacts(space, result, most_bytes=settings.api.keep_artifacts, keep_seconds=settings.api.keep_days * 86400)
-    space.save_result(result)
 
 
 def add_provenance(result: Result) -> None:
@@ -86,16 +68,3 @@ def with_digest(space: Workspace, artifact: Artifact) -> Artifact:
     return artifact.model_copy(
         update={"size": path.stat().st_size, "sha256": sha256_file(path).hex(), "media_type": media}
     )
-
-
-def remove_stale_artifacts(space: Workspace, result: Result) -> None:
-    """Artifacts of an earlier scoring would pass for this one's."""
-    listed = [*result.artifacts.values(), *result.disclosed.artifacts.values()]
-    kept = {(space.root / artifact.path).resolve() for artifact in listed}
-    if not space.artifacts.is_dir():
-        return
-    shared = space.artifacts / SHARED
-    inside = sorted(shared.iterdir()) if shared.is_dir() and not shared.is_symlink() else []
-    for path in [*inside, *sorted(space.artifacts.iterdir())]:
-        if path.resolve() not in kept and not any(keep.is_relative_to(path.resolve()) for keep in kept):
-            remove_tree(path)

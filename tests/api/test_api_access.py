@@ -433,7 +433,6 @@ def test_a_token_that_others_may_read_is_not_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_the_link_signs_the_page_in_and_leaves_no_token_in_the_address(browser: Browser, tmp_path: Path) -> None:
     write_workspace(tmp_path / "workspaces", "team-a")
     with serving(tmp_path, before=namespaced()) as api:

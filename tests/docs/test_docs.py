@@ -19,7 +19,7 @@ from autoscorer.core.errors import CATALOGUE
 from autoscorer.core.meta import parse_job
 from autoscorer.core.workspace import Workspace
 from autoscorer.executors.base import Image, RunSpec, Staged
-from autoscorer.executors.docker.seal import container_config
+from autoscorer.executors.docker.container_config import container_config
 from autoscorer.executors.limits import effective_limits
 from autoscorer.schemas.job import KNOWN_KEYS, Job
 from autoscorer.schemas.result import Result

@@ -16,8 +16,8 @@ import pytest
 from autoscorer.core.config import Settings, load_settings
 from autoscorer.core.errors import AutoScorerError
 from autoscorer.core.processes import ProcessIdentity
+from autoscorer.executors.docker.container_config import LABEL, NAME
 from autoscorer.executors.docker.executor import DockerExecutor
-from autoscorer.executors.docker.seal import LABEL, NAME
 from autoscorer.executors.reaper import reap
 from autoscorer.executors.records import RunRecords
 

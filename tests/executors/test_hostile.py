@@ -19,7 +19,7 @@ import pytest
 from autoscorer.core.config import Settings
 from autoscorer.core.processes import ProcessIdentity
 from autoscorer.core.workspace import Workspace
-from autoscorer.executors.docker.seal import LABEL
+from autoscorer.executors.docker.container_config import LABEL
 from autoscorer.executors.docker.uids import DEFAULT_RANGE
 from autoscorer.executors.stage import staged_at
 from autoscorer.executors.supervise import RunReport

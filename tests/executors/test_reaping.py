@@ -17,7 +17,7 @@ from autoscorer.core.flowruns import Claim, FlowRunFiles
 from autoscorer.core.processes import ProcessIdentity
 from autoscorer.core.worker_names import held_name
 from autoscorer.core.workspace import Workspace
-from autoscorer.executors.docker.seal import GRACE, LABEL, NAME
+from autoscorer.executors.docker.container_config import GRACE, LABEL, NAME
 from autoscorer.executors.reaper import clear_flow_run, reap
 from autoscorer.executors.records import RunRecords
 

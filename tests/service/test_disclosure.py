@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 from autoscorer.api.app import _ROUTERS
-from autoscorer.api.disclosed import HARMLESS, POLICY, Outgoing
+from autoscorer.api.outgoing import HARMLESS, POLICY, Outgoing
 from autoscorer.core.config import Settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.schemas.envelope import Envelope

@@ -15,7 +15,7 @@ from autoscorer.core.flowruns import Claim, FlowRunFiles
 from autoscorer.core.processes import ProcessIdentity
 from autoscorer.core.worker_names import held_name
 from autoscorer.core.workspace import Workspace
-from autoscorer.executors.docker.seal import LABEL
+from autoscorer.executors.docker.container_config import LABEL
 from autoscorer.flows.hooks import clear_up
 from autoscorer.flows.pipeline import pipeline
 from autoscorer.service.prefect.automations import SILENCE, ensure_crash_automation

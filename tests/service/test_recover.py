@@ -20,7 +20,7 @@ from autoscorer.core.processes import ProcessIdentity
 from autoscorer.core.provenance import current_flow_run
 from autoscorer.core.worker_names import has_died, held_name
 from autoscorer.core.workspace import Workspace
-from autoscorer.executors.docker.seal import LABEL
+from autoscorer.executors.docker.container_config import LABEL
 from autoscorer.executors.records import RunRecords
 from autoscorer.schemas.result import Result
 from autoscorer.service.prefect.client import PrefectApi, PrefectAway

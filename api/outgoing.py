@@ -64,7 +64,7 @@ class Outgoing:
         """
         if not self.sees_truth and type(data) not in HARMLESS:
             if type(data) not in POLICY:
-                raise RuntimeError(f"api.disclosed says nothing of {type(data).__name__}")
+                raise RuntimeError(f"api.outgoing says nothing of {type(data).__name__}")
             data = POLICY[type(data)](self._disclosure, data)
         told: Json = self._redact(data.model_dump(by_alias=True))
         return told

@@ -156,7 +156,19 @@ class ForkPool:
         Raises:
             ForkFailed: No process could be forked.
         """
-        await self.start()
+        for _ in range(2):
+            await self.start()
+            server = self._process
+            assert server is not None
+            try:
+                return await self._order(flow_run_id)
+            except BrokenPipeError:
+                # Its end is closed, so it is dying, though it may be a moment until that can be seen.
+                server.kill()
+                await asyncio.to_thread(server.wait)
+        raise ForkFailed("the fork server dies as soon as it has begun; its reason stands above")
+
+    async def _order(self, flow_run_id: str) -> ForkedProcess:
         assert self._socket is not None
         async with contextlib.AsyncExitStack() as unused:
             channel, its_channel = socket.socketpair()
@@ -167,6 +179,8 @@ class ForkPool:
                 except OSError as error:
                     channel.close()
                     control.close()
+                    if isinstance(error, BrokenPipeError):
+                        raise
                     raise ForkFailed(f"the fork server does not listen: {error.strerror}") from None
             streams = [await asyncio.open_connection(sock=end, limit=_LONGEST) for end in (channel, control)]
             for _, writer in streams:

@@ -69,6 +69,26 @@ def test_a_fork_server_forks_many_tells_each_end_and_is_replaced_when_it_dies(ho
     asyncio.run(story())
 
 
+def test_a_fork_server_that_is_dying_is_replaced_too(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end of the socket is closed a moment before anybody can see that it has ended."""
+
+    async def story() -> None:
+        async with forking() as pool:
+            first = await pool.fork(RUN)
+            assert await said_hello(first)
+            assert pool._process is not None
+            server = pool._process
+            os.kill(server.pid, signal.SIGKILL)
+            assert await first.wait() is None
+            with monkeypatch.context() as patch:
+                patch.setattr(server, "poll", lambda: server.returncode)  # nobody has waited for it
+                several = await asyncio.gather(*[pool.fork(RUN) for _ in range(3)])
+            assert all(await asyncio.gather(*map(said_hello, several)))
+            assert len({parent_of(process.pid) for process in several}) == 1 and pool._process is not server
+
+    asyncio.run(story())
+
+
 def test_a_fork_server_that_does_not_start_says_so(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTOSCORER_LOGGING__NO_SUCH_SETTING", "1")
 

@@ -16,7 +16,6 @@ import json
 import logging
 import os
 import shutil
-import signal
 import socket
 import threading
 import time
@@ -144,7 +143,8 @@ def _put_back(channel: Channel, settings: Settings, error: AutoScorerError) -> N
 def _listen(channel: Channel, cancelled: threading.Event) -> None:
     while channel.receive() is not None:
         cancelled.set()  # there is no other message
-    os.kill(os.getpid(), signal.SIGKILL)
+    # The worker is gone. The fork server ends this process, and then removes its containers; one that had ended by
+    # itself would be reaped as any other, and its container would stay.
 
 
 # --- score and validate ----------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-__all__ = ["clean_environment", "processes_with"]
+__all__ = ["clean_environment", "parent_of", "processes_with"]
 
 
 def clean_environment() -> dict[str, str]:
@@ -24,3 +24,8 @@ def processes_with(**variables: object) -> dict[int, str]:
             if pid != os.getpid() and wanted <= {*(entry / "environ").read_bytes().split(b"\0")}:
                 found[pid] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
     return found
+
+
+def parent_of(pid: int) -> int:
+    """The process that a process is a child of."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

@@ -15,6 +15,7 @@ import pytest
 from autoscorer.worker.processes import ForkedProcess, ForkFailed, ForkPool
 
 from ..support.prefect_server import eventually
+from ..support.processes import parent_of
 
 pytestmark = pytest.mark.slow
 
@@ -35,10 +36,6 @@ async def said_hello(process: ForkedProcess) -> bool:
     async for message in process.messages():
         return "hello" in message
     return False
-
-
-def parent_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def is_gone(pid: int) -> bool:

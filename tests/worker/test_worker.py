@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from autoscorer.core.config import load_settings
 from autoscorer.core.flowruns import FlowRunFiles, wake
 
 from ..support.prefect_server import PrefectServer, Refused, eventually, server
+from ..support.processes import parent_of
 from ..support.workspaces import result_of
 
 __all__ = ["server"]
@@ -451,15 +453,22 @@ def test_a_fork_server_that_dies_is_replaced_and_its_runs_are_done_again(
 
 
 @pytest.mark.docker
+@pytest.mark.parametrize("held_up", [False, True])
 def test_a_worker_s_death_leaves_nothing_and_the_next_one_finishes_its_runs(
-    runs: Runs, start: Callable[..., Worker], sleeper: Path, docker_client: Any
+    runs: Runs, start: Callable[..., Worker], sleeper: Path, docker_client: Any, held_up: bool
 ) -> None:
     first = start()
     run_id = runs.start("pipeline", first.home, workspace=str(sleeper), backend="docker")
     is_ready(sleeper)
     child = first.child(run_id)
+    fork_server = parent_of(child)
+    if held_up:  # as on a machine that is busy
+        os.kill(fork_server, signal.SIGSTOP)
     first.process.kill()
     first.process.wait()
+    if held_up:
+        time.sleep(1.0)
+        os.kill(fork_server, signal.SIGCONT)
     # Nobody is there to help: the kernel and the fork server see to it.
     assert eventually(lambda: is_gone(child))
     assert eventually(lambda: containers(docker_client, run_id) == [])

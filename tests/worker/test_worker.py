@@ -159,7 +159,7 @@ def runs(server: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> Run
 def warm(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     """One worker for all tests that leave it as it is."""
     worker = Worker(tmp_path_factory.mktemp("warm"))
-    eventually(worker.lines)
+    eventually(lambda: any("for the pools" in line["message"] for line in worker.lines()))
     yield worker
     assert worker.stop() == 0, worker.log_file.read_text()
     assert not [line for line in worker.lines() if line["level"] == "error"]

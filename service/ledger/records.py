@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from ...schemas.task import (
 )
 from ..prefect.model import Json
 
-__all__ = ["COLUMNS", "CallbackDue", "NewTask", "Observed", "StoredResult", "TaskEnd", "TaskRow", "iso"]
+__all__ = ["CallbackDue", "NewTask", "Observed", "StoredResult", "TaskEnd", "TaskRow", "iso"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +200,6 @@ class TaskRow:
             last_error=self.callback_error,
             delivered_at=iso(self.callback_delivered_at),
         )
-
-
-COLUMNS = ", ".join(field.name for field in fields(TaskRow))
 
 
 def iso(moment: float | None) -> Any:

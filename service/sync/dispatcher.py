@@ -197,7 +197,7 @@ class Dispatcher:
                 failed = PrefectAway(self.prefect.url, "it could not store a flow run")
         if made:
             await self.ledger.dispatched(made)
-            self.follower.follow(task_id for task_id, _ in made)
+            await self.follower.follow(task_id for task_id, _ in made)
             wake(self.settings.home)
             self._bulk = min(self._bulk * 2, _BULK)
         if failed is not None:

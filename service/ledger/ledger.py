@@ -21,7 +21,7 @@ from .postgres import PostgresDatabase
 from .records import NewTask, TaskRow
 from .sqlite import SqliteDatabase
 
-__all__ = ["Ledger", "in_ledger"]
+__all__ = ["Ledger", "in_ledger", "is_there"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -154,6 +154,12 @@ async def in_ledger(settings: Settings, work: Callable[[Connection], T]) -> T:
         return await PostgresDatabase.alone(place, work)
     with SqliteDatabase.alone(place) as connection:
         return work(connection)
+
+
+def is_there(settings: Settings) -> bool:
+    """Whether the ledger is a database of its own, or a file that exists."""
+    place = _place(settings)
+    return isinstance(place, URL) or place.exists()
 
 
 def _place(settings: Settings) -> Path | URL:

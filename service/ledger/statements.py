@@ -35,8 +35,8 @@ from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.task import ACTIVE, TaskState
 from .derived import names_of, outcome_of
 from .records import CallbackDue, NewTask, Observed, StoredResult, TaskEnd, TaskRow
+from .tables import ACTIVE_STATES, idempotency, names, outcomes, tasks
 from .tables import counts as counts_table
-from .tables import idempotency, names, outcomes, tasks
 
 __all__ = [
     "LONGEST_CALLBACK_WAIT",
@@ -68,12 +68,13 @@ __all__ = [
 LONGEST_CALLBACK_WAIT = 1.5 * 3600.0
 # Tasks that are forgotten in one transaction: others wait for it.
 _PRUNE = 500
+assert {state.value for state in ACTIVE} == {*ACTIVE_STATES}
 _EXCLUSIVE = ("pipeline", "run", "score")
 _ROW = [tasks.c[field.name] for field in fields(TaskRow)]
 
 
 def _in(column: ColumnElement[Any], values: Collection[str]) -> ColumnElement[bool]:
-    # The values stand in the statement: PostgreSQL takes a partial index only where it sees that its condition holds.
+    # The values stand in the statement: a partial index is taken only where its condition is seen to hold.
     return column.in_(bindparam(None, values, expanding=True, literal_execute=True))
 
 
@@ -82,7 +83,7 @@ def _is(column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
 
 
 def _is_active(of: FromClause = tasks) -> ColumnElement[bool]:
-    return _in(of.c.state, sorted(state.value for state in ACTIVE))
+    return _in(of.c.state, ACTIVE_STATES)
 
 
 def _its_turn() -> ColumnElement[bool]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Double, ForeignKey, Index, Integer, MetaData, Table, Text, text
 
-__all__ = ["ACTIVE_SQL", "SCHEMA", "counts", "idempotency", "metadata", "names", "outcomes", "revision", "tasks"]
+__all__ = ["ACTIVE_STATES", "SCHEMA", "counts", "idempotency", "metadata", "names", "outcomes", "revision", "tasks"]
 
 # Where they are in PostgreSQL, unless ledger_url says otherwise (`?schema=`): Prefect's may be in the same database.
 SCHEMA = "autoscorer"
 
-# The states of a task that has not ended. As text, not as bound values: PostgreSQL would not take an index for it whose
-# condition it can't see.
-ACTIVE_SQL = "('queued', 'running', 'cancelling')"
+# The states of a task that has not ended, in the order of the indexes' conditions: SQLite takes an index only for a
+# condition that is written like its own.
+ACTIVE_STATES = ("queued", "running", "cancelling")
+_IS_ACTIVE = f"state IN {ACTIVE_STATES!r}"
 
 metadata = MetaData()
 
@@ -60,7 +61,7 @@ def _index(name: str, *columns: str, where: str | None = None, unique: bool = Fa
     Index(name, *(tasks.c[each] for each in columns), unique=unique, sqlite_where=condition, postgresql_where=condition)
 
 
-_index("one_active", "action", "subject", unique=True, where=f"origin = 'api' AND state IN {ACTIVE_SQL}")
+_index("one_active", "action", "subject", unique=True, where=f"origin = 'api' AND {_IS_ACTIVE}")
 _index("by_flow_run", "flow_run_id", unique=True, where="flow_run_id IS NOT NULL")
 _index("undispatched", "priority", "id", where="flow_run_id IS NULL AND state IN ('queued', 'cancelling')")
 _index("by_state", "state", "id")

@@ -87,13 +87,16 @@ class GroupCommit:
         try:
             with connection.begin():
                 for work, _ in group:
+                    point = connection.begin_nested()
                     try:
-                        with connection.begin_nested():
-                            done.append((work(connection), None))
-                    except OperationalError:
+                        done.append((work(connection), None))
+                    except OperationalError:  # SQLite may have undone the whole of it already
                         raise
                     except Exception as error:
                         done.append((None, error))
+                        point.rollback()
+                    else:
+                        point.commit()
         except DBAPIError as error:  # a full or broken disk: nothing of the group is there
             logger.exception("the %s can't be written", self._name)
             told = full_database(error.orig, self._home) or AutoScorerError(

@@ -9,8 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,14 @@ import pytest
 from autoscorer.core.config import Settings, load_settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.schemas.task import TaskState
-from autoscorer.service.ledger.ledger import Ledger, in_ledger
-from autoscorer.service.ledger.records import NewTask, Observed, TaskEnd
+from autoscorer.service.ledger.ledger import in_ledger
+from autoscorer.service.ledger.records import Observed, TaskEnd
 from autoscorer.service.ledger.revisions import upgrade
 from autoscorer.service.ledger.task_ids import first_id_at, is_task_id, new_task_id
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ..support.ledger import new, opened
 from ..support.postgres import postgres as postgres
 
 
@@ -41,33 +41,6 @@ def settings(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.Mon
 
 def run(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     return asyncio.run(work())
-
-
-@asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[Ledger]:
-    ledger = await Ledger.open(settings)
-    try:
-        yield ledger
-    finally:
-        await ledger.close()
-
-
-def new(workspace: str = "/data/a", action: str = "score", **other: Any) -> NewTask:
-    return NewTask(
-        **{
-            "id": new_task_id(),
-            "caller": "someone",
-            "action": action,
-            "subject": workspace,
-            "workspace": workspace,
-            "scorer": None,
-            "priority": "normal",
-            "request": {"action": action, "workspace": os.path.basename(workspace)},
-            "parameters": {"workspace": workspace},
-            "created_at": time.time(),
-            **other,
-        }
-    )
 
 
 # --- accepting ---------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +13,13 @@ from autoscorer.core.config import Settings
 from autoscorer.schemas.task import TaskOutcome, TaskState, TaskView
 from autoscorer.service.disclosure import Disclosure
 from autoscorer.service.ledger import derived as ledger_derived
-from autoscorer.service.ledger import schema as ledger_schema
+from autoscorer.service.ledger import statements
 from autoscorer.service.ledger.records import StoredResult, TaskEnd, TaskRow
 
 from ..support.facade import ADMIN, SUBMIT, facade, facade_settings
+from ..support.ledger import new, opened
 from ..support.workspaces import write_workspace
 from .test_disclosure import RESULT
-from .test_ledger import new, opened, run
 
 LINE = {
     "score": 0.123456,
@@ -58,12 +58,11 @@ def page(settings: Settings, *conditions: Any) -> list[tuple[TaskRow, StoredResu
         async with opened(settings) as ledger:
             return (await ledger.page(conditions, None, 10))[0]
 
-    found: list[tuple[TaskRow, StoredResult]] = run(work)
-    return found
+    return asyncio.run(work())
 
 
 def named(part: str) -> Any:
-    return ("id IN (SELECT task_id FROM names WHERE instr(names, ?))", [ledger_derived.folded(part)])
+    return statements.named(ledger_derived.folded(part))
 
 
 def test_a_list_shows_the_score_without_the_result(settings: Settings) -> None:
@@ -84,7 +83,7 @@ def test_a_list_shows_the_score_without_the_result(settings: Settings) -> None:
             one = await ledger.view(scored.id)
             assert one.outcome == views[2].outcome and one.result == RESULT
 
-    run(work)
+    asyncio.run(work())
 
 
 def test_a_task_is_found_by_part_of_a_name_of_its_workspace_its_job_or_its_members(settings: Settings) -> None:
@@ -100,7 +99,7 @@ def test_a_task_is_found_by_part_of_a_name_of_its_workspace_its_job_or_its_membe
             await ledger.finish([TaskEnd(other.id, TaskState.COMPLETED, result={**RESULT, "job_id": "found-late"})])
             return {alone.id: "alone", batch.id: "batch", other.id: "other"}
 
-    ids = run(work)
+    ids = asyncio.run(work())
     for part, expected in {
         "team-": ["batch", "alone"],
         "TEAM-ä": ["alone"],
@@ -116,25 +115,6 @@ def test_a_task_is_found_by_part_of_a_name_of_its_workspace_its_job_or_its_membe
         "m_b": [],
     }.items():
         assert [ids[row.id] for row, _ in page(settings, named(part))] == expected, part
-
-
-def test_tasks_of_an_earlier_ledger_have_their_score_and_names_too(settings: Settings) -> None:
-    db = sqlite3.connect(settings.home / "ledger.sqlite3", isolation_level=None)
-    ledger_schema.prepare(db, ledger_schema._SCRIPTS[:2])
-    for name, left in (("old", json.dumps(RESULT)), ("broken", "{"), ("none", None)):
-        db.execute(
-            "INSERT INTO tasks (id, origin, caller, action, subject, priority, request, parameters, state, created_at) "
-            "VALUES (?, 'api', 'c', 'score', ?, 'normal', ?, '{}', 'completed', 1.0)",
-            (name, name, json.dumps({"workspace": f"W-{name}"})),
-        )
-        db.execute("INSERT INTO outcomes VALUES (?, ?, NULL)", (name, left))
-    db.close()
-    found = {row.id: outcome.outcome for row, outcome in page(settings, named("w-"))}
-    assert {name: line and json.loads(line) for name, line in found.items()} == {
-        "old": LINE,
-        "broken": None,
-        "none": None,
-    }
 
 
 def test_a_submit_token_is_told_the_score_as_a_result_tells_it(settings: Settings) -> None:
@@ -158,7 +138,7 @@ def test_with_a_task_its_names_are_forgotten(settings: Settings) -> None:
             await ledger.finish([TaskEnd(task.id, TaskState.COMPLETED, ended_at=1.0)])
             assert await ledger.prune(1e12) == 1
 
-    run(work)
+    asyncio.run(work())
     db = sqlite3.connect(settings.home / "ledger.sqlite3")
     assert db.execute("SELECT count(*) FROM names").fetchone() == (0,)
     db.close()
@@ -174,7 +154,7 @@ def test_the_list_of_the_api_shows_scores_and_is_searched(settings: Settings, tm
                 task, _ = await ledger.add(new(name, request={"workspace": name, "action": "score"}))
                 await ledger.finish([TaskEnd(task.id, TaskState.COMPLETED, result=RESULT)])
 
-    run(work)
+    asyncio.run(work())
     root = tmp_path / "root"
     write_workspace(root, "waiting")
     with facade(facade_settings(root)) as api:

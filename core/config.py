@@ -356,7 +356,7 @@ def _explain(item: Any, where: str, renamed: Mapping[str, str]) -> str:
         return f"{path}: unknown key in {where} or the environment{hint}"
     message = str(item["msg"]).removeprefix("Value error, ")
     # What stands there may be a key in the wrong place.
-    secret = item["loc"][0] in ("prefect", "callbacks", "api_token", "api_tokens")
+    secret = item["loc"][0] in ("prefect", "callbacks", "api_token", "api_tokens", "ledger_url")
     return f"{path}: {message}" if secret or "got " in message else f"{path}: {message}, got {item['input']!r}"
 
 

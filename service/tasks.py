@@ -15,8 +15,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement
-
 from ..core.backoff import periodic
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
@@ -25,9 +23,7 @@ from ..schemas.aliases import our_scorer
 from ..schemas.task import Action, BatchRequest, Progress, Role, SubmitRequest, TaskList, TaskState, TaskView
 from .ledger.derived import folded
 from .ledger.ledger import Ledger
-from .ledger.records import StoredResult, TaskRow
-from .ledger.statements import named
-from .ledger.tables import tasks as tasks_table
+from .ledger.records import StoredResult, TaskFilter, TaskRow
 from .ledger.task_ids import first_id_at, is_task_id
 from .prefect.client import PrefectApi, PrefectAway
 from .recovery.dead_workers import recover
@@ -220,24 +216,18 @@ class TaskService:
         """
         if query.cursor is not None and not is_task_id(query.cursor):
             raise AutoScorerError(ErrorCode.INVALID_REQUEST, "cursor must be the next_cursor of an earlier page.")
-        columns = tasks_table.c
-        conditions: list[ColumnElement[bool]] = []
-        if query.states:
-            conditions.append(columns.state.in_([state.value for state in query.states]))
-        if query.workspace is not None:
-            text = query.workspace
-            conditions.append(columns.workspace == str(await self._on_disk(lambda: self.roots.locate(text))))
-        if query.name is not None:
-            conditions.append(named(folded(query.name)))
-        for column, value in ((columns.scorer, our_scorer(query.scorer)), (columns.action, query.action)):
-            if value is not None:
-                conditions.append(column == value)
-        if query.since is not None:
-            conditions.append(columns.id >= first_id_at(query.since.timestamp()))
-        if query.until is not None:
-            conditions.append(columns.id < first_id_at(query.until.timestamp()))
+        workspace = None if query.workspace is None else await self._located(query.workspace)
+        wanted = TaskFilter(
+            query.states,
+            workspace,
+            None if query.name is None else folded(query.name),
+            our_scorer(query.scorer),
+            query.action,
+            None if query.since is None else first_id_at(query.since.timestamp()),
+            None if query.until is None else first_id_at(query.until.timestamp()),
+        )
         limit = min(max(query.limit, 1), _PAGE)
-        rows, total, before = await self.ledger.page(conditions, query.cursor, limit + 1)
+        rows, total, before = await self.ledger.page(wanted, query.cursor, limit + 1)
         tasks = await self._on_disk(lambda: [self._shown(row, outcome) for row, outcome in rows[:limit]])
         cursor = rows[limit - 1][0].id if len(rows) > limit else None
         return TaskList(tasks=tasks, next_cursor=cursor, total=total, before=before)
@@ -323,6 +313,9 @@ class TaskService:
             if row.action == "batch" and (total := files.read_total()) is not None:
                 progress = Progress(done=len(files.member_outcomes()), total=total)
         return row.view(outcome, stage=stage, progress=progress)
+
+    async def _located(self, name: str) -> str:
+        return str(await self._on_disk(lambda: self.roots.locate(name)))
 
     def _on_disk(self, work: Callable[[], T]) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._disk, work)

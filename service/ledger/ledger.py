@@ -16,6 +16,7 @@ from sqlalchemy import URL, Connection, make_url
 
 from ...core.config import Settings
 from ...schemas.task import TaskView
+from . import queries
 from . import statements as sql
 from .postgres import PostgresDatabase
 from .records import NewTask, TaskRow
@@ -64,8 +65,8 @@ def _scans(
 class Ledger:
     """The tasks of one installation; made in an event loop by ``open``.
 
-    Its methods are the statements of ``statements.py``, done to the database of ``ledger_url``. What writes is on disk
-    when it has been awaited.
+    Its methods are the functions of ``queries.py`` and ``statements.py``, done to the database of ``ledger_url``. What
+    writes is on disk when it has been awaited.
     """
 
     def __init__(self, settings: Settings, database: SqliteDatabase | PostgresDatabase) -> None:
@@ -100,7 +101,7 @@ class Ledger:
     async def keyed(self, caller: str, key: str, request_hash: str) -> TaskRow | None:
         """The task that a caller's key stands for, if it came with this request; ``add`` tells of another one."""
         since = time.time() - self._idempotency_seconds
-        return await self._database.read(lambda db: sql.keyed(db, caller, key, request_hash, since))
+        return await self._database.read(lambda db: queries.keyed(db, caller, key, request_hash, since))
 
     adopt = _writes(sql.adopt)
 
@@ -116,19 +117,19 @@ class Ledger:
 
     # --- callbacks ------------------------------------------------------------------------------------------
 
-    due_callbacks = _scans(sql.due_callbacks)
+    due_callbacks = _scans(queries.due_callbacks)
     callback_done = _writes(sql.callback_done)
 
     # --- reading --------------------------------------------------------------------------------------------
 
-    row = _reads(sql.row)
-    find = _reads(sql.find)
-    waits_for = _reads(sql.waits_for)
-    outcome = _reads(sql.outcome)
-    active = _reads(sql.active)
-    known_flow_run = _reads(sql.known_flow_run)
-    counts = _reads(sql.counts)
-    page = _scans(sql.page)
+    row = _reads(queries.row)
+    find = _reads(queries.find)
+    waits_for = _reads(queries.waits_for)
+    outcome = _reads(queries.outcome)
+    active = _reads(queries.active)
+    known_flow_run = _reads(queries.known_flow_run)
+    counts = _reads(queries.counts)
+    page = _scans(queries.page)
 
     async def view(self, task_id: str) -> TaskView:
         """One task as the facade shows it, with what it left. Raises ``NOT_FOUND``."""

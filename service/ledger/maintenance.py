@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from sqlalchemy import Connection, Table, func, insert, select
+from sqlalchemy.exc import IntegrityError
 
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
@@ -96,8 +97,11 @@ async def import_ledger(settings: Settings, file: IO[str]) -> Json:
                 "AUTOSCORER_LEDGER_URL.",
             )
         read = dict.fromkeys(_TABLES, 0)
-        for name, rows in _blocks(file, read):
-            db.execute(insert(_TABLES[name]), rows)
+        try:
+            for name, rows in _blocks(file, read):
+                db.execute(insert(_TABLES[name]), rows)
+        except IntegrityError:
+            raise _no_export("its rows do not belong together") from None
         return read
 
     return await in_ledger(settings, imported)

@@ -12,8 +12,6 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    FromClause,
-    Select,
     Text,
     and_,
     bindparam,
@@ -22,8 +20,6 @@ from sqlalchemy import (
     exists,
     func,
     insert,
-    literal,
-    literal_column,
     null,
     or_,
     select,
@@ -32,58 +28,29 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ...core.errors import AutoScorerError, ErrorCode
-from ...schemas.task import ACTIVE, TaskState
+from ...schemas.task import TaskState
 from .derived import names_of, outcome_of
-from .records import CallbackDue, NewTask, Observed, StoredResult, TaskEnd, TaskRow
-from .tables import ACTIVE_STATES, idempotency, names, outcomes, tasks
+from .queries import ROW, is_, is_active, is_in, keyed_row, row, rows_of
+from .records import NewTask, Observed, TaskEnd, TaskRow
 from .tables import counts as counts_table
+from .tables import idempotency, names, outcomes, tasks
 
 __all__ = [
-    "LONGEST_CALLBACK_WAIT",
-    "active",
     "add",
     "adopt",
     "callback_done",
     "claim_undispatched",
-    "counts",
     "dispatch_anew",
     "dispatched",
-    "due_callbacks",
-    "find",
     "finish",
-    "keyed",
-    "known_flow_run",
-    "named",
     "observe",
-    "outcome",
-    "page",
     "prune",
     "request_cancel",
-    "row",
     "unclaim",
-    "waits_for",
 ]
 
-# Seconds that the next attempt at a callback is put off at most.
-LONGEST_CALLBACK_WAIT = 1.5 * 3600.0
 # Tasks that are forgotten in one transaction: others wait for it.
 _PRUNE = 500
-assert {state.value for state in ACTIVE} == {*ACTIVE_STATES}
-_EXCLUSIVE = ("pipeline", "run", "score")
-_ROW = [tasks.c[field.name] for field in fields(TaskRow)]
-
-
-def _in(column: ColumnElement[Any], values: Collection[str]) -> ColumnElement[bool]:
-    # The values stand in the statement: a partial index is taken only where its condition is seen to hold.
-    return column.in_(bindparam(None, values, expanding=True, literal_execute=True))
-
-
-def _is(column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
-    return column == literal(value, literal_execute=True)
-
-
-def _is_active(of: FromClause = tasks) -> ColumnElement[bool]:
-    return _in(of.c.state, ACTIVE_STATES)
 
 
 def _its_turn() -> ColumnElement[bool]:
@@ -99,7 +66,7 @@ def _its_turn() -> ColumnElement[bool]:
         else_=or_(other.c.state.in_(("running", "cancelling")), other.c.prefect_state == "PENDING"),
     )
     same = and_(other.c.workspace == tasks.c.workspace, other.c.action != "validate", other.c.id != tasks.c.id)
-    taken = exists().where(same, _is_active(other), has_it)
+    taken = exists().where(same, is_active(other), has_it)
     return or_(tasks.c.action == "validate", tasks.c.workspace.is_(None), ~taken)
 
 
@@ -125,7 +92,7 @@ def add(db: Connection, task: NewTask, key: str | None, request_hash: str, keep:
     """
     since = task.created_at - keep
     if key is not None and not _take_key(db, task, key, request_hash, since):
-        if known := _keyed(db, task.caller, key, since):
+        if known := keyed_row(db, task.caller, key, since):
             found, known_hash = known
             if known_hash != request_hash:
                 raise AutoScorerError(
@@ -136,12 +103,12 @@ def add(db: Connection, task: NewTask, key: str | None, request_hash: str, keep:
                 )
             return found, False
         _take_key(db, task, key, request_hash, math.inf)  # its task is forgotten
-    same = and_(_is(tasks.c.origin, "api"), _is_active(), tasks.c.action == task.action)
+    same = and_(is_(tasks.c.origin, "api"), is_active(), tasks.c.action == task.action)
     while True:
         if _insert(db, task):
             return row(db, task.id), True
         # Where several replicas accept, the active one may have ended since.
-        if others := _rows(db, select(*_ROW).where(same, tasks.c.subject == task.subject)):
+        if others := rows_of(db, select(*ROW).where(same, tasks.c.subject == task.subject)):
             break
     if key is not None:
         mine = and_(idempotency.c.caller == task.caller, idempotency.c.key == key)
@@ -169,20 +136,6 @@ def adopt(db: Connection, new: Sequence[NewTask]) -> list[str]:
     return [task.id for task in new if _insert(db, task)]
 
 
-def keyed(db: Connection, caller: str, key: str, request_hash: str, since: float) -> TaskRow | None:
-    """The task that a caller's key has stood for since then, if it came with this request."""
-    known = _keyed(db, caller, key, since)
-    return known[0] if known and known[1] == request_hash else None
-
-
-def _keyed(db: Connection, caller: str, key: str, since: float) -> tuple[TaskRow, str] | None:
-    """The task that a caller's key has stood for since then, and the hash of the request that it came with."""
-    mine = and_(idempotency.c.caller == caller, idempotency.c.key == key, idempotency.c.created_at > since)
-    joined = select(*_ROW, idempotency.c.request_hash).join(idempotency, idempotency.c.task_id == tasks.c.id)
-    known = db.execute(joined.where(mine)).first()
-    return (TaskRow(*known[:-1]), known[-1]) if known else None
-
-
 def _insert(db: Connection, task: NewTask) -> bool:
     values = {each.name: getattr(task, each.name) for each in fields(task) if each.name != "job_id"}
     values |= {"request": _dump(task.request), "parameters": _dump(task.parameters), "state": TaskState.QUEUED.value}
@@ -196,21 +149,6 @@ def _insert(db: Connection, task: NewTask) -> bool:
 # --- handing over to Prefect, following ---------------------------------------------------------------------
 
 
-def waits_for(db: Connection, task: TaskRow) -> str | None:
-    """The task that has the workspace of one that Prefect was not told of. Costs three looks into an index."""
-    if task.flow_run_id is not None or task.is_final or task.action not in _EXCLUSIVE:
-        return None
-    found: str | None = db.scalar(
-        select(tasks.c.id)
-        .where(_is(tasks.c.origin, "api"), _is_active(), _in(tasks.c.action, _EXCLUSIVE))
-        .where(tasks.c.subject == task.subject, tasks.c.id != task.id)
-        .where(or_(tasks.c.flow_run_id.is_not(None), tasks.c.id < task.id))
-        .order_by(tasks.c.flow_run_id.is_(None), tasks.c.id)
-        .limit(1)
-    )
-    return found
-
-
 def claim_undispatched(
     db: Connection, limit: int, *, without: Collection[str] = (), resting: Collection[str] = ()
 ) -> list[TaskRow]:
@@ -219,8 +157,8 @@ def claim_undispatched(
     Those of the actions ``without`` are left out, and those whose ids are ``resting``.
     """
     due = (
-        select(*_ROW)
-        .where(tasks.c.flow_run_id.is_(None), _in(tasks.c.state, ("queued", "cancelling")), _ITS_TURN)
+        select(*ROW)
+        .where(tasks.c.flow_run_id.is_(None), is_in(tasks.c.state, ("queued", "cancelling")), _ITS_TURN)
         .where(tasks.c.action.not_in(list(without)), tasks.c.id.not_in(list(resting)))
         .order_by(tasks.c.id)
         .with_for_update(of=tasks, skip_locked=True)
@@ -229,7 +167,7 @@ def claim_undispatched(
     # One after the other: high, low, normal is how their names would sort.
     for priority in ("high", "normal", "low"):
         if len(found) < limit:
-            found += _rows(db, due.where(tasks.c.priority == priority).limit(limit - len(found)))
+            found += rows_of(db, due.where(tasks.c.priority == priority).limit(limit - len(found)))
     if found:
         db.execute(update(tasks).where(tasks.c.id.in_([task.id for task in found])).values(dispatching=1))
     return found
@@ -261,7 +199,7 @@ def dispatch_anew(db: Connection, task_id: str, lost: str, reason: str) -> bool:
     """Prefect has lost the flow run ``lost``: hand the task over once more. Whether it will be."""
     done = db.execute(
         update(tasks)
-        .where(tasks.c.id == task_id, tasks.c.flow_run_id == lost, _is_active())
+        .where(tasks.c.id == task_id, tasks.c.flow_run_id == lost, is_active())
         .values(
             flow_run_id=null(),
             prefect_state=null(),
@@ -279,7 +217,7 @@ def observe(db: Connection, changes: Sequence[Observed]) -> None:
     """Note what Prefect says of tasks under way."""
     noted = (
         update(tasks)
-        .where(tasks.c.id == bindparam("task"), _is_active())
+        .where(tasks.c.id == bindparam("task"), is_active())
         .values(
             state=case((tasks.c.cancel_requested == 1, "cancelling"), else_=bindparam("seen", type_=Text)),
             prefect_state=bindparam("of_prefect"),
@@ -326,7 +264,7 @@ def _finish(db: Connection, end: TaskEnd) -> bool:
     for name, value in (("scorer", end.scorer), ("started_at", end.started_at)):
         if value is not None:
             values[name] = func.coalesce(tasks.c[name], value)
-    if not db.execute(update(tasks).where(tasks.c.id == end.task_id, _is_active()).values(values)).rowcount:
+    if not db.execute(update(tasks).where(tasks.c.id == end.task_id, is_active()).values(values)).rowcount:
         return False
     left = {"result": _dump(end.result), "error": _dump(end.error), "outcome": _dump(outcome_of(end.result))}
     db.execute(
@@ -361,21 +299,6 @@ def request_cancel(db: Connection, task_id: str) -> tuple[TaskRow, bool]:
 
 
 # --- callbacks ----------------------------------------------------------------------------------------------
-
-
-def due_callbacks(db: Connection, now: float) -> list[CallbackDue]:
-    """Callbacks of tasks that ended, due at ``now`` (seconds since the epoch), the longest due first.
-
-    All of them: with a limit, those to one receiver that does not answer would hide everybody else's.
-    """
-    found = db.execute(
-        select(tasks.c.id, tasks.c.callback_url, tasks.c.callback_attempts, tasks.c.role)
-        .where(_is(tasks.c.callback_state, "pending"))
-        # No attempt is put off for longer: what seems to be was noted before the clock was put back.
-        .where(or_(tasks.c.callback_at <= now, tasks.c.callback_at > now + LONGEST_CALLBACK_WAIT))
-        .order_by(tasks.c.callback_at)
-    )
-    return [CallbackDue(*each) for each in found]
 
 
 def callback_done(db: Connection, task_id: str, delivered: bool, error: str | None, next_at: float | None) -> None:
@@ -415,82 +338,6 @@ def _gather_counts(db: Connection) -> None:
             .values(state=state, share=0, number=number)
             .on_conflict_do_update(index_elements=["state", "share"], set_={"number": counts_table.c.number + number})
         )
-
-
-# --- reading ------------------------------------------------------------------------------------------------
-
-
-def active(db: Connection) -> list[TaskRow]:
-    """Every task that has not ended."""
-    return _rows(db, select(*_ROW).where(_is_active()).order_by(tasks.c.id))
-
-
-def row(db: Connection, task_id: str, *, lock: bool = False) -> TaskRow:
-    """One task; with ``lock`` nobody else changes it in this transaction's time. Raises ``NOT_FOUND``."""
-    found = find(db, task_id, lock=lock)
-    if found is None:
-        raise AutoScorerError(
-            ErrorCode.NOT_FOUND, f"There is no task {task_id[:100]!r}; GET /tasks lists those that there are."
-        )
-    return found
-
-
-def find(db: Connection, task_id: str, *, lock: bool = False) -> TaskRow | None:
-    """One task, or None."""
-    asked = select(*_ROW).where(tasks.c.id == task_id)
-    return next(iter(_rows(db, asked.with_for_update() if lock else asked)), None)
-
-
-def outcome(db: Connection, task_id: str) -> StoredResult | None:
-    """What a task left that has ended."""
-    asked = select(outcomes.c.result, outcomes.c.error, outcomes.c.outcome).where(outcomes.c.task_id == task_id)
-    found = db.execute(asked).first()
-    return StoredResult(*found) if found else None
-
-
-def known_flow_run(db: Connection, flow_run_id: str) -> bool:
-    """Whether a flow run is a task's."""
-    return db.scalar(select(literal_column("1")).where(tasks.c.flow_run_id == flow_run_id)) is not None
-
-
-def counts(db: Connection) -> dict[str, int]:
-    """How many tasks there are, by state."""
-    summed = select(counts_table.c.state, func.sum(counts_table.c.number)).group_by(counts_table.c.state)
-    found = {state: int(number) for state, number in db.execute(summed)}
-    return {state.value: found.get(state.value, 0) for state in TaskState}
-
-
-def named(part: str) -> ColumnElement[bool]:
-    """The condition of a task that is found under a name with this part, folded as ``derived.folded`` does."""
-    return tasks.c.id.in_(select(names.c.task_id).where(names.c.names.contains(part, autoescape=True)))
-
-
-def page(
-    db: Connection, conditions: Sequence[ColumnElement[bool]], before: str | None, limit: int
-) -> tuple[list[tuple[TaskRow, StoredResult]], int, int]:
-    """At most ``limit`` tasks for which all conditions hold, newest first, from ``before`` on.
-
-    Returns:
-        The tasks, each with what it left but its Result; how many there are in all; and how many come before the page.
-    """
-    counted = select(func.count()).select_from(tasks).where(*conditions)
-    total = int(db.scalar(counted) or 0) if conditions else sum(counts(db).values())
-    newer = 0
-    asked = (
-        select(*_ROW, outcomes.c.error, outcomes.c.outcome)
-        .join(outcomes, outcomes.c.task_id == tasks.c.id, isouter=True)
-        .where(*conditions)
-        .order_by(tasks.c.id.desc())
-        .limit(limit)
-    )
-    if before is not None:
-        newer = int(db.scalar(counted.where(tasks.c.id >= before)) or 0)
-        asked = asked.where(tasks.c.id < before)
-    return [(TaskRow(*each[:-2]), StoredResult(None, *each[-2:])) for each in db.execute(asked)], total, newer
-
-
-def _rows(db: Connection, asked: Select[Any]) -> list[TaskRow]:
-    return [TaskRow(*each) for each in db.execute(asked)]
 
 
 def _dump(value: dict[str, Any] | None) -> str | None:

@@ -16,8 +16,8 @@ import pytest
 from autoscorer.core.config import Settings
 from autoscorer.schemas.task import TaskState
 from autoscorer.service.ledger.ledger import Ledger
+from autoscorer.service.ledger.queries import LONGEST_CALLBACK_WAIT
 from autoscorer.service.ledger.records import NewTask, TaskEnd
-from autoscorer.service.ledger.statements import LONGEST_CALLBACK_WAIT
 from autoscorer.service.ledger.task_ids import new_task_id
 from autoscorer.service.prefect.client import PrefectApi
 from autoscorer.service.prefect.model import AWAITING_RETRY, AWAITING_ROOM

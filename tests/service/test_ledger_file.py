@@ -15,7 +15,7 @@ from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.schemas.task import TaskState
 from autoscorer.service.ledger.ledger import Ledger, in_ledger
 from autoscorer.service.ledger.maintenance import upgrade_ledger
-from autoscorer.service.ledger.records import TaskEnd
+from autoscorer.service.ledger.records import TaskEnd, TaskFilter
 from autoscorer.service.ledger.revisions import HEAD
 from autoscorer.service.ledger.sqlite import SqliteDatabase
 from autoscorer.service.ledger.writer import GroupCommit
@@ -63,7 +63,7 @@ def test_an_earlier_ledger_is_taken_over_with_everything_in_it(settings: Setting
 
     async def work() -> None:
         async with opened(settings) as ledger:
-            rows, total, _ = await ledger.page([], None, 10)
+            rows, total, _ = await ledger.page(TaskFilter(), None, 10)
             assert total == 4 and [row.state for row, _ in rows] == ["queued", "running", "failed", "completed"]
             assert await ledger.counts() == {
                 "queued": 1, "running": 1, "cancelling": 0, "completed": 1, "failed": 1, "cancelled": 0,

@@ -12,9 +12,8 @@ import pytest
 from autoscorer.core.config import Settings
 from autoscorer.schemas.task import TaskOutcome, TaskState, TaskView
 from autoscorer.service.disclosure import Disclosure
-from autoscorer.service.ledger import derived as ledger_derived
-from autoscorer.service.ledger import statements
-from autoscorer.service.ledger.records import StoredResult, TaskEnd, TaskRow
+from autoscorer.service.ledger.derived import folded, outcome_of
+from autoscorer.service.ledger.records import StoredResult, TaskEnd, TaskFilter, TaskRow
 
 from ..support.facade import ADMIN, SUBMIT, facade, facade_settings
 from ..support.ledger import new, opened
@@ -48,21 +47,17 @@ UNDEFINED = {"summary": {"score": None, "auc": None, "pass": None, "rank": None,
     ],
 )
 def test_a_result_is_told_in_one_line(result: Any, line: Any) -> None:
-    assert ledger_derived.outcome_of(result) == line
+    assert outcome_of(result) == line
     if line is not None:
         assert TaskOutcome.model_validate(line).model_dump(by_alias=True) == line
 
 
-def page(settings: Settings, *conditions: Any) -> list[tuple[TaskRow, StoredResult]]:
+def page(settings: Settings, name: str) -> list[tuple[TaskRow, StoredResult]]:
     async def work() -> list[tuple[TaskRow, StoredResult]]:
         async with opened(settings) as ledger:
-            return (await ledger.page(conditions, None, 10))[0]
+            return (await ledger.page(TaskFilter(name=folded(name)), None, 10))[0]
 
     return asyncio.run(work())
-
-
-def named(part: str) -> Any:
-    return statements.named(ledger_derived.folded(part))
 
 
 def test_a_list_shows_the_score_without_the_result(settings: Settings) -> None:
@@ -74,7 +69,7 @@ def test_a_list_shows_the_score_without_the_result(settings: Settings) -> None:
             await ledger.finish([TaskEnd(scored.id, TaskState.COMPLETED, result=RESULT)])
             error = {"code": "MISMATCH", "message": "m", "stage": "scoring", "details": {}}
             await ledger.finish([TaskEnd(failed.id, TaskState.FAILED, result={**RESULT, "error": error}, error=error)])
-            rows, total, _ = await ledger.page((), None, 10)
+            rows, total, _ = await ledger.page(TaskFilter(), None, 10)
             views = [row.view(outcome) for row, outcome in rows]
             assert [view.id for view in views] == [waiting.id, failed.id, scored.id] and total == 3
             assert all(view.result is None for view in views)
@@ -114,7 +109,7 @@ def test_a_task_is_found_by_part_of_a_name_of_its_workspace_its_job_or_its_membe
         "secret": [],
         "m_b": [],
     }.items():
-        assert [ids[row.id] for row, _ in page(settings, named(part))] == expected, part
+        assert [ids[row.id] for row, _ in page(settings, part)] == expected, part
 
 
 def test_a_submit_token_is_told_the_score_as_a_result_tells_it(settings: Settings) -> None:

@@ -87,6 +87,11 @@ class Postgres:
                 self.process.kill()
                 self.process.wait()
 
+    def remove(self) -> None:
+        """Stop it, with everything that it has."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     @property
     def url(self) -> str:
         """The database that every cluster has."""
@@ -104,5 +109,4 @@ def postgres() -> Iterator[Postgres]:
         one.start()
         yield one
     finally:
-        one.stop()
-        shutil.rmtree(one.folder, ignore_errors=True)
+        one.remove()

@@ -192,7 +192,8 @@ def dispatched(db: Connection, pairs: Sequence[tuple[str, str]]) -> None:
         .where(tasks.c.id == bindparam("task"))
         .values(flow_run_id=bindparam("flow_run"), dispatching=0, prefect_state="SCHEDULED")
     )
-    db.execute(noted, [{"task": task_id, "flow_run": flow_run_id} for task_id, flow_run_id in pairs])
+    if pairs:
+        db.execute(noted, [{"task": task_id, "flow_run": flow_run_id} for task_id, flow_run_id in pairs])
 
 
 def dispatch_anew(db: Connection, task_id: str, lost: str, reason: str) -> bool:

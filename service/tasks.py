@@ -33,6 +33,7 @@ from .sync.adopter import Adopter
 from .sync.deployments import DeploymentIds
 from .sync.dispatcher import Dispatcher
 from .sync.follower import Follower
+from .sync.leadership import Leadership
 from .webhooks.delivery import CallbackDelivery
 from .workspaces.replacing import means
 from .workspaces.roots import WorkspaceRoots
@@ -46,6 +47,8 @@ T = TypeVar("T")
 _PAGE = 500
 # Seconds that an answer waits for what Prefect says at this moment; the ledger's word is never old.
 _PATIENCE = 2.0
+# Seconds between two questions to the ledger for how a task ended that another process follows.
+_ASK = 0.5
 # Seconds between two looks for what got stuck, and between two rounds of forgetting.
 _TEND, _PRUNE = 5.0, 3600.0
 _LONGEST_KEY = 255
@@ -105,6 +108,7 @@ class TaskService:
         self._adopter = Adopter(roots, ledger, prefect, ids, self._follower)
         self._reconciler = Reconciler(settings, prefect)
         self._callbacks = CallbackDelivery(settings, ledger, roots)
+        self._leadership = Leadership(ledger, self._lead)
 
     @classmethod
     @asynccontextmanager
@@ -119,24 +123,12 @@ class TaskService:
         try:
             async with PrefectApi(settings) as prefect:
                 service = cls(settings, roots, ledger, prefect)
-                await service._follower.follow([row.id for row in await ledger.active()])
-                loops = [
-                    asyncio.create_task(loop)
-                    for loop in (
-                        service._dispatcher.run(),
-                        service._follower.run(),
-                        service._adopter.run(),
-                        periodic("callbacks", service._callbacks.run, 1.0),
-                        periodic("tend", service._tend, _TEND, away=PrefectAway, pauses=(_TEND, _TEND)),
-                        periodic("prune", service._prune, _PRUNE),
-                    )
-                ]
+                leading = asyncio.create_task(service._leadership.run())
                 try:
                     yield service
                 finally:
-                    for loop in loops:
-                        loop.cancel()
-                    await asyncio.gather(*loops, return_exceptions=True)
+                    leading.cancel()
+                    await asyncio.gather(leading, return_exceptions=True)
                     service._disk.shutdown(wait=False, cancel_futures=True)
         finally:
             await ledger.close()
@@ -203,10 +195,20 @@ class TaskService:
         """The task once it has ended, or as it is after ``seconds``. Raises ``NOT_FOUND``."""
         with self._follower.watching(task_id) as ended:
             if not (await self.ledger.row(task_id)).is_final:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(seconds):
-                        await ended.wait()
+                await self._hear(task_id, ended, seconds)
         return await self._view(await self.ledger.row(task_id))
+
+    async def _hear(self, task_id: str, ended: asyncio.Event, seconds: float) -> None:
+        """Wait for the end of a task; where another process may hear of it, the ledger is asked as well."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.ledger.is_shared and not self._leadership.leads:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(_ASK):
+                            await ended.wait()
+                    if ended.is_set() or (await self.ledger.row(task_id)).is_final:
+                        return
+                await ended.wait()
 
     async def list(self, query: TaskQuery) -> TaskList:
         """Some tasks, newest first, without their ``result``: ``get`` has it.
@@ -321,6 +323,19 @@ class TaskService:
         return asyncio.get_running_loop().run_in_executor(self._disk, work)
 
     # --- what goes on meanwhile -----------------------------------------------------------------------------
+
+    async def _lead(self) -> None:
+        """What one process of an installation does, until it is cancelled."""
+        async with asyncio.TaskGroup() as loops:
+            for loop in (
+                self._follower.run(),
+                self._dispatcher.run(),
+                self._adopter.run(),
+                periodic("callbacks", self._callbacks.run, 1.0),
+                periodic("tend", self._tend, _TEND, away=PrefectAway, pauses=(_TEND, _TEND)),
+                periodic("prune", self._prune, _PRUNE),
+            ):
+                loops.create_task(loop)
 
     async def _ended(self, task_ids: Sequence[str]) -> None:
         self._callbacks.wake()

@@ -115,6 +115,16 @@ class Ledger:
     finish = _writes(sql.finish)
     request_cancel = _writes(sql.request_cancel)
 
+    # --- one of several -------------------------------------------------------------------------------------
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes may have it open too."""
+        return isinstance(self._database, PostgresDatabase)
+
+    take_lease = _writes(sql.take_lease)
+    drop_lease = _writes(sql.drop_lease)
+
     # --- callbacks ------------------------------------------------------------------------------------------
 
     due_callbacks = _scans(queries.due_callbacks)
@@ -128,6 +138,7 @@ class Ledger:
     outcome = _reads(queries.outcome)
     active = _reads(queries.active)
     known_flow_run = _reads(queries.known_flow_run)
+    to_cancel = _reads(queries.to_cancel)
     counts = _reads(queries.counts)
     page = _scans(queries.page)
 

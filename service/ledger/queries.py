@@ -44,6 +44,7 @@ __all__ = [
     "page",
     "row",
     "rows_of",
+    "to_cancel",
     "waits_for",
 ]
 
@@ -109,6 +110,12 @@ def outcome(db: Connection, task_id: str) -> StoredResult | None:
 def active(db: Connection) -> list[TaskRow]:
     """Every task that has not ended."""
     return rows_of(db, select(*ROW).where(is_active()).order_by(tasks.c.id))
+
+
+def to_cancel(db: Connection) -> list[str]:
+    """Tasks that somebody has cancelled and that Prefect works on."""
+    wanted = select(tasks.c.id).where(is_(tasks.c.state, "cancelling"), tasks.c.cancel_requested == 1)
+    return [*db.scalars(wanted.where(tasks.c.flow_run_id.is_not(None)))]
 
 
 def known_flow_run(db: Connection, flow_run_id: str) -> bool:

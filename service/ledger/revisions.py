@@ -13,7 +13,7 @@ __all__ = ["HEAD", "check_revision", "current_revision", "is_empty", "upgrade"]
 
 # The newest of migrations/versions.
 HEAD = "0001"
-# What the ledgers of AutoScorer 2.0 say, which were made without Alembic.
+# What the ledgers of AutoScorer 0.1 say, which were made without Alembic.
 _BEFORE = 3
 
 

@@ -12,14 +12,17 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Double,
     Text,
     and_,
     bindparam,
     case,
+    cast,
     delete,
     exists,
     func,
     insert,
+    literal,
     null,
     or_,
     select,
@@ -33,7 +36,7 @@ from .derived import names_of, outcome_of
 from .queries import ROW, is_, is_active, is_in, keyed_row, row, rows_of
 from .records import NewTask, Observed, TaskEnd, TaskRow
 from .tables import counts as counts_table
-from .tables import idempotency, names, outcomes, tasks
+from .tables import idempotency, leases, names, outcomes, tasks
 
 __all__ = [
     "add",
@@ -42,10 +45,12 @@ __all__ = [
     "claim_undispatched",
     "dispatch_anew",
     "dispatched",
+    "drop_lease",
     "finish",
     "observe",
     "prune",
     "request_cancel",
+    "take_lease",
     "unclaim",
 ]
 
@@ -185,15 +190,15 @@ def _unstarted(task_id: str) -> TaskEnd:
     return TaskEnd.by(task_id, AutoScorerError(ErrorCode.CANCELLED, "The task was cancelled before work on it began."))
 
 
-def dispatched(db: Connection, pairs: Sequence[tuple[str, str]]) -> None:
-    """Note which flow runs work on which tasks: (task id, flow run id)."""
+def dispatched(db: Connection, made: Sequence[tuple[TaskRow, str]]) -> None:
+    """Note which flow runs work on which tasks, as they were claimed; not where one was handed over anew since."""
     noted = (
         update(tasks)
-        .where(tasks.c.id == bindparam("task"))
+        .where(tasks.c.id == bindparam("task"), tasks.c.dispatch == bindparam("time"), tasks.c.flow_run_id.is_(None))
         .values(flow_run_id=bindparam("flow_run"), dispatching=0, prefect_state="SCHEDULED")
     )
-    if pairs:
-        db.execute(noted, [{"task": task_id, "flow_run": flow_run_id} for task_id, flow_run_id in pairs])
+    if made:
+        db.execute(noted, [{"task": row.id, "time": row.dispatch, "flow_run": flow_run} for row, flow_run in made])
 
 
 def dispatch_anew(db: Connection, task_id: str, lost: str, reason: str) -> bool:
@@ -315,6 +320,31 @@ def callback_done(db: Connection, task_id: str, delivered: bool, error: str | No
             callback_delivered_at=time.time() if delivered else None,
         )
     )
+
+
+# --- one of several ------------------------------------------------------------------------------------------
+
+
+def take_lease(db: Connection, name: str, holder: str, seconds: float) -> bool:
+    """Take a lease that nobody has, or renew one's own; whether the holder has it for so long from now."""
+    now = func.extract("epoch", func.clock_timestamp()) if db.dialect.name == "postgresql" else literal(time.time())
+    until = cast(now, Double) + seconds
+    taken = (
+        _upsert(db, leases)
+        .values(name=name, holder=holder, until=until)
+        .on_conflict_do_update(
+            index_elements=["name"],
+            set_={"holder": holder, "until": until},
+            where=or_(leases.c.holder == holder, leases.c.until < cast(now, Double)),
+        )
+        .returning(leases.c.name)
+    )
+    return db.scalar(taken) is not None
+
+
+def drop_lease(db: Connection, name: str, holder: str) -> None:
+    """Let others take it at once."""
+    db.execute(delete(leases).where(leases.c.name == name, leases.c.holder == holder))
 
 
 # --- keeping it small ---------------------------------------------------------------------------------------

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Double, ForeignKey, Index, Integer, MetaData, Table, Text, text
 
-__all__ = ["ACTIVE_STATES", "SCHEMA", "counts", "idempotency", "metadata", "names", "outcomes", "revision", "tasks"]
+__all__ = [
+    "ACTIVE_STATES",
+    "SCHEMA",
+    "counts",
+    "idempotency",
+    "leases",
+    "metadata",
+    "names",
+    "outcomes",
+    "revision",
+    "tasks",
+]
 
 # Where they are in PostgreSQL, unless ledger_url says otherwise (`?schema=`): Prefect's may be in the same database.
 SCHEMA = "autoscorer"
@@ -111,6 +122,15 @@ counts = Table(
     Column("share", Integer, primary_key=True, autoincrement=False),
     Column("number", Integer, nullable=False),
     sqlite_with_rowid=False,
+)
+
+# Who of several processes does what one at a time may do, and until when by the database's clock.
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("until", Double, nullable=False),
 )
 
 # Alembic's own, which it makes.

@@ -79,6 +79,7 @@ class Follower:
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
     _changed_at: float = field(default_factory=time.monotonic)
     _heard_at: float = field(default_factory=time.monotonic)
+    _is_running: bool = False
     _turn: int = 0
     _swept_at: float = 0.0
     _sweeps: int = 0
@@ -135,7 +136,16 @@ class Follower:
     # --- asking ---------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Follow, until cancelled."""
+        """Follow every active task, until cancelled."""
+        self._tasks.clear()
+        self._is_running = True
+        try:
+            await self.follow([row.id for row in await self.ledger.active()])
+            await self._run()
+        finally:
+            self._is_running = False
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as loops:
             loops.create_task(
                 periodic(
@@ -166,6 +176,11 @@ class Follower:
         Raises:
             PrefectAway: The server does not answer.
         """
+        if self.ledger.is_shared:
+            for task_id in await self.ledger.to_cancel():
+                if (known := self._tasks.get(task_id)) is not None and not known.cancel:
+                    known.cancel = True
+                    self._leave_word(known)
         moving = [task for task in self._tasks.values() if task.is_moving]
         queued = [task for task in self._tasks.values() if not task.is_moving]
         for some in _pages(moving):
@@ -207,7 +222,9 @@ class Follower:
             PrefectAway: The server does not answer.
         """
         assert row.flow_run_id is not None
-        task = self._tasks.setdefault(row.id, _Followed(row, row.flow_run_id))
+        task = self._tasks.get(row.id) or _Followed(row, row.flow_run_id)
+        if self._is_running:  # else another process follows it
+            self._tasks[row.id] = task
         task.cancel = True
         self._leave_word(task)
         await self._cancel(task)

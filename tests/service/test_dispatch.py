@@ -191,10 +191,11 @@ def test_a_task_that_is_cancelled_as_it_begins_to_be_followed_is_cancelled(
         async with opened(settings) as ledger, PrefectApi(settings) as api:
             api._client = httpx.AsyncClient(base_url=api.url, transport=httpx.MockTransport(Away()))
             follower = Follower(settings, WorkspaceRoots(settings), ledger, api, lost=lambda: None, ended=unheard)
+            follower._is_running = True
             row, _ = await ledger.add(task("a"))
             await ledger.claim_undispatched(1)
             files = FlowRunFiles(settings.home, str(uuid4()))
-            await ledger.dispatched([(row.id, files.flow_run_id)])
+            await ledger.dispatched([(row, files.flow_run_id)])
             cancelled, ended = await ledger.request_cancel(row.id)
             assert not ended
             if not cancelled_first:

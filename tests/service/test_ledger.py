@@ -156,7 +156,7 @@ def test_the_most_urgent_are_handed_over_first_and_none_twice(settings: Settings
             await ledger.add(new("/data/9", action="run"))
             claimed = await ledger.claim_undispatched(4, without=["run"])
             assert [row.workspace for row in claimed] == ["/data/2", "/data/4", "/data/1", "/data/3"]
-            await ledger.dispatched([(row.id, f"run-{row.workspace}") for row in claimed])
+            await ledger.dispatched([(row, f"run-{row.workspace}") for row in claimed])
             assert [row.workspace for row in await ledger.claim_undispatched(9)] == ["/data/9", "/data/0"]
 
     run(work)
@@ -185,7 +185,7 @@ def test_what_prefect_may_know_of_is_cancelled_there(settings: Settings) -> None
             assert (cancelled.state, ended, cancelled.cancel_requested) == ("cancelling", False, 1)
             # It is handed over, in order to be cancelled, and stays so whatever Prefect says meanwhile.
             assert [each.id for each in await ledger.claim_undispatched(9)] == [row.id]
-            await ledger.dispatched([(row.id, "f")])
+            await ledger.dispatched([(row, "f")])
             await ledger.observe([Observed(row.id, TaskState.RUNNING, "RUNNING", 1, 5.0, None)])
             assert (await ledger.row(row.id)).state == "cancelling"
 
@@ -198,13 +198,16 @@ def test_a_task_whose_flow_run_was_lost_is_handed_over_under_another_key(setting
             row, _ = await ledger.add(new())
             assert row.idempotency_key == row.id
             await ledger.claim_undispatched(9)
-            await ledger.dispatched([(row.id, "f1")])
+            await ledger.dispatched([(row, "f1")])
             await ledger.observe([Observed(row.id, TaskState.RUNNING, "RUNNING", 2, time.time(), "again")])
             assert await ledger.dispatch_anew(row.id, "f1", "lost")
             assert not await ledger.dispatch_anew(row.id, "f1", "lost")
             (again,) = await ledger.claim_undispatched(9)
             assert (again.idempotency_key, again.state, again.attempts) == (f"{row.id}:2", "queued", 2)
-            await ledger.dispatched([(row.id, "f2")])
+            # Who claimed it the first time comes late.
+            await ledger.dispatched([(row, "f1")])
+            assert (await ledger.row(row.id)).flow_run_id is None
+            await ledger.dispatched([(again, "f2")])
             await ledger.observe([Observed(row.id, TaskState.RUNNING, "RUNNING", 1, time.time(), None)])
             view = await ledger.view(row.id)
             assert (view.attempts, view.reason, view.flow_run_id) == (3, "lost", "f2")
@@ -363,8 +366,8 @@ def test_a_workspace_is_handed_over_for_one_task_at_a_time_in_the_order_of_askin
             for task in (first, second, third, check, other):
                 await ledger.add(task)
             # A check disturbs nobody, and another workspace is another matter.
-            taken = {row.id for row in await ledger.claim_undispatched(10)}
-            assert taken == {first.id, check.id, other.id}
+            taken = await ledger.claim_undispatched(10)
+            assert {row.id for row in taken} == {first.id, check.id, other.id}
             await ledger.dispatched([(each, str(uuid4())) for each in taken])
             assert await ledger.claim_undispatched(10) == []
             await ledger.finish([TaskEnd(first.id, TaskState.COMPLETED)])

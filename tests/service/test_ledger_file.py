@@ -23,12 +23,12 @@ from sqlalchemy import create_engine, event, text
 
 from ..support.ledger import new, opened
 
-EARLIER = Path(__file__).parent / "data" / "ledger_2_0.sql"
+EARLIER = Path(__file__).parent / "data" / "ledger_0_1.sql"
 
 
 @pytest.fixture
 def earlier(settings: Settings) -> Path:
-    """A ledger as AutoScorer 2.0 left it."""
+    """A ledger as AutoScorer 0.1 left it."""
     path = settings.home / "ledger.sqlite3"
     with sqlite3.connect(path) as db:
         db.executescript(EARLIER.read_text())
@@ -195,7 +195,7 @@ def test_whom_a_task_waits_for_is_known_without_a_scan(settings: Settings) -> No
             rows = [(await ledger.add(task))[0] for task in tasks]
             first, second = rows[0].id, rows[1].id
             assert [await ledger.waits_for(row) for row in rows] == [None, first, first, None, None]
-            await ledger.dispatched([(second, str(uuid4()))])
+            await ledger.dispatched([(rows[1], str(uuid4()))])
             rows = [await ledger.row(row.id) for row in rows]
             assert [await ledger.waits_for(row) for row in rows] == [second, None, second, None, None]
             asked: list[str] = []

@@ -119,15 +119,15 @@ class Machine(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 4), answered=st.booleans())
     def hand_over(self, limit: int, answered: bool) -> None:
         due = sorted(t.id for t in self.known.values() if not t.ended and t.flow_run is None and self.its_turn(t))
-        claimed = [row.id for row in self.do(lambda: self.ledger.claim_undispatched(limit))]
-        assert claimed == due[:limit]
-        for task_id in claimed:
-            self.known[task_id].told = True
+        claimed = self.do(lambda: self.ledger.claim_undispatched(limit))
+        assert [row.id for row in claimed] == due[:limit]
+        for row in claimed:
+            self.known[row.id].told = True
         if answered:
-            pairs = [(task_id, str(uuid4())) for task_id in claimed]
-            self.do(lambda: self.ledger.dispatched(pairs))
-            for task_id, flow_run in pairs:
-                self.known[task_id].flow_run, self.known[task_id].told = flow_run, False
+            made = [(row, str(uuid4())) for row in claimed]
+            self.do(lambda: self.ledger.dispatched(made))
+            for row, flow_run in made:
+                self.known[row.id].flow_run, self.known[row.id].told = flow_run, False
 
     @rule(task=tasks)
     def take_back(self, task: str) -> None:

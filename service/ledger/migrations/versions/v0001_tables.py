@@ -1,4 +1,4 @@
-"""The tables as AutoScorer 2.0 had them in SQLite, in either database; such a file is taken over."""
+"""The tables as AutoScorer 0.1 had them in SQLite, in either database; such a file is taken over."""
 
 from __future__ import annotations
 
@@ -42,6 +42,12 @@ _POSTGRES_TRIGGERS = (
 
 def upgrade() -> None:
     """Make them."""
+    op.create_table(
+        "leases",
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("holder", sa.Text, nullable=False),
+        sa.Column("until", sa.Double, nullable=False),
+    )
     if not sa.inspect(op.get_bind()).has_table("tasks"):
         _make()
         _make_counts()

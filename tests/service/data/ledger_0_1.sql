@@ -1,4 +1,4 @@
--- A ledger as AutoScorer 2.0 kept it: four tasks, one in each state that matters.
+-- A ledger as AutoScorer 0.1 kept it: four tasks, one in each state that matters.
 PRAGMA user_version = 3;
 BEGIN TRANSACTION;
 CREATE TABLE counts (state TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from sqlalchemy import Connection, text
 
 from ..support.ledger import new, opened
 from ..support.postgres import Postgres
+from ..support.postgres import own_postgres as own_postgres
 from ..support.postgres import postgres as postgres
 
 pytestmark = pytest.mark.slow
@@ -37,16 +37,6 @@ def empty(postgres: Postgres, home: Path, monkeypatch: pytest.MonkeyPatch) -> Se
 def shared(empty: Settings) -> Settings:
     asyncio.run(upgrade_ledger(empty))
     return empty
-
-
-@pytest.fixture
-def own_postgres() -> Iterator[Postgres]:
-    one = Postgres()
-    try:
-        one.start()
-        yield one
-    finally:
-        one.remove()
 
 
 def test_it_is_served_once_it_was_made(empty: Settings) -> None:

@@ -18,7 +18,7 @@ import pytest
 from .ports import free_port
 from .prefect_server import eventually
 
-__all__ = ["Postgres", "postgres"]
+__all__ = ["Postgres", "own_postgres", "postgres"]
 
 
 class Postgres:
@@ -104,6 +104,17 @@ class Postgres:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
+    one = Postgres()
+    try:
+        one.start()
+        yield one
+    finally:
+        one.remove()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """One that the test may stop, or fill."""
     one = Postgres()
     try:
         one.start()

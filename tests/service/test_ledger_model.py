@@ -45,6 +45,7 @@ class Known:
     state: str = "queued"
     flow_run: str | None = None
     told: bool = False
+    cancel: bool = False
     dispatch: int = 1
     callback: bool = False
 
@@ -135,7 +136,7 @@ class Machine(RuleBasedStateMachine):
         ends = self.do(lambda: self.ledger.unclaim([task]))
         if known.flow_run is None and not known.ended:
             known.told = False
-            assert [end.task_id for end in ends] == ([task] if known.state == "cancelling" else [])
+            assert [end.task_id for end in ends] == ([task] if known.cancel else [])
         for end in ends:
             self.end(end.task_id, TaskState.CANCELLED)
 
@@ -147,7 +148,7 @@ class Machine(RuleBasedStateMachine):
         assert anew == (known.flow_run is not None and not known.ended)
         if anew:
             known.flow_run, known.told, known.dispatch = None, False, known.dispatch + 1
-            known.state = "cancelling" if known.state == "cancelling" else "queued"
+            known.state = "cancelling" if known.cancel else "queued"
 
     @rule(task=tasks, seen=st.sampled_from([TaskState.QUEUED, TaskState.RUNNING, TaskState.CANCELLING]))
     def observe(self, task: str, seen: TaskState) -> None:
@@ -156,8 +157,7 @@ class Machine(RuleBasedStateMachine):
             return
         self.do(lambda: self.ledger.observe([Observed(task, seen, "RUNNING", 1, 1.0, None)]))
         if not known.ended:
-            cancelled = self.do(lambda: self.ledger.row(task)).cancel_requested
-            known.state = "cancelling" if cancelled else seen.value
+            known.state = "cancelling" if known.cancel else seen.value
 
     @rule(task=tasks, state=ENDS)
     def end(self, task: str, state: TaskState) -> None:
@@ -175,7 +175,7 @@ class Machine(RuleBasedStateMachine):
         row, ended = self.do(lambda: self.ledger.request_cancel(task))
         assert ended == at_once
         if not known.ended:
-            known.state = "cancelled" if at_once else "cancelling"
+            known.state, known.cancel = ("cancelled", False) if at_once else ("cancelling", True)
         assert row.state == known.state
 
     @rule()

@@ -61,7 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
                 state.scorers = await running.enter_async_context(ScorerService.running(settings, roots))
                 state.uploads = await running.enter_async_context(Uploads.running(settings, roots))
                 await running.enter_async_context(metrics.watching(tasks))
-                state.readiness, state.tasks = Readiness(settings, tasks.prefect), tasks
+                state.readiness, state.tasks = Readiness(settings, tasks.prefect, tasks.ledger), tasks
             except AutoScorerError as error:
                 # Told by whoever serves: raised here, the web server would log it with a traceback.
                 state.failure = error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import (
@@ -77,6 +77,8 @@ class Metrics:
         self._containers.set(float("nan"))
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
+        self._tasks: TaskService | None = None
+        self._counts = _Counts()
         # Looking up labels costs more than counting.
         self._by_request: dict[tuple[str, str | None, int], tuple[Any, Any]] = {}
 
@@ -99,15 +101,17 @@ class Metrics:
         for stage, seconds in _stages(task):
             self._stages.labels(task.action, stage).observe(seconds)
 
-    def render(self) -> bytes:
-        """All of it in Prometheus's text format."""
+    async def render(self) -> bytes:
+        """All of it in Prometheus's text format; the tasks are counted now."""
+        if self._tasks is not None:
+            self._counts.set(await self._tasks.ledger.counts())
         return generate_latest(self.registry)
 
     @contextlib.asynccontextmanager
     async def watching(self, tasks: TaskService) -> AsyncIterator[None]:
         """Read the tasks' counts at each scrape, and count containers in the background, until the block ends."""
-        collector = _Tasks(tasks)
-        self.registry.register(collector)
+        self._tasks = tasks
+        self.registry.register(self._counts)
         watch = asyncio.create_task(self._watch_containers())
         try:
             yield
@@ -115,7 +119,8 @@ class Metrics:
             watch.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watch
-            self.registry.unregister(collector)
+            self.registry.unregister(self._counts)
+            self._tasks = None
 
     async def _watch_containers(self) -> None:
         while True:
@@ -129,12 +134,15 @@ class Metrics:
             await asyncio.sleep(_CONTAINERS_EVERY)
 
 
-class _Tasks(Collector):
-    def __init__(self, tasks: TaskService) -> None:
-        self._tasks = tasks
+class _Counts(Collector):
+    def __init__(self) -> None:
+        self._counts: Mapping[str, int] = {}
+
+    def set(self, counts: Mapping[str, int]) -> None:
+        self._counts = counts
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        counts = self._tasks.ledger.counts()
+        counts = self._counts
         by_state = GaugeMetricFamily("autoscorer_tasks", "Tasks the facade lists, by state.", labels=["state"])
         for state in TaskState:
             by_state.add_metric([state.value], counts.get(state.value, 0))

@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     import asyncio
 
+    from ..service.ledger.maintenance import upgrade_if_there
     from ..service.prefect.deploy import Nightly, deploy
 
     nightly = None
@@ -47,17 +48,21 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise AutoScorerError(
             ErrorCode.INVALID_REQUEST, "--workspaces and --timezone are for --cron, which says when; give it too."
         )
-    return asyncio.run(
-        deploy(
+    variables = parse_params(args.variable, option="--variable")
+
+    async def upgraded_and_deployed() -> dict[str, Any]:
+        await upgrade_if_there(args.settings)
+        return await deploy(
             args.settings,
             pool=args.pool,
             score_pool=args.score_pool,
             type=args.type,
-            variables=parse_params(args.variable, option="--variable"),
+            variables=variables,
             nightly=nightly,
             patience=args.wait,
         )
-    )
+
+    return asyncio.run(upgraded_and_deployed())
 
 
 def render(data: dict[str, Any], args: argparse.Namespace) -> None:

@@ -35,6 +35,7 @@ COMMANDS = {
     "up": "start a whole installation: Prefect server, deployments, workers, API",
     "serve": "serve the REST API alone",
     "deploy": "register work pools and deployments with Prefect",
+    "ledger": "bring the database of accepted tasks up to date, or move it to another one",
     "worker": "work on due flow runs, each in a process forked from a warm one",
     "submit": "hand a workspace to the API",
     "status": "show a task of the API with its score (of a batch its leaderboard), or the newest ones",

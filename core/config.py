@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
@@ -46,6 +47,12 @@ class Settings(BaseSettings):
 
     home: Path = Field(
         DEFAULT_HOME, description="Run records, the API's ledger, the list of loaded scorer files, config.yaml."
+    )
+    ledger_url: SecretStr | None = Field(
+        None,
+        description="The database of accepted tasks: `postgresql+asyncpg://USER:PASSWORD@HOST/DATABASE` "
+        "(`?schema=NAME`, else `autoscorer`) for several APIs, or `sqlite+aiosqlite:////absolute/path`; "
+        "`ledger.sqlite3` in the home when absent.",
     )
     workspace_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         (),
@@ -101,6 +108,22 @@ class Settings(BaseSettings):
     @classmethod
     def _expand_each(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
         return tuple(_expanded(path).absolute() for path in value)
+
+    @field_validator("ledger_url")
+    @classmethod
+    def _known_database(cls, value: SecretStr | None) -> SecretStr | None:
+        # Without what stands there: it may hold a password.
+        if value is None or not value.get_secret_value():
+            return None
+        url = urlsplit(value.get_secret_value())
+        if url.scheme in ("sqlite", "sqlite+aiosqlite"):
+            if not url.path.startswith("//") or url.netloc or url.query:
+                raise ValueError("a file must be absolute, with four slashes: sqlite+aiosqlite:////srv/ledger.sqlite3")
+        elif url.scheme not in ("postgresql", "postgresql+asyncpg") or not url.path.strip("/"):
+            raise ValueError(
+                "it must be postgresql+asyncpg://USER:PASSWORD@HOST/DATABASE or sqlite+aiosqlite:////absolute/path"
+            )
+        return value
 
     @field_validator("api_tokens")
     @classmethod
@@ -333,7 +356,7 @@ def _explain(item: Any, where: str, renamed: Mapping[str, str]) -> str:
         return f"{path}: unknown key in {where} or the environment{hint}"
     message = str(item["msg"]).removeprefix("Value error, ")
     # What stands there may be a key in the wrong place.
-    secret = item["loc"][0] in ("prefect", "callbacks", "api_token", "api_tokens")
+    secret = item["loc"][0] in ("prefect", "callbacks", "api_token", "api_tokens", "ledger_url")
     return f"{path}: {message}" if secret or "got " in message else f"{path}: {message}, got {item['input']!r}"
 
 

@@ -11,12 +11,8 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .errors import AutoScorerError, ErrorCode, Stage, internal_error
-
-if TYPE_CHECKING:
-    import sqlite3
 
 __all__ = [
     "fault_of",
@@ -113,7 +109,7 @@ def full_disk(
     return _error(disk, folder, error.errno)
 
 
-def full_database(error: sqlite3.Error, home: Path) -> AutoScorerError | None:
+def full_database(error: BaseException | None, home: Path) -> AutoScorerError | None:
     """``STORAGE_FULL`` for what SQLite says when the home's disk has no room; else None."""
     import sqlite3
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError
+from .ledger.ledger import Ledger
 from .prefect.client import PrefectApi
 from .prefect.schedules import SchedulerWatch
 
@@ -45,6 +46,7 @@ class ReadyView(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     ready: bool
+    ledger: Check = Field(description="The database of accepted tasks.")
     server: Check = Field(description="The Prefect server.")
     scheduler: Check = Field(
         description="The server's scheduler, which makes the runs of schedules. Tasks of the API do not need it, so it "
@@ -63,10 +65,11 @@ class Readiness:
     Args:
         settings: The configuration.
         prefect: The connection to the server.
+        ledger: Where tasks are accepted.
     """
 
-    def __init__(self, settings: Settings, prefect: PrefectApi) -> None:
-        self._settings, self._prefect = settings, prefect
+    def __init__(self, settings: Settings, prefect: PrefectApi, ledger: Ledger) -> None:
+        self._settings, self._prefect, self._ledger = settings, prefect, ledger
         self._looking: asyncio.Task[ReadyView] | None = None
         self._looked = 0.0
         self._scheduler_watch = SchedulerWatch()
@@ -84,17 +87,31 @@ class Readiness:
     async def _look(self) -> ReadyView:
         service = self._settings.service
         names = list(dict.fromkeys((service.pool, service.score_pool)))
-        (server, scheduler, executors), found = await asyncio.gather(
-            asyncio.gather(self._server(), self._scheduler(names), self._all_executors()),
+        (ledger, server, scheduler, executors), found = await asyncio.gather(
+            asyncio.gather(self._database(), self._server(), self._scheduler(names), self._all_executors()),
             asyncio.gather(*(self._pool(name) for name in names)),
         )
         pools = {name: pool for name, (pool, _) in zip(names, found, strict=True)}
         workers = {name: worker for name, (_, worker) in zip(names, found, strict=True)}
-        ready = all(check.state != "unavailable" for check in (server, *pools.values(), *workers.values()))
+        ready = all(check.state != "unavailable" for check in (ledger, server, *pools.values(), *workers.values()))
         self._looked = time.monotonic()
         return ReadyView(
-            ready=ready, server=server, scheduler=scheduler, pools=pools, workers=workers, executors=executors
+            ready=ready,
+            ledger=ledger,
+            server=server,
+            scheduler=scheduler,
+            pools=pools,
+            workers=workers,
+            executors=executors,
         )
+
+    async def _database(self) -> Check:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._ledger.known_flow_run("")
+        except (AutoScorerError, TimeoutError):
+            return Check(state="unavailable", detail="does not answer; the API's log says why")
+        return Check(state="ok", detail="answers")
 
     async def _server(self) -> Check:
         try:

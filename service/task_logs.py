@@ -75,7 +75,7 @@ async def read_page(tasks: TaskService, task_id: str, offset: int, limit: int) -
     Raises:
         AutoScorerError: ``NOT_FOUND``, or ``BACKEND_UNAVAILABLE`` when the Prefect server is away.
     """
-    flow_run = tasks.ledger.row(task_id).flow_run_id
+    flow_run = (await tasks.ledger.row(task_id)).flow_run_id
     if flow_run is None:
         return LogPage(records=[], next_offset=None)
     found = await tasks.prefect.logs(flow_run, offset=offset, limit=limit)
@@ -148,7 +148,7 @@ class _Log:
         return records + (from_file if self._model_from == "file" else [])
 
     async def _read_prefect(self) -> list[LogRecord]:
-        flow_run = self._tasks.ledger.row(self._task_id).flow_run_id
+        flow_run = (await self._tasks.ledger.row(self._task_id)).flow_run_id
         if flow_run is None:
             return []
         new: list[LogRecord] = []

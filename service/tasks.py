@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..core.backoff import periodic
 from ..core.config import Settings
@@ -23,7 +23,7 @@ from ..schemas.aliases import our_scorer
 from ..schemas.task import Action, BatchRequest, Progress, Role, SubmitRequest, TaskList, TaskState, TaskView
 from .ledger.derived import folded
 from .ledger.ledger import Ledger
-from .ledger.records import StoredResult, TaskRow
+from .ledger.records import StoredResult, TaskFilter, TaskRow
 from .ledger.task_ids import first_id_at, is_task_id
 from .prefect.client import PrefectApi, PrefectAway
 from .recovery.dead_workers import recover
@@ -33,6 +33,7 @@ from .sync.adopter import Adopter
 from .sync.deployments import DeploymentIds
 from .sync.dispatcher import Dispatcher
 from .sync.follower import Follower
+from .sync.leadership import Leadership
 from .webhooks.delivery import CallbackDelivery
 from .workspaces.replacing import means
 from .workspaces.roots import WorkspaceRoots
@@ -46,6 +47,8 @@ T = TypeVar("T")
 _PAGE = 500
 # Seconds that an answer waits for what Prefect says at this moment; the ledger's word is never old.
 _PATIENCE = 2.0
+# Seconds between two questions to the ledger for how a task ended that another process follows.
+_ASK = 0.5
 # Seconds between two looks for what got stuck, and between two rounds of forgetting.
 _TEND, _PRUNE = 5.0, 3600.0
 _LONGEST_KEY = 255
@@ -105,6 +108,7 @@ class TaskService:
         self._adopter = Adopter(roots, ledger, prefect, ids, self._follower)
         self._reconciler = Reconciler(settings, prefect)
         self._callbacks = CallbackDelivery(settings, ledger, roots)
+        self._leadership = Leadership(ledger, self._lead)
 
     @classmethod
     @asynccontextmanager
@@ -115,31 +119,19 @@ class TaskService:
             AutoScorerError: ``CONFLICT`` when another process serves this home, ``INVALID_REQUEST`` when its ledger
                 can't be used.
         """
-        ledger = Ledger.open(settings)
+        ledger = await Ledger.open(settings)
         try:
             async with PrefectApi(settings) as prefect:
                 service = cls(settings, roots, ledger, prefect)
-                service._follower.follow(row.id for row in ledger.active())
-                loops = [
-                    asyncio.create_task(loop)
-                    for loop in (
-                        service._dispatcher.run(),
-                        service._follower.run(),
-                        service._adopter.run(),
-                        periodic("callbacks", service._callbacks.run, 1.0),
-                        periodic("tend", service._tend, _TEND, away=PrefectAway, pauses=(_TEND, _TEND)),
-                        periodic("prune", service._prune, _PRUNE),
-                    )
-                ]
+                leading = asyncio.create_task(service._leadership.run())
                 try:
                     yield service
                 finally:
-                    for loop in loops:
-                        loop.cancel()
-                    await asyncio.gather(*loops, return_exceptions=True)
+                    leading.cancel()
+                    await asyncio.gather(leading, return_exceptions=True)
                     service._disk.shutdown(wait=False, cancel_futures=True)
         finally:
-            await asyncio.to_thread(ledger.close)
+            await ledger.close()
 
     # --- what callers ask for -------------------------------------------------------------------------------
 
@@ -179,7 +171,7 @@ class TaskService:
         check_params(request)
         request_hash = hash_of(request)
         # Before the disk: an answer that got lost is repeated also when the workspace has gone since.
-        if key is not None and (known := self.ledger.keyed(caller, key, request_hash)) is not None:
+        if key is not None and (known := await self.ledger.keyed(caller, key, request_hash)) is not None:
             return Submitted(await self._view(known), False)
         task = await self._on_disk(
             lambda: new_task(self.settings, self.roots, request, caller=caller, role=role, retry_of=retry_of)
@@ -191,22 +183,32 @@ class TaskService:
 
     async def get(self, task_id: str) -> TaskView:
         """One task, asked of Prefect afresh while it is active. Raises ``NOT_FOUND``."""
-        row = self.ledger.row(task_id)
+        row = await self.ledger.row(task_id)
         if not row.is_final:
             with contextlib.suppress(PrefectAway, TimeoutError):
                 async with asyncio.timeout(_PATIENCE):
                     await self._follower.refresh(task_id)
-            row = self.ledger.row(task_id)
+            row = await self.ledger.row(task_id)
         return await self._view(row)
 
     async def wait(self, task_id: str, seconds: float) -> TaskView:
         """The task once it has ended, or as it is after ``seconds``. Raises ``NOT_FOUND``."""
         with self._follower.watching(task_id) as ended:
-            if not self.ledger.row(task_id).is_final:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(seconds):
-                        await ended.wait()
-        return await self._view(self.ledger.row(task_id))
+            if not (await self.ledger.row(task_id)).is_final:
+                await self._hear(task_id, ended, seconds)
+        return await self._view(await self.ledger.row(task_id))
+
+    async def _hear(self, task_id: str, ended: asyncio.Event, seconds: float) -> None:
+        """Wait for the end of a task; where another process may hear of it, the ledger is asked as well."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.ledger.is_shared and not self._leadership.leads:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(_ASK):
+                            await ended.wait()
+                    if ended.is_set() or (await self.ledger.row(task_id)).is_final:
+                        return
+                await ended.wait()
 
     async def list(self, query: TaskQuery) -> TaskList:
         """Some tasks, newest first, without their ``result``: ``get`` has it.
@@ -216,24 +218,18 @@ class TaskService:
         """
         if query.cursor is not None and not is_task_id(query.cursor):
             raise AutoScorerError(ErrorCode.INVALID_REQUEST, "cursor must be the next_cursor of an earlier page.")
-        conditions: list[tuple[str, Sequence[Any]]] = []
-        if query.states:
-            conditions.append((f"state IN ({', '.join('?' * len(query.states))})", query.states))
-        if query.workspace is not None:
-            text = query.workspace
-            conditions.append(("workspace = ?", [str(await self._on_disk(lambda: self.roots.locate(text)))]))
-        if query.name is not None:
-            # By bytes, not by LIKE: a name may hold % and _.
-            conditions.append(("id IN (SELECT task_id FROM names WHERE instr(names, ?))", [folded(query.name)]))
-        for column, value in (("scorer", our_scorer(query.scorer)), ("action", query.action)):
-            if value is not None:
-                conditions.append((f"{column} = ?", [value]))
-        if query.since is not None:
-            conditions.append(("id >= ?", [first_id_at(query.since.timestamp())]))
-        if query.until is not None:
-            conditions.append(("id < ?", [first_id_at(query.until.timestamp())]))
+        workspace = None if query.workspace is None else await self._located(query.workspace)
+        wanted = TaskFilter(
+            query.states,
+            workspace,
+            None if query.name is None else folded(query.name),
+            our_scorer(query.scorer),
+            query.action,
+            None if query.since is None else first_id_at(query.since.timestamp()),
+            None if query.until is None else first_id_at(query.until.timestamp()),
+        )
         limit = min(max(query.limit, 1), _PAGE)
-        rows, total, before = await self.ledger.page(conditions, query.cursor, limit + 1)
+        rows, total, before = await self.ledger.page(wanted, query.cursor, limit + 1)
         tasks = await self._on_disk(lambda: [self._shown(row, outcome) for row, outcome in rows[:limit]])
         cursor = rows[limit - 1][0].id if len(rows) > limit else None
         return TaskList(tasks=tasks, next_cursor=cursor, total=total, before=before)
@@ -249,7 +245,7 @@ class TaskService:
         """
         row, ended = await self.ledger.request_cancel(task_id)
         if ended:
-            self._follower.tell([task_id])
+            await self._follower.tell([task_id])
         elif row.is_final:
             if row.state != TaskState.CANCELLED:
                 raise AutoScorerError(
@@ -264,7 +260,7 @@ class TaskService:
                 async with asyncio.timeout(_PATIENCE):
                     await self._follower.cancel(row)
             wake(self.settings.home)
-        return await self._view(self.ledger.row(task_id))
+        return await self._view(await self.ledger.row(task_id))
 
     async def retry(
         self, task_id: str, *, caller: str, role: Role = "submit", idempotency_key: str | None = None
@@ -276,7 +272,7 @@ class TaskService:
         Raises:
             AutoScorerError: ``NOT_FOUND``, ``CONFLICT`` while it is active, and as ``submit``.
         """
-        row = self.ledger.row(task_id)
+        row = await self.ledger.row(task_id)
         if role != "admin":
             await self._on_disk(lambda: check_role(self.roots, request_of(row.action, row.request), role))
         if not row.is_final:
@@ -290,10 +286,10 @@ class TaskService:
             request = request.model_copy(update={"callback_url": None})
         return await self.submit(request, caller=caller, role=role, idempotency_key=idempotency_key, retry_of=task_id)
 
-    def active_on(self, workspace: Path) -> tuple[str, ...]:
+    async def active_on(self, workspace: Path) -> tuple[str, ...]:
         """The tasks that work on a workspace or are about to, batches among them."""
         found = []
-        for row in self.ledger.active():
+        for row in await self.ledger.active():
             items = json.loads(row.parameters).get("workspaces") or () if row.action == "batch" else ()
             if row.workspace == str(workspace) or means(items, workspace):
                 found.append(row.id)
@@ -303,9 +299,9 @@ class TaskService:
 
     async def _view(self, row: TaskRow) -> TaskView:
         if row.is_final:
-            return row.view(self.ledger.outcome(row.id))
+            return row.view(await self.ledger.outcome(row.id))
         if row.flow_run_id is None or row.state == TaskState.QUEUED:
-            if (other := self.ledger.waits_for(row)) is not None:
+            if (other := await self.ledger.waits_for(row)) is not None:
                 row = replace(row, reason=f"Waiting for task {other}, which has the workspace or asked for it earlier.")
             return row.view()
         return await self._on_disk(lambda: self._shown(row))
@@ -320,23 +316,39 @@ class TaskService:
                 progress = Progress(done=len(files.member_outcomes()), total=total)
         return row.view(outcome, stage=stage, progress=progress)
 
+    async def _located(self, name: str) -> str:
+        return str(await self._on_disk(lambda: self.roots.locate(name)))
+
     def _on_disk(self, work: Callable[[], T]) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._disk, work)
 
     # --- what goes on meanwhile -----------------------------------------------------------------------------
 
-    def _ended(self, task_ids: Sequence[str]) -> None:
+    async def _lead(self) -> None:
+        """What one process of an installation does, until it is cancelled."""
+        async with asyncio.TaskGroup() as loops:
+            for loop in (
+                self._follower.run(),
+                self._dispatcher.run(),
+                self._adopter.run(),
+                periodic("callbacks", self._callbacks.run, 1.0),
+                periodic("tend", self._tend, _TEND, away=PrefectAway, pauses=(_TEND, _TEND)),
+                periodic("prune", self._prune, _PRUNE),
+            ):
+                loops.create_task(loop)
+
+    async def _ended(self, task_ids: Sequence[str]) -> None:
         self._callbacks.wake()
         self._dispatcher.wake()  # others may have waited for their workspaces
         for task_id in task_ids:
-            row = self.ledger.find(task_id)
+            row = await self.ledger.find(task_id)
             if row is None:
                 continue
             logger.info(
                 "task %s ended: %s", task_id, row.state, extra={"fields": {"task_id": task_id, "state": row.state}}
             )
             if self.on_finished is not None:
-                self.on_finished(row.view(self.ledger.outcome(task_id)))
+                self.on_finished(row.view(await self.ledger.outcome(task_id)))
 
     async def _tend(self) -> None:
         """Settle what dead workers left and what is stuck."""

@@ -41,10 +41,11 @@ async def healthz(request: Request) -> Response:
     responses={**served(200, ReadyView, "The installation can work.", _READY)},
 )
 async def readyz(request: Request) -> Response:
-    """Looks at the Prefect server, its scheduler, the pools, their workers and the executors, at most once a second.
+    """Looks at the ledger, the Prefect server, its scheduler, the pools, their workers and the executors, at most once
+    a second.
 
-    200 when the server and both pools are there and each pool has a worker online; else 503, with the same checks in
-    `error.details`. The scheduler and the executors are told and do not decide. Needs no token.
+    200 when the ledger, the server and both pools are there and each pool has a worker online; else 503, with the same
+    checks in `error.details`. The scheduler and the executors are told and do not decide. Needs no token.
     """
     readiness: Readiness = request.app.state.readiness
     view = await readiness.look()

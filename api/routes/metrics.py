@@ -36,4 +36,4 @@ router = ApiRouter("service")
 async def metrics(request: Request) -> Response:
     """Prometheus's text format. Any valid token may read it (`authorization` in the scrape configuration)."""
     known: Metrics = request.app.state.metrics
-    return Response(known.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    return Response(await known.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -146,11 +146,11 @@ async def replace_workspace(request: Request, name: str) -> Response:
     """Put another workspace in the place of this one, whole or not at all. Its Results stay in the history, with their
     artifacts; `CONFLICT` while a task of it has not ended. The archive is as for `POST /workspaces`. *admin*"""
     target = await asyncio.to_thread(_changeable, _roots(request), name)
-    _refuse_active(request, name, target)
+    await _refuse_active(request, name, target)
     async with _uploads(request).begin(replacing=target) as upload:
         form = await receive_form(request, "file", frozenset(), upload.write)
         # Once more: an upload may take long.
-        _refuse_active(request, name, target)
+        await _refuse_active(request, name, target)
         uploaded = await upload.place(name=None, filename=form.filename)
     return envelope(request, uploaded)
 
@@ -168,7 +168,7 @@ async def delete_workspace(request: Request, name: str) -> Response:
     """Delete a workspace with its data, Results and artifacts; its tasks keep what they say. `CONFLICT` while a task of
     it has not ended. *admin*"""
     target = await asyncio.to_thread(_changeable, _roots(request), name)
-    _refuse_active(request, name, target)
+    await _refuse_active(request, name, target)
     return envelope(request, await _uploads(request).delete(target))
 
 
@@ -178,8 +178,8 @@ def _changeable(roots: WorkspaceRoots, name: str) -> Path:
     return target
 
 
-def _refuse_active(request: Request, name: str, target: Path) -> None:
-    active = tasks_of(request).active_on(target)
+async def _refuse_active(request: Request, name: str, target: Path) -> None:
+    active = await tasks_of(request).active_on(target)
     if active:
         raise AutoScorerError(
             ErrorCode.CONFLICT,

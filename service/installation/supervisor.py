@@ -28,6 +28,7 @@ from ...core.errors import AutoScorerError, ErrorCode
 from ...core.processes import describe_exit
 from ...core.provenance import hostname, utc_now
 from ...tasks.prefect_version import require_patched_version
+from ..ledger.maintenance import upgrade_if_there
 from .lock import leftovers, locked, note
 from .port_owner import find_listener, user_name
 from .process import SupervisedProcess, end_leftover, rotate
@@ -94,6 +95,7 @@ async def up(settings: Settings, options: Options, announce: Callable[[Json], No
             # Two servers on one SQLite file would both schedule.
             stack.enter_context(locked(prefect_home / "autoscorer.lock"))
         api_port, prefect_port = _ports(options)
+        await upgrade_if_there(settings)  # before an API has it
         await _Installation(settings, options, lock, prefect_home, api_port, prefect_port).run(announce)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
@@ -10,7 +9,7 @@ from typing import Any
 
 from ..prefect.model import Json
 
-__all__ = ["folded", "names_in_sql", "names_of", "outcome_in_sql", "outcome_of"]
+__all__ = ["folded", "names_of", "outcome_of"]
 
 # What else a Result's summary holds; the main metric stands there under its own name.
 _NO_METRIC = ("score", "pass", "rank", "higher_is_better")
@@ -51,7 +50,7 @@ def names_of(request: Mapping[str, Any], result: Any = None, job_id: str | None 
 
 def folded(text: str) -> str:
     """A name as names are compared: whatever the case, in one line."""
-    return " ".join(text[:_LONGEST_NAME].casefold().splitlines())
+    return " ".join(text[:_LONGEST_NAME].casefold().replace("\0", " ").splitlines())  # PostgreSQL has no NUL
 
 
 def _names(request: Mapping[str, Any], result: Any, job_id: str | None) -> Iterator[str]:
@@ -80,21 +79,3 @@ def _number(value: Any) -> float | int | None:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
-
-
-def outcome_in_sql(result: str | None) -> str | None:
-    """``outcome_of`` for a ledger of an earlier AutoScorer that is brought up to date."""
-    found = outcome_of(_loaded(result))
-    return None if found is None else json.dumps(found, allow_nan=False)
-
-
-def names_in_sql(request: str | None, result: str | None) -> str:
-    """``names_of``, as ``outcome_in_sql``."""
-    return names_of(_mapping(_loaded(request)), _loaded(result))
-
-
-def _loaded(text: str | None) -> Any:
-    try:
-        return json.loads(text) if text else None
-    except (ValueError, RecursionError):
-        return None

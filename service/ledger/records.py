@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from ...schemas.task import (
 )
 from ..prefect.model import Json
 
-__all__ = ["COLUMNS", "CallbackDue", "NewTask", "Observed", "StoredResult", "TaskEnd", "TaskRow", "iso"]
+__all__ = ["CallbackDue", "NewTask", "Observed", "StoredResult", "TaskEnd", "TaskFilter", "TaskRow", "iso"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,19 @@ class StoredResult:
     error: str | None
     # The Result in one line: TaskOutcome.
     outcome: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFilter:
+    """Which tasks to list; None and () ask for all. ``name`` is folded; ``since`` and ``until`` are ids."""
+
+    states: tuple[TaskState, ...] = ()
+    workspace: str | None = None
+    name: str | None = None
+    scorer: str | None = None
+    action: str | None = None
+    since: str | None = None
+    until: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +213,6 @@ class TaskRow:
             last_error=self.callback_error,
             delivered_at=iso(self.callback_delivered_at),
         )
-
-
-COLUMNS = ", ".join(field.name for field in fields(TaskRow))
 
 
 def iso(moment: float | None) -> Any:

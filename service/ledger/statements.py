@@ -1,64 +1,92 @@
-"""What is done to the ledger's tables: each function a piece of one transaction."""
-
-# ruff: noqa: S608 - every value is bound; the SQL is put together from constants of this package.
+"""What is done to the ledger's tables: each function a piece of one transaction, of SQLite or of PostgreSQL."""
 
 from __future__ import annotations
 
 import json
-import sqlite3
+import math
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import fields
 from typing import Any
 
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Double,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    null,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
 from ...core.errors import AutoScorerError, ErrorCode
-from ...schemas.task import ACTIVE, TaskState
+from ...schemas.task import TaskState
 from .derived import names_of, outcome_of
-from .records import COLUMNS, CallbackDue, NewTask, Observed, StoredResult, TaskEnd, TaskRow
+from .queries import ROW, is_, is_active, is_in, keyed_row, row, rows_of
+from .records import NewTask, Observed, TaskEnd, TaskRow
+from .tables import counts as counts_table
+from .tables import idempotency, leases, names, outcomes, tasks
 
 __all__ = [
-    "LONGEST_CALLBACK_WAIT",
-    "active",
     "add",
     "adopt",
     "callback_done",
     "claim_undispatched",
-    "counts",
     "dispatch_anew",
     "dispatched",
-    "due_callbacks",
-    "find",
+    "drop_lease",
     "finish",
-    "keyed",
-    "known_flow_run",
     "observe",
-    "outcome",
-    "page",
     "prune",
     "request_cancel",
-    "row",
+    "take_lease",
     "unclaim",
-    "waits_for",
 ]
 
-# Seconds that the next attempt at a callback is put off at most.
-LONGEST_CALLBACK_WAIT = 1.5 * 3600.0
-_ACTIVE = "('queued', 'running', 'cancelling')"
-assert {state.value for state in ACTIVE} == {"queued", "running", "cancelling"}
-# A workspace is one run's at a time: what is asked for while another task has it waits, in the order of asking, where
-# it would only meet a lock. Checking a workspace disturbs nobody, and what somebody has scheduled or paused in Prefect
-# may stay so for ever.
-_ITS_TURN = f"""(tasks.action = 'validate' OR tasks.workspace IS NULL OR NOT EXISTS (
-    SELECT 1 FROM tasks AS other WHERE other.workspace = tasks.workspace AND other.state IN {_ACTIVE}
-    AND other.action <> 'validate' AND other.id <> tasks.id
-    AND CASE other.origin WHEN 'api' THEN other.flow_run_id IS NOT NULL OR other.id < tasks.id
-        ELSE other.state IN ('running', 'cancelling') OR other.prefect_state = 'PENDING' END))"""
-_EXCLUSIVE = ("pipeline", "run", "score")
 # Tasks that are forgotten in one transaction: others wait for it.
 _PRUNE = 500
 
 
-def add(db: sqlite3.Connection, task: NewTask, key: str | None, request_hash: str, keep: float) -> tuple[TaskRow, bool]:
+def _its_turn() -> ColumnElement[bool]:
+    """Whether a task's workspace is free for it.
+
+    A workspace is one run's at a time: what is asked for while another task has it waits, in the order of asking, where
+    it would only meet a lock. Checking a workspace disturbs nobody, and what somebody has scheduled or paused in
+    Prefect may stay so for ever.
+    """
+    other = tasks.alias("other")
+    has_it = case(
+        (other.c.origin == "api", or_(other.c.flow_run_id.is_not(None), other.c.id < tasks.c.id)),
+        else_=or_(other.c.state.in_(("running", "cancelling")), other.c.prefect_state == "PENDING"),
+    )
+    same = and_(other.c.workspace == tasks.c.workspace, other.c.action != "validate", other.c.id != tasks.c.id)
+    taken = exists().where(same, is_active(other), has_it)
+    return or_(tasks.c.action == "validate", tasks.c.workspace.is_(None), ~taken)
+
+
+_ITS_TURN = _its_turn()
+
+
+def _upsert(db: Connection, table: Any) -> Any:
+    """An INSERT that knows ON CONFLICT: the two databases write it alike, SQLAlchemy has it of each."""
+    return postgresql.insert(table) if db.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+# --- accepting ----------------------------------------------------------------------------------------------
+
+
+def add(db: Connection, task: NewTask, key: str | None, request_hash: str, keep: float) -> tuple[TaskRow, bool]:
     """Accept a task, or find the one that stands for it; keys are remembered for ``keep`` seconds.
 
     Returns:
@@ -67,175 +95,196 @@ def add(db: sqlite3.Connection, task: NewTask, key: str | None, request_hash: st
     Raises:
         AutoScorerError: ``CONFLICT`` when the key stands for another request.
     """
-    if key is not None and (known := _keyed(db, task.caller, key, task.created_at - keep)):
-        found, known_hash = known
-        if known_hash != request_hash:
-            raise AutoScorerError(
-                ErrorCode.CONFLICT,
-                f"The Idempotency-Key was used before, for task {found.id} and another request. Use a new key for "
-                "each request, and the same one only to repeat it.",
-                details={"task_id": found.id},
-            )
-        return found, False
-    created = _insert(db, task)
-    where = f"origin = 'api' AND state IN {_ACTIVE} AND action = ? AND subject = ?"
-    found = row(db, task.id) if created else _rows(db, where, (task.action, task.subject))[0]
+    since = task.created_at - keep
+    if key is not None and not _take_key(db, task, key, request_hash, since):
+        if known := keyed_row(db, task.caller, key, since):
+            found, known_hash = known
+            if known_hash != request_hash:
+                raise AutoScorerError(
+                    ErrorCode.CONFLICT,
+                    f"The Idempotency-Key was used before, for task {found.id} and another request. Use a new key for "
+                    "each request, and the same one only to repeat it.",
+                    details={"task_id": found.id},
+                )
+            return found, False
+        _take_key(db, task, key, request_hash, math.inf)  # its task is forgotten
+    same = and_(is_(tasks.c.origin, "api"), is_active(), tasks.c.action == task.action)
+    while True:
+        if _insert(db, task):
+            return row(db, task.id), True
+        # Where several replicas accept, the active one may have ended since.
+        if others := rows_of(db, select(*ROW).where(same, tasks.c.subject == task.subject)):
+            break
     if key is not None:
-        db.execute(
-            "INSERT OR REPLACE INTO idempotency VALUES (?, ?, ?, ?, ?)",
-            (task.caller, key, request_hash, found.id, task.created_at),
-        )
-    return found, created
+        mine = and_(idempotency.c.caller == task.caller, idempotency.c.key == key)
+        db.execute(update(idempotency).where(mine).values(task_id=others[0].id))
+    return others[0], False
 
 
-def adopt(db: sqlite3.Connection, tasks: Sequence[NewTask]) -> list[str]:
+def _take_key(db: Connection, task: NewTask, key: str, request_hash: str, since: float) -> bool:
+    """Note that a caller's key stands for a task, unless it has stood for another one since then.
+
+    Of several replicas that take one key at the same time, the others wait here until the first has committed.
+    """
+    values = {"request_hash": request_hash, "task_id": task.id, "created_at": task.created_at}
+    taken = (
+        _upsert(db, idempotency)
+        .values(caller=task.caller, key=key, **values)
+        .on_conflict_do_update(index_elements=["caller", "key"], set_=values, where=idempotency.c.created_at <= since)
+        .returning(idempotency.c.task_id)
+    )
+    return db.scalar(taken) is not None
+
+
+def adopt(db: Connection, new: Sequence[NewTask]) -> list[str]:
     """Take in flow runs that came to Prefect without us; the ids of those that were not known already."""
-    return [task.id for task in tasks if _insert(db, task)]
+    return [task.id for task in new if _insert(db, task)]
 
 
-def keyed(db: sqlite3.Connection, caller: str, key: str, request_hash: str, since: float) -> TaskRow | None:
-    """The task that a caller's key has stood for since then, if it came with this request."""
-    known = _keyed(db, caller, key, since)
-    return known[0] if known and known[1] == request_hash else None
-
-
-def _keyed(db: sqlite3.Connection, caller: str, key: str, since: float) -> tuple[TaskRow, str] | None:
-    """The task that a caller's key has stood for since then, and the hash of the request that it came with."""
-    known = db.execute(
-        "SELECT task_id, request_hash FROM idempotency WHERE caller = ? AND key = ? AND created_at > ?",
-        (caller, key, since),
-    ).fetchone()
-    found = find(db, known[0]) if known else None
-    return (found, known[1]) if found else None
-
-
-def _insert(db: sqlite3.Connection, task: NewTask) -> bool:
+def _insert(db: Connection, task: NewTask) -> bool:
     values = {each.name: getattr(task, each.name) for each in fields(task) if each.name != "job_id"}
-    values |= {"request": _dump(task.request), "parameters": _dump(task.parameters), "state": TaskState.QUEUED}
+    values |= {"request": _dump(task.request), "parameters": _dump(task.parameters), "state": TaskState.QUEUED.value}
     values["callback_state"] = "waiting" if task.callback_url else None
-    marks = ", ".join("?" * len(values))
-    insert = f"INSERT INTO tasks ({', '.join(values)}) VALUES ({marks}) ON CONFLICT DO NOTHING"
-    done = db.execute(insert, list(values.values())).rowcount
-    if done:
-        db.execute("INSERT INTO names VALUES (?, ?)", (task.id, names_of(task.request, job_id=task.job_id)))
-    return bool(done)
+    if db.scalar(_upsert(db, tasks).values(values).on_conflict_do_nothing().returning(tasks.c.id)) is None:
+        return False
+    db.execute(insert(names).values(task_id=task.id, names=names_of(task.request, job_id=task.job_id)))
+    return True
 
 
-def waits_for(db: sqlite3.Connection, task: TaskRow) -> str | None:
-    """The task that has the workspace of one that Prefect was not told of. Costs three looks into an index."""
-    if task.flow_run_id is not None or task.is_final or task.action not in _EXCLUSIVE:
-        return None
-    found = db.execute(
-        f"SELECT id FROM tasks WHERE origin = 'api' AND state IN {_ACTIVE} AND action IN {_EXCLUSIVE} AND subject = ? "
-        "AND id <> ? AND (flow_run_id IS NOT NULL OR id < ?) ORDER BY flow_run_id IS NULL, id LIMIT 1",
-        (task.subject, task.id, task.id),
-    ).fetchone()
-    return found[0] if found else None
+# --- handing over to Prefect, following ---------------------------------------------------------------------
 
 
 def claim_undispatched(
-    db: sqlite3.Connection, limit: int, *, without: Collection[str] = (), resting: Collection[str] = ()
+    db: Connection, limit: int, *, without: Collection[str] = (), resting: Collection[str] = ()
 ) -> list[TaskRow]:
     """Tasks that Prefect is to be told of, the most urgent first; from now on it may know of them.
 
     Those of the actions ``without`` are left out, and those whose ids are ``resting``.
     """
-    where = (
-        "flow_run_id IS NULL AND state IN ('queued', 'cancelling') AND priority = ? "
-        "AND action NOT IN (SELECT value FROM json_each(?)) AND id NOT IN (SELECT value FROM json_each(?)) "
-        f"AND {_ITS_TURN} ORDER BY id LIMIT ?"
+    due = (
+        select(*ROW)
+        .where(tasks.c.flow_run_id.is_(None), is_in(tasks.c.state, ("queued", "cancelling")), _ITS_TURN)
+        .where(tasks.c.action.not_in(list(without)), tasks.c.id.not_in(list(resting)))
+        .order_by(tasks.c.id)
+        .with_for_update(of=tasks, skip_locked=True)
     )
-    left_out = json.dumps(list(without)), json.dumps(list(resting))
     found: list[TaskRow] = []
     # One after the other: high, low, normal is how their names would sort.
     for priority in ("high", "normal", "low"):
-        found += _rows(db, where, (priority, *left_out, limit - len(found)))
-    db.executemany("UPDATE tasks SET dispatching = 1 WHERE id = ?", [(task.id,) for task in found])
+        if len(found) < limit:
+            found += rows_of(db, due.where(tasks.c.priority == priority).limit(limit - len(found)))
+    if found:
+        db.execute(update(tasks).where(tasks.c.id.in_([task.id for task in found])).values(dispatching=1))
     return found
 
 
-def unclaim(db: sqlite3.Connection, task_ids: Collection[str], reason: str | None = None) -> list[TaskEnd]:
+def unclaim(db: Connection, task_ids: Collection[str], reason: str | None = None) -> list[TaskEnd]:
     """Prefect was not told of them, for certain; how those end that were to be cancelled meanwhile."""
-    db.executemany(
-        "UPDATE tasks SET dispatching = 0, reason = coalesce(?, reason) WHERE id = ? AND flow_run_id IS NULL",
-        [(reason, task_id) for task_id in task_ids],
-    )
-    waiting = [found for task_id in task_ids if (found := find(db, task_id)) and found.flow_run_id is None]
-    return [_unstarted(task.id) for task in waiting if task.cancel_requested]
+    theirs = and_(tasks.c.id.in_(list(task_ids)), tasks.c.flow_run_id.is_(None))
+    db.execute(update(tasks).where(theirs).values(dispatching=0, **({} if reason is None else {"reason": reason})))
+    cancelled = select(tasks.c.id).where(theirs, tasks.c.cancel_requested == 1).order_by(tasks.c.id)
+    return [_unstarted(task_id) for task_id in db.scalars(cancelled)]
 
 
 def _unstarted(task_id: str) -> TaskEnd:
     return TaskEnd.by(task_id, AutoScorerError(ErrorCode.CANCELLED, "The task was cancelled before work on it began."))
 
 
-def dispatched(db: sqlite3.Connection, pairs: Sequence[tuple[str, str]]) -> None:
-    """Note which flow runs work on which tasks: (task id, flow run id)."""
-    db.executemany(
-        "UPDATE tasks SET flow_run_id = ?, dispatching = 0, prefect_state = 'SCHEDULED' WHERE id = ?",
-        [(flow_run_id, task_id) for task_id, flow_run_id in pairs],
+def dispatched(db: Connection, made: Sequence[tuple[TaskRow, str]]) -> None:
+    """Note which flow runs work on which tasks, as they were claimed; not where one was handed over anew since."""
+    noted = (
+        update(tasks)
+        .where(tasks.c.id == bindparam("task"), tasks.c.dispatch == bindparam("time"), tasks.c.flow_run_id.is_(None))
+        .values(flow_run_id=bindparam("flow_run"), dispatching=0, prefect_state="SCHEDULED")
     )
+    if made:
+        db.execute(noted, [{"task": row.id, "time": row.dispatch, "flow_run": flow_run} for row, flow_run in made])
 
 
-def dispatch_anew(db: sqlite3.Connection, task_id: str, lost: str, reason: str) -> bool:
+def dispatch_anew(db: Connection, task_id: str, lost: str, reason: str) -> bool:
     """Prefect has lost the flow run ``lost``: hand the task over once more. Whether it will be."""
     done = db.execute(
-        "UPDATE tasks SET flow_run_id = NULL, prefect_state = NULL, dispatch = dispatch + 1, dispatching = 0, "
-        "earlier_attempts = attempts, reason = ?, "
-        "state = CASE WHEN cancel_requested THEN state ELSE 'queued' END "
-        f"WHERE id = ? AND flow_run_id = ? AND state IN {_ACTIVE}",
-        (reason, task_id, lost),
+        update(tasks)
+        .where(tasks.c.id == task_id, tasks.c.flow_run_id == lost, is_active())
+        .values(
+            flow_run_id=null(),
+            prefect_state=null(),
+            dispatch=tasks.c.dispatch + 1,
+            dispatching=0,
+            earlier_attempts=tasks.c.attempts,
+            reason=reason,
+            state=case((tasks.c.cancel_requested == 1, tasks.c.state), else_="queued"),
+        )
     )
     return bool(done.rowcount)
 
 
-def observe(db: sqlite3.Connection, changes: Sequence[Observed]) -> None:
+def observe(db: Connection, changes: Sequence[Observed]) -> None:
     """Note what Prefect says of tasks under way."""
-    db.executemany(
-        "UPDATE tasks SET state = CASE WHEN cancel_requested THEN 'cancelling' ELSE ? END, prefect_state = ?, "
-        "attempts = earlier_attempts + ?, started_at = coalesce(started_at, ?), reason = coalesce(?, reason) "
-        f"WHERE id = ? AND state IN {_ACTIVE}",
-        [
-            (each.state, each.prefect_state, each.attempts, each.started_at, each.reason, each.task_id)
-            for each in changes
-        ],
+    noted = (
+        update(tasks)
+        .where(tasks.c.id == bindparam("task"), is_active())
+        .values(
+            state=case((tasks.c.cancel_requested == 1, "cancelling"), else_=bindparam("seen", type_=Text)),
+            prefect_state=bindparam("of_prefect"),
+            attempts=tasks.c.earlier_attempts + bindparam("tries", type_=tasks.c.attempts.type),
+            started_at=func.coalesce(tasks.c.started_at, bindparam("began", type_=tasks.c.started_at.type)),
+            reason=func.coalesce(bindparam("why", type_=Text), tasks.c.reason),
+        )
     )
+    if changes:
+        db.execute(
+            noted,
+            [
+                {
+                    "task": each.task_id,
+                    "seen": each.state.value,
+                    "of_prefect": each.prefect_state,
+                    "tries": each.attempts,
+                    "began": each.started_at,
+                    "why": each.reason,
+                }
+                for each in changes
+            ],
+        )
 
 
-def finish(db: sqlite3.Connection, ends: Sequence[TaskEnd]) -> list[str]:
+def finish(db: Connection, ends: Sequence[TaskEnd]) -> list[str]:
     """Note how tasks ended; the ids of those that had not. From now on their callbacks are due."""
     return [end.task_id for end in ends if _finish(db, end)]
 
 
-def _finish(db: sqlite3.Connection, end: TaskEnd) -> bool:
+def _finish(db: Connection, end: TaskEnd) -> bool:
     now = time.time()
-    done = db.execute(
-        "UPDATE tasks SET state = ?, reason = coalesce(?, reason), scorer = coalesce(scorer, ?), "
-        "attempts = coalesce(earlier_attempts + ?, attempts), started_at = coalesce(started_at, ?), ended_at = ?, "
-        "dispatching = 0, callback_state = CASE WHEN callback_url IS NULL THEN NULL ELSE 'pending' END, "
-        f"callback_at = ? WHERE id = ? AND state IN {_ACTIVE}",
-        (
-            end.state,
-            end.reason,
-            end.scorer,
-            end.attempts,
-            end.started_at,
-            now if end.ended_at is None else end.ended_at,
-            now,
-            end.task_id,
-        ),
-    ).rowcount
-    if done:
-        db.execute(
-            "INSERT OR REPLACE INTO outcomes (task_id, result, error, outcome) VALUES (?, ?, ?, ?)",
-            (end.task_id, _dump(end.result), _dump(end.error), _dump(outcome_of(end.result))),
-        )
-        # A batch's members are known by now, and what the job is called.
-        if more := names_of({}, end.result):
-            db.execute("UPDATE names SET names = names || char(10) || ? WHERE task_id = ?", (more, end.task_id))
-    return bool(done)
+    values: dict[str, Any] = {
+        "state": end.state.value,
+        "ended_at": now if end.ended_at is None else end.ended_at,
+        "dispatching": 0,
+        "callback_state": case((tasks.c.callback_url.is_(None), null()), else_="pending"),
+        "callback_at": now,
+    }
+    if end.reason is not None:
+        values["reason"] = end.reason
+    if end.attempts is not None:
+        values["attempts"] = tasks.c.earlier_attempts + end.attempts
+    for name, value in (("scorer", end.scorer), ("started_at", end.started_at)):
+        if value is not None:
+            values[name] = func.coalesce(tasks.c[name], value)
+    if not db.execute(update(tasks).where(tasks.c.id == end.task_id, is_active()).values(values)).rowcount:
+        return False
+    left = {"result": _dump(end.result), "error": _dump(end.error), "outcome": _dump(outcome_of(end.result))}
+    db.execute(
+        _upsert(db, outcomes)
+        .values(task_id=end.task_id, **left)
+        .on_conflict_do_update(index_elements=["task_id"], set_=left)
+    )
+    # A batch's members are known by now, and what the job is called.
+    if more := names_of({}, end.result):
+        db.execute(update(names).where(names.c.task_id == end.task_id).values(names=names.c.names + "\n" + more))
+    return True
 
 
-def request_cancel(db: sqlite3.Connection, task_id: str) -> tuple[TaskRow, bool]:
+def request_cancel(db: Connection, task_id: str) -> tuple[TaskRow, bool]:
     """Cancel a task: at once where Prefect was never told of it, else it is noted for whoever tells Prefect.
 
     Returns:
@@ -244,116 +293,82 @@ def request_cancel(db: sqlite3.Connection, task_id: str) -> tuple[TaskRow, bool]
     Raises:
         AutoScorerError: ``NOT_FOUND``.
     """
-    found = row(db, task_id)
+    found = row(db, task_id, lock=True)
     if found.is_final:
         return found, False
     is_ours = found.flow_run_id is None and not found.dispatching
     if is_ours:
         _finish(db, _unstarted(task_id))
     else:
-        db.execute("UPDATE tasks SET cancel_requested = 1, state = 'cancelling' WHERE id = ?", (task_id,))
+        db.execute(update(tasks).where(tasks.c.id == task_id).values(cancel_requested=1, state="cancelling"))
     return row(db, task_id), is_ours
 
 
-def due_callbacks(db: sqlite3.Connection, now: float) -> list[CallbackDue]:
-    """Callbacks of tasks that ended, due at ``now`` (seconds since the epoch), the longest due first.
-
-    All of them: with a limit, those to one receiver that does not answer would hide everybody else's.
-    """
-    found = db.execute(
-        "SELECT id, callback_url, callback_attempts, role FROM tasks "
-        "WHERE callback_state = 'pending' AND (callback_at <= ? OR callback_at > ?) ORDER BY callback_at",
-        # No attempt is put off for longer: what seems to be was noted before the clock was put back.
-        (now, now + LONGEST_CALLBACK_WAIT),
-    )
-    return [CallbackDue(*values) for values in found]
+# --- callbacks ----------------------------------------------------------------------------------------------
 
 
-def callback_done(
-    db: sqlite3.Connection, task_id: str, delivered: bool, error: str | None, next_at: float | None
-) -> None:
+def callback_done(db: Connection, task_id: str, delivered: bool, error: str | None, next_at: float | None) -> None:
     """Note an attempt at delivery; not delivered and no ``next_at``: it is given up."""
-    state = "delivered" if delivered else "failed" if next_at is None else "pending"
     db.execute(
-        "UPDATE tasks SET callback_state = ?, callback_attempts = callback_attempts + 1, callback_error = ?, "
-        "callback_at = ?, callback_delivered_at = ? WHERE id = ?",
-        (state, error, next_at, time.time() if delivered else None, task_id),
-    )
-
-
-def prune(db: sqlite3.Connection, keys_before: float, tasks_before: float) -> int:
-    """Forget some of what is old; how many tasks that were."""
-    db.execute("DELETE FROM idempotency WHERE created_at <= ?", (keys_before,))
-    done = db.execute(
-        "DELETE FROM tasks WHERE id IN (SELECT id FROM tasks WHERE ended_at < ? AND callback_state IS NOT 'pending' "
-        "ORDER BY ended_at LIMIT ?)",
-        (tasks_before, _PRUNE),
-    )
-    return done.rowcount
-
-
-def active(db: sqlite3.Connection) -> list[TaskRow]:
-    """Every task that has not ended."""
-    return _rows(db, f"state IN {_ACTIVE} ORDER BY id", ())
-
-
-def row(db: sqlite3.Connection, task_id: str) -> TaskRow:
-    """One task. Raises ``NOT_FOUND``."""
-    found = find(db, task_id)
-    if found is None:
-        raise AutoScorerError(
-            ErrorCode.NOT_FOUND, f"There is no task {task_id[:100]!r}; GET /tasks lists those that there are."
+        update(tasks)
+        .where(tasks.c.id == task_id)
+        .values(
+            callback_state="delivered" if delivered else "failed" if next_at is None else "pending",
+            callback_attempts=tasks.c.callback_attempts + 1,
+            callback_error=error,
+            callback_at=next_at,
+            callback_delivered_at=time.time() if delivered else None,
         )
-    return found
-
-
-def find(db: sqlite3.Connection, task_id: str) -> TaskRow | None:
-    """One task, or None."""
-    return next(iter(_rows(db, "id = ?", (task_id,))), None)
-
-
-def outcome(db: sqlite3.Connection, task_id: str) -> StoredResult | None:
-    """What a task left that has ended."""
-    found = db.execute("SELECT result, error, outcome FROM outcomes WHERE task_id = ?", (task_id,)).fetchone()
-    return StoredResult(*found) if found else None
-
-
-def known_flow_run(db: sqlite3.Connection, flow_run_id: str) -> bool:
-    """Whether a flow run is a task's."""
-    return db.execute("SELECT 1 FROM tasks WHERE flow_run_id = ?", (flow_run_id,)).fetchone() is not None
-
-
-def counts(db: sqlite3.Connection) -> dict[str, int]:
-    """How many tasks there are, by state."""
-    found: dict[str, int] = dict(db.execute("SELECT state, number FROM counts").fetchall())
-    return {state.value: found.get(state.value, 0) for state in TaskState}
-
-
-def page(
-    db: sqlite3.Connection, conditions: Sequence[tuple[str, Sequence[Any]]], before: str | None, limit: int
-) -> tuple[list[tuple[TaskRow, StoredResult]], int, int]:
-    """At most ``limit`` tasks for which all conditions (SQL with its values) hold, newest first, from ``before`` on.
-
-    Returns:
-        The tasks, each with what it left but its Result; how many there are in all; and how many come before the page.
-    """
-    where = " AND ".join(sql for sql, _ in conditions) or "1"
-    values = [value for _, some in conditions for value in some]
-    (total,) = db.execute(f"SELECT count(*) FROM tasks WHERE {where}", values).fetchone()
-    newer, beyond, last = 0, "", []
-    if before is not None:
-        beyond, last = " AND id < ?", [before]
-        (newer,) = db.execute(f"SELECT count(*) FROM tasks WHERE {where} AND id >= ?", [*values, before]).fetchone()
-    found = db.execute(
-        f"SELECT {COLUMNS}, error, outcome FROM tasks LEFT JOIN outcomes ON task_id = id WHERE {where}{beyond} "
-        "ORDER BY id DESC LIMIT ?",
-        [*values, *last, limit],
     )
-    return [(TaskRow(*each[:-2]), StoredResult(None, *each[-2:])) for each in found], total, newer
 
 
-def _rows(db: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[TaskRow]:
-    return [TaskRow(*each) for each in db.execute(f"SELECT {COLUMNS} FROM tasks WHERE {where}", values)]
+# --- one of several ------------------------------------------------------------------------------------------
+
+
+def take_lease(db: Connection, name: str, holder: str, seconds: float) -> bool:
+    """Take a lease that nobody has, or renew one's own; whether the holder has it for so long from now."""
+    now = func.extract("epoch", func.clock_timestamp()) if db.dialect.name == "postgresql" else literal(time.time())
+    until = cast(now, Double) + seconds
+    taken = (
+        _upsert(db, leases)
+        .values(name=name, holder=holder, until=until)
+        .on_conflict_do_update(
+            index_elements=["name"],
+            set_={"holder": holder, "until": until},
+            where=or_(leases.c.holder == holder, leases.c.until < cast(now, Double)),
+        )
+        .returning(leases.c.name)
+    )
+    return db.scalar(taken) is not None
+
+
+def drop_lease(db: Connection, name: str, holder: str) -> None:
+    """Let others take it at once."""
+    db.execute(delete(leases).where(leases.c.name == name, leases.c.holder == holder))
+
+
+# --- keeping it small ---------------------------------------------------------------------------------------
+
+
+def prune(db: Connection, keys_before: float, tasks_before: float) -> int:
+    """Forget some of what is old; how many tasks that were."""
+    _gather_counts(db)
+    db.execute(delete(idempotency).where(idempotency.c.created_at <= keys_before))
+    told = or_(tasks.c.callback_state.is_(None), tasks.c.callback_state != "pending")
+    old = select(tasks.c.id).where(tasks.c.ended_at < tasks_before, told).order_by(tasks.c.ended_at).limit(_PRUNE)
+    return db.execute(delete(tasks).where(tasks.c.id.in_(old.scalar_subquery()))).rowcount
+
+
+def _gather_counts(db: Connection) -> None:
+    """Put what each connection has counted into one row a state: connections come and go, their rows would stay."""
+    others = select(counts_table).where(counts_table.c.share != 0).with_for_update(skip_locked=True)
+    for state, share, number in db.execute(others).all():
+        db.execute(delete(counts_table).where(counts_table.c.state == state, counts_table.c.share == share))
+        db.execute(
+            _upsert(db, counts_table)
+            .values(state=state, share=0, number=number)
+            .on_conflict_do_update(index_elements=["state", "share"], set_={"number": counts_table.c.number + number})
+        )
 
 
 def _dump(value: dict[str, Any] | None) -> str | None:

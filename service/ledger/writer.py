@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
-import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from ...core.errors import AutoScorerError, ErrorCode
 from ...core.storage import full_database
@@ -22,7 +24,7 @@ __all__ = ["GroupCommit"]
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-Work = Callable[[sqlite3.Connection], T]
+Work = Callable[[Connection], T]
 
 # What is written, and who waits for it.
 _Order = tuple[Work[Any], "Future[Any]"]
@@ -36,12 +38,12 @@ class GroupCommit:
     Made in an event loop; ``write`` is called in that loop.
 
     Args:
-        connection: Used by the thread alone from now on; in autocommit mode (``isolation_level=None``).
+        connection: Used by the thread alone from now on; its transactions take the database's lock as they begin.
         name: What is written to, for messages.
         home: The folder that the database is in, whose disk may be full.
     """
 
-    def __init__(self, connection: sqlite3.Connection, name: str, home: Path) -> None:
+    def __init__(self, connection: Connection, name: str, home: Path) -> None:
         self._connection = connection
         self._home = home
         self._name = name
@@ -83,25 +85,23 @@ class GroupCommit:
         connection = self._connection
         done: list[tuple[Any, Exception | None]] = []
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            for work, _ in group:
-                connection.execute("SAVEPOINT work")
-                try:
-                    done.append((work(connection), None))
-                except sqlite3.OperationalError:
-                    raise
-                except Exception as error:
-                    done.append((None, error))
-                    connection.execute("ROLLBACK TO work")
-                connection.execute("RELEASE work")
-            connection.execute("COMMIT")
-        except sqlite3.Error as error:  # a full or broken disk: nothing of the group is there
+            with connection.begin():
+                for work, _ in group:
+                    point = connection.begin_nested()
+                    try:
+                        done.append((work(connection), None))
+                    except OperationalError:  # SQLite may have undone the whole of it already
+                        raise
+                    except Exception as error:
+                        done.append((None, error))
+                        point.rollback()
+                    else:
+                        point.commit()
+        except DBAPIError as error:  # a full or broken disk: nothing of the group is there
             logger.exception("the %s can't be written", self._name)
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            told = full_database(error, self._home) or AutoScorerError(
+            told = full_database(error.orig, self._home) or AutoScorerError(
                 ErrorCode.BACKEND_UNAVAILABLE,
-                f"The {self._name} can't be written: {error}. Nothing was accepted; see to the disk of the home "
+                f"The {self._name} can't be written: {error.orig}. Nothing was accepted; see to the disk of the home "
                 "folder, then try again.",
             )
             done = [(None, told)] * len(group)

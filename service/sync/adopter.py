@@ -80,15 +80,16 @@ class Adopter:
 
     async def _take_in(self, wanted: Json, actions: dict[str, Action]) -> None:
         async for runs in self.prefect.flow_run_pages(wanted):
-            new = [run for run in runs if not self.ledger.known_flow_run(run["id"]) and not await self._is_ours(run)]
+            unknown = [run for run in runs if not await self.ledger.known_flow_run(run["id"])]
+            new = [run for run in unknown if not await self._is_ours(run)]
             if new:
                 tasks = [await asyncio.to_thread(self._task, run, actions[str(run["deployment_id"])]) for run in new]
-                self.follower.follow(await self.ledger.adopt(tasks))
+                await self.follower.follow(await self.ledger.adopt(tasks))
 
     async def _is_ours(self, run: FlowRun) -> bool:
         """Whether it was made for a task of the ledger: one just handed over, or one that was given up since."""
         task_id = _task_id(run)
-        row = self.ledger.find(task_id) if task_id else None
+        row = await self.ledger.find(task_id) if task_id else None
         if row is None:
             return False
         if row.is_final and run["state"]["type"] not in SETTLED_TYPES:

@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 _BULK, _BULK_BUSY = 25, 3
 # Seconds until the next look when nobody wakes us, and between two attempts when Prefect is away.
 _LOOK, _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 0.2, 5.0
+# The same where other processes accept tasks too, who can't wake us.
+_LOOK_FOR_OTHERS = 0.5
 # Seconds until a deployment that was missing is looked for again.
 _MISSING = 3.0
 # Seconds for which Prefect may answer one task with a fault of its own, and take others meanwhile, before the task is
@@ -103,7 +105,7 @@ class Dispatcher:
             self._bulk = max(self._bulk // 3, _BULK_BUSY)
             await asyncio.sleep(random.uniform(0.02, _BUSY_PAUSE))  # noqa: S311 - not a secret
             return 0
-        return min(_LOOK, self._next_missing())
+        return min(_LOOK_FOR_OTHERS if self.ledger.is_shared else _LOOK, self._next_missing())
 
     async def _all(self) -> None:
         if self._away:
@@ -187,7 +189,7 @@ class Dispatcher:
             self._took_at = time.monotonic()
         for row, answer in zip(rows, answers, strict=True):
             if answer["status"] == "CREATED":
-                made.append((row.id, answer["flow_run_id"]))
+                made.append((row, answer["flow_run_id"]))
                 self._strikes.pop(row.id, None)
             elif str(answer["error"]).startswith(_REFUSED):
                 await self._refuse(row, answer["error"])
@@ -197,7 +199,7 @@ class Dispatcher:
                 failed = PrefectAway(self.prefect.url, "it could not store a flow run")
         if made:
             await self.ledger.dispatched(made)
-            self.follower.follow(task_id for task_id, _ in made)
+            await self.follower.follow(row.id for row, _ in made)
             wake(self.settings.home)
             self._bulk = min(self._bulk * 2, _BULK)
         if failed is not None:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ...core.backoff import periodic
@@ -72,24 +72,26 @@ class Follower:
     ledger: Ledger
     prefect: PrefectApi
     lost: Callable[[], None]
-    ended: Callable[[Sequence[str]], None]
+    ended: Callable[[Sequence[str]], Awaitable[None]]
     _tasks: dict[str, _Followed] = field(default_factory=dict)
     _watchers: dict[str, list[asyncio.Event]] = field(default_factory=dict)
     _refreshing: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
     _changed_at: float = field(default_factory=time.monotonic)
     _heard_at: float = field(default_factory=time.monotonic)
+    _is_running: bool = False
     _turn: int = 0
     _swept_at: float = 0.0
     _sweeps: int = 0
 
     # --- what is followed -----------------------------------------------------------------------------------
 
-    def follow(self, task_ids: Iterable[str]) -> None:
-        """Follow tasks that have a flow run, as the ledger has them now: who cancels one later finds it here."""
+    async def follow(self, task_ids: Iterable[str]) -> None:
+        """Follow tasks that have a flow run, as the ledger has them now."""
         for task_id in task_ids:
-            row = self.ledger.row(task_id)
-            if row.flow_run_id is not None and not row.is_final:
+            row = await self.ledger.row(task_id)
+            # Whoever cancelled it while the ledger was asked has put it down already.
+            if row.flow_run_id is not None and not row.is_final and row.id not in self._tasks:
                 self._tasks[row.id] = _Followed(row, row.flow_run_id, cancel=bool(row.cancel_requested))
                 if row.cancel_requested:
                     self._leave_word(self._tasks[row.id])
@@ -120,21 +122,30 @@ class Follower:
         ended = await self.ledger.finish([replace(each, error=self.roots.redact(each.error)) for each in ends])
         for end in ends:
             self._tasks.pop(end.task_id, None)
-        self.tell(ended)
+        await self.tell(ended)
 
-    def tell(self, ended: Sequence[str]) -> None:
+    async def tell(self, ended: Sequence[str]) -> None:
         """The ledger has it that these tasks ended."""
         self._changed_at = time.monotonic()
         for task_id in ended:
             for event in self._watchers.get(task_id, ()):
                 event.set()
         if ended:
-            self.ended(ended)
+            await self.ended(ended)
 
     # --- asking ---------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Follow, until cancelled."""
+        """Follow every active task, until cancelled."""
+        self._tasks.clear()
+        self._is_running = True
+        try:
+            await self.follow([row.id for row in await self.ledger.active()])
+            await self._run()
+        finally:
+            self._is_running = False
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as loops:
             loops.create_task(
                 periodic(
@@ -165,6 +176,11 @@ class Follower:
         Raises:
             PrefectAway: The server does not answer.
         """
+        if self.ledger.is_shared:
+            for task_id in await self.ledger.to_cancel():
+                if (known := self._tasks.get(task_id)) is not None and not known.cancel:
+                    known.cancel = True
+                    self._leave_word(known)
         moving = [task for task in self._tasks.values() if task.is_moving]
         queued = [task for task in self._tasks.values() if not task.is_moving]
         for some in _pages(moving):
@@ -205,9 +221,10 @@ class Follower:
         Raises:
             PrefectAway: The server does not answer.
         """
-        task = self._tasks.get(row.id)
-        if task is None:  # whoever follows it from now on reads of it in the ledger
-            return
+        assert row.flow_run_id is not None
+        task = self._tasks.get(row.id) or _Followed(row, row.flow_run_id)
+        if self._is_running:  # else another process follows it
+            self._tasks[row.id] = task
         task.cancel = True
         self._leave_word(task)
         await self._cancel(task)
@@ -299,7 +316,7 @@ class Follower:
         if await self.prefect.flow_run(task.flow_run_id) is not None:
             return
         files = FlowRunFiles(self.settings.home, task.flow_run_id)
-        row = self.ledger.row(task.row.id)
+        row = await self.ledger.row(task.row.id)
         end = await asyncio.to_thread(task_end_without_run, self.settings.home, self.roots, row)
         if end is None:
             claim = files.read_claim()

@@ -41,8 +41,8 @@ from ...schemas.envelope import Envelope, Meta
 from ...schemas.task import Role, TaskView
 from ..disclosure import Disclosure
 from ..ledger.ledger import Ledger
+from ..ledger.queries import LONGEST_CALLBACK_WAIT
 from ..ledger.records import CallbackDue
-from ..ledger.statements import LONGEST_CALLBACK_WAIT
 from ..workspaces.roots import WorkspaceRoots
 from .http import NotAllowed, Outbound, Unreachable, check_callback_url
 from .signatures import callback_secret, sign, verify

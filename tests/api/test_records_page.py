@@ -196,7 +196,7 @@ class TestPage:
     ) -> None:
         messages = [f"line {number}" for number in range(450)] + [EVIL]
 
-        def row(task_id: str) -> SimpleNamespace:
+        async def row(task_id: str) -> SimpleNamespace:
             return SimpleNamespace(flow_run_id="0190f2d4-9c0e-7d11-8a6b-5c4d3e2f1a0b")
 
         async def logs(flow_run: str, *, offset: int, limit: int) -> list[dict[str, Any]]:

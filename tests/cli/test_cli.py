@@ -176,6 +176,7 @@ NEEDED = {
     **{name: ["."] for name in ("init", "validate", "run", "score", "pipeline", "result", "submit", "batch", "upload")},
     **{name: ["0" * 26] for name in ("cancel", "leaderboard", "logs", "retry")},
     "scorers": ["list"],
+    "ledger": ["upgrade"],
     "config": ["show"],
 }
 # Many commands, one process: for each what it shows, and its exit code. Python starts once, not sixty times.

@@ -31,8 +31,8 @@ from autoscorer.service.ledger.records import NewTask, TaskEnd
 from autoscorer.service.ledger.task_ids import new_task_id
 
 from ..service.test_disclosure import RESULT
-from ..service.test_ledger import new
 from ..support.facade import ADMIN, SUBMIT, Facade, facade, facade_settings
+from ..support.ledger import new
 from ..support.terminal import in_terminal
 from ..support.workspaces import write_workspace
 
@@ -67,7 +67,7 @@ def served(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ids: dict[str, str] = {}
 
     async def fill() -> None:
-        ledger = Ledger.open(settings)
+        ledger = await Ledger.open(settings)
         for name, ending in {
             "scored": {"state": TaskState.COMPLETED, "result": WHOLE, "scorer": "classification_f1"},
             "failed": {"state": TaskState.FAILED, "error": MISMATCH},
@@ -88,7 +88,7 @@ def served(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         batch, _ = await ledger.add(many)
         await ledger.finish([TaskEnd(batch.id, TaskState.COMPLETED, result=summary)])
         ids["batch"] = batch.id
-        ledger.close()
+        await ledger.close()
 
     asyncio.run(fill())
     with facade(facade_settings(root)) as api:

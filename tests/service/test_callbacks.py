@@ -234,7 +234,7 @@ def test_a_receiver_is_told_what_the_submitter_may_see(home: Path, show_errors: 
 
         async def main() -> bytes:
             async with receiving(answers("200 OK")) as receiver:
-                ledger = Ledger.open(settings)
+                ledger = await Ledger.open(settings)
                 try:
                     task = NewTask(
                         f"t-{role}", "tester", "score", role, "ws", None, "normal", {"workspace": "ws"}, {}, 1.0,
@@ -246,7 +246,7 @@ def test_a_receiver_is_told_what_the_submitter_may_see(home: Path, show_errors: 
                         await until(lambda: bool(receiver.requests))
                     return receiver.requests[0].body
                 finally:
-                    ledger.close()
+                    await ledger.close()
 
         return json.loads(asyncio.run(main()))["data"]["result"]
 
@@ -353,7 +353,7 @@ def test_the_ledger_keeps_what_became_of_a_callback_over_restarts(home: Path) ->
 
     async def attempt(until_state: str, url: str | None = None) -> TaskView:
         """One life of the API; with ``url`` it begins with a task that ends."""
-        ledger = Ledger.open(settings)
+        ledger = await Ledger.open(settings)
         try:
             if url is not None:
                 row, _ = await ledger.add(
@@ -383,7 +383,7 @@ def test_the_ledger_keeps_what_became_of_a_callback_over_restarts(home: Path) ->
             await asyncio.gather(loop, return_exceptions=True)
             return view
         finally:
-            ledger.close()
+            await ledger.close()
 
     async def main() -> None:
         async with receiving(answers("500 Oops", "500 Oops", "200 OK")) as receiver:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ import pytest
 from autoscorer.core.config import Settings
 from autoscorer.schemas.task import TaskState
 from autoscorer.service.ledger.ledger import Ledger
+from autoscorer.service.ledger.queries import LONGEST_CALLBACK_WAIT
 from autoscorer.service.ledger.records import NewTask, TaskEnd
-from autoscorer.service.ledger.statements import LONGEST_CALLBACK_WAIT
 from autoscorer.service.ledger.task_ids import new_task_id
 from autoscorer.service.prefect.client import PrefectApi
 from autoscorer.service.prefect.model import AWAITING_RETRY, AWAITING_ROOM
@@ -172,19 +172,22 @@ def test_runs_of_schedules_are_looked_for_from_now_on_after_the_clock_was_put_ba
         def now(cls, tz: Any = None) -> Any:
             return real(tz) + cls.ahead
 
+    async def unheard(ended: Sequence[str]) -> None:
+        pass
+
     async def work() -> None:
-        ledger = Ledger.open(settings)
+        ledger = await Ledger.open(settings)
         async with PrefectApi(settings) as prefect:
             prefect._client = httpx.AsyncClient(base_url=prefect.url, transport=httpx.MockTransport(answer))
             roots = WorkspaceRoots(settings)
-            follower = Follower(settings, roots, ledger, prefect, lost=lambda: None, ended=lambda ids: None)
+            follower = Follower(settings, roots, ledger, prefect, lost=lambda: None, ended=unheard)
             adopter = Adopter(roots, ledger, prefect, DeploymentIds(prefect), follower)
             for _ in range(2):
                 await adopter.look()
             Clock.ahead = timedelta()
             asked.clear()
             await adopter.look()
-        ledger.close()
+        await ledger.close()
 
     monkeypatch.setattr(adopt, "datetime", Clock)
     asyncio.run(work())
@@ -198,7 +201,7 @@ def test_runs_of_schedules_are_looked_for_from_now_on_after_the_clock_was_put_ba
 
 def test_a_callback_that_lies_hours_ahead_is_due(settings: Settings) -> None:
     async def work() -> None:
-        ledger = Ledger.open(settings)
+        ledger = await Ledger.open(settings)
         task = NewTask(
             id=new_task_id(),
             caller="c",
@@ -218,6 +221,6 @@ def test_a_callback_that_lies_hours_ahead_is_due(settings: Settings) -> None:
         for wait, due in ((60.0, False), (LONGEST_CALLBACK_WAIT, False), (5 * HOUR, True)):
             await ledger.callback_done(task.id, False, "no answer", now + wait)
             assert bool(await ledger.due_callbacks(now)) is due
-        ledger.close()
+        await ledger.close()
 
     asyncio.run(work())

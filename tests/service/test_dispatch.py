@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
@@ -19,12 +19,14 @@ from autoscorer.core.logs import JsonFormatter
 from autoscorer.service.ledger.ledger import Ledger
 from autoscorer.service.ledger.records import Json, NewTask
 from autoscorer.service.ledger.task_ids import new_task_id
-from autoscorer.service.prefect.client import PrefectApi
+from autoscorer.service.prefect.client import PrefectApi, PrefectAway
 from autoscorer.service.sync import dispatcher as dispatch
 from autoscorer.service.sync.deployments import DeploymentIds
 from autoscorer.service.sync.dispatcher import Dispatcher
 from autoscorer.service.sync.follower import Follower
 from autoscorer.service.workspaces.roots import WorkspaceRoots
+
+from ..support.ledger import opened
 
 RAW = "(sqlite3.OperationalError) attempt to write a readonly database [SQL: INSERT INTO flow_run]"
 
@@ -69,13 +71,20 @@ class Prefect:
         )
 
 
+class Away:
+    """A Prefect server that does not answer."""
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("nobody is there")
+
+
 @asynccontextmanager
 async def dispatching(settings: Settings, prefect: Prefect) -> AsyncIterator[tuple[Ledger, Dispatcher]]:
-    ledger = Ledger.open(settings)
+    ledger = await Ledger.open(settings)
     async with PrefectApi(settings) as api:
         api._client = httpx.AsyncClient(base_url=api.url, transport=httpx.MockTransport(prefect))
         roots = WorkspaceRoots(settings)
-        follower = Follower(settings, roots, ledger, api, lost=lambda: None, ended=lambda ids: None)
+        follower = Follower(settings, roots, ledger, api, lost=lambda: None, ended=unheard)
         dispatcher = Dispatcher(settings, ledger, api, DeploymentIds(api), follower)
         loop = asyncio.create_task(dispatcher.run())
         try:
@@ -83,7 +92,7 @@ async def dispatching(settings: Settings, prefect: Prefect) -> AsyncIterator[tup
         finally:
             loop.cancel()
             await asyncio.gather(loop, return_exceptions=True)
-            ledger.close()
+            await ledger.close()
 
 
 @pytest.fixture(autouse=True)
@@ -100,9 +109,13 @@ def go(work: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(bounded())
 
 
-async def until(met: Callable[[], bool]) -> None:
-    while not met():
+async def until(met: Callable[[], Awaitable[bool]]) -> None:
+    while not await met():
         await asyncio.sleep(0.01)
+
+
+async def unheard(ended: Sequence[str]) -> None:
+    """Nobody is told of tasks that have ended."""
 
 
 @pytest.mark.parametrize("way", ["failed", "500", "401", "403"])
@@ -113,11 +126,18 @@ def test_a_prefect_that_answers_and_can_not_write_fails_no_task(settings: Settin
         prefect.status = int(way) if way in ("401", "403") else 201
         async with dispatching(settings, prefect) as (ledger, dispatcher):
             rows = [(await ledger.add(task(name)))[0] for name in "abc"]
+
+            async def often() -> bool:
+                return prefect.asked > 40
+
+            async def all_told() -> bool:
+                return all([(await ledger.row(row.id)).flow_run_id for row in rows])
+
             dispatcher.wake()
-            await until(lambda: prefect.asked > 40)
-            assert ledger.counts()["queued"] == 3
+            await until(often)
+            assert (await ledger.counts())["queued"] == 3
             prefect.refuses, prefect.status = (lambda name: False), 201
-            await until(lambda: all(ledger.row(row.id).flow_run_id for row in rows))
+            await until(all_told)
 
     go(work)
 
@@ -134,18 +154,26 @@ def test_a_task_on_which_alone_prefect_fails_is_given_up_and_says_nothing_of_its
         prefect.refuses, prefect.with_500 = (lambda name: name == "bad"), with_500
         async with dispatching(settings, prefect) as (ledger, dispatcher):
             bad = (await ledger.add(task("bad")))[0]
-            await until(lambda: prefect.asked > 40)
-            assert ledger.row(bad.id).state == "queued", "nothing says that it is this task's fault"
+
+            async def often() -> bool:
+                return prefect.asked > 40
+
+            await until(often)
+            assert (await ledger.row(bad.id)).state == "queued", "nothing says that it is this task's fault"
             others = 0
-            while ledger.row(bad.id).state == "queued":
+            while (await ledger.row(bad.id)).state == "queued":
                 row = (await ledger.add(task(f"good-{others}")))[0]
                 dispatcher.wake()
                 others += 1
-                await until(lambda row=row: ledger.row(row.id).flow_run_id is not None)  # type: ignore[misc]
+
+                async def told(task_id: str = row.id) -> bool:
+                    return (await ledger.row(task_id)).flow_run_id is not None
+
+                await until(told)
             view = await ledger.view(bad.id)
             assert view.state == "failed" and view.error is not None and view.error.code == "INTERNAL_ERROR"
             assert "sqlite" not in view.error.model_dump_json()
-            assert ledger.counts()["failed"] == 1 and others > 2
+            assert (await ledger.counts())["failed"] == 1 and others > 2
 
     with caplog.at_level(logging.WARNING, "autoscorer"):
         go(work)
@@ -155,20 +183,28 @@ def test_a_task_on_which_alone_prefect_fails_is_given_up_and_says_nothing_of_its
     assert with_500 or RAW in told[0]["message"]
 
 
-def test_a_task_that_was_cancelled_before_it_was_followed_is_cancelled_all_the_same(settings: Settings) -> None:
+@pytest.mark.parametrize("cancelled_first", [True, False])
+def test_a_task_that_is_cancelled_as_it_begins_to_be_followed_is_cancelled(
+    settings: Settings, cancelled_first: bool
+) -> None:
     async def work() -> None:
-        ledger, api = Ledger.open(settings), PrefectApi(settings)  # which is asked nothing
-        follower = Follower(settings, WorkspaceRoots(settings), ledger, api, lost=lambda: None, ended=lambda ids: None)
-        row, _ = await ledger.add(task("a"))
-        await ledger.claim_undispatched(1)
-        files = FlowRunFiles(settings.home, str(uuid4()))
-        await ledger.dispatched([(row.id, files.flow_run_id)])
-        cancelled, ended = await ledger.request_cancel(row.id)
-        assert not ended
-        await follower.cancel(cancelled)
-        assert not files.is_cancel_requested()
-        follower.follow([row.id])
-        assert files.is_cancel_requested()
-        ledger.close()
+        async with opened(settings) as ledger, PrefectApi(settings) as api:
+            api._client = httpx.AsyncClient(base_url=api.url, transport=httpx.MockTransport(Away()))
+            follower = Follower(settings, WorkspaceRoots(settings), ledger, api, lost=lambda: None, ended=unheard)
+            follower._is_running = True
+            row, _ = await ledger.add(task("a"))
+            await ledger.claim_undispatched(1)
+            files = FlowRunFiles(settings.home, str(uuid4()))
+            await ledger.dispatched([(row, files.flow_run_id)])
+            cancelled, ended = await ledger.request_cancel(row.id)
+            assert not ended
+            if not cancelled_first:
+                await follower.follow([row.id])
+                assert files.is_cancel_requested()
+            with pytest.raises(PrefectAway):
+                await follower.cancel(cancelled)
+            assert files.is_cancel_requested()
+            await follower.follow([row.id])
+            assert files.is_cancel_requested() and [each.cancel for each in follower._tasks.values()] == [True]
 
     go(work)

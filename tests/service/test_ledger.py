@@ -6,60 +6,41 @@ import asyncio
 import json
 import os
 import signal
-import sqlite3
-import stat
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from autoscorer.core.config import Settings
+from autoscorer.core.config import Settings, load_settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.schemas.task import TaskState
-from autoscorer.service.ledger import schema as ledger_schema
-from autoscorer.service.ledger.ledger import Ledger
-from autoscorer.service.ledger.records import NewTask, Observed, TaskEnd
+from autoscorer.service.ledger.ledger import in_ledger
+from autoscorer.service.ledger.records import Observed, TaskEnd
+from autoscorer.service.ledger.revisions import upgrade
 from autoscorer.service.ledger.task_ids import first_id_at, is_task_id, new_task_id
-from autoscorer.service.ledger.writer import GroupCommit
 from hypothesis import given
 from hypothesis import strategies as st
+
+from ..support.ledger import new, opened
+from ..support.postgres import postgres as postgres
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def settings(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A configuration with an empty ledger, in each of the databases."""
+    if request.param == "postgres":
+        monkeypatch.setenv("AUTOSCORER_LEDGER_URL", request.getfixturevalue("postgres").ledger_url())
+        asyncio.run(in_ledger(load_settings(), upgrade))
+    return load_settings()
 
 
 def run(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     return asyncio.run(work())
-
-
-@asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[Ledger]:
-    ledger = Ledger.open(settings)
-    try:
-        yield ledger
-    finally:
-        ledger.close()
-
-
-def new(workspace: str = "/data/a", action: str = "score", **other: Any) -> NewTask:
-    return NewTask(
-        **{
-            "id": new_task_id(),
-            "caller": "someone",
-            "action": action,
-            "subject": workspace,
-            "workspace": workspace,
-            "scorer": None,
-            "priority": "normal",
-            "request": {"action": action, "workspace": os.path.basename(workspace)},
-            "parameters": {"workspace": workspace},
-            "created_at": time.time(),
-            **other,
-        }
-    )
 
 
 # --- accepting ---------------------------------------------------------------------------------------------------
@@ -78,31 +59,10 @@ def test_what_was_accepted_is_there_after_the_ledger_is_opened_again(settings: S
             view = await ledger.view(task.id)
             assert (view.state, view.stage, view.workspace) == (TaskState.QUEUED, "accepted", "a")
             assert view.callback is not None and view.callback.state == "waiting"
-            assert ledger.counts()["queued"] == 1
+            assert (await ledger.counts())["queued"] == 1
 
     run(accept)
     run(look)
-
-
-def test_the_ledger_is_its_owners_alone(settings: Settings) -> None:
-    async def work() -> None:
-        async with opened(settings) as ledger:
-            await ledger.add(new())
-            for path in settings.home.glob("ledger*"):
-                assert stat.S_IMODE(path.stat().st_mode) == 0o600, path.name
-
-    run(work)
-
-
-def test_only_one_process_serves_a_home(settings: Settings) -> None:
-    async def work() -> None:
-        async with opened(settings):
-            with pytest.raises(AutoScorerError) as caught:
-                Ledger.open(settings)
-            assert caught.value.code is ErrorCode.CONFLICT
-
-    run(work)
-    run(work)  # and it was let go of
 
 
 def test_a_workspace_has_one_active_task_of_an_action(settings: Settings) -> None:
@@ -152,9 +112,11 @@ def test_what_a_key_stands_for_is_known_before_there_is_a_task(settings: Setting
     async def work() -> None:
         async with opened(settings) as ledger:
             first, _ = await ledger.add(new(caller="c"), key="k", request_hash="1")
-            known = ledger.keyed("c", "k", "1")
+            known = await ledger.keyed("c", "k", "1")
             assert known is not None and known.id == first.id
-            assert [ledger.keyed(*other) for other in (("d", "k", "1"), ("c", "l", "1"), ("c", "k", "2"))] == [None] * 3
+            assert [await ledger.keyed(*other) for other in (("d", "k", "1"), ("c", "l", "1"), ("c", "k", "2"))] == [
+                None
+            ] * 3
 
     run(work)
 
@@ -194,7 +156,7 @@ def test_the_most_urgent_are_handed_over_first_and_none_twice(settings: Settings
             await ledger.add(new("/data/9", action="run"))
             claimed = await ledger.claim_undispatched(4, without=["run"])
             assert [row.workspace for row in claimed] == ["/data/2", "/data/4", "/data/1", "/data/3"]
-            await ledger.dispatched([(row.id, f"run-{row.workspace}") for row in claimed])
+            await ledger.dispatched([(row, f"run-{row.workspace}") for row in claimed])
             assert [row.workspace for row in await ledger.claim_undispatched(9)] == ["/data/9", "/data/0"]
 
     run(work)
@@ -223,9 +185,9 @@ def test_what_prefect_may_know_of_is_cancelled_there(settings: Settings) -> None
             assert (cancelled.state, ended, cancelled.cancel_requested) == ("cancelling", False, 1)
             # It is handed over, in order to be cancelled, and stays so whatever Prefect says meanwhile.
             assert [each.id for each in await ledger.claim_undispatched(9)] == [row.id]
-            await ledger.dispatched([(row.id, "f")])
+            await ledger.dispatched([(row, "f")])
             await ledger.observe([Observed(row.id, TaskState.RUNNING, "RUNNING", 1, 5.0, None)])
-            assert ledger.row(row.id).state == "cancelling"
+            assert (await ledger.row(row.id)).state == "cancelling"
 
     run(work)
 
@@ -236,13 +198,16 @@ def test_a_task_whose_flow_run_was_lost_is_handed_over_under_another_key(setting
             row, _ = await ledger.add(new())
             assert row.idempotency_key == row.id
             await ledger.claim_undispatched(9)
-            await ledger.dispatched([(row.id, "f1")])
+            await ledger.dispatched([(row, "f1")])
             await ledger.observe([Observed(row.id, TaskState.RUNNING, "RUNNING", 2, time.time(), "again")])
             assert await ledger.dispatch_anew(row.id, "f1", "lost")
             assert not await ledger.dispatch_anew(row.id, "f1", "lost")
             (again,) = await ledger.claim_undispatched(9)
             assert (again.idempotency_key, again.state, again.attempts) == (f"{row.id}:2", "queued", 2)
-            await ledger.dispatched([(row.id, "f2")])
+            # Who claimed it the first time comes late.
+            await ledger.dispatched([(row, "f1")])
+            assert (await ledger.row(row.id)).flow_run_id is None
+            await ledger.dispatched([(again, "f2")])
             await ledger.observe([Observed(row.id, TaskState.RUNNING, "RUNNING", 1, time.time(), None)])
             view = await ledger.view(row.id)
             assert (view.attempts, view.reason, view.flow_run_id) == (3, "lost", "f2")
@@ -257,7 +222,7 @@ def test_a_flow_run_is_adopted_once_and_beside_an_active_task(settings: Settings
             adopted = [new(origin="prefect", flow_run_id=f"f{number}") for number in range(2)]
             assert len(await ledger.adopt(adopted)) == 2
             assert await ledger.adopt([replace(adopted[0], id=new_task_id())]) == []
-            assert ledger.known_flow_run("f1") and not ledger.known_flow_run("f2")
+            assert await ledger.known_flow_run("f1") and not await ledger.known_flow_run("f2")
             assert await ledger.claim_undispatched(9, without=["score"]) == []
 
     run(work)
@@ -277,7 +242,7 @@ def test_a_task_ends_once(settings: Settings) -> None:
             view = await ledger.view(row.id)
             assert (view.state, view.result, view.run_seconds) == (TaskState.COMPLETED, {"score": 1.0}, 2.5)
             assert view.queue_seconds == 0.0  # the clocks disagree
-            assert ledger.counts() == {**dict.fromkeys(ledger.counts(), 0), "completed": 1}
+            assert await ledger.counts() == {**dict.fromkeys(await ledger.counts(), 0), "completed": 1}
             (due,) = await ledger.due_callbacks(time.time())
             assert (due.task_id, due.url, due.attempts) == (row.id, "http://example.org", 0)
 
@@ -313,94 +278,22 @@ def test_old_tasks_are_forgotten_and_active_ones_never(settings: Settings) -> No
             later = time.time() + settings.api.keep_days * 86400 + 1
             assert await ledger.prune(time.time()) == 0
             assert await ledger.prune(later) == 1
-            assert ledger.find(ended.id) is None and ledger.outcome(ended.id) is None
-            assert ledger.find(active.id) and ledger.find(told.id)
-            assert sum(ledger.counts().values()) == 2
+            assert await ledger.find(ended.id) is None and await ledger.outcome(ended.id) is None
+            assert await ledger.find(active.id) and await ledger.find(told.id)
+            assert sum((await ledger.counts()).values()) == 2
 
     run(work)
 
 
-# --- the file ----------------------------------------------------------------------------------------------------
-
-
-def test_an_earlier_ledger_is_brought_up_to_date(tmp_path: Path) -> None:
-    db = sqlite3.connect(tmp_path / "db", isolation_level=None)
-    scripts = ("CREATE TABLE a (x);", "ALTER TABLE a ADD COLUMN y; INSERT INTO a VALUES (1, 2);")
-    ledger_schema.prepare(db, scripts[:1])
-    ledger_schema.prepare(db, scripts)
-    ledger_schema.prepare(db, scripts)
-    assert db.execute("SELECT x, y FROM a").fetchall() == [(1, 2)]
-    with pytest.raises(sqlite3.Error):
-        ledger_schema.prepare(db, (*scripts, "INSERT INTO a VALUES (3, 4); nonsense;"))
-    db.rollback()
-    assert db.execute("SELECT count(*) FROM a").fetchone() == (1,)  # whole or not at all
-    with pytest.raises(AutoScorerError) as caught:
-        ledger_schema.prepare(db, scripts[:1])
-    assert caught.value.code is ErrorCode.INVALID_REQUEST
-    db.close()
-
-
-def test_of_tasks_of_an_earlier_ledger_the_least_is_shown(settings: Settings) -> None:
-    db = sqlite3.connect(settings.home / "ledger.sqlite3", isolation_level=None)
-    ledger_schema.prepare(db, ledger_schema._SCRIPTS[:1])
-    db.execute(
-        "INSERT INTO tasks (id, origin, caller, action, subject, priority, request, parameters, state, created_at, "
-        "callback_url, callback_state, callback_at) VALUES ('old', 'api', 'admin-1', 'score', 's', 'normal', "
-        "'{\"workspace\": \"w\"}', '{}', 'completed', 1.0, 'http://example.org/', 'pending', 1.0)"
-    )
-    db.close()
-
-    async def work() -> None:
-        async with opened(settings) as ledger:
-            assert ledger.row("old").role == "submit"
-            assert [due.role for due in await ledger.due_callbacks(2.0)] == ["submit"]
-            row, _ = await ledger.add(new(role="admin"))
-            assert row.role == "admin"
-
-    run(work)
-
-
-@pytest.mark.parametrize("content", [b"no database at all" * 100, b"\0" * 5000])
-def test_a_broken_ledger_is_told_in_words(settings: Settings, content: bytes) -> None:
-    (settings.home / "ledger.sqlite3").write_bytes(content)
-
-    async def work() -> None:
-        with pytest.raises(AutoScorerError) as caught:
-            Ledger.open(settings)
-        assert caught.value.code is ErrorCode.INVALID_REQUEST
-        assert str(settings.home) not in caught.value.message
-
-    run(work)
-
-
-def test_a_disk_that_is_full_refuses_and_breaks_nothing(settings: Settings) -> None:
-    async def work() -> None:
-        db = sqlite3.connect(settings.home / "db", isolation_level=None, check_same_thread=False)
-        db.execute("CREATE TABLE t (x)")
-        db.execute("PRAGMA max_page_count = 20")
-        writer = GroupCommit(db, "ledger", settings.home)
-        put = lambda size: writer.write(lambda db: db.execute("INSERT INTO t VALUES (?)", ("x" * size,)).rowcount)  # noqa: E731
-        assert await put(10) == 1
-        refused = await asyncio.gather(put(10), put(1_000_000), put(10), return_exceptions=True)
-        errors = [each for each in refused if isinstance(each, AutoScorerError)]
-        assert errors and {error.code for error in errors} == {ErrorCode.STORAGE_FULL}
-        assert all("home" in error.message and str(settings.home) not in error.message for error in errors)
-        assert await put(10) == 1
-        # What failed for a reason of its own fails alone.
-        mixed = await asyncio.gather(put(10), writer.write(lambda _: 1 / 0), put(10), return_exceptions=True)
-        assert [type(each) for each in mixed] == [int, ZeroDivisionError, int]
-        count = await writer.write(lambda db: db.execute("SELECT count(*) FROM t").fetchone()[0])
-        assert count == 4 + sum(each == 1 for each in refused)
-        writer.close()
-
-    run(work)
+# --- kill -9 -----------------------------------------------------------------------------------------------------
 
 
 KILLED = """
 import asyncio, sys, time
 from autoscorer.core.config import load_settings
-from autoscorer.service.ledger.ledger import Ledger
+from autoscorer.service.ledger.ledger import Ledger, in_ledger
 from autoscorer.service.ledger.records import NewTask
+from autoscorer.service.ledger.revisions import upgrade
 from autoscorer.service.ledger.task_ids import new_task_id
 
 async def client(ledger, first):
@@ -413,7 +306,7 @@ async def client(ledger, first):
         print(row.id, flush=True)
 
 async def main():
-    ledger = Ledger.open(load_settings())
+    ledger = await Ledger.open(load_settings())
     await asyncio.gather(*(client(ledger, first * 1000) for first in range(20)))
 
 asyncio.run(main())
@@ -436,8 +329,8 @@ def test_every_task_that_was_told_of_survives_kill_9(settings: Settings) -> None
 
         async def look(told: list[str] = told) -> None:
             async with opened(settings) as ledger:
-                assert all(ledger.find(task_id) for task_id in told)
-                for row in ledger.active():
+                assert all([await ledger.find(task_id) for task_id in told])
+                for row in await ledger.active():
                     await ledger.request_cancel(row.id)
 
         assert len(told) >= 200
@@ -473,8 +366,8 @@ def test_a_workspace_is_handed_over_for_one_task_at_a_time_in_the_order_of_askin
             for task in (first, second, third, check, other):
                 await ledger.add(task)
             # A check disturbs nobody, and another workspace is another matter.
-            taken = {row.id for row in await ledger.claim_undispatched(10)}
-            assert taken == {first.id, check.id, other.id}
+            taken = await ledger.claim_undispatched(10)
+            assert {row.id for row in taken} == {first.id, check.id, other.id}
             await ledger.dispatched([(each, str(uuid4())) for each in taken])
             assert await ledger.claim_undispatched(10) == []
             await ledger.finish([TaskEnd(first.id, TaskState.COMPLETED)])
@@ -507,25 +400,5 @@ def test_what_is_scheduled_or_paused_in_prefect_holds_no_workspace(settings: Set
             assert not await may_go(TaskState.QUEUED, "PENDING")
             assert not await may_go(TaskState.RUNNING, "RUNNING")
             assert not await may_go(TaskState.CANCELLING, "CANCELLING")
-
-    run(work)
-
-
-def test_whom_a_task_waits_for_is_known_without_a_scan(settings: Settings) -> None:
-    async def work() -> None:
-        async with opened(settings) as ledger:
-            tasks = [new(action="pipeline"), new(), new(action="run"), new(action="validate"), new("/data/b")]
-            rows = [(await ledger.add(task))[0] for task in tasks]
-            first, second = rows[0].id, rows[1].id
-            assert [ledger.waits_for(row) for row in rows] == [None, first, first, None, None]
-            await ledger.dispatched([(second, str(uuid4()))])
-            assert [ledger.waits_for(ledger.row(row.id)) for row in rows] == [second, None, second, None, None]
-            asked: list[str] = []
-            ledger._reader.set_trace_callback(asked.append)
-            ledger.waits_for(rows[0])
-            ledger._reader.set_trace_callback(None)
-            plan = [str(each[3]) for each in ledger._reader.execute("EXPLAIN QUERY PLAN " + asked[0])]
-            assert any("one_active (action=? AND subject=?)" in step for step in plan), plan
-            assert not any("SCAN" in step for step in plan), plan
 
     run(work)

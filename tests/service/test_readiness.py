@@ -11,6 +11,8 @@ from autoscorer.core.config import load_settings
 from autoscorer.service.prefect.client import PrefectApi
 from autoscorer.service.readiness import Readiness
 
+from ..support.ledger import opened
+
 
 def test_an_engine_that_is_not_there_is_told_without_where_it_was_looked_for(
     home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -21,8 +23,9 @@ def test_an_engine_that_is_not_there_is_told_without_where_it_was_looked_for(
 
     async def look() -> str:
         settings = load_settings()
-        async with PrefectApi(settings) as prefect:
-            view = await Readiness(settings, prefect).look()
+        async with PrefectApi(settings) as prefect, opened(settings) as ledger:
+            view = await Readiness(settings, prefect, ledger).look()
+        assert view.ledger.state == "ok"
         assert view.executors["docker"].state == "unavailable"
         return view.model_dump_json()
 

@@ -18,6 +18,7 @@ from autoscorer.service.prefect.schedules import always_has_a_next_run
 from autoscorer.service.readiness import Check, Readiness
 
 from ..support.installation import Installation
+from ..support.ledger import opened
 from ..support.prefect_server import PrefectServer, eventually, running_server
 
 ROOT = Path(__file__).parents[2]
@@ -119,8 +120,8 @@ def scheduler_of(server: PrefectServer, monkeypatch: pytest.MonkeyPatch) -> Chec
 
     async def look() -> Check:
         settings = load_settings()
-        async with PrefectApi(settings) as prefect:
-            return (await Readiness(settings, prefect).look()).scheduler
+        async with PrefectApi(settings) as prefect, opened(settings) as ledger:
+            return (await Readiness(settings, prefect, ledger).look()).scheduler
 
     return asyncio.run(look())
 

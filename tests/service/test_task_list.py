@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +12,13 @@ import pytest
 from autoscorer.core.config import Settings
 from autoscorer.schemas.task import TaskOutcome, TaskState, TaskView
 from autoscorer.service.disclosure import Disclosure
-from autoscorer.service.ledger import derived as ledger_derived
-from autoscorer.service.ledger import schema as ledger_schema
-from autoscorer.service.ledger.records import StoredResult, TaskEnd, TaskRow
+from autoscorer.service.ledger.derived import folded, outcome_of
+from autoscorer.service.ledger.records import StoredResult, TaskEnd, TaskFilter, TaskRow
 
 from ..support.facade import ADMIN, SUBMIT, facade, facade_settings
+from ..support.ledger import new, opened
 from ..support.workspaces import write_workspace
 from .test_disclosure import RESULT
-from .test_ledger import new, opened, run
 
 LINE = {
     "score": 0.123456,
@@ -48,22 +47,17 @@ UNDEFINED = {"summary": {"score": None, "auc": None, "pass": None, "rank": None,
     ],
 )
 def test_a_result_is_told_in_one_line(result: Any, line: Any) -> None:
-    assert ledger_derived.outcome_of(result) == line
+    assert outcome_of(result) == line
     if line is not None:
         assert TaskOutcome.model_validate(line).model_dump(by_alias=True) == line
 
 
-def page(settings: Settings, *conditions: Any) -> list[tuple[TaskRow, StoredResult]]:
+def page(settings: Settings, name: str) -> list[tuple[TaskRow, StoredResult]]:
     async def work() -> list[tuple[TaskRow, StoredResult]]:
         async with opened(settings) as ledger:
-            return (await ledger.page(conditions, None, 10))[0]
+            return (await ledger.page(TaskFilter(name=folded(name)), None, 10))[0]
 
-    found: list[tuple[TaskRow, StoredResult]] = run(work)
-    return found
-
-
-def named(part: str) -> Any:
-    return ("id IN (SELECT task_id FROM names WHERE instr(names, ?))", [ledger_derived.folded(part)])
+    return asyncio.run(work())
 
 
 def test_a_list_shows_the_score_without_the_result(settings: Settings) -> None:
@@ -75,7 +69,7 @@ def test_a_list_shows_the_score_without_the_result(settings: Settings) -> None:
             await ledger.finish([TaskEnd(scored.id, TaskState.COMPLETED, result=RESULT)])
             error = {"code": "MISMATCH", "message": "m", "stage": "scoring", "details": {}}
             await ledger.finish([TaskEnd(failed.id, TaskState.FAILED, result={**RESULT, "error": error}, error=error)])
-            rows, total, _ = await ledger.page((), None, 10)
+            rows, total, _ = await ledger.page(TaskFilter(), None, 10)
             views = [row.view(outcome) for row, outcome in rows]
             assert [view.id for view in views] == [waiting.id, failed.id, scored.id] and total == 3
             assert all(view.result is None for view in views)
@@ -84,7 +78,7 @@ def test_a_list_shows_the_score_without_the_result(settings: Settings) -> None:
             one = await ledger.view(scored.id)
             assert one.outcome == views[2].outcome and one.result == RESULT
 
-    run(work)
+    asyncio.run(work())
 
 
 def test_a_task_is_found_by_part_of_a_name_of_its_workspace_its_job_or_its_members(settings: Settings) -> None:
@@ -100,7 +94,7 @@ def test_a_task_is_found_by_part_of_a_name_of_its_workspace_its_job_or_its_membe
             await ledger.finish([TaskEnd(other.id, TaskState.COMPLETED, result={**RESULT, "job_id": "found-late"})])
             return {alone.id: "alone", batch.id: "batch", other.id: "other"}
 
-    ids = run(work)
+    ids = asyncio.run(work())
     for part, expected in {
         "team-": ["batch", "alone"],
         "TEAM-ä": ["alone"],
@@ -115,26 +109,7 @@ def test_a_task_is_found_by_part_of_a_name_of_its_workspace_its_job_or_its_membe
         "secret": [],
         "m_b": [],
     }.items():
-        assert [ids[row.id] for row, _ in page(settings, named(part))] == expected, part
-
-
-def test_tasks_of_an_earlier_ledger_have_their_score_and_names_too(settings: Settings) -> None:
-    db = sqlite3.connect(settings.home / "ledger.sqlite3", isolation_level=None)
-    ledger_schema.prepare(db, ledger_schema._SCRIPTS[:2])
-    for name, left in (("old", json.dumps(RESULT)), ("broken", "{"), ("none", None)):
-        db.execute(
-            "INSERT INTO tasks (id, origin, caller, action, subject, priority, request, parameters, state, created_at) "
-            "VALUES (?, 'api', 'c', 'score', ?, 'normal', ?, '{}', 'completed', 1.0)",
-            (name, name, json.dumps({"workspace": f"W-{name}"})),
-        )
-        db.execute("INSERT INTO outcomes VALUES (?, ?, NULL)", (name, left))
-    db.close()
-    found = {row.id: outcome.outcome for row, outcome in page(settings, named("w-"))}
-    assert {name: line and json.loads(line) for name, line in found.items()} == {
-        "old": LINE,
-        "broken": None,
-        "none": None,
-    }
+        assert [ids[row.id] for row, _ in page(settings, part)] == expected, part
 
 
 def test_a_submit_token_is_told_the_score_as_a_result_tells_it(settings: Settings) -> None:
@@ -158,7 +133,7 @@ def test_with_a_task_its_names_are_forgotten(settings: Settings) -> None:
             await ledger.finish([TaskEnd(task.id, TaskState.COMPLETED, ended_at=1.0)])
             assert await ledger.prune(1e12) == 1
 
-    run(work)
+    asyncio.run(work())
     db = sqlite3.connect(settings.home / "ledger.sqlite3")
     assert db.execute("SELECT count(*) FROM names").fetchone() == (0,)
     db.close()
@@ -174,7 +149,7 @@ def test_the_list_of_the_api_shows_scores_and_is_searched(settings: Settings, tm
                 task, _ = await ledger.add(new(name, request={"workspace": name, "action": "score"}))
                 await ledger.finish([TaskEnd(task.id, TaskState.COMPLETED, result=RESULT)])
 
-    run(work)
+    asyncio.run(work())
     root = tmp_path / "root"
     write_workspace(root, "waiting")
     with facade(facade_settings(root)) as api:

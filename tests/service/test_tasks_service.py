@@ -114,7 +114,7 @@ async def dispatched(service: TaskService, task_id: str) -> str:
     """The task's flow run, once Prefect has it."""
 
     async def look() -> str | None:
-        return service.ledger.row(task_id).flow_run_id
+        return (await service.ledger.row(task_id)).flow_run_id
 
     return str(await until(look))
 
@@ -219,7 +219,7 @@ def test_a_task_from_the_submit_to_the_end(live: Settings, root: Path) -> None:
             assert view.result == {"where": "a/x", "summary": {"score": 0.5}}
             assert view.queue_seconds is not None and view.run_seconds is not None
             assert [each.id for each in ended] == [task.id]
-            assert service.ledger.counts()["completed"] == 1
+            assert (await service.ledger.counts())["completed"] == 1
             files = FlowRunFiles(live.home, flow_run_id).folder
             await until(lambda: asyncio.to_thread(lambda: not files.exists()))
 
@@ -370,7 +370,7 @@ def test_params_that_would_break_on_the_way_are_refused_at_once(live: Settings, 
                 )
             assert caught.value.code in (ErrorCode.INVALID_REQUEST, ErrorCode.PAYLOAD_TOO_LARGE)
             assert word in caught.value.message
-            assert sum(service.ledger.counts().values()) == 0
+            assert sum((await service.ledger.counts()).values()) == 0
 
     go(work)
 
@@ -491,7 +491,7 @@ def test_tasks_are_accepted_while_prefect_is_away_and_handed_over_when_it_is_bac
             assert (await service.cancel(dropped.id)).state == "cancelled"
             await line.mend()
             flow_run_id = await dispatched(service, kept.id)
-            assert service.ledger.row(dropped.id).flow_run_id is None
+            assert (await service.ledger.row(dropped.id)).flow_run_id is None
             found = await service.prefect.find_flow_runs({"idempotency_key": {"any_": [kept.id, dropped.id]}})
             assert [run["id"] for run in found] == [flow_run_id]
 
@@ -582,7 +582,7 @@ def test_a_flow_run_that_was_deleted_is_made_anew_while_attempts_are_left(live: 
             for _ in range(2):
 
                 async def anew() -> str | None:
-                    found = service.ledger.row(task.id).flow_run_id
+                    found = (await service.ledger.row(task.id)).flow_run_id
                     return found if found not in seen else None
 
                 flow_run_id = await until(anew)
@@ -812,10 +812,10 @@ def test_nothing_is_lost_and_nothing_is_done_twice_when_the_service_is_killed(li
         async with running(live) as service:
 
             async def all_dispatched() -> bool:
-                return all(service.ledger.row(task_id).flow_run_id for task_id in told)
+                return all([(await service.ledger.row(task_id)).flow_run_id for task_id in told])
 
             await until(all_dispatched)
-            queued = service.ledger.counts()["queued"]
+            queued = (await service.ledger.counts())["queued"]
             assert queued >= len(told)
             runs: list[Json] = []
             while page := await service.prefect.find_flow_runs(

@@ -25,10 +25,10 @@ __all__ = ["LocalApi", "MadeUpTasks", "serve_locally"]
 class MadeUpLedger:
     """Stands where the ledger does, for what is read of it past the task service."""
 
-    def row(self, task_id: str) -> SimpleNamespace:
+    async def row(self, task_id: str) -> SimpleNamespace:
         return SimpleNamespace(flow_run_id=None)
 
-    def counts(self) -> dict[str, int]:
+    async def counts(self) -> dict[str, int]:
         return {}
 
 

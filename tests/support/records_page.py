@@ -18,9 +18,9 @@ from autoscorer.service.ledger.ledger import Ledger
 from autoscorer.service.ledger.records import TaskEnd
 from autoscorer.tasks.score import score_workspace
 
-from ..service.test_ledger import new
 from .browser import Browser
 from .facade import facade, facade_settings
+from .ledger import new
 from .workspaces import write_workspace
 
 __all__ = ["Done", "click", "put", "scored", "served", "sign_in", "text", "visit"]
@@ -59,7 +59,7 @@ def scored(
 def _fill(settings: Settings, root: Path, tasks: Sequence[Done]) -> dict[str, str]:
     async def work() -> dict[str, str]:
         ids = {}
-        ledger = Ledger.open(settings)
+        ledger = await Ledger.open(settings)
         try:
             endings = []
             for task in tasks:
@@ -84,7 +84,7 @@ def _fill(settings: Settings, root: Path, tasks: Sequence[Done]) -> dict[str, st
             if endings:
                 await ledger.finish(endings)
         finally:
-            ledger.close()
+            await ledger.close()
         return ids
 
     return asyncio.run(work())

@@ -6,13 +6,9 @@ import asyncio
 import contextlib
 import json
 import os
-import pwd
 import shutil
-import signal
 import socket
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -27,62 +23,17 @@ from autoscorer.service.prefect.client import PrefectApi, PrefectAway
 from ..support.calls import call
 from ..support.installation import Installation
 from ..support.ports import free_port
+from ..support.postgres import Postgres
+from ..support.postgres import own_postgres as own_postgres
 from ..support.prefect_server import QUIET, eventually, server_command
-from ..support.processes import clean_environment
+from ..support.processes import Processes, clean_environment
+from ..support.processes import processes as processes
 from ..support.workspaces import result_of
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow]
 
 RUNS = 40
 COMPOSE = Path(__file__).parents[2] / "deployments" / "compose.yaml"
-
-
-class Processes:
-    """Processes of a test's own, ended with it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._all: list[tuple[str, subprocess.Popen[bytes]]] = []
-
-    def start(self, name: str, *command: str, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
-        with (self.folder / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(
-                command,
-                env=environment or dict(os.environ),
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        self._all.append((name, process))
-        return process
-
-    def log(self, name: str) -> str:
-        return (self.folder / f"{name}.log").read_text(errors="replace")
-
-    def run(self, *command: str, environment: dict[str, str] | None = None) -> str:
-        done = subprocess.run(
-            command,
-            env=environment,
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=180,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def stop(self) -> None:
-        # In the order opposite to that of their start; the quick way for PostgreSQL is SIGINT.
-        for name, process in reversed(self._all):
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT if name == "postgres" else signal.SIGTERM)
-                try:
-                    process.wait(30)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
 
 
 class Balancer:
@@ -137,49 +88,6 @@ def balancer() -> Iterator[Balancer]:
     one.close()
 
 
-@pytest.fixture
-def processes() -> Iterator[Processes]:
-    # Not under pytest's own folder, which PostgreSQL's user may not enter.
-    folder = Path(tempfile.mkdtemp(prefix="autoscorer-scale-out-"))
-    folder.chmod(0o755)
-    started = Processes(folder)
-    try:
-        yield started
-    finally:
-        started.stop()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def start_postgres(processes: Processes) -> str:
-    """PostgreSQL from the system's packages; the address for Prefect."""
-    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not binaries:
-        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
-    data, port = processes.folder / "postgres", free_port()
-    data.mkdir(mode=0o700)
-    as_user: list[str] = []
-    if os.getuid() == 0:  # it refuses to run as root
-        user = pwd.getpwnam("postgres")
-        os.chown(data, user.pw_uid, user.pw_gid)
-        as_user = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-    initdb = [str(binaries[-1] / "initdb"), "--pgdata", str(data), "--username=prefect", "--auth=trust", "--no-sync"]
-    processes.run(*as_user, *initdb)
-    options = [
-        "-c",
-        f"port={port}",
-        "-c",
-        "listen_addresses=127.0.0.1",
-        "-c",
-        "unix_socket_directories=",
-        "-c",
-        "fsync=off",
-    ]
-    processes.start("postgres", *as_user, str(binaries[-1] / "postgres"), "-D", str(data), *options)
-    eventually(lambda: answers(port))
-    # "postgres" is the database that every cluster has.
-    return f"postgresql+asyncpg://prefect@127.0.0.1:{port}/postgres"
-
-
 def start_redis(processes: Processes) -> int:
     if shutil.which("redis-server") is None:
         pytest.skip("Redis is not installed (Debian: apt-get install redis-server)")
@@ -223,9 +131,9 @@ def server_environment(folder: Path, database: str, redis: int) -> dict[str, str
 
 
 def test_two_servers_and_two_workers_share_the_load_and_one_server_may_die(
-    processes: Processes, balancer: Balancer, monkeypatch: pytest.MonkeyPatch
+    processes: Processes, own_postgres: Postgres, balancer: Balancer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database, redis = start_postgres(processes), start_redis(processes)
+    database, redis = own_postgres.url, start_redis(processes)
     environment = server_environment(processes.folder, database, redis)
     processes.run(sys.executable, "-m", "autoscorer.deployments.prepare_database", environment=environment)
     ports = balancer.ports

@@ -1,0 +1,222 @@
+"""What is asked of the ledger's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import fields
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Select,
+    and_,
+    bindparam,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+)
+
+from ...core.errors import AutoScorerError, ErrorCode
+from ...schemas.task import ACTIVE, TaskState
+from .records import CallbackDue, StoredResult, TaskFilter, TaskRow
+from .tables import ACTIVE_STATES, idempotency, names, outcomes, tasks
+from .tables import counts as counts_table
+
+__all__ = [
+    "EXCLUSIVE",
+    "LONGEST_CALLBACK_WAIT",
+    "ROW",
+    "active",
+    "counts",
+    "due_callbacks",
+    "find",
+    "is_",
+    "is_active",
+    "is_in",
+    "keyed",
+    "keyed_row",
+    "known_flow_run",
+    "outcome",
+    "page",
+    "row",
+    "rows_of",
+    "to_cancel",
+    "waits_for",
+]
+
+# Seconds that the next attempt at a callback is put off at most.
+LONGEST_CALLBACK_WAIT = 1.5 * 3600.0
+assert {state.value for state in ACTIVE} == {*ACTIVE_STATES}
+# The actions of which a workspace has one at a time.
+EXCLUSIVE = ("pipeline", "run", "score")
+# The columns of a ``TaskRow``.
+ROW = [tasks.c[field.name] for field in fields(TaskRow)]
+
+
+# --- conditions ---------------------------------------------------------------------------------------------
+
+
+def is_in(column: ColumnElement[Any], values: Collection[str]) -> ColumnElement[bool]:
+    """Whether a column has one of these values."""
+    # The values stand in the statement: a partial index is taken only where its condition is seen to hold.
+    return column.in_(bindparam(None, values, expanding=True, literal_execute=True))
+
+
+def is_(column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
+    """The same for one value."""
+    return column == literal(value, literal_execute=True)
+
+
+def is_active(of: FromClause = tasks) -> ColumnElement[bool]:
+    """Whether a task has not ended."""
+    return is_in(of.c.state, ACTIVE_STATES)
+
+
+# --- one task, or those of one kind --------------------------------------------------------------------------
+
+
+def row(db: Connection, task_id: str, *, lock: bool = False) -> TaskRow:
+    """One task; with ``lock`` nobody else changes it in this transaction's time. Raises ``NOT_FOUND``."""
+    found = find(db, task_id, lock=lock)
+    if found is None:
+        raise AutoScorerError(
+            ErrorCode.NOT_FOUND, f"There is no task {task_id[:100]!r}; GET /tasks lists those that there are."
+        )
+    return found
+
+
+def find(db: Connection, task_id: str, *, lock: bool = False) -> TaskRow | None:
+    """One task, or None."""
+    asked = select(*ROW).where(tasks.c.id == task_id)
+    return next(iter(rows_of(db, asked.with_for_update() if lock else asked)), None)
+
+
+def rows_of(db: Connection, asked: Select[Any]) -> list[TaskRow]:
+    """The tasks that a SELECT of ``ROW`` finds."""
+    return [TaskRow(*each) for each in db.execute(asked)]
+
+
+def outcome(db: Connection, task_id: str) -> StoredResult | None:
+    """What a task left that has ended."""
+    asked = select(outcomes.c.result, outcomes.c.error, outcomes.c.outcome).where(outcomes.c.task_id == task_id)
+    found = db.execute(asked).first()
+    return StoredResult(*found) if found else None
+
+
+def active(db: Connection) -> list[TaskRow]:
+    """Every task that has not ended."""
+    return rows_of(db, select(*ROW).where(is_active()).order_by(tasks.c.id))
+
+
+def to_cancel(db: Connection) -> list[str]:
+    """Tasks that somebody has cancelled and that Prefect works on."""
+    wanted = select(tasks.c.id).where(is_(tasks.c.state, "cancelling"), tasks.c.cancel_requested == 1)
+    return [*db.scalars(wanted.where(tasks.c.flow_run_id.is_not(None)))]
+
+
+def known_flow_run(db: Connection, flow_run_id: str) -> bool:
+    """Whether a flow run is a task's."""
+    return db.scalar(select(literal_column("1")).where(tasks.c.flow_run_id == flow_run_id)) is not None
+
+
+def keyed(db: Connection, caller: str, key: str, request_hash: str, since: float) -> TaskRow | None:
+    """The task that a caller's key has stood for since then, if it came with this request."""
+    known = keyed_row(db, caller, key, since)
+    return known[0] if known and known[1] == request_hash else None
+
+
+def keyed_row(db: Connection, caller: str, key: str, since: float) -> tuple[TaskRow, str] | None:
+    """The task that a caller's key has stood for since then, and the hash of the request that it came with."""
+    mine = and_(idempotency.c.caller == caller, idempotency.c.key == key, idempotency.c.created_at > since)
+    joined = select(*ROW, idempotency.c.request_hash).join(idempotency, idempotency.c.task_id == tasks.c.id)
+    known = db.execute(joined.where(mine)).first()
+    return (TaskRow(*known[:-1]), known[-1]) if known else None
+
+
+def waits_for(db: Connection, task: TaskRow) -> str | None:
+    """The task that has the workspace of one that Prefect was not told of. Costs three looks into an index."""
+    if task.flow_run_id is not None or task.is_final or task.action not in EXCLUSIVE:
+        return None
+    found: str | None = db.scalar(
+        select(tasks.c.id)
+        .where(is_(tasks.c.origin, "api"), is_active(), is_in(tasks.c.action, EXCLUSIVE))
+        .where(tasks.c.subject == task.subject, tasks.c.id != task.id)
+        .where(or_(tasks.c.flow_run_id.is_not(None), tasks.c.id < task.id))
+        .order_by(tasks.c.flow_run_id.is_(None), tasks.c.id)
+        .limit(1)
+    )
+    return found
+
+
+def due_callbacks(db: Connection, now: float) -> list[CallbackDue]:
+    """Callbacks of tasks that ended, due at ``now`` (seconds since the epoch), the longest due first.
+
+    All of them: with a limit, those to one receiver that does not answer would hide everybody else's.
+    """
+    found = db.execute(
+        select(tasks.c.id, tasks.c.callback_url, tasks.c.callback_attempts, tasks.c.role)
+        .where(is_(tasks.c.callback_state, "pending"))
+        # No attempt is put off for longer: what seems to be was noted before the clock was put back.
+        .where(or_(tasks.c.callback_at <= now, tasks.c.callback_at > now + LONGEST_CALLBACK_WAIT))
+        .order_by(tasks.c.callback_at)
+    )
+    return [CallbackDue(*each) for each in found]
+
+
+def counts(db: Connection) -> dict[str, int]:
+    """How many tasks there are, by state."""
+    summed = select(counts_table.c.state, func.sum(counts_table.c.number)).group_by(counts_table.c.state)
+    found = {state: int(number) for state, number in db.execute(summed)}
+    return {state.value: found.get(state.value, 0) for state in TaskState}
+
+
+# --- lists ----------------------------------------------------------------------------------------------------
+
+
+def page(
+    db: Connection, wanted: TaskFilter, before: str | None, limit: int
+) -> tuple[list[tuple[TaskRow, StoredResult]], int, int]:
+    """At most ``limit`` of the tasks that are wanted, newest first, from ``before`` on.
+
+    Returns:
+        The tasks, each with what it left but its Result; how many there are in all; and how many come before the page.
+    """
+    conditions = _conditions(wanted)
+    counted = select(func.count()).select_from(tasks).where(*conditions)
+    if wanted == TaskFilter(states=wanted.states):  # no rows are counted for the usual questions
+        found = counts(db)
+        total = sum(found[state.value] for state in wanted.states or TaskState)
+    else:
+        total = int(db.scalar(counted) or 0)
+    newer = 0
+    asked = (
+        select(*ROW, outcomes.c.error, outcomes.c.outcome)
+        .join(outcomes, outcomes.c.task_id == tasks.c.id, isouter=True)
+        .where(*conditions)
+        .order_by(tasks.c.id.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        newer = int(db.scalar(counted.where(tasks.c.id >= before)) or 0)
+        asked = asked.where(tasks.c.id < before)
+    return [(TaskRow(*each[:-2]), StoredResult(None, *each[-2:])) for each in db.execute(asked)], total, newer
+
+
+def _conditions(wanted: TaskFilter) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    if wanted.states:
+        found.append(tasks.c.state.in_([state.value for state in wanted.states]))
+    if wanted.name is not None:
+        named = names.c.names.contains(wanted.name, autoescape=True)
+        found.append(tasks.c.id.in_(select(names.c.task_id).where(named)))
+    equal = {tasks.c.workspace: wanted.workspace, tasks.c.scorer: wanted.scorer, tasks.c.action: wanted.action}
+    found += [column == value for column, value in equal.items() if value is not None]
+    if wanted.since is not None:
+        found.append(tasks.c.id >= wanted.since)
+    if wanted.until is not None:
+        found.append(tasks.c.id < wanted.until)
+    return found

@@ -1,0 +1,137 @@
+"""The ledger's tables, for SQLite and PostgreSQL alike; the migrations make them."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Double, ForeignKey, Index, Integer, MetaData, Table, Text, text
+
+__all__ = [
+    "ACTIVE_STATES",
+    "SCHEMA",
+    "counts",
+    "idempotency",
+    "leases",
+    "metadata",
+    "names",
+    "outcomes",
+    "revision",
+    "tasks",
+]
+
+# Where they are in PostgreSQL, unless ledger_url says otherwise (`?schema=`): Prefect's may be in the same database.
+SCHEMA = "autoscorer"
+
+# The states of a task that has not ended, in the order of the indexes' conditions: SQLite takes an index only for a
+# condition that is written like its own.
+ACTIVE_STATES = ("queued", "running", "cancelling")
+_IS_ACTIVE = f"state IN {ACTIVE_STATES!r}"
+
+metadata = MetaData()
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("origin", Text, nullable=False),
+    Column("caller", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    # What no two active tasks of one action may have in common.
+    Column("subject", Text, nullable=False),
+    Column("workspace", Text),
+    Column("scorer", Text),
+    Column("priority", Text, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("parameters", Text, nullable=False),
+    Column("retry_of", Text),
+    Column("state", Text, nullable=False),
+    Column("reason", Text),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("ended_at", Double),
+    Column("flow_run_id", Text),
+    Column("prefect_state", Text),
+    # Flow runs that were made of it, and the attempts at those that Prefect lost.
+    Column("dispatch", Integer, nullable=False, server_default="1"),
+    Column("earlier_attempts", Integer, nullable=False, server_default="0"),
+    # Prefect may have been told of it, even if it never answered.
+    Column("dispatching", Integer, nullable=False, server_default="0"),
+    Column("cancel_requested", Integer, nullable=False, server_default="0"),
+    Column("callback_url", Text),
+    Column("callback_state", Text),
+    Column("callback_attempts", Integer, nullable=False, server_default="0"),
+    Column("callback_error", Text),
+    Column("callback_at", Double),
+    Column("callback_delivered_at", Double),
+    # What the one may do who asked for it. Where nobody knows, the least is assumed.
+    Column("role", Text, nullable=False, server_default="submit"),
+)
+
+
+def _index(name: str, *columns: str, where: str | None = None, unique: bool = False) -> None:
+    condition = None if where is None else text(where)
+    Index(name, *(tasks.c[each] for each in columns), unique=unique, sqlite_where=condition, postgresql_where=condition)
+
+
+_index("one_active", "action", "subject", unique=True, where=f"origin = 'api' AND {_IS_ACTIVE}")
+_index("by_flow_run", "flow_run_id", unique=True, where="flow_run_id IS NOT NULL")
+_index("undispatched", "priority", "id", where="flow_run_id IS NULL AND state IN ('queued', 'cancelling')")
+_index("by_state", "state", "id")
+_index("by_workspace", "workspace", "id")
+_index("by_scorer", "scorer", "id")
+_index("by_end", "ended_at", where="ended_at IS NOT NULL")
+_index("callbacks_due", "callback_at", where="callback_state = 'pending'")
+
+# Apart from the tasks, because a Result may be large and lists do without.
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("task_id", Text, ForeignKey(tasks.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("result", Text),
+    Column("error", Text),
+    # The Result in one line, with the keys of ``schemas.task.TaskOutcome``.
+    Column("outcome", Text),
+)
+
+# The names that a task is found under, a line each: a search reads neither requests nor Results.
+names = Table(
+    "names",
+    metadata,
+    Column("task_id", Text, ForeignKey(tasks.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("names", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("caller", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("request_hash", Text, nullable=False),
+    Column("task_id", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+Index("idempotency_age", idempotency.c.created_at)
+
+# How many tasks are in each state: counting 100,000 rows for every look at the metrics would be felt. Triggers keep it.
+# In PostgreSQL each connection has rows of its own, so that none waits for another's transaction; the sum counts.
+counts = Table(
+    "counts",
+    metadata,
+    Column("state", Text, primary_key=True),
+    Column("share", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Who of several processes does what one at a time may do, and until when by the database's clock.
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("until", Double, nullable=False),
+)
+
+# Alembic's own, which it makes.
+revision = Table("alembic_version", MetaData(), Column("version_num", Text))

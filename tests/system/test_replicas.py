@@ -1,0 +1,161 @@
+"""Several APIs with one ledger in PostgreSQL: any of them answers for all, and one may die at any moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..support.calls import Answer, call
+from ..support.ports import free_port
+from ..support.postgres import Postgres
+from ..support.postgres import postgres as postgres
+from ..support.prefect_server import PrefectServer, eventually
+from ..support.prefect_server import server as server
+from ..support.processes import Processes, clean_environment
+from ..support.processes import processes as processes
+from ..support.workspaces import result_of, write_workspace
+
+pytestmark = [pytest.mark.prefect, pytest.mark.slow]
+
+AUTOSCORER = [sys.executable, "-m", "autoscorer"]
+
+
+class Replicas:
+    """Three APIs and a worker of one installation."""
+
+    def __init__(self, processes: Processes, server: PrefectServer, ledger_url: str) -> None:
+        self._processes = processes
+        self.root, self.home = processes.folder / "workspaces", processes.folder / "home"
+        self.root.mkdir()
+        self.environment = {
+            **clean_environment(),
+            **server.environment,
+            "AUTOSCORER_HOME": str(self.home),
+            "AUTOSCORER_WORKSPACE_ROOTS": str(self.root),
+            "AUTOSCORER_LEDGER_URL": ledger_url,
+            "AUTOSCORER_API_TOKENS": "admin:secret",
+            "AUTOSCORER_SERVICE__POOL": f"pool-{processes.folder.name}",
+            "AUTOSCORER_SERVICE__SCORE_POOL": f"pool-{processes.folder.name}",
+        }
+        processes.run(*AUTOSCORER, "deploy", environment=self.environment)
+        self.ports = [free_port() for _ in range(3)]
+        self.apis = [self._serve(port) for port in self.ports]
+        self.worker = self.start_worker()
+        for number in range(3):
+            eventually(lambda number=number: self.is_there(number), within=120)
+
+    def _serve(self, port: int) -> subprocess.Popen[bytes]:
+        return self._processes.start(
+            f"api-{port}", *AUTOSCORER, "serve", "--port", str(port), "--json", environment=self.environment
+        )
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        return self._processes.start("worker", *AUTOSCORER, "worker", "--limit", "2", environment=self.environment)
+
+    def is_there(self, number: int) -> bool:
+        assert self.apis[number].poll() is None, self._processes.log(f"api-{self.ports[number]}")[-3000:]
+        try:
+            return self.ask(number, "GET", "/healthz").status == 200
+        except OSError:
+            return False
+
+    def ask(self, number: int, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        url = f"http://127.0.0.1:{self.ports[number]}{path}"
+        return call(url, method, body, token="secret", headers=headers)
+
+    def workspace(self, name: str) -> Path:
+        return write_workspace(self.root, name)
+
+    def submit(self, number: int, name: str, **more: Any) -> Answer:
+        return self.ask(number, "POST", "/submit", {"workspace": name, "action": "score", **more})
+
+    def ended(self, number: int, task_id: str, state: str) -> dict[str, Any]:
+        """A task as one of them tells it, once it has ended."""
+        final = ("completed", "failed", "cancelled")
+
+        def told() -> dict[str, Any] | None:
+            task: dict[str, Any] = self.ask(number, "GET", f"/tasks/{task_id}").data
+            return task if task["state"] in final else None
+
+        found = eventually(told, within=120)
+        assert found is not None and found["state"] == state, found
+        return found
+
+    def leader(self) -> int:
+        """Which of them hands tasks over now."""
+
+        def led() -> list[int]:
+            return [
+                number
+                for number, port in enumerate(self.ports)
+                if self.apis[number].poll() is None and "hands tasks to Prefect" in self._processes.log(f"api-{port}")
+            ]
+
+        (number,) = eventually(led, within=60)
+        return number
+
+
+@pytest.fixture
+def replicas(processes: Processes, server: PrefectServer, postgres: Postgres) -> Iterator[Replicas]:
+    yield Replicas(processes, server, postgres.ledger_url())
+
+
+def test_any_of_three_answers_for_all_and_the_one_that_leads_may_be_killed(replicas: Replicas) -> None:
+    # A thousand submits of the same workspaces, wherever they come in.
+    names = [f"ws-{number}" for number in range(20)]
+    for name in names:
+        replicas.workspace(name)
+    told: list[dict[str, Any]] = []
+    os.kill(replicas.worker.pid, signal.SIGSTOP)
+
+    def submit(number: int) -> None:
+        for turn in range(5):
+            for name in names[turn:] + names[:turn]:
+                answer = replicas.submit(number % 3, name)
+                assert answer.status in (200, 202), answer.body
+                told.append(answer.data)
+
+    clients = [threading.Thread(target=submit, args=(number,)) for number in range(10)]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join()
+    assert len(told) == 1000
+    ids = {task["workspace"]: task["id"] for task in told}
+    assert {task["id"] for task in told} == set(ids.values()) and sorted(ids) == sorted(names)
+    leader = replicas.leader()
+    others = [number for number in range(3) if number != leader]
+
+    # A key, a cancel and a list are the same everywhere.
+    key = {"Idempotency-Key": "once"}
+    extra = replicas.workspace("extra").name
+    first = replicas.ask(others[0], "POST", "/submit", {"workspace": extra, "action": "score"}, **key)
+    again = replicas.ask(others[1], "POST", "/submit", {"workspace": extra, "action": "score"}, **key)
+    assert first.data["id"] == again.data["id"]
+    cancelled = replicas.ask(others[1], "POST", f"/tasks/{first.data['id']}/cancel")
+    assert cancelled.status == 200, cancelled.body
+    replicas.ended(others[0], first.data["id"], "cancelled")
+    assert {replicas.ask(number, "GET", "/tasks").data["total"] for number in range(3)} == {21}
+
+    # Work goes on, the one that leads is killed in the midst of it, and another takes over.
+    os.kill(replicas.worker.pid, signal.SIGCONT)
+    eventually(lambda: replicas.ask(others[0], "GET", "/tasks?state=completed").data["total"] >= 3, within=120)
+    replicas.apis[leader].kill()
+    ended = [replicas.ended(others[n % 2], ids[name], "completed") for n, name in enumerate(names)]
+    assert {task["attempts"] for task in ended} == {1}
+    runs = {task["flow_run_id"] for task in ended}
+    assert len(runs) == 20 and {result_of(replicas.root / n)["versioning"]["flow_run_id"] for n in names} == runs
+    # Who waits in the request is told by whichever of them it asked.
+    for number in others:
+        answer = replicas.ask(number, "POST", "/score?wait=60", {"workspace": extra})
+        assert (answer.status, answer.data["state"]) == (200, "completed"), answer.body
+    ready = replicas.ask(others[0], "GET", "/readyz")
+    assert ready.status == 200 and ready.data["ledger"]["state"] == "ok", ready.body

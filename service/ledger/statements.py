@@ -1,4 +1,7 @@
-"""What is done to the ledger's tables: each function a piece of one transaction, of SQLite or of PostgreSQL."""
+"""What is done to the ledger's tables: each function a piece of one transaction, of SQLite or of PostgreSQL.
+
+What is done often is put together once, as a constant, as in ``queries.py``.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,14 @@ import math
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import fields
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Double,
+    Integer,
     Text,
     and_,
     bindparam,
@@ -78,9 +83,9 @@ def _its_turn() -> ColumnElement[bool]:
 _ITS_TURN = _its_turn()
 
 
-def _upsert(db: Connection, table: Any) -> Any:
+def _insert_into(dialect: str, table: Any) -> Any:
     """An INSERT that knows ON CONFLICT: the two databases write it alike, SQLAlchemy has it of each."""
-    return postgresql.insert(table) if db.dialect.name == "postgresql" else sqlite.insert(table)
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 # --- accepting ----------------------------------------------------------------------------------------------
@@ -108,17 +113,39 @@ def add(db: Connection, task: NewTask, key: str | None, request_hash: str, keep:
                 )
             return found, False
         _take_key(db, task, key, request_hash, math.inf)  # its task is forgotten
-    same = and_(is_(tasks.c.origin, "api"), is_active(), tasks.c.action == task.action)
     while True:
-        if _insert(db, task):
-            return row(db, task.id), True
+        if (made := _insert(db, task)) is not None:
+            return made, True
         # Where several replicas accept, the active one may have ended since.
-        if others := rows_of(db, select(*ROW).where(same, tasks.c.subject == task.subject)):
+        if others := rows_of(db, _SAME, of=task.action, what=task.subject):
             break
     if key is not None:
-        mine = and_(idempotency.c.caller == task.caller, idempotency.c.key == key)
-        db.execute(update(idempotency).where(mine).values(task_id=others[0].id))
+        db.execute(_POINT_KEY, {"of": task.caller, "word": key, "task": others[0].id})
     return others[0], False
+
+
+_SAME = select(*ROW).where(
+    is_(tasks.c.origin, "api"),
+    is_active(),
+    tasks.c.action == bindparam("of"),
+    tasks.c.subject == bindparam("what"),
+)
+_POINT_KEY = (
+    update(idempotency)
+    .where(idempotency.c.caller == bindparam("of"), idempotency.c.key == bindparam("word"))
+    .values(task_id=bindparam("task"))
+)
+
+
+@cache
+def _keying(dialect: str) -> Any:
+    insert_key = _insert_into(dialect, idempotency)
+    new = insert_key.excluded
+    return insert_key.on_conflict_do_update(
+        index_elements=["caller", "key"],
+        set_={name: new[name] for name in ("request_hash", "task_id", "created_at")},
+        where=idempotency.c.created_at <= bindparam("since"),
+    ).returning(idempotency.c.task_id)
 
 
 def _take_key(db: Connection, task: NewTask, key: str, request_hash: str, since: float) -> bool:
@@ -126,29 +153,33 @@ def _take_key(db: Connection, task: NewTask, key: str, request_hash: str, since:
 
     Of several replicas that take one key at the same time, the others wait here until the first has committed.
     """
-    values = {"request_hash": request_hash, "task_id": task.id, "created_at": task.created_at}
-    taken = (
-        _upsert(db, idempotency)
-        .values(caller=task.caller, key=key, **values)
-        .on_conflict_do_update(index_elements=["caller", "key"], set_=values, where=idempotency.c.created_at <= since)
-        .returning(idempotency.c.task_id)
-    )
-    return db.scalar(taken) is not None
+    taken = {"caller": task.caller, "key": key, "request_hash": request_hash, "task_id": task.id}
+    return db.scalar(_keying(db.dialect.name), {**taken, "created_at": task.created_at, "since": since}) is not None
 
 
 def adopt(db: Connection, new: Sequence[NewTask]) -> list[str]:
     """Take in flow runs that came to Prefect without us; the ids of those that were not known already."""
-    return [task.id for task in new if _insert(db, task)]
+    return [task.id for task in new if _insert(db, task) is not None]
 
 
-def _insert(db: Connection, task: NewTask) -> bool:
+@cache
+def _accepting(dialect: str) -> Any:
+    return _insert_into(dialect, tasks).on_conflict_do_nothing().returning(*ROW)
+
+
+_NAME = insert(names)
+
+
+def _insert(db: Connection, task: NewTask) -> TaskRow | None:
+    """The task as it was accepted; None where another one stands for it."""
     values = {each.name: getattr(task, each.name) for each in fields(task) if each.name != "job_id"}
     values |= {"request": _dump(task.request), "parameters": _dump(task.parameters), "state": TaskState.QUEUED.value}
     values["callback_state"] = "waiting" if task.callback_url else None
-    if db.scalar(_upsert(db, tasks).values(values).on_conflict_do_nothing().returning(tasks.c.id)) is None:
-        return False
-    db.execute(insert(names).values(task_id=task.id, names=names_of(task.request, job_id=task.job_id)))
-    return True
+    made = db.execute(_accepting(db.dialect.name), values).first()
+    if made is None:
+        return None
+    db.execute(_NAME, {"task_id": task.id, "names": names_of(task.request, job_id=task.job_id)})
+    return TaskRow(*made)
 
 
 # --- handing over to Prefect, following ---------------------------------------------------------------------
@@ -161,21 +192,28 @@ def claim_undispatched(
 
     Those of the actions ``without`` are left out, and those whose ids are ``resting``.
     """
-    due = (
-        select(*ROW)
-        .where(tasks.c.flow_run_id.is_(None), is_in(tasks.c.state, ("queued", "cancelling")), _ITS_TURN)
-        .where(tasks.c.action.not_in(list(without)), tasks.c.id.not_in(list(resting)))
-        .order_by(tasks.c.id)
-        .with_for_update(of=tasks, skip_locked=True)
-    )
+    left_out = {"without": list(without), "resting": list(resting)}
     found: list[TaskRow] = []
     # One after the other: high, low, normal is how their names would sort.
     for priority in ("high", "normal", "low"):
         if len(found) < limit:
-            found += rows_of(db, due.where(tasks.c.priority == priority).limit(limit - len(found)))
+            found += rows_of(db, _UNDISPATCHED, priority=priority, most=limit - len(found), **left_out)
     if found:
-        db.execute(update(tasks).where(tasks.c.id.in_([task.id for task in found])).values(dispatching=1))
+        db.execute(_TELLING, {"them": [task.id for task in found]})
     return found
+
+
+_UNDISPATCHED = (
+    select(*ROW)
+    .where(tasks.c.flow_run_id.is_(None), is_in(tasks.c.state, ("queued", "cancelling")), _ITS_TURN)
+    .where(tasks.c.priority == bindparam("priority"))
+    .where(tasks.c.action.not_in(bindparam("without", expanding=True)))
+    .where(tasks.c.id.not_in(bindparam("resting", expanding=True)))
+    .order_by(tasks.c.id)
+    .limit(bindparam("most"))
+    .with_for_update(of=tasks, skip_locked=True)
+)
+_TELLING = update(tasks).where(tasks.c.id.in_(bindparam("them", expanding=True))).values(dispatching=1)
 
 
 def unclaim(db: Connection, task_ids: Collection[str], reason: str | None = None) -> list[TaskEnd]:
@@ -192,13 +230,15 @@ def _unstarted(task_id: str) -> TaskEnd:
 
 def dispatched(db: Connection, made: Sequence[tuple[TaskRow, str]]) -> None:
     """Note which flow runs work on which tasks, as they were claimed; not where one was handed over anew since."""
-    noted = (
-        update(tasks)
-        .where(tasks.c.id == bindparam("task"), tasks.c.dispatch == bindparam("time"), tasks.c.flow_run_id.is_(None))
-        .values(flow_run_id=bindparam("flow_run"), dispatching=0, prefect_state="SCHEDULED")
-    )
     if made:
-        db.execute(noted, [{"task": row.id, "time": row.dispatch, "flow_run": flow_run} for row, flow_run in made])
+        db.execute(_TOLD, [{"task": row.id, "time": row.dispatch, "flow_run": flow_run} for row, flow_run in made])
+
+
+_TOLD = (
+    update(tasks)
+    .where(tasks.c.id == bindparam("task"), tasks.c.dispatch == bindparam("time"), tasks.c.flow_run_id.is_(None))
+    .values(flow_run_id=bindparam("flow_run"), dispatching=0, prefect_state="SCHEDULED")
+)
 
 
 def dispatch_anew(db: Connection, task_id: str, lost: str, reason: str) -> bool:
@@ -221,20 +261,9 @@ def dispatch_anew(db: Connection, task_id: str, lost: str, reason: str) -> bool:
 
 def observe(db: Connection, changes: Sequence[Observed]) -> None:
     """Note what Prefect says of tasks under way."""
-    noted = (
-        update(tasks)
-        .where(tasks.c.id == bindparam("task"), is_active())
-        .values(
-            state=case((tasks.c.cancel_requested == 1, "cancelling"), else_=bindparam("seen", type_=Text)),
-            prefect_state=bindparam("of_prefect"),
-            attempts=tasks.c.earlier_attempts + bindparam("tries", type_=tasks.c.attempts.type),
-            started_at=func.coalesce(tasks.c.started_at, bindparam("began", type_=tasks.c.started_at.type)),
-            reason=func.coalesce(bindparam("why", type_=Text), tasks.c.reason),
-        )
-    )
     if changes:
         db.execute(
-            noted,
+            _OBSERVED,
             [
                 {
                     "task": each.task_id,
@@ -249,38 +278,72 @@ def observe(db: Connection, changes: Sequence[Observed]) -> None:
         )
 
 
+_OBSERVED = (
+    update(tasks)
+    .where(tasks.c.id == bindparam("task"), is_active())
+    .values(
+        state=case((tasks.c.cancel_requested == 1, "cancelling"), else_=bindparam("seen", type_=Text)),
+        prefect_state=bindparam("of_prefect"),
+        attempts=tasks.c.earlier_attempts + bindparam("tries", type_=Integer),
+        started_at=func.coalesce(tasks.c.started_at, bindparam("began", type_=Double)),
+        reason=func.coalesce(bindparam("why", type_=Text), tasks.c.reason),
+    )
+)
+
+
 def finish(db: Connection, ends: Sequence[TaskEnd]) -> list[str]:
     """Note how tasks ended; the ids of those that had not. From now on their callbacks are due."""
     return [end.task_id for end in ends if _finish(db, end)]
 
 
+_FINISHED = (
+    update(tasks)
+    .where(tasks.c.id == bindparam("task"), is_active())
+    .values(
+        state=bindparam("as"),
+        reason=func.coalesce(bindparam("why", type_=Text), tasks.c.reason),
+        scorer=func.coalesce(tasks.c.scorer, bindparam("by", type_=Text)),
+        attempts=func.coalesce(tasks.c.earlier_attempts + bindparam("tries", type_=Integer), tasks.c.attempts),
+        started_at=func.coalesce(tasks.c.started_at, bindparam("began", type_=Double)),
+        ended_at=bindparam("at"),
+        dispatching=0,
+        callback_state=case((tasks.c.callback_url.is_(None), null()), else_="pending"),
+        callback_at=bindparam("now"),
+    )
+)
+# A batch's members are known by now, and what the job is called.
+_RENAMED = (
+    update(names)
+    .where(names.c.task_id == bindparam("task"))
+    .values(names=names.c.names + bindparam("more", type_=Text))
+)
+
+
+@cache
+def _leaving(dialect: str) -> Any:
+    leave = _insert_into(dialect, outcomes)
+    left = {name: leave.excluded[name] for name in ("result", "error", "outcome")}
+    return leave.on_conflict_do_update(index_elements=["task_id"], set_=left)
+
+
 def _finish(db: Connection, end: TaskEnd) -> bool:
     now = time.time()
-    values: dict[str, Any] = {
-        "state": end.state.value,
-        "ended_at": now if end.ended_at is None else end.ended_at,
-        "dispatching": 0,
-        "callback_state": case((tasks.c.callback_url.is_(None), null()), else_="pending"),
-        "callback_at": now,
+    ended = {
+        "task": end.task_id,
+        "as": end.state.value,
+        "why": end.reason,
+        "by": end.scorer,
+        "tries": end.attempts,
+        "began": end.started_at,
+        "at": now if end.ended_at is None else end.ended_at,
+        "now": now,
     }
-    if end.reason is not None:
-        values["reason"] = end.reason
-    if end.attempts is not None:
-        values["attempts"] = tasks.c.earlier_attempts + end.attempts
-    for name, value in (("scorer", end.scorer), ("started_at", end.started_at)):
-        if value is not None:
-            values[name] = func.coalesce(tasks.c[name], value)
-    if not db.execute(update(tasks).where(tasks.c.id == end.task_id, is_active()).values(values)).rowcount:
+    if not db.execute(_FINISHED, ended).rowcount:
         return False
     left = {"result": _dump(end.result), "error": _dump(end.error), "outcome": _dump(outcome_of(end.result))}
-    db.execute(
-        _upsert(db, outcomes)
-        .values(task_id=end.task_id, **left)
-        .on_conflict_do_update(index_elements=["task_id"], set_=left)
-    )
-    # A batch's members are known by now, and what the job is called.
+    db.execute(_leaving(db.dialect.name), {"task_id": end.task_id, **left})
     if more := names_of({}, end.result):
-        db.execute(update(names).where(names.c.task_id == end.task_id).values(names=names.c.names + "\n" + more))
+        db.execute(_RENAMED, {"task": end.task_id, "more": "\n" + more})
     return True
 
 
@@ -330,7 +393,7 @@ def take_lease(db: Connection, name: str, holder: str, seconds: float) -> bool:
     now = func.extract("epoch", func.clock_timestamp()) if db.dialect.name == "postgresql" else literal(time.time())
     until = cast(now, Double) + seconds
     taken = (
-        _upsert(db, leases)
+        _insert_into(db.dialect.name, leases)
         .values(name=name, holder=holder, until=until)
         .on_conflict_do_update(
             index_elements=["name"],
@@ -365,7 +428,7 @@ def _gather_counts(db: Connection) -> None:
     for state, share, number in db.execute(others).all():
         db.execute(delete(counts_table).where(counts_table.c.state == state, counts_table.c.share == share))
         db.execute(
-            _upsert(db, counts_table)
+            _insert_into(db.dialect.name, counts_table)
             .values(state=state, share=0, number=number)
             .on_conflict_do_update(index_elements=["state", "share"], set_={"number": counts_table.c.number + number})
         )

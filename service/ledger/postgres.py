@@ -86,8 +86,13 @@ class PostgresDatabase:
         """
         task = asyncio.create_task(_answered(self._write(work)))
         self._writes.add(task)
-        task.add_done_callback(self._writes.discard)
+        task.add_done_callback(self._written)
         return asyncio.shield(task)
+
+    def _written(self, task: asyncio.Task[Any]) -> None:
+        self._writes.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waited for it has it; whoever left does not miss it
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
         for last in (*[False] * (_TIMES - 1), True):

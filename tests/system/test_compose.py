@@ -25,7 +25,7 @@ FOLDER = ROOT / "deployments"
 COMPOSE: dict[str, Any] = yaml.safe_load((FOLDER / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = sorted(name for name, each in SERVICES.items() if "AUTOSCORER_IMAGE" in each["image"])
-ONCE = {"prepare", "migrate", "deploy"}
+ONCE = {"prepare", "migrate", "ledger", "deploy"}
 # Without the variables that compose.yaml asks for, it must say so; with them, it must be whole.
 ENVIRONMENT = {"POSTGRES_PASSWORD": "pw", "AUTOSCORER_API_TOKENS": "admin:t", "DOCKER_GID": "999"}
 
@@ -49,6 +49,7 @@ def test_everything_that_the_issue_asks_for_is_there() -> None:
     assert images["postgres"] == "postgres"
     assert images["redis"] == "redis"
     assert SERVICES["prefect-server"]["deploy"]["replicas"] == 2
+    assert filled(SERVICES["api"]["deploy"]["replicas"]) == "3"
     assert set(OURS) == {"prefect-server", "prefect-services", "api", "worker", "docker-worker"} | ONCE
     assert SERVICES["docker-worker"]["command"][-5:-2] == ["autoscorer", "--type", "docker"]
 
@@ -78,17 +79,17 @@ def test_no_secret_is_in_the_file_and_none_has_a_default() -> None:
         assert found[name] == "?"
     for name, service in SERVICES.items():
         for key, value in service.get("environment", {}).items():
-            if re.search("PASSWORD|TOKEN|SECRET|CONNECTION_URL", key):
+            if re.search("PASSWORD|TOKEN|SECRET|CONNECTION_URL|LEDGER_URL", key):
                 assert re.search(r"\$\{[A-Z_]+:\?", value), f"{name}: {key}"
 
 
 def test_the_database_and_the_messages_are_reached_by_nobody_else() -> None:
     assert COMPOSE["networks"]["storage"]["internal"] is True
     on_storage = {name for name, each in SERVICES.items() if "storage" in each.get("networks", [])}
-    assert on_storage == {"postgres", "redis", "migrate", "prefect-server", "prefect-services"}
+    assert on_storage == {"postgres", "redis", "migrate", "ledger", "api", "prefect-server", "prefect-services"}
     # Prefect's server knows no users; the API asks for tokens.
     ports = {name: each["ports"] for name, each in SERVICES.items() if "ports" in each}
-    assert set(ports) == {"prefect", "api"}
+    assert set(ports) == {"prefect", "gateway"}
     assert ports["prefect"][0].startswith("127.0.0.1:")
 
 

@@ -148,6 +148,15 @@ def test_it_runs_pipelines_also_after_a_server_was_killed_and_leaves_nothing(com
     composed.scored(composed.submit("team-b", busybox))
     assert composed.containers("prefect-server") == [second]
 
+    # Any of the APIs answers for all, and one of them is enough.
+    apis = composed.containers("api")
+    assert len(apis) == 3
+    waiting = composed.submit("team-d", busybox, WAITING)
+    for each in apis[:2]:
+        sh("docker", "kill", each)
+    go(composed.data / "workspaces" / "team-d")
+    composed.scored(waiting)
+
     # The API has no engine: what a killed run left is removed by its next attempt.
     task_id = composed.submit("team-c", busybox, WAITING)
     flow_run = eventually(lambda: composed.ask(f"/tasks/{task_id}")["flow_run_id"])

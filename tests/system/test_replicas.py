@@ -17,8 +17,7 @@ from ..support.calls import Answer, call
 from ..support.ports import free_port
 from ..support.postgres import Postgres
 from ..support.postgres import postgres as postgres
-from ..support.prefect_server import PrefectServer, eventually
-from ..support.prefect_server import server as server
+from ..support.prefect_server import PrefectServer, eventually, running_server
 from ..support.processes import Processes, clean_environment
 from ..support.processes import processes as processes
 from ..support.workspaces import result_of, write_workspace
@@ -42,8 +41,6 @@ class Replicas:
             "AUTOSCORER_WORKSPACE_ROOTS": str(self.root),
             "AUTOSCORER_LEDGER_URL": ledger_url,
             "AUTOSCORER_API_TOKENS": "admin:secret",
-            "AUTOSCORER_SERVICE__POOL": f"pool-{processes.folder.name}",
-            "AUTOSCORER_SERVICE__SCORE_POOL": f"pool-{processes.folder.name}",
         }
         processes.run(*AUTOSCORER, "deploy", environment=self.environment)
         self.ports = [free_port() for _ in range(3)]
@@ -104,8 +101,11 @@ class Replicas:
 
 
 @pytest.fixture
-def replicas(processes: Processes, server: PrefectServer, postgres: Postgres) -> Iterator[Replicas]:
-    yield Replicas(processes, server, postgres.ledger_url())
+def replicas(processes: Processes, postgres: Postgres, tmp_path: Path) -> Iterator[Replicas]:
+    # A server of their own: they would take in the runs of other tests.
+    with running_server(tmp_path / "prefect") as server:
+        yield Replicas(processes, server, postgres.ledger_url())
+        processes.stop()
 
 
 def test_any_of_three_answers_for_all_and_the_one_that_leads_may_be_killed(replicas: Replicas) -> None:

@@ -1,6 +1,6 @@
 """What is asked of the ledger's tables.
 
-What is asked often is put together once, as a constant: to build a statement takes ten times as long as to run it.
+What is asked often is put together once, as a constant: to build a statement takes several times as long as to run it.
 """
 
 from __future__ import annotations

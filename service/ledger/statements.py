@@ -22,18 +22,15 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
-    cast,
     delete,
     exists,
     func,
     insert,
-    literal,
     null,
     or_,
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.task import TaskState
@@ -41,7 +38,7 @@ from .derived import names_of, outcome_of
 from .queries import ROW, is_, is_active, is_in, keyed_row, row, rows_of
 from .records import NewTask, Observed, TaskEnd, TaskRow
 from .tables import counts as counts_table
-from .tables import idempotency, leases, names, outcomes, tasks
+from .tables import idempotency, insert_into, names, outcomes, tasks
 
 __all__ = [
     "add",
@@ -50,12 +47,10 @@ __all__ = [
     "claim_undispatched",
     "dispatch_anew",
     "dispatched",
-    "drop_lease",
     "finish",
     "observe",
     "prune",
     "request_cancel",
-    "take_lease",
     "unclaim",
 ]
 
@@ -81,11 +76,6 @@ def _its_turn() -> ColumnElement[bool]:
 
 
 _ITS_TURN = _its_turn()
-
-
-def _insert_into(dialect: str, table: Any) -> Any:
-    """An INSERT that knows ON CONFLICT: the two databases write it alike, SQLAlchemy has it of each."""
-    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 # --- accepting ----------------------------------------------------------------------------------------------
@@ -139,7 +129,7 @@ _POINT_KEY = (
 
 @cache
 def _keying(dialect: str) -> Any:
-    insert_key = _insert_into(dialect, idempotency)
+    insert_key = insert_into(dialect, idempotency)
     new = insert_key.excluded
     return insert_key.on_conflict_do_update(
         index_elements=["caller", "key"],
@@ -164,7 +154,7 @@ def adopt(db: Connection, new: Sequence[NewTask]) -> list[str]:
 
 @cache
 def _accepting(dialect: str) -> Any:
-    return _insert_into(dialect, tasks).on_conflict_do_nothing().returning(*ROW)
+    return insert_into(dialect, tasks).on_conflict_do_nothing().returning(*ROW)
 
 
 _NAME = insert(names)
@@ -321,7 +311,7 @@ _RENAMED = (
 
 @cache
 def _leaving(dialect: str) -> Any:
-    leave = _insert_into(dialect, outcomes)
+    leave = insert_into(dialect, outcomes)
     left = {name: leave.excluded[name] for name in ("result", "error", "outcome")}
     return leave.on_conflict_do_update(index_elements=["task_id"], set_=left)
 
@@ -385,31 +375,6 @@ def callback_done(db: Connection, task_id: str, delivered: bool, error: str | No
     )
 
 
-# --- one of several ------------------------------------------------------------------------------------------
-
-
-def take_lease(db: Connection, name: str, holder: str, seconds: float) -> bool:
-    """Take a lease that nobody has, or renew one's own; whether the holder has it for so long from now."""
-    now = func.extract("epoch", func.clock_timestamp()) if db.dialect.name == "postgresql" else literal(time.time())
-    until = cast(now, Double) + seconds
-    taken = (
-        _insert_into(db.dialect.name, leases)
-        .values(name=name, holder=holder, until=until)
-        .on_conflict_do_update(
-            index_elements=["name"],
-            set_={"holder": holder, "until": until},
-            where=or_(leases.c.holder == holder, leases.c.until < cast(now, Double)),
-        )
-        .returning(leases.c.name)
-    )
-    return db.scalar(taken) is not None
-
-
-def drop_lease(db: Connection, name: str, holder: str) -> None:
-    """Let others take it at once."""
-    db.execute(delete(leases).where(leases.c.name == name, leases.c.holder == holder))
-
-
 # --- keeping it small ---------------------------------------------------------------------------------------
 
 
@@ -428,7 +393,7 @@ def _gather_counts(db: Connection) -> None:
     for state, share, number in db.execute(others).all():
         db.execute(delete(counts_table).where(counts_table.c.state == state, counts_table.c.share == share))
         db.execute(
-            _insert_into(db.dialect.name, counts_table)
+            insert_into(db.dialect.name, counts_table)
             .values(state=state, share=0, number=number)
             .on_conflict_do_update(index_elements=["state", "share"], set_={"number": counts_table.c.number + number})
         )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import Column, Double, ForeignKey, Index, Integer, MetaData, Table, Text, text
+from sqlalchemy.dialects import postgresql, sqlite
 
 __all__ = [
     "ACTIVE_STATES",
@@ -135,3 +138,8 @@ leases = Table(
 
 # Alembic's own, which it makes.
 revision = Table("alembic_version", MetaData(), Column("version_num", Text))
+
+
+def insert_into(dialect: str, table: Any) -> Any:
+    """An INSERT that knows ON CONFLICT: the two databases write it alike, SQLAlchemy has it of each."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)

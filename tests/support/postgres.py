@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -102,22 +103,24 @@ class Postgres:
         return f"{self.url}?schema=ledger_{uuid4().hex}"
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
+@contextmanager
+def _running() -> Iterator[Postgres]:
     one = Postgres()
     try:
         one.start()
         yield one
     finally:
         one.remove()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with _running() as one:
+        yield one
 
 
 @pytest.fixture
 def own_postgres() -> Iterator[Postgres]:
     """One that the test may stop, or fill."""
-    one = Postgres()
-    try:
-        one.start()
+    with _running() as one:
         yield one
-    finally:
-        one.remove()

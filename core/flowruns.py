@@ -38,6 +38,8 @@ class Claim:
     child_pid: int | None = None
     # The worker's name, by which it is known to be dead when another process has that name.
     name: str | None = None
+    # The number of the attempt, where several hosts share a ledger: it counts there.
+    attempt: int | None = None
 
 
 class FlowRunFiles:
@@ -78,6 +80,7 @@ class FlowRunFiles:
                 "child": claim.child.text if claim.child else None,
                 "child_pid": claim.child_pid,
                 "name": claim.name,
+                "attempt": claim.attempt,
             },
         )
 
@@ -89,12 +92,13 @@ class FlowRunFiles:
         data = self._read(name)
         if data is None or not isinstance(data.get("worker"), str):
             return None
-        child, pid, called = data.get("child"), data.get("child_pid"), data.get("name")
+        child, pid, called, attempt = (data.get(key) for key in ("child", "child_pid", "name", "attempt"))
         return Claim(
             ProcessIdentity(data["worker"]),
             ProcessIdentity(child) if isinstance(child, str) else None,
             pid if isinstance(pid, int) else None,
             called if isinstance(called, str) else None,
+            attempt if isinstance(attempt, int) else None,
         )
 
     def is_lost(self, claim: Claim) -> bool:
@@ -181,6 +185,14 @@ class FlowRunFiles:
                 if isinstance(value, dict):
                     found.append(value)
         return found
+
+    def journal_identity(self) -> tuple[int, int] | None:
+        """Which journal it is, and its size; None where there is none."""
+        try:
+            status = (self.folder / "outcomes.jsonl").stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_size
 
     # --- whether it is to end -------------------------------------------------------------------------------
 

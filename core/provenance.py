@@ -8,11 +8,13 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 
-__all__ = ["current_flow_run", "hostname", "sha256_file", "utc_now"]
+__all__ = ["current_attempt", "current_flow_run", "hostname", "sha256_file", "utc_now"]
 
 # The Prefect flow run that this code works for: its id goes into every Result, so that nobody takes an older Result for
 # this run's. Set where a flow run begins; the layers below do not know Prefect.
 current_flow_run: ContextVar[str | None] = ContextVar("autoscorer_flow_run", default=None)
+# Which attempt at it this is, where several hosts may come to work on it; None elsewhere.
+current_attempt: ContextVar[int | None] = ContextVar("autoscorer_attempt", default=None)
 
 
 def sha256_file(path: Path) -> bytes:

@@ -18,7 +18,7 @@ from typing import IO, Any
 from ..schemas.result import Artifact, Result
 from .errors import AutoScorerError, ErrorCode, Stage
 from .locks import is_at, is_locked, open_lock, try_lock
-from .provenance import current_flow_run
+from .provenance import current_attempt, current_flow_run
 from .storage import naming_full_disks, sync_folder
 
 __all__ = ["SHARED", "TABLE_SUFFIXES", "ArtifactWriter", "Workspace", "open_regular", "result_id", "write_atomic"]
@@ -237,7 +237,7 @@ class Workspace:
                     ErrorCode.CONFLICT,
                     f"Another process is working on the workspace {self.name!r}. Wait for it, or cancel it.",
                 )
-            _mark(fd, current_flow_run.get() or "")
+            _mark(fd, _holder())
             try:
                 yield
             finally:
@@ -247,9 +247,33 @@ class Workspace:
 
     def left_by(self) -> str | None:
         """The flow run whose process held the workspace last and did not live to let go of it; None for none."""
+        return self._marked().partition(" ")[0] or None
+
+    def _marked(self) -> str:
         with contextlib.suppress(OSError):
-            return (self.scratch / "lock").read_text(encoding="utf-8", errors="replace").strip() or None
-        return None
+            return (self.scratch / "lock").read_text(encoding="utf-8", errors="replace").strip()
+        return ""
+
+    def break_lock(self, flow_run_id: str) -> None:
+        """Take the workspace from a flow run whose worker is lost; what that still does is refused by ``ensure_ours``.
+
+        A process that was stopped together with its host holds the lock, and may go on one day.
+        """
+        if self.left_by() == flow_run_id:
+            (self.scratch / "lock").unlink(missing_ok=True)
+
+    def ensure_ours(self) -> None:
+        """See that no later attempt at this flow run has the workspace by now.
+
+        Raises:
+            AutoScorerError: ``CONFLICT``.
+        """
+        if current_attempt.get() is not None and self._marked() != _holder():
+            raise AutoScorerError(
+                ErrorCode.CONFLICT,
+                f"The workspace {self.name!r} was taken from this attempt, whose worker was silent for too long. "
+                "Another attempt works on it; its Result counts.",
+            )
 
     def is_held(self) -> bool:
         """Whether a process works on it at this moment. Only whoever has the lock can rely on the answer."""
@@ -264,10 +288,15 @@ class Workspace:
             return None
 
     def save_result(self, result: Result) -> Path:
-        """Write result.json, whole or not at all; the previous one moves to ``output/history/``."""
+        """Write result.json, whole or not at all; the previous one moves to ``output/history/``.
+
+        Raises:
+            AutoScorerError: As ``ensure_ours``.
+        """
         text = json.dumps(result.to_dict(), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
         # What is no character becomes its JSON escape.
         data = text.encode("utf-8", "backslashreplace")
+        self.ensure_ours()
         if not self._repeats(result):
             self.archive_result()
         write_atomic(self.result_file, data)
@@ -303,6 +332,12 @@ class Workspace:
                 return
             if path.is_file() and path.read_bytes() == old:
                 return
+
+
+def _holder() -> str:
+    """What the lock says of who holds it: the flow run, and which attempt at it where that is told apart."""
+    flow_run, attempt = current_flow_run.get() or "", current_attempt.get()
+    return flow_run if attempt is None else f"{flow_run} {attempt}"
 
 
 def _mark(fd: int, text: str) -> None:

@@ -125,7 +125,12 @@ def refuse_exposure(workspace: Workspace) -> None:
 
 
 def deliver(staged: Staged, workspace: Workspace) -> None:
-    """Put the audited output in the workspace's place in one rename; history comes along by hard links."""
+    """Put the audited output in the workspace's place in one rename; history comes along by hard links.
+
+    Raises:
+        AutoScorerError: As ``Workspace.ensure_ours``.
+    """
+    workspace.ensure_ours()
     workspace.archive_result()
     history = workspace.output / "history"
     if history.is_dir() and not history.is_symlink():

@@ -61,5 +61,8 @@ def persist_outcome(state: State[Any]) -> State[Any]:
         except (OSError, ValueError, TypeError) as error:
             # A full disk, say. The state is still told to Prefect as ever.
             get_run_logger().warning("How this run ended could not be kept on disk: %s", error)
+        else:
+            if found.publish is not None:
+                found.publish()
         keep_state(str(flow_run.id), state)
     return state

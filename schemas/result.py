@@ -105,6 +105,9 @@ class Versioning(_Model):
     timestamp: str | None = Field(None, description="ISO 8601, UTC.")
     hostname: str | None = None
     flow_run_id: str | None = Field(None, description="Of the Prefect flow run that made it; null outside of any.")
+    attempt: int | None = Field(
+        None, description="Which attempt at the flow run made it, where hosts share a ledger; null elsewhere."
+    )
 
 
 class ErrorInfo(_Model):

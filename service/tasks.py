@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -18,9 +18,10 @@ from typing import TypeVar
 from ..core.backoff import periodic
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
-from ..core.flowruns import FlowRunFiles, wake
+from ..core.flowruns import wake
 from ..schemas.aliases import our_scorer
 from ..schemas.task import Action, BatchRequest, Progress, Role, SubmitRequest, TaskList, TaskState, TaskView
+from .flow_runs import FlowRuns, RunProgress
 from .ledger.derived import folded
 from .ledger.ledger import Ledger
 from .ledger.records import StoredResult, TaskFilter, TaskRow
@@ -89,6 +90,7 @@ class TaskService:
         roots: Where workspaces may lie.
         ledger: Every task that was accepted.
         prefect: The connection to the server.
+        flow_runs: What the workers say of the flow runs under way.
         on_finished: Called with each task that has ended.
     """
 
@@ -101,12 +103,13 @@ class TaskService:
         # Of our own: folders on a network may hang, and what hangs must not keep all else from being read.
         self._disk = ThreadPoolExecutor(8, thread_name_prefix="workspaces")
         ids = DeploymentIds(prefect)
+        self.flow_runs = FlowRuns(settings, ledger)
         self._follower = Follower(
-            settings, roots, ledger, prefect, lost=lambda: self._dispatcher.wake(), ended=self._ended
+            settings, roots, ledger, prefect, self.flow_runs, lost=lambda: self._dispatcher.wake(), ended=self._ended
         )
         self._dispatcher = Dispatcher(settings, ledger, prefect, ids, self._follower)
         self._adopter = Adopter(roots, ledger, prefect, ids, self._follower)
-        self._reconciler = Reconciler(settings, prefect)
+        self._reconciler = Reconciler(self.flow_runs, prefect)
         self._callbacks = CallbackDelivery(settings, ledger, roots)
         self._leadership = Leadership(ledger, self._lead)
 
@@ -230,7 +233,8 @@ class TaskService:
         )
         limit = min(max(query.limit, 1), _PAGE)
         rows, total, before = await self.ledger.page(wanted, query.cursor, limit + 1)
-        tasks = await self._on_disk(lambda: [self._shown(row, outcome) for row, outcome in rows[:limit]])
+        progress = await self._progress(row for row, _ in rows[:limit])
+        tasks = [self._shown(row, progress, outcome) for row, outcome in rows[:limit]]
         cursor = rows[limit - 1][0].id if len(rows) > limit else None
         return TaskList(tasks=tasks, next_cursor=cursor, total=total, before=before)
 
@@ -304,17 +308,20 @@ class TaskService:
             if (other := await self.ledger.waits_for(row)) is not None:
                 row = replace(row, reason=f"Waiting for task {other}, which has the workspace or asked for it earlier.")
             return row.view()
-        return await self._on_disk(lambda: self._shown(row))
+        return self._shown(row, await self._progress([row]))
 
-    def _shown(self, row: TaskRow, outcome: StoredResult | None = None) -> TaskView:
-        """A task with what the files of its flow run tell of how far it is."""
-        stage, progress = None, None
-        if not row.is_final and row.flow_run_id is not None and row.state != TaskState.QUEUED:
-            files = FlowRunFiles(self.settings.home, row.flow_run_id)
-            stage = files.read_stage()
-            if row.action == "batch" and (total := files.read_total()) is not None:
-                progress = Progress(done=len(files.member_outcomes()), total=total)
-        return row.view(outcome, stage=stage, progress=progress)
+    async def _progress(self, rows: Iterable[TaskRow]) -> Mapping[str, RunProgress]:
+        """How far those of these tasks are that are under way, by their flow runs."""
+        under_way = [row for row in rows if not row.is_final and row.state != TaskState.QUEUED]
+        return await self.flow_runs.progress([row.flow_run_id for row in under_way if row.flow_run_id is not None])
+
+    def _shown(
+        self, row: TaskRow, under_way: Mapping[str, RunProgress], outcome: StoredResult | None = None
+    ) -> TaskView:
+        """A task, with how far it is."""
+        found = under_way.get(row.flow_run_id or "", RunProgress())
+        progress = None if found.total is None else Progress(done=found.done, total=found.total)
+        return row.view(outcome, stage=found.stage, progress=progress)
 
     async def _located(self, name: str) -> str:
         return str(await self._on_disk(lambda: self.roots.locate(name)))
@@ -352,7 +359,7 @@ class TaskService:
 
     async def _tend(self) -> None:
         """Settle what dead workers left and what is stuck."""
-        for line in await recover(self.prefect, self.settings):
+        for line in await recover(self.prefect, self.flow_runs):
             logger.warning("%s", line)
         for line in await self._reconciler.look(self._follower.runs()):
             logger.warning("%s", line)

@@ -5,7 +5,8 @@ plain functions here, and the worker reports their states to Prefect; the other 
 which talks to the server itself. Scorers are called by a guard's process, never in this one: see
 ``tasks/scoring/process.py``.
 
-The worker sends ``cancel`` over the channel; the channel's end is the worker's death.
+The worker sends ``cancel`` over the channel, and ``published`` once every host can read the outcome that was saved; the
+channel's end is the worker's death.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import importlib
 import json
 import logging
 import os
+import queue
 import shutil
 import socket
 import threading
@@ -32,7 +34,7 @@ from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import FlowRunFiles
 from ..core.processes import ProcessIdentity
-from ..core.provenance import current_flow_run
+from ..core.provenance import current_attempt, current_flow_run
 from ..core.storage import fault_of, is_short_of_room
 from ..core.workspace import Workspace
 from ..executors.base import SilentObserver
@@ -109,13 +111,21 @@ def serve(fd: int, settings: Settings) -> int:
 
 
 def _serve(order: Json, channel: Channel, settings: Settings, scoring: GuardedScoring) -> int:
-    cancelled = threading.Event()
-    threading.Thread(target=_listen, args=(channel, cancelled), name="autoscorer-channel", daemon=True).start()
+    cancelled, published = threading.Event(), queue.SimpleQueue[bool]()
+    listening = (channel, cancelled, published)
+    threading.Thread(target=_listen, args=listening, name="autoscorer-channel", daemon=True).start()
     files = FlowRunFiles(settings.home, order["flow_run"])
+    current_attempt.set(order["attempt"])
     try:
         if order["kind"] == "engine":
             put_back = partial(_put_back, channel, settings)
-            own = RunContext(settings=settings, cancelled=cancelled.is_set, scoring=scoring, put_back=put_back)
+            own = RunContext(
+                settings=settings,
+                cancelled=cancelled.is_set,
+                scoring=scoring,
+                put_back=put_back,
+                publish=None if order["attempt"] is None else partial(_publish, channel, published),
+            )
             return _run_engine(order, files, own)
         _work(order, files, settings, scoring, channel)
     except Exception as error:
@@ -140,9 +150,19 @@ def _put_back(channel: Channel, settings: Settings, error: AutoScorerError) -> N
     os._exit(_TRY_AGAIN)
 
 
-def _listen(channel: Channel, cancelled: threading.Event) -> None:
-    while channel.receive() is not None:
-        cancelled.set()  # there is no other message
+def _publish(channel: Channel, published: queue.SimpleQueue[bool]) -> None:
+    """Wait until the worker has put the outcome where every host reads it; end here if it comes too late."""
+    channel.send({"saved": True})
+    if not published.get():
+        os._exit(0)  # another attempt has the run, and Prefect hears of that one
+
+
+def _listen(channel: Channel, cancelled: threading.Event, published: queue.SimpleQueue[bool]) -> None:
+    while (message := channel.receive()) is not None:
+        if "published" in message:
+            published.put(message["published"])
+        else:
+            cancelled.set()
     # The worker is gone. The fork server ends this process, and then removes its containers; one that had ended by
     # itself would be reaped as any other, and its container would stay.
 

@@ -19,13 +19,14 @@ from typing import Any, TypeVar
 from ..core.backoff import delays
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
-from ..core.flowruns import Claim, FlowRunFiles
+from ..core.flowruns import Claim
 from ..core.processes import ProcessIdentity, describe_exit
 from ..core.provenance import utc_now
 from ..core.storage import full_disk
 from ..executors.reaper import reap_if_needed
+from ..service.flow_runs import FlowRuns, LedgerAway
 from ..service.prefect.client import PrefectApi, PrefectAway, PrefectRefused
-from ..service.prefect.model import DIRECT_FLOWS, ENGINE_FLOWS, FINAL_TYPES, FlowRun
+from ..service.prefect.model import DEPLOYMENTS, DIRECT_FLOWS, ENGINE_FLOWS, FINAL_TYPES, FlowRun
 from ..service.recovery.dead_workers import clear_away, had_container
 from ..service.recovery.transitions import finalize_run, persist_forced_outcome, report_saved_outcome, requeue
 from ..tasks.score import STEP_TIMEOUT
@@ -51,6 +52,8 @@ _AFTER_END = 20.0
 _DYING = 5.0
 # Attempts at what the server refuses.
 _REFUSALS = 5
+# Flows of which a second attempt goes on where the first one ended.
+_BATCHES = frozenset(each.entrypoint for each in DEPLOYMENTS if each.action == "batch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,7 @@ class WorkerContext:
     prefect: PrefectApi
     fork_pool: ForkPool
     reporter: Reporter
+    runs: FlowRuns
 
 
 class WorkerRun:
@@ -81,7 +85,7 @@ class WorkerRun:
         self._run = run
         self._entrypoint = entrypoint
         self._context = context
-        self._files = FlowRunFiles(context.settings.home, self.id)
+        self._files = context.runs.files(self.id)
         self._claim: Claim | None = None
         self._child: ForkedProcess | None = None
         self._killer: asyncio.TimerHandle | None = None
@@ -95,7 +99,11 @@ class WorkerRun:
         # Whether it failed for want of room on a disk, and costs none of its attempts.
         self._waits_for_room = False
         # Why it is being ended from outside, whichever came first.
-        self._cancelled = self._taken_away = self._overdue = self._stopping = False
+        self._cancelled = self._taken_away = self._overdue = self._stopping = self._lost = False
+        # The number of this attempt, where several hosts share a ledger.
+        self.attempt: int | None = None
+        # Whether every host can read the outcome; None before there is one.
+        self._published: bool | None = None
 
     # --- what others do to it -------------------------------------------------------------------------------
 
@@ -137,14 +145,21 @@ class WorkerRun:
         self._stopping = True
         self._end_within(0)
 
+    def lose(self) -> None:
+        """End its work: another worker has the run, or may have it soon, because this one was silent for too long."""
+        if not self._lost:
+            self._lost = True
+            logger.warning("The run may be another worker's by now; its work here is ended.", extra=self._fields())
+            self._end_within(0)
+
     # --- its life -------------------------------------------------------------------------------------------
 
     async def work(self) -> None:
         """Run it in a forked process and settle its outcome. Raises nothing but ``CancelledError``."""
         try:
             await self._attempt()
-        except PrefectAway:  # while the worker stops: the claim stays, and whoever comes next goes on from there
-            logger.warning("Prefect is away; the next worker settles the run.", extra=self._fields())
+        except (PrefectAway, LedgerAway) as error:  # while the worker stops: whoever comes next goes on from there
+            logger.warning("%s The next worker settles the run.", error.message, extra=self._fields())
         except Exception as error:
             full = full_disk(error, home=self._context.settings.home)
             reason = full.message if full else "The worker had a fault of its own; its log tells more."
@@ -166,12 +181,14 @@ class WorkerRun:
         # An ending that lies there is that of an attempt before somebody started the run anew.
         self._files.forget_outcome()
         self.check_cancel_request()
+        if self._context.runs.is_shared and not await self._take():
+            return
         try:
             self._child = await self._context.fork_pool.fork(self.id)
         except ForkFailed as error:
             await self._put_back(f"No process could be started for it: {error}.")
             return
-        if self._cancelled or self._stopping or self._taken_away:  # meanwhile
+        if self._cancelled or self._stopping or self._taken_away or self._lost:  # meanwhile
             self._end_within(0)
         watch = asyncio.create_task(self._watch(self._child))
         try:
@@ -182,6 +199,23 @@ class WorkerRun:
         finally:
             watch.cancel()
         await self._finish(status)
+        if self._published:  # in the ledger, and told
+            await asyncio.to_thread(self._files.remove)
+
+    async def _take(self) -> bool:
+        """Have the run in the ledger; False where it is not to be had any more."""
+        runs, context = self._context.runs, self._context
+        while self.attempt is None:
+            self.attempt = await self._retry_until_answered(lambda: runs.take(self.id, context.owner, context.name))
+            if self.attempt is None:
+                # Another worker was silent for long, or has put it back just now and is about to let go of it.
+                await asyncio.sleep(_PAUSE_FIRST)
+                if self._taken_away or self._stopping:
+                    return False
+        self._claim = Claim(context.owner, name=context.name, attempt=self.attempt)
+        if self._entrypoint in _BATCHES:
+            await self._retry_until_answered(lambda: runs.fetch(self.id))
+        return True
 
     def _free(self) -> None:
         if not self.is_free:
@@ -197,6 +231,8 @@ class WorkerRun:
                         child.kill()
                 elif "log" in message:
                     self._context.reporter.log(self.id, **message["log"])
+                elif "saved" in message:
+                    child.send({"published": await self._publish()})
                 elif "ended" in message:
                     self._reporting = asyncio.create_task(self._report())
                 elif "artifacts" in message:
@@ -208,12 +244,13 @@ class WorkerRun:
             raise
 
     async def _begin(self, child: ForkedProcess, owner: ProcessIdentity) -> bool:
-        self._claim = Claim(self._context.owner, owner, child.pid, self._context.name)
+        self._claim = Claim(self._context.owner, owner, child.pid, self._context.name, self.attempt)
         # On disk before any work begins, so that whoever finds us dead knows what to end and to clear up.
         claiming = asyncio.to_thread(self._files.claim, self._claim)
+        own: Json = {"flow_run": self.id, "attempt": self.attempt}
         if self._is_engine:
             await claiming
-            child.send({"kind": "engine", "flow_run": self.id, "entrypoint": self._entrypoint})
+            child.send({"kind": "engine", **own, "entrypoint": self._entrypoint})
         else:
             _, running = await asyncio.gather(claiming, self._set_running())
             if not running:
@@ -221,7 +258,7 @@ class WorkerRun:
             self._task_run = TaskRun(self._run, DIRECT_FLOWS[self._entrypoint])
             self._set_task_run("RUNNING")
             parameters = self._run.get("parameters") or {}
-            child.send({"kind": DIRECT_FLOWS[self._entrypoint], "flow_run": self.id, "parameters": parameters})
+            child.send({"kind": DIRECT_FLOWS[self._entrypoint], **own, "parameters": parameters})
             # Scorers are code of others. The engine's tasks have this limit from Prefect.
             self._limit = asyncio.get_running_loop().call_later(STEP_TIMEOUT, self._end_overdue)
         if self._cancelled and self._is_engine:
@@ -254,6 +291,19 @@ class WorkerRun:
 
     # --- its end --------------------------------------------------------------------------------------------
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether its outcome is known to every host: its claim may go."""
+        return self._published is not None
+
+    async def _publish(self) -> bool:
+        """Let every host read the outcome that was saved, before Prefect is told; False where it comes too late."""
+        runs = self._context.runs
+        if self._published is None and runs.is_shared:
+            await self._retry_until_answered(lambda: runs.publish_outcome(self.id, self._claim))
+            self._published = await asyncio.to_thread(self._files.has_outcome)
+        return self._published is not False
+
     async def _finish(self, status: int | None) -> None:
         if self._reporting is not None:
             await self._reporting
@@ -266,7 +316,11 @@ class WorkerRun:
             if self._stopping:
                 return  # the claim stays
             await asyncio.sleep(_PAUSE_MOST)
-        if self._cancelled:
+        runs = self._context.runs
+        if not await self._retry_until_answered(lambda: runs.is_current(self._claim, self.id)):
+            logger.warning("Another worker has the run; what was done here is dropped.", extra=self._fields())
+            await self._release()
+        elif self._cancelled:
             error = AutoScorerError(ErrorCode.CANCELLED, "Cancelled while it was worked on.")
             # Before Prefect is asked, which may be away: the API finds it in the home.
             begun: FlowRun = self._run if self._claim is None else {**self._run, "start_time": utc_now()}
@@ -278,23 +332,26 @@ class WorkerRun:
                 ErrorCode.SCORER_ERROR, f"The scorer did not end within {STEP_TIMEOUT / 3600:.0f} hours and was killed."
             )
             await self._retry_until_answered(
-                lambda: finalize_run(self._context.prefect, self._context.settings, self._run, error)
+                lambda: finalize_run(self._context.prefect, runs, self._run, error, self._claim)
             )
             self._on_end(self._files.read_outcome() or {"state": "FAILED", "message": str(error)})
         else:
             reason = self._fault if self._waits_for_room else None
-            await self._put_back(reason or _reason(status, self._fault, self._stopping))
+            await self._put_back(reason or _reason(status, self._fault, self._stopping, self._lost))
 
     async def _report(self) -> None:
         """Report the outcome that the process has saved to Prefect."""
         prefect = self._context.prefect
+        if not await self._publish():
+            await self._release()
+            return
         try:
             if time.monotonic() - self._known_at < _FRESH and not (self._cancelled or self._taken_away):
                 ending = self._files.read_outcome()
                 assert ending is not None
                 accepted, _ = await prefect.set_state(self.id, ending["state"], message=ending["message"])
                 if accepted:
-                    self._release()
+                    await self._release()
                     self._on_end(ending)
                     return
         except (PrefectAway, PrefectRefused):
@@ -303,16 +360,18 @@ class WorkerRun:
 
     async def _report_saved(self) -> None:
         ending = self._files.read_outcome()  # once it is told, the API may remove it
-        if await report_saved_outcome(self._context.prefect, self._context.settings, self._run):
+        if await report_saved_outcome(self._context.prefect, self._context.runs, self._run, self._claim):
             self._on_end(ending)
         else:
-            self._release()
+            await self._release()
 
     async def _put_back(self, reason: str) -> None:
-        context, counted = self._context, not self._stopping
+        context, counted = self._context, not (self._stopping or self._lost)
         waits = self._waits_for_room and not self._stopping
         queued = await self._retry_until_answered(
-            lambda: requeue(context.prefect, context.settings, self._run, reason, counted=counted, waits_for_room=waits)
+            lambda: requeue(
+                context.prefect, context.runs, self._run, reason, self._claim, counted=counted, waits_for_room=waits
+            )
         )
         if queued:
             logger.warning("The run was put back: %s", reason, extra=self._fields())
@@ -322,11 +381,12 @@ class WorkerRun:
             logger.info("The run has ended in Prefect, or ends there now.", extra=self._fields())
             ending = self._files.read_outcome() or {"state": "FAILED", "message": reason}
             self._set_task_run(ending["state"], ending["message"])
-        self._release()
+        await self._release()
 
-    def _release(self) -> None:
-        if self._claim is not None:
-            self._files.release(self._claim)
+    async def _release(self) -> None:
+        # Where the ledger is away its claim ends by itself.
+        with contextlib.suppress(LedgerAway):
+            await self._context.runs.release(self.id, self._claim)
 
     def _clear_up(self) -> bool:
         """Remove what a killed process left; whether nothing of it is there any more."""
@@ -351,7 +411,7 @@ class WorkerRun:
         while True:
             try:
                 return await call()
-            except PrefectAway:
+            except (PrefectAway, LedgerAway):
                 if self._stopping:
                     raise
             except PrefectRefused:
@@ -399,10 +459,12 @@ def log_fields(run: FlowRun) -> Json:
     return fields if task is None else {**fields, "task_id": task}
 
 
-def _reason(status: int | None, fault: str | None, stopping: bool) -> str:
+def _reason(status: int | None, fault: str | None, stopping: bool, lost: bool) -> str:
     """What happened to a process that left no ending, in a sentence."""
     if stopping:
         return "The worker was told to stop."
+    if lost:
+        return "Its worker could not reach the ledger's database for too long."
     if fault is not None:
         return f"Its process failed: {fault}"
     if status is None:

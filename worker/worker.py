@@ -1,7 +1,8 @@
 """The worker: a warm runtime that claims due flow runs from its work pools and runs each in a forked process.
 
-It needs nothing but Prefect's REST API and the installation's home. Several of them share the load: setting a run to
-PENDING is the claim, and Prefect accepts only one. A server that is away is waited for.
+It needs nothing but Prefect's REST API, the installation's home, and the ledger where hosts share one. Several of them
+share the load: setting a run to PENDING is the claim, and Prefect accepts only one. A server that is away is waited
+for.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ from ..core.flowruns import FlowRunFiles, wake_file
 from ..core.processes import ProcessIdentity
 from ..core.provenance import hostname
 from ..core.worker_names import held_name
+from ..service.flow_runs import FlowRuns, LedgerAway
 from ..service.prefect.client import PrefectApi, PrefectAway, PrefectRefused, api_url
 from ..service.prefect.model import DIRECT_FLOWS, ENGINE_FLOWS, FINAL_TYPES, FlowRun
 from ..service.recovery.claims import WorkerIdentity, claim_flow_run, claim_message
 from ..service.recovery.dead_workers import recover
+from ..service.recovery.transitions import report_saved_outcome
 from ..tasks.prefect_version import require_patched_version
+from .claims import Claims
 from .processes import ForkFailed, ForkPool
 from .reporter import Reporter
 from .run import WorkerContext, WorkerRun, log_fields
@@ -74,8 +78,8 @@ def run_worker(
     require_patched_version()
 
     async def work(name: str) -> Json:
-        async with PrefectApi(settings) as prefect:
-            worker = Worker(settings, prefect, pools=pools, name=name, limit=limit)
+        async with PrefectApi(settings) as prefect, FlowRuns.opened(settings) as runs:
+            worker = Worker(prefect, runs, pools=pools, name=name, limit=limit)
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 loop.add_signal_handler(number, worker.stop)
@@ -101,13 +105,14 @@ class Worker:
 
     def __init__(
         self,
-        settings: Settings,
         prefect: PrefectApi,
+        runs: FlowRuns,
         *,
         name: str,
         pools: Sequence[str] = (),
         limit: int | None = None,
     ) -> None:
+        settings = runs.settings
         service = settings.service
         # One after the other, each once: the score pool first, because nobody waits long behind a score.
         self.pools = tuple(dict.fromkeys(pools or (service.score_pool, service.pool)))
@@ -124,11 +129,13 @@ class Worker:
             prefect=prefect,
             fork_pool=ForkPool(_environment(settings)),
             reporter=Reporter(prefect),
+            runs=runs,
         )
         self._context.reporter.is_busy = lambda: self._free() < self._limit
         # What PENDING is proposed with: by this we know a run of ours whose answer was lost.
         self._claim_message = claim_message(WorkerIdentity(self.name, self._context.owner))
         self._runs: dict[asyncio.Task[None], WorkerRun] = {}
+        self._claims = Claims(runs, self._context.owner, self._runs.values) if runs.is_shared else None
         self._unconfirmed: dict[str, tuple[FlowRun, str]] = {}
         self._deployments: dict[str, tuple[float, str | None]] = {}
         # Pools to look at now; and what wakes the looking.
@@ -166,6 +173,7 @@ class Worker:
                 "recovery": self._periodic(self._recover, _RECOVER),
                 "prune": self._periodic(self._prune, _PRUNE),
                 "report": self._periodic(self._context.reporter.send, _REPORT),
+                **self._claiming(),
             }.items()
         ]
         try:
@@ -180,13 +188,18 @@ class Worker:
             await self._put_back()
             await self._context.fork_pool.close()
 
+    def _claiming(self) -> dict[str, Coroutine[Any, Any, None]]:
+        if self._claims is None:
+            return {}
+        return {"claims": self._periodic(self._claims.look, 0), "silence": self._claims.watch()}
+
     async def _periodic(self, look: Callable[[], Coroutine[Any, Any, None]], pause: float) -> None:
         while True:
             try:
                 await look()
             except PrefectAway as error:
                 self._on_away(error)
-            except PrefectRefused as error:
+            except (PrefectRefused, LedgerAway) as error:
                 self._warn_once(error.message)
             except Exception:
                 logger.exception("A fault of the worker; it goes on.")
@@ -203,6 +216,9 @@ class Worker:
             await self._context.fork_pool.start()
         except ForkFailed as error:
             self._warn_once(f"Nothing can be worked on: {error}.")
+            await asyncio.sleep(self._settings.service.poll_interval)
+            return
+        if self._claims is not None and not self._claims.are_reachable:
             await asyncio.sleep(self._settings.service.poll_interval)
             return
         self._awake.clear()
@@ -295,8 +311,8 @@ class Worker:
         )
         logger.warning("Refused: %s", error.message, extra={"fields": log_fields(run)})
         ending = {"state": "FAILED", "message": str(error), "data": None, "error": error.to_dict()}
-        await asyncio.to_thread(FlowRunFiles(self._settings.home, run["id"]).save_outcome, ending)
-        await self._prefect.set_state(run["id"], "FAILED", message=str(error))
+        await asyncio.to_thread(self._context.runs.files(run["id"]).save_outcome, ending)
+        await report_saved_outcome(self._prefect, self._context.runs, run, None)
 
     # --- keeping an eye on them -----------------------------------------------------------------------------
 
@@ -338,7 +354,7 @@ class Worker:
                 self._warn_once(f"The work pool {pool!r} does not exist; `autoscorer deploy` makes it.")
 
     async def _recover(self) -> None:
-        for line in await recover(self._prefect, self._settings):
+        for line in await recover(self._prefect, self._context.runs):
             logger.info("Settled what a dead worker left: %s", line)
 
     async def _prune(self) -> None:

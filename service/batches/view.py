@@ -9,7 +9,6 @@ from pathlib import PurePath
 from typing import Any
 
 from ...core.errors import AutoScorerError, ErrorCode
-from ...core.flowruns import FlowRunFiles
 from ...schemas.task import BatchSummary, BatchView, TaskView
 from ..tasks import TaskService
 from ..workspaces.roots import WorkspaceRoots
@@ -30,21 +29,20 @@ async def view_batch(tasks: TaskService, task_id: str) -> BatchView:
             ErrorCode.NOT_FOUND,
             f"The task {task_id} is not a batch: its action is {task.action}. Ask GET /tasks/{task_id}.",
         )
-    files = FlowRunFiles(tasks.settings.home, task.flow_run_id) if task.flow_run_id else None
-    # Ten thousand outcomes take a while to read and sort.
-    return await asyncio.to_thread(_view, task, files, tasks.roots)
-
-
-def _view(task: TaskView, files: FlowRunFiles | None, roots: WorkspaceRoots) -> BatchView:
-    ended = task.result or {}
-    outcomes = ended.get("outcomes")
+    outcomes = (task.result or {}).get("outcomes")
     if not isinstance(outcomes, list):
-        outcomes = files.member_outcomes() if files is not None else []
+        outcomes = await tasks.flow_runs.members(task.flow_run_id) if task.flow_run_id else []
+    # Ten thousand outcomes take a while to sort.
+    return await asyncio.to_thread(_view, task, outcomes, tasks.roots)
+
+
+def _view(task: TaskView, outcomes: list[dict[str, Any]], roots: WorkspaceRoots) -> BatchView:
+    ended = task.result or {}
     named = [{**outcome, "workspace": _name(outcome, roots)} for outcome in outcomes]
     counts = Counter(str(outcome.get("state")) for outcome in named)
     total = ended.get("total")
-    if total is None and files is not None:
-        total = files.read_total()
+    if total is None and task.progress is not None:
+        total = task.progress.total
     summary = BatchSummary(
         total=total,
         done=len(named),

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import time
+from functools import cache
+from typing import Any
 
-from sqlalchemy import Connection, Double, cast, delete, func, literal, or_
+from sqlalchemy import Connection, Double, bindparam, delete, or_
 
-from .tables import insert_into, leases
+from .tables import clock, insert_into, leases
 
 __all__ = ["drop_lease", "take_lease"]
 
 
+@cache
+def _taking(dialect: str) -> Any:
+    now = clock(dialect)
+    take = insert_into(dialect, leases).values(until=now + bindparam("seconds", type_=Double))
+    return take.on_conflict_do_update(
+        index_elements=["name"],
+        set_={name: take.excluded[name] for name in ("holder", "until")},
+        where=or_(leases.c.holder == take.excluded.holder, leases.c.until < now),
+    ).returning(leases.c.name)
+
+
 def take_lease(db: Connection, name: str, holder: str, seconds: float) -> bool:
     """Take a lease that nobody has, or renew one's own; whether the holder has it for so long from now."""
-    now = func.extract("epoch", func.clock_timestamp()) if db.dialect.name == "postgresql" else literal(time.time())
-    until = cast(now, Double) + seconds
-    taken = (
-        insert_into(db.dialect.name, leases)
-        .values(name=name, holder=holder, until=until)
-        .on_conflict_do_update(
-            index_elements=["name"],
-            set_={"holder": holder, "until": until},
-            where=or_(leases.c.holder == holder, leases.c.until < cast(now, Double)),
-        )
-        .returning(leases.c.name)
-    )
-    return db.scalar(taken) is not None
+    return db.scalar(_taking(db.dialect.name), {"name": name, "holder": holder, "seconds": seconds}) is not None
 
 
 def drop_lease(db: Connection, name: str, holder: str) -> None:

@@ -16,13 +16,13 @@ from sqlalchemy import URL, Connection, make_url
 
 from ...core.config import Settings
 from ...schemas.task import TaskView
-from . import leases, queries
+from . import flow_runs, leases, queries
 from . import statements as sql
 from .postgres import PostgresDatabase
 from .records import NewTask, TaskRow
 from .sqlite import SqliteDatabase
 
-__all__ = ["Ledger", "in_ledger", "is_there"]
+__all__ = ["Ledger", "in_ledger", "is_shared", "is_there"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -65,8 +65,8 @@ def _scans(
 class Ledger:
     """The tasks of one installation; made in an event loop by ``open``.
 
-    Its methods are the functions of ``queries.py``, ``statements.py`` and ``leases.py``, done to the database of
-    ``ledger_url``. What writes is on disk when it has been awaited.
+    Its methods are the functions of ``queries.py``, ``statements.py``, ``flow_runs.py`` and ``leases.py``, done to the
+    database of ``ledger_url``. What writes is on disk when it has been awaited.
     """
 
     def __init__(self, settings: Settings, database: SqliteDatabase | PostgresDatabase) -> None:
@@ -125,6 +125,21 @@ class Ledger:
     take_lease = _writes(leases.take_lease)
     drop_lease = _writes(leases.drop_lease)
 
+    # --- what the workers of several hosts say --------------------------------------------------------------
+
+    take_run = _writes(flow_runs.take_run)
+    renew_runs = _writes(flow_runs.renew_runs)
+    release_run = _writes(flow_runs.release_run)
+    take_over_run = _writes(flow_runs.take_over_run)
+    note_stage = _writes(flow_runs.note_stage)
+    add_members = _writes(flow_runs.add_members)
+    keep_outcome = _writes(flow_runs.keep_outcome)
+    end_by_force = _writes(flow_runs.end_by_force)
+    known_runs = _reads(flow_runs.known_runs)
+    run_outcome = _reads(flow_runs.run_outcome)
+    members = _scans(flow_runs.members)
+    wanted_cancelled = _reads(flow_runs.wanted_cancelled)
+
     # --- callbacks ------------------------------------------------------------------------------------------
 
     due_callbacks = _scans(queries.due_callbacks)
@@ -166,6 +181,11 @@ async def in_ledger(settings: Settings, work: Callable[[Connection], T]) -> T:
         return await PostgresDatabase.alone(place, work)
     with SqliteDatabase.alone(place) as connection:
         return work(connection)
+
+
+def is_shared(settings: Settings) -> bool:
+    """Whether the ledger is a database that several processes and hosts may have open."""
+    return isinstance(_place(settings), URL)
 
 
 def is_there(settings: Settings) -> bool:

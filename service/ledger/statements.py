@@ -37,8 +37,8 @@ from ...schemas.task import TaskState
 from .derived import names_of, outcome_of
 from .queries import ROW, is_, is_active, is_in, keyed_row, row, rows_of
 from .records import NewTask, Observed, TaskEnd, TaskRow
+from .tables import clock, flow_runs, idempotency, insert_into, names, outcomes, tasks
 from .tables import counts as counts_table
-from .tables import idempotency, insert_into, names, outcomes, tasks
 
 __all__ = [
     "add",
@@ -56,6 +56,8 @@ __all__ = [
 
 # Tasks that are forgotten in one transaction: others wait for it.
 _PRUNE = 500
+# Seconds after which nothing is kept of a flow run whose worker was lost and that nobody settled.
+_FORGOTTEN_RUN = 7 * 24 * 3600.0
 
 
 def _its_turn() -> ColumnElement[bool]:
@@ -283,7 +285,16 @@ _OBSERVED = (
 
 def finish(db: Connection, ends: Sequence[TaskEnd]) -> list[str]:
     """Note how tasks ended; the ids of those that had not. From now on their callbacks are due."""
-    return [end.task_id for end in ends if _finish(db, end)]
+    ended = [end.task_id for end in ends if _finish(db, end)]
+    if ended:
+        db.execute(_NO_MORE_RUNS, {"them": ended})
+    return ended
+
+
+# What their workers said of them is in the tasks now, and what comes late is not heard.
+_NO_MORE_RUNS = delete(flow_runs).where(
+    flow_runs.c.flow_run_id.in_(select(tasks.c.flow_run_id).where(tasks.c.id.in_(bindparam("them", expanding=True))))
+)
 
 
 _FINISHED = (
@@ -382,6 +393,8 @@ def prune(db: Connection, keys_before: float, tasks_before: float) -> int:
     """Forget some of what is old; how many tasks that were."""
     _gather_counts(db)
     db.execute(delete(idempotency).where(idempotency.c.created_at <= keys_before))
+    # Of a run that no task stands for.
+    db.execute(delete(flow_runs).where(flow_runs.c.until < clock(db.dialect.name) - _FORGOTTEN_RUN))
     told = or_(tasks.c.callback_state.is_(None), tasks.c.callback_state != "pending")
     old = select(tasks.c.id).where(tasks.c.ended_at < tasks_before, told).order_by(tasks.c.ended_at).limit(_PRUNE)
     return db.execute(delete(tasks).where(tasks.c.id.in_(old.scalar_subquery()))).rowcount

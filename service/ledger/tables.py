@@ -4,14 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Column, Double, ForeignKey, Index, Integer, MetaData, Table, Text, text
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    literal_column,
+    text,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 __all__ = [
     "ACTIVE_STATES",
     "SCHEMA",
+    "batch_members",
+    "clock",
     "counts",
+    "flow_runs",
     "idempotency",
+    "insert_into",
     "leases",
     "metadata",
     "names",
@@ -136,6 +152,36 @@ leases = Table(
     Column("until", Double, nullable=False),
 )
 
+# What the workers of several hosts say of flow runs that have not ended: who has each, how far it is, how it ended.
+# With a ledger in the home all of this lies there, as files.
+flow_runs = Table(
+    "flow_runs",
+    metadata,
+    Column("flow_run_id", Text, primary_key=True),
+    # Grows whenever a worker takes the run, or one that is lost has it taken away: who comes with an earlier number is
+    # too late, and is not heard.
+    Column("attempt", Integer, nullable=False),
+    # The process and the name of the worker that has it, and until when by the database's clock. Nobody has it where
+    # `until` is null; where it lies in the past its worker is dead, or as good as dead.
+    Column("worker", Text),
+    Column("worker_name", Text),
+    Column("until", Double),
+    Column("stage", Text),
+    Column("total", Integer),
+    Column("outcome", Text),
+    Column("saved_at", Double),
+)
+
+# What became of the workspaces of a batch, in the order they ended.
+batch_members = Table(
+    "batch_members",
+    metadata,
+    Column("flow_run_id", Text, ForeignKey(flow_runs.c.flow_run_id, ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("outcome", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 # Alembic's own, which it makes.
 revision = Table("alembic_version", MetaData(), Column("version_num", Text))
 
@@ -143,3 +189,10 @@ revision = Table("alembic_version", MetaData(), Column("version_num", Text))
 def insert_into(dialect: str, table: Any) -> Any:
     """An INSERT that knows ON CONFLICT: the two databases write it alike, SQLAlchemy has it of each."""
     return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+
+
+def clock(dialect: str) -> ColumnElement[float]:
+    """The database's time, in seconds since the epoch: the clocks of its clients may differ."""
+    if dialect == "postgresql":
+        return literal_column("CAST(extract(epoch FROM clock_timestamp()) AS double precision)", Double)
+    return literal_column("((julianday('now') - 2440587.5) * 86400.0)", Double)

@@ -13,8 +13,9 @@ from ...core.errors import AutoScorerError
 from ...core.flowruns import Claim, FlowRunFiles
 from ...executors.reaper import clear_flow_run, reap_if_needed
 from ...executors.records import RunRecords
+from ..flow_runs import FlowRuns
 from ..prefect.client import PrefectApi
-from .observations import observe_run, recovery_lock
+from .observations import observe, recovery_lock
 from .policy import ClaimStatus, Timeouts, decide
 from .transitions import UNSETTLED, apply
 
@@ -24,7 +25,7 @@ __all__ = ["clear_away", "had_container", "recover"]
 _DYING = 5.0
 
 
-async def recover(prefect: PrefectApi, settings: Settings) -> list[str]:
+async def recover(prefect: PrefectApi, runs: FlowRuns) -> list[str]:
     """Look at every flow run with a claim whose worker is certainly dead, and settle each.
 
     A child that outlived its worker is killed first, then containers and staged folders go, and only then the run is
@@ -35,8 +36,10 @@ async def recover(prefect: PrefectApi, settings: Settings) -> list[str]:
         One line for each flow run that was settled, for the log.
 
     Raises:
-        PrefectAway: The server does not answer. Children and containers of dead workers are gone all the same.
+        PrefectAway, LedgerAway: The server or the database does not answer. Children and containers of dead workers are
+            gone all the same.
     """
+    settings = runs.settings
     with recovery_lock(settings) as alone:
         if not alone:
             return []
@@ -44,13 +47,19 @@ async def recover(prefect: PrefectApi, settings: Settings) -> list[str]:
         lost = await asyncio.to_thread(_stop_lost, settings)
         done = []
         for files, claim in lost:
+            if not await runs.is_current(claim, files.flow_run_id):
+                # It was taken over while this host was away: what it saved is no outcome.
+                await asyncio.to_thread(files.forget_outcome)
+                await runs.release(files.flow_run_id, claim)
+                continue
             run = await prefect.flow_run(files.flow_run_id)
             try:
-                observation = await asyncio.to_thread(observe_run, files, run)
+                known = (await runs.known([files.flow_run_id])).get(files.flow_run_id)
+                observation = await asyncio.to_thread(observe, files, run, known)
                 if observation.claim is ClaimStatus.NONE or files.read_claim() != claim:
                     continue  # somebody has it again, or is about to say so
-                action = decide(observation, Timeouts.of(settings))
-                line = await apply(prefect, settings, action, files, run, "The worker that had it died.", claim=claim)
+                action, reason = decide(observation, Timeouts.of(settings)), "The worker that had it died."
+                line = await apply(prefect, runs, action, files.flow_run_id, run, reason, claim=claim)
             except UNSETTLED as error:  # one such run must not keep the others waiting
                 line = f"not settled: {error}"
             if line is not None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ...core.config import Settings
 from ...core.errors import AutoScorerError
@@ -13,10 +14,11 @@ from ...core.flowruns import FlowRunFiles
 from ...core.locks import acquire
 from ...core.processes import ProcessIdentity
 from ...core.workspace import Workspace
+from ..ledger.flow_runs import KnownRun
 from ..prefect.model import FlowRun, State, seconds_of
 from .policy import ClaimStatus, RunObservation
 
-__all__ = ["age", "claim_status", "observe_run", "recovery_lock"]
+__all__ = ["age", "claim_status", "observe", "observe_run", "recovery_lock"]
 
 
 @contextlib.contextmanager
@@ -31,8 +33,33 @@ def recovery_lock(settings: Settings) -> Iterator[bool]:
             os.close(fd)
 
 
+def observe(files: FlowRunFiles, run: FlowRun | None, known: KnownRun | None) -> RunObservation:
+    """What is known of a flow run at this moment, whatever host its worker is on.
+
+    Args:
+        run: The flow run as Prefect gave it just now; None when Prefect does not know it.
+        known: What its workers said in the ledger, where hosts share one.
+    """
+    here = observe_run(files, run)
+    if known is None:
+        return here
+    claim = files.read_claim()
+    if known.remaining is None:
+        found = ClaimStatus.NONE
+    elif known.remaining < 0:
+        found = ClaimStatus.EXPIRED
+    elif here.claim is ClaimStatus.DEAD and claim is not None and claim.attempt == known.attempt:
+        found = ClaimStatus.DEAD
+    else:
+        found = ClaimStatus.ALIVE
+    # Whoever holds the workspace may be a process that was stopped with its host: it is taken from it.
+    busy = here.busy and found is not ClaimStatus.EXPIRED
+    saved = here.outcome_age if known.outcome_age is None and found is ClaimStatus.DEAD else known.outcome_age
+    return replace(here, claim=found, busy=busy, outcome_age=saved)
+
+
 def observe_run(files: FlowRunFiles, run: FlowRun | None) -> RunObservation:
-    """What is known of a flow run at this moment.
+    """What is known of a flow run at this moment on this host.
 
     Args:
         run: The flow run as Prefect gave it just now; None when Prefect does not know it.

@@ -27,6 +27,8 @@ class ClaimStatus(StrEnum):
     DEAD = "dead"
     # On another host, or in another container.
     OUT_OF_SIGHT = "out of sight"
+    # Its worker said for too long nothing, wherever it is: dead, or as good as dead.
+    EXPIRED = "expired"
 
 
 class WorkerState(StrEnum):
@@ -98,7 +100,7 @@ def decide(run: RunObservation, timeouts: Timeouts) -> RecoveryAction:
     """Say what to do with a run."""
     if run.claim in (ClaimStatus.ALIVE, ClaimStatus.OUT_OF_SIGHT):
         return RecoveryAction.LEAVE  # whoever has it ends it, or dies
-    dead = run.claim is ClaimStatus.DEAD
+    dead = run.claim in (ClaimStatus.DEAD, ClaimStatus.EXPIRED)
     if run.state is None:
         return RecoveryAction.FORGET if dead else RecoveryAction.LEAVE
     if run.state in SETTLED_TYPES:

@@ -1,8 +1,8 @@
 """Noticing what nobody else would: runs that are stuck, crashed, or final in Prefect with a container still there.
 
 ``recover`` settles what this host's own workers left, by their claims. Here is the rest: runs that were lost before
-there was a claim, those of workers on hosts that are gone, and those of plain Prefect workers (docker and kubernetes
-pools), whose processes can't be seen from here.
+there was a claim, those of workers on hosts that are gone or were silent for too long, and those of plain Prefect
+workers (docker and kubernetes pools), whose processes can't be seen from here.
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ...core.config import Settings
-from ...core.flowruns import FlowRunFiles, was_cancelling
+from ...core.flowruns import Claim, was_cancelling
 from ...core.worker_names import has_died
+from ...core.workspace import Workspace
 from ...executors.reaper import reap_if_needed
+from ...flows.batches.expand import expand
+from ..flow_runs import CLAIM, FlowRuns
+from ..ledger.flow_runs import KnownRun
 from ..prefect.client import PrefectApi
 from ..prefect.model import FLOW_NAMES, FlowRun, State, StateType
 from .claims import WorkerIdentity, parse_claim
 from .clock_steps import put_at_now
 from .containers import remove_ended
 from .dead_workers import clear_away
-from .observations import age, claim_status, observe_run, recovery_lock
+from .observations import age, claim_status, observe, recovery_lock
 from .policy import ClaimStatus, RecoveryAction, RunObservation, Timeouts, WorkerState, decide
 from .transitions import UNSETTLED, apply
 
@@ -42,8 +46,9 @@ _WORKER = "prefect.worker.name"
 class Reconciler:
     """Looks again and again; what was dear to find out is remembered between two looks."""
 
-    def __init__(self, settings: Settings, prefect: PrefectApi) -> None:
-        self._settings = settings
+    def __init__(self, runs: FlowRuns, prefect: PrefectApi) -> None:
+        self._runs = runs
+        self._settings = runs.settings
         self._prefect = prefect
         self._next_wide = 0.0
         # The states of runs, by the id of the state that a run is in.
@@ -72,7 +77,12 @@ class Reconciler:
         self._histories = {state: history for state, history in self._histories.items() if state in states}
         self._seen = {state: self._seen.get(state, time.monotonic()) for state in states}
         done = []
-        suspects = [run for run in runs.values() if (await self._consider(run))[0] is not RecoveryAction.LEAVE]
+        known = await self._runs.known(runs)
+        suspects = [
+            run
+            for run in runs.values()
+            if (await self._consider(run, known.get(run["id"])))[0] is not RecoveryAction.LEAVE
+        ]
         if suspects:
             with recovery_lock(self._settings) as alone:
                 for run in suspects if alone else ():
@@ -111,31 +121,48 @@ class Reconciler:
         run = await self._prefect.flow_run(flow_run_id)
         if run is None or run["state"]["type"] not in _LOOKED_AT:
             return None
-        action, observation = await self._consider(run)
+        known = (await self._runs.known([flow_run_id])).get(flow_run_id)
+        action, observation = await self._consider(run, known)
+        claim = await asyncio.to_thread(self._runs.files(flow_run_id).read_claim)
+        if observation.claim is ClaimStatus.EXPIRED and known is not None:
+            claim = await self._take_over(run, known)
+            if claim is None:
+                return None  # its worker has spoken since
         if action is not RecoveryAction.LEAVE:
             await asyncio.to_thread(self._clear_away, flow_run_id)
-        files = FlowRunFiles(self._settings.home, flow_run_id)
-        return await apply(self._prefect, self._settings, action, files, run, _reason(run, observation))
+        return await apply(self._prefect, self._runs, action, flow_run_id, run, _reason(run, observation), claim=claim)
 
-    async def _consider(self, run: FlowRun) -> tuple[RecoveryAction, RunObservation]:
-        """What to do with a run, and what that was decided on."""
-        observation = await asyncio.to_thread(observe_run, FlowRunFiles(self._settings.home, run["id"]), run)
+    async def _take_over(self, run: FlowRun, known: KnownRun) -> Claim | None:
+        """Take a run from a worker that was silent for too long, and the workspaces that its processes may hold."""
+        claim = await self._runs.take_over(known)
+        if claim is not None:
+            await asyncio.to_thread(_free_workspaces, run, self._settings)
+        return claim
+
+    async def _consider(self, run: FlowRun, known: KnownRun | None) -> tuple[RecoveryAction, RunObservation]:
+        """What to do with a run, and what that was decided on; ``known`` is what its workers said."""
+        observation = await asyncio.to_thread(observe, self._runs.files(run["id"]), run, known)
         since = self._seen.get(run["state"]["id"])
         if since is not None:
             observation = replace(observation, seconds=max(observation.seconds, time.monotonic() - since))
         if observation.claim in (ClaimStatus.ALIVE, ClaimStatus.DEAD):
             # A dead claim is for ``recover``: it ends what the dead worker has left before it looks at the run.
             return RecoveryAction.LEAVE, observation
+        if observation.claim is ClaimStatus.EXPIRED:
+            return await self._decided(run, observation), observation
         taker = await self._taker(run, observation)
         if taker is not None:
             observation = replace(observation, claim=await self._claim(run, observation, taker))
         elif observation.state == "PENDING":
             observation = await self._with_worker(run, observation)
-        elif observation.state == "CRASHED":
+        return await self._decided(run, observation), observation
+
+    async def _decided(self, run: FlowRun, observation: RunObservation) -> RecoveryAction:
+        if observation.state == "CRASHED" and observation.claim in (ClaimStatus.NONE, ClaimStatus.EXPIRED):
             # A process of a plain Prefect worker may crash, once its worker is dead, while it is being cancelled.
             types = [state["type"] for state in await self._history(run)]
             observation = replace(observation, cancelling=was_cancelling(types))
-        return decide(observation, Timeouts.of(self._settings)), observation
+        return decide(observation, Timeouts.of(self._settings))
 
     async def _taker(self, run: FlowRun, observation: RunObservation) -> WorkerIdentity | None:
         """The worker of ours that took the run last."""
@@ -195,10 +222,21 @@ class Reconciler:
         clear_away(self._settings, flow_run_id, needed=False)
 
 
+def _free_workspaces(run: FlowRun, settings: Settings) -> None:
+    """Take from a run's processes, which may be stopped and go on one day, the workspaces that they hold."""
+    parameters = run["parameters"] or {}
+    items = parameters.get("workspaces") or [parameters.get("workspace")]
+    for entry in expand([each for each in items if isinstance(each, str)], settings.workspace_roots):
+        if entry.is_work:
+            Workspace(entry.path).break_lock(run["id"])
+
+
 def _reason(run: FlowRun, observation: RunObservation) -> str:
     if run["state"]["type"] == "CRASHED":
         said = run["state"].get("message")
         return f"It crashed: {said}" if said else "It crashed."
+    if observation.claim is ClaimStatus.EXPIRED:
+        return f"Its worker was silent for {CLAIM:.0f} seconds."
     if observation.claim is ClaimStatus.DEAD or observation.worker is WorkerState.OFFLINE:
         return "The worker that took it is gone."
     return f"Nobody has worked on it for {observation.seconds:.0f} seconds."

@@ -21,6 +21,7 @@ from ...flows.batches.expand import expand
 from ...flows.batches.outcome import outcome_of, summary_so_far
 from ...schemas.result import Result
 from ...tasks.results.ensure import ensure_result
+from ..flow_runs import FlowRuns
 from ..prefect.client import PrefectApi, PrefectRefused
 from ..prefect.model import AWAITING_RETRY, AWAITING_ROOM, SETTLED_TYPES, FlowRun, Json, State, StateType
 from .clock_steps import LONGEST_ROOM_WAIT
@@ -36,9 +37,9 @@ _ROOM_FIRST = 2.0
 
 async def apply(
     prefect: PrefectApi,
-    settings: Settings,
+    runs: FlowRuns,
     action: RecoveryAction,
-    files: FlowRunFiles,
+    flow_run_id: str,
     run: FlowRun | None,
     reason: str,
     *,
@@ -51,46 +52,48 @@ async def apply(
     Args:
         run: The flow run as it was decided on; None where Prefect does not know it.
         reason: A sentence for people: what happened to the last attempt.
-        claim: The dead worker's, where there is one.
+        claim: The dead worker's, or what it was taken over by, where there is one.
 
     Returns:
         What was done, for the log; None for nothing that anybody would want to read of.
 
     Raises:
-        PrefectAway: The server does not answer; nothing was lost.
+        PrefectAway, LedgerAway: The server or the database does not answer; nothing was lost.
         PrefectRefused, OSError, ValueError: As ``UNSETTLED``.
     """
+    files = runs.files(flow_run_id)
     if action in (RecoveryAction.CLEAR, RecoveryAction.FORGET) or run is None:
         # The ledger asks for the outcome of a task whose flow run is gone; without one it sends it off anew.
-        if action is RecoveryAction.FORGET and not files.has_outcome():
+        if action is RecoveryAction.FORGET and await runs.publish_outcome(flow_run_id, claim) is None:
             files.remove()
         elif action is not RecoveryAction.LEAVE:
-            _release(files, claim)
+            await runs.release(flow_run_id, claim)
         return "Prefect does not know it any more" if action is RecoveryAction.FORGET else None
     match action:
         case RecoveryAction.REPORT:
-            await report_saved_outcome(prefect, settings, run)
+            await report_saved_outcome(prefect, runs, run, claim)
             return "its outcome was saved, and Prefect knows now"
         case RecoveryAction.CANCEL:
-            await finalize_run(prefect, settings, run, _cancelled(run))
+            await finalize_run(prefect, runs, run, _cancelled(run), claim)
             return f"cancelled. {reason}"
         case RecoveryAction.REQUEUE:
-            queued = await requeue(prefect, settings, run, reason, only_if=run["state"]["id"])
+            queued = await requeue(prefect, runs, run, reason, claim, only_if=run["state"]["id"])
             return f"back in its queue. {reason}" if queued else f"not put back. {reason}"
     return None
 
 
 async def requeue(
     prefect: PrefectApi,
-    settings: Settings,
+    runs: FlowRuns,
     run: FlowRun,
     reason: str,
+    claim: Claim | None,
     *,
     counted: bool = True,
     waits_for_room: bool = False,
     only_if: str | None = None,
 ) -> bool:
-    """Put a flow run back, to be attempted again; the claim that lies there is released with it.
+    """Put a flow run back, to be attempted again; the claim is released with it.
 
     The caller has seen to it that the last attempt's process and containers are gone. A run in CANCELLING ends as
     CANCELLED instead, one that was tried ``service.max_attempts`` times as FAILED; both with a Result that says so.
@@ -98,6 +101,7 @@ async def requeue(
     Args:
         run: The flow run as Prefect gave it, however long ago.
         reason: A sentence for people: what happened to the last attempt.
+        claim: Of the last attempt, if it had one. Where another attempt has the run by now, nothing is done.
         counted: Whether the last attempt counts; it does not when the worker was told to stop.
         waits_for_room: Whether it failed because a disk was full. Then it does not count either, and the next attempt
             comes later each time, a minute at most.
@@ -107,11 +111,13 @@ async def requeue(
         Whether the run is queued now.
 
     Raises:
-        PrefectAway: The server does not answer; nothing was lost, ask again.
+        PrefectAway, LedgerAway: The server or the database does not answer; nothing was lost, ask again.
     """
     flow_run_id = run["id"]
-    files = FlowRunFiles(settings.home, flow_run_id)
-    claim = files.read_claim()
+    files, service = runs.files(flow_run_id), runs.settings.service
+    if not await runs.is_current(claim, flow_run_id):
+        await runs.release(flow_run_id, claim)
+        return False
     states = await prefect.states(flow_run_id)
     attempt = _attempt(states)
     now = await prefect.flow_run(flow_run_id)
@@ -121,24 +127,24 @@ async def requeue(
     if state["type"] in SETTLED_TYPES or (only_if is not None and state["id"] != only_if):
         return state["type"] == "SCHEDULED"
     if state["type"] in ("SCHEDULED", "PAUSED"):
-        _release(files, claim)
+        await runs.release(flow_run_id, claim)
         return True
     wanted = files.is_cancel_requested() or (
         state["type"] == "CRASHED" and was_cancelling(each["type"] for each in states)
     )
     if state["type"] == "CANCELLING" or wanted:
-        await finalize_run(prefect, settings, now, _cancelled(now))
+        await finalize_run(prefect, runs, now, _cancelled(now), claim)
         return False
     counted = counted and not waits_for_room
-    if now["deployment_id"] is None or (counted and attempt >= settings.service.max_attempts):
-        await finalize_run(prefect, settings, now, _given_up(now, attempt, reason))
+    if now["deployment_id"] is None or (counted and attempt >= service.max_attempts):
+        await finalize_run(prefect, runs, now, _given_up(now, attempt, reason), claim)
         return False
     name, message, delay = None, reason, 0.0
     if waits_for_room:
         name, delay = AWAITING_ROOM, delay_of(_times_without_room(states) + 1, _ROOM_FIRST, LONGEST_ROOM_WAIT)
     elif counted:
-        name, message = AWAITING_RETRY, f"{reason} Attempt {attempt + 1} of {settings.service.max_attempts} follows."
-        delay = delay_of(attempt, settings.service.retry_delay)
+        name, message = AWAITING_RETRY, f"{reason} Attempt {attempt + 1} of {service.max_attempts} follows."
+        delay = delay_of(attempt, service.retry_delay)
     await prefect.set_state(
         flow_run_id,
         "SCHEDULED",
@@ -148,49 +154,55 @@ async def requeue(
         force=True,
     )
     # Only now: a run in RUNNING without a claim is one that nobody would miss.
-    _release(files, claim)
-    wake(settings.home)
+    await runs.release(flow_run_id, claim)
+    wake(runs.settings.home)
     return True
 
 
-async def finalize_run(prefect: PrefectApi, settings: Settings, run: FlowRun, error: AutoScorerError) -> None:
+async def finalize_run(
+    prefect: PrefectApi, runs: FlowRuns, run: FlowRun, error: AutoScorerError, claim: Claim | None
+) -> None:
     """End a flow run whose process can't do it any more: CANCELLED for that code, else FAILED.
 
     The workspace's result.json says so (of a batch, those that were being worked on). Where this flow run has left its
     last word there, the score or a failure of the submission's own, the run ends as that says. The outcome is saved;
     Prefect is told; the claim is released.
 
+    Args:
+        claim: Of the last attempt, if it had one. Where another attempt has the run by now, nothing is done.
+
     Raises:
-        PrefectAway: The server does not answer; where it was asked for the last time, the outcome is saved.
+        PrefectAway, LedgerAway: The server or the database does not answer; where Prefect was asked for the last time,
+            the outcome is saved.
     """
+    if not await runs.is_current(claim, run["id"]):
+        await runs.release(run["id"], claim)
+        return
     now = await prefect.flow_run(run["id"])
     if now is not None and now["state"]["type"] not in SETTLED_TYPES:
         flow = await prefect.call("GET", f"/flows/{now['flow_id']}", missing_ok=True)
-        await asyncio.to_thread(persist_forced_outcome, settings, now, (flow or {}).get("name"), error)
-    await report_saved_outcome(prefect, settings, run)
+        await runs.fetch(run["id"])
+        await asyncio.to_thread(persist_forced_outcome, runs.settings, now, (flow or {}).get("name"), error)
+    await report_saved_outcome(prefect, runs, run, claim)
 
 
-async def report_saved_outcome(prefect: PrefectApi, settings: Settings, run: FlowRun) -> bool:
+async def report_saved_outcome(prefect: PrefectApi, runs: FlowRuns, run: FlowRun, claim: Claim | None) -> bool:
     """Tell Prefect the outcome that was saved for a flow run, and release its claim.
+
+    Args:
+        claim: Of the attempt that saved it, if it had one.
 
     Returns:
         Whether there was one to tell.
     """
-    files = FlowRunFiles(settings.home, run["id"])
-    claim, outcome = files.read_claim(), files.read_outcome()
+    outcome = await runs.publish_outcome(run["id"], claim)
     if outcome is None:
         return False
     now = await prefect.flow_run(run["id"])
     if now is not None and now["state"]["type"] not in SETTLED_TYPES:
         await prefect.set_state(run["id"], outcome["state"], message=outcome.get("message"), force=True)
-    _release(files, claim)
+    await runs.release(run["id"], claim)
     return True
-
-
-def _release(files: FlowRunFiles, claim: Claim | None) -> None:
-    # Never another's: whoever takes the run next lays its own as soon as Prefect lets it have the run.
-    if claim is not None:
-        files.release(only=claim)
 
 
 def _attempt(states: Sequence[State]) -> int:

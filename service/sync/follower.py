@@ -16,8 +16,9 @@ from dataclasses import dataclass, field, replace
 from ...core.backoff import periodic
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
-from ...core.flowruns import FlowRunFiles, wake
+from ...core.flowruns import wake
 from ...schemas.task import TaskState
+from ..flow_runs import FlowRuns
 from ..ledger.ledger import Ledger
 from ..ledger.records import Observed, TaskEnd, TaskRow
 from ..prefect.client import PAGE, PrefectApi, PrefectAway, PrefectRefused
@@ -71,6 +72,7 @@ class Follower:
     roots: WorkspaceRoots
     ledger: Ledger
     prefect: PrefectApi
+    flow_runs: FlowRuns
     lost: Callable[[], None]
     ended: Callable[[Sequence[str]], Awaitable[None]]
     _tasks: dict[str, _Followed] = field(default_factory=dict)
@@ -238,7 +240,8 @@ class Follower:
         if time.monotonic() - self._heard_at < _SILENCE:
             return
         for task in [task for task in self._tasks.values() if task.cancel]:
-            end = await asyncio.to_thread(task_end_without_run, self.settings.home, self.roots, task.row)
+            saved = await self.flow_runs.outcome(task.flow_run_id)
+            end = task_end_without_run(saved, self.roots, task.row)
             if end is not None and self._is_followed(task):
                 await self.finish([end])
 
@@ -248,7 +251,7 @@ class Follower:
         Only of those that are followed: with the end of a task its files go.
         """
         try:
-            FlowRunFiles(self.settings.home, task.flow_run_id).request_cancel()
+            self.flow_runs.files(task.flow_run_id).request_cancel()
         except OSError as error:  # Prefect is told as well
             logger.warning("task %s: no word of its cancelling was left in the home: %s", task.row.id, error.strerror)
         wake(self.settings.home)
@@ -304,23 +307,24 @@ class Follower:
         wake(self.settings.home)
 
     async def _settle_final(self, final: Sequence[tuple[_Followed, FlowRun]]) -> None:
-        home = self.settings.home
-        ends = [await asyncio.to_thread(task_end_of, home, self.roots, task.row, run) for task, run in final]
+        ends = []
+        for task, run in final:
+            saved = await self.flow_runs.outcome(task.flow_run_id)
+            ends.append(await asyncio.to_thread(task_end_of, saved, self.roots, task.row, run))
         await self.finish(ends)
         # Only now: until the ledger had it, the files did.
         for task, _ in final:
-            await asyncio.to_thread(FlowRunFiles(home, task.flow_run_id).remove)
+            await asyncio.to_thread(self.flow_runs.files(task.flow_run_id).remove)
 
     async def _settle_missing(self, task: _Followed) -> None:
         """Prefect does not know a flow run any more: somebody deleted it, or its database was lost."""
         if await self.prefect.flow_run(task.flow_run_id) is not None:
             return
-        files = FlowRunFiles(self.settings.home, task.flow_run_id)
+        files = self.flow_runs.files(task.flow_run_id)
         row = await self.ledger.row(task.row.id)
-        end = await asyncio.to_thread(task_end_without_run, self.settings.home, self.roots, row)
+        end = task_end_without_run(await self.flow_runs.outcome(task.flow_run_id), self.roots, row)
         if end is None:
-            claim = files.read_claim()
-            if claim is not None and not files.is_lost(claim):
+            if await self.flow_runs.is_held(task.flow_run_id):
                 return  # its worker is still at it, and will leave an outcome or go
             error = self._why_not_anew(row, task.cancel)
             end = TaskEnd.by(row.id, error, error.message) if error else None

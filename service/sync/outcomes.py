@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from ...core.errors import CATALOGUE, AutoScorerError, ErrorCode, Stage
-from ...core.flowruns import FlowRunFiles
 from ...core.workspace import open_regular
 from ...schemas.task import TaskState
 from ..ledger.records import TaskEnd, TaskRow
@@ -27,11 +26,15 @@ _LARGEST = 16 * 1024 * 1024
 _CODE = re.compile(r"^([A-Z_]+): (.+)$", re.DOTALL)
 
 
-def task_end_of(home: Path, roots: WorkspaceRoots, row: TaskRow, run: FlowRun) -> TaskEnd:
-    """How a task ended whose flow run is final; ``roots`` take the host's paths from what is kept. Reads files."""
+def task_end_of(saved: Json | None, roots: WorkspaceRoots, row: TaskRow, run: FlowRun) -> TaskEnd:
+    """How a task ended whose flow run is final. Reads files of the workspace.
+
+    Args:
+        saved: The outcome that its worker saved.
+        roots: Take the host's paths from what is kept.
+    """
     state = _TASK_STATES[run["state"]["type"]]
     message = run["state"].get("message") or ""
-    saved = FlowRunFiles(home, run["id"]).read_outcome()
     # One of an earlier attempt says nothing about what was decided since.
     if saved is not None and saved.get("state") == run["state"]["type"]:
         result, error = saved.get("data"), saved.get("error")
@@ -42,10 +45,8 @@ def task_end_of(home: Path, roots: WorkspaceRoots, row: TaskRow, run: FlowRun) -
     return _task_end(roots, row, state, result, error, message, run)
 
 
-def task_end_without_run(home: Path, roots: WorkspaceRoots, row: TaskRow) -> TaskEnd | None:
-    """How a task ended whose flow run Prefect does not know any more; None where nothing says that it did."""
-    assert row.flow_run_id is not None
-    saved = FlowRunFiles(home, row.flow_run_id).read_outcome()
+def task_end_without_run(saved: Json | None, roots: WorkspaceRoots, row: TaskRow) -> TaskEnd | None:
+    """How a task ended by what its worker saved, if it did; Prefect knows its flow run no more, or is away."""
     state = _TASK_STATES.get(cast(StateType, saved.get("state"))) if saved else None
     if saved is None or state is None:
         return None

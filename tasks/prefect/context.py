@@ -37,6 +37,8 @@ class RunContext:
     cancelled: Callable[[], bool] = lambda: False
     # Ends this process and has the flow run put back into its queue until there is room; None where nobody would do it.
     put_back: Callable[[AutoScorerError], NoReturn] | None = None
+    # Called when the outcome was saved, and returns once Prefect may be told; None where it may be told at once.
+    publish: Callable[[], None] | None = None
     # Where a task puts the state that it ends in: what was done need not be done again for want of a record.
     states: list[State[Any]] | None = None
     # Which workspace of a batch the work is on, for the log and the name of its task run; "" outside of one.

@@ -7,7 +7,7 @@ import mimetypes
 from collections.abc import Mapping
 
 from ...core.errors import AutoScorerError, ErrorCode
-from ...core.provenance import current_flow_run, hostname, sha256_file, utc_now
+from ...core.provenance import current_attempt, current_flow_run, hostname, sha256_file, utc_now
 from ...core.version import __version__
 from ...core.workspace import Workspace
 from ...schemas.result import Artifact, Resources, Result
@@ -24,6 +24,7 @@ def add_provenance(result: Result) -> None:
     versioning = result.versioning
     versioning.autoscorer, versioning.timestamp, versioning.hostname = __version__, utc_now(), hostname()
     versioning.flow_run_id = current_flow_run.get()
+    versioning.attempt = current_attempt.get()
 
 
 def take_run_facts(space: Workspace, result: Result, *, always: bool = False) -> None:

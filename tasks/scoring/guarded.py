@@ -17,7 +17,7 @@ from typing import Any, Self, TypedDict, Unpack
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode, Stage, internal_error
 from ...core.meta import Meta, read_meta
-from ...core.provenance import current_flow_run
+from ...core.provenance import current_attempt, current_flow_run
 from ...core.storage import naming_full_disks
 from ...core.workspace import Workspace
 from ...executors.base import Observer, SilentObserver
@@ -242,6 +242,7 @@ class GuardedScoring(Scoring):
         request = {
             "do": do,
             "flow_run": current_flow_run.get(),
+            "attempt": current_attempt.get(),
             "workspace": str(space.root),
             "meta": meta.to_dict(),
             "options": options,

@@ -31,7 +31,7 @@ from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode, Stage, internal_error
 from ...core.meta import Meta
 from ...core.processes import adopt_orphans, describe_exit, die_with_parent, has_exited
-from ...core.provenance import current_flow_run
+from ...core.provenance import current_attempt, current_flow_run
 from ...core.storage import fault_of
 from ...core.workspace import Workspace
 from ...scorers.registry import get_registry
@@ -90,10 +90,10 @@ def main(descriptor: int) -> None:
 def be_guard(connection: Connection, config: JobConfig) -> None:
     """Answer requests until the other end is closed. This process must have no other thread.
 
-    A request is ``{"do": "score" or "validate", "flow_run", "workspace", "meta", "options"}``, with the keywords of
-    ``score_workspace`` or ``validate_workspace`` as options; who asks for a score holds the workspace. The answer is
-    ``{"result"}``, ``{"checked"}`` or ``{"error"}``, and ``log``: lines to be logged. Before it comes ``{"pid"}``: of
-    the process that does the work, and of its session.
+    A request is ``{"do": "score" or "validate", "flow_run", "attempt", "workspace", "meta", "options"}``, with the
+    keywords of ``score_workspace`` or ``validate_workspace`` as options; who asks for a score holds the workspace. The
+    answer is ``{"result"}``, ``{"checked"}`` or ``{"error"}``, and ``log``: lines to be logged. Before it comes
+    ``{"pid"}``: of the process that does the work, and of its session.
     """
     adopt_orphans()
     # Ctrl-C at a terminal is for the one who asks.
@@ -274,6 +274,7 @@ def _be_process(connection: Connection, config: JobConfig, parent: int) -> None:
 
 def _work(request: Json, settings: Settings, loaded: Callable[[], None]) -> Json:
     current_flow_run.set(request["flow_run"])
+    current_attempt.set(request["attempt"])
     needed, options = request["needed"], request["options"]
     registry = get_registry()
     registry.entry_points = settings.scorers.entry_points

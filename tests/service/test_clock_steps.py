@@ -15,6 +15,7 @@ import httpx
 import pytest
 from autoscorer.core.config import Settings
 from autoscorer.schemas.task import TaskState
+from autoscorer.service.flow_runs import FlowRuns
 from autoscorer.service.ledger.ledger import Ledger
 from autoscorer.service.ledger.queries import LONGEST_CALLBACK_WAIT
 from autoscorer.service.ledger.records import NewTask, TaskEnd
@@ -108,7 +109,7 @@ def test_a_queued_task_that_lies_hours_ahead_is_handed_out_within_seconds(
 
     def looked() -> list[str]:
         """What was done to the runs of this test: the server and the engine are other tests' too."""
-        lines = ask(settings, lambda prefect: Reconciler(settings, prefect).look({}))
+        lines = ask(settings, lambda prefect: Reconciler(FlowRuns(settings), prefect).look({}))
         return [line for line in lines if any(one in line for one in (run, retried, scheduled))]
 
     (line,) = looked()
@@ -139,7 +140,7 @@ def test_a_run_that_nobody_works_on_is_missed_also_when_its_state_lies_in_the_fu
     monkeypatch.setattr(observations, "time", Clock)
 
     async def look_twice(prefect: PrefectApi) -> list[str]:
-        reconciler = Reconciler(settings, prefect)
+        reconciler = Reconciler(FlowRuns(settings), prefect)
         active = {run: runs.get(run)}
         first = await reconciler.look(active)
         await asyncio.sleep(0.5)

@@ -36,7 +36,11 @@ def task(roots: WorkspaceRoots, action: str = "score") -> TaskRow:
 
 
 def ended(home: Path, roots: WorkspaceRoots, state: str, message: str | None = None, action: str = "score") -> TaskEnd:
-    return task_end_of(home, roots, task(roots, action), final_run(state, message))
+    return task_end_of(saved_in(home), roots, task(roots, action), final_run(state, message))
+
+
+def saved_in(home: Path) -> dict[str, Any] | None:
+    return FlowRunFiles(home, RUN).read_outcome()
 
 
 def final_run(state: str, message: str | None = None) -> dict[str, Any]:
@@ -121,9 +125,9 @@ def test_every_failure_has_an_error_that_can_be_shown(
 
 
 def test_an_ending_is_known_without_prefect(home: Path, roots: WorkspaceRoots) -> None:
-    assert task_end_without_run(home, roots, task(roots)) is None
+    assert task_end_without_run(saved_in(home), roots, task(roots)) is None
     FlowRunFiles(home, RUN).save_outcome({"state": "FAILED", "message": "MISMATCH: x", "data": None, "error": None})
-    ending = task_end_without_run(home, roots, task(roots))
+    ending = task_end_without_run(saved_in(home), roots, task(roots))
     assert ending is not None and ending.error is not None and ending.error["code"] == "MISMATCH"
 
 
@@ -133,13 +137,13 @@ def test_an_outcome_that_an_earlier_autoscorer_saved_is_not_lost(home: Path, roo
     files.save_outcome(saved)
     (files.folder / "outcome.json").rename(files.folder / "ending.json")
     assert files.has_outcome() and files.read_outcome() == saved and files.outcome_saved_at() is not None
-    end = task_end_without_run(home, roots, task(roots))
+    end = task_end_without_run(saved_in(home), roots, task(roots))
     assert end is not None and end.result == {"x": 1}
     # The newer of two counts, whichever version wrote it.
     files.save_outcome({**saved, "data": {"x": 2}})
     os.utime(files.folder / "ending.json", (1, 1))
-    assert task_end_of(home, roots, task(roots), final_run("COMPLETED")).result == {"x": 2}
+    assert task_end_of(saved_in(home), roots, task(roots), final_run("COMPLETED")).result == {"x": 2}
     os.utime(files.folder / "outcome.json", (0, 0))
-    assert task_end_of(home, roots, task(roots), final_run("COMPLETED")).result == {"x": 1}
+    assert task_end_of(saved_in(home), roots, task(roots), final_run("COMPLETED")).result == {"x": 1}
     files.forget_outcome()
     assert not files.has_outcome() and files.read_outcome() is None and files.outcome_saved_at() is None

@@ -18,6 +18,7 @@ from autoscorer.core.workspace import Workspace
 from autoscorer.executors.docker.container_config import LABEL
 from autoscorer.flows.hooks import clear_up
 from autoscorer.flows.pipeline import pipeline
+from autoscorer.service.flow_runs import FlowRuns
 from autoscorer.service.prefect.automations import SILENCE, ensure_crash_automation
 from autoscorer.service.prefect.client import PrefectApi
 from autoscorer.service.recovery.claims import WorkerIdentity, claim_message, parse_claim
@@ -178,7 +179,7 @@ def test_what_prefect_s_own_workers_say_names_none_of_ours(message: object) -> N
 
 def _look(settings: Settings, runs: Runs, *ids: str) -> list[str]:
     active = {flow_run_id: runs.get(flow_run_id) for flow_run_id in ids}
-    lines = ask(settings, lambda prefect: Reconciler(settings, prefect).look(active))
+    lines = ask(settings, lambda prefect: Reconciler(FlowRuns(settings), prefect).look(active))
     # Runs of other tests may be found as well: the reconciler looks at all that Prefect has.
     return [line for line in lines if any(flow_run_id in line for flow_run_id in ids)]
 
@@ -369,7 +370,7 @@ def test_runs_that_no_task_stands_for_are_found_too(
     run = runs.make(make_workspace())
     runs.set(run, "PENDING", message=claim_message(WorkerIdentity("w", dead)))
     settings = settings_with()
-    ask(settings, lambda prefect: Reconciler(settings, prefect).look({}))
+    ask(settings, lambda prefect: Reconciler(FlowRuns(settings), prefect).look({}))
     assert runs.state(run)[0] == "SCHEDULED"
 
 

@@ -23,6 +23,7 @@ from autoscorer.core.workspace import Workspace
 from autoscorer.executors.docker.container_config import LABEL
 from autoscorer.executors.records import RunRecords
 from autoscorer.schemas.result import Result
+from autoscorer.service.flow_runs import FlowRuns
 from autoscorer.service.prefect.client import PrefectApi, PrefectAway
 from autoscorer.service.prefect.model import AWAITING_RETRY, AWAITING_ROOM
 from autoscorer.service.recovery.dead_workers import recover
@@ -66,7 +67,11 @@ def _containers(client: Any, flow_run_id: str) -> list[Any]:
 
 
 def _recover(settings: Settings) -> list[str]:
-    return ask(settings, lambda prefect: recover(prefect, settings))
+    return ask(settings, lambda prefect: recover(prefect, FlowRuns(settings)))
+
+
+def _claim(settings: Settings, flow_run_id: str) -> Claim | None:
+    return FlowRunFiles(settings.home, flow_run_id).read_claim()
 
 
 def _claimed(settings: Settings, flow_run_id: str, owner: ProcessIdentity) -> FlowRunFiles:
@@ -214,7 +219,12 @@ def test_what_has_ended_is_never_touched(
     _recover(settings)
     assert files.read_claim() is None
     for counted in (True, False):
-        assert not ask(settings, lambda prefect, c=counted: requeue(prefect, settings, runs.get(run), "no", counted=c))
+        assert not ask(
+            settings,
+            lambda prefect, c=counted: requeue(
+                prefect, FlowRuns(settings), runs.get(run), "no", _claim(settings, run), counted=c
+            ),
+        )
     assert runs.get(run)["state"]["id"] == before
     assert not (root / "output" / "result.json").exists()
 
@@ -296,7 +306,7 @@ def test_two_at_once_settle_a_run_once(runs: Runs, make_workspace: Callable[...,
     runs.set(run, "RUNNING")
 
     async def at_once(prefect: PrefectApi) -> None:
-        await asyncio.gather(*[recover(prefect, settings) for _ in range(5)])
+        await asyncio.gather(*[recover(prefect, FlowRuns(settings)) for _ in range(5)])
 
     ask(settings, at_once)
     assert runs.names(run).count(AWAITING_RETRY) == 1
@@ -323,7 +333,10 @@ def test_a_run_that_crashed_while_it_was_to_be_cancelled_is_cancelled(
     settings, root = settings_with(), make_workspace()
     run = runs.make(root)
     runs.set(run, "PENDING", "RUNNING", "CANCELLING", "CRASHED")
-    assert not ask(settings, lambda prefect: requeue(prefect, settings, {"id": run}, "It crashed."))
+    assert not ask(
+        settings,
+        lambda prefect: requeue(prefect, FlowRuns(settings), {"id": run}, "It crashed.", _claim(settings, run)),
+    )
     assert runs.state(run)[0] == "CANCELLED"
     assert result_of(root)["error"]["code"] == "CANCELLED"
 
@@ -337,7 +350,12 @@ def test_what_was_not_counted_costs_no_attempt(runs: Runs, make_workspace: Calla
 
     def put_back(counted: bool) -> bool:
         runs.set(run, "PENDING", "RUNNING")
-        return ask(settings, lambda prefect: requeue(prefect, settings, {"id": run}, "Why.", counted=counted))
+        return ask(
+            settings,
+            lambda prefect: requeue(
+                prefect, FlowRuns(settings), {"id": run}, "Why.", _claim(settings, run), counted=counted
+            ),
+        )
 
     assert [put_back(counted) for counted in (False, False, False, True, False, True)] == [True] * 5 + [False]
     assert runs.state(run)[0] == "FAILED"
@@ -351,7 +369,12 @@ def test_waiting_for_room_costs_no_attempt_and_is_tried_ever_less_often_up_to_a_
 
     def put_back(waits: bool) -> float | None:
         runs.set(run, "PENDING", "RUNNING")
-        if not ask(settings, lambda prefect: requeue(prefect, settings, {"id": run}, "Full.", waits_for_room=waits)):
+        if not ask(
+            settings,
+            lambda prefect: requeue(
+                prefect, FlowRuns(settings), {"id": run}, "Full.", _claim(settings, run), waits_for_room=waits
+            ),
+        ):
             return None
         now = runs.get(run)
         assert (now["state"]["name"], now["state"]["message"].startswith("Full.")) == (
@@ -388,7 +411,9 @@ def test_a_run_that_somebody_sent_off_again_has_all_its_attempts_again(
 
     def put_back() -> bool:
         runs.set(run, "PENDING", "RUNNING")
-        return ask(settings, lambda prefect: requeue(prefect, settings, {"id": run}, "Why."))
+        return ask(
+            settings, lambda prefect: requeue(prefect, FlowRuns(settings), {"id": run}, "Why.", _claim(settings, run))
+        )
 
     assert [put_back(), put_back()] == [True, False]
     runs.set(run, "SCHEDULED")  # as Prefect's page does
@@ -400,7 +425,10 @@ def test_a_state_that_changed_meanwhile_is_left_alone(runs: Runs, make_workspace
     run = runs.make(make_workspace())
     seen = runs.set(run, "PENDING")
     now = runs.set(run, "RUNNING")
-    assert not ask(settings, lambda prefect: requeue(prefect, settings, {"id": run}, "Late.", only_if=seen))
+    assert not ask(
+        settings,
+        lambda prefect: requeue(prefect, FlowRuns(settings), {"id": run}, "Late.", _claim(settings, run), only_if=seen),
+    )
     assert runs.get(run)["state"]["id"] == now
 
 
@@ -413,7 +441,9 @@ def test_putting_back_releases_one_s_own_claim_and_never_the_next_one_s(
     files.release(only=Claim(ProcessIdentity.current()))
     assert files.read_claim() == Claim(dead)
     runs.set(run, "PENDING", "RUNNING")
-    assert ask(settings, lambda prefect: requeue(prefect, settings, {"id": run}, "Why."))
+    assert ask(
+        settings, lambda prefect: requeue(prefect, FlowRuns(settings), {"id": run}, "Why.", _claim(settings, run))
+    )
     assert files.read_claim() is None
 
 
@@ -443,7 +473,9 @@ def test_what_was_cancelled_in_the_queue_leaves_the_old_result(runs: Runs, make_
     run = runs.make(root)
     runs.set(run, "PENDING", "CANCELLING")
     error = AutoScorerError(ErrorCode.CANCELLED, "Cancelled.")
-    ask(settings, lambda prefect: finalize_run(prefect, settings, runs.get(run), error))
+    ask(
+        settings, lambda prefect: finalize_run(prefect, FlowRuns(settings), runs.get(run), error, _claim(settings, run))
+    )
     assert runs.state(run)[0] == "CANCELLED"
     assert (root / "output" / "result.json").read_bytes() == before
 

@@ -6,6 +6,8 @@ On both databases; the service asks a shared one only.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +24,7 @@ from autoscorer.service.ledger.ledger import Ledger
 from autoscorer.service.ledger.maintenance import upgrade_ledger
 from autoscorer.service.ledger.records import TaskEnd
 from autoscorer.service.ledger.tables import flow_runs
+from sqlalchemy import update
 
 from ..support.ledger import new, opened
 from ..support.postgres import Postgres, own_postgres, postgres

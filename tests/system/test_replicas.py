@@ -28,21 +28,20 @@ AUTOSCORER = [sys.executable, "-m", "autoscorer"]
 
 
 class Replicas:
-    """Three APIs and a worker of one installation."""
+    """Three APIs and a worker of one installation, each with a home of its own, as on hosts of their own."""
 
     def __init__(self, processes: Processes, server: PrefectServer, ledger_url: str) -> None:
         self._processes = processes
-        self.root, self.home = processes.folder / "workspaces", processes.folder / "home"
+        self.root = processes.folder / "workspaces"
         self.root.mkdir()
-        self.environment = {
+        self._environment = {
             **clean_environment(),
             **server.environment,
-            "AUTOSCORER_HOME": str(self.home),
             "AUTOSCORER_WORKSPACE_ROOTS": str(self.root),
             "AUTOSCORER_LEDGER_URL": ledger_url,
             "AUTOSCORER_API_TOKENS": "admin:secret",
         }
-        processes.run(*AUTOSCORER, "deploy", environment=self.environment)
+        processes.run(*AUTOSCORER, "deploy", environment=self._on("deploying"))
         self.ports = [free_port() for _ in range(3)]
         self.apis = [self._serve(port) for port in self.ports]
         self.worker = self.start_worker()
@@ -51,11 +50,14 @@ class Replicas:
 
     def _serve(self, port: int) -> subprocess.Popen[bytes]:
         return self._processes.start(
-            f"api-{port}", *AUTOSCORER, "serve", "--port", str(port), "--json", environment=self.environment
+            f"api-{port}", *AUTOSCORER, "serve", "--port", str(port), "--json", environment=self._on(f"api-{port}")
         )
 
+    def _on(self, host: str) -> dict[str, str]:
+        return {**self._environment, "AUTOSCORER_HOME": str(self._processes.folder / f"home-{host}")}
+
     def start_worker(self) -> subprocess.Popen[bytes]:
-        return self._processes.start("worker", *AUTOSCORER, "worker", "--limit", "2", environment=self.environment)
+        return self._processes.start("worker", *AUTOSCORER, "worker", "--limit", "2", environment=self._on("worker"))
 
     def is_there(self, number: int) -> bool:
         assert self.apis[number].poll() is None, self._processes.log(f"api-{self.ports[number]}")[-3000:]

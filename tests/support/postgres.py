@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -77,6 +78,13 @@ class Postgres:
         except OSError:
             return False
         return True
+
+    def query(self, asked: str) -> list[tuple[Any, ...]]:
+        """The rows that a SELECT finds, each value as text."""
+        command = [*self._as_user, str(self._binaries / "psql"), "-h", "127.0.0.1", "-p", str(self.port)]
+        command += ["-U", "autoscorer", "-d", "postgres", "-AtF", "\t", "-c", asked]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=self.folder, timeout=60)
+        return [tuple(line.split("\t")) for line in done.stdout.splitlines()]
 
     def stop(self, number: int = signal.SIGINT) -> None:
         """SIGINT is the quick way."""

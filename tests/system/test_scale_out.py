@@ -9,7 +9,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +27,6 @@ from ..support.workspaces import result_of
 pytestmark = [pytest.mark.prefect, pytest.mark.slow]
 
 RUNS = 40
-COMPOSE = Path(__file__).parents[2] / "deployments" / "compose.yaml"
 
 
 @pytest.fixture

@@ -1,0 +1,172 @@
+"""Hosts that share a database and a folder of workspaces, and nothing else; one may vanish, stand still, or be cut off.
+
+Each is a set of namespaces: processes, name, machine's id, mounts with a ``/tmp`` of its own. They share one Docker
+Engine, so what vanishes with a host that loses its power is removed by hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from .prefect_server import eventually
+from .processes import processes_with
+
+__all__ = ["Host", "Wire"]
+
+_BE = """
+hostname "$2"
+mount --bind "$1/machine-id" /etc/machine-id
+mount --bind "$1/boot-id" /proc/sys/kernel/random/boot_id
+mkdir -p "$1/tmp$3"
+mount --bind "$3" "$1/tmp$3"
+mount --rbind "$1/tmp/tmp" /tmp
+exec "$4" -c "$5"
+"""
+# Starts what it is told, and ends with it: the host's first process, with which all others end.
+_INIT = """
+import json, os, subprocess, sys
+commands = json.loads(os.environ["HOST_RUNS"])
+logs = os.environ["HOST_LOGS"]
+running = [
+    subprocess.Popen([sys.executable, "-m", "autoscorer", *command], stdout=open(f"{logs}/{name}.log", "ab"), stderr=2)
+    for name, command in commands.items()
+]
+while True:
+    try:
+        os.wait()
+    except ChildProcessError:
+        break
+"""
+
+
+class Wire:
+    """A way to a port of loopback that can be cut: what is sent then arrives nowhere, until it is mended."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._whole = threading.Event()
+        self._whole.set()
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port: int = self._listener.getsockname()[1]
+        self._open: list[socket.socket] = [self._listener]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        self._whole.clear()
+
+    def mend(self) -> None:
+        self._whole.set()
+
+    def close(self) -> None:
+        self._whole.set()
+        for end in self._open:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near = self._listener.accept()[0]
+                self._open.append(near)
+                threading.Thread(target=self._connect, args=(near,), daemon=True).start()
+
+    def _connect(self, near: socket.socket) -> None:
+        self._whole.wait()
+        try:
+            far = socket.create_connection(("127.0.0.1", self._target))
+        except OSError:
+            near.close()
+            return
+        self._open.append(far)
+        for source, sink in ((near, far), (far, near)):
+            threading.Thread(target=self._relay, args=(source, sink), daemon=True).start()
+
+    def _relay(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                self._whole.wait()
+                sink.sendall(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+class Host:
+    """A host that runs an API and a worker.
+
+    Args:
+        folder: The test's, which every host sees under the same path.
+        name: Its hostname.
+        environment: Of its processes, beside the home.
+        api_port: Of its API.
+    """
+
+    def __init__(self, folder: Path, name: str, environment: dict[str, str], api_port: int) -> None:
+        self.name, self.api_port = name, api_port
+        self._shared = folder
+        self.folder = folder / name
+        (self.folder / "tmp" / "tmp").mkdir(parents=True)
+        (self.folder / "machine-id").write_text(uuid4().hex + "\n")
+        (self.folder / "boot-id").write_text(f"{uuid4()}\n")
+        self.home = self.folder / "home"
+        self._environment = {**environment, "AUTOSCORER_HOME": str(self.home)}
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        import json
+
+        runs = {
+            "api": ["serve", "--port", str(self.api_port), "--json"],
+            "worker": ["worker", "--name", self.name, "--limit", "3", "--json"],
+        }
+        spaces = ["unshare", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        be = ["sh", "-ec", _BE, "be", str(self.folder), self.name, str(self._shared), sys.executable, _INIT]
+        told = {"HOST_RUNS": json.dumps(runs), "HOST_LOGS": str(self.folder)}
+        with (self.folder / "errors").open("ab") as errors:
+            self.process = subprocess.Popen(
+                [*spaces, *be],
+                env={**self._environment, **told},
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+            )
+
+    def log(self) -> str:
+        """The end of what its processes wrote."""
+        names = ("errors", "api.log", "worker.log")
+        texts = [(self.folder / name).read_text(errors="replace") for name in names if (self.folder / name).exists()]
+        return f"--- {self.name}\n" + "\n".join(text[-6000:] for text in texts)
+
+    def signal(self, number: signal.Signals) -> None:
+        """To all of its processes, whoever's children they are."""
+        for pid in processes_with(AUTOSCORER_HOME=self.home):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def kill(self) -> None:
+        """All of it at once, never to return."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+        eventually(lambda: not processes_with(AUTOSCORER_HOME=self.home), within=60)
+
+    def containers(self, client: Any) -> list[str]:
+        """The containers that its processes have started, by the engine that all hosts share."""
+        found = client.containers(all=True, filters={"label": "io.autoscorer.owner"})
+        return [each["Id"] for each in found if each["Labels"]["io.autoscorer.owner"].startswith(self.name + "|")]
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.signal(signal.SIGCONT)
+            self.kill()

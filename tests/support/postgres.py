@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -73,11 +72,9 @@ class Postgres:
 
     def _answers(self) -> bool:
         assert self.process is not None and self.process.poll() is None, (self.folder / "log").read_text()[-2000:]
-        try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
-        except OSError:
-            return False
-        return True
+        # Its port answers before it takes anybody in.
+        asked = [str(self._binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        return subprocess.run(asked, cwd=self.folder).returncode == 0
 
     def query(self, asked: str) -> list[tuple[Any, ...]]:
         """The rows that a SELECT finds, each value as text."""

@@ -54,6 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         state = app.state
         state.loop, state.stopping, state.streams = asyncio.get_running_loop(), asyncio.Event(), 0
+        state.draining = False
         async with AsyncExitStack() as running:
             try:
                 tasks = await running.enter_async_context(TaskService.running(settings, roots))

@@ -46,11 +46,12 @@ class FacadeServer(uvicorn.Server):
     Args:
         config: How it serves.
         state: The application's.
+        drain: Seconds that it goes on serving after the first signal, as ``api.drain`` says.
     """
 
-    def __init__(self, config: uvicorn.Config, state: State) -> None:
+    def __init__(self, config: uvicorn.Config, state: State, *, drain: float = 0) -> None:
         super().__init__(config)
-        self._state = state
+        self._state, self._drain = state, drain
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to serve, unless the application could not start."""
@@ -59,10 +60,16 @@ class FacadeServer(uvicorn.Server):
             self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take a signal: stop, and at the second one do not wait for answers either."""
+        """Take a signal: stop, at the second one at once, and at the third do not wait for answers either."""
         # uvicorn would raise the signal again at the end, and a server that was asked to stop has not failed.
         self.force_exit = self.should_exit
-        self.stop()
+        loop: asyncio.AbstractEventLoop | None = getattr(self._state, "loop", None)
+        if not self._drain or loop is None or self._state.draining:
+            self.stop()
+            return
+        self._state.draining = True
+        logger.info("told to stop; serving for %g s more, until nobody sends anything here", self._drain)
+        loop.call_soon_threadsafe(loop.call_later, self._drain, self.stop)
 
     def stop(self) -> None:
         """Stop serving, from any thread."""
@@ -232,7 +239,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
     configure_logging()
     tell_configuration(settings)
     _tell(state.access, listener)
-    server = FacadeServer(config, state)
+    server = FacadeServer(config, state, drain=settings.api.drain)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGHUP, server.handle_exit)
     try:

@@ -336,6 +336,12 @@ class Api(_Section):
     request_timeout: float = Field(
         60, gt=0, description="Seconds for a request, apart from `wait`, streams and uploads."
     )
+    drain: float = Field(
+        0,
+        ge=0,
+        description="Seconds that the API goes on serving after it was told to stop, while `/readyz?for=submit` says "
+        "so: what a load balancer needs to notice.",
+    )
     max_wait: float = Field(300, ge=0, description="The most seconds that `wait` may ask for.")
     rate_limit: float = Field(200, gt=0, description="Requests a second for each token, in the long run.")
     rate_burst: int = Field(5000, ge=1, description="Requests that a token may make at once.")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
+from fastapi import Query
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -40,15 +43,27 @@ async def healthz(request: Request) -> Response:
     summary="Whether the installation can work",
     responses={**served(200, ReadyView, "The installation can work.", _READY)},
 )
-async def readyz(request: Request) -> Response:
+async def readyz(
+    request: Request,
+    purpose: Annotated[
+        Literal["work", "submit"],
+        Query(
+            alias="for", description="`work`: whether tasks are worked on. `submit`: whether this replica takes them."
+        ),
+    ] = "work",
+) -> Response:
     """Looks at the ledger, the Prefect server, its scheduler, the pools, their workers and the executors, at most once
     a second.
 
     200 when the ledger, the server and both pools are there and each pool has a worker online; else 503, with the same
-    checks in `error.details`. The scheduler and the executors are told and do not decide. Needs no token.
+    checks in `error.details`. The scheduler and the executors are told and do not decide. With `for=submit` the ledger
+    alone decides, which is all that it takes to accept a task, and that this replica is not being stopped: a load
+    balancer asks for that. Needs no token.
     """
     readiness: Readiness = request.app.state.readiness
     view = await readiness.look()
+    if purpose == "submit":
+        return _takes_tasks(request, view)
     if view.ready:
         return envelope(request, view)
     wrong = [
@@ -62,5 +77,16 @@ async def readyz(request: Request) -> Response:
     ]
     error = AutoScorerError(
         ErrorCode.BACKEND_UNAVAILABLE, "Not ready: " + "; ".join(wrong) + ".", stage="api", details=view.model_dump()
+    )
+    return failure(request, error)
+
+
+def _takes_tasks(request: Request, view: ReadyView) -> Response:
+    stops = request.app.state.draining
+    if view.ledger.state == "ok" and not stops:
+        return envelope(request, view)
+    why = "it is being stopped" if stops else f"ledger: {view.ledger.detail}"
+    error = AutoScorerError(
+        ErrorCode.BACKEND_UNAVAILABLE, f"No task is accepted here: {why}.", stage="api", details=view.model_dump()
     )
     return failure(request, error)

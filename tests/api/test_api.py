@@ -513,6 +513,7 @@ def test_the_command_serves_until_it_is_told_to_stop(home: Path, root: Path, ser
         "AUTOSCORER_HOME": str(root.parent / "command"),
         "AUTOSCORER_WORKSPACE_ROOTS": str(root),
         "AUTOSCORER_API_TOKENS": f"submit:{SUBMIT},admin:{ADMIN}",
+        "AUTOSCORER_API__DRAIN": "3",
         "PREFECT_API_URL": server.api_url,
     }
     command = [sys.executable, "-m", "autoscorer", "serve", "--host", "127.0.0.1", "--port", str(port)]
@@ -530,7 +531,13 @@ def test_the_command_serves_until_it_is_told_to_stop(home: Path, root: Path, ser
         second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
         assert second.returncode == 2
         assert "can't listen" in json.loads(second.stdout)["error"]["message"]
+        # A load balancer is told to send it nothing more, and until then everything is served.
+        ready = f"http://127.0.0.1:{port}/readyz?for=submit"
+        assert call(ready).status == 200
         process.send_signal(signal.SIGTERM)
+        refused = eventually(lambda: (answer := call(ready)).status == 503 and answer, within=3)
+        assert "it is being stopped" in refused.body.decode()
+        assert status() == 200
         out, err = process.communicate(timeout=60)
     finally:
         if process.poll() is None:

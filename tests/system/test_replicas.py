@@ -17,6 +17,7 @@ from ..support.calls import Answer, call
 from ..support.ports import free_port
 from ..support.postgres import Postgres
 from ..support.postgres import postgres as postgres
+from ..support.prefect_cluster import Balancer
 from ..support.prefect_server import PrefectServer, eventually, running_server
 from ..support.processes import Processes, clean_environment
 from ..support.processes import processes as processes
@@ -40,6 +41,7 @@ class Replicas:
             "AUTOSCORER_WORKSPACE_ROOTS": str(self.root),
             "AUTOSCORER_LEDGER_URL": ledger_url,
             "AUTOSCORER_API_TOKENS": "admin:secret",
+            "AUTOSCORER_API__DRAIN": "2",
         }
         processes.run(*AUTOSCORER, "deploy", environment=self._on("deploying"))
         self.ports = [free_port() for _ in range(3)]
@@ -88,6 +90,14 @@ class Replicas:
         assert found is not None and found["state"] == state, found
         return found
 
+    def restart(self, number: int) -> None:
+        """Stop one in order, if it lives, and start it anew."""
+        if self.apis[number].poll() is None:
+            self.apis[number].terminate()
+            assert self.apis[number].wait(60) == 0
+        self.apis[number] = self._serve(self.ports[number])
+        eventually(lambda: self.is_there(number), within=120)
+
     def leader(self) -> int:
         """Which of them hands tasks over now."""
 
@@ -100,6 +110,30 @@ class Replicas:
 
         (number,) = eventually(led, within=60)
         return number
+
+
+class LoadBalancer(Balancer):
+    """Sends requests to those replicas that say that they take tasks."""
+
+    def __init__(self, ports: list[int]) -> None:
+        super().__init__(list(ports))
+        self._known = ports
+        self._over = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.2):
+            self.ports = [port for port in self._known if self._takes(port)]
+
+    def _takes(self, port: int) -> bool:
+        try:
+            return call(f"http://127.0.0.1:{port}/readyz?for=submit", timeout=5).status == 200
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        self._over.set()
+        super().close()
 
 
 @pytest.fixture
@@ -161,3 +195,33 @@ def test_any_of_three_answers_for_all_and_the_one_that_leads_may_be_killed(repli
         assert (answer.status, answer.data["state"]) == (200, "completed"), answer.body
     ready = replicas.ask(others[0], "GET", "/readyz")
     assert ready.status == 200 and ready.data["ledger"]["state"] == "ok", ready.body
+    replicas.restart(leader)
+    _restart_each_while_others_serve(replicas)
+
+
+def _restart_each_while_others_serve(replicas: Replicas) -> None:
+    """As a new version is rolled out: no request fails."""
+    balancer, over = LoadBalancer(replicas.ports), threading.Event()
+    statuses: list[int | str] = []
+
+    def submit(client: int) -> None:
+        name = replicas.workspace(f"rolling-{client}").name
+        while not over.is_set():
+            body = {"workspace": name, "action": "validate"}
+            try:
+                statuses.append(call(balancer.url + "/submit", "POST", body, token="secret", timeout=60).status)
+            except OSError as error:
+                statuses.append(repr(error))
+
+    clients = [threading.Thread(target=submit, args=(client,)) for client in range(4)]
+    for client in clients:
+        client.start()
+    try:
+        for number in range(3):
+            replicas.restart(number)
+    finally:
+        over.set()
+        for client in clients:
+            client.join()
+        balancer.close()
+    assert len(statuses) > 50 and {*statuses} <= {200, 202}, {each for each in statuses if each not in (200, 202)}

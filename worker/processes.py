@@ -24,6 +24,8 @@ _SHUTDOWN_TIMEOUT = 20.0
 _DRAIN_TIMEOUT = 2.0
 # Bytes of one message: the artifacts of a run come in one.
 _LONGEST = 256 * 1024 * 1024
+# What no run needs, of the environment.
+_SECRETS = frozenset({"AUTOSCORER_LEDGER_URL", "AUTOSCORER_API_TOKENS", "AUTOSCORER_CALLBACKS__SECRET"})
 
 
 class ForkFailed(Exception):
@@ -139,7 +141,7 @@ class ForkPool:
                     subprocess.Popen,
                     [sys.executable, "-m", "autoscorer.worker.forkserver", str(theirs.fileno())],
                     pass_fds=[theirs.fileno()],
-                    env={**os.environ, **self._environment},
+                    env={**_without_secrets(), **self._environment},
                     stdin=subprocess.DEVNULL,
                     stdout=sys.stderr.fileno(),
                     start_new_session=True,
@@ -210,3 +212,8 @@ async def _read_line(reader: asyncio.StreamReader) -> bytes:
     except ConnectionError:
         return b""
     return line if line.endswith(b"\n") else b""
+
+
+def _without_secrets() -> dict[str, str]:
+    """This process's environment without those: scorers are code of others, and could read them."""
+    return {name: value for name, value in os.environ.items() if name not in _SECRETS}

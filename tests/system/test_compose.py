@@ -86,7 +86,16 @@ def test_no_secret_is_in_the_file_and_none_has_a_default() -> None:
 def test_the_database_and_the_messages_are_reached_by_nobody_else() -> None:
     assert COMPOSE["networks"]["storage"]["internal"] is True
     on_storage = {name for name, each in SERVICES.items() if "storage" in each.get("networks", [])}
-    assert on_storage == {"postgres", "redis", "migrate", "ledger", "api", "prefect-server", "prefect-services"}
+    assert on_storage == {
+        "postgres",
+        "redis",
+        "migrate",
+        "ledger",
+        "api",
+        "worker",
+        "prefect-server",
+        "prefect-services",
+    }
     # Prefect's server knows no users; the API asks for tokens.
     ports = {name: each["ports"] for name, each in SERVICES.items() if "ports" in each}
     assert set(ports) == {"prefect", "gateway"}

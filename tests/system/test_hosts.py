@@ -28,7 +28,7 @@ from ..support.prefect_cluster import Balancer, start_servers
 from ..support.prefect_server import eventually
 from ..support.processes import Processes, clean_environment
 from ..support.processes import processes as processes
-from ..support.workspaces import write_workspace
+from ..support.workspaces import TRUTH, write_workspace
 
 pytestmark = [pytest.mark.prefect, pytest.mark.docker, pytest.mark.slow, needs_root]
 
@@ -149,8 +149,8 @@ def _workspaces(hosts: Hosts, name: str, busybox: str, counts: dict[str, int]) -
                 for member in range(8):
                     write_workspace(hosts.root, f"{called}/{member}")
             else:
-                runs = action in ("run", "pipeline")
-                write_workspace(hosts.root, called, pred="" if runs else None, container=model)
+                pred = None if action in ("run", "pipeline") else TRUTH
+                write_workspace(hosts.root, called, truth=TRUTH, pred=pred, container=model)
             made[called] = action
     return made
 

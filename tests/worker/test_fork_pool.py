@@ -129,3 +129,19 @@ def test_nothing_outlives_the_worker_or_the_fork_server(worker: subprocess.Popen
     os.kill(worker.pid if who == "worker" else server, signal.SIGKILL)
     for pid in (*pids, server):
         eventually(lambda pid=pid: is_gone(pid))
+
+
+def test_scorers_find_no_secret_in_the_environment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "postgresql+asyncpg://autoscorer:SECRET@127.0.0.1:9/autoscorer"
+    monkeypatch.setenv("AUTOSCORER_LEDGER_URL", secret)
+    monkeypatch.setenv("AUTOSCORER_API_TOKENS", "admin:SECRET")
+
+    async def story() -> None:
+        async with forking() as pool:
+            process = await pool.fork(RUN)
+            assert await said_hello(process)
+            for pid in (process.pid, parent_of(process.pid)):
+                environment = Path(f"/proc/{pid}/environ").read_bytes()
+                assert b"AUTOSCORER_HOME" in environment and b"SECRET" not in environment
+
+    asyncio.run(story())

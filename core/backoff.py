@@ -41,7 +41,7 @@ async def periodic(
     every: float,
     *,
     woken: asyncio.Event | None = None,
-    away: type[AutoScorerError] | tuple[()] = (),
+    away: type[AutoScorerError] | tuple[type[AutoScorerError], ...] = (),
     when_away: str | None = None,
     pauses: tuple[float, float] = (0.5, 5.0),
 ) -> None:

@@ -21,7 +21,7 @@ from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import wake
 from ..schemas.aliases import our_scorer
 from ..schemas.task import Action, BatchRequest, Progress, Role, SubmitRequest, TaskList, TaskState, TaskView
-from .flow_runs import FlowRuns, RunProgress
+from .flow_runs import FlowRuns, LedgerAway, RunProgress
 from .ledger.derived import folded
 from .ledger.ledger import Ledger
 from .ledger.records import StoredResult, TaskFilter, TaskRow
@@ -339,7 +339,7 @@ class TaskService:
                 self._dispatcher.run(),
                 self._adopter.run(),
                 periodic("callbacks", self._callbacks.run, 1.0),
-                periodic("tend", self._tend, _TEND, away=PrefectAway, pauses=(_TEND, _TEND)),
+                periodic("tend", self._tend, _TEND, away=(PrefectAway, LedgerAway), pauses=(_TEND, _TEND)),
                 periodic("prune", self._prune, _PRUNE),
             ):
                 loops.create_task(loop)

@@ -100,6 +100,7 @@ def server_environment(folder: Path, database: str, redis: int) -> dict[str, str
         "PREFECT_REDIS_MESSAGING_HOST": "127.0.0.1",
         "PREFECT_REDIS_MESSAGING_PORT": str(redis),
         "PREFECT_SERVER_DOCKET_URL": f"redis://127.0.0.1:{redis}/1",
+        "PREFECT_REDIS_WORKER_CLEANUP_QUEUE_URL": f"redis://127.0.0.1:{redis}/2",
     }
     assert set(here) <= set(told)
     return {

@@ -144,10 +144,12 @@ def test_its_command_is_one_that_exists_with_these_arguments(name: str) -> None:
 
 def test_what_it_tells_prefect_are_settings_of_prefect() -> None:
     from prefect.settings import Settings as PrefectSettings
+    from prefect_redis.cleanup_queue import RedisWorkerCleanupQueueSettings
     from prefect_redis.client import RedisMessagingSettings
 
     known = {name.lower() for name in names_of(PrefectSettings)}
     known |= {f"prefect_redis_messaging_{field}" for field in RedisMessagingSettings.model_fields}
+    known |= {f"prefect_redis_worker_cleanup_queue_{field}" for field in RedisWorkerCleanupQueueSettings.model_fields}
     told = {
         key
         for each in (*SERVICES.values(), {"environment": COMPOSE["x-server-environment"]})
@@ -156,7 +158,11 @@ def test_what_it_tells_prefect_are_settings_of_prefect() -> None:
     }
     assert told
     assert not {key for key in told if key.lower() not in known}
-    for key in ("PREFECT_MESSAGING_BROKER", "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING"):
+    for key in (
+        "PREFECT_MESSAGING_BROKER",
+        "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING",
+        "PREFECT_SERVER_WORKER_CHANNEL_CLEANUP_QUEUE_STORAGE",
+    ):
         assert COMPOSE["x-server-environment"][key].startswith("prefect_redis.")
         __import__(COMPOSE["x-server-environment"][key])
 

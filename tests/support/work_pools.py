@@ -213,7 +213,8 @@ class Site:
 def write_model(root: Path, name: str, image: str, command: str, **meta: Any) -> Path:
     """Write such a workspace."""
     model = {"image": image, "cmd": ["sh", "-c", command]}
-    folder = write_workspace(root, name, truth=TRUTH, pred=None, container=model, **meta)
+    # One that waits for a word may wait for as long as the tests before it take.
+    folder = write_workspace(root, name, truth=TRUTH, pred=None, container=model, **{"timeout": 3600, **meta})
     (folder / "input" / "data" / "word").touch()
     return folder
 

@@ -15,6 +15,7 @@ from autoscorer.schemas.task import TaskState
 from autoscorer.service.ledger.ledger import in_ledger
 from autoscorer.service.ledger.maintenance import upgrade_ledger
 from autoscorer.service.ledger.records import TaskEnd, TaskFilter
+from autoscorer.service.ledger.revisions import HEAD
 from autoscorer.service.ledger.tables import idempotency, names, outcomes, tasks
 from sqlalchemy import Connection, select
 
@@ -135,8 +136,8 @@ def test_a_ledger_that_an_api_has_open_is_not_exported(
 
 
 def test_upgrade_says_what_it_did() -> None:
-    assert in_terminal("ledger", "upgrade") == (0, "The ledger is of revision 0001 now; it was of none.\r\n")
-    assert in_terminal("ledger", "upgrade") == (0, "The ledger is of revision 0001 already.\r\n")
+    assert in_terminal("ledger", "upgrade") == (0, f"The ledger is of revision {HEAD} now; it was of none.\r\n")
+    assert in_terminal("ledger", "upgrade") == (0, f"The ledger is of revision {HEAD} already.\r\n")
 
 
 @pytest.mark.parametrize(

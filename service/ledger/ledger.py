@@ -16,7 +16,7 @@ from sqlalchemy import URL, Connection, make_url
 
 from ...core.config import Settings
 from ...schemas.task import TaskView
-from . import leases, queries
+from . import leases, queries, shared
 from . import statements as sql
 from .postgres import PostgresDatabase
 from .records import NewTask, TaskRow
@@ -65,8 +65,8 @@ def _scans(
 class Ledger:
     """The tasks of one installation; made in an event loop by ``open``.
 
-    Its methods are the functions of ``queries.py``, ``statements.py`` and ``leases.py``, done to the database of
-    ``ledger_url``. What writes is on disk when it has been awaited.
+    Its methods are the functions of ``queries.py``, ``statements.py``, ``leases.py`` and ``shared.py``, done to the
+    database of ``ledger_url``. What writes is on disk when it has been awaited.
     """
 
     def __init__(self, settings: Settings, database: SqliteDatabase | PostgresDatabase) -> None:
@@ -124,6 +124,10 @@ class Ledger:
 
     take_lease = _writes(leases.take_lease)
     drop_lease = _writes(leases.drop_lease)
+
+    # --- what several homes have in common ------------------------------------------------------------------
+
+    secret = _writes(shared.secret)
 
     # --- callbacks ------------------------------------------------------------------------------------------
 

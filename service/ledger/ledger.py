@@ -128,6 +128,10 @@ class Ledger:
     # --- what several homes have in common ------------------------------------------------------------------
 
     secret = _writes(shared.secret)
+    scorers_number = _reads(shared.scorers_number)
+    scorers = _reads(shared.scorers)
+    scorer_copies = _scans(shared.scorer_copies)
+    change_scorers = _writes(shared.change_scorers)
 
     # --- callbacks ------------------------------------------------------------------------------------------
 

@@ -109,24 +109,20 @@ class SharedManifest(ScorerManifest):
             if known is None:
                 return
             failed = list[AutoScorerError]()
-            watched = {path for path, home in known.watches.items() if home == self._home}
             for source in registry.sources():
-                file = known.files.get(str(source.path))
-                if file is None:
-                    is_ours = not watched.isdisjoint((str(source.path), str(source.path.parent)))
-                else:
-                    is_ours = file.home == self._home and file.kind != "pinned"
-                if not is_ours or source.failure is not None or not source.ids:
+                if not self._follows(known, source.path) or source.failure is not None or not source.ids:
                     continue
+                file = known.files.get(str(source.path))
                 if file is not None and self._handed.get(source.path) == (source.files, file.digest):
                     continue
-                copy = self._copies.read(source.path)
-                # Where it was not kept, the next load does it.
-                if copy is not None and copy.sha256s == {
-                    path: sha256 for path, sha256 in source.files.items() if sha256
-                }:
+                copy, loaded = self._copies.read(source.path), {p: sha for p, sha in source.files.items() if sha}
+                if copy is None or copy.sha256s != loaded:
+                    continue  # it was not kept; the next load does it
+                try:
                     digest = self._put(copy, "found" if file is None else file.kind)
                     self._handed[source.path] = source.files, digest
+                except AutoScorerError as error:  # of this file; the others are handed over all the same
+                    failed.append(error)
             for path in [*self._handed]:
                 # Only what was there: a disk that is not mounted yet takes nothing from the other hosts.
                 if registry.source(path) is None and not is_there(path):
@@ -174,11 +170,11 @@ class SharedManifest(ScorerManifest):
         before = self.watched()
 
         def change(known: SharedScorers) -> ScorerChange:
-            # Those that another home found there are this one's to keep up to date.
+            # Those that another home found there, and those that nobody followed, are this one's to keep up to date.
             found = [
-                dataclasses.replace(file, home=self._home)
+                dataclasses.replace(file, home=self._home, kind="found")
                 for file in known.files.values()
-                if file.kind == "found" and path in (Path(file.path), Path(file.path).parent)
+                if file.kind != "loaded" and path in (Path(file.path), Path(file.path).parent)
             ]
             return ScorerChange(files=[(file, None) for file in found], watches={_text(path): self._home})
 
@@ -222,8 +218,8 @@ class SharedManifest(ScorerManifest):
 
         def change(known: SharedScorers) -> ScorerChange:
             before = known.files.get(path)
-            if before is not None and not takes and before.home != self._home:
-                return ScorerChange()  # another home was asked meanwhile
+            if not takes and not self._follows(known, copy.path):
+                return ScorerChange()  # another home was asked meanwhile to take it, or to unload it
             _refuse_taken(known, path, copy)
             remains = before is not None and before.kind == "found" and kind is None
             home = before.home if before is not None and remains else self._home
@@ -242,13 +238,19 @@ class SharedManifest(ScorerManifest):
 
         def change(known: SharedScorers) -> ScorerChange:
             file = known.files.get(path)
-            if file is None or file.home != self._home or file.kind == "pinned":
+            if file is None or not self._follows(known, Path(path)):
                 return ScorerChange()
             if file.kind == "found":
                 return ScorerChange(gone=[path])
             return ScorerChange(files=[(dataclasses.replace(file, scorers={}, digest=""), "")])
 
         self._change(change)
+
+    def _follows(self, known: SharedScorers, path: Path) -> bool:
+        """Whether this home keeps a file up to date."""
+        if (file := known.files.get(str(path))) is not None:
+            return file.home == self._home and file.kind != "pinned"
+        return self._home in (known.watches.get(str(path)), known.watches.get(str(path.parent)))
 
     def _copy_of(self, path: Path, entries: Sequence[ScorerEntry]) -> GoodCopy:
         """A file as it has just been loaded."""

@@ -58,6 +58,8 @@ class SharedManifest(ScorerManifest):
         # Which home this is, and what the ledger had at the last look; None before the first.
         self._home = ""
         self._known: SharedScorers | None = None
+        # Files of which there is another copy that nobody was told of yet.
+        self._renewed: set[Path] = set()
         # What was handed over: the files' sha256 with the digest of their copy.
         self._handed: dict[Path, tuple[Mapping[Path, str], str]] = {}
 
@@ -95,8 +97,9 @@ class SharedManifest(ScorerManifest):
             if self._known is None:
                 self._join()
             elif self._known.number == self._read_note().get("number") == self._ask(self._ledger.scorers_number):
-                return set()
-            return self._take(self._ask(self._ledger.scorers))
+                return self._told()
+            self._take(self._ask(self._ledger.scorers))
+            return self._told()
 
     def hand_over(self, registry: ScorerRegistry) -> None:
         """Let other homes have what this one follows, as the registry has it now.
@@ -194,6 +197,10 @@ class SharedManifest(ScorerManifest):
             return await question()  # in the loop, where a question to the ledger begins
 
         return asyncio.run_coroutine_threadsafe(answer(), self._loop).result()
+
+    def _told(self) -> set[Path]:
+        renewed, self._renewed = self._renewed, set()
+        return renewed
 
     def _change(self, change: Callable[[SharedScorers], ScorerChange]) -> None:
         with self._changing:
@@ -303,8 +310,8 @@ class SharedManifest(ScorerManifest):
                 logger.warning("%s is not given to the other hosts: its scorers are taken, or it never loaded.", path)
         self._write_note({"home": self._home, "ledger": ledger})
 
-    def _take(self, known: SharedScorers) -> set[Path]:
-        """Have this home be as the ledger is; the files of which there is another copy now."""
+    def _take(self, known: SharedScorers) -> None:
+        """Have this home be as the ledger is."""
         foreign = {Path(path): file for path, file in known.files.items() if file.home != self._home and file.scorers}
         missing = [file.path for path, file in foreign.items() if _digest(self._copies.text(path)) != file.digest]
         if missing:
@@ -321,11 +328,10 @@ class SharedManifest(ScorerManifest):
             self._write(ManifestContents(files=files, watched=tuple(watched)))
         self._write_note({**self._read_note(), "number": known.number})
         before, self._known = self._known.files if self._known is not None else {}, known
-        return {
-            path
-            for path, file in foreign.items()
-            if (was := before.get(file.path)) is None or (was.home, was.digest) != (file.home, file.digest)
-        }
+        for path, file in foreign.items():
+            was = before.get(file.path)
+            if was is None or (was.home, was.digest) != (file.home, file.digest):
+                self._renewed.add(path)
 
     def _read_note(self) -> dict[str, Any]:
         """Which home this is, of which ledger, and as of which change."""

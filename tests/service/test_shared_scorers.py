@@ -180,6 +180,8 @@ def test_a_file_is_followed_by_the_host_that_loaded_it_and_a_broken_one_changes_
                 return now.copy.files[helper] == b"FACTOR = 3"
 
             await until(has_new_helper)
+            # Whoever else changes something meanwhile makes no host miss that.
+            await b.load(write(tmp_path / "disk-of-b" / "other.py", "other"))
             wanted = hashlib.sha256(b"FACTOR = 3").hexdigest()
             await until(lambda: has_sibling(b, wanted))
 
@@ -324,6 +326,32 @@ def test_a_home_brings_what_it_has_along_and_a_host_that_was_away_catches_up(hos
             await b.shows(followed="2.0.0", found="1.0.0")
 
     asyncio.run(work())
+
+
+def test_a_ledger_that_is_moved_takes_the_scorers_along(
+    hosts: Hosts, postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, export = write(tmp_path / "disk-of-a" / "one.py", "one"), str(tmp_path / "ledger.jsonl")
+    moved = SecretStr(postgres.ledger_url())
+
+    async def load() -> None:
+        async with hosts.api("a") as a:
+            await a.load(file)
+
+    async def look() -> None:
+        file.unlink()
+        async with hosts.api("a", ledger_url=moved) as a, hosts.api("b", ledger_url=moved) as b:
+            await b.shows(one="1.0.0")
+            # It is the same home there, and goes on following its file.
+            write(file, "one", version="2.0.0")
+            await b.shows(one="2.0.0")
+            await a.shows(one="2.0.0")
+
+    asyncio.run(load())
+    for action, url in (("export", hosts.url), ("import", moved)):
+        monkeypatch.setenv("AUTOSCORER_LEDGER_URL", url.get_secret_value())
+        assert main(["ledger", action, export]) == 0
+    asyncio.run(look())
 
 
 def test_while_the_database_is_away_a_run_goes_on_with_what_the_home_has(

@@ -59,7 +59,8 @@ def create_app(settings: Settings) -> FastAPI:
             try:
                 tasks = await running.enter_async_context(TaskService.running(settings, roots))
                 tasks.on_finished = metrics.finished
-                state.scorers = await running.enter_async_context(ScorerService.running(settings, roots))
+                scorers = ScorerService.running(settings, roots, tasks.ledger)
+                state.scorers = await running.enter_async_context(scorers)
                 state.uploads = await running.enter_async_context(Uploads.running(settings, roots))
                 await running.enter_async_context(metrics.watching(tasks))
                 state.readiness, state.tasks = Readiness(settings, tasks.prefect, tasks.ledger), tasks

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..schemas.aliases import FILE_OPTION, in_our_words
 from ..scorers.registry import ScorerRegistry
@@ -53,8 +55,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return write_scorer(args.name, args.into)
     if args.action in ("load", "reload", "unload"):
         args.file = _the_file(args)
-    registry = load_configured(args.settings, extra=[Path(folder) for folder in args.scorers_dirs])
-    return _ACTIONS[args.action](args, registry)
+    with _manifest(args.settings, args.action) as args.manifest:
+        registry = load_configured(args.settings, extra=[Path(folder) for folder in args.scorers_dirs])
+        return _ACTIONS[args.action](args, registry)
+
+
+def _manifest(settings: Settings, action: str) -> contextlib.AbstractContextManager[ScorerManifest]:
+    """What is loaded: in this home, or in all that share its ledger."""
+    if action not in ("load", "reload", "unload") or not settings.has_shared_ledger:
+        return contextlib.nullcontext(ScorerManifest(settings.home))
+    from ..service.scorers.shared import shared_manifest
+
+    return shared_manifest(settings)
 
 
 def _the_file(args: argparse.Namespace) -> Path:
@@ -88,14 +100,14 @@ def _show(args: argparse.Namespace, registry: ScorerRegistry) -> dict[str, Any]:
 def _load(args: argparse.Namespace, registry: ScorerRegistry) -> dict[str, Any]:
     path = _existing(args.file)
     entries = registry.load_file(path)
-    record = ScorerManifest(args.settings.home)
+    record: ScorerManifest = args.manifest
     record.add(path, entries, followed=True)
     return {"file": str(path), "scorers": [e.to_dict() for e in entries], "recorded_in": str(record.path)}
 
 
 def _reload(args: argparse.Namespace, registry: ScorerRegistry) -> dict[str, Any]:
     path = _existing(args.file)
-    record = ScorerManifest(args.settings.home)
+    record: ScorerManifest = args.manifest
     before = record.read().get(path)
     if before is None and registry.source(path) is None:
         raise AutoScorerError(
@@ -130,7 +142,7 @@ def _changes(before: ManifestFile, entries: list[ScorerEntry]) -> list[dict[str,
 
 def _unload(args: argparse.Namespace, registry: ScorerRegistry) -> dict[str, Any]:
     path = Path(os.path.abspath(args.file))
-    record = ScorerManifest(args.settings.home)
+    record: ScorerManifest = args.manifest
     source = registry.source(path)
     gone = record.remove(path)
     watched = record.unwatch(path)

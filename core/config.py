@@ -154,6 +154,11 @@ class Settings(BaseSettings):
         return self._given
 
     @property
+    def has_shared_ledger(self) -> bool:
+        """Whether the ledger is in PostgreSQL, where homes on many hosts may have it in common."""
+        return self.ledger_url is not None and self.ledger_url.get_secret_value().startswith("postgresql")
+
+    @property
     def tokens(self) -> tuple[tuple[str, str], ...]:
         """``api_tokens`` as (role, token)."""
         parts = (entry.partition(":") for entry in _entries(self.api_tokens))

@@ -343,8 +343,10 @@ class Api(_Section):
         "so: what a load balancer needs to notice.",
     )
     max_wait: float = Field(300, ge=0, description="The most seconds that `wait` may ask for.")
-    rate_limit: float = Field(200, gt=0, description="Requests a second for each token, in the long run.")
-    rate_burst: int = Field(5000, ge=1, description="Requests that a token may make at once.")
+    rate_limit: float = Field(
+        200, gt=0, description="Requests a second for each token, in the long run; each API counts its own."
+    )
+    rate_burst: int = Field(5000, ge=1, description="Requests that a token may make at once; each API counts its own.")
     idempotency_hours: float = Field(24, gt=0, description="How long an `Idempotency-Key` is remembered.")
     show_errors: bool = Field(
         False,
@@ -383,7 +385,9 @@ class Callbacks(_Section):
     """What is sent to a task's callback_url when it ends."""
 
     secret: SecretStr | None = Field(
-        None, description="Key of the signatures; when absent one is made and kept in the home."
+        None,
+        description="Key of the signatures; when absent one is made and kept in the home, the same in all homes of a "
+        "ledger in PostgreSQL.",
     )
     allow_private: bool = Field(False, description="Send to loopback, private and link-local addresses too.")
     timeout: float = Field(10, gt=0, description="Seconds for one delivery.")

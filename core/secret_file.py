@@ -1,4 +1,4 @@
-"""A secret of this installation, in a file of its home: made once, readable by its owner alone."""
+"""Secrets of this installation, in files of its home: made once, readable by their owner alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ import secrets
 import tempfile
 from pathlib import Path
 
-__all__ = ["EmptySecret", "UnusableSecret", "home_secret", "make_secret", "read_secret"]
+__all__ = [
+    "CALLBACK_SECRET",
+    "LINK_KEY",
+    "EmptySecret",
+    "UnusableSecret",
+    "home_secret",
+    "make_secret",
+    "read_secret",
+]
+
+# The names of the files whose secrets all homes of one installation have in common.
+CALLBACK_SECRET, LINK_KEY = "callback-secret", "link-key"
 
 
 class EmptySecret(Exception):

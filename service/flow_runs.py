@@ -19,7 +19,7 @@ from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import Claim, FlowRunFiles
 from ..core.processes import ProcessIdentity
 from .ledger.flow_runs import KnownRun
-from .ledger.ledger import Ledger, is_shared
+from .ledger.ledger import Ledger
 
 __all__ = ["CLAIM", "FlowRuns", "LedgerAway", "RunProgress"]
 
@@ -68,7 +68,7 @@ class FlowRuns:
         Raises:
             AutoScorerError: As ``Ledger.open``.
         """
-        if not is_shared(settings):
+        if not settings.has_shared_ledger:
             yield cls(settings)
             return
         ledger = await Ledger.open(settings)
@@ -81,6 +81,11 @@ class FlowRuns:
     def is_shared(self) -> bool:
         """Whether other hosts may have the installation's runs."""
         return self._shared is not None
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """The ledger that hosts share, where they do."""
+        return self._shared
 
     def files(self, flow_run_id: str) -> FlowRunFiles:
         """What lies of a run in this home. Raises ``ValueError``."""

@@ -1,7 +1,7 @@
 """Links that open a task's artifacts for a short time without a token: a browser that follows one sends none.
 
 The signature covers the task, the role of whoever asked for the link and the moment until which it is good. Its key
-lies in the home, so every API of the home knows it.
+lies in the home, so every API of the home knows it; homes that share a ledger have the same (``shared_secrets.py``).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 
 from ..core.errors import AutoScorerError, ErrorCode, Stage
+from ..core.secret_file import LINK_KEY as KEY_FILE
 from ..core.secret_file import UnusableSecret, home_secret
 from ..schemas.task import Role
 
 __all__ = ["GOOD_FOR", "KEY_FILE", "SignedLinks"]
 
-KEY_FILE = "link-key"
 # Seconds: long enough to read a report and to follow its links, short enough to be worth nothing where it is found.
 GOOD_FOR = 600
 

@@ -29,6 +29,7 @@ from .ledger.task_ids import first_id_at, is_task_id
 from .prefect.client import PrefectApi, PrefectAway
 from .recovery.dead_workers import recover
 from .recovery.stuck_runs import Reconciler
+from .shared_secrets import share_secrets
 from .submissions import check_params, check_role, hash_of, new_task, request_of
 from .sync.adopter import Adopter
 from .sync.deployments import DeploymentIds
@@ -124,6 +125,7 @@ class TaskService:
         """
         ledger = await Ledger.open(settings)
         try:
+            await share_secrets(ledger, settings)
             async with PrefectApi(settings) as prefect:
                 service = cls(settings, roots, ledger, prefect)
                 leading = asyncio.create_task(service._leadership.run())

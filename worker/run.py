@@ -32,6 +32,7 @@ from ..service.recovery.transitions import finalize_run, persist_forced_outcome,
 from ..tasks.score import STEP_TIMEOUT
 from .processes import ForkedProcess, ForkFailed, ForkPool
 from .reporter import Reporter
+from .shared_scorers import SharedScorers
 from .task_runs import TaskRun
 
 __all__ = ["WorkerContext", "WorkerRun", "log_fields"]
@@ -67,6 +68,7 @@ class WorkerContext:
     fork_pool: ForkPool
     reporter: Reporter
     runs: FlowRuns
+    scorers: SharedScorers
 
 
 class WorkerRun:
@@ -248,11 +250,13 @@ class WorkerRun:
         # On disk before any work begins, so that whoever finds us dead knows what to end and to clear up.
         claiming = asyncio.to_thread(self._files.claim, self._claim)
         own: Json = {"flow_run": self.id, "attempt": self.attempt}
+        # Whoever was told that a scorer is loaded gets it from every run that is taken after that, on every host.
+        knowing = self._context.scorers.up_to_date()
         if self._is_engine:
-            await claiming
+            await asyncio.gather(claiming, knowing)
             child.send({"kind": "engine", **own, "entrypoint": self._entrypoint})
         else:
-            _, running = await asyncio.gather(claiming, self._set_running())
+            _, _, running = await asyncio.gather(claiming, knowing, self._set_running())
             if not running:
                 return False
             self._task_run = TaskRun(self._run, DIRECT_FLOWS[self._entrypoint])

@@ -35,6 +35,7 @@ from .claims import Claims
 from .processes import ForkFailed, ForkPool
 from .reporter import Reporter
 from .run import WorkerContext, WorkerRun, log_fields
+from .shared_scorers import SharedScorers
 
 __all__ = ["Worker", "run_worker"]
 
@@ -43,12 +44,14 @@ logger = logging.getLogger(__name__)
 Json = dict[str, Any]
 
 # Seconds between two looks at the wake file, polls of a pool that has work, looks at the states of our runs, looks for
-# requests to cancel in the home, reports, heartbeats, and searches for what dead workers left.
+# requests to cancel in the home, reports, looks for scorers of other hosts (a model may run for hours before it is
+# scored), heartbeats, and searches for what dead workers left.
 _WAKE = 0.05
 _COALESCE = 0.02
 _MONITOR = 1.0
 _CANCEL_REQUESTS = 1.0
 _REPORT = 1.0
+_SCORERS = 1.0
 _HEARTBEAT = 10.0
 _RECOVER = 5.0
 # Seconds for which a deployment's entrypoint is remembered.
@@ -130,6 +133,7 @@ class Worker:
             fork_pool=ForkPool(_environment(settings)),
             reporter=Reporter(prefect),
             runs=runs,
+            scorers=SharedScorers(runs),
         )
         self._context.reporter.is_busy = lambda: self._free() < self._limit
         # What PENDING is proposed with: by this we know a run of ours whose answer was lost.
@@ -171,6 +175,7 @@ class Worker:
                 "cancel requests": self._periodic(self._check_cancel_requests, _CANCEL_REQUESTS),
                 "heartbeat": self._periodic(self._send_heartbeat, _HEARTBEAT),
                 "recovery": self._periodic(self._recover, _RECOVER),
+                "scorers": self._periodic(self._context.scorers.up_to_date, _SCORERS),
                 "prune": self._periodic(self._prune, _PRUNE),
                 "report": self._periodic(self._context.reporter.send, _REPORT),
                 **self._claiming(),

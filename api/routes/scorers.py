@@ -199,7 +199,7 @@ async def list_watched(request: Request) -> Response:
     responses={**served(200, WatchedPath, "It is watched; `errors` has what does not load.", WATCHED_EXAMPLE)},
 )
 async def watch(request: Request, body: WatchRequest) -> Response:
-    """Load what is there, and load it anew whenever it changes: here, and in every worker of this home. *admin*"""
+    """Load what is there, and load it anew whenever it changes: here, and in every worker. *admin*"""
     return await _answer(request, lambda: _service(request).watch(body.path))
 
 
@@ -265,7 +265,8 @@ async def unload(request: Request, id: str) -> Response:
     responses={**served(200, LoadedView, "It is loaded.", {"file": "…/my_scorer.py", "scorers": [SCORER_EXAMPLE]})},
 )
 async def load(request: Request, body: LoadRequest) -> Response:
-    """Run a Python file that registers scorers; from the next run on every worker of this home knows them. *admin*
+    """Run a Python file that registers scorers; from the next run on every worker knows them, on every host.
+    *admin*
 
     The file is tried in a process of its own first. It stays where it is, and is loaded anew when it changes, unless
     `watch` is false.

@@ -44,6 +44,25 @@ class GoodCopy:
     files: Mapping[Path, bytes]
     scorers: Mapping[str, str]
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON, for another process or home."""
+        return {
+            "path": str(self.path),
+            "scorers": dict(self.scorers),
+            "files": {str(name): base64.b64encode(data).decode("ascii") for name, data in self.files.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> GoodCopy:
+        """It again, from ``to_dict``."""
+        files = {Path(name): base64.b64decode(text) for name, text in data["files"].items()}
+        return cls(Path(data["path"]), files, dict(data["scorers"]))
+
+    @property
+    def sha256s(self) -> dict[Path, str]:
+        """The sha256 of each file."""
+        return {name: hashlib.sha256(data).hexdigest() for name, data in self.files.items()}
+
     def is_present(self) -> bool:
         """Whether these very bytes lie on the disk now."""
         try:
@@ -76,25 +95,52 @@ class LastGood:
         if (
             known is not None
             and dict(known.scorers) == dict(scorers)
-            and {name: hashlib.sha256(data).hexdigest() for name, data in known.files.items()}
-            == {name: sha256 for name, sha256 in files.items() if sha256}
+            and known.sha256s == {name: sha256 for name, sha256 in files.items() if sha256}
         ):
             return
         with contextlib.suppress(OSError):
-            copies = {name: read_source(name) for name, sha256 in files.items() if sha256}
-            if all(hashlib.sha256(data).hexdigest() == files[name] for name, data in copies.items()):
-                self.keep(GoodCopy(path, copies, scorers))
+            copy = GoodCopy(path, {name: read_source(name) for name, sha256 in files.items() if sha256}, scorers)
+            if all(files[name] == sha256 for name, sha256 in copy.sha256s.items()):
+                self.keep(copy)
 
     def keep(self, copy: GoodCopy) -> None:
         """Write a copy down; nothing when the home can't be written."""
-        text = {
-            "path": str(copy.path),
-            "scorers": dict(copy.scorers),
-            "files": {str(name): base64.b64encode(data).decode("ascii") for name, data in copy.files.items()},
-        }
         with contextlib.suppress(OSError):
-            write_atomic(self._place(copy.path), json.dumps(text).encode(), mode=0o600)
-            self._place(copy.path, ".failed").unlink(missing_ok=True)
+            self.put(copy.path, json.dumps(copy.to_dict(), sort_keys=True).encode())
+
+    def put(self, path: Path, text: bytes, *, untried: bool = False) -> None:
+        """Write a copy down as ``text`` says.
+
+        Args:
+            path: The scorer file.
+            text: What ``text`` gives, of this home or of another.
+            untried: It comes from another host, and was never loaded on this one.
+
+        Raises:
+            OSError: The home can't be written.
+        """
+        if untried:
+            write_atomic(self._place(path, ".untried"), b"", mode=0o600)
+        write_atomic(self._place(path), text, mode=0o600)
+        self._place(path, ".failed").unlink(missing_ok=True)
+        if not untried:
+            self.set_tried(path)
+
+    def is_untried(self, path: Path) -> bool:
+        """Whether a copy has come from another host, and nobody on this one knows that it loads."""
+        return self._place(path, ".untried").exists()
+
+    def set_tried(self, path: Path) -> None:
+        """Note that a copy loads here."""
+        with contextlib.suppress(OSError):
+            self._place(path, ".untried").unlink(missing_ok=True)
+
+    def text(self, path: Path) -> bytes | None:
+        """The copy of a file as it is written; None when there is none."""
+        try:
+            return self._place(path).read_bytes()
+        except OSError:
+            return None
 
     def load(self, path: Path) -> dict[Path, bytes] | None:
         """The files as they last loaded; None when they never did."""
@@ -158,8 +204,7 @@ def _copy(place: Path, path: Path | None = None) -> GoodCopy | None:
         data = json.loads(place.read_bytes())
         if "files" not in data:  # of an earlier version, which kept the files alone
             data = {"path": str(path), "scorers": {}, "files": data} if path is not None else {}
-        files = {Path(name): base64.b64decode(text) for name, text in data["files"].items()}
-        copy = GoodCopy(Path(data["path"]), files, dict(data["scorers"]))
+        copy = GoodCopy.from_dict(data)
     except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return None
-    return copy if copy.path in files else None
+    return copy if copy.path in copy.files else None

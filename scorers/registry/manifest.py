@@ -1,7 +1,8 @@
 """Which scorer files this installation knows: folders of the configuration, and ``<home>/scorers.json``.
 
 ``autoscorer scorers load FILE`` copies nothing. It notes the file's path in scorers.json, so that every later
-command, server and worker of the same home loads the file from where it lies. Files and folders that are watched by
+command, server and worker of the same home loads the file from where it lies. What other homes of the same ledger have
+loaded stands there as pinned (``service/scorers/shared.py``). Files and folders that are watched by
 order of the API stand there as well: what is there, or comes there, is loaded, and loaded anew when it changes. A
 file that is followed no more is pinned: it stays loaded as it last did, until it is loaded again or unloaded.
 """
@@ -26,7 +27,14 @@ from .entry import ScorerEntry
 from .last_good import LastGood
 from .registry import ScorerRegistry, get_registry
 
-__all__ = ["ManifestFile", "ScorerManifest", "configured_places", "load_configured", "pinned_files"]
+__all__ = [
+    "ManifestContents",
+    "ManifestFile",
+    "ScorerManifest",
+    "configured_places",
+    "load_configured",
+    "pinned_files",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +49,9 @@ class ManifestFile(BaseModel):
     followed: bool = Field(True, description="Loaded anew when it changes; else pinned: kept as it last loaded.")
 
 
-class _Contents(BaseModel):
+class ManifestContents(BaseModel):
+    """All that stands in scorers.json."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     files: dict[Path, ManifestFile] = Field(default_factory=dict)
@@ -74,11 +84,11 @@ class ScorerManifest:
         """
         return self._read().watched
 
-    def _read(self) -> _Contents:
+    def _read(self) -> ManifestContents:
         try:
-            return _Contents.model_validate_json(self.path.read_bytes())
+            return ManifestContents.model_validate_json(self.path.read_bytes())
         except FileNotFoundError:
-            return _Contents()
+            return ManifestContents()
         except (OSError, ValidationError) as error:
             why = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
             raise AutoScorerError(
@@ -136,7 +146,7 @@ class ScorerManifest:
                 # One in a folder that somebody has loaded by itself is followed for its own sake.
                 if file == path or file not in files or not files[file].followed:
                     files[file] = _manifest_file(entries, followed=False)
-            self._write(_Contents(files=dict(sorted(files.items())), watched=watched))
+            self._write(ManifestContents(files=dict(sorted(files.items())), watched=watched))
 
     def remove(self, path: Path) -> ManifestFile | None:
         """Forget a file; None when it was not recorded.
@@ -179,7 +189,26 @@ class ScorerManifest:
             self._write(contents.model_copy(update={"watched": watched}))
             return True
 
-    def _write(self, contents: _Contents) -> None:
+    # --- where several homes share a ledger, and nothing in a home alone ---------------------------------------
+
+    def elsewhere(self) -> Mapping[Path, str]:
+        """What other homes follow, and whether it is ``loaded`` or ``watched`` there."""
+        return {}
+
+    def is_foreign(self, path: Path) -> bool:
+        """Whether another home keeps a file up to date."""
+        return False
+
+    def take_over(self) -> set[Path]:
+        """Take over what other homes have changed; the files of which there is another copy now."""
+        return set()
+
+    def hand_over(self, registry: ScorerRegistry) -> None:
+        """Let other homes have what this one follows, as the registry has it now."""
+
+    # --- within ------------------------------------------------------------------------------------------------
+
+    def _write(self, contents: ManifestContents) -> None:
         value = contents.model_dump(mode="json")
         write_atomic(self.path, json.dumps(value, ensure_ascii=False, indent=2).encode() + b"\n")
 

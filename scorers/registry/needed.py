@@ -8,7 +8,6 @@ the run then gets the bytes that were tried, or those of the last good version.
 
 from __future__ import annotations
 
-import base64
 import logging
 import os
 import time
@@ -73,14 +72,9 @@ class Needed:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON, for another process."""
-        copy = self.copy and {
-            "path": str(self.copy.path),
-            "files": {str(name): base64.b64encode(data).decode("ascii") for name, data in self.copy.files.items()},
-            "scorers": dict(self.copy.scorers),
-        }
         return {
             "scorer_id": self.scorer_id,
-            "copy": copy,
+            "copy": self.copy and self.copy.to_dict(),
             "origin": self.origin,
             "failure": self.failure and self.failure.to_dict(),
             "known": list(self.known),
@@ -90,15 +84,9 @@ class Needed:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Needed:
         """It again, from ``to_dict``."""
-        copy = data["copy"]
         return cls(
             scorer_id=data["scorer_id"],
-            copy=copy
-            and GoodCopy(
-                Path(copy["path"]),
-                {Path(name): base64.b64decode(text) for name, text in copy["files"].items()},
-                copy["scorers"],
-            ),
+            copy=data["copy"] and GoodCopy.from_dict(data["copy"]),
             origin=data["origin"],
             failure=data["failure"] and AutoScorerError.from_dict(data["failure"]),
             known=tuple(data["known"]),

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from ...core.errors import AutoScorerError, ErrorCode, suggest
 from ...schemas.aliases import our_scorer
@@ -39,6 +39,14 @@ Failures: TypeAlias = list[LoadFailure]
 Sources: TypeAlias = list[Source]
 Ids: TypeAlias = list[str]
 Plugins: TypeAlias = list[plugins.Plugin]
+
+
+class Trial(Protocol):
+    """Loads a file somewhere else first, or the given copies of it and its siblings."""
+
+    def __call__(self, path: Path, copies: Mapping[Path, bytes] | None = None, /) -> LoadAttempt:
+        """The attempt; its ``error`` says why it is not to be loaded here."""
+
 
 # Every registration by ordinarily imported modules (built-ins, packages, programs): module → id → registration.
 # A module's top-level code runs once a process, but there may be more than one registry.
@@ -112,7 +120,7 @@ class ScorerRegistry:
         self.entry_points = entry_points
         # Run before a file is loaded here; what it refuses is not loaded. Set where a file that hangs or crashes while
         # it is imported must not take the process with it.
-        self.trial: Callable[[Path], LoadAttempt] | None = None
+        self.trial: Trial | None = None
         # Where files are kept as they last loaded, for a process that never saw them load.
         self.last_good: LastGood | None = None
         # What other files of the installation are known to register, and which do not load, where this process has
@@ -218,12 +226,13 @@ class ScorerRegistry:
                 self._state.keep_last_good(key, origin, attempt, failure)
             return [self._state.current.entries[entry.id] for entry in entries]
 
-    def load_pinned(self, path: Path | str, sha256: str) -> Entries:
+    def load_pinned(self, path: Path | str, sha256: str, *, anew: bool = False) -> Entries:
         """Load a file as it last loaded, whatever lies there now.
 
         Args:
             path: The scorer file.
             sha256: Of the version to keep; where that can't be had, what this process has or else the disk serves.
+            anew: Load it even if it is loaded: what it imports beside it may be another.
 
         Raises:
             AutoScorerError: ``SCORER_LOAD_ERROR``.
@@ -232,10 +241,12 @@ class ScorerRegistry:
         with self._lock_of(key):
             source = self.source(key)
             loaded = source is not None and bool(source.ids)
-            if source is not None and loaded and source.files.get(key) == sha256 and source.failure is None:
+            is_it = source is not None and source.files.get(key) == sha256 and source.failure is None
+            if source is not None and loaded and is_it and not anew:
                 return [self._state.current.entries[scorer_id] for scorer_id in source.ids]
             copies = self.last_good.load(key) if self.last_good is not None else None
             if copies is not None and hashlib.sha256(copies[key]).hexdigest() == sha256:
+                self._try_copies(key, copies)
                 return self.load_copies(key, copies)
             if source is not None and loaded:
                 return [self._state.current.entries[scorer_id] for scorer_id in source.ids]
@@ -363,6 +374,27 @@ class ScorerRegistry:
         if attempt.error is not None and attempt.sha256:
             self.last_good.keep_failure(key, attempt.files, attempt.error, seconds=time.monotonic() - started)
         return attempt
+
+    def _try_copies(self, key: Path, copies: Mapping[Path, bytes]) -> None:
+        """Run a copy of another host elsewhere first; one that does not load is not tried again for a while.
+
+        Raises:
+            AutoScorerError: ``SCORER_LOAD_ERROR``; what the file registered before stays, marked stale.
+        """
+        if self.trial is None or self.last_good is None or not self.last_good.is_untried(key):
+            return
+        if (failure := self.last_good.failure(key)) is None:
+            started = time.monotonic()
+            failure = self.trial(key, copies).error
+            if failure is None:
+                self.last_good.set_tried(key)
+                return
+            self.last_good.keep_failure(key, {}, failure, seconds=time.monotonic() - started)
+        source = self.source(key)
+        if source is None or source.failure is None or source.failure.error.message != failure.message:
+            files = {path: hashlib.sha256(data).hexdigest() for path, data in copies.items()}
+            self._state.keep_last_good(key, "file", LoadAttempt(key, files[key], files), failure)
+        raise failure
 
     def _install(self, key: Path, origin: FileOrigin, attempt: LoadAttempt) -> Entries:
         entries = [

@@ -9,11 +9,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from ...core.errors import AutoScorerError
 from ...core.subprocess_call import Json, SubprocessFailed, answer_call, call_in_subprocess
 from .files import read_source
+from .last_good import GoodCopy
 from .loader import LoadAttempt, load_error, load_source
 
 __all__ = ["IMPORT_SECONDS", "try_import"]
@@ -22,11 +24,18 @@ __all__ = ["IMPORT_SECONDS", "try_import"]
 IMPORT_SECONDS = 30.0
 
 
-def try_import(path: Path, *, seconds: float = IMPORT_SECONDS, stop: threading.Event | None = None) -> LoadAttempt:
+def try_import(
+    path: Path,
+    copies: Mapping[Path, bytes] | None = None,
+    *,
+    seconds: float = IMPORT_SECONDS,
+    stop: threading.Event | None = None,
+) -> LoadAttempt:
     """Load a scorer file in a process of its own.
 
     Args:
         path: Absolute path of the file.
+        copies: Its bytes and those of its siblings, instead of what lies on the disk.
         seconds: How long it may take.
         stop: Set by another thread, it is given up.
 
@@ -35,11 +44,13 @@ def try_import(path: Path, *, seconds: float = IMPORT_SECONDS, stop: threading.E
         ``found``.
     """
     attempt = LoadAttempt(path, files={path: ""})
+    question: Json = {"file": str(path), "copies": None}
     try:
-        attempt.sha256 = attempt.files[path] = hashlib.sha256(read_source(path)).hexdigest()
-        answer = call_in_subprocess(
-            "autoscorer.scorers.registry.trial", {"file": str(path)}, seconds=seconds, stop=stop
-        )
+        data = read_source(path) if copies is None else copies[path]
+        attempt.sha256 = attempt.files[path] = hashlib.sha256(data).hexdigest()
+        if copies is not None:
+            question["copies"] = GoodCopy(path, copies, {}).to_dict()
+        answer = call_in_subprocess("autoscorer.scorers.registry.trial", question, seconds=seconds, stop=stop)
     except OSError as error:
         attempt.error = load_error(f"{path} can't be read: {error.strerror or error}.", path)
         return attempt
@@ -56,7 +67,8 @@ def try_import(path: Path, *, seconds: float = IMPORT_SECONDS, stop: threading.E
 
 
 def _answer(question: Json) -> Json:
-    attempt = load_source(Path(question["file"]))
+    copies = question["copies"] and GoodCopy.from_dict(question["copies"]).files
+    attempt = load_source(Path(question["file"]), copies)
     return {
         "sha256": attempt.sha256,
         "files": {str(path): sha256 for path, sha256 in attempt.files.items()},

@@ -93,6 +93,8 @@ class ScorerWatcher:
         self._manifest_files: set[Path] = set()
         self._manifest_watched: set[Path] = set()
         self._pinned: dict[Path, ManifestFile] = {}
+        # Pinned files of which another home has given a new copy that was not loaded yet.
+        self._renewed: set[Path] = set()
         self._on_event = on_event
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -221,8 +223,11 @@ class ScorerWatcher:
         if changed:
             # An id may have become free for a file that asked for it in vain, as when a file is renamed.
             for source in self.registry.sources():
-                if source.failure is not None and "defined_at" in source.failure.error.details:
+                asked_in_vain = source.failure is not None and "defined_at" in source.failure.error.details
+                if asked_in_vain and source.path not in self._pinned:
                     self._load(source.path, source.origin)
+        if self._manifest is not None:
+            self._manifest.hand_over(self.registry)
 
     def _files(self) -> dict[Path, FileOrigin]:
         found: dict[Path, FileOrigin] = dict(self._gone)
@@ -245,6 +250,10 @@ class ScorerWatcher:
         """Take up what was added to scorers.json, and drop what was taken out; whether a scorer went."""
         if self._manifest is None:
             return False
+        try:
+            self._renewed |= self._manifest.take_over()
+        except (AutoScorerError, OSError) as error:  # what this home knows is followed all the same
+            self._report_error(str(error))
         try:
             files, watched = set(self._manifest.read()), set(self._manifest.watched())
             self._pinned = self._manifest.pinned(self._paths)
@@ -311,7 +320,8 @@ class ScorerWatcher:
         """See that a file which is followed no more is loaded as it was; whether that changed anything."""
         before = self.registry.source(path)
         try:
-            entries = self.registry.load_pinned(path, sha256)
+            entries = self.registry.load_pinned(path, sha256, anew=path in self._renewed)
+            self._renewed.discard(path)
         except AutoScorerError as error:
             self._report_error(error.message)
             return False

@@ -16,13 +16,13 @@ from sqlalchemy import URL, Connection, make_url
 
 from ...core.config import Settings
 from ...schemas.task import TaskView
-from . import flow_runs, leases, queries
+from . import flow_runs, leases, queries, shared
 from . import statements as sql
 from .postgres import PostgresDatabase
 from .records import NewTask, TaskRow
 from .sqlite import SqliteDatabase
 
-__all__ = ["Ledger", "in_ledger", "is_shared", "is_there"]
+__all__ = ["Ledger", "in_ledger", "is_there"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -65,8 +65,8 @@ def _scans(
 class Ledger:
     """The tasks of one installation; made in an event loop by ``open``.
 
-    Its methods are the functions of ``queries.py``, ``statements.py``, ``flow_runs.py`` and ``leases.py``, done to the
-    database of ``ledger_url``. What writes is on disk when it has been awaited.
+    Its methods are the functions of the modules beside it, done to the database of ``ledger_url``. What writes is on
+    disk when it has been awaited.
     """
 
     def __init__(self, settings: Settings, database: SqliteDatabase | PostgresDatabase) -> None:
@@ -140,6 +140,14 @@ class Ledger:
     members = _scans(flow_runs.members)
     wanted_cancelled = _reads(flow_runs.wanted_cancelled)
 
+    # --- what several homes have in common ------------------------------------------------------------------
+
+    secret = _writes(shared.secret)
+    scorers_number = _reads(shared.scorers_number)
+    scorers = _reads(shared.scorers)
+    scorer_copies = _scans(shared.scorer_copies)
+    change_scorers = _writes(shared.change_scorers)
+
     # --- callbacks ------------------------------------------------------------------------------------------
 
     due_callbacks = _scans(queries.due_callbacks)
@@ -181,11 +189,6 @@ async def in_ledger(settings: Settings, work: Callable[[Connection], T]) -> T:
         return await PostgresDatabase.alone(place, work)
     with SqliteDatabase.alone(place) as connection:
         return work(connection)
-
-
-def is_shared(settings: Settings) -> bool:
-    """Whether the ledger is a database that several processes and hosts may have open."""
-    return isinstance(_place(settings), URL)
 
 
 def is_there(settings: Settings) -> bool:

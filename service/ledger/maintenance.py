@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO
 
-from sqlalchemy import Connection, Table, func, insert, select
+from sqlalchemy import Connection, Table, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from ...core.config import Settings
-from ...core.errors import AutoScorerError, ErrorCode
+from ...core.errors import AutoScorerError, ErrorCode, Stage
+from ...core.secret_file import CALLBACK_SECRET, LINK_KEY, EmptySecret, read_secret
+from ...core.workspace import write_atomic
 from ..prefect.model import Json
 from .ledger import in_ledger, is_there
 from .revisions import HEAD, check_revision, current_revision, upgrade
-from .tables import idempotency, names, outcomes, tasks
+from .tables import changes, idempotency, names, outcomes, scorer_files, scorer_watches, secrets, tasks
 
 __all__ = ["export_ledger", "import_ledger", "upgrade_if_there", "upgrade_ledger"]
 
 # In this order each row comes after the one that it refers to. The counts follow from the tasks.
-_TABLES: dict[str, Table] = {table.name: table for table in (tasks, outcomes, names, idempotency)}
+_TASKS: dict[str, Table] = {table.name: table for table in (tasks, outcomes, names, idempotency)}
+# What several homes have in common, in PostgreSQL; the one home of a ledger in a file has it in files of its own.
+_SHARED: dict[str, Table] = {table.name: table for table in (secrets, changes, scorer_files, scorer_watches)}
+_TABLES = _TASKS | _SHARED
 # Rows in memory at a time.
 _TOGETHER = 500
 
@@ -56,6 +63,8 @@ async def upgrade_if_there(settings: Settings) -> None:
 async def export_ledger(settings: Settings, file: IO[str]) -> Json:
     """Write every row, one JSON object a line, with a first line that says of which revision and a last that counts.
 
+    The secrets of a ledger in a file are those of its home.
+
     Returns:
         The number of rows of each table.
 
@@ -66,11 +75,15 @@ async def export_ledger(settings: Settings, file: IO[str]) -> Json:
     def exported(db: Connection) -> Json:
         check_revision(db)
         _line(file, {"ledger": HEAD})
-        written = dict.fromkeys(_TABLES, 0)
+        written = dict.fromkeys(_TASKS, 0)
         for name, table in _TABLES.items():
             for row in db.execution_options(yield_per=_TOGETHER).execute(select(table)).mappings():
                 _line(file, {name: dict(row)})
-                written[name] += 1
+                written[name] = written.get(name, 0) + 1
+        if db.dialect.name == "sqlite":
+            for secret in _secrets_of(settings.home):
+                _line(file, {secrets.name: secret})
+                written[secrets.name] = written.get(secrets.name, 0) + 1
         _line(file, {"rows": written})
         return written
 
@@ -79,6 +92,8 @@ async def export_ledger(settings: Settings, file: IO[str]) -> Json:
 
 async def import_ledger(settings: Settings, file: IO[str]) -> Json:
     """Put what ``export_ledger`` wrote into an empty ledger: all of it, or nothing.
+
+    The secrets are stronger than those that are there, because receivers of callbacks know them.
 
     Returns:
         The number of rows of each table.
@@ -96,12 +111,18 @@ async def import_ledger(settings: Settings, file: IO[str]) -> Json:
                 "The ledger has tasks already; an export is read into an empty one only. Name another by "
                 "AUTOSCORER_LEDGER_URL.",
             )
-        read = dict.fromkeys(_TABLES, 0)
+        read, of_home = dict.fromkeys(_TASKS, 0), list[Json]()
+        for table in _SHARED.values():
+            db.execute(delete(table))
         try:
             for name, rows in _blocks(file, read):
-                db.execute(insert(_TABLES[name]), rows)
+                if name in _TASKS or db.dialect.name != "sqlite":
+                    db.execute(insert(_TABLES[name]), rows)
+                elif name == secrets.name:
+                    of_home += rows
         except IntegrityError:
             raise _no_export("its rows do not belong together") from None
+        _keep_secrets(settings.home, of_home)
         return read
 
     return await in_ledger(settings, imported)
@@ -130,8 +151,36 @@ def _blocks(file: IO[str], read: dict[str, int]) -> Iterator[tuple[str, list[Jso
             raise _no_export(f"line {number} is not a row of a table")
         name = key
         rows.append(value)
-        read[key] += 1
+        read[key] = read.get(key, 0) + 1
     raise _no_export("it ends before its last line, which counts the rows")
+
+
+def _secrets_of(home: Path) -> Iterator[Json]:
+    """The secrets of a home that others would share, as rows."""
+    for name in (CALLBACK_SECRET, LINK_KEY):
+        try:
+            value = read_secret(home / name).decode("latin-1")
+        except (FileNotFoundError, EmptySecret):  # nothing that a receiver could know
+            continue
+        except OSError as error:
+            raise _unusable(name, "read", error) from None
+        yield {"name": name, "value": value, "created_at": time.time()}
+
+
+def _keep_secrets(home: Path, rows: list[Json]) -> None:
+    for row in rows:
+        if row["name"] in (CALLBACK_SECRET, LINK_KEY):  # what else there is has no meaning for one home alone
+            try:
+                write_atomic(home / row["name"], str(row["value"]).encode("latin-1") + b"\n", mode=0o600)
+            except OSError as error:
+                raise _unusable(row["name"], "written", error) from None
+
+
+def _unusable(name: str, done: str, error: OSError) -> AutoScorerError:
+    why = error.strerror or type(error).__name__
+    return AutoScorerError(
+        ErrorCode.INVALID_REQUEST, f"The secret {name} in the home can't be {done}: {why}.", stage=Stage.CONFIG
+    )
 
 
 def _line(file: IO[str], value: Json) -> None:

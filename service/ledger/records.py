@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -22,7 +23,19 @@ from ...schemas.task import (
 )
 from ..prefect.model import Json
 
-__all__ = ["CallbackDue", "NewTask", "Observed", "StoredResult", "TaskEnd", "TaskFilter", "TaskRow", "iso"]
+__all__ = [
+    "CallbackDue",
+    "NewTask",
+    "Observed",
+    "ScorerChange",
+    "SharedScorer",
+    "SharedScorers",
+    "StoredResult",
+    "TaskEnd",
+    "TaskFilter",
+    "TaskRow",
+    "iso",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,3 +238,54 @@ def iso(moment: float | None) -> Any:
 def _between(begin: float | None, end: float | None) -> float | None:
     # Clocks of two hosts may disagree.
     return None if begin is None or end is None else round(max(end - begin, 0.0), 3)
+
+
+@dataclass(frozen=True)
+class SharedScorer:
+    """A scorer file that the homes of one ledger have in common.
+
+    Args:
+        path: Where it lies in the home that keeps it up to date.
+        home: That home.
+        kind: ``loaded`` by itself and followed, ``found`` in a place that is watched, or ``pinned``.
+        sha256: Of the file's bytes.
+        scorers: What it registers, id to version; nothing while the file is away.
+        digest: The sha256 of its copy.
+    """
+
+    path: str
+    home: str
+    kind: Literal["loaded", "found", "pinned"]
+    sha256: str
+    scorers: Mapping[str, str]
+    digest: str
+
+
+@dataclass(frozen=True)
+class SharedScorers:
+    """All of them.
+
+    Args:
+        number: Another one after each change.
+        files: By path.
+        watches: Files and folders that are watched, and by which home.
+    """
+
+    number: int
+    files: Mapping[str, SharedScorer]
+    watches: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ScorerChange:
+    """What is to be changed of them.
+
+    Args:
+        files: New or changed ones, with their copies; None for the copy that is there.
+        gone: Paths of those that go.
+        watches: By path, which home watches it from now on; None for no home.
+    """
+
+    files: Sequence[tuple[SharedScorer, str | None]] = ()
+    gone: Collection[str] = ()
+    watches: Mapping[str, str | None] = field(default_factory=dict)

@@ -23,6 +23,7 @@ __all__ = [
     "ACTIVE_STATES",
     "SCHEMA",
     "batch_members",
+    "changes",
     "clock",
     "counts",
     "flow_runs",
@@ -33,6 +34,9 @@ __all__ = [
     "names",
     "outcomes",
     "revision",
+    "scorer_files",
+    "scorer_watches",
+    "secrets",
     "tasks",
 ]
 
@@ -180,6 +184,48 @@ batch_members = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("outcome", Text, nullable=False),
     sqlite_with_rowid=False,
+)
+
+# What the homes of one installation have in common. Where there is one home alone, that has it in files.
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+# How often something was changed, for those who ask whether it has. Whoever changes it holds the row to the end of the
+# transaction, so a number that was seen has all that came before it.
+changes = Table(
+    "changes",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("number", Integer, nullable=False),
+)
+
+# Scorer files as they last loaded, by the path that they had in the home that keeps them up to date.
+scorer_files = Table(
+    "scorer_files",
+    metadata,
+    Column("path", Text, primary_key=True),
+    Column("home", Text, nullable=False),
+    # loaded: by itself, and followed; pinned: followed no more; found: in a place that is watched.
+    Column("kind", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    # What it registers, id to version; nothing where the file is away.
+    Column("scorers", Text, nullable=False),
+    # Of the copy: the file's bytes and those of what it imports beside it, as they are kept in a home.
+    Column("digest", Text, nullable=False),
+    Column("copy", Text, nullable=False),
+)
+
+# Files and folders that a home watches by order of the API.
+scorer_watches = Table(
+    "scorer_watches",
+    metadata,
+    Column("path", Text, primary_key=True),
+    Column("home", Text, nullable=False),
 )
 
 # Alembic's own, which it makes.

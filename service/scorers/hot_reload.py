@@ -1,8 +1,9 @@
 """The scorers of an installation, as the facade shows and changes them.
 
 What is loaded or watched here is noted in the home (``scorers.json``), so that every worker and command of the
-installation has it, too. This process follows the same files; each is tried in a process of its own before it is
-loaded here, because a file that hangs or crashes while it is imported must not take the facade with it.
+installation has it, too; where homes share a ledger, it is noted there for all of them (``shared.py``). This process
+follows the same files; each is tried in a process of its own before it is loaded here, because a file that hangs or
+crashes while it is imported must not take the facade with it.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ from ...scorers.registry.trial import try_import
 from ...scorers.registry.watcher import ScorerWatcher
 from ...tasks.scoring.trial import try_scorer_apart
 from ..disclosure import check_request
+from ..ledger.ledger import Ledger
 from ..submissions import scorer_of
 from ..workspaces.redaction import each_text
 from ..workspaces.roots import WorkspaceRoots
+from .shared import SharedManifest
 from .views import (
     LoadedView,
     ReloadedView,
@@ -66,9 +69,16 @@ class ScorerService:
         settings: The configuration.
         roots: Where workspaces may lie; also takes the host's paths out of messages.
         registry: The registry; this process's own when None.
+        manifest: Which files are loaded and watched; the home's own list when None.
     """
 
-    def __init__(self, settings: Settings, roots: WorkspaceRoots, registry: ScorerRegistry | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        roots: WorkspaceRoots,
+        registry: ScorerRegistry | None = None,
+        manifest: ScorerManifest | None = None,
+    ) -> None:
         self.settings, self.roots = settings, roots
         self.registry = get_registry() if registry is None else registry
         self.registry.entry_points = settings.scorers.entry_points
@@ -78,15 +88,29 @@ class ScorerService:
         # Of its own, and few: whoever tries slow scorers must not take the threads that others answer with.
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="autoscorer-scorers")
         self._slow_threads = ThreadPoolExecutor(_SLOW_THREADS, thread_name_prefix="autoscorer-scorer-trials")
-        self._record = ScorerManifest(settings.home)
+        self._record = manifest or ScorerManifest(settings.home)
         self._watcher = ScorerWatcher(settings.scorers.dirs, registry=self.registry, recorded=self._record)
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def running(cls, settings: Settings, roots: WorkspaceRoots) -> AsyncIterator[ScorerService]:
-        """Follow the configured and recorded files from here on, in a thread; ends with the block."""
-        service = cls(settings, roots)
+    async def running(
+        cls,
+        settings: Settings,
+        roots: WorkspaceRoots,
+        ledger: Ledger | None = None,
+        registry: ScorerRegistry | None = None,
+    ) -> AsyncIterator[ScorerService]:
+        """Follow the configured and recorded files from here on, in a thread; ends with the block.
+
+        Args:
+            settings: The configuration.
+            roots: Where workspaces may lie.
+            ledger: What this home may have in common with others; it is to be open until the end of the block.
+            registry: The registry; this process's own when None.
+        """
         loop, started = asyncio.get_running_loop(), asyncio.Event()
+        shared = SharedManifest(settings.home, ledger, loop) if ledger is not None and ledger.is_shared else None
+        service = cls(settings, roots, registry, shared)
 
         def start() -> None:
             service._watcher.start()
@@ -138,7 +162,7 @@ class ScorerService:
     # --- changing ----------------------------------------------------------------------------------------------
 
     def load(self, path: str, *, watch: bool = True) -> LoadedView:
-        """Load a scorer file, here and in every process of this home, now and after a restart.
+        """Load a scorer file, here and in every process of the installation, now and after a restart.
 
         Args:
             path: The file.
@@ -155,8 +179,14 @@ class ScorerService:
                 "is a folder; name a file, or watch the folder" if os.path.isdir(file) else "is not a file there"
             )
         with self._naming(file):
+            is_new = self.registry.source(file) is None
             entries = self.registry.load_file(file)
-            self._record.add(file, entries, followed=watch)
+            try:
+                self._record.add(file, entries, followed=watch)
+            except AutoScorerError:
+                if is_new:
+                    self.registry.unload_file(file)
+                raise
         return LoadedView(file=self._shown(file), scorers=[self._view(entry) for entry in entries])
 
     def reload(self, scorer_id: str | None = None) -> ReloadedView:
@@ -167,9 +197,12 @@ class ScorerService:
                 file ``SCORER_LOAD_ERROR``. Of all files, those that do not load are told of in the answer.
         """
         if scorer_id is None:
-            files = [source.path for source in self.registry.sources()]
+            # What another host has loaded need not be on this one.
+            files = [source.path for source in self.registry.sources() if not self._is_elsewhere(source.path)]
         else:
             files = [self._file_of(scorer_id, "; such are loaded once a process")]
+            if self._is_elsewhere(files[0]):
+                raise _wrong("was loaded through another host and is not on this one: load it anew there")
         changes: list[ScorerChange] = []
         errors: list[ScorerFailure] = []
         for file in files:
@@ -185,10 +218,11 @@ class ScorerService:
                 errors.append(self._failure(LoadFailure(str(file), "file", error, tuple(before))))
                 continue
             changes += [change_of(known, before.get(known), now.get(known)) for known in sorted({*before, *now})]
+        self._record.hand_over(self.registry)
         return ReloadedView(changes=changes, errors=errors)
 
     def watch(self, path: str) -> WatchedPath:
-        """Follow a file or a folder, here and in every process of this home, now and after a restart.
+        """Follow a file or a folder, here and for every process of the installation, now and after a restart.
 
         Raises:
             AutoScorerError: ``INVALID_REQUEST`` for what is not there. What does not load is told of in the answer.
@@ -203,6 +237,7 @@ class ScorerService:
                 self.registry.load_directory(place)
             else:
                 self.registry.load_file(place)
+        self._record.hand_over(self.registry)
         return self._watched_path(place, "watched")
 
     def unwatch(self, path: str) -> WatchList:
@@ -287,10 +322,15 @@ class ScorerService:
         files, watched = self._record.read(), self._record.watched()
         configured = (Path(os.path.abspath(folder.expanduser())) for folder in self.settings.scorers.dirs)
         return {
+            **self._record.elsewhere(),
             **{path: "loaded" for path, noted in files.items() if noted.followed},
             **dict.fromkeys(watched, "watched"),
             **dict.fromkeys(configured, "configured"),
         }
+
+    def _is_elsewhere(self, path: Path) -> bool:
+        """Whether a file was loaded through another host, and this one has no such file."""
+        return self._record.is_foreign(path) and not os.path.isfile(path)
 
     def _file_of(self, scorer_id: str, otherwise: str) -> Path:
         entry = self.registry.get(scorer_id)

@@ -11,11 +11,9 @@ import time
 
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode, Stage
-from ...core.secret_file import UnusableSecret, home_secret
+from ...core.secret_file import CALLBACK_SECRET, UnusableSecret, home_secret
 
 __all__ = ["callback_secret", "sign", "verify"]
-
-SECRET_FILE = "callback-secret"  # noqa: S105 - the name of a file
 
 
 def sign(secret: str | bytes, body: bytes, moment: int) -> str:
@@ -66,7 +64,9 @@ def verify(
 
 
 def callback_secret(settings: Settings) -> bytes:
-    """The secret of this installation: ``callbacks.secret``, else the home's own, made once and readable by its owner.
+    """The secret of this installation: ``callbacks.secret``, else the home's, made once and readable by its owner.
+
+    Where homes share a ledger, ``share_secrets`` has given them the same.
 
     Raises:
         AutoScorerError: ``INVALID_REQUEST`` at stage ``config`` when the secret is empty, or its file can't be read or
@@ -78,7 +78,7 @@ def callback_secret(settings: Settings) -> bytes:
             raise _unusable("callbacks.secret is empty")
         return given
     try:
-        return home_secret(settings.home / SECRET_FILE)
+        return home_secret(settings.home / CALLBACK_SECRET)
     except UnusableSecret as why:
         raise _unusable(str(why)) from None
 

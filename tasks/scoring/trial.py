@@ -19,6 +19,8 @@ from ...core.subprocess_call import Json, SubprocessFailed, answer_call, call_in
 from ...core.workspace import Workspace
 from ...scorers.registry import get_registry
 from ...scorers.registry.entry import ScorerEntry
+from ...scorers.registry.last_good import LastGood
+from ...scorers.registry.manifest import configured_places, pinned_files
 from ..memory import limit_memory, out_of_memory
 from ..score import score
 from ..scorer_call import call_scorer, make_scorer
@@ -120,10 +122,15 @@ def _answer(question: Json) -> Json:
     registry = get_registry()
     registry.entry_points = question["entry_points"]
     try:
-        if question["file"] is not None:
-            registry.load_file(question["file"])
-        entry = registry.get(question["scorer"])
         settings = load_settings()
+        if question["file"] is not None:
+            file, pinned = Path(question["file"]), pinned_files(settings, configured_places(settings)[0])
+            if file in pinned:
+                registry.last_good = LastGood(settings.home)
+                registry.load_pinned(file, pinned[file].sha256)
+            else:
+                registry.load_file(file)
+        entry = registry.get(question["scorer"])
         limit_memory(settings)
         try:
             found = try_scorer(entry, question["workspace"], settings=settings, params=question["params"])

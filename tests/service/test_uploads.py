@@ -402,6 +402,87 @@ def test_of_two_uploads_of_one_name_one_is_placed(configured: Any, root: Path) -
     assert os.listdir(root) == ["same"]
 
 
+RACING = """
+import asyncio, sys
+from pathlib import Path
+from autoscorer.core.config import Settings
+from autoscorer.core.errors import AutoScorerError
+from autoscorer.service.workspaces.roots import WorkspaceRoots
+from autoscorer.service.workspaces.uploads import Uploads
+
+root, archive = Path(sys.argv[1]), Path(sys.argv[2]).read_bytes()
+settings = Settings(workspace_roots=(root,))
+
+async def race():
+    roots = WorkspaceRoots(settings)
+    async with Uploads.running(settings, roots) as uploads:
+        print("ready", flush=True)
+        for line in sys.stdin:
+            what, name = line.split()
+            try:
+                if what == "delete":
+                    await uploads.delete(root / name)
+                else:
+                    async with uploads.begin(root / name if what == "replace" else None) as under_way:
+                        await under_way.write(archive)
+                        await under_way.place(name=name if what == "new" else None, filename="x.zip")
+                print("done", flush=True)
+            except AutoScorerError as error:
+                print(error.code.value, flush=True)
+
+asyncio.run(race())
+"""
+
+
+def test_of_two_replicas_that_take_one_name_at_once_one_has_it(root: Path, tmp_path: Path) -> None:
+    """Each has a home of its own; they have the root in common, and no lock but those that lie there."""
+    replicas = []
+    for number in range(2):
+        packed = tmp_path / f"{number}.zip"
+        packed.write_bytes(
+            a_zip({**GOOD, "output/pred.csv": b"id,label\na,%d\n" % number, "input/data/only": b"x" * 99})
+        )
+        replicas.append(
+            subprocess.Popen(
+                [sys.executable, "-c", RACING, str(root), str(packed)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "AUTOSCORER_HOME": str(tmp_path / f"home-{number}")},
+            )
+        )
+
+    def told(number: int) -> str:
+        stdout = replicas[number].stdout
+        assert stdout is not None
+        return stdout.readline().strip()
+
+    def both(*orders: str) -> list[str]:
+        for replica, order in zip(replicas, orders, strict=True):
+            assert replica.stdin is not None
+            replica.stdin.write(order + "\n")
+            replica.stdin.flush()
+        return [told(0), told(1)]
+
+    try:
+        assert [told(0), told(1)] == ["ready", "ready"]
+        for turn in range(20):
+            name = f"ws-{turn}"
+            answers = both(f"new {name}", f"new {name}")
+            assert sorted(answers) == ["CONFLICT", "done"], answers
+            winner = answers.index("done")
+            assert (root / name / "output" / "pred.csv").read_bytes() == b"id,label\na,%d\n" % winner
+            # One replaces it while the other deletes it: it is a whole one, or gone.
+            answers = both(f"replace {name}", f"delete {name}")
+            assert "done" in answers and set(answers) <= {"done", "CONFLICT", "WORKSPACE_NOT_FOUND"}, answers
+            if (root / name).exists():
+                assert (root / name / "output" / "pred.csv").read_bytes() == b"id,label\na,0\n"
+        assert not [left for left in os.listdir(root) if left.startswith(".")]
+    finally:
+        for replica in replicas:
+            replica.communicate()
+
+
 # --- bombs -----------------------------------------------------------------------------------------------------------
 
 

@@ -25,6 +25,8 @@ __all__ = ["LocalApi", "MadeUpTasks", "serve_locally"]
 class MadeUpLedger:
     """Stands where the ledger does, for what is read of it past the task service."""
 
+    is_shared = False
+
     async def row(self, task_id: str) -> SimpleNamespace:
         return SimpleNamespace(flow_run_id=None)
 

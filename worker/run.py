@@ -12,63 +12,31 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
-from ..core.backoff import delays
-from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
-from ..core.flowruns import Claim
 from ..core.processes import ProcessIdentity, describe_exit
-from ..core.provenance import utc_now
 from ..core.storage import full_disk
-from ..executors.reaper import reap_if_needed
-from ..service.flow_runs import FlowRuns, LedgerAway
-from ..service.prefect.client import PrefectApi, PrefectAway, PrefectRefused
-from ..service.prefect.model import DEPLOYMENTS, DIRECT_FLOWS, ENGINE_FLOWS, FINAL_TYPES, FlowRun
-from ..service.recovery.dead_workers import clear_away, had_container
-from ..service.recovery.transitions import finalize_run, persist_forced_outcome, report_saved_outcome, requeue
+from ..service.flow_runs import LedgerAway
+from ..service.prefect.client import PrefectAway, PrefectRefused
+from ..service.prefect.model import DIRECT_FLOWS, FINAL_TYPES, FlowRun
 from ..tasks.score import STEP_TIMEOUT
-from .processes import ForkedProcess, ForkFailed, ForkPool
-from .reporter import Reporter
-from .shared_scorers import SharedScorers
+from .processes import ForkedProcess, ForkFailed
+from .settlement import REFUSALS, Settlement, WorkerContext, log_fields
 from .task_runs import TaskRun
 
-__all__ = ["WorkerContext", "WorkerRun", "log_fields"]
+__all__ = ["WorkerRun"]
 
 logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
-T = TypeVar("T")
 
 # Seconds for which a state that we saw is taken to be still the run's own. Only a person with a hand in Prefect's API
 # could end a run of ours meanwhile, and a look costs as much as the telling.
 _FRESH = 1.0
-# Seconds between two attempts at a server that does not answer: at first, and at most.
-_PAUSE_FIRST, _PAUSE_MOST = 0.5, 5.0
 # Seconds that a process may live on when Prefect says that its run has ended: it sends its last log records.
 _AFTER_END = 20.0
-# Seconds that a killed process may take to be gone.
-_DYING = 5.0
-# Attempts at what the server refuses.
-_REFUSALS = 5
-# Flows of which a second attempt goes on where the first one ended.
-_BATCHES = frozenset(each.entrypoint for each in DEPLOYMENTS if each.action == "batch")
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerContext:
-    """What a worker shares with its runs."""
-
-    name: str
-    owner: ProcessIdentity
-    settings: Settings
-    prefect: PrefectApi
-    fork_pool: ForkPool
-    reporter: Reporter
-    runs: FlowRuns
-    scorers: SharedScorers
 
 
 class WorkerRun:
@@ -87,8 +55,7 @@ class WorkerRun:
         self._run = run
         self._entrypoint = entrypoint
         self._context = context
-        self._files = context.runs.files(self.id)
-        self._claim: Claim | None = None
+        self._settlement = Settlement(run, entrypoint, context)
         self._child: ForkedProcess | None = None
         self._killer: asyncio.TimerHandle | None = None
         self._kill_at = float("inf")
@@ -101,11 +68,17 @@ class WorkerRun:
         # Whether it failed for want of room on a disk, and costs none of its attempts.
         self._waits_for_room = False
         # Why it is being ended from outside, whichever came first.
-        self._cancelled = self._taken_away = self._overdue = self._stopping = self._lost = False
-        # The number of this attempt, where several hosts share a ledger.
-        self.attempt: int | None = None
-        # Whether every host can read the outcome; None before there is one.
-        self._published: bool | None = None
+        self._cancelled = self._taken_away = self._overdue = self._lost = False
+
+    @property
+    def attempt(self) -> int | None:
+        """The number of this attempt, where hosts share a ledger."""
+        return self._settlement.attempt
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether its outcome is known to every host: its claim may go."""
+        return self._settlement.is_published is not None
 
     # --- what others do to it -------------------------------------------------------------------------------
 
@@ -123,14 +96,14 @@ class WorkerRun:
         elif kind in FINAL_TYPES:
             # Its own engine may have said so just now; a process that does not end then is not wanted any more.
             self._taken_away = True
-            self._end_within(_AFTER_END if self._is_engine and kind != "CANCELLED" else self._grace)
+            self._end_within(_AFTER_END if self._settlement.is_engine and kind != "CANCELLED" else self._grace)
         else:  # put back, paused or deleted behind our back
             self._taken_away = True
             self._end_within(0)
 
     def check_cancel_request(self) -> None:
         """Cancel it if the API has left word in the home that it is to end."""
-        if not self._cancelled and self._files.is_cancel_requested():
+        if not self._cancelled and self._settlement.files.is_cancel_requested():
             self.cancel()
 
     def cancel(self) -> None:
@@ -138,13 +111,13 @@ class WorkerRun:
         if not self._cancelled:
             self._cancelled = True
             logger.info("The run is being cancelled.", extra=self._fields())
-            if self._child is not None and self._is_engine:
+            if self._child is not None and self._settlement.is_engine:
                 self._child.send({"cancel": True})
             self._end_within(self._grace)
 
     def stop(self) -> None:
         """End its work at once, to be done again by another worker."""
-        self._stopping = True
+        self._settlement.is_stopping = True
         self._end_within(0)
 
     def lose(self) -> None:
@@ -180,17 +153,18 @@ class WorkerRun:
                     timer.cancel()
 
     async def _attempt(self) -> None:
+        settlement = self._settlement
         # An ending that lies there is that of an attempt before somebody started the run anew.
-        self._files.forget_outcome()
+        settlement.files.forget_outcome()
         self.check_cancel_request()
-        if self._context.runs.is_shared and not await self._take():
+        if self._context.runs.is_shared and not await settlement.take(lambda: not self._is_unwanted):
             return
         try:
             self._child = await self._context.fork_pool.fork(self.id)
         except ForkFailed as error:
             await self._put_back(f"No process could be started for it: {error}.")
             return
-        if self._cancelled or self._stopping or self._taken_away or self._lost:  # meanwhile
+        if self._cancelled or self._is_unwanted:  # meanwhile
             self._end_within(0)
         watch = asyncio.create_task(self._watch(self._child))
         try:
@@ -201,23 +175,12 @@ class WorkerRun:
         finally:
             watch.cancel()
         await self._finish(status)
-        if self._published:  # in the ledger, and told
-            await asyncio.to_thread(self._files.remove)
+        if settlement.is_published:  # in the ledger, and told
+            await asyncio.to_thread(settlement.files.remove)
 
-    async def _take(self) -> bool:
-        """Have the run in the ledger; False where it is not to be had any more."""
-        runs, context = self._context.runs, self._context
-        while self.attempt is None:
-            self.attempt = await self._retry_until_answered(lambda: runs.take(self.id, context.owner, context.name))
-            if self.attempt is None:
-                # Another worker was silent for long, or has put it back just now and is about to let go of it.
-                await asyncio.sleep(_PAUSE_FIRST)
-                if self._taken_away or self._stopping:
-                    return False
-        self._claim = Claim(context.owner, name=context.name, attempt=self.attempt)
-        if self._entrypoint in _BATCHES:
-            await self._retry_until_answered(lambda: runs.fetch(self.id))
-        return True
+    @property
+    def _is_unwanted(self) -> bool:
+        return self._settlement.is_stopping or self._taken_away or self._lost
 
     def _free(self) -> None:
         if not self.is_free:
@@ -234,7 +197,7 @@ class WorkerRun:
                 elif "log" in message:
                     self._context.reporter.log(self.id, **message["log"])
                 elif "saved" in message:
-                    child.send({"published": await self._publish()})
+                    child.send({"published": await self._settlement.publish()})
                 elif "ended" in message:
                     self._reporting = asyncio.create_task(self._report())
                 elif "artifacts" in message:
@@ -246,17 +209,15 @@ class WorkerRun:
             raise
 
     async def _begin(self, child: ForkedProcess, owner: ProcessIdentity) -> bool:
-        self._claim = Claim(self._context.owner, owner, child.pid, self._context.name, self.attempt)
-        # On disk before any work begins, so that whoever finds us dead knows what to end and to clear up.
-        claiming = asyncio.to_thread(self._files.claim, self._claim)
+        holding = self._settlement.hold(owner, child.pid)
         own: Json = {"flow_run": self.id, "attempt": self.attempt}
         # Whoever was told that a scorer is loaded gets it from every run that is taken after that, on every host.
         knowing = self._context.scorers.up_to_date()
-        if self._is_engine:
-            await asyncio.gather(claiming, knowing)
+        if self._settlement.is_engine:
+            await asyncio.gather(holding, knowing)
             child.send({"kind": "engine", **own, "entrypoint": self._entrypoint})
         else:
-            _, _, running = await asyncio.gather(claiming, knowing, self._set_running())
+            _, _, running = await asyncio.gather(holding, knowing, self._set_running())
             if not running:
                 return False
             self._task_run = TaskRun(self._run, DIRECT_FLOWS[self._entrypoint])
@@ -265,19 +226,19 @@ class WorkerRun:
             child.send({"kind": DIRECT_FLOWS[self._entrypoint], **own, "parameters": parameters})
             # Scorers are code of others. The engine's tasks have this limit from Prefect.
             self._limit = asyncio.get_running_loop().call_later(STEP_TIMEOUT, self._end_overdue)
-        if self._cancelled and self._is_engine:
+        if self._cancelled and self._settlement.is_engine:
             child.send({"cancel": True})
         return True
 
     async def _set_running(self) -> bool:
         """Set the run to RUNNING; False when it is not ours to run any more."""
-        for attempt in range(_REFUSALS):
+        for attempt in range(REFUSALS):
             with contextlib.suppress(PrefectAway):  # it may have been accepted all the same
                 accepted, _ = await self._context.prefect.set_state(self.id, "RUNNING")
                 if accepted:
                     break
             await asyncio.sleep(0.2 * attempt)
-            run = await self._retry_until_answered(lambda: self._context.prefect.flow_run(self.id))
+            run = await self._settlement.until_answered(lambda: self._context.prefect.flow_run(self.id))
             kind = run["state"]["type"] if run else None
             if kind == "RUNNING":
                 break
@@ -295,134 +256,69 @@ class WorkerRun:
 
     # --- its end --------------------------------------------------------------------------------------------
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether its outcome is known to every host: its claim may go."""
-        return self._published is not None
-
-    async def _publish(self) -> bool:
-        """Let every host read the outcome that was saved, before Prefect is told; False where it comes too late."""
-        runs = self._context.runs
-        if self._published is None and runs.is_shared:
-            await self._retry_until_answered(lambda: runs.publish_outcome(self.id, self._claim))
-            self._published = await asyncio.to_thread(self._files.has_outcome)
-        return self._published is not False
-
     async def _finish(self, status: int | None) -> None:
+        settlement = self._settlement
         if self._reporting is not None:
             await self._reporting
+        elif settlement.files.has_outcome():
+            self._on_end(await settlement.report_saved())
+        elif not await settlement.clear_up():
             return
-        if self._files.has_outcome():
-            await self._retry_until_answered(self._report_saved)
-            return
-        while not await asyncio.to_thread(self._clear_up):
-            # Where the engine does not answer, the model may be running yet, and would be there twice.
-            if self._stopping:
-                return  # the claim stays
-            await asyncio.sleep(_PAUSE_MOST)
-        runs = self._context.runs
-        if not await self._retry_until_answered(lambda: runs.is_current(self._claim, self.id)):
+        elif not await settlement.is_ours():
             logger.warning("Another worker has the run; what was done here is dropped.", extra=self._fields())
-            await self._release()
+            await settlement.release()
         elif self._cancelled:
             error = AutoScorerError(ErrorCode.CANCELLED, "Cancelled while it was worked on.")
-            # Before Prefect is asked, which may be away: the API finds it in the home.
-            begun: FlowRun = self._run if self._claim is None else {**self._run, "start_time": utc_now()}
-            flow = self._entrypoint.rpartition(".")[2].replace("_", "-")
-            await asyncio.to_thread(persist_forced_outcome, self._context.settings, begun, flow, error)
-            await self._retry_until_answered(self._report_saved)
+            self._on_end(await settlement.cancel(error))
         elif self._overdue:
-            error = AutoScorerError(
-                ErrorCode.SCORER_ERROR, f"The scorer did not end within {STEP_TIMEOUT / 3600:.0f} hours and was killed."
-            )
-            await self._retry_until_answered(
-                lambda: finalize_run(self._context.prefect, runs, self._run, error, self._claim)
-            )
-            self._on_end(self._files.read_outcome() or {"state": "FAILED", "message": str(error)})
+            why = f"The scorer did not end within {STEP_TIMEOUT / 3600:.0f} hours and was killed."
+            self._on_end(await settlement.fail(AutoScorerError(ErrorCode.SCORER_ERROR, why)))
         else:
-            reason = self._fault if self._waits_for_room else None
-            await self._put_back(reason or _reason(status, self._fault, self._stopping, self._lost))
+            await self._put_back((self._fault if self._waits_for_room else None) or self._reason(status))
 
     async def _report(self) -> None:
         """Report the outcome that the process has saved to Prefect."""
-        prefect = self._context.prefect
-        if not await self._publish():
-            await self._release()
+        settlement, prefect = self._settlement, self._context.prefect
+        if not await settlement.publish():
+            await settlement.release()
             return
         try:
             if time.monotonic() - self._known_at < _FRESH and not (self._cancelled or self._taken_away):
-                ending = self._files.read_outcome()
+                ending = settlement.files.read_outcome()
                 assert ending is not None
                 accepted, _ = await prefect.set_state(self.id, ending["state"], message=ending["message"])
                 if accepted:
-                    await self._release()
+                    await settlement.release()
                     self._on_end(ending)
                     return
         except (PrefectAway, PrefectRefused):
             pass  # more carefully, then
-        await self._retry_until_answered(self._report_saved)
-
-    async def _report_saved(self) -> None:
-        ending = self._files.read_outcome()  # once it is told, the API may remove it
-        if await report_saved_outcome(self._context.prefect, self._context.runs, self._run, self._claim):
-            self._on_end(ending)
-        else:
-            await self._release()
+        self._on_end(await settlement.report_saved())
 
     async def _put_back(self, reason: str) -> None:
-        context, counted = self._context, not (self._stopping or self._lost)
-        waits = self._waits_for_room and not self._stopping
-        queued = await self._retry_until_answered(
-            lambda: requeue(
-                context.prefect, context.runs, self._run, reason, self._claim, counted=counted, waits_for_room=waits
-            )
-        )
-        if queued:
-            logger.warning("The run was put back: %s", reason, extra=self._fields())
-            context.reporter.log(self.id, logging.WARNING, f"Put back into the queue: {reason}")
+        stops = self._settlement.is_stopping
+        waits = self._waits_for_room and not stops
+        ending = await self._settlement.put_back(reason, counted=not (stops or self._lost), waits_for_room=waits)
+        if ending is None:
             self._set_task_run("CRASHED", reason)
         else:
-            logger.info("The run has ended in Prefect, or ends there now.", extra=self._fields())
-            ending = self._files.read_outcome() or {"state": "FAILED", "message": reason}
             self._set_task_run(ending["state"], ending["message"])
-        await self._release()
 
-    async def _release(self) -> None:
-        # Where the ledger is away its claim ends by itself.
-        with contextlib.suppress(LedgerAway):
-            await self._context.runs.release(self.id, self._claim)
-
-    def _clear_up(self) -> bool:
-        """Remove what a killed process left; whether nothing of it is there any more."""
-        if self._claim is None:
-            return True  # it never had its order
-        settings = self._context.settings
-        # With the fork server its children die, but a moment later.
-        patience = time.monotonic() + _DYING
-        while self._claim.child is not None and not self._claim.child.is_dead() and time.monotonic() < patience:
-            time.sleep(0.02)
-        if self._is_engine and not clear_away(settings, self.id, needed=had_container(settings, self._claim)):
-            logger.warning("Its container could not be looked for; trying again.", extra=self._fields())
-            return False
-        done = reap_if_needed(settings)
-        for problem in done.problems if done else ():
-            logger.warning("Not cleared up: %s", problem, extra=self._fields())
-        return True
-
-    async def _retry_until_answered(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Call until the server answers, without a limit; while the worker stops, only once."""
-        pauses, refusals = delays(_PAUSE_FIRST, _PAUSE_MOST, factor=1.5), 0
-        while True:
-            try:
-                return await call()
-            except (PrefectAway, LedgerAway):
-                if self._stopping:
-                    raise
-            except PrefectRefused:
-                refusals += 1
-                if refusals == _REFUSALS:
-                    raise
-            await asyncio.sleep(next(pauses))
+    def _reason(self, status: int | None) -> str:
+        """What happened to a process that left no ending, in a sentence."""
+        if self._settlement.is_stopping:
+            return "The worker was told to stop."
+        if self._lost:
+            return "Its worker could not reach the ledger's database for too long."
+        if self._fault is not None:
+            return f"Its process failed: {self._fault}"
+        if status is None:
+            return "Its process was lost with the worker's fork server."
+        if status == -signal.SIGKILL:
+            return "Its process was killed (SIGKILL; out of memory, perhaps)."
+        if status < 0:
+            return f"Its process was ended by {describe_exit(status)}."
+        return f"Its process ended with code {status} and said nothing about the run."
 
     def _end_within(self, seconds: float) -> None:
         """Kill the child, unless it ends by itself before that."""
@@ -435,13 +331,9 @@ class WorkerRun:
         self._killer = asyncio.get_running_loop().call_later(seconds, self._child.kill)
 
     @property
-    def _is_engine(self) -> bool:
-        return self._entrypoint in ENGINE_FLOWS
-
-    @property
     def _grace(self) -> float:
         # A scorer has no container to end and hears nothing.
-        return self._context.settings.service.cancel_grace if self._is_engine else 0.0
+        return self._context.settings.service.cancel_grace if self._settlement.is_engine else 0.0
 
     def _on_end(self, ending: Json | None) -> None:
         if ending is not None:
@@ -454,27 +346,3 @@ class WorkerRun:
 
     def _fields(self) -> Json:
         return {"fields": log_fields(self._run)}
-
-
-def log_fields(run: FlowRun) -> Json:
-    """What tells a run's lines in the log: its ids, and that of its task where it has one."""
-    fields = {"flow_run": run["id"], "run": run.get("name")}
-    task = (run.get("labels") or {}).get("autoscorer.task")
-    return fields if task is None else {**fields, "task_id": task}
-
-
-def _reason(status: int | None, fault: str | None, stopping: bool, lost: bool) -> str:
-    """What happened to a process that left no ending, in a sentence."""
-    if stopping:
-        return "The worker was told to stop."
-    if lost:
-        return "Its worker could not reach the ledger's database for too long."
-    if fault is not None:
-        return f"Its process failed: {fault}"
-    if status is None:
-        return "Its process was lost with the worker's fork server."
-    if status == -signal.SIGKILL:
-        return "Its process was killed (SIGKILL; out of memory, perhaps)."
-    if status < 0:
-        return f"Its process was ended by {describe_exit(status)}."
-    return f"Its process ended with code {status} and said nothing about the run."

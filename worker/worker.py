@@ -34,7 +34,8 @@ from ..tasks.prefect_version import require_patched_version
 from .claims import Claims
 from .processes import ForkFailed, ForkPool
 from .reporter import Reporter
-from .run import WorkerContext, WorkerRun, log_fields
+from .run import WorkerRun
+from .settlement import WorkerContext, log_fields
 from .shared_scorers import SharedScorers
 
 __all__ = ["Worker", "run_worker"]

@@ -16,7 +16,7 @@ from sqlalchemy import URL, Connection, make_url
 
 from ...core.config import Settings
 from ...schemas.task import TaskView
-from . import leases, queries
+from . import accepting, leases, queries
 from . import statements as sql
 from .postgres import PostgresDatabase
 from .records import NewTask, TaskRow
@@ -65,8 +65,8 @@ def _scans(
 class Ledger:
     """The tasks of one installation; made in an event loop by ``open``.
 
-    Its methods are the functions of ``queries.py``, ``statements.py`` and ``leases.py``, done to the database of
-    ``ledger_url``. What writes is on disk when it has been awaited.
+    Its methods are the functions of ``accepting.py``, ``queries.py``, ``statements.py`` and ``leases.py``, done to the
+    database of ``ledger_url``. What writes is on disk when it has been awaited.
     """
 
     def __init__(self, settings: Settings, database: SqliteDatabase | PostgresDatabase) -> None:
@@ -93,17 +93,19 @@ class Ledger:
     # --- accepting ------------------------------------------------------------------------------------------
 
     def add(self, task: NewTask, *, key: str | None = None, request_hash: str = "") -> Awaitable[tuple[TaskRow, bool]]:
-        """Accept a task, or find the one that stands for it, as ``statements.add`` says."""
-        return self._database.write(
-            partial(sql.add, task=task, key=key, request_hash=request_hash, keep=self._idempotency_seconds)
-        )
+        """Accept a task, or find the one that stands for it, as ``accepting.add`` says."""
+        asked: Any = {"task": task, "key": key, "request_hash": request_hash, "keep": self._idempotency_seconds}
+        add = partial(accepting.add, **asked)
+        if isinstance(self._database, PostgresDatabase):
+            return self._database.write(add, at_once=partial(accepting.add_at_once, **asked))
+        return self._database.write(add)
 
     async def keyed(self, caller: str, key: str, request_hash: str) -> TaskRow | None:
         """The task that a caller's key stands for, if it came with this request; ``add`` tells of another one."""
         since = time.time() - self._idempotency_seconds
         return await self._database.read(lambda db: queries.keyed(db, caller, key, request_hash, since))
 
-    adopt = _writes(sql.adopt)
+    adopt = _writes(accepting.adopt)
 
     # --- handing over to Prefect, following -----------------------------------------------------------------
 

@@ -30,8 +30,10 @@ from .tables import counts as counts_table
 
 __all__ = [
     "EXCLUSIVE",
+    "KEYED",
     "LONGEST_CALLBACK_WAIT",
     "ROW",
+    "WAITS_FOR",
     "active",
     "counts",
     "due_callbacks",
@@ -153,25 +155,25 @@ def keyed(db: Connection, caller: str, key: str, request_hash: str, since: float
     return known[0] if known and known[1] == request_hash else None
 
 
-_KEYED = (
+KEYED = (
     select(*ROW, idempotency.c.request_hash)
     .join(idempotency, idempotency.c.task_id == tasks.c.id)
-    .where(idempotency.c.caller == bindparam("of"), idempotency.c.key == bindparam("word"))
+    .where(idempotency.c.caller == bindparam("caller"), idempotency.c.key == bindparam("key"))
     .where(idempotency.c.created_at > bindparam("since"))
 )
 
 
 def keyed_row(db: Connection, caller: str, key: str, since: float) -> tuple[TaskRow, str] | None:
     """The task that a caller's key has stood for since then, and the hash of the request that it came with."""
-    known = db.execute(_KEYED, {"of": caller, "word": key, "since": since}).first()
+    known = db.execute(KEYED, {"caller": caller, "key": key, "since": since}).first()
     return (TaskRow(*known[:-1]), known[-1]) if known else None
 
 
-_WAITS_FOR = (
+WAITS_FOR = (
     select(tasks.c.id)
     .where(is_(tasks.c.origin, "api"), is_active(), is_in(tasks.c.action, EXCLUSIVE))
-    .where(tasks.c.subject == bindparam("what"), tasks.c.id != bindparam("task"))
-    .where(or_(tasks.c.flow_run_id.is_not(None), tasks.c.id < bindparam("task")))
+    .where(tasks.c.subject == bindparam("subject"), tasks.c.id != bindparam("id"))
+    .where(or_(tasks.c.flow_run_id.is_not(None), tasks.c.id < bindparam("id")))
     .order_by(tasks.c.flow_run_id.is_(None), tasks.c.id)
     .limit(1)
 )
@@ -181,7 +183,7 @@ def waits_for(db: Connection, task: TaskRow) -> str | None:
     """The task that has the workspace of one that Prefect was not told of. Costs three looks into an index."""
     if task.flow_run_id is not None or task.is_final or task.action not in EXCLUSIVE:
         return None
-    found: str | None = db.scalar(_WAITS_FOR, {"what": task.subject, "task": task.id})
+    found: str | None = db.scalar(WAITS_FOR, {"subject": task.subject, "id": task.id})
     return found
 
 

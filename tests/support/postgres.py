@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -72,11 +71,9 @@ class Postgres:
 
     def _answers(self) -> bool:
         assert self.process is not None and self.process.poll() is None, (self.folder / "log").read_text()[-2000:]
-        try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
-        except OSError:
-            return False
-        return True
+        # It takes connections before it answers them.
+        asked = [str(self._binaries / "pg_isready"), "--quiet", "--host=127.0.0.1", f"--port={self.port}"]
+        return subprocess.run(asked, check=False).returncode == 0
 
     def stop(self, number: int = signal.SIGINT) -> None:
         """SIGINT is the quick way."""

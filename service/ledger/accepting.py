@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     bindparam,
     case,
+    column,
     exists,
     func,
     insert,
@@ -33,7 +34,20 @@ from sqlalchemy import (
 from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.task import TaskState
 from .derived import names_of
-from .queries import EXCLUSIVE, KEYED, ROW, WAITS_FOR, is_, is_active, is_in, keyed_row, rows_of, waits_for
+from .queries import (
+    EXCLUSIVE,
+    KEYED,
+    ROW,
+    TASK,
+    WAITS_FOR,
+    is_,
+    is_active,
+    is_in,
+    keyed_row,
+    row_of,
+    rows_of,
+    waits_for,
+)
 from .records import NewTask, TaskRow
 from .tables import idempotency, insert_into, names, tasks
 
@@ -78,11 +92,11 @@ def _same_request(found: TaskRow, known_hash: str, request_hash: str) -> None:
         )
 
 
-_SAME = select(*ROW).where(
-    is_(tasks.c.origin, "api"),
-    is_active(),
-    tasks.c.action == bindparam("action"),
-    tasks.c.subject == bindparam("subject"),
+_SAME = select(*row_of(TASK)).where(
+    is_(TASK.c.origin, "api"),
+    is_active(TASK),
+    TASK.c.action == bindparam("action"),
+    TASK.c.subject == bindparam("subject"),
 )
 _POINT_KEY = (
     update(idempotency)
@@ -194,18 +208,19 @@ def _at_once(*, keyed: bool) -> Any:
         ]
         # The columns' order is the table's.
         key = insert_into("postgresql", idempotency).from_select(
-            [column.name for column in idempotency.c], select(*kept).where(~exists().select_from(held))
+            [each.name for each in idempotency.c], select(*kept).where(~exists().select_from(held))
         )
         taken = exists().select_from(_unless_held(key).cte("taken"))
         fresh = fresh.where(taken)
         answers = [answers[0].where(taken), select(held, nothing)]
     task = insert_into("postgresql", tasks).from_select(_COLUMNS, fresh)
     # With a key an error is what is wanted: it takes the key back.
-    made = (task if keyed else task.on_conflict_do_nothing()).returning(*ROW).cte("made")
+    made = (task if keyed else task.on_conflict_do_nothing()).returning(*_BARE).cte("made")
     name = insert(names).from_select(["task_id", "names"], select(made.c.id, *_given(names, ["names"])))
     other = case((is_in(made.c.action, EXCLUSIVE), WAITS_FOR.scalar_subquery()))
     return union_all(select(made, nothing, other), *answers).add_cte(name.cte("named"))
 
 
 _COLUMNS = [*_FIELDS, "state", "callback_state"]
+_BARE = [column(each.name, each.type) for each in ROW]
 _AT_ONCE, _AT_ONCE_WITH_KEY = _at_once(keyed=False), _at_once(keyed=True)

@@ -33,6 +33,7 @@ __all__ = [
     "KEYED",
     "LONGEST_CALLBACK_WAIT",
     "ROW",
+    "TASK",
     "WAITS_FOR",
     "active",
     "counts",
@@ -47,6 +48,7 @@ __all__ = [
     "outcome",
     "page",
     "row",
+    "row_of",
     "rows_of",
     "to_cancel",
     "waits_for",
@@ -57,8 +59,16 @@ LONGEST_CALLBACK_WAIT = 1.5 * 3600.0
 assert {state.value for state in ACTIVE} == {*ACTIVE_STATES}
 # The actions of which a workspace has one at a time.
 EXCLUSIVE = ("pipeline", "run", "score")
-# The columns of a ``TaskRow``.
-ROW = [tasks.c[field.name] for field in fields(TaskRow)]
+
+
+def row_of(table: FromClause) -> list[ColumnElement[Any]]:
+    """The columns of a ``TaskRow``."""
+    return [table.c[field.name] for field in fields(TaskRow)]
+
+
+ROW = row_of(tasks)
+# By another name where it is asked for often: SQLAlchemy would put the schema before each column, each time anew.
+TASK = tasks.alias("task")
 
 
 # --- conditions ---------------------------------------------------------------------------------------------
@@ -155,11 +165,12 @@ def keyed(db: Connection, caller: str, key: str, request_hash: str, since: float
     return known[0] if known and known[1] == request_hash else None
 
 
+_KEY = idempotency.alias("held")
 KEYED = (
-    select(*ROW, idempotency.c.request_hash)
-    .join(idempotency, idempotency.c.task_id == tasks.c.id)
-    .where(idempotency.c.caller == bindparam("caller"), idempotency.c.key == bindparam("key"))
-    .where(idempotency.c.created_at > bindparam("since"))
+    select(*row_of(TASK), _KEY.c.request_hash)
+    .join(_KEY, _KEY.c.task_id == TASK.c.id)
+    .where(_KEY.c.caller == bindparam("caller"), _KEY.c.key == bindparam("key"))
+    .where(_KEY.c.created_at > bindparam("since"))
 )
 
 
@@ -170,11 +181,11 @@ def keyed_row(db: Connection, caller: str, key: str, since: float) -> tuple[Task
 
 
 WAITS_FOR = (
-    select(tasks.c.id)
-    .where(is_(tasks.c.origin, "api"), is_active(), is_in(tasks.c.action, EXCLUSIVE))
-    .where(tasks.c.subject == bindparam("subject"), tasks.c.id != bindparam("id"))
-    .where(or_(tasks.c.flow_run_id.is_not(None), tasks.c.id < bindparam("id")))
-    .order_by(tasks.c.flow_run_id.is_(None), tasks.c.id)
+    select(TASK.c.id)
+    .where(is_(TASK.c.origin, "api"), is_active(TASK), is_in(TASK.c.action, EXCLUSIVE))
+    .where(TASK.c.subject == bindparam("subject"), TASK.c.id != bindparam("id"))
+    .where(or_(TASK.c.flow_run_id.is_not(None), TASK.c.id < bindparam("id")))
+    .order_by(TASK.c.flow_run_id.is_(None), TASK.c.id)
     .limit(1)
 )
 

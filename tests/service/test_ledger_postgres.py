@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from subprocess import PIPE
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -229,6 +230,28 @@ def test_a_task_is_accepted_with_one_question_to_the_database(
         asyncio.run(work())
     finally:
         say("RESET log_statement")
+
+
+@pytest.mark.parametrize("statement", [accepting._AT_ONCE, accepting._AT_ONCE_WITH_KEY], ids=["plain", "keyed"])
+def test_accepting_looks_into_indexes_whatever_values_it_was_planned_for(shared: Settings, statement: Any) -> None:
+    filled = """
+        INSERT INTO tasks (id, origin, caller, action, subject, priority, request, parameters, state, created_at)
+            SELECT n, 'api', '', 'score', n, 'normal', '', '', CASE WHEN n < 3000 THEN 'queued' ELSE 'failed' END, n
+            FROM generate_series(1, 6000) AS n;
+        INSERT INTO idempotency SELECT '', n, '', n, n FROM generate_series(1, 6000) AS n;
+        ANALYZE tasks; ANALYZE idempotency; SET LOCAL plan_cache_mode = force_generic_plan
+    """
+
+    def plan(db: Connection) -> str:
+        for each in filled.split(";"):
+            db.exec_driver_sql(each)
+        compiled = statement.compile(dialect=db.dialect)
+        db.exec_driver_sql(f"PREPARE accept AS {compiled}")
+        values = ", ".join(["NULL"] * len(compiled.positiontup))
+        return "\n".join(db.exec_driver_sql(f"EXPLAIN EXECUTE accept({values})").scalars())
+
+    found = asyncio.run(in_ledger(shared, plan))
+    assert "one_active" in found and "Seq Scan" not in found, found
 
 
 def test_one_key_with_two_requests_makes_one_task(shared: Settings) -> None:

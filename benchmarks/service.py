@@ -30,7 +30,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ class Installation:
         self.folder = folder
         self.root = folder / "workspaces"
         self.root.mkdir()
-        self.api_port, self.prefect_port = _free_port(), _free_port()
+        self.api_port, self.prefect_port = free_port(), free_port()
         self.prefect_url = f"http://127.0.0.1:{self.prefect_port}/api"
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("AUTOSCORER_", "PREFECT_"))}
         self.environment = {
@@ -171,7 +171,7 @@ class Installation:
     def memory(self) -> dict[str, float]:
         """MiB of each of the installation's processes: PSS, which counts shared pages once."""
         found: dict[str, float] = {}
-        for pid in _tree(self.process.pid):
+        for pid in tree(self.process.pid):
             with contextlib.suppress(OSError):
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
                 kind = next((k for k in ("serve", "worker", "server", "up") if k in words), "worker's forkserver")
@@ -185,7 +185,7 @@ def _submit(live: Installation, scale: float) -> bool:
     count = max(CLIENTS, int(1000 * scale))
     before = sum(live.ended(0).values())
     names = live.workspaces(count, "submit")
-    times, ids = asyncio.run(_submit_all(live.api_port, names))
+    times, ids = asyncio.run(submit_all([live.api_port], names, CLIENTS))
     p50, p95 = (statistics.quantiles(times, n=100)[k - 1] for k in (50, 95))
     ended = live.ended(before + count)
     lost = before + count - sum(ended.values())
@@ -200,16 +200,34 @@ def _submit(live: Installation, scale: float) -> bool:
     return ok
 
 
-async def _submit_all(port: int, names: list[str]) -> tuple[list[float], set[str]]:
-    """Submit by closed loops over plain sockets, so that the clients' own cost hardly counts."""
-    waiting, times, ids = list(reversed(names)), [], set()
+async def submit_all(ports: Sequence[int], names: list[str], clients: int) -> tuple[list[float], set[str]]:
+    """Submit a score task for each workspace; the seconds that each took, and the tasks' ids."""
+    bodies = [json.dumps({"action": "score", "workspace": name}).encode() for name in names]
+    times, answers = await ask_all(ports, [("POST /submit", 202, body) for body in bodies], clients)
+    return times, {json.loads(answer)["data"]["id"] for answer in answers}
 
-    async def client() -> None:
+
+async def ask_all(
+    ports: Sequence[int], requests: Sequence[tuple[str, int, bytes]], clients: int
+) -> tuple[list[float], list[bytes]]:
+    """Ask by closed loops over plain sockets, so that the clients' own cost hardly counts.
+
+    Args:
+        ports: Of the APIs; each client has one of them, in turn.
+        requests: Method and path, the status that is expected, and the body.
+        clients: How many ask at the same time.
+
+    Returns:
+        The seconds that each request took, and the answers' bodies.
+    """
+    waiting, times, answers = [*reversed(requests)], [], []
+
+    async def client(port: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         while waiting:
-            body = json.dumps({"action": "score", "workspace": waiting.pop()}).encode()
+            what, status, body = waiting.pop()
             head = (
-                f"POST /submit HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+                f"{what} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
                 f"Content-Length: {len(body)}\r\n\r\n"
             )
             started = time.perf_counter()
@@ -218,12 +236,12 @@ async def _submit_all(port: int, names: list[str]) -> tuple[list[float], set[str
             length = int(headers.split("content-length:")[1].split("\r\n")[0])
             answer = await reader.readexactly(length)
             times.append(time.perf_counter() - started)
-            assert " 202 " in headers.split("\r\n")[0], answer
-            ids.add(json.loads(answer)["data"]["id"])
+            assert f" {status} " in headers.split("\r\n")[0], answer
+            answers.append(answer)
         writer.close()
 
-    await asyncio.gather(*(client() for _ in range(CLIENTS)))
-    return times, ids
+    await asyncio.gather(*(client(ports[number % len(ports)]) for number in range(clients)))
+    return times, answers
 
 
 def _latency(live: Installation, scale: float) -> bool:
@@ -248,7 +266,7 @@ def _throughput(live: Installation, scale: float) -> bool:
     names = live.workspaces(count, "throughput")
     before = sum(live.ended(0).values())
     started = time.perf_counter()
-    asyncio.run(_submit_all(live.api_port, names))
+    asyncio.run(submit_all([live.api_port], names, CLIENTS))
     live.ended(before + count)
     rate = count / (time.perf_counter() - started)
     ratio = rate / rate_peer
@@ -332,11 +350,11 @@ def _memory(live: Installation, before: dict[str, float], tasks: int) -> bool:
     # The first thousand fill caches that stay; what grows after them is a leak.
     names = live.workspaces(max(tasks - done, tasks // 2), "memory")
     half = len(names) // 2
-    asyncio.run(_submit_all(live.api_port, names[:half]))
+    asyncio.run(submit_all([live.api_port], names[:half], CLIENTS))
     live.ended(done + half)
     time.sleep(5)
     between = live.memory()
-    asyncio.run(_submit_all(live.api_port, names[half:]))
+    asyncio.run(submit_all([live.api_port], names[half:], CLIENTS))
     live.ended(done + len(names))
     time.sleep(5)
     after = live.memory()
@@ -348,7 +366,7 @@ def _memory(live: Installation, before: dict[str, float], tasks: int) -> bool:
     return total <= 1.1 * first
 
 
-def _tree(pid: int) -> list[int]:
+def tree(pid: int) -> list[int]:
     """A process and all below it."""
     parents: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
@@ -377,7 +395,7 @@ def _running(command: list[str], environment: dict[str, str], log: Path) -> Iter
             process.kill()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

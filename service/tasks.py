@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -175,16 +175,20 @@ class TaskService:
             )
         check_params(request)
         request_hash = hash_of(request)
-        # Before the disk: an answer that got lost is repeated also when the workspace has gone since.
-        if key is not None and (known := await self.ledger.keyed(caller, key, request_hash)) is not None:
+        try:
+            task = await self._on_disk(
+                lambda: new_task(self.settings, self.roots, request, caller=caller, role=role, retry_of=retry_of)
+            )
+        except AutoScorerError:
+            # An answer that got lost is repeated also when the workspace has gone since.
+            if key is None or (known := await self.ledger.keyed(caller, key, request_hash)) is None:
+                raise
             return Submitted(await self._view(known), False)
-        task = await self._on_disk(
-            lambda: new_task(self.settings, self.roots, request, caller=caller, role=role, retry_of=retry_of)
-        )
         row, created = await self.ledger.add(task, key=key, request_hash=request_hash)
-        if created:
-            self._dispatcher.wake()
-        return Submitted(await self._view(row), created)
+        if not created:
+            return Submitted(await self._view(row), False)
+        self._dispatcher.wake()
+        return Submitted(row.view(), True)
 
     async def get(self, task_id: str) -> TaskView:
         """One task, asked of Prefect afresh while it is active. Raises ``NOT_FOUND``."""
@@ -307,9 +311,7 @@ class TaskService:
         if row.is_final:
             return row.view(await self.ledger.outcome(row.id))
         if row.flow_run_id is None or row.state == TaskState.QUEUED:
-            if (other := await self.ledger.waits_for(row)) is not None:
-                row = replace(row, reason=f"Waiting for task {other}, which has the workspace or asked for it earlier.")
-            return row.view()
+            return row.waiting_for(await self.ledger.waits_for(row)).view()
         return self._shown(row, await self._progress([row]))
 
     async def _progress(self, rows: Iterable[TaskRow]) -> Mapping[str, RunProgress]:

@@ -16,7 +16,7 @@ from sqlalchemy import URL, Connection, make_url
 
 from ...core.config import Settings
 from ...schemas.task import TaskView
-from . import flow_runs, leases, queries, shared
+from . import accepting, flow_runs, leases, queries, shared
 from . import statements as sql
 from .postgres import PostgresDatabase
 from .records import NewTask, TaskRow
@@ -93,17 +93,19 @@ class Ledger:
     # --- accepting ------------------------------------------------------------------------------------------
 
     def add(self, task: NewTask, *, key: str | None = None, request_hash: str = "") -> Awaitable[tuple[TaskRow, bool]]:
-        """Accept a task, or find the one that stands for it, as ``statements.add`` says."""
-        return self._database.write(
-            partial(sql.add, task=task, key=key, request_hash=request_hash, keep=self._idempotency_seconds)
-        )
+        """Accept a task, or find the one that stands for it, as ``accepting.add`` says."""
+        asked: Any = {"task": task, "key": key, "request_hash": request_hash, "keep": self._idempotency_seconds}
+        add = partial(accepting.add, **asked)
+        if isinstance(self._database, PostgresDatabase):
+            return self._database.write(add, at_once=partial(accepting.add_at_once, **asked))
+        return self._database.write(add)
 
     async def keyed(self, caller: str, key: str, request_hash: str) -> TaskRow | None:
         """The task that a caller's key stands for, if it came with this request; ``add`` tells of another one."""
         since = time.time() - self._idempotency_seconds
         return await self._database.read(lambda db: queries.keyed(db, caller, key, request_hash, since))
 
-    adopt = _writes(sql.adopt)
+    adopt = _writes(accepting.adopt)
 
     # --- handing over to Prefect, following -----------------------------------------------------------------
 

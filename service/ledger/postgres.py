@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import URL, Connection, func, inspect, select
-from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy import URL, Connection, event, func, inspect, select
+from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateSchema
@@ -36,7 +37,7 @@ class PostgresDatabase:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._writes: set[asyncio.Task[Any]] = set()
 
     @classmethod
@@ -78,13 +79,20 @@ class PostgresDatabase:
         finally:
             await opened.close()
 
-    def write(self, work: Callable[[Connection], T]) -> asyncio.Future[T]:
+    def write(
+        self, work: Callable[[Connection], T], at_once: Callable[[Connection], T | None] | None = None
+    ) -> asyncio.Future[T]:
         """Do ``work`` in a transaction. What it raises undoes what it did; whoever stops waiting stops no work.
 
+        Args:
+            work: Called with the connection.
+            at_once: Does the same in one statement, without a transaction around it. Where it returns None, or raises
+                an ``IntegrityError``, ``work`` is done.
+
         Returns:
-            What ``work`` returned, once it is committed; or what it raised, or ``BACKEND_UNAVAILABLE``.
+            What ``work`` or ``at_once`` returned, once it is committed; or what it raised, or ``BACKEND_UNAVAILABLE``.
         """
-        task = asyncio.create_task(_answered(self._write(work)))
+        task = asyncio.create_task(_answered(self._write(work, at_once)))
         self._writes.add(task)
         task.add_done_callback(self._written)
         return asyncio.shield(task)
@@ -94,9 +102,13 @@ class PostgresDatabase:
         if not task.cancelled():
             task.exception()  # whoever waited for it has it; whoever left does not miss it
 
-    async def _write(self, work: Callable[[Connection], T]) -> T:
+    async def _write(self, work: Callable[[Connection], T], at_once: Callable[[Connection], T | None] | None) -> T:
         for last in (*[False] * (_TIMES - 1), True):
             try:
+                if at_once is not None:
+                    with suppress(IntegrityError):
+                        if (found := await self._read(at_once)) is not None:
+                            return found
                 async with self._engine.begin() as connection:
                     return await connection.run_sync(work)
             except DBAPIError as error:
@@ -111,7 +123,7 @@ class PostgresDatabase:
     scan = read
 
     async def _read(self, work: Callable[[Connection], T]) -> T:
-        async with self._reading.connect() as connection:
+        async with self._single.connect() as connection:
             return await connection.run_sync(work)
 
     async def close(self) -> None:
@@ -150,12 +162,19 @@ def _schema(url: URL) -> str:
 
 
 def _engine(url: URL) -> AsyncEngine:
-    return create_async_engine(
+    engine = create_async_engine(
         url.difference_update_query(["schema"]),
         pool_size=_CONNECTIONS,
         max_overflow=0,
         pool_timeout=_PATIENCE,
-        # What was open when the database was restarted is noticed before it is used.
-        pool_pre_ping=True,
         connect_args={"timeout": _PATIENCE, "command_timeout": _LONGEST},
-    ).execution_options(schema_translate_map={None: _schema(url)})
+    )
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def checked_out(connection: Any, _record: Any, _proxy: Any) -> None:
+        # What was open when the database was restarted is noticed before it is used. SQLAlchemy would ask the database
+        # (`pool_pre_ping`), in a transaction: three round trips before the one that is wanted.
+        if connection.driver_connection.is_closed():
+            raise DisconnectionError
+
+    return engine.execution_options(schema_translate_map={None: _schema(url)})

@@ -30,8 +30,11 @@ from .tables import counts as counts_table
 
 __all__ = [
     "EXCLUSIVE",
+    "KEYED",
     "LONGEST_CALLBACK_WAIT",
     "ROW",
+    "TASK",
+    "WAITS_FOR",
     "active",
     "counts",
     "due_callbacks",
@@ -45,6 +48,7 @@ __all__ = [
     "outcome",
     "page",
     "row",
+    "row_of",
     "rows_of",
     "to_cancel",
     "waits_for",
@@ -55,8 +59,16 @@ LONGEST_CALLBACK_WAIT = 1.5 * 3600.0
 assert {state.value for state in ACTIVE} == {*ACTIVE_STATES}
 # The actions of which a workspace has one at a time.
 EXCLUSIVE = ("pipeline", "run", "score")
-# The columns of a ``TaskRow``.
-ROW = [tasks.c[field.name] for field in fields(TaskRow)]
+
+
+def row_of(table: FromClause) -> list[ColumnElement[Any]]:
+    """The columns of a ``TaskRow``."""
+    return [table.c[field.name] for field in fields(TaskRow)]
+
+
+ROW = row_of(tasks)
+# By another name where it is asked for often: SQLAlchemy would put the schema before each column, each time anew.
+TASK = tasks.alias("task")
 
 
 # --- conditions ---------------------------------------------------------------------------------------------
@@ -153,26 +165,27 @@ def keyed(db: Connection, caller: str, key: str, request_hash: str, since: float
     return known[0] if known and known[1] == request_hash else None
 
 
-_KEYED = (
-    select(*ROW, idempotency.c.request_hash)
-    .join(idempotency, idempotency.c.task_id == tasks.c.id)
-    .where(idempotency.c.caller == bindparam("of"), idempotency.c.key == bindparam("word"))
-    .where(idempotency.c.created_at > bindparam("since"))
+_KEY = idempotency.alias("held")
+KEYED = (
+    select(*row_of(TASK), _KEY.c.request_hash)
+    .join(_KEY, _KEY.c.task_id == TASK.c.id)
+    .where(_KEY.c.caller == bindparam("caller"), _KEY.c.key == bindparam("key"))
+    .where(_KEY.c.created_at > bindparam("since"))
 )
 
 
 def keyed_row(db: Connection, caller: str, key: str, since: float) -> tuple[TaskRow, str] | None:
     """The task that a caller's key has stood for since then, and the hash of the request that it came with."""
-    known = db.execute(_KEYED, {"of": caller, "word": key, "since": since}).first()
+    known = db.execute(KEYED, {"caller": caller, "key": key, "since": since}).first()
     return (TaskRow(*known[:-1]), known[-1]) if known else None
 
 
-_WAITS_FOR = (
-    select(tasks.c.id)
-    .where(is_(tasks.c.origin, "api"), is_active(), is_in(tasks.c.action, EXCLUSIVE))
-    .where(tasks.c.subject == bindparam("what"), tasks.c.id != bindparam("task"))
-    .where(or_(tasks.c.flow_run_id.is_not(None), tasks.c.id < bindparam("task")))
-    .order_by(tasks.c.flow_run_id.is_(None), tasks.c.id)
+WAITS_FOR = (
+    select(TASK.c.id)
+    .where(is_(TASK.c.origin, "api"), is_active(TASK), is_in(TASK.c.action, EXCLUSIVE))
+    .where(TASK.c.subject == bindparam("subject"), TASK.c.id != bindparam("id"))
+    .where(or_(TASK.c.flow_run_id.is_not(None), TASK.c.id < bindparam("id")))
+    .order_by(TASK.c.flow_run_id.is_(None), TASK.c.id)
     .limit(1)
 )
 
@@ -181,7 +194,7 @@ def waits_for(db: Connection, task: TaskRow) -> str | None:
     """The task that has the workspace of one that Prefect was not told of. Costs three looks into an index."""
     if task.flow_run_id is not None or task.is_final or task.action not in EXCLUSIVE:
         return None
-    found: str | None = db.scalar(_WAITS_FOR, {"what": task.subject, "task": task.id})
+    found: str | None = db.scalar(WAITS_FOR, {"subject": task.subject, "id": task.id})
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -175,6 +175,12 @@ class TaskRow:
     def idempotency_key(self) -> str:
         """Under which Prefect makes one flow run of it, and one more for each time that it lost it."""
         return self.id if self.dispatch == 1 else f"{self.id}:{self.dispatch}"
+
+    def waiting_for(self, other: str | None) -> TaskRow:
+        """The same, with why it is not under way yet: another task has its workspace. With None as it is."""
+        if other is None:
+            return self
+        return replace(self, reason=f"Waiting for task {other}, which has the workspace or asked for it earlier.")
 
     def view(
         self, outcome: StoredResult | None = None, *, stage: str | None = None, progress: Progress | None = None

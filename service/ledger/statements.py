@@ -6,10 +6,8 @@ What is done often is put together once, as a constant, as in ``queries.py``.
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import fields
 from functools import cache
 from typing import Any
 
@@ -25,7 +23,6 @@ from sqlalchemy import (
     delete,
     exists,
     func,
-    insert,
     null,
     or_,
     select,
@@ -33,16 +30,13 @@ from sqlalchemy import (
 )
 
 from ...core.errors import AutoScorerError, ErrorCode
-from ...schemas.task import TaskState
 from .derived import names_of, outcome_of
-from .queries import ROW, is_, is_active, is_in, keyed_row, row, rows_of
-from .records import NewTask, Observed, TaskEnd, TaskRow
+from .queries import ROW, is_active, is_in, row, rows_of
+from .records import Observed, TaskEnd, TaskRow
 from .tables import clock, flow_runs, idempotency, insert_into, names, outcomes, tasks
 from .tables import counts as counts_table
 
 __all__ = [
-    "add",
-    "adopt",
     "callback_done",
     "claim_undispatched",
     "dispatch_anew",
@@ -78,100 +72,6 @@ def _its_turn() -> ColumnElement[bool]:
 
 
 _ITS_TURN = _its_turn()
-
-
-# --- accepting ----------------------------------------------------------------------------------------------
-
-
-def add(db: Connection, task: NewTask, key: str | None, request_hash: str, keep: float) -> tuple[TaskRow, bool]:
-    """Accept a task, or find the one that stands for it; keys are remembered for ``keep`` seconds.
-
-    Returns:
-        The task of that key, or the active one of that action and subject, or the new one; and whether it is new.
-
-    Raises:
-        AutoScorerError: ``CONFLICT`` when the key stands for another request.
-    """
-    since = task.created_at - keep
-    if key is not None and not _take_key(db, task, key, request_hash, since):
-        if known := keyed_row(db, task.caller, key, since):
-            found, known_hash = known
-            if known_hash != request_hash:
-                raise AutoScorerError(
-                    ErrorCode.CONFLICT,
-                    f"The Idempotency-Key was used before, for task {found.id} and another request. Use a new key for "
-                    "each request, and the same one only to repeat it.",
-                    details={"task_id": found.id},
-                )
-            return found, False
-        _take_key(db, task, key, request_hash, math.inf)  # its task is forgotten
-    while True:
-        if (made := _insert(db, task)) is not None:
-            return made, True
-        # Where several replicas accept, the active one may have ended since.
-        if others := rows_of(db, _SAME, of=task.action, what=task.subject):
-            break
-    if key is not None:
-        db.execute(_POINT_KEY, {"of": task.caller, "word": key, "task": others[0].id})
-    return others[0], False
-
-
-_SAME = select(*ROW).where(
-    is_(tasks.c.origin, "api"),
-    is_active(),
-    tasks.c.action == bindparam("of"),
-    tasks.c.subject == bindparam("what"),
-)
-_POINT_KEY = (
-    update(idempotency)
-    .where(idempotency.c.caller == bindparam("of"), idempotency.c.key == bindparam("word"))
-    .values(task_id=bindparam("task"))
-)
-
-
-@cache
-def _keying(dialect: str) -> Any:
-    insert_key = insert_into(dialect, idempotency)
-    new = insert_key.excluded
-    return insert_key.on_conflict_do_update(
-        index_elements=["caller", "key"],
-        set_={name: new[name] for name in ("request_hash", "task_id", "created_at")},
-        where=idempotency.c.created_at <= bindparam("since"),
-    ).returning(idempotency.c.task_id)
-
-
-def _take_key(db: Connection, task: NewTask, key: str, request_hash: str, since: float) -> bool:
-    """Note that a caller's key stands for a task, unless it has stood for another one since then.
-
-    Of several replicas that take one key at the same time, the others wait here until the first has committed.
-    """
-    taken = {"caller": task.caller, "key": key, "request_hash": request_hash, "task_id": task.id}
-    return db.scalar(_keying(db.dialect.name), {**taken, "created_at": task.created_at, "since": since}) is not None
-
-
-def adopt(db: Connection, new: Sequence[NewTask]) -> list[str]:
-    """Take in flow runs that came to Prefect without us; the ids of those that were not known already."""
-    return [task.id for task in new if _insert(db, task) is not None]
-
-
-@cache
-def _accepting(dialect: str) -> Any:
-    return insert_into(dialect, tasks).on_conflict_do_nothing().returning(*ROW)
-
-
-_NAME = insert(names)
-
-
-def _insert(db: Connection, task: NewTask) -> TaskRow | None:
-    """The task as it was accepted; None where another one stands for it."""
-    values = {each.name: getattr(task, each.name) for each in fields(task) if each.name != "job_id"}
-    values |= {"request": _dump(task.request), "parameters": _dump(task.parameters), "state": TaskState.QUEUED.value}
-    values["callback_state"] = "waiting" if task.callback_url else None
-    made = db.execute(_accepting(db.dialect.name), values).first()
-    if made is None:
-        return None
-    db.execute(_NAME, {"task_id": task.id, "names": names_of(task.request, job_id=task.job_id)})
-    return TaskRow(*made)
 
 
 # --- handing over to Prefect, following ---------------------------------------------------------------------

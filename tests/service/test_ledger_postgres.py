@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from subprocess import PIPE
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -11,12 +19,15 @@ from alembic.migration import MigrationContext
 from autoscorer.core.config import Settings, load_settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.schemas.task import TaskState
+from autoscorer.service.ledger import accepting
 from autoscorer.service.ledger.ledger import Ledger, in_ledger
 from autoscorer.service.ledger.maintenance import upgrade_ledger
 from autoscorer.service.ledger.records import TaskEnd, TaskFilter
 from autoscorer.service.ledger.revisions import HEAD
 from autoscorer.service.ledger.tables import metadata
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, make_url, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncTransaction, create_async_engine
+from sqlalchemy.pool import NullPool
 
 from ..support.ledger import new, opened
 from ..support.postgres import Postgres
@@ -80,6 +91,167 @@ def test_a_thousand_racing_submits_make_one_active_task_a_workspace(shared: Sett
                 assert known is not None and rows == {known.id}
 
     asyncio.run(work())
+
+
+RACING = """
+import asyncio, json, sys
+from autoscorer.core.config import load_settings
+from autoscorer.core.errors import AutoScorerError
+from autoscorer.schemas.task import TaskState
+from autoscorer.service.ledger import accepting
+from autoscorer.service.ledger.ledger import Ledger
+from autoscorer.service.ledger.records import TaskEnd
+from tests.support.ledger import new
+
+async def main():
+    ledger = await Ledger.open(load_settings())
+
+    async def one(n):
+        key, request = (f"k{n % 90}" if n % 3 else None), f"h{n % 90 % 7 + n // 360}"
+        try:
+            row, created = await ledger.add(new(f"/data/{n % 7}"), key=key, request_hash=request)
+        except AutoScorerError as error:
+            if error.code != "CONFLICT":
+                raise
+            return key, request, error.details["task_id"], False, True
+        if created and n % 2:
+            await ledger.finish([TaskEnd(row.id, TaskState.FAILED)])
+        return key, request, row.id, created, False
+
+    async def client(first):
+        return [await one(n) for n in range(first, 400, 20)]
+
+    print("ready", flush=True)
+    sys.stdin.readline()
+    answers = await asyncio.gather(*(client(first) for first in range(20)))
+    print(json.dumps([answer for some in answers for answer in some]))
+    await ledger.close()
+
+asyncio.run(main())
+"""
+
+
+def test_processes_that_race_for_the_same_workspaces_and_keys_answer_alike(shared: Settings) -> None:
+    command = [sys.executable, "-c", RACING]
+    root = Path(__file__).parents[2]
+    racing = [subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True, cwd=root) for _ in range(3)]
+    for process in racing:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    for process in racing:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    answers = [tuple(answer) for process in racing for answer in json.loads(process.communicate(timeout=300)[0])]
+    assert [process.returncode for process in racing] == [0, 0, 0] and len(answers) == 1200
+
+    made = [task for _, _, task, created, _ in answers if created]
+    known = asyncio.run(in_ledger(shared, lambda db: {*db.scalars(text("SELECT id FROM tasks"))}))
+    # None was made twice or is there without having been told, and whoever was not first was told of one that is there.
+    assert len(made) == len(set(made)) and set(made) == known
+    assert {task for _, _, task, _, _ in answers} == known and 7 < len(made) < 1200
+    of_keys: dict[str, set[tuple[str, str]]] = {}
+    for key, request, task, _, refused in answers:
+        if key is not None and not refused:
+            of_keys.setdefault(key, set()).add((request, task))
+    # A key stands for one request and one task, and whoever comes with another request is told of that task.
+    assert all(len(stands_for) == 1 for stands_for in of_keys.values())
+    refusals = [(request, task) != one for key, request, task, _, refused in answers if refused for one in of_keys[key]]
+    assert refusals and all(refusals)
+    assert {t for k, _, t, _, refused in answers if refused for _, held in of_keys[k] if t != held} == set()
+
+
+@pytest.mark.parametrize("is_undone", [False, True], ids=["committed", "undone"])
+@pytest.mark.parametrize("key", [None, "k", "other"])
+@pytest.mark.parametrize("request_hash", ["h", "another"])
+def test_whoever_meets_an_unfinished_accept_waits_for_what_becomes_of_it(
+    shared: Settings, key: str | None, request_hash: str, is_undone: bool
+) -> None:
+    """The first has the workspace and the key ``k``, and has not committed when the second asks."""
+    first, second = new(), new()
+
+    async def work() -> None:
+        async with opened(shared) as ledger, transaction(shared) as (db, end):
+            await db.run_sync(accepting.add, first, "k", "h", 60.0)
+            asked = asyncio.ensure_future(ledger.add(second, key=key, request_hash=request_hash))
+            async with asyncio.timeout(60):
+                while not await db.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
+                    assert not asked.done()
+                    await asyncio.sleep(0.01)
+            await (end.rollback() if is_undone else end.commit())
+            if (is_undone, key, request_hash) == (False, "k", "another"):
+                with pytest.raises(AutoScorerError, match=f"used before, for task {first.id}") as caught:
+                    await asked
+                assert caught.value.code is ErrorCode.CONFLICT
+                return
+            row, created = await asked
+            assert (row.id, created) == ((second.id, True) if is_undone else (first.id, False))
+            if key is not None:
+                again, created = await ledger.add(new("/data/b"), key=key, request_hash=request_hash)
+                assert (again.id, created) == (row.id, False)
+            assert (await ledger.counts())["queued"] == 1
+
+    asyncio.run(work())
+
+
+@asynccontextmanager
+async def transaction(settings: Settings) -> AsyncIterator[tuple[AsyncConnection, AsyncTransaction]]:
+    """One beside the ledger's own."""
+    assert settings.ledger_url is not None
+    url = make_url(settings.ledger_url.get_secret_value())
+    engine = create_async_engine(url.difference_update_query(["schema"]), poolclass=NullPool)
+    async with engine.connect() as plain:
+        connection = await plain.execution_options(schema_translate_map={None: str(url.query["schema"])})
+        yield connection, await connection.begin()
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+def test_a_task_is_accepted_with_one_question_to_the_database(
+    shared: Settings, postgres: Postgres, key: str | None
+) -> None:
+    def asked() -> list[str]:
+        return re.findall(r"LOG:  (?:execute|statement).*", (postgres.folder / "log").read_text())
+
+    async def work() -> None:
+        async with opened(shared) as ledger:
+            first, _ = await ledger.add(new(action="run"), key=key and "k1")
+            before = len(asked())
+            row, created = await ledger.add(new(), key=key and "k2")
+            assert created and row.reason is not None and first.id in row.reason
+            again, created = await ledger.add(new(), key=key and "k3")
+            assert again.id == row.id and not created
+            assert (await ledger.row(row.id)).reason is None  # it may wait for another one by the time it is shown
+            assert len(asked()) == before + 3, asked()[before:]
+
+    def say(what: str) -> None:
+        asyncio.run(in_ledger(shared, lambda db: db.execute(text(f"ALTER ROLE autoscorer {what}"))))
+
+    say("SET log_statement = 'all'")
+    try:
+        asyncio.run(work())
+    finally:
+        say("RESET log_statement")
+
+
+@pytest.mark.parametrize("statement", [accepting._AT_ONCE, accepting._AT_ONCE_WITH_KEY], ids=["plain", "keyed"])
+def test_accepting_looks_into_indexes_whatever_values_it_was_planned_for(shared: Settings, statement: Any) -> None:
+    filled = """
+        INSERT INTO tasks (id, origin, caller, action, subject, priority, request, parameters, state, created_at)
+            SELECT n, 'api', '', 'score', n, 'normal', '', '', CASE WHEN n < 3000 THEN 'queued' ELSE 'failed' END, n
+            FROM generate_series(1, 6000) AS n;
+        INSERT INTO idempotency SELECT '', n, '', n, n FROM generate_series(1, 6000) AS n;
+        ANALYZE tasks; ANALYZE idempotency; SET LOCAL plan_cache_mode = force_generic_plan
+    """
+
+    def plan(db: Connection) -> str:
+        for each in filled.split(";"):
+            db.exec_driver_sql(each)
+        compiled = statement.compile(dialect=db.dialect)
+        db.exec_driver_sql(f"PREPARE accept AS {compiled}")
+        values = ", ".join(["NULL"] * len(compiled.positiontup))
+        return "\n".join(db.exec_driver_sql(f"EXPLAIN EXECUTE accept({values})").scalars())
+
+    found = asyncio.run(in_ledger(shared, plan))
+    assert "one_active" in found and "Seq Scan" not in found, found
 
 
 def test_one_key_with_two_requests_makes_one_task(shared: Settings) -> None:

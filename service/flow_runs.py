@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
@@ -20,6 +20,7 @@ from ..core.flowruns import Claim, FlowRunFiles
 from ..core.processes import ProcessIdentity
 from .ledger.flow_runs import KnownRun
 from .ledger.ledger import Ledger
+from .workspaces.redaction import PathRedactor
 
 __all__ = ["CLAIM", "FlowRuns", "LedgerAway", "RunProgress"]
 
@@ -59,6 +60,8 @@ class FlowRuns:
     def __init__(self, settings: Settings, ledger: Ledger | None = None) -> None:
         self.settings = settings
         self._shared = ledger if ledger is not None and ledger.is_shared else None
+        # An API knows the paths of its own host alone. Workspaces have the same ones everywhere.
+        self._redact = PathRedactor([(root, str(root)) for root in settings.workspace_roots], settings)
 
     @classmethod
     @asynccontextmanager
@@ -120,7 +123,7 @@ class FlowRuns:
     async def add_members(self, flow_run_id: str, attempt: int, first: int, outcomes: list[Json]) -> None:
         """Say to other hosts what became of a batch's workspaces, from the number ``first`` on."""
         assert self._shared is not None
-        await _answered(self._shared.add_members(flow_run_id, attempt, first, outcomes))
+        await _answered(self._shared.add_members(flow_run_id, attempt, first, self._redact(outcomes)))
 
     async def is_current(self, claim: Claim | None, flow_run_id: str) -> bool:
         """Whether it is still for the holder of a claim to say what becomes of a run: it is no other attempt's."""
@@ -184,6 +187,7 @@ class FlowRuns:
         if self._shared is None:
             return own
         if own is not None:
+            own = cast(Json, self._redact(own))
             if claim is not None and claim.attempt is not None:
                 kept = await _answered(self._shared.keep_outcome(flow_run_id, claim.attempt, own))
             else:

@@ -205,6 +205,26 @@ def test_what_one_host_says_another_one_reads(shared: None, tmp_path: Path) -> N
     with_ledger(story)
 
 
+def test_an_outcome_names_no_path_of_the_host_that_it_is_from(shared: None, home: Path, tmp_path: Path) -> None:
+    root = tmp_path / "workspaces"
+    settings = load_settings().model_copy(update={"workspace_roots": (root,)})
+    said = f"The home's disk is full: {home}/stage; the workspace is {root}/a."
+
+    async def story(ledger: Ledger) -> None:
+        runs = FlowRuns(settings, ledger)
+        attempt = await runs.take(RUN, ProcessIdentity.current(), "worker")
+        assert attempt is not None
+        runs.files(RUN).save_outcome({**ENDING, "message": said})
+        await runs.publish_outcome(RUN, Claim(ProcessIdentity.current(), attempt=attempt))
+        await runs.add_members(RUN, attempt, 0, [{"workspace": f"{root}/a", "error": {"message": said}}])
+        told, (member,) = await runs.outcome(RUN), await runs.members(RUN)
+        kept = f"The home's disk is full: <home>/stage; the workspace is {root}/a."
+        assert told is not None and told["message"] == kept
+        assert member == {"workspace": f"{root}/a", "error": {"message": kept}}
+
+    with_ledger(story)
+
+
 def test_a_late_outcome_is_dropped_and_the_one_that_counts_is_told(shared: None, tmp_path: Path) -> None:
     here, there = (load_settings().model_copy(update={"home": tmp_path / name}) for name in ("here", "there"))
     owner = ProcessIdentity.current()

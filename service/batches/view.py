@@ -29,22 +29,22 @@ async def view_batch(tasks: TaskService, task_id: str) -> BatchView:
             ErrorCode.NOT_FOUND,
             f"The task {task_id} is not a batch: its action is {task.action}. Ask GET /tasks/{task_id}.",
         )
-    outcomes = (task.result or {}).get("outcomes")
+    outcomes, total = (task.result or {}).get("outcomes"), None
     if not isinstance(outcomes, list):
-        outcomes = await tasks.flow_runs.members(task.flow_run_id) if task.flow_run_id else []
+        outcomes = []
+        if task.flow_run_id is not None:
+            outcomes = await tasks.flow_runs.members(task.flow_run_id)
+            total = (await tasks.flow_runs.progress([task.flow_run_id]))[task.flow_run_id].total
     # Ten thousand outcomes take a while to sort.
-    return await asyncio.to_thread(_view, task, outcomes, tasks.roots)
+    return await asyncio.to_thread(_view, task, outcomes, total, tasks.roots)
 
 
-def _view(task: TaskView, outcomes: list[dict[str, Any]], roots: WorkspaceRoots) -> BatchView:
+def _view(task: TaskView, outcomes: list[dict[str, Any]], total: int | None, roots: WorkspaceRoots) -> BatchView:
     ended = task.result or {}
     named = [{**outcome, "workspace": _name(outcome, roots)} for outcome in outcomes]
     counts = Counter(str(outcome.get("state")) for outcome in named)
-    total = ended.get("total")
-    if total is None and task.progress is not None:
-        total = task.progress.total
     summary = BatchSummary(
-        total=total,
+        total=ended.get("total", total),
         done=len(named),
         completed=counts["completed"],
         failed=counts["failed"],

@@ -181,7 +181,7 @@ def test_runs_of_schedules_are_looked_for_from_now_on_after_the_clock_was_put_ba
         async with PrefectApi(settings) as prefect:
             prefect._client = httpx.AsyncClient(base_url=prefect.url, transport=httpx.MockTransport(answer))
             roots = WorkspaceRoots(settings)
-            follower = Follower(settings, roots, ledger, prefect, lost=lambda: None, ended=unheard)
+            follower = Follower(settings, roots, ledger, prefect, FlowRuns(settings), lost=lambda: None, ended=unheard)
             adopter = Adopter(roots, ledger, prefect, DeploymentIds(prefect), follower)
             for _ in range(2):
                 await adopter.look()

@@ -16,6 +16,7 @@ import pytest
 from autoscorer.core.config import Settings
 from autoscorer.core.flowruns import FlowRunFiles
 from autoscorer.core.logs import JsonFormatter
+from autoscorer.service.flow_runs import FlowRuns
 from autoscorer.service.ledger.ledger import Ledger
 from autoscorer.service.ledger.records import Json, NewTask
 from autoscorer.service.ledger.task_ids import new_task_id
@@ -84,7 +85,7 @@ async def dispatching(settings: Settings, prefect: Prefect) -> AsyncIterator[tup
     async with PrefectApi(settings) as api:
         api._client = httpx.AsyncClient(base_url=api.url, transport=httpx.MockTransport(prefect))
         roots = WorkspaceRoots(settings)
-        follower = Follower(settings, roots, ledger, api, lost=lambda: None, ended=unheard)
+        follower = Follower(settings, roots, ledger, api, FlowRuns(settings), lost=lambda: None, ended=unheard)
         dispatcher = Dispatcher(settings, ledger, api, DeploymentIds(api), follower)
         loop = asyncio.create_task(dispatcher.run())
         try:
@@ -190,7 +191,9 @@ def test_a_task_that_is_cancelled_as_it_begins_to_be_followed_is_cancelled(
     async def work() -> None:
         async with opened(settings) as ledger, PrefectApi(settings) as api:
             api._client = httpx.AsyncClient(base_url=api.url, transport=httpx.MockTransport(Away()))
-            follower = Follower(settings, WorkspaceRoots(settings), ledger, api, lost=lambda: None, ended=unheard)
+            follower = Follower(
+                settings, WorkspaceRoots(settings), ledger, api, FlowRuns(settings), lost=lambda: None, ended=unheard
+            )
             follower._is_running = True
             row, _ = await ledger.add(task("a"))
             await ledger.claim_undispatched(1)

@@ -10,6 +10,7 @@ import json
 import signal
 import sys
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -184,6 +185,7 @@ def test_every_task_ends_once_whatever_becomes_of_a_host(hosts: Hosts, busybox: 
     more = _workspaces(hosts, "second", busybox, {"pipeline": 10, "score": 60, "run": 10, "validate": 10, "batch": 2})
     tasks |= {hosts.submit(action, name): (action, name) for name, action in more.items()}
     eventually(lambda: hosts.of(still) and hosts.of(last), within=120)
+    _follow_and_cancel(hosts, busybox)
 
     # One is cut off from the database. Prefect loses a server, and the database is restarted meanwhile.
     cut = hosts.of(last)
@@ -210,6 +212,22 @@ def test_every_task_ends_once_whatever_becomes_of_a_host(hosts: Hosts, busybox: 
     # Nothing of the attempts that were given up goes on, on hosts that live.
     runs = {view["flow_run_id"] for view in views.values()}
     eventually(lambda: not [each for each in _containers(hosts.docker) if each in runs], within=60)
+
+
+def _follow_and_cancel(hosts: Hosts, busybox: str) -> None:
+    """Whichever host works on it: any of them tells what its model writes, and any ends it."""
+    model = {"image": busybox, "cmd": ["sh", "-c", "echo I have begun; sleep 3600"]}
+    write_workspace(hosts.root, "endless", truth=TRUTH, pred=None, container=model)
+    task = hosts.submit("pipeline", "endless", priority="high")
+    for port in hosts.gateway.ports[1:]:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/tasks/{task}/logs?follow=true", headers={"Authorization": "Bearer secret"}
+        )
+        with urllib.request.urlopen(request, timeout=120) as stream:
+            assert any(b"I have begun" in line for line in stream)
+    hosts.ask("POST", f"/tasks/{task}/cancel")
+    ended = eventually(lambda: hosts.tasks([task])[task]["state"] in FINAL and hosts.tasks([task])[task], within=120)
+    assert ended["state"] == "cancelled"
 
 
 def _check_result(space: Path, view: dict[str, Any]) -> None:

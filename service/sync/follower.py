@@ -91,14 +91,16 @@ class Follower:
     async def follow(self, task_ids: Iterable[str]) -> None:
         """Follow tasks that have a flow run, as the ledger has them now."""
         for task_id in task_ids:
-            row = await self.ledger.row(task_id)
-            # Whoever cancelled it while the ledger was asked has put it down already.
-            if row.flow_run_id is not None and not row.is_final and row.id not in self._tasks:
-                self._tasks[row.id] = _Followed(row, row.flow_run_id, cancel=bool(row.cancel_requested))
-                if row.cancel_requested:
-                    self._leave_word(self._tasks[row.id])
+            self._begin(await self.ledger.row(task_id))
         self._changed_at = time.monotonic()
         self._woken.set()
+
+    def _begin(self, row: TaskRow) -> None:
+        # Whoever cancelled it while the ledger was asked has put it down already.
+        if row.flow_run_id is not None and not row.is_final and row.id not in self._tasks:
+            self._tasks[row.id] = _Followed(row, row.flow_run_id, cancel=bool(row.cancel_requested))
+            if row.cancel_requested:
+                self._leave_word(self._tasks[row.id])
 
     def runs(self) -> Mapping[str, FlowRun]:
         """The flow runs under way, by id, as they were last seen."""
@@ -142,7 +144,8 @@ class Follower:
         self._tasks.clear()
         self._is_running = True
         try:
-            await self.follow([row.id for row in await self.ledger.active()])
+            for row in await self.ledger.active():
+                self._begin(row)
             await self._run()
         finally:
             self._is_running = False

@@ -7,6 +7,7 @@ Engine, so what vanishes with a host that loses its power is removed by hand.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -22,14 +23,23 @@ from .processes import processes_with
 
 __all__ = ["Host", "Wire"]
 
+CHECKOUT = Path(__file__).parents[2]
+
 _BE = """
 hostname "$2"
 mount --bind "$1/machine-id" /etc/machine-id
 mount --bind "$1/boot-id" /proc/sys/kernel/random/boot_id
-mkdir -p "$1/tmp$3"
-mount --bind "$3" "$1/tmp$3"
-mount --rbind "$1/tmp/tmp" /tmp
-exec "$4" -c "$5"
+own="$1/tmp"
+shift 2
+# What lies below the /tmp of this machine and is every host's: the test's folder, perhaps the checkout.
+while [ "$1" != -- ]; do
+    mkdir -p "$own$1"
+    mount --bind "$1" "$own$1"
+    shift
+done
+mount --rbind "$own/tmp" /tmp
+shift
+exec "$@"
 """
 # Starts what it is told, and ends with it: the host's first process, with which all others end.
 _INIT = """
@@ -123,14 +133,14 @@ class Host:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        import json
-
         runs = {
             "api": ["serve", "--port", str(self.api_port), "--json"],
             "worker": ["worker", "--name", self.name, "--limit", "3", "--json"],
         }
         spaces = ["unshare", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        be = ["sh", "-ec", _BE, "be", str(self.folder), self.name, str(self._shared), sys.executable, _INIT]
+        everywhere = [path for path in (self._shared, CHECKOUT, Path(sys.prefix)) if path.is_relative_to("/tmp")]
+        be = ["sh", "-ec", _BE, "be", str(self.folder), self.name, *map(str, everywhere), "--"]
+        be += [sys.executable, "-c", _INIT]
         told = {"HOST_RUNS": json.dumps(runs), "HOST_LOGS": str(self.folder)}
         with (self.folder / "errors").open("ab") as errors:
             self.process = subprocess.Popen(
@@ -141,6 +151,10 @@ class Host:
                 stdout=errors,
                 stderr=errors,
             )
+
+    @property
+    def is_up(self) -> bool:
+        return self.process is not None and self.process.poll() is None
 
     def log(self) -> str:
         """The end of what its processes wrote."""
@@ -167,6 +181,6 @@ class Host:
         return [each["Id"] for each in found if each["Labels"]["io.autoscorer.owner"].startswith(self.name + "|")]
 
     def stop(self) -> None:
-        if self.process is not None and self.process.poll() is None:
+        if self.is_up:
             self.signal(signal.SIGCONT)
             self.kill()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import subprocess
 import sys
 import time
 import urllib.request
@@ -43,31 +44,40 @@ class Hosts:
 
     def __init__(self, processes: Processes, postgres: Postgres, prefect: Balancer, docker: Any) -> None:
         self.docker, self.postgres = docker, postgres
-        self.servers = start_servers(processes, postgres, prefect.ports)
+        self._processes, self._prefect = processes, prefect
+        self.servers: list[subprocess.Popen[bytes]] = []
         self.root = processes.folder / "workspaces"
         self.root.mkdir()
         self.wires = [Wire(postgres.port) for _ in range(3)]
         ports = [free_port() for _ in range(3)]
         self.gateway = Balancer(ports)
-        common = {
+        self._common = {
             **clean_environment(),
             "PREFECT_API_URL": prefect.url + "/api",
+            "PREFECT_HOME": str(processes.folder / "client"),
             "AUTOSCORER_WORKSPACE_ROOTS": str(self.root),
             "AUTOSCORER_API_TOKENS": "admin:secret",
             "AUTOSCORER_SERVICE__RETRY_DELAY": "0.5",
         }
-        ledger = {"AUTOSCORER_LEDGER_URL": postgres.url}
-        home = {"AUTOSCORER_HOME": str(processes.folder / "deploying")}
-        processes.run(*AUTOSCORER, "deploy", environment={**common, **ledger, **home})
-        self.hosts = []
-        for number, (port, wire) in enumerate(zip(ports, self.wires, strict=True)):
-            through = postgres.url.replace(str(postgres.port), str(wire.port))
-            environment = {**common, "AUTOSCORER_LEDGER_URL": through, "PREFECT_HOME": str(processes.folder / "client")}
-            self.hosts.append(Host(processes.folder, f"host-{number}", environment, port))
+        self.hosts = [
+            Host(processes.folder, f"host-{number}", {**self._common, **self._ledger(wire.port)}, port)
+            for number, (port, wire) in enumerate(zip(ports, self.wires, strict=True))
+        ]
+
+    def _ledger(self, port: int) -> dict[str, str]:
+        return {"AUTOSCORER_LEDGER_URL": self.postgres.url.replace(str(self.postgres.port), str(port))}
+
+    def start(self) -> None:
+        """Start all of it; they take tasks and work on them when this returns."""
+        self.servers = start_servers(self._processes, self.postgres, self._prefect.ports)
+        home = {"AUTOSCORER_HOME": str(self._processes.folder / "deploying")}
+        environment = {**self._common, **self._ledger(self.postgres.port), **home}
+        self._processes.run(*AUTOSCORER, "deploy", environment=environment)
         for host in self.hosts:
             host.start()
-        for port in ports:
-            eventually(lambda port=port: self._lives(port), within=180)
+        for host in self.hosts:
+            eventually(lambda host=host: self._lives(host.api_port) or not host.is_up, within=240)
+            assert host.is_up, host.log()
 
     def _lives(self, port: int) -> bool:
         with contextlib.suppress(OSError):
@@ -128,13 +138,12 @@ class Hosts:
 @pytest.fixture
 def hosts(processes: Processes, own_postgres: Postgres, docker_client: Any, busybox: str) -> Iterator[Hosts]:
     prefect = Balancer([free_port(), free_port()])
-    opened = None
+    opened = Hosts(processes, own_postgres, prefect, docker_client)
     try:
-        opened = Hosts(processes, own_postgres, prefect, docker_client)
+        opened.start()
         yield opened
     finally:
-        if opened is not None:
-            opened.close()
+        opened.close()
         processes.stop()
         prefect.close()
 

@@ -260,7 +260,7 @@ class WorkerRun:
         settlement = self._settlement
         if self._reporting is not None:
             await self._reporting
-        elif settlement.files.has_outcome():
+        elif settlement.is_published or settlement.files.has_outcome():
             self._on_end(await settlement.report_saved())
         elif not await settlement.clear_up():
             return

@@ -243,9 +243,10 @@ def _check_result(space: Path, view: dict[str, Any]) -> None:
     result = json.loads((space / "output" / "result.json").read_text())
     assert result["error"] is None and result["summary"]["score"] == 1.0
     assert result["versioning"]["flow_run_id"] == view["flow_run_id"]
-    # One that was written by an attempt whose word counts, and none beside it.
-    history = [json.loads(each.read_text()) for each in (space / "output").glob("history/*.json")]
-    assert all(each["error"] is not None for each in history), f"{space.name} has two Results"
+    # An attempt may have come to its Result and have lost the run before it could say so. None wrote after a later one.
+    history = [json.loads(each.read_text()) for each in sorted((space / "output").glob("history/*.json"))]
+    attempts = [each["versioning"]["attempt"] for each in (*history, result)]
+    assert attempts == sorted(set(attempts)), f"{space.name}: Results of the attempts {attempts}"
 
 
 def _containers(docker: Any) -> list[str]:

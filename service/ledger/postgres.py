@@ -28,8 +28,11 @@ _CONNECTIONS, _PATIENCE, _LONGEST = 10, 10.0, 60.0
 # Classes of PostgreSQL's errors that are no fault of a statement: no connection, no access, no such database, no room,
 # stopped by an operator, a fault of the system.
 _UNUSABLE = ("08", "28", "3D", "53", "57", "58")
-# A transaction that PostgreSQL ended for another's sake is done again: deadlock, serialization.
-_AGAIN, _TIMES = ("40P01", "40001"), 5
+# A transaction that PostgreSQL ended for another's sake is done again: deadlock, serialization, idle for too long.
+_AGAIN, _TIMES = ("40P01", "40001", "25P03"), 5
+# Seconds for which a transaction may lie open with nobody saying anything. A process that is stopped in the middle of
+# one, or whose host loses its power, would keep its rows from whoever goes on in its place.
+_SILENT = 10
 
 
 class PostgresDatabase:
@@ -167,7 +170,11 @@ def _engine(url: URL) -> AsyncEngine:
         pool_size=_CONNECTIONS,
         max_overflow=0,
         pool_timeout=_PATIENCE,
-        connect_args={"timeout": _PATIENCE, "command_timeout": _LONGEST},
+        connect_args={
+            "timeout": _PATIENCE,
+            "command_timeout": _LONGEST,
+            "server_settings": {"idle_in_transaction_session_timeout": f"{_SILENT}s"},
+        },
     )
 
     @event.listens_for(engine.sync_engine, "checkout")

@@ -25,6 +25,7 @@ from autoscorer.service.ledger.maintenance import upgrade_ledger
 from autoscorer.service.ledger.records import TaskEnd
 from autoscorer.service.ledger.tables import flow_runs
 from sqlalchemy import update
+from sqlalchemy.exc import DBAPIError
 
 from ..support.ledger import new, opened
 from ..support.postgres import Postgres, own_postgres, postgres
@@ -120,6 +121,22 @@ def test_who_was_silent_is_not_heard_any_more(on_both: None) -> None:
         assert cast(float, known.remaining) < 0
         assert await ledger.keep_outcome(RUN, 2, ENDING)
         assert await ledger.run_outcome(RUN) == ENDING
+
+    with_ledger(story)
+
+
+def test_who_is_stopped_in_the_middle_of_a_transaction_keeps_nobody_waiting_for_long(shared: None) -> None:
+    async def story(ledger: Ledger) -> None:
+        attempt = await ledger.take_run(RUN, "one", "first", 60)
+        assert attempt is not None
+        await age(ledger, 61)
+        async with opened(load_settings()) as stopped, stopped._database._engine.connect() as connection:
+            # Its worker renews, and is stopped before it commits: the row is locked.
+            await connection.execute(update(flow_runs).values(worker_name="stopped"))
+            assert await asyncio.wait_for(ledger.take_over_run(RUN, attempt), 50) == 2
+            with pytest.raises(DBAPIError):
+                await connection.commit()
+            await connection.invalidate()
 
     with_ledger(story)
 

@@ -28,6 +28,7 @@ MARKS = {
     "docker": {"docker_client"},
     "prefect": {"server", "installation"},
     "browser": {"browser"},
+    "postgres": {"postgres", "own_postgres"},
 }
 
 
@@ -36,7 +37,7 @@ FIRST = "test_work_pools.py"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs an engine, a Prefect server or a browser; begin with what takes longest."""
+    """Mark what needs an engine, a Prefect server, a PostgreSQL or a browser; begin with what takes longest."""
     items.sort(key=lambda item: item.path.name != FIRST)
     for item in items:
         for mark, fixtures in MARKS.items():

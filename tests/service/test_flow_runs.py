@@ -36,7 +36,7 @@ RUN = "11111111-1111-4111-8111-111111111111"
 ENDING = {"state": "COMPLETED", "message": "score 1", "data": {"x": 1}, "error": None}
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def on_both(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "postgresql":
         server = cast(Postgres, request.getfixturevalue("postgres"))

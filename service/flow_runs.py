@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
 from ..core.config import Settings
@@ -59,7 +58,8 @@ class FlowRuns:
 
     def __init__(self, settings: Settings, ledger: Ledger | None = None) -> None:
         self.settings = settings
-        self._shared = ledger if ledger is not None and ledger.is_shared else None
+        # The ledger that hosts share, where they do.
+        self.ledger = ledger if ledger is not None and ledger.is_shared else None
         # An API knows the paths of its own host alone. Workspaces have the same ones everywhere.
         self._redact = PathRedactor([(root, str(root)) for root in settings.workspace_roots], settings)
 
@@ -83,53 +83,44 @@ class FlowRuns:
     @property
     def is_shared(self) -> bool:
         """Whether other hosts may have the installation's runs."""
-        return self._shared is not None
-
-    @property
-    def ledger(self) -> Ledger | None:
-        """The ledger that hosts share, where they do."""
-        return self._shared
+        return self.ledger is not None
 
     def files(self, flow_run_id: str) -> FlowRunFiles:
         """What lies of a run in this home. Raises ``ValueError``."""
-        return FlowRunFiles(self._home, flow_run_id)
-
-    @property
-    def _home(self) -> Path:
-        return self.settings.home
+        return FlowRunFiles(self.settings.home, flow_run_id)
 
     # --- a worker has it --------------------------------------------------------------------------------------
 
     async def take(self, flow_run_id: str, owner: ProcessIdentity, name: str) -> int | None:
         """Have a run for ``CLAIM`` seconds; the attempt's number, None while another worker has the run."""
-        assert self._shared is not None
-        return await _answered(self._shared.take_run(flow_run_id, owner.text, name, CLAIM))
+        assert self.ledger is not None
+        return await _answered(self.ledger.take_run(flow_run_id, owner.text, name, CLAIM))
 
     async def renew(self, owner: ProcessIdentity) -> dict[str, int]:
         """Have every run of a worker for another ``CLAIM`` seconds; those that it has, with their attempts' numbers."""
-        assert self._shared is not None
-        return await _answered(self._shared.renew_runs(owner.text, CLAIM))
+        assert self.ledger is not None
+        return await _answered(self.ledger.renew_runs(owner.text, CLAIM))
 
     async def wanted_cancelled(self, flow_run_ids: Collection[str]) -> list[str]:
         """Those of these runs that somebody has cancelled."""
-        assert self._shared is not None
-        return await _answered(self._shared.wanted_cancelled(flow_run_ids))
+        assert self.ledger is not None
+        return await _answered(self.ledger.wanted_cancelled(flow_run_ids))
 
     async def note_stage(self, flow_run_id: str, attempt: int, stage: str | None, total: int | None) -> None:
         """Say to other hosts what an attempt is doing."""
-        assert self._shared is not None
-        await _answered(self._shared.note_stage(flow_run_id, attempt, stage, total))
+        assert self.ledger is not None
+        await _answered(self.ledger.note_stage(flow_run_id, attempt, stage, total))
 
     async def add_members(self, flow_run_id: str, attempt: int, first: int, outcomes: list[Json]) -> None:
         """Say to other hosts what became of a batch's workspaces, from the number ``first`` on."""
-        assert self._shared is not None
-        await _answered(self._shared.add_members(flow_run_id, attempt, first, self._redact(outcomes)))
+        assert self.ledger is not None
+        await _answered(self.ledger.add_members(flow_run_id, attempt, first, self._redact(outcomes)))
 
     async def is_current(self, claim: Claim | None, flow_run_id: str) -> bool:
         """Whether it is still for the holder of a claim to say what becomes of a run: it is no other attempt's."""
-        if self._shared is None:
+        if self.ledger is None:
             return True
-        known = (await self.known([flow_run_id])).get(flow_run_id)
+        known = await self.known_run(flow_run_id)
         if claim is None or claim.attempt is None:
             return known is None or known.remaining is None or known.remaining < 0
         return known is not None and known.attempt == claim.attempt
@@ -137,7 +128,7 @@ class FlowRuns:
     async def is_held(self, flow_run_id: str) -> bool:
         """Whether somebody works on a run, as far as is known."""
         files = self.files(flow_run_id)
-        known = (await self.known([flow_run_id])).get(flow_run_id)
+        known = await self.known_run(flow_run_id)
         if known is not None and known.remaining is not None:
             return known.remaining >= 0
         claim = await asyncio.to_thread(files.read_claim)
@@ -148,31 +139,35 @@ class FlowRuns:
         if claim is None:
             return
         await asyncio.to_thread(self.files(flow_run_id).release, claim)
-        if self._shared is not None and claim.attempt is not None:
-            await _answered(self._shared.release_run(flow_run_id, claim.attempt))
+        if self.ledger is not None and claim.attempt is not None:
+            await _answered(self.ledger.release_run(flow_run_id, claim.attempt))
 
     # --- its worker is lost -----------------------------------------------------------------------------------
 
     async def known(self, flow_run_ids: Collection[str]) -> dict[str, KnownRun]:
         """What the workers said of runs, whatever host they are on; nothing where hosts share no ledger."""
-        if self._shared is None or not flow_run_ids:
+        if self.ledger is None or not flow_run_ids:
             return {}
-        return await _answered(self._shared.known_runs(flow_run_ids))
+        return await _answered(self.ledger.known_runs(flow_run_ids))
+
+    async def known_run(self, flow_run_id: str) -> KnownRun | None:
+        """The same of one run; None where no worker said anything."""
+        return (await self.known([flow_run_id])).get(flow_run_id)
 
     async def take_over(self, run: KnownRun) -> Claim | None:
         """Take a run from a worker that was silent for too long; None where it has spoken since."""
-        assert self._shared is not None
-        attempt = await _answered(self._shared.take_over_run(run.flow_run_id, run.attempt))
+        assert self.ledger is not None
+        attempt = await _answered(self.ledger.take_over_run(run.flow_run_id, run.attempt))
         if attempt is None:
             return None
         return Claim(ProcessIdentity(run.worker or ""), name=run.worker_name, attempt=attempt)
 
     async def fetch(self, flow_run_id: str) -> None:
         """Lay into this home what attempts on other hosts have left, for who goes on with the run or ends it."""
-        known = (await self.known([flow_run_id])).get(flow_run_id)
-        if known is None or self._shared is None:
+        known = await self.known_run(flow_run_id)
+        if known is None or self.ledger is None:
             return
-        outcomes = await _answered(self._shared.members(flow_run_id)) if known.done else []
+        outcomes = await _answered(self.ledger.members(flow_run_id)) if known.done else []
         await asyncio.to_thread(_lay, self.files(flow_run_id), known, outcomes)
 
     # --- how it ended -----------------------------------------------------------------------------------------
@@ -184,22 +179,22 @@ class FlowRuns:
         """
         files = self.files(flow_run_id)
         own = await asyncio.to_thread(files.read_outcome)
-        if self._shared is None:
+        if self.ledger is None:
             return own
         if own is not None:
             own = cast(Json, self._redact(own))
             if claim is not None and claim.attempt is not None:
-                kept = await _answered(self._shared.keep_outcome(flow_run_id, claim.attempt, own))
+                kept = await _answered(self.ledger.keep_outcome(flow_run_id, claim.attempt, own))
             else:
-                kept = await _answered(self._shared.end_by_force(flow_run_id, own))
+                kept = await _answered(self.ledger.end_by_force(flow_run_id, own))
             if kept:
                 return own
             await asyncio.to_thread(files.forget_outcome)
-        return await _answered(self._shared.run_outcome(flow_run_id))
+        return await _answered(self.ledger.run_outcome(flow_run_id))
 
     async def outcome(self, flow_run_id: str) -> Json | None:
         """How a run ended, as its worker saved it."""
-        found = await _answered(self._shared.run_outcome(flow_run_id)) if self._shared is not None else None
+        found = await _answered(self.ledger.run_outcome(flow_run_id)) if self.ledger is not None else None
         return found if found is not None else await asyncio.to_thread(self.files(flow_run_id).read_outcome)
 
     # --- for people -------------------------------------------------------------------------------------------
@@ -215,7 +210,7 @@ class FlowRuns:
 
     async def members(self, flow_run_id: str) -> list[Json]:
         """What became of the workspaces of a batch so far."""
-        if self._shared is not None and (found := await _answered(self._shared.members(flow_run_id))):
+        if self.ledger is not None and (found := await _answered(self.ledger.members(flow_run_id))):
             return found
         return await asyncio.to_thread(self.files(flow_run_id).member_outcomes)
 

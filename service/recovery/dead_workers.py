@@ -54,7 +54,7 @@ async def recover(prefect: PrefectApi, runs: FlowRuns) -> list[str]:
                 continue
             run = await prefect.flow_run(files.flow_run_id)
             try:
-                known = (await runs.known([files.flow_run_id])).get(files.flow_run_id)
+                known = await runs.known_run(files.flow_run_id)
                 observation = await asyncio.to_thread(observe, files, run, known)
                 if observation.claim is ClaimStatus.NONE or files.read_claim() != claim:
                     continue  # somebody has it again, or is about to say so

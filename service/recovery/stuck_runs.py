@@ -121,7 +121,7 @@ class Reconciler:
         run = await self._prefect.flow_run(flow_run_id)
         if run is None or run["state"]["type"] not in _LOOKED_AT:
             return None
-        known = (await self._runs.known([flow_run_id])).get(flow_run_id)
+        known = await self._runs.known_run(flow_run_id)
         action, observation = await self._consider(run, known)
         claim = await asyncio.to_thread(self._runs.files(flow_run_id).read_claim)
         if observation.claim is ClaimStatus.EXPIRED and known is not None:

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import pytest
-from autoscorer.core.config import Settings, load_settings
-from autoscorer.service.ledger.ledger import Ledger
-from autoscorer.service.ledger.maintenance import upgrade_ledger
+from autoscorer.core.config import load_settings
 from autoscorer.service.ledger.tables import flow_runs
-from hypothesis import HealthCheck, Phase
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import invariant, rule
 from pydantic import SecretStr
 from sqlalchemy import update
 
 from ..support.examples import examples
+from ..support.ledger_machine import LedgerMachine, check
 from ..support.postgres import Postgres
 from ..support.postgres import postgres as postgres
-
-T = TypeVar("T")
 
 RUNS = st.sampled_from(["a", "b"])
 WORKERS = st.sampled_from(["left", "right"])
@@ -41,28 +34,12 @@ class Run:
     outcome: str | None = None
 
 
-class Machine(RuleBasedStateMachine):
+class Machine(LedgerMachine):
     """The table beside its model."""
-
-    open_settings: Callable[[], Settings]
 
     def __init__(self) -> None:
         super().__init__()
-        self.loop = asyncio.Runner()
-        self.settings = type(self).open_settings()
-        self.do(lambda: upgrade_ledger(self.settings))
-        self.ledger = self.do(lambda: Ledger.open(self.settings))
         self.runs: dict[str, Run] = {}
-
-    def do(self, work: Callable[[], Awaitable[T]]) -> T:
-        async def awaited() -> T:
-            return await work()
-
-        return self.loop.run(awaited())
-
-    def teardown(self) -> None:
-        self.do(lambda: self.ledger.close())
-        self.loop.close()
 
     @rule(name=RUNS, worker=WORKERS)
     def take(self, name: str, worker: str) -> None:
@@ -120,11 +97,6 @@ class Machine(RuleBasedStateMachine):
         if free:
             self.runs[name] = Run(run.attempt + 1, outcome=said)
 
-    @rule()
-    def crash(self) -> None:
-        self.do(lambda: self.ledger.close())
-        self.ledger = self.do(lambda: Ledger.open(self.settings))
-
     @invariant()
     def says_what_the_model_says(self) -> None:
         found = self.do(lambda: self.ledger.known_runs(["a", "b"]))
@@ -142,22 +114,14 @@ class Machine(RuleBasedStateMachine):
             assert saved == (None if run.outcome is None else {"state": run.outcome})
 
 
-def check(open_settings: Callable[[], Settings]) -> None:
-    machine = type("OfOneDatabase", (Machine,), {"open_settings": staticmethod(open_settings)})
-    bounds = hypothesis_settings(
-        max_examples=examples(20),
-        stateful_step_count=30,
-        deadline=None,
-        phases=[Phase.generate],  # each step is a transaction; the steps that fell are few enough to read
-        suppress_health_check=list(HealthCheck),
-    )
-    run_state_machine_as_test(machine, settings=bounds)
-
-
 def test_in_a_file(tmp_path_factory: pytest.TempPathFactory) -> None:
-    check(lambda: load_settings().model_copy(update={"home": tmp_path_factory.mktemp("home")}))
+    check(Machine, lambda: load_settings().model_copy(update={"home": tmp_path_factory.mktemp("home")}), examples(20))
 
 
 @pytest.mark.slow
 def test_in_postgresql(postgres: Postgres, home: Any) -> None:
-    check(lambda: load_settings().model_copy(update={"ledger_url": SecretStr(postgres.ledger_url())}))
+    check(
+        Machine,
+        lambda: load_settings().model_copy(update={"ledger_url": SecretStr(postgres.ledger_url())}),
+        examples(20),
+    )

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 import pytest
-from autoscorer.core.config import Settings, load_settings
+from autoscorer.core.config import load_settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.schemas.task import TaskState
-from autoscorer.service.ledger.ledger import Ledger
-from autoscorer.service.ledger.maintenance import upgrade_ledger
 from autoscorer.service.ledger.records import Observed, TaskEnd, TaskFilter
-from hypothesis import HealthCheck, Phase
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
+from hypothesis.stateful import Bundle, invariant, multiple, rule
 from pydantic import SecretStr
 
 from ..support.examples import examples
 from ..support.ledger import new
+from ..support.ledger_machine import LedgerMachine, check
 from ..support.postgres import Postgres
 from ..support.postgres import postgres as postgres
-
-T = TypeVar("T")
 
 ENDS = st.sampled_from([TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED])
 WORKSPACES = st.sampled_from(["/data/a", "/data/b", "/data/c"])
@@ -54,30 +47,15 @@ class Known:
         return self.state in ("completed", "failed", "cancelled")
 
 
-class Machine(RuleBasedStateMachine):
+class Machine(LedgerMachine):
     """A ledger beside its model."""
 
-    open_settings: Callable[[], Settings]
     tasks = Bundle("tasks")
 
     def __init__(self) -> None:
         super().__init__()
-        self.loop = asyncio.Runner()
-        self.settings = type(self).open_settings()
-        self.do(lambda: upgrade_ledger(self.settings))
-        self.ledger = self.do(lambda: Ledger.open(self.settings))
         self.known: dict[str, Known] = {}
         self.keys: dict[str, tuple[str, str]] = {}
-
-    def do(self, work: Callable[[], Awaitable[T]]) -> T:
-        async def awaited() -> T:
-            return await work()
-
-        return self.loop.run(awaited())
-
-    def teardown(self) -> None:
-        self.do(lambda: self.ledger.close())
-        self.loop.close()
 
     def active(self, workspace: str, action: str) -> Known | None:
         found = [t for t in self.known.values() if (t.workspace, t.action, t.ended) == (workspace, action, False)]
@@ -178,11 +156,6 @@ class Machine(RuleBasedStateMachine):
             known.state, known.cancel = ("cancelled", False) if at_once else ("cancelling", True)
         assert row.state == known.state
 
-    @rule()
-    def crash(self) -> None:
-        self.do(lambda: self.ledger.close())
-        self.ledger = self.do(lambda: Ledger.open(self.settings))
-
     @invariant()
     def says_what_the_model_says(self) -> None:
         states = [t.state for t in self.known.values()]
@@ -196,23 +169,14 @@ class Machine(RuleBasedStateMachine):
         assert due == {t.id for t in self.known.values() if t.ended and t.callback}
 
 
-def check(open_settings: Callable[[], Settings]) -> None:
-    # How a state machine is given what only a fixture has.
-    machine = type("OfOneDatabase", (Machine,), {"open_settings": staticmethod(open_settings)})
-    bounds = hypothesis_settings(
-        max_examples=examples(40),
-        stateful_step_count=30,
-        deadline=None,
-        phases=[Phase.generate],  # each step is a transaction; the steps that fell are few enough to read
-        suppress_health_check=list(HealthCheck),
-    )
-    run_state_machine_as_test(machine, settings=bounds)
-
-
 def test_in_a_file(tmp_path_factory: pytest.TempPathFactory) -> None:
-    check(lambda: load_settings().model_copy(update={"home": tmp_path_factory.mktemp("home")}))
+    check(Machine, lambda: load_settings().model_copy(update={"home": tmp_path_factory.mktemp("home")}), examples(40))
 
 
 @pytest.mark.slow
 def test_in_postgresql(postgres: Postgres, home: Any) -> None:
-    check(lambda: load_settings().model_copy(update={"ledger_url": SecretStr(postgres.ledger_url())}))
+    check(
+        Machine,
+        lambda: load_settings().model_copy(update={"ledger_url": SecretStr(postgres.ledger_url())}),
+        examples(40),
+    )

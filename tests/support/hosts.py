@@ -20,6 +20,7 @@ from uuid import uuid4
 
 from .prefect_server import eventually
 from .processes import processes_with
+from .relay import Relay
 
 __all__ = ["Host", "Wire"]
 
@@ -58,17 +59,14 @@ while True:
 """
 
 
-class Wire:
+class Wire(Relay):
     """A way to a port of loopback that can be cut: what is sent then arrives nowhere, until it is mended."""
 
     def __init__(self, port: int) -> None:
         self._target = port
         self._whole = threading.Event()
         self._whole.set()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port: int = self._listener.getsockname()[1]
-        self._open: list[socket.socket] = [self._listener]
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__()
 
     def cut(self) -> None:
         self._whole.clear()
@@ -76,39 +74,16 @@ class Wire:
     def mend(self) -> None:
         self._whole.set()
 
+    def reach(self) -> socket.socket:
+        self._whole.wait()
+        return socket.create_connection(("127.0.0.1", self._target))
+
+    def hold(self) -> None:
+        self._whole.wait()
+
     def close(self) -> None:
         self._whole.set()
-        for end in self._open:
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near = self._listener.accept()[0]
-                self._open.append(near)
-                threading.Thread(target=self._connect, args=(near,), daemon=True).start()
-
-    def _connect(self, near: socket.socket) -> None:
-        self._whole.wait()
-        try:
-            far = socket.create_connection(("127.0.0.1", self._target))
-        except OSError:
-            near.close()
-            return
-        self._open.append(far)
-        for source, sink in ((near, far), (far, near)):
-            threading.Thread(target=self._relay, args=(source, sink), daemon=True).start()
-
-    def _relay(self, source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                self._whole.wait()
-                sink.sendall(data)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+        super().close()
 
 
 class Host:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -18,55 +18,28 @@ from .ports import free_port
 from .postgres import Postgres
 from .prefect_server import QUIET, eventually, server_command
 from .processes import Processes, clean_environment
+from .relay import Relay
 
 __all__ = ["Balancer", "start_servers"]
 
 COMPOSE = Path(__file__).parents[2] / "deployments" / "compose.yaml"
 
 
-class Balancer:
+class Balancer(Relay):
     """One address for several servers: each new connection goes to the next of them that takes it."""
 
     def __init__(self, ports: list[int]) -> None:
         self.ports = ports
-        self._turn = 0
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self._open = [self._listener]
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._turns = itertools.count(1)
+        super().__init__()
+        self.url = f"http://127.0.0.1:{self.port}"
 
-    def close(self) -> None:
-        for end in self._open:
+    def reach(self) -> socket.socket:
+        ports, turn = self.ports, next(self._turns)
+        for step in range(len(ports)):
             with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near = self._listener.accept()[0]
-                self._open.append(near)
-                self._turn += 1
-                for step in range(len(self.ports)):
-                    port = self.ports[(self._turn + step) % len(self.ports)]
-                    with contextlib.suppress(OSError):
-                        far = socket.create_connection(("127.0.0.1", port))
-                        break
-                else:
-                    near.close()
-                    continue
-                self._open.append(far)
-                for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=self._relay, args=(source, sink), daemon=True).start()
-
-    def _relay(self, source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-        # Both ways at once: a server that was killed must be felt by its client.
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+                return socket.create_connection(("127.0.0.1", ports[(turn + step) % len(ports)]))
+        raise ConnectionRefusedError
 
 
 def start_redis(processes: Processes) -> int:

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from .calls import Answer, call
 from .ports import free_port
 from .processes import clean_environment
+from .relay import Relay
 
 __all__ = [
     "QUIET",
@@ -148,38 +148,21 @@ class PrefectServer:
             os.kill(self.process.pid, signal.SIGCONT)
 
 
-class Gate:
-    """A way to the server that can be cut: a TCP relay."""
+class Gate(Relay):
+    """A way to the server that can be cut."""
 
     def __init__(self, server: PrefectServer) -> None:
         host, port = server.api_url.removeprefix("http://").split("/")[0].split(":")
         self._target = (host, int(port))
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._open: list[socket.socket] = [self._listener]
-        self.api_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/api"
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__()
+        self.api_url = f"http://127.0.0.1:{self.port}/api"
+
+    def reach(self) -> socket.socket:
+        return socket.create_connection(self._target)
 
     def cut(self) -> None:
         """End every connection and take no new one."""
-        for end in self._open:
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near = self._listener.accept()[0]
-                far = socket.create_connection(self._target)
-                self._open += [near, far]
-                for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=self._relay, args=(source, sink), daemon=True).start()
-
-    def _relay(self, source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
+        self.close()
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from ..schemas.result import Result
 from ..schemas.task import BatchView, TaskList, TaskView
 from ..service.batches.leaderboard import leaderboard
 from ..service.disclosure import Disclosure
-from ..service.readiness import ReadyView
+from ..service.readiness import AcceptView, ReadyView
 from ..service.scorers.views import (
     LoadedView,
     ReloadedView,
@@ -153,6 +153,7 @@ POLICY: dict[type[BaseModel], Callable[[Disclosure, Any], BaseModel]] = {
 # Of the installation and its scorers; no ground truth is near. Artifacts are listed for whoever asks, and links signed
 # for their role.
 HARMLESS: set[type[BaseModel]] = {
+    AcceptView,
     Alive,
     DeletedWorkspace,
     LinkView,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Literal
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,15 +16,17 @@ from .ledger.ledger import Ledger
 from .prefect.client import PrefectApi
 from .prefect.schedules import SchedulerWatch
 
-__all__ = ["Check", "Readiness", "ReadyView"]
+__all__ = ["AcceptView", "Check", "Readiness", "ReadyView"]
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 State = Literal["ok", "degraded", "unavailable"]
 
 # Seconds for one look at the server; a probe must not wait for one that hangs.
 _PATIENCE = 5.0
-# Seconds for which an answer stands: probes of many, or a flood of them, cost one look.
+# Seconds for which an answer stands.
 _FRESH = 1.0
 # The same for executors, which are asked in a thread and take longer.
 _EXECUTORS_FRESH = 15.0
@@ -38,6 +41,15 @@ class Check(BaseModel):
 
     state: State
     detail: str
+
+
+class AcceptView(BaseModel):
+    """Whether tasks are accepted, and why not."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ready: bool
+    ledger: Check = Field(description="The database of accepted tasks.")
 
 
 class ReadyView(BaseModel):
@@ -59,6 +71,28 @@ class ReadyView(BaseModel):
     )
 
 
+class _Look(Generic[T]):
+    """What was found at the last look, for as long as that stands: many who ask, or a flood of them, cost one look."""
+
+    def __init__(self, look: Callable[[], Coroutine[Any, Any, T]], seconds: float) -> None:
+        self._look, self._seconds = look, seconds
+        self._looking: asyncio.Task[T] | None = None
+        self._looked = 0.0
+
+    async def found(self) -> T:
+        """What a look finds, or has found a moment ago."""
+        if self._looking is None or (self._looking.done() and time.monotonic() - self._looked > self._seconds):
+            self._looking = asyncio.create_task(self._run())
+        # Whoever asks meanwhile gets the same answer; one who leaves does not end it for the others.
+        return await asyncio.shield(self._looking)
+
+    async def _run(self) -> T:
+        try:
+            return await self._look()
+        finally:
+            self._looked = time.monotonic()
+
+
 class Readiness:
     """Looks at most once a second, however often it is asked.
 
@@ -70,31 +104,31 @@ class Readiness:
 
     def __init__(self, settings: Settings, prefect: PrefectApi, ledger: Ledger) -> None:
         self._settings, self._prefect, self._ledger = settings, prefect, ledger
-        self._looking: asyncio.Task[ReadyView] | None = None
-        self._looked = 0.0
         self._scheduler_watch = SchedulerWatch()
-        self._executors: asyncio.Task[dict[str, Check]] | None = None
-        self._executors_looked = 0.0
+        self._everything = _Look(self._look, _FRESH)
+        self._database = _Look(self._ask_ledger, _FRESH)
+        # Never two threads at an engine that hangs.
+        self._engines = _Look(lambda: asyncio.to_thread(_executors, settings), _EXECUTORS_FRESH)
 
     async def look(self) -> ReadyView:
         """How things are, at most a second old."""
-        now = time.monotonic()
-        if self._looking is None or (self._looking.done() and now - self._looked > _FRESH):
-            self._looking = asyncio.create_task(self._look())
-        # Whoever asks meanwhile gets the same answer; one who leaves does not end it for the others.
-        return await asyncio.shield(self._looking)
+        return await self._everything.found()
+
+    async def accepts(self) -> AcceptView:
+        """Whether the ledger takes tasks, at most a second old; what works on them is not waited for."""
+        ledger = await self._database.found()
+        return AcceptView(ready=ledger.state == "ok", ledger=ledger)
 
     async def _look(self) -> ReadyView:
         service = self._settings.service
         names = list(dict.fromkeys((service.pool, service.score_pool)))
         (ledger, server, scheduler, executors), found = await asyncio.gather(
-            asyncio.gather(self._database(), self._server(), self._scheduler(names), self._all_executors()),
+            asyncio.gather(self._database.found(), self._server(), self._scheduler(names), self._all_executors()),
             asyncio.gather(*(self._pool(name) for name in names)),
         )
         pools = {name: pool for name, (pool, _) in zip(names, found, strict=True)}
         workers = {name: worker for name, (_, worker) in zip(names, found, strict=True)}
         ready = all(check.state != "unavailable" for check in (ledger, server, *pools.values(), *workers.values()))
-        self._looked = time.monotonic()
         return ReadyView(
             ready=ready,
             ledger=ledger,
@@ -105,7 +139,7 @@ class Readiness:
             executors=executors,
         )
 
-    async def _database(self) -> Check:
+    async def _ask_ledger(self) -> Check:
         try:
             async with asyncio.timeout(_PATIENCE):
                 await self._ledger.known_flow_run("")
@@ -159,14 +193,9 @@ class Readiness:
         return Check(state=state, detail=detail), workers
 
     async def _all_executors(self) -> dict[str, Check]:
-        # Never two threads at an engine that hangs.
-        now = time.monotonic()
-        if self._executors is None or (self._executors.done() and now - self._executors_looked > _EXECUTORS_FRESH):
-            self._executors_looked = now
-            self._executors = asyncio.create_task(asyncio.to_thread(_executors, self._settings))
         try:
             async with asyncio.timeout(_PATIENCE):
-                return await asyncio.shield(self._executors)
+                return await self._engines.found()
         except TimeoutError:
             return {"docker": Check(state="unavailable", detail="the Docker Engine does not answer in time")}
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...core.errors import AutoScorerError, ErrorCode
-from ...service.readiness import Readiness, ReadyView
+from ...service.readiness import AcceptView, Readiness, ReadyView
 from ..envelope import envelope, failure
 from ..models import Alive
 from ..routing import ApiRouter, served
@@ -20,6 +20,7 @@ router = ApiRouter("service")
 
 _READY = {
     "ready": True,
+    "ledger": {"state": "ok", "detail": "answers"},
     "server": {"state": "ok", "detail": "answers"},
     "scheduler": {"state": "ok", "detail": "every active schedule has a run ahead"},
     "pools": {"autoscorer": {"state": "ok", "detail": "type process"}},
@@ -41,7 +42,7 @@ async def healthz(request: Request) -> Response:
 @router.get(
     "/readyz",
     summary="Whether the installation can work",
-    responses={**served(200, ReadyView, "The installation can work.", _READY)},
+    responses={**served(200, ReadyView | AcceptView, "The installation can work.", _READY)},
 )
 async def readyz(
     request: Request,
@@ -56,19 +57,20 @@ async def readyz(
     a second.
 
     200 when the ledger, the server and both pools are there and each pool has a worker online; else 503, with the same
-    checks in `error.details`. The scheduler and the executors are told and do not decide. With `for=submit` the ledger
-    alone decides, which is all that it takes to accept a task, and that this replica is not being stopped: a load
-    balancer asks for that. Needs no token.
+    checks in `error.details`. The scheduler and the executors are told and do not decide. With `for=submit` only the
+    ledger is asked, which is all that it takes to accept a task, and 503 also says that this replica is being stopped:
+    a load balancer asks for that. Needs no token.
     """
     readiness: Readiness = request.app.state.readiness
-    view = await readiness.look()
     if purpose == "submit":
-        return _takes_tasks(request, view)
+        return await _takes_tasks(request, readiness)
+    view = await readiness.look()
     if view.ready:
         return envelope(request, view)
     wrong = [
         f"{kind} {name}: {check.detail}" if name else f"{kind}: {check.detail}"
         for kind, name, check in (
+            ("ledger", "", view.ledger),
             ("server", "", view.server),
             *(("pool", name, check) for name, check in view.pools.items()),
             *(("workers of", name, check) for name, check in view.workers.items()),
@@ -81,12 +83,20 @@ async def readyz(
     return failure(request, error)
 
 
-def _takes_tasks(request: Request, view: ReadyView) -> Response:
-    stops = request.app.state.draining
-    if view.ledger.state == "ok" and not stops:
+async def _takes_tasks(request: Request, readiness: Readiness) -> Response:
+    # First, and without a look at anything: a balancer has a few seconds to notice.
+    if request.app.state.draining:
+        return failure(request, _refusal("it is being stopped"))
+    view = await readiness.accepts()
+    if view.ready:
         return envelope(request, view)
-    why = "it is being stopped" if stops else f"ledger: {view.ledger.detail}"
-    error = AutoScorerError(
-        ErrorCode.BACKEND_UNAVAILABLE, f"No task is accepted here: {why}.", stage="api", details=view.model_dump()
+    return failure(request, _refusal(f"ledger: {view.ledger.detail}", view))
+
+
+def _refusal(why: str, view: AcceptView | None = None) -> AutoScorerError:
+    return AutoScorerError(
+        ErrorCode.BACKEND_UNAVAILABLE,
+        f"No task is accepted here: {why}.",
+        stage="api",
+        details=view.model_dump() if view is not None else {},
     )
-    return failure(request, error)

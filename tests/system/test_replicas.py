@@ -16,7 +16,7 @@ import pytest
 from ..support.calls import Answer, call
 from ..support.ports import free_port
 from ..support.postgres import Postgres
-from ..support.postgres import postgres as postgres
+from ..support.postgres import own_postgres as own_postgres
 from ..support.prefect_cluster import Balancer
 from ..support.prefect_server import PrefectServer, eventually, running_server
 from ..support.processes import Processes, clean_environment
@@ -26,6 +26,9 @@ from ..support.workspaces import result_of, write_workspace
 pytestmark = [pytest.mark.prefect, pytest.mark.slow]
 
 AUTOSCORER = [sys.executable, "-m", "autoscorer"]
+
+# Seconds: between two probes of the balancer's, after which one has failed, and in which it has to notice.
+BETWEEN, PATIENCE, DRAIN = 0.2, 2, 5
 
 
 class Replicas:
@@ -41,7 +44,7 @@ class Replicas:
             "AUTOSCORER_WORKSPACE_ROOTS": str(self.root),
             "AUTOSCORER_LEDGER_URL": ledger_url,
             "AUTOSCORER_API_TOKENS": "admin:secret",
-            "AUTOSCORER_API__DRAIN": "2",
+            "AUTOSCORER_API__DRAIN": str(DRAIN),
         }
         processes.run(*AUTOSCORER, "deploy", environment=self._on("deploying"))
         self.ports = [free_port() for _ in range(3)]
@@ -113,23 +116,24 @@ class Replicas:
 
 
 class LoadBalancer(Balancer):
-    """Sends requests to those replicas that say that they take tasks."""
+    """Sends requests to those replicas that say that they take tasks; to any of them, while none says so."""
 
     def __init__(self, ports: list[int]) -> None:
         super().__init__(list(ports))
-        self._known = ports
+        self._takes = dict.fromkeys(ports, True)
         self._over = threading.Event()
-        threading.Thread(target=self._watch, daemon=True).start()
+        # Each by itself: one that is slow to answer must not delay what is heard of another.
+        for port in ports:
+            threading.Thread(target=self._watch, args=(port,), daemon=True).start()
 
-    def _watch(self) -> None:
-        while not self._over.wait(0.2):
-            self.ports = [port for port in self._known if self._takes(port)]
-
-    def _takes(self, port: int) -> bool:
-        try:
-            return call(f"http://127.0.0.1:{port}/readyz?for=submit", timeout=5).status == 200
-        except OSError:
-            return False
+    def _watch(self, port: int) -> None:
+        while not self._over.wait(BETWEEN):
+            try:
+                status = call(f"http://127.0.0.1:{port}/readyz?for=submit", timeout=PATIENCE).status
+            except OSError:
+                status = 0
+            self._takes[port] = status == 200
+            self.ports = [each for each, takes in self._takes.items() if takes] or list(self._takes)
 
     def close(self) -> None:
         self._over.set()
@@ -137,14 +141,16 @@ class LoadBalancer(Balancer):
 
 
 @pytest.fixture
-def replicas(processes: Processes, postgres: Postgres, tmp_path: Path) -> Iterator[Replicas]:
+def replicas(processes: Processes, own_postgres: Postgres, tmp_path: Path) -> Iterator[Replicas]:
     # A server of their own: they would take in the runs of other tests.
     with running_server(tmp_path / "prefect") as server:
-        yield Replicas(processes, server, postgres.ledger_url())
+        yield Replicas(processes, server, own_postgres.ledger_url())
         processes.stop()
 
 
-def test_any_of_three_answers_for_all_and_the_one_that_leads_may_be_killed(replicas: Replicas) -> None:
+def test_any_of_three_answers_for_all_and_the_one_that_leads_may_be_killed(
+    replicas: Replicas, own_postgres: Postgres
+) -> None:
     # A thousand submits of the same workspaces, wherever they come in.
     names = [f"ws-{number}" for number in range(20)]
     for name in names:
@@ -197,6 +203,15 @@ def test_any_of_three_answers_for_all_and_the_one_that_leads_may_be_killed(repli
     assert ready.status == 200 and ready.data["ledger"]["state"] == "ok", ready.body
     replicas.restart(leader)
     _restart_each_while_others_serve(replicas)
+    # Without its database none of them takes tasks, and each says why.
+    own_postgres.stop()
+    for address in ("/readyz", "/readyz?for=submit"):
+        eventually(lambda address=address: replicas.ask(0, "GET", address).status == 503)
+        answer = replicas.ask(0, "GET", address)
+        assert answer.error["details"]["ledger"]["state"] == "unavailable", answer.body
+        assert "ledger: does not answer" in answer.error["message"], answer.body
+    own_postgres.start()
+    eventually(lambda: replicas.ask(0, "GET", "/readyz?for=submit").status == 200)
 
 
 def _restart_each_while_others_serve(replicas: Replicas) -> None:

@@ -91,13 +91,13 @@ class Asking:
     Args:
         sample: The answer.
         judges: The judges; more than one are a jury.
-        votes: How often each of them is asked for every verdict.
+        votes: How often each of them is asked for every verdict; as its profile says when None.
         embedder: Turns texts into vectors; None where there is none.
     """
 
     sample: Sample
     judges: Sequence[Judge] = ()
-    votes: int = 1
+    votes: int | None = None
     embedder: Embedder | None = None
     _claims: dict[str, asyncio.Task[list[str]]] = field(default_factory=dict)
 
@@ -109,7 +109,7 @@ class Asking:
     @property
     def voters(self) -> list[tuple[Judge, int]]:
         """Each judge with each number of a vote."""
-        return [(judge, vote) for judge in self.judges for vote in range(self.votes)]
+        return [(judge, vote) for judge in self.judges for vote in range(self.votes or judge.votes)]
 
     async def claims(self, which: Literal["answer", "ground_truth"], usage: Usage) -> list[str]:
         """The claims that a text makes, in its order; the first judge splits it, once for all metrics.

@@ -27,13 +27,21 @@ class Models:
 
     Args:
         judges: The judges; more than one are a jury.
-        votes: How often each of them is asked for every verdict.
+        votes: How often each of them is asked for every verdict; as its profile says when None.
         embedder: Turns texts into vectors.
     """
 
     judges: Sequence[Judge] = ()
-    votes: int = 1
+    votes: int | None = None
     embedder: Embedder | None = None
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What each of them is asked for, and its name."""
+        found = {"judge": ", ".join(f"{each.name}: {each.model}" for each in self.judges)} if self.judges else {}
+        if self.embedder is not None:
+            found["embeddings"] = f"{self.embedder.name}: {self.embedder.model}"
+        return found
 
 
 def requested(sample: Sample, metrics: Sequence[str] | None, *, judge: bool, embeddings: bool) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..judge.prompt import Prompt, data_block
 
-__all__ = ["Template", "is_chinese"]
+__all__ = ["Template", "is_chinese", "prompt_digests"]
 
 _FOLDER = Path(__file__).with_name("prompts")
 _LANGUAGES = ("en", "zh")
@@ -62,3 +62,9 @@ class Template:
 @lru_cache
 def _text(name: str, language: str) -> str:
     return (_FOLDER / f"{name}.{language}.txt").read_text(encoding="utf-8")
+
+
+def prompt_digests() -> dict[str, str]:
+    """Every question by its name, with its sha256."""
+    names = sorted({path.name.partition(".")[0] for path in _FOLDER.glob("*.txt")} - {_RULE})
+    return {name: Template(name).sha256 for name in names}

@@ -65,8 +65,8 @@ class RagParams(ScorerParams):
 class RagScorer(BaseScorer):
     """Answers of a retrieval-augmented system.
 
-    The score is the weighted mean of the metrics' means over the answers. An answer for which a metric has no value does
-    not count in that metric's mean; how many there are stands beside it.
+    The score is the weighted mean of the metrics' means over the answers. An answer for which a metric has no value
+    does not count in that metric's mean; how many there are stands beside it.
     """
 
     name = "rag"

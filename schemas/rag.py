@@ -12,9 +12,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from .json_values import plain_text
+from .task import Priority
 
 __all__ = [
     "ClaimVerdict",
+    "JobPage",
+    "JobRecord",
     "JobStatus",
     "MetricScore",
     "MetricStatus",
@@ -58,6 +61,10 @@ class ScoreRequest(BaseModel):
     weights: dict[str, float] | None = Field(
         None, max_length=50, description="Metric to weight; those that are not named do not count."
     )
+    priority: Priority = "normal"
+    callback_url: str | None = Field(
+        None, max_length=2000, description="http(s) address that gets the record when the job has ended."
+    )
 
     @field_validator("contexts", mode="before")
     @classmethod
@@ -78,13 +85,13 @@ class ScoreRequest(BaseModel):
             return None if not value.strip() else _decoded(value)
         return value
 
-    @field_validator("ground_truth", "judge_model", "embedding_model", mode="before")
+    @field_validator("ground_truth", "judge_model", "embedding_model", "callback_url", mode="before")
     @classmethod
     def _absent(cls, value: Any) -> Any:
         # A template fills in nothing for a variable that is not set.
         return None if isinstance(value, str) and not value.strip() else value
 
-    @field_validator("question", "answer", "ground_truth", "judge_model", "embedding_model")
+    @field_validator("question", "answer", "ground_truth", "judge_model", "embedding_model", "callback_url")
     @classmethod
     def _plain_text(cls, value: str | None) -> str | None:
         return plain_text(value)
@@ -208,3 +215,38 @@ class RequestSummary(BaseModel):
             has_contexts=bool(request.contexts),
             has_ground_truth=bool(request.ground_truth),
         )
+
+
+class JobRecord(BaseModel):
+    """What became of one request."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    job_id: str
+    status: JobStatus
+    created_at: str = Field(description="ISO 8601, UTC.")
+    finished_at: str | None = None
+    request_summary: RequestSummary
+    scores: dict[str, float | None] = Field(
+        default_factory=dict, description="Metric to score, of those that are done; null where it has none."
+    )
+    weighted_score: float | None = None
+    coverage: float = 0.0
+    latency_ms: float | None = Field(None, description="From the beginning of the work to its end.")
+    skipped_metrics: list[str] = Field(default_factory=list)
+    skip_reasons: dict[str, str] = Field(default_factory=dict)
+    error: str | None = None
+    metrics: dict[str, MetricScore] = Field(
+        default_factory=dict, description="All that is known of each metric; not in lists."
+    )
+    retry_of: str | None = Field(None, description="The job of which this one repeats what failed.")
+
+
+class JobPage(BaseModel):
+    """One page of jobs, newest first, without what is known of each metric."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    jobs: list[JobRecord]
+    total: int
+    next_cursor: str | None = Field(description="Give it as `cursor` to go on; null on the last page.")

@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 SingleAction = Literal["validate", "run", "score", "pipeline"]
-Action = Literal["validate", "run", "score", "pipeline", "batch"]
+Action = Literal["validate", "run", "score", "pipeline", "batch", "rag-score"]
 Priority = Literal["high", "normal", "low"]
 # What a token may do: an admin may do everything, and see the ground truth.
 Role = Literal["submit", "admin"]
@@ -194,7 +194,7 @@ class TaskView(BaseModel):
 
     id: str
     action: Action
-    workspace: str | None = Field(None, description="Relative to its root; null for a batch.")
+    workspace: str | None = Field(None, description="Relative to its root; null for a batch and for rag-score.")
     workspaces: list[str] | None = Field(None, description="What a batch was asked to work on.")
     scorer: str | None = None
     params: dict[str, Any] | None = None

@@ -57,6 +57,9 @@ def _names(request: Mapping[str, Any], result: Any, job_id: str | None) -> Itera
     left = _mapping(result)
     workspaces, outcomes = request.get("workspaces"), left.get("outcomes")
     yield from _texts([request.get("workspace"), job_id, left.get("job_id")])
+    # Of a job that scores one answer; and by which metrics, which a list of such jobs is filtered by.
+    yield from _texts([request.get("question"), request.get("answer")])
+    yield from (f"metric:{name}" for name in _texts(request.get("metrics") or []))
     yield from _texts(workspaces if isinstance(workspaces, list) else [])
     for outcome in outcomes if isinstance(outcomes, list) else []:
         for name in _texts([_mapping(outcome).get("workspace")]):

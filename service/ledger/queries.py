@@ -263,7 +263,12 @@ def _conditions(wanted: TaskFilter) -> list[ColumnElement[bool]]:
     if wanted.name is not None:
         named = names.c.names.contains(wanted.name, autoescape=True)
         found.append(tasks.c.id.in_(select(names.c.task_id).where(named)))
-    equal = {tasks.c.workspace: wanted.workspace, tasks.c.scorer: wanted.scorer, tasks.c.action: wanted.action}
+    equal = {
+        tasks.c.workspace: wanted.workspace,
+        tasks.c.scorer: wanted.scorer,
+        tasks.c.action: wanted.action,
+        tasks.c.caller: wanted.caller,
+    }
     found += [column == value for column, value in equal.items() if value is not None]
     if wanted.since is not None:
         found.append(tasks.c.id >= wanted.since)

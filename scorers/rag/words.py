@@ -86,12 +86,12 @@ def normalised(text: str) -> str:
     """The text as it is compared: NFKC, without case, each sign written in one way."""
     folded = normalize("NFKC", text.translate(_SIGNS)).casefold()
     # Folding may leave a letter and a mark that are one character, and NFKC makes a minus of a superscript's.
-    return _LONE_ACCENT.sub("", normalize("NFKC", folded).translate(_SIGNS))
+    return normalize("NFKC", folded).translate(_SIGNS)
 
 
 def runs(text: str) -> list[str]:
     """The tokens of ROUGE: every sign separates, also within a number; of ASCII the same as rouge-score's own."""
-    return _ANY_SIGN.sub(" ", normalised(text).translate(_SPREAD)).split()
+    return _LONE_ACCENT.sub("", _ANY_SIGN.sub(" ", normalised(text).translate(_SPREAD))).split()
 
 
 def tokens(text: str) -> list[str]:
@@ -158,4 +158,4 @@ def _marked(text: str, gap: str) -> str:
         number: str | None = found[1]
         return gap if number is None else f" {number.replace(',', '')} "
 
-    return _NUMBER_OR_SIGN.sub(mark, normalised(text).translate(_SPREAD))
+    return _LONE_ACCENT.sub("", _NUMBER_OR_SIGN.sub(mark, normalised(text).translate(_SPREAD)))

@@ -21,8 +21,9 @@ def nonllm_context_precision(sample: Sample) -> float:
 
         precision = sum over k of (P(k) v(k)) / sum over k of v(k),   P(k) = (v(1) + … + v(k)) / k.
 
-    The average precision of RAGAS' context precision, and half as the threshold of its variant without an LLM; that one
-    compares with reference contexts, by Levenshtein's distance, which a passage longer than the truth never passes.
+    The average precision is that of RAGAS' context precision, and the threshold that of its variant without an LLM.
+    That one compares with reference contexts by Levenshtein's distance; no passage more than twice as long as a
+    sentence would pass it.
 
     Args:
         sample: Needs contexts, best first, and ground_truth.

@@ -85,7 +85,7 @@ def grounded_token_ratio(sample: Sample) -> float:
     The terms are tokens without function words, which any context holds: with "the" and "is" an answer would be half
     grounded in a text on anything else. In Chinese they are pairs of neighbouring characters for the same reason
     (``words.terms``). An answer of function words alone is taken by these. Our own definition; the nearest one is
-    K-Precision of Adlakha et al. (TACL 12, 2024), which counts all tokens.
+    K-Precision of Adlakha et al. (TACL 12, 2024), which counts function words, too.
 
     Args:
         sample: Needs answer and contexts; their order doesn't matter.

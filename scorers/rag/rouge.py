@@ -49,7 +49,7 @@ def _common_subsequence(one: list[str], other: list[str]) -> int:
 
     After each token of the other list, bit i is 0 where the longest common subsequence grows at token i of the first.
     (Hyyrö, "Bit-parallel LCS-length computation revisited", AWOCA 2004.) A step costs as much as a few operations on a
-    number of as many bits as there are tokens, so 100,000 tokens by 100,000 take about a second, and no table.
+    number of as many bits as there are tokens, so 100,000 tokens by 100,000 take a second or two, and no table.
     """
     places: defaultdict[str, list[int]] = defaultdict(list)
     for place, token in enumerate(one):

@@ -20,7 +20,7 @@ __all__ = ["joined_tokens", "normalised", "occurring", "runs", "terms", "tokens"
 
 # What the names of characters begin with in the scripts that are written without spaces.
 _UNSPACED = (
-    *("CJK ", "IDEOGRAPHIC ", "HANGZHOU ", "HIRAGANA ", "KATAKANA", "HALFWIDTH KATAKANA"),
+    *("CJK ", "IDEOGRAPHIC ", "HANGZHOU ", "HIRAGANA ", "KATAKANA"),
     *("THAI ", "LAO ", "KHMER ", "MYANMAR "),
 )
 # Words that any text on anything holds; none that denies, and none that is a name as well (May, WHO). Of Chinese only

@@ -160,8 +160,14 @@ def _fields_below(model: type[BaseModel], prefix: str) -> Iterator[Row]:
             raise SystemExit(f"The setting {prefix}{name} has no description.")
         choices = _choices(kind)
         default = field.get_default(call_default_factory=True)
+        if field.is_required():
+            yield [f"`{prefix}{name}`", "required", _described(field.description, choices)]
+            continue
         sizes = any("parse_bytes" in repr(item) for item in field.metadata)
         yield [f"`{prefix}{name}`", _default(default, size=sizes), _described(field.description, choices)]
+        below = get_args(kind)[-1:] if get_origin(kind) is dict else get_args(kind)[:1]
+        if below and isinstance(below[0], type) and issubclass(below[0], BaseModel):
+            yield from _fields_below(below[0], f"{prefix}{name}.{'NAME.' if get_origin(kind) is dict else ''}")
 
 
 def _choices(kind: Any) -> str:

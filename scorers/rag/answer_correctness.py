@@ -39,8 +39,8 @@ async def answer_correctness(ask: Asking, usage: Usage) -> Measured:
     question = ask.sample.question or ""
     right, covered, similar = await gathered(
         (
-            ask.ballots(STATED, said, {"QUESTION": question, "REFERENCE": truth}, usage),
-            ask.ballots(STATED, wanted if said else [], {"QUESTION": question, "REFERENCE": answer}, usage),
+            ask.ballots(STATED, said, {"question": question, "reference": truth}, usage),
+            ask.ballots(STATED, wanted if said else [], {"question": question, "reference": answer}, usage),
             _similarity(ask, usage),
         )
     )

@@ -49,7 +49,7 @@ async def answer_relevancy(ask: Asking, usage: Usage) -> Measured:
         return Measured(0.0, reason="The answer is empty.")
     embedder = ask.embedder
     assert embedder is not None
-    prompt = ANSWERED.fill({"STATEMENT": answer}, chinese=ask.is_chinese)
+    prompt = ANSWERED.fill({"statement": answer}, chinese=ask.is_chinese)
 
     async def of(judge: Judge, vote: int) -> tuple[float, bool]:
         found: dict[str, Any] = await judge.ask(prompt, _SCHEMA, usage=usage, vote=vote)

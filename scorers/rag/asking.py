@@ -131,7 +131,7 @@ class Asking:
 
     async def _split(self, text: str, usage: Usage) -> list[str]:
         async def split(part: str) -> list[str]:
-            prompt = CLAIMS.fill({"QUESTION": self.sample.question or "", "STATEMENT": part}, chinese=self.is_chinese)
+            prompt = CLAIMS.fill({"question": self.sample.question or "", "statement": part}, chinese=self.is_chinese)
             answer = await self.judges[0].ask(prompt, _CLAIMS_SCHEMA, usage=usage)
             return [claim.strip() for claim in answer["claims"] if claim.strip()]
 
@@ -145,7 +145,7 @@ class Asking:
         """Have every voter judge every claim.
 
         Args:
-            template: What is asked of the claims, which it calls CLAIMS.
+            template: What is asked of the claims, which it calls claims.
             claims: What to judge; nobody is asked of nothing.
             blocks: The other texts that it needs.
             usage: Of the metric.
@@ -157,7 +157,7 @@ class Asking:
         async def of(judge: Judge, vote: int, some: range) -> Ballot:
             keys = [f"c{number}" for number in some]
             listed = "\n".join(f"{key}: {claims[number]}" for key, number in zip(keys, some, strict=True))
-            prompt = template.fill({**blocks, "CLAIMS": listed}, chinese=self.is_chinese)
+            prompt = template.fill({**blocks, "claims": listed}, chinese=self.is_chinese)
             answer = await judge.ask(prompt, verdict_schema(keys), usage=usage, vote=vote)
             return [answer[key] for key in keys]
 

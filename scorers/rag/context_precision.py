@@ -51,7 +51,7 @@ async def _measure(ask: Asking, usage: Usage, answer: str) -> Measured:
     contexts = ask.sample.contexts or ()
 
     async def of(judge: Judge, vote: int, context: str) -> dict[str, Any]:
-        blocks = {"QUESTION": ask.sample.question or "", "ANSWER": answer, "CONTEXT": context}
+        blocks = {"question": ask.sample.question or "", "answer": answer, "context": context}
         prompt = USEFUL.fill(blocks, chinese=ask.is_chinese)
         verdict: dict[str, Any] = (await judge.ask(prompt, _SCHEMA, usage=usage, vote=vote))["c0"]
         return verdict

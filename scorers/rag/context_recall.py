@@ -29,6 +29,6 @@ async def context_recall(ask: Asking, usage: Usage) -> Measured:
     claims = await ask.claims("ground_truth", usage)
     if not claims:
         raise Undefined("The ground truth makes no claim that could be looked for.")
-    blocks = {"QUESTION": ask.sample.question or "", "CONTEXTS": numbered(ask.sample.contexts or ())}
+    blocks = {"question": ask.sample.question or "", "contexts": numbered(ask.sample.contexts or ())}
     ballots = await ask.ballots(ATTRIBUTED, claims, blocks, usage)
     return Measured.of([share(ballot) for ballot in ballots], majority(claims, ballots))

@@ -28,7 +28,7 @@ async def faithfulness(ask: Asking, usage: Usage) -> Measured:
     claims = await ask.claims("answer", usage)
     if not claims:
         raise Undefined("The answer makes no claim that could be checked.")
-    blocks = {"QUESTION": ask.sample.question or "", "CONTEXTS": numbered(ask.sample.contexts or ())}
+    blocks = {"question": ask.sample.question or "", "contexts": numbered(ask.sample.contexts or ())}
     ballots = await ask.ballots(SUPPORTED, claims, blocks, usage)
     return Measured.of([share(ballot) for ballot in ballots], majority(claims, ballots))
 

@@ -351,8 +351,8 @@ class Api(_Section):
     dedup_seconds: float = Field(
         120,
         ge=0,
-        description="How long the same request to `/api/score`, sent again without an `Idempotency-Key`, is answered with "
-        "the job that it made.",
+        description="Seconds for which the same request to `/api/score`, sent again without an `Idempotency-Key`, is "
+        "answered with the job that it made.",
     )
     show_errors: bool = Field(
         False,
@@ -376,7 +376,9 @@ class Service(_Section):
     pool_concurrency: int = Field(4, ge=1, description="Flow runs at a time in the pool.")
     score_concurrency: int = Field(4, ge=1, description="Flow runs at a time in the score pool.")
     rag_concurrency: int = Field(
-        64, ge=1, description="Flow runs at a time in the pool of rag-score; nearly all of their time they wait for judges."
+        64,
+        ge=1,
+        description="Flow runs at a time in the pool of rag-score; most of their time they wait for judges.",
     )
     poll_interval: float = Field(
         2.0,

@@ -13,6 +13,7 @@ from .artifacts import plain, table
 __all__ = ["job_artifacts"]
 
 _CLAIMS = 100
+_VERDICTS = {True: "yes", False: "no", None: "–"}
 
 
 def job_artifacts(name: str, request: Mapping[str, Any], data: Mapping[str, Any]) -> list[Callable[[], Artifact]]:
@@ -28,7 +29,7 @@ def job_artifacts(name: str, request: Mapping[str, Any], data: Mapping[str, Any]
     """
     key = f"rag-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
     rows = [
-        {"metric": metric, "score": each["score"], "status": each["status"], "reason": each["reason"], "calls": each["calls"]}
+        {"metric": metric, **{key: each[key] for key in ("score", "status", "reason", "calls")}}
         for metric, each in data["metrics"].items()
     ]
     return [
@@ -40,22 +41,16 @@ def job_artifacts(name: str, request: Mapping[str, Any], data: Mapping[str, Any]
 
 
 def _reasons(request: Mapping[str, Any], data: Mapping[str, Any]) -> str:
-    parts = [
-        f"# Weighted score: {data['weighted_score']}",
-        table(["", ""], [[key, plain(request.get(key) or "", longest=2000)] for key in ("question", "answer", "ground_truth")]),
-    ]
+    said = [[key, plain(request.get(key) or "", longest=2000)] for key in ("question", "answer", "ground_truth")]
+    parts = [f"# Weighted score: {data['weighted_score']}", table(["", ""], said)]
     for metric, each in data["metrics"].items():
         parts.append(f"## {plain(metric)}: {each['score'] if each['score'] is not None else each['status']}")
         if each["reason"]:
             parts.append(plain(each["reason"], longest=1000))
-        if each["claims"]:
-            rows = [
-                [_verdict(claim["verdict"]), plain(claim["text"], longest=500), plain(claim["reason"] or "", longest=500)]
-                for claim in each["claims"][:_CLAIMS]
-            ]
+        rows = [
+            [_VERDICTS[claim["verdict"]], *(plain(claim[key] or "", longest=500) for key in ("text", "reason"))]
+            for claim in each["claims"][:_CLAIMS]
+        ]
+        if rows:
             parts.append(table(["", "Judged", "Reason"], rows))
     return "\n\n".join(parts) + "\n"
-
-
-def _verdict(verdict: bool | None) -> str:
-    return {True: "yes", False: "no", None: "–"}[verdict]

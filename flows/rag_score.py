@@ -37,7 +37,9 @@ def _run_name() -> str:
 def rag_score(
     request: Annotated[
         dict[str, Any],
-        Field(title="Request", description="question, answer, contexts, ground_truth, metrics, judge_model, weights, …"),
+        Field(
+            title="Request", description="question, answer, contexts, ground_truth, metrics, judge_model, weights, …"
+        ),
     ],
     known: Annotated[
         dict[str, Any] | None, Field(title="Known", description="Metrics that need not be scored again.")

@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..core.errors import AutoScorerError, ErrorCode
 from ..schemas.rag import MetricScore, SampleScores, ScoreRequest
-from ..scorers.judge.budget import Budget
 from ..scorers.judge.runtime import JudgeRuntime
 from ..scorers.rag.catalogue import check_metrics
-from ..scorers.rag.evaluate import Models, evaluate, requested
+from ..scorers.rag.evaluate import evaluate, requested
+from ..scorers.rag.run import models_of
 from ..scorers.rag.sample import Sample
 
 __all__ = ["RagJob", "known_scores", "outcome_of_scores", "parsed", "sample_of", "score_answer"]
@@ -96,19 +96,16 @@ async def score_answer(
     sample = sample_of(request)
     check_metrics(request.metrics or ())
     check_metrics(request.weights or (), "weights")
-    session = runtime.session(
-        judge=request.judge_model, embeddings=request.embedding_model, caller=job.caller, budget=Budget.of_job(runtime)
-    )
-    judges = [session.judge] if session.judge is not None else []
-    models = Models(judges, None, session.embedder)
-    metrics = requested(sample, request.metrics, judge=bool(judges), embeddings=session.embedder is not None)
+    before = {**job.known, **known_scores(journal)}
+    models = models_of(runtime, request.judge_model, request.embedding_model, None, None, job.caller)
+    metrics = requested(sample, request.metrics, judge=bool(models.judges), embeddings=models.embedder is not None)
     on_total(len(metrics))
     scores = await evaluate(
         sample,
         metrics,
         models,
         weights=request.weights,
-        known={**job.known, **known_scores(journal)},
+        known=before,
         on_metric=lambda name, score: on_metric({"metric": name, "score": score.model_dump(mode="json")}),
     )
     return Scored(scores, time.monotonic() - begun)
@@ -124,10 +121,10 @@ def known_scores(journal: Iterable[Mapping[str, Any]]) -> dict[str, MetricScore]
 
 
 def outcome_of_scores(scored: Scored) -> Json:
-    """How the flow run ends, as ``FlowRunFiles.save_outcome`` takes it: failed where every metric failed that was tried.
+    """How the flow run ends, as ``FlowRunFiles.save_outcome`` takes it.
 
     Args:
-        scored: What the answer came to.
+        scored: What the answer came to; the run fails where every metric failed that was tried.
     """
     scores = scored.scores
     tried = [each for each in scores.metrics.values() if each.status != "skipped"]

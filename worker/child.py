@@ -48,7 +48,6 @@ from ..tasks.score import STEP_TIMEOUT
 from ..tasks.scoring import GuardedScoring, Scoring
 from ..tasks.scoring.guard import Guard
 from ..tasks.scoring.process import JobConfig
-
 from .judging import judge
 
 __all__ = ["Channel", "serve"]

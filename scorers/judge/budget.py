@@ -51,6 +51,11 @@ class Budget:
     cost: float | None = None
     spent: Usage = field(default_factory=Usage)
 
+    @classmethod
+    def of(cls, limits: JudgeBudget) -> Budget:
+        """As it is configured for a job."""
+        return cls(limits.job_tokens, limits.job_cost)
+
 
 class Spent(NamedTuple):
     """What was spent on one day.

@@ -82,7 +82,7 @@ class JudgeRuntime:
         embedding = _chosen(
             "embeddings", embeddings, self._settings.embeddings.default, self._settings.embeddings.profiles
         )
-        budget = budget or Budget(settings.budget.job_tokens, settings.budget.job_cost)
+        budget = budget or Budget.of(settings.budget)
         if judging is None and embedding is None:
             return JudgeSession(None, None, budget)
         until = asyncio.get_running_loop().time() + (settings.deadline if deadline is None else deadline)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -15,7 +16,6 @@ from ..judge.embedder import Embedder
 from ..judge.usage import Usage
 from .sample import Sample
 from .templates import Template, is_chinese
-from .words import units
 
 __all__ = ["MOST_CLAIMS", "Asking", "Ballot", "Measured", "gathered", "majority", "share", "verdict_schema"]
 
@@ -27,6 +27,8 @@ MOST_CLAIMS = 30
 _PART = 1500
 _VERDICTS = 15
 _CLAIM, _REASON = 400, 300
+# Where a sentence ends: not within 3.14.
+_END = re.compile(r"[.!?](?=\s)|[。！？；]|\n")
 
 _CLAIMS_SCHEMA = {
     "type": "object",
@@ -145,7 +147,7 @@ class Asking:
         """Have every voter judge every claim.
 
         Args:
-            template: What is asked of the claims, which it calls claims.
+            template: What is asked of the block ``claims``.
             claims: What to judge; nobody is asked of nothing.
             blocks: The other texts that it needs.
             usage: Of the metric.
@@ -195,11 +197,12 @@ async def gathered(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 def _parts(text: str) -> list[str]:
-    """A text in parts of whole sentences, each short enough to be split into all of its claims."""
-    parts: list[str] = []
-    for unit in units(text):
-        if parts and len(parts[-1]) + len(unit) < _PART:
-            parts[-1] += f" {unit}"
-        else:
-            parts.append(unit)
-    return parts
+    """A text in parts that end with a sentence where one ends, each short enough to be split into all of its claims."""
+    parts = []
+    rest = text.strip()
+    while len(rest) > _PART:
+        ends = [found.end() for found in _END.finditer(rest, _PART // 2, _PART)]
+        at = ends[-1] if ends else rest.rfind(" ", _PART // 2, _PART) + 1 or _PART
+        parts.append(rest[:at].strip())
+        rest = rest[at:].strip()
+    return [*parts, rest] if rest else parts

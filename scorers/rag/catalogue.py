@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import importlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 from ...core.errors import AutoScorerError, ErrorCode, suggest
 from .sample import Input, Sample
@@ -50,6 +52,11 @@ class MetricInfo:
     def is_free(self) -> bool:
         """Whether no model is asked."""
         return not (self.judge or self.embeddings)
+
+    def function(self) -> Callable[..., Any]:
+        """What measures it: of a free one a function of the sample, else a coroutine of ``Asking`` and ``Usage``."""
+        found: Callable[..., Any] = getattr(importlib.import_module(f".{self.module}", __package__), self.name)
+        return found
 
 
 METRICS: Mapping[str, MetricInfo] = MappingProxyType(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -145,9 +144,10 @@ async def _metric(info: MetricInfo, asking: Asking) -> MetricScore:
 
 
 async def _measure(info: MetricInfo, asking: Asking, usage: Usage) -> Measured:
-    function = getattr(importlib.import_module(f".{info.module}", __package__), info.name)
+    function = info.function()
     if info.is_free:
-        return Measured(function(asking.sample))
+        # Long texts take seconds, in which the answers of judges would wait.
+        return Measured(await asyncio.to_thread(function, asking.sample))
     measured: Measured = await function(asking, usage)
     return measured
 

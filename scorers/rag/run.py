@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ...core.config import Settings, load_settings
 from ...schemas.rag import SampleScores
+from ..judge.budget import Budget
+from ..judge.client import Judge
+from ..judge.runtime import JudgeRuntime, open_judges
 from .dataset import Dataset
 from .evaluate import Models, evaluate
 
-__all__ = ["DatasetScores", "Models", "opened_models", "score_dataset"]
+__all__ = ["DatasetScores", "models_of", "score_dataset"]
 
-# Answers under way for each call that a judge may have at a time: most of them wait for an answer of their own.
+# Answers under way for each call that judges may have at a time, and at least.
 _AHEAD = 2
 _LEAST = 4
 
@@ -36,7 +39,7 @@ async def score_dataset(
     dataset: Dataset,
     settings: Settings | None,
     *,
-    metrics: Callable[[Models], Sequence[str]],
+    metrics: Callable[[bool, bool], Sequence[str]],
     judge: str | Sequence[str] | None = None,
     embeddings: str | None = None,
     votes: int | None = None,
@@ -48,7 +51,7 @@ async def score_dataset(
     Args:
         dataset: The answers.
         settings: The configuration; read from its usual places when None.
-        metrics: Which metrics to score, given the models that there are.
+        metrics: Which metrics to score, given whether there is a judge and whether there are embeddings.
         judge: A profile or model, or several; the default when None.
         embeddings: A profile or model; the default when None.
         votes: How often each judge is asked; as its profile says when None.
@@ -58,44 +61,55 @@ async def score_dataset(
     Raises:
         AutoScorerError: ``BAD_PARAMS`` for a profile that there is not.
     """
-    names = (judge,) if isinstance(judge, str) else tuple(judge) if judge is not None else (None,)
-    async with opened_models(settings or load_settings(), names, embeddings, votes) as models:
-        wanted = metrics(models)
-        places = asyncio.Semaphore(max(_LEAST, _AHEAD * sum(each.concurrency for each in models.judges)))
-        found: list[SampleScores | None] = [None] * len(dataset.items)
+    settings = settings or load_settings()
+    async with open_judges(settings) as runtime:
+        # What is spent is the job's, all of it; a deadline is an answer's.
+        opened = partial(models_of, runtime, judge, embeddings, votes, Budget.of(settings.judge.budget))
+        models = opened()
+        wanted = metrics(bool(models.judges), models.embedder is not None)
+        places = asyncio.Semaphore(max(_LEAST, _AHEAD * settings.judge.concurrency))
+        found: dict[int, SampleScores] = {}
 
         async def one(number: int) -> None:
             async with places:
-                scores = await evaluate(dataset.items[number].sample, wanted, models, weights=weights)
+                scores = await evaluate(dataset.items[number].sample, wanted, opened(), weights=weights)
             found[number] = scores
             on_sample(number, scores)
 
         async with asyncio.TaskGroup() as group:
             for number in range(len(dataset.items)):
                 group.create_task(one(number))
-        return DatasetScores([scores for scores in found if scores is not None], models.names)
+        return DatasetScores([found[number] for number in range(len(dataset.items))], models.names)
 
 
-@contextlib.asynccontextmanager
-async def opened_models(
-    settings: Settings, judges: Sequence[str | None], embeddings: str | None, votes: int | None
-) -> AsyncIterator[Models]:
-    """The models that are configured, or asked for by name; none of them is asked for anything yet.
+def models_of(
+    runtime: JudgeRuntime,
+    judge: str | Sequence[str] | None,
+    embeddings: str | None,
+    votes: int | None,
+    budget: Budget | None,
+    caller: str = "",
+) -> Models:
+    """The models that one answer's metrics may ask, within a deadline that begins now.
 
     Args:
-        settings: The configuration.
-        judges: Profiles or models; None is the default, if there is one.
-        embeddings: The same.
+        runtime: What they share.
+        judge: A profile or a model, or several for a jury; the default when None.
+        embeddings: A profile or a model; the default when None.
         votes: How often each judge is asked; as its profile says when None.
+        budget: What may be spent; as configured for a job when None.
+        caller: Whose day's budget it counts for.
 
     Raises:
         AutoScorerError: ``BAD_PARAMS`` for one that there is not.
     """
-    from ..judge.runtime import open_judges
-
-    async with open_judges(settings) as runtime:
-        sessions = [runtime.session(judge=name, embeddings=embeddings) for name in judges]
-        found = [session.judge for session in sessions if session.judge is not None]
-        # One who is named twice is one.
-        unique = {(each.name, each.model): each for each in found}
-        yield Models(list(unique.values()), votes, sessions[0].embedder)
+    names = [judge] if judge is None or isinstance(judge, str) else list(judge)
+    judges: dict[tuple[str, str], Judge] = {}
+    embedder = None
+    for name in names:
+        session = runtime.session(judge=name, embeddings=embeddings, caller=caller, budget=budget)
+        budget, embedder = session.budget, session.embedder
+        if session.judge is not None:
+            # One who is named twice is one.
+            judges[session.judge.name, session.judge.model] = session.judge
+    return Models(tuple(judges.values()), votes, embedder)

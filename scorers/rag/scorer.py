@@ -19,7 +19,7 @@ from .aggregate import Totals, totals
 from .artifacts import write_artifacts
 from .catalogue import METRICS, check_metrics, default_metrics, default_weights
 from .dataset import Dataset, check_ground_truth, read_dataset
-from .run import Models, score_dataset
+from .run import score_dataset
 from .sample import Sample
 from .templates import prompt_digests
 
@@ -109,7 +109,7 @@ class RagScorer(BaseScorer):
             score_dataset(
                 dataset,
                 self.settings,
-                metrics=lambda models: _metrics_of(dataset, checked, models),
+                metrics=lambda judge, embeddings: _metrics_of(dataset, checked, judge=judge, embeddings=embeddings),
                 judge=checked.judge,
                 embeddings=checked.embeddings,
                 votes=checked.votes,
@@ -118,7 +118,7 @@ class RagScorer(BaseScorer):
         )
         names = tuple(run.samples[0].metrics)
         found = totals(run.samples, _weights(dataset, names, checked.weights), checked.confidence_level)
-        if found.score is None:
+        if all(each.mean is None for each in found.metrics.values()):
             _raise_first_failure(found)
         self.is_partial = found.failed > checked.max_failed
         result = _result(found, dataset)
@@ -142,14 +142,14 @@ class RagScorer(BaseScorer):
         return checked
 
 
-def _metrics_of(dataset: Dataset, params: RagParams, models: Models) -> tuple[str, ...]:
+def _metrics_of(dataset: Dataset, params: RagParams, *, judge: bool, embeddings: bool) -> tuple[str, ...]:
     """What to score: what the params name, or what fits an answer that has what any of them has."""
     if params.metrics is not None:
         return check_metrics(params.metrics)
     named = [name for name, weight in (params.weights or {}).items() if weight]
     if named:
         return tuple(named)
-    return default_metrics(_fullest(dataset), judge=bool(models.judges), embeddings=models.embedder is not None)
+    return default_metrics(_fullest(dataset), judge=judge, embeddings=embeddings)
 
 
 def _fullest(dataset: Dataset) -> Sample:

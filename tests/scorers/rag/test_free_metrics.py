@@ -7,12 +7,14 @@ from itertools import permutations
 from unicodedata import normalize
 
 import pytest
-from autoscorer.scorers.rag.free import FREE_METRICS
+from autoscorer.scorers.rag.catalogue import METRICS
 from autoscorer.scorers.rag.sample import Sample, Undefined
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ...support.examples import examples
+
+FREE_METRICS = {name: info for name, info in METRICS.items() if info.is_free}
 
 # metric, answer, ground truth, expected
 BY_TRUTH = [
@@ -104,7 +106,7 @@ HELD = [
 
 
 def score(name: str, sample: Sample) -> float:
-    return FREE_METRICS[name].score(sample)
+    return FREE_METRICS[name].function()(sample)
 
 
 @pytest.mark.parametrize(("name", "answer", "truth", "expected"), BY_TRUTH)

@@ -97,7 +97,7 @@ class Places:
         self._freed = asyncio.Event()
         self._waiters = 0
         self._mark: tuple[int, Path] | None = None
-        self._looked = 0.0
+        self._looked = self._yielded_until = 0.0
         self._trimmer: asyncio.TimerHandle | None = None
 
     async def take(self) -> Place:
@@ -120,6 +120,8 @@ class Places:
             self._looked = now
             if self._others_wait():
                 self._close(place)
+                # Long enough for each of them to come by.
+                self._yielded_until = now + 2 * _MOST
                 return
         self._kept.append((place, now))
         self._freed.set()
@@ -151,7 +153,7 @@ class Places:
     def _at_once(self) -> Place | None:
         if self._kept:
             return self._kept.pop()[0]
-        if len(self._own) == self._number:
+        if len(self._own) == self._number or time.monotonic() < self._yielded_until:
             return None
         with writing_home(self._folder.parent):
             self._folder.mkdir(parents=True, exist_ok=True)

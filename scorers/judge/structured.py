@@ -133,7 +133,8 @@ async def structured_answer(post: Post, dialect: Dialect, asked: Asked, *, profi
         else:
             if mended:
                 raise fail("bad_answer", problem)
-            mended = True
+            # Another question: it may be cut as often as the first.
+            mended, limit, longer = True, asked.max_tokens, 0
             messages += [
                 {"role": "assistant", "content": neutral(shortened(text, _SHOWN))},
                 {

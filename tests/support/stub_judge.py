@@ -79,6 +79,7 @@ class StubJudge:
 
     Args:
         answer: From the prompt (all messages, joined) and the schema to the answer's value; ``filled`` when absent.
+        data: From texts to what stands in ``data`` of their embeddings; vectors of their digests when absent.
         latency: Seconds before each answer.
         faults: What goes wrong.
         retry_after: The header of a 429; none when absent.
@@ -97,6 +98,7 @@ class StubJudge:
     """
 
     answer: Answer | None = None
+    data: Callable[[list[str]], Any] | None = None
     latency: float = 0
     faults: Faults = field(default_factory=Faults)
     retry_after: str | None = None
@@ -265,7 +267,7 @@ class StubJudge:
 
     def _vectors(self, body: dict[str, Any], fault: str | None) -> dict[str, Any]:
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
-        data = []
+        data: Any = []
         for index, text in enumerate(texts):
             vector: Any = _vector(text, self.dimensions)
             if self.base64_vectors:
@@ -273,7 +275,9 @@ class StubJudge:
             data.append({"object": "embedding", "index": index, "embedding": vector})
         if fault == "wrong_schema":
             data = data[1:]
-        answer = {"object": "list", "model": body["model"], "data": data[::-1]}
+        # In another order than that of the texts: the index says which is whose.
+        data = data[::-1] if self.data is None else self.data(texts)
+        answer = {"object": "list", "model": body["model"], "data": data}
         if self.tells_usage:
             tokens = sum(len(text) for text in texts) // 4
             answer["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}

@@ -195,9 +195,9 @@ class RequestSummary(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    question: str
-    answer: str
-    metrics: list[str]
+    question: str = ""
+    answer: str = ""
+    metrics: list[str] = Field(default_factory=list)
     judge_model: str | None = None
     embedding_model: str | None = None
     has_contexts: bool = False

@@ -185,6 +185,7 @@ class TaskOutcome(BaseModel):
     interval: ScoreInterval | None = None
     passed: bool | None = Field(None, alias="pass", description="Against pass_threshold; null without one.")
     rank: str | None = Field(None, description="A, B, C or D.")
+    scores: dict[str, float | None] | None = Field(None, description="Of rag-score: each metric.")
 
 
 class TaskView(BaseModel):

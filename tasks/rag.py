@@ -136,6 +136,7 @@ def outcome_of_scores(scored: Scored) -> Json:
             "weighted_score": scores.weighted_score,
             "higher_is_better": True,
         },
+        "scores": {name: each.score for name, each in scores.metrics.items() if each.status != "skipped"},
         **scores.model_dump(mode="json"),
         "latency_ms": round(1000 * scored.seconds, 3),
     }

@@ -119,9 +119,9 @@ class Settlement:
     async def hold(self, child: ProcessIdentity, pid: int) -> None:
         """Note which process works on it: on disk before it begins, for whoever finds us dead."""
         context = self._context
-        # That process outlives the run, and its end says nothing of it.
-        own = (None, None) if self.is_judged else (child, pid)
-        self.claim = Claim(context.owner, *own, context.name, self.attempt)
+        # The judges' process outlives the run, and its end says nothing of it.
+        own = None if self.is_judged else child
+        self.claim = Claim(context.owner, own, None if self.is_judged else pid, context.name, self.attempt)
         await asyncio.to_thread(self.files.claim, self.claim)
 
     async def is_ours(self) -> bool:

@@ -26,7 +26,7 @@ from ..models import SUBMIT_EXAMPLES, TASK_EXAMPLE
 from ..outgoing import outgoing
 from ..routing import ApiRouter, answers, served
 
-__all__ = ["IdempotencyKey", "Submitter", "TaskId", "router"]
+__all__ = ["IdempotencyKey", "Moment", "Submitter", "TaskId", "aware", "router"]
 
 router = ApiRouter("tasks")
 
@@ -137,12 +137,14 @@ async def list_tasks(
         name=q,
         scorer=scorer,
         action=action,
-        since=_aware(since),
-        until=_aware(until),
+        since=aware(since),
+        until=aware(until),
         limit=limit,
         cursor=cursor,
     )
-    return envelope(request, await tasks_of(request).list(query))
+    # Questions and answers are found by their words, and are nobody else's.
+    own = None if caller.role == "admin" else caller.name
+    return envelope(request, await tasks_of(request).list(query, jobs_of=own))
 
 
 @router.get(
@@ -272,5 +274,6 @@ async def _stream(request: Request, task_id: str) -> Response:
     return StreamingResponse(lines(), media_type=_NDJSON, headers={"X-Accel-Buffering": "no"})
 
 
-def _aware(moment: datetime | None) -> Any:
+def aware(moment: datetime | None) -> Any:
+    """A time with its zone: UTC where none was given."""
     return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment

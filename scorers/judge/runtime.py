@@ -22,7 +22,7 @@ from .once import Once
 from .structured import Dialect
 from .transport import Endpoint
 
-__all__ = ["JudgeRuntime", "JudgeSession", "open_judges"]
+__all__ = ["JudgeRuntime", "JudgeSession", "check_models", "open_judges"]
 
 Kind = Literal["judge", "embeddings"]
 AnyProfile = TypeVar("AnyProfile", bound=Profile)
@@ -161,6 +161,22 @@ async def open_judges(settings: Settings) -> AsyncIterator[JudgeRuntime]:
         yield runtime
     finally:
         await runtime.close()
+
+
+def check_models(settings: Settings, *, judge: str | None, embeddings: str | None) -> tuple[bool, bool]:
+    """Whether there is a judge, and whether there are embeddings; opens nothing.
+
+    Args:
+        settings: The configuration.
+        judge: A profile, or a model of one; the default profile when None.
+        embeddings: The same for the model that embeds.
+
+    Raises:
+        AutoScorerError: ``BAD_PARAMS`` for an unknown profile or model.
+    """
+    judging = _chosen("judge", judge, settings.judge.default, settings.judge.profiles)
+    embedding = _chosen("embeddings", embeddings, settings.embeddings.default, settings.embeddings.profiles)
+    return judging is not None, embedding is not None
 
 
 def _chosen(

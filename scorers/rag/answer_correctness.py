@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..judge.usage import Usage
-from .asking import Asking, Measured, gathered, majority, share
+from .asking import Asking, Measured, gathered, majority, share, together
 from .sample import Undefined
 from .semantic_similarity import similarity
 from .templates import Template
@@ -37,22 +37,22 @@ async def answer_correctness(ask: Asking, usage: Usage) -> Measured:
         raise Undefined("The ground truth makes no claim that could be looked for.")
     answer, truth = ask.sample.answer or "", ask.sample.ground_truth or ""
     question = ask.sample.question or ""
-    right, covered, similar = await gathered(
-        (
-            ask.ballots(STATED, said, {"question": question, "reference": truth}, usage),
-            ask.ballots(STATED, wanted if said else [], {"question": question, "reference": answer}, usage),
-            _similarity(ask, usage),
-        )
-    )
+    async with together() as group:
+        right = group.create_task(ask.ballots(STATED, said, {"question": question, "reference": truth}, usage))
+        covering = wanted if said else []
+        covered = group.create_task(ask.ballots(STATED, covering, {"question": question, "reference": answer}, usage))
+        similar = group.create_task(_similarity(ask, usage))
     scores = [
-        claim_f1(share(ballot), share(other)) if said else 0.0 for ballot, other in zip(right, covered, strict=True)
+        claim_f1(share(ballot), share(other)) if said else 0.0
+        for ballot, other in zip(right.result(), covered.result(), strict=True)
     ]
     notes = [] if said else ["The answer makes no claim."]
-    if similar is None:
+    nearness = similar.result()
+    if nearness is None:
         notes.append("There are no embeddings, so the claims alone count.")
     else:
-        scores = [_FACTS * score + _SIMILARITY * similar for score in scores]
-    claims = majority(said, right) + (majority(wanted, covered) if said else [])
+        scores = [_FACTS * score + _SIMILARITY * nearness for score in scores]
+    claims = majority(said, right.result()) + majority(covering, covered.result())
     return Measured.of(scores, claims, " ".join(notes) or None)
 
 

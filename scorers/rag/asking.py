@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import re
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Literal, TypeVar
@@ -17,7 +18,17 @@ from ..judge.usage import Usage
 from .sample import Sample
 from .templates import Template, is_chinese
 
-__all__ = ["MOST_CLAIMS", "Asking", "Ballot", "Measured", "gathered", "majority", "share", "verdict_schema"]
+__all__ = [
+    "MOST_CLAIMS",
+    "Asking",
+    "Ballot",
+    "Measured",
+    "gathered",
+    "majority",
+    "share",
+    "together",
+    "verdict_schema",
+]
 
 T = TypeVar("T")
 
@@ -172,7 +183,7 @@ class Asking:
 
 def share(ballot: Ballot) -> float:
     """The share of verdicts that are true, of one at least."""
-    return sum(each["verdict"] for each in ballot) / len(ballot)
+    return sum(bool(each["verdict"]) for each in ballot) / len(ballot)
 
 
 def majority(texts: Sequence[str], ballots: Sequence[Ballot]) -> list[ClaimVerdict]:
@@ -188,12 +199,19 @@ def majority(texts: Sequence[str], ballots: Sequence[Ballot]) -> list[ClaimVerdi
 
 async def gathered(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """The results of all, in their order; the first that fails ends the others, which nobody would read."""
+    async with together() as group:
+        tasks = [group.create_task(call) for call in calls]
+    return [task.result() for task in tasks]
+
+
+@contextlib.asynccontextmanager
+async def together() -> AsyncIterator[asyncio.TaskGroup]:
+    """A group of tasks of which the first that fails ends the others, and whose error is raised as it is."""
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(call) for call in calls]
+            yield group
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
-    return [task.result() for task in tasks]
 
 
 def _parts(text: str) -> list[str]:

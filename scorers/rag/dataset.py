@@ -181,7 +181,7 @@ def _record(line: str, name: str, number: int, text_key: str) -> _Record:
     contexts = record.get("contexts")
     if contexts is not None and not _is_texts(contexts):
         fail("'contexts' must be a list of texts.")
-    if len(contexts or ()) > MOST_CONTEXTS:
+    if contexts is not None and len(contexts) > MOST_CONTEXTS:
         fail(f"'contexts' holds {len(contexts):,} texts; expected at most {MOST_CONTEXTS}.")
     return _Record(str(ident), text, None if contexts is None else tuple(contexts), truth or None)
 

@@ -122,6 +122,7 @@ class Ledger:
     observe = _writes(sql.observe)
     finish = _writes(sql.finish)
     request_cancel = _writes(sql.request_cancel)
+    forget = _writes(sql.forget)
 
     # --- one of several -------------------------------------------------------------------------------------
 

@@ -130,7 +130,10 @@ class TaskFilter:
     action: str | None = None
     since: str | None = None
     until: str | None = None
+    metric: str | None = None
     caller: str | None = None
+    # Of jobs that score one answer those of this caller alone; all else of everybody.
+    jobs_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

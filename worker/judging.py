@@ -122,7 +122,9 @@ class _Judging:
         self._log(run, logging.INFO if outcome["error"] is None else logging.ERROR, outcome["message"])
         self._send(run, {"ended": True})
         if outcome["data"] is not None:
-            self._send(run, {"artifacts": _artifacts(run, order["parameters"]["request"], outcome["data"])})
+            # In a thread: in an event loop Prefect's artifacts render themselves in coroutines.
+            bodies = await asyncio.to_thread(_artifacts, run, order["parameters"]["request"], outcome["data"])
+            self._send(run, {"artifacts": bodies})
 
 
 def _artifacts(run: str, request: Json, data: Json) -> list[Json]:

@@ -79,7 +79,7 @@ def test_a_place_is_kept_for_a_moment_and_then_free_for_others(tmp_path: Path) -
         assert await places.take() == place
         places.give(place)
         await until(lambda: not is_locked(file))
-        assert (await places.take()).index == 0
+        assert (await places.take()).number == 0
         places.give(place)
         places.close()
         assert not is_locked(file)

@@ -170,14 +170,15 @@ class Endpoint:
         inner = value.get("error") if isinstance(value, dict) else None
         if 200 <= status < 300 and isinstance(value, dict) and not inner:
             return value
-        if 200 <= status < 300 and isinstance(inner, dict) and type(inner.get("code")) is int:
-            # Routers of several providers answer 200 and say here what the provider answered.
-            status = inner["code"]
+        code, said = (inner.get("code"), inner.get("message")) if isinstance(inner, dict) else (None, inner)
+        if status == 200 and type(code) is int and 400 <= code < 600:
+            # Routers of several providers say here what the provider answered.
+            status = code
         reason, retryable = _of_status(status)
-        code = inner.get("code") if isinstance(inner, dict) else None
         if code in ("content_filter", "content_policy_violation"):
             reason, retryable = "content_filtered", False
-        said = inner.get("message") if isinstance(inner, dict) else inner
+        elif code == "insufficient_quota":  # a 429 that no wait ends
+            retryable = False
         found = failure(
             reason,
             profile=self._name,

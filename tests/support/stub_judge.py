@@ -1,7 +1,7 @@
 """An OpenAI-compatible server for tests: real HTTP on loopback, in a thread of its own, the same in every run.
 
 What it does wrong is decided by the digest of the request's body and by how often that body has come, so that equal
-runs meet equal faults. ``python -m`` starts none: tests and benchmarks make a ``StubJudge``.
+runs meet equal faults. Benchmarks make a ``StubJudge`` of their own; tests take the fixture ``stub``.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ class JudgeProfile(Profile):
     structured: Literal["auto", "json_schema", "json_object", "text"] = Field(
         "auto",
         description="How an answer's form is asked for. `auto` begins with `json_schema` and goes on to the next "
-        "where the endpoint refuses it; the others begin where they say.",
+        "where the endpoint refuses it; the others are what they say.",
     )
     votes: int = Field(
         1, ge=1, le=99, description="Answers to each question; more than one wants a temperature above 0."

@@ -114,9 +114,11 @@ class Spend:
         await self._store.close()
 
     def _unusable(self, error: Exception) -> AutoScorerError:
+        # Of an ``OSError`` without its path, which is the host's.
+        why = error.strerror if isinstance(error, OSError) else str(error)
         return full_database(error, self._path.parent) or AutoScorerError(
             ErrorCode.INTERNAL_ERROR,
-            f"What judges have cost can't be counted: {self._path.name} in the home can't be used ({error}).",
+            f"What judges have cost can't be counted: {self._path.name} in the home can't be used ({why}).",
         )
 
 

@@ -13,7 +13,7 @@ from .cache import key_of
 from .once import Once, until
 from .prompt import Prompt
 from .schema import compiled
-from .structured import Asked, Dialect, structured_answer
+from .structured import Asked, Dialect, Post, structured_answer
 from .transport import Endpoint
 from .usage import Usage
 
@@ -112,7 +112,7 @@ class Judge:
             msgspec.json.encode(settings),
         )
 
-    def _poster(self, usage: Usage) -> Any:
+    def _poster(self, usage: Usage) -> Post:
         async def check() -> None:
             await self._account.check(self.name, self.model)
 

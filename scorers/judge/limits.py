@@ -33,7 +33,7 @@ class Place(NamedTuple):
     """A locked file."""
 
     fd: int
-    index: int
+    number: int
 
 
 class Limits:
@@ -174,7 +174,7 @@ class Places:
 
     def _close(self, place: Place) -> None:
         os.close(place.fd)
-        self._own.discard(place.index)
+        self._own.discard(place.number)
 
     def _marked(self) -> tuple[int, Path] | None:
         path = self._folder / "waiting" / f"{self._name}~{os.getpid()}-{next(_numbers)}"

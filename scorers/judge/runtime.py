@@ -45,7 +45,10 @@ class JudgeSession:
 
 
 class JudgeRuntime:
-    """Connections, limits, cache and spending of one process, for many jobs at a time. ``open_judges`` makes one."""
+    """Connections, limits, cache and spending of one process, for many jobs at a time. ``open_judges`` makes one.
+
+    It belongs to one event loop, and its process may not fork while it is open: a child would hold its places.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

@@ -21,6 +21,7 @@ _KEYWORDS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "array": (frozenset({"items", "maxItems"}), frozenset({"minItems"})),
 }
 _ALWAYS = frozenset({"type", "description"})
+_TYPES: dict[str, type[Any]] = {"object": dict, "string": str, "boolean": bool, "array": list}
 _NAMES = {"object": "an object", "string": "text", "boolean": "true or false", "array": "a list"}
 _MOST_COMPILED = 1024
 _MOST_STARTS = 50
@@ -172,7 +173,7 @@ def _without_lengths(schema: Any) -> Any:
 
 def _problem(schema: dict[str, Any], value: Any, path: str) -> str | None:
     kind = schema["type"]
-    if not isinstance(value, {"object": dict, "string": str, "boolean": bool, "array": list}[kind]):
+    if not isinstance(value, _TYPES[kind]):
         return f"{path} must be {_NAMES[kind]}"
     if kind == "object":
         properties = schema["properties"]

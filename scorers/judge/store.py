@@ -98,11 +98,11 @@ class Store:
         except Exception as error:  # nothing of it is there then, and everybody is told so
             self._failed(error)
             done = [(future, None, error) for _, _, future in batch]
-        for future, value, error in done:
+        for future, value, fault in done:
             if future is not None:
                 # The loop may be gone.
                 with contextlib.suppress(RuntimeError):
-                    future.get_loop().call_soon_threadsafe(_settle, future, value, error)
+                    future.get_loop().call_soon_threadsafe(_settle, future, value, fault)
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:

@@ -119,8 +119,8 @@ async def structured_answer(post: Post, dialect: Dialect, asked: Asked, *, profi
         text, finish, declined = _first_choice(answer)
         if declined:
             raise fail("content_filtered")
-        value, problem = _checked(text, asked.schema, form) if text else (None, "it is empty")
-        if problem is None:
+        value, problem = _checked(text, asked.schema, form)
+        if value is not None:
             return value
         if finish == "length":
             if longer == _LONGER:
@@ -181,10 +181,14 @@ def _first_choice(answer: dict[str, Any]) -> tuple[str, Any, bool]:
     return text, finish, bool(message.get("refusal")) or finish == "content_filter"
 
 
-def _checked(text: str, schema: Schema, form: Form) -> tuple[Any, str | None]:
+def _checked(text: str, schema: Schema, form: Form) -> tuple[dict[str, Any] | None, str]:
+    """The value of an answer that follows the schema, or None and what is wrong with it."""
+    if not text:
+        return None, "it is empty"
     try:
         # A fence comes from a server that takes the form and does not heed it.
         value = parsed(text, loose=form == "text" or text.startswith("```"))
     except ValueError as error:
         return None, str(error)
-    return value, schema.problem(value)
+    problem = schema.problem(value)
+    return (value, "") if problem is None else (None, problem)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-import itertools
 import logging
 import random
 import ssl
@@ -83,22 +82,21 @@ class Endpoint:
             AutoScorerError: ``JUDGE_ERROR`` with a reason; what ``before`` raises; as ``Limits.place``.
         """
         waits = delays(_FIRST, _LONGEST)
-        for attempt in itertools.count(1):
-            answer = await self._in_turn(path, body, model, before)
-            if not isinstance(answer, JudgeFailure):
-                return answer
+        attempt = 1
+        while isinstance(answer := await self._in_turn(path, body, model, before), JudgeFailure):
             if not answer.retryable or attempt >= self._profile.max_attempts:
-                break
+                if answer.said:
+                    # For the operator alone: a server may quote the prompt.
+                    logger.warning("%s It said: %s", answer.message, answer.said)
+                raise answer
+            attempt += 1
             wait = random.uniform(0, next(waits))  # noqa: S311 - no secret
             if answer.retry_after is not None:
                 wait = max(min(answer.retry_after, _MOST_WAIT), wait)
             if answer.reason == "rate_limited":
                 self._paused_until = max(self._paused_until, _now() + min(wait, _MOST_PAUSE))
             await asyncio.sleep(wait)
-        if answer.said:
-            # For the operator alone: a server may quote the prompt.
-            logger.warning("%s It said: %s", answer.message, answer.said)
-        raise answer
+        return answer
 
     async def close(self) -> None:
         """Close its connections."""
@@ -172,14 +170,15 @@ class Endpoint:
         inner = value.get("error") if isinstance(value, dict) else None
         if 200 <= status < 300 and isinstance(value, dict) and not inner:
             return value
-        if 200 <= status < 300 and isinstance(inner, dict) and type(inner.get("code")) is int:
-            # Routers of several providers answer 200 and say here what the provider answered.
-            status = inner["code"]
+        code, said = (inner.get("code"), inner.get("message")) if isinstance(inner, dict) else (None, inner)
+        if status == 200 and type(code) is int and 400 <= code < 600:
+            # Routers of several providers say here what the provider answered.
+            status = code
         reason, retryable = _of_status(status)
-        code = inner.get("code") if isinstance(inner, dict) else None
         if code in ("content_filter", "content_policy_violation"):
             reason, retryable = "content_filtered", False
-        said = inner.get("message") if isinstance(inner, dict) else inner
+        elif code == "insufficient_quota":  # a 429 that no wait ends
+            retryable = False
         found = failure(
             reason,
             profile=self._name,

@@ -1,7 +1,7 @@
 """An OpenAI-compatible server for tests: real HTTP on loopback, in a thread of its own, the same in every run.
 
 What it does wrong is decided by the digest of the request's body and by how often that body has come, so that equal
-runs meet equal faults. ``python -m`` starts none: tests and benchmarks make a ``StubJudge``.
+runs meet equal faults. Benchmarks make a ``StubJudge`` of their own; tests take the fixture ``stub``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import math
+import ssl
 import struct
 import threading
 from collections import Counter
@@ -86,6 +87,8 @@ class StubJudge:
         refused_forms: Types of ``response_format`` that are answered with 400; ``maxLength`` refuses schemas with it.
         refused_fields: Fields of the body that are answered with 400, each with the message.
         tells_usage: Whether tokens are counted.
+        instead: Status and JSON of every answer, in place of what would be answered.
+        tls: Its certificate, where it is asked over HTTPS.
         wraps: Put around each answer's text; ``{}`` is the text.
         base64_vectors: Whether vectors are sent so.
         dimensions: Of vectors.
@@ -105,6 +108,8 @@ class StubJudge:
     refused_forms: frozenset[str] = frozenset()
     refused_fields: dict[str, str] = field(default_factory=dict)
     tells_usage: bool = True
+    instead: tuple[int, Any] | None = None
+    tls: ssl.SSLContext | None = None
     wraps: str = "{}"
     base64_vectors: bool = False
     dimensions: int = 8
@@ -127,7 +132,7 @@ class StubJudge:
     @property
     def url(self) -> str:
         """The base URL, with its ``/v1``."""
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"http{'' if self.tls is None else 's'}://127.0.0.1:{self.port}/v1"
 
     @property
     def calls(self) -> int:
@@ -163,7 +168,7 @@ class StubJudge:
         app.router.add_get("/v1/models", self._list)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self.tls)
         await site.start()
         self.port = runner.addresses[0][1]
         return runner
@@ -205,6 +210,8 @@ class StubJudge:
         fault: str | None,
         respond: Callable[[dict[str, Any], str | None], dict[str, Any]],
     ) -> web.StreamResponse:
+        if self.instead is not None:
+            return web.json_response(self.instead[1], status=self.instead[0])
         refused = self._refused(body)
         if refused is not None:
             return _error(400, refused)

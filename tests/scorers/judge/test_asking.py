@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import ssl
+import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -16,6 +19,10 @@ from autoscorer.scorers.judge.client import Judge
 from autoscorer.scorers.judge.runtime import JudgeRuntime
 from autoscorer.scorers.judge.transport import _retry_after
 from autoscorer.scorers.judge.usage import Usage
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from ...support.judges import KEY, SCHEMA, ask, prompt, run, settings_of
 from ...support.ports import free_port
@@ -203,7 +210,7 @@ def test_what_stays_is_told_with_its_reason(
     home: Path, stub: StubJudge, fault: str, expected: str, status: int | None
 ) -> None:
     stub.faults = Faults(**{fault: 1})
-    error, usage = story(home, stub, judge={"max_attempts": 2, "timeout": 0.3})
+    error, usage = story(home, stub, judge={"max_attempts": 2, "timeout": 0.3 if fault == "hang" else 20})
     assert reason(error) == expected and error.details["status"] == status and error.details["retryable"]
     assert stub.calls == 2 and usage == Usage()
 
@@ -231,6 +238,49 @@ def test_an_answer_without_end_is_given_up(home: Path) -> None:
     assert reason(error) == "bad_answer"
 
 
+@pytest.mark.parametrize(
+    ("status", "error", "expected", "told", "tries"),
+    [
+        (400, {"code": "content_filter"}, "content_filtered", 400, 1),
+        (401, {"message": f"Incorrect API key provided: {KEY[:12]}***"}, "unauthorized", 401, 1),
+        (403, {}, "unauthorized", 403, 1),
+        (402, {"message": "pay"}, "refused", 402, 1),
+        (413, "too large", "refused", 413, 1),
+        (408, {}, "timeout", 408, 2),
+        (409, {}, "server_error", 409, 2),
+        (429, {"code": "insufficient_quota"}, "rate_limited", 429, 1),
+        (503, {}, "server_error", 503, 2),
+        # As routers of several providers say it.
+        (200, {"code": 429, "message": "slow down"}, "rate_limited", 429, 2),
+        (200, {"code": 400, "message": "no"}, "refused", 400, 4),
+        (200, {"code": 1302, "message": "no"}, "bad_answer", 200, 2),
+    ],
+)
+def test_what_a_server_says_is_final_or_may_pass(
+    home: Path,
+    stub: StubJudge,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+    error: Any,
+    expected: str,
+    told: int,
+    tries: int,
+) -> None:
+    stub.instead = (status, {"error": error or {"message": "no"}})
+    found, _ = story(home, stub, judge={"max_attempts": 2})
+    assert reason(found) == expected and found.details["status"] == told and stub.calls == tries
+    assert KEY[:12] not in caplog.text
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(home: Path, tmp_path: Path) -> None:
+    stub = StubJudge(tls=self_signed(tmp_path)).start()
+    try:
+        error = run(settings_of(home, stub.url), ask)
+    finally:
+        stub.stop()
+    assert reason(error) == "unreachable" and not error.details["retryable"] and stub.calls == 0
+
+
 def test_proxies_of_the_environment_are_not_used(home: Path, stub: StubJudge, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "https_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
@@ -250,15 +300,16 @@ def test_retry_after_is_heeded_by_the_other_calls_of_the_profile_too(home: Path,
     stub.faults = Faults(rate_limited=1)
     stub.retry_after = "60"
 
-    async def two(runtime: JudgeRuntime) -> list[Any]:
-        first = asyncio.ensure_future(ask(runtime, "One?", deadline=3))
-        while not stub.statuses:
+    async def two(runtime: JudgeRuntime) -> Any:
+        first = asyncio.ensure_future(ask(runtime, "One?"))
+        await asyncio.sleep(0)
+        while runtime._endpoints["judge", "main"]._paused_until == 0:
             await asyncio.sleep(0.01)
-        await asyncio.sleep(0.2)
-        return [await ask(runtime, "Two?", deadline=1), await first]
+        second = await ask(runtime, "Two?", deadline=1)
+        first.cancel()
+        return second
 
-    errors = run(settings_of(home, stub.url), two)
-    assert [reason(error) for error in errors] == ["deadline", "deadline"]
+    assert reason(run(settings_of(home, stub.url), two)) == "deadline"
     assert stub.calls == 1
 
 
@@ -278,7 +329,7 @@ def test_a_deadline_ends_calls_that_wait_for_a_place(home: Path, stub: StubJudge
         return await asyncio.gather(*(ask(runtime, text, deadline=0.5) for text in ("One?", "Two?")))
 
     errors = run(settings_of(home, stub.url, judge={"concurrency": 1}), two)
-    assert [reason(error) for error in errors] == ["deadline", "deadline"] and stub.calls == 1
+    assert [reason(error) for error in errors] == ["deadline", "deadline"] and stub.calls <= 1
 
 
 # --- what is told ---------------------------------------------------------------------------------------------------
@@ -331,6 +382,31 @@ def test_a_judge_says_which_it_is(home: Path, stub: StubJudge) -> None:
     ]  # fmt: skip
 
 
+def self_signed(folder: Path) -> ssl.SSLContext:
+    """A server's context with a certificate of its own."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file = folder / "server.pem"
+    file.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context
+
+
 class Redirect:
     """Answers everything with a redirect."""
 
@@ -340,9 +416,6 @@ class Redirect:
         self._answer = self.head.format(status, to).encode()
 
     def __enter__(self) -> Redirect:
-        import socket
-        import threading
-
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -350,8 +423,6 @@ class Redirect:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        import socket
-
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join(30)

@@ -177,6 +177,13 @@ def test_two_processes_count_right_together(home: Path) -> None:
     assert asyncio.run(today(home, None)) == (300, 900, 150.0, 0)
 
 
+def test_a_file_of_costs_that_can_not_be_used_is_told_without_a_path(home: Path, stub: StubJudge) -> None:
+    (home / "judge-spend.sqlite3").mkdir()
+    error = run(settings_of(home, stub.url), ask)
+    assert error.code is ErrorCode.INTERNAL_ERROR and "judge-spend.sqlite3 in the home can't be used" in error.message
+    assert str(home) not in str(error.to_dict())
+
+
 def test_what_has_no_known_cost_is_counted_as_that(home: Path, stub: StubJudge) -> None:
     run(settings_of(home, stub.url), ask)
     calls, tokens, cost, unknown = asyncio.run(today(home, ""))

@@ -51,7 +51,7 @@ async def until(done: Callable[[], bool]) -> None:
 def test_no_more_calls_are_under_way_than_a_profile_and_all_together_may_have(
     home: Path, stub: StubJudge, profile: int, total: int, most: int
 ) -> None:
-    stub.latency = 0.05
+    stub.latency = 0.2
 
     async def many(runtime: JudgeRuntime) -> list[Any]:
         return await asyncio.gather(*(ask(runtime, f"{number}?") for number in range(12)))
@@ -79,7 +79,7 @@ def test_a_place_is_kept_for_a_moment_and_then_free_for_others(tmp_path: Path) -
         assert await places.take() == place
         places.give(place)
         await until(lambda: not is_locked(file))
-        assert (await places.take()).index == 0
+        assert (await places.take()).number == 0
         places.give(place)
         places.close()
         assert not is_locked(file)

@@ -165,7 +165,7 @@ def test_one_who_goes_does_not_end_the_call_of_the_others(home: Path, stub: Stub
 
 
 def test_a_deadline_of_one_is_not_that_of_the_others(home: Path, stub: StubJudge) -> None:
-    stub.latency = 0.5
+    stub.latency = 1.5
 
     async def two(runtime: JudgeRuntime) -> list[Any]:
         return await asyncio.gather(ask(runtime, deadline=0.1), ask(runtime, deadline=30))

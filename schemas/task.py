@@ -197,6 +197,7 @@ class TaskView(BaseModel):
     action: Action
     workspace: str | None = Field(None, description="Relative to its root; null for a batch and for rag-score.")
     workspaces: list[str] | None = Field(None, description="What a batch was asked to work on.")
+    question: str | None = Field(None, description="Of rag-score: the beginning of the question.")
     scorer: str | None = None
     params: dict[str, Any] | None = None
     backend: str | None = None

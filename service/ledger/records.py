@@ -196,6 +196,7 @@ class TaskRow:
             action=self.action,
             workspace=request.get("workspace"),
             workspaces=request.get("workspaces"),
+            question=request.get("question"),
             scorer=self.scorer,
             params=request.get("params"),
             backend=request.get("backend"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -97,7 +98,7 @@ class ScoreJobs:
             The job, and whether this request made it.
 
         Raises:
-            AutoScorerError: ``BAD_PARAMS`` for a metric, a judge or embeddings that there are not;
+            AutoScorerError: ``INVALID_REQUEST`` for a metric, a judge or embeddings that there are not;
                 ``PAYLOAD_TOO_LARGE``; and as ``TaskService.accept``.
         """
         metrics = self._checked(request)
@@ -153,12 +154,13 @@ class ScoreJobs:
         """Jobs, newest first, without what is known of each metric.
 
         Raises:
-            AutoScorerError: ``INVALID_REQUEST`` for a cursor that no page gave, ``BAD_PARAMS`` for an unknown metric.
+            AutoScorerError: ``INVALID_REQUEST`` for a cursor that no page gave, and for an unknown metric.
         """
         if query.cursor is not None and not is_task_id(query.cursor):
             raise AutoScorerError(ErrorCode.INVALID_REQUEST, "cursor must be the next_cursor of an earlier page.")
         if query.metric is not None:
-            check_metrics([query.metric], "metric")
+            with _told_to_the_caller():
+                check_metrics([query.metric], "metric")
         wanted = TaskFilter(
             states=tuple(state for state, status in STATUSES.items() if status == query.status),
             name=None if query.text is None else folded(query.text),
@@ -236,6 +238,10 @@ class ScoreJobs:
             await self.keep(await self._record(row))
 
     def _checked(self, request: ScoreRequest) -> tuple[str, ...]:
+        with _told_to_the_caller():
+            return self._metrics(request)
+
+    def _metrics(self, request: ScoreRequest) -> tuple[str, ...]:
         check_metrics(request.metrics or ())
         check_metrics(request.weights or (), "weights")
         judge, embeddings = check_models(self._settings, judge=request.judge_model, embeddings=request.embedding_model)
@@ -259,3 +265,13 @@ class ScoreJobs:
 def job_file(home: Path, job_id: str) -> Path:
     """Where a job's record lies in a home."""
     return home / "score-jobs" / f"{job_id}.json"
+
+
+@contextlib.contextmanager
+def _told_to_the_caller() -> Iterator[None]:
+    """What is wrong with a caller's own words, which a caller may see: params of a scorer may tell of a ground truth."""
+    try:
+        yield
+    except AutoScorerError as error:
+        code = ErrorCode.INVALID_REQUEST if error.code is ErrorCode.BAD_PARAMS else error.code
+        raise AutoScorerError(code, error.message, stage="api") from None

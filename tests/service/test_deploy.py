@@ -143,7 +143,11 @@ def test_prefect_deploy_all_registers_the_same(server: PrefectServer, deploy: De
 def test_prefect_alone_makes_the_pools_deploys_and_runs(server: PrefectServer, nothing: None) -> None:
     template = str(ROOT / "deployments" / "process.json")
     prefect(server, "work-pool", "create", "autoscorer", "--type", "process", "--base-job-template", template)
-    for pool in ("autoscorer-score", "autoscorer-rag", "elsewhere"):  # the same, without a second for each start of the command
+    for pool in (
+        "autoscorer-score",
+        "autoscorer-rag",
+        "elsewhere",
+    ):  # the same, without a second for each start of the command
         server.call("POST", "/work_pools/", {"name": pool, "type": "process"})
     prefect(server, "deploy", "--all")
     prefect(server, "deployment", "run", "pipeline/pipeline", "-p", "workspace=/data/team-a")

@@ -101,10 +101,11 @@ def test_an_answer_is_scored_in_the_request(live: Installation) -> None:
     run = live.prefect("GET", f"/flow_runs/{task['flow_run_id']}")
     told = (run["state"]["message"], run["work_pool_name"])
     assert told == (f"score {record['weighted_score']:g}", "autoscorer-rag")
-    artifacts = eventually(
-        lambda: live.prefect("POST", "/artifacts/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}}), within=60
+    wanted = {"flow_runs": {"id": {"any_": [run["id"]]}}}
+    eventually(
+        lambda: {each["type"] for each in live.prefect("POST", "/artifacts/filter", wanted)} == {"table", "markdown"},
+        within=60,
     )
-    assert {each["type"] for each in artifacts} == {"table", "markdown"}
     # And it lies in the home, for who has scripts.
     kept = json.loads(eventually(lambda: (live.home / "score-jobs" / f"{record['job_id']}.json").read_text()))
     eventually(lambda: json.loads((live.home / "score-jobs" / f"{record['job_id']}.json").read_text()) == record)

@@ -269,7 +269,7 @@ def job_file(home: Path, job_id: str) -> Path:
 
 @contextlib.contextmanager
 def _told_to_the_caller() -> Iterator[None]:
-    """What is wrong with a caller's own words, which a caller may see: params of a scorer may tell of a ground truth."""
+    """What is wrong with a caller's own words, and so may be told: params of a scorer may tell of a ground truth."""
     try:
         yield
     except AutoScorerError as error:

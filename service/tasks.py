@@ -219,6 +219,16 @@ class TaskService:
             row = await self.ledger.row(task_id)
         return await self._view(row)
 
+    async def check_own(self, task_id: str, caller: str) -> None:
+        """See that a task is not a job of another caller's: questions and answers are nobody else's.
+
+        Raises:
+            AutoScorerError: ``NOT_FOUND``, also where there is no such task.
+        """
+        row = await self.ledger.row(task_id)
+        if row.action == "rag-score" and row.caller != caller:
+            raise AutoScorerError(ErrorCode.NOT_FOUND, f"There is no task {task_id!r}; GET /tasks lists yours.")
+
     async def wait(self, task_id: str, seconds: float) -> TaskView:
         """The task once it has ended, or as it is after ``seconds``. Raises ``NOT_FOUND``."""
         with self._follower.watching(task_id) as ended:

@@ -103,10 +103,11 @@ class _Judging:
         files.set_stage("score")
         try:
             job = parsed(order["parameters"])
+            journal = await asyncio.to_thread(_earlier, files)
             scored = await score_answer(
                 job,
                 runtime,
-                journal=await asyncio.to_thread(files.member_outcomes),
+                journal=journal,
                 on_total=files.set_total,
                 on_metric=note,
             )
@@ -125,6 +126,14 @@ class _Judging:
             # In a thread: in an event loop Prefect's artifacts render themselves in coroutines.
             bodies = await asyncio.to_thread(_artifacts, run, order["parameters"]["request"], outcome["data"])
             self._send(run, {"artifacts": bodies})
+
+
+def _earlier(files: FlowRunFiles) -> list[Json]:
+    """What an earlier attempt has noted, but for what failed: the journal begins anew with that."""
+    found = {entry["metric"]: entry for entry in files.member_outcomes() if entry["score"]["status"] != "failed"}
+    if found:
+        files.keep_member_outcomes(found.values())
+    return [*found.values()]
 
 
 def _artifacts(run: str, request: Json, data: Json) -> list[Json]:

@@ -180,7 +180,9 @@ def test_tokens_are_asked_for_and_jobs_are_their_callers_own(live: Installation)
     everything = live.call("GET", "/api/score/jobs?q=of+an+admin", role="admin")[1]
     assert (own["total"], everything["total"]) == (0, 1)
     assert live.call("GET", "/tasks?q=of+an+admin")[1]["data"]["total"] == 0
-    assert live.call("GET", f"/tasks/{told['job_id']}")[1]["data"]["result"] is None
+    for path in (f"/tasks/{told['job_id']}", f"/tasks/{told['job_id']}/logs"):
+        assert live.call("GET", path)[0] == 404 and live.call("GET", path, role="admin")[0] == 200
+    assert live.call("POST", f"/tasks/{told['job_id']}/cancel")[0] == 404
     assert live.call("GET", "/api/score/jobs/unknown")[0] == 404
 
 

@@ -81,17 +81,14 @@ class CalibrationKey(_Model):
     """What a calibration holds for. Of anything else it says nothing."""
 
     metric: str
-    judges: tuple[JudgeIdentity, ...] = Field(description="More than one are a jury.")
+    judges: tuple[JudgeIdentity, ...] = Field(description="More than one are a jury; the first splits the claims.")
     embeddings: str | None = Field(description="Profile and model, where the metric's score depends on them.")
     prompts: dict[str, str] = Field(description="The questions that the metric asks: name to sha256 of their words.")
 
     @property
     def digest(self) -> str:
-        """A name for it, the same whoever of a jury is named first."""
-        judges = tuple(sorted(self.judges, key=lambda judge: judge.model_dump_json()))
-        prompts = dict(sorted(self.prompts.items()))
-        same = self.model_copy(update={"judges": judges, "prompts": prompts})
-        return sha256(same.model_dump_json().encode()).hexdigest()
+        """A name for it, in hex digits."""
+        return sha256(self.model_dump_json().encode()).hexdigest()
 
 
 class Calibration(_Model):

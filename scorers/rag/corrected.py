@@ -17,7 +17,10 @@ from ...schemas.result import Interval
 from ..metrics.intervals import normal, z_value
 from ..tables.arrays import Floats
 
-__all__ = ["Corrected", "prediction_powered", "rogan_gladen"]
+__all__ = ["Corrected", "are_alike", "prediction_powered", "rogan_gladen"]
+
+# Standard errors between two means that are taken for different.
+_APART = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,20 @@ def prediction_powered(
     assert around is not None
     low, high = min(around.low, 1.0), max(around.high, 0.0)
     return Corrected(_within(value), around.model_copy(update={"low": low, "high": high}))
+
+
+def are_alike(scores: Sequence[float], judged: Sequence[float]) -> bool:
+    """Whether a judge scores answers as it scored the labelled ones: means within three standard errors (Welch).
+
+    Args:
+        scores: Of the answers.
+        judged: Of the labelled ones. Where one of both is alone, nobody can say, and they count as alike.
+    """
+    first, second = np.array(scores, np.float64), np.array(judged, np.float64)
+    if len(first) < 2 or len(second) < 2:
+        return True
+    error = math.sqrt(_variance(first) / len(first) + _variance(second) / len(second))
+    return abs(float(first.mean() - second.mean())) <= _APART * error + 1e-12
 
 
 def _variance(values: Floats) -> float:

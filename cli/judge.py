@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,24 +62,45 @@ def run(args: argparse.Namespace) -> Json:
         return {"calibrations": [_shown(each) for each in found], "unreadable": unreadable}
     import asyncio
 
+    from ..scorers.judge.budget import Budget
     from ..scorers.rag.calibration import THRESHOLD, calibrate
     from ..scorers.rag.labels import read_labels
 
-    made = asyncio.run(
-        calibrate(
-            read_labels(args.labels, None if args.workspace is None else _dataset(args.workspace)),
-            args.settings,
-            judge=args.judge,
-            embeddings=args.embeddings,
-            votes=args.votes,
-            repeats=args.repeats,
-            threshold=THRESHOLD if args.threshold is None else args.threshold,
+    labels = read_labels(args.labels, None if args.workspace is None else _dataset(args.workspace))
+    budget = Budget.of(args.settings.judge.budget)
+    with _bar(args, args.repeats * len(labels.asked)) as advance:
+        made = asyncio.run(
+            calibrate(
+                labels,
+                args.settings,
+                judge=args.judge,
+                embeddings=args.embeddings,
+                votes=args.votes,
+                repeats=args.repeats,
+                threshold=THRESHOLD if args.threshold is None else args.threshold,
+                budget=budget,
+                on_answer=advance,
+            )
         )
-    )
+    spent = budget.spent
     return {
         "calibrations": [{**_shown(each), "file": str(kept.save(each))} for each in made],
         "notes": [note for each in made for note in _notes(each)],
+        "spent": {"calls": spent.calls, "tokens": spent.tokens if spent.tokens_known else None, "cost": spent.cost},
     }
+
+
+@contextlib.contextmanager
+def _bar(args: argparse.Namespace, total: int) -> Iterator[Callable[[], None]]:
+    """What to call for each answer that is done; a person sees how many there are."""
+    from . import terminal
+
+    if not terminal.is_watched(args):
+        yield lambda: None
+        return
+    with terminal.counting_bar(console=terminal.console(stderr=True)) as bar:
+        task = bar.add_task("judging", total=total, counts="")
+        yield lambda: bar.advance(task)
 
 
 def _dataset(workspace: str) -> Any:
@@ -153,6 +176,12 @@ def render(data: Json, args: argparse.Namespace) -> None:
             table.add_row(Text(name, style="dim"), Text(value), Text(more, style="dim"))
         console.print(table)
         console.print(Text("kept: " + printable(each["file"])), soft_wrap=True)
+    spent = data["spent"]
+    tokens, cost = (
+        f"{'an unknown number of' if spent['tokens'] is None else format(spent['tokens'], ',')} tokens",
+        "unknown" if spent["cost"] is None else number(spent["cost"]),
+    )
+    console.print(Text(f"asked {spent['calls']:,} times: {tokens}, cost {cost}", style="dim"))
     for note in data["notes"]:
         console.print(Text("note: " + printable(note), style="yellow"), soft_wrap=True)
 

@@ -82,7 +82,7 @@ def _notes(name: str, calibration: Calibration, scores: Sequence[float], found: 
     else:
         difference = math.fsum(label - score for label, score in zip(labels, judged, strict=True)) / len(labels)
         errs, of = (
-            f"people's numbers less the judge's {difference:+.3g}",
+            f"people's numbers less the judge's come to {difference:+.3g} in the mean",
             "the mean of the numbers that people would give",
         )
     what = f"calibrated {calibration.made_at[:10]} with {agreement.n:,} labels; {errs}"

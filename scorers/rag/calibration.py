@@ -117,6 +117,8 @@ async def calibrate(
     votes: int | None = None,
     repeats: int = 1,
     threshold: float = THRESHOLD,
+    budget: Budget | None = None,
+    on_answer: Callable[[], None] = lambda: None,
 ) -> list[Calibration]:
     """Have the judge judge what people have, and compare.
 
@@ -128,6 +130,8 @@ async def calibrate(
         votes: How often each judge is asked for every verdict; as its profile says when None.
         repeats: How often all of it is asked. The first time is what is held against the labels.
         threshold: Scores from here on are a yes.
+        budget: What may be spent, and then what was; as configured for a job when None.
+        on_answer: Called as each answer is done, in each repeat.
 
     Returns:
         A calibration for each metric that has labels, in their order. None is kept yet.
@@ -136,11 +140,9 @@ async def calibrate(
         AutoScorerError: ``BAD_PARAMS`` for a profile that there is not; ``INVALID_REQUEST`` where no judge is
             configured or no answer has a value of a metric; ``JUDGE_ERROR`` or ``BUDGET_EXCEEDED`` where that is why.
     """
-    asked: dict[Sample, list[str]] = {}
-    for item in labels.items:
-        asked.setdefault(item.sample, []).append(item.metric)
+    asked = labels.asked
     async with open_judges(settings) as runtime:
-        budget = Budget.of(settings.judge.budget)
+        budget = budget or Budget.of(settings.judge.budget)
         models = models_of(runtime, judge, embeddings, votes, budget)
         if not models.judges:
             raise AutoScorerError(
@@ -152,14 +154,18 @@ async def calibrate(
             return replace(models_of(runtime, judge, embeddings, votes, budget), repeat=repeat)
 
         rounds = [
-            await _judged(asked, partial(opened, repeat), settings.judge.concurrency) for repeat in range(repeats)
+            await _judged(asked, partial(opened, repeat), settings.judge.concurrency, on_answer)
+            for repeat in range(repeats)
         ]
     metrics = dict.fromkeys(item.metric for item in labels.items)
     return [_calibration(calibration_key(metric, models), labels, rounds, threshold) for metric in metrics]
 
 
 async def _judged(
-    asked: Mapping[Sample, Sequence[str]], opened: Callable[[], Models], concurrency: int
+    asked: Mapping[Sample, Sequence[str]],
+    opened: Callable[[], Models],
+    concurrency: int,
+    on_answer: Callable[[], None],
 ) -> dict[tuple[Sample, str], MetricScore]:
     """The scores of all samples, each by its metrics; calls keep within limits, and samples a little ahead of them."""
     places = asyncio.Semaphore(max(4, 2 * concurrency))
@@ -167,6 +173,7 @@ async def _judged(
     async def one(sample: Sample, metrics: Sequence[str]) -> list[tuple[tuple[Sample, str], MetricScore]]:
         async with places:
             scores = await evaluate(sample, metrics, opened())
+        on_answer()
         return [((sample, name), score) for name, score in scores.metrics.items()]
 
     return dict(chain(*await gathered(one(sample, metrics) for sample, metrics in asked.items())))

@@ -47,6 +47,14 @@ class Labels:
     items: Sequence[Labelled]
     sha256: str
 
+    @property
+    def asked(self) -> dict[Sample, list[str]]:
+        """Each answer, with the metrics of which it has a label."""
+        found: dict[Sample, list[str]] = {}
+        for item in self.items:
+            found.setdefault(item.sample, []).append(item.metric)
+        return found
+
 
 class _Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")

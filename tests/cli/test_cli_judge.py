@@ -65,6 +65,11 @@ def test_a_judge_is_calibrated_and_listed(run: Run, labels: Path, home: Path, st
     assert one["holds_for"]["judges"] == [{"profile": "one", "model": "large", "votes": 1, "temperature": 0.0}]
     assert found["notes"] == ["faithfulness: 5 labels say little of a judge; label 30 answers at least, better 100."]
     assert run("calibrations") == {"calibrations": [one], "unreadable": []}
+    assert (
+        found["spent"]["calls"] == stub.calls == 20 and found["spent"]["tokens"] > 0 and found["spent"]["cost"] is None
+    )
+    assert run("calibrate", labels, "--repeats", "2")["spent"] == {"calls": 0, "tokens": 0, "cost": 0.0}
+    [one] = run("calibrations")["calibrations"]
     # Another judge, number of votes and threshold stand beside it; the same takes its place.
     [other] = run("calibrate", labels, "--judge", "small", "--judge", "one", "--votes", "3", "--threshold", "1")[
         "calibrations"
@@ -132,6 +137,8 @@ def test_on_a_terminal_a_person_reads_how_far_they_agree(labels: Path) -> None:
         "3 that people accept",
         "verdict unchanged",
         "note:",
+        "asked 20 times",
+        "judging",
     ):
         assert text in shown, shown
     code, shown = in_terminal("judge", "calibrations")

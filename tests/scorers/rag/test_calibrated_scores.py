@@ -94,7 +94,7 @@ def test_numbers_of_people_correct_the_mean_and_say_where_they_may_not(
     scores = [float(answer in ACCEPTED) for answer in SAID]
     expected = prediction_powered(scores, scores, [0.8] * 20 + [0.4] * 20, 0.95)
     assert result.intervals["faithfulness_corrected"] == expected.interval
-    assert any("people's numbers less the judge's -0.225" in note for note in result.notes)
+    assert any("people's numbers less the judge's come to -0.225 in the mean" in note for note in result.notes)
     assert not any("may be off" in note for note in result.notes)
     # Only such as the judge refuses were labelled.
     calibrated(settings, root, dict.fromkeys(range(34, N), 0.25))

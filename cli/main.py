@@ -30,6 +30,7 @@ COMMANDS = {
     "score": "score the workspace's predictions",
     "pipeline": "validate, run and score a workspace",
     "result": "show the Result that stands, or all that there were; needs no service",
+    "judge": "hold a judge against people's labels, and list what is known of judges",
     "scorers": "list, show, load, reload, test and write scorers",
     "reap": "remove what a killed process left behind",
     "up": "start a whole installation: Prefect server, deployments, workers, API",

@@ -57,6 +57,8 @@ class BaseScorer(ABC):
     settings: Settings | None = None
     # Set by ``score`` where a part of what was to be scored could not be: the Result then neither passes nor ranks.
     is_partial: bool = False
+    # Set by ``score`` where a judge decided that nobody has measured, though the configuration asks for that: likewise.
+    is_uncalibrated: bool = False
 
     def parse_params(self, params: Mapping[str, Any]) -> ScorerParams:
         """Check params against ``Params``.

@@ -39,6 +39,7 @@ class Judge:
         name: The profile's name.
         model: The model.
         votes: Answers to each question that the configuration asks for.
+        temperature: Of its answers; None where none is sent.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Judge:
         account: Account,
         deadline: float,
     ) -> None:
-        self.name, self.model, self.votes = name, model, profile.votes
+        self.name, self.model, self.votes, self.temperature = name, model, profile.votes, profile.temperature
         self._profile, self._endpoint, self._dialect, self._once = profile, endpoint, dialect, once
         self._account, self._deadline = account, deadline
 

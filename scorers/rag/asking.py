@@ -106,12 +106,14 @@ class Asking:
         judges: The judges; more than one are a jury.
         votes: How often each of them is asked for every verdict; as its profile says when None.
         embedder: Turns texts into vectors; None where there is none.
+        repeat: How often all of it was asked before; what was answered then is not taken again.
     """
 
     sample: Sample
     judges: Sequence[Judge] = ()
     votes: int | None = None
     embedder: Embedder | None = None
+    repeat: int = 0
     _claims: dict[str, asyncio.Task[list[str]]] = field(default_factory=dict)
 
     @property
@@ -122,7 +124,12 @@ class Asking:
     @property
     def voters(self) -> list[tuple[Judge, int]]:
         """Each judge with each number of a vote."""
-        return [(judge, vote) for judge in self.judges for vote in range(self.votes or judge.votes)]
+        return [
+            (judge, self.repeat * votes + vote)
+            for judge in self.judges
+            for votes in (self.votes or judge.votes,)
+            for vote in range(votes)
+        ]
 
     async def claims(self, which: Literal["answer", "ground_truth"], usage: Usage) -> list[str]:
         """The claims that a text makes, in its order; the first judge splits it, once for all metrics.
@@ -145,7 +152,7 @@ class Asking:
     async def _split(self, text: str, usage: Usage) -> list[str]:
         async def split(part: str) -> list[str]:
             prompt = CLAIMS.fill({"question": self.sample.question or "", "statement": part}, chinese=self.is_chinese)
-            answer = await self.judges[0].ask(prompt, _CLAIMS_SCHEMA, usage=usage)
+            answer = await self.judges[0].ask(prompt, _CLAIMS_SCHEMA, usage=usage, vote=self.repeat)
             return [claim.strip() for claim in answer["claims"] if claim.strip()]
 
         found = await gathered(split(part) for part in _parts(text))

@@ -38,6 +38,8 @@ class MetricInfo:
         needs: Inputs without which it is skipped.
         judge: Whether it asks a judge.
         embeddings: Whether it can't do without embeddings.
+        prompts: The questions that it asks a judge, by their names in ``prompts/``.
+        is_embedded: Whether embeddings change its score, where there are any.
         summary: In a line, for lists.
     """
 
@@ -47,6 +49,8 @@ class MetricInfo:
     summary: str
     judge: bool = False
     embeddings: bool = False
+    prompts: tuple[str, ...] = ()
+    is_embedded: bool = False
 
     @property
     def is_free(self) -> bool:
@@ -69,6 +73,7 @@ METRICS: Mapping[str, MetricInfo] = MappingProxyType(
                 ("question", "answer", "contexts"),
                 "share of the answer's claims that the contexts support",
                 judge=True,
+                prompts=("claims", "faithfulness"),
             ),
             MetricInfo(
                 "answer_relevancy",
@@ -77,6 +82,8 @@ METRICS: Mapping[str, MetricInfo] = MappingProxyType(
                 "how near the questions that the answer answers are to the one that was asked",
                 judge=True,
                 embeddings=True,
+                prompts=("answer_relevancy",),
+                is_embedded=True,
             ),
             MetricInfo(
                 "context_precision",
@@ -84,6 +91,7 @@ METRICS: Mapping[str, MetricInfo] = MappingProxyType(
                 ("question", "contexts", "ground_truth"),
                 "whether the contexts that help towards the ground truth come first (average precision)",
                 judge=True,
+                prompts=("context_precision",),
             ),
             MetricInfo(
                 "context_utilization",
@@ -91,6 +99,7 @@ METRICS: Mapping[str, MetricInfo] = MappingProxyType(
                 ("question", "contexts", "answer"),
                 "whether the contexts that the answer used come first (average precision)",
                 judge=True,
+                prompts=("context_precision",),
             ),
             MetricInfo(
                 "context_recall",
@@ -98,6 +107,7 @@ METRICS: Mapping[str, MetricInfo] = MappingProxyType(
                 ("question", "contexts", "ground_truth"),
                 "share of the ground truth's claims that the contexts support",
                 judge=True,
+                prompts=("claims", "context_recall"),
             ),
             MetricInfo(
                 "answer_correctness",
@@ -105,6 +115,8 @@ METRICS: Mapping[str, MetricInfo] = MappingProxyType(
                 ("question", "answer", "ground_truth"),
                 "F1 of the answer's claims against the ground truth's, and their similarity where embeddings are",
                 judge=True,
+                prompts=("claims", "answer_correctness"),
+                is_embedded=True,
             ),
             MetricInfo(
                 "semantic_similarity",

@@ -28,11 +28,13 @@ class Models:
         judges: The judges; more than one are a jury.
         votes: How often each of them is asked for every verdict; as its profile says when None.
         embedder: Turns texts into vectors.
+        repeat: How often all of it was asked before; what was answered then is not taken again.
     """
 
     judges: Sequence[Judge] = ()
     votes: int | None = None
     embedder: Embedder | None = None
+    repeat: int = 0
 
     @property
     def names(self) -> dict[str, str]:
@@ -80,7 +82,7 @@ async def evaluate(
         All metrics, in the order in which they were asked for. A metric that could not be had says why, and fails no
         other.
     """
-    asking = Asking(sample, models.judges, models.votes, models.embedder)
+    asking = Asking(sample, models.judges, models.votes, models.embedder, models.repeat)
 
     async def one(name: str) -> MetricScore:
         before = (known or {}).get(name)

@@ -28,11 +28,16 @@ class DatasetScores:
 
     Attributes:
         samples: The scores of each, in the order of the data set.
-        models: What models were asked for, and their names.
+        asked: Who was asked.
     """
 
     samples: Sequence[SampleScores]
-    models: Mapping[str, str]
+    asked: Models
+
+    @property
+    def models(self) -> Mapping[str, str]:
+        """What models were asked for, and their names."""
+        return self.asked.names
 
 
 async def score_dataset(
@@ -79,7 +84,7 @@ async def score_dataset(
         async with asyncio.TaskGroup() as group:
             for number in range(len(dataset.items)):
                 group.create_task(one(number))
-        return DatasetScores([found[number] for number in range(len(dataset.items))], models.names)
+        return DatasetScores([found[number] for number in range(len(dataset.items))], models)
 
 
 def models_of(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from pydantic import Field, field_validator
 
+from ...core.config import load_settings
 from ...core.errors import AutoScorerError, ErrorCode
 from ...core.workspace import ArtifactWriter, Workspace
 from ...schemas.result import Disclosed, Result, Summary
@@ -17,6 +18,7 @@ from ..base import BaseScorer, ScorerParams
 from ..registry.registry import register
 from .aggregate import Totals, totals
 from .artifacts import write_artifacts
+from .calibrated import add_corrected, add_note, uncalibrated
 from .catalogue import METRICS, check_metrics, default_metrics, default_weights
 from .dataset import Dataset, check_ground_truth, read_dataset
 from .run import score_dataset
@@ -101,14 +103,14 @@ class RagScorer(BaseScorer):
                 that is why.
         """
         checked = self._checked(params)
-        space = Workspace(workspace)
+        space, settings = Workspace(workspace), self.settings or load_settings()
         started = time.perf_counter()
         dataset = read_dataset(space, self.encodings)
         loaded = time.perf_counter()
         run = asyncio.run(
             score_dataset(
                 dataset,
-                self.settings,
+                settings,
                 metrics=lambda judge, embeddings: _metrics_of(dataset, checked, judge=judge, embeddings=embeddings),
                 judge=checked.judge,
                 embeddings=checked.embeddings,
@@ -117,13 +119,20 @@ class RagScorer(BaseScorer):
             )
         )
         names = tuple(run.samples[0].metrics)
-        found = totals(run.samples, _weights(dataset, names, checked.weights), checked.confidence_level)
+        weights = _weights(dataset, names, checked.weights)
+        found = totals(run.samples, weights, checked.confidence_level)
         if all(each.mean is None for each in found.metrics.values()):
             _raise_first_failure(found)
         self.is_partial = found.failed > checked.max_failed
         result = _result(found, dataset)
         result.versioning.models = dict(run.models)
         result.versioning.prompts = prompt_digests() if any(METRICS[name].judge for name in names) else {}
+        add_corrected(result, run, settings.home, checked.confidence_level)
+        if settings.judge.require_calibration:
+            unknown = uncalibrated(run, settings.home, [name for name in names if weights.get(name)])
+            self.is_uncalibrated = bool(unknown)
+            if unknown:
+                add_note(result, _uncalibrated_note(unknown, checked))
         computed = time.perf_counter()
         if checked.artifacts:
             writer = ArtifactWriter(workspace)
@@ -216,3 +225,15 @@ def _notes(found: Totals, n: int) -> list[str]:
             "workspace again: what was judged is known, and only the rest is asked for."
         )
     return notes
+
+
+def _uncalibrated_note(metrics: Sequence[str], params: RagParams) -> str:
+    judges = [params.judge] if isinstance(params.judge, str) else params.judge or ()
+    options = [f"--judge {judge}" for judge in judges]
+    options += [f"--embeddings {params.embeddings}"] if params.embeddings else []
+    options += [f"--votes {params.votes}"] if params.votes else []
+    command = " ".join(["autoscorer judge calibrate LABELS", *options])
+    return (
+        f"This Result neither passes nor ranks: nobody has held the judge against people for {', '.join(metrics)}, and "
+        f"judge.require_calibration asks for that. Label some answers, run `{command}`, and score again."
+    )

@@ -176,6 +176,7 @@ NEEDED = {
     **{name: ["."] for name in ("init", "validate", "run", "score", "pipeline", "result", "submit", "batch", "upload")},
     **{name: ["0" * 26] for name in ("cancel", "leaderboard", "logs", "retry")},
     "scorers": ["list"],
+    "judge": ["calibrations"],
     "ledger": ["upgrade"],
     "config": ["show"],
 }

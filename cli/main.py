@@ -28,6 +28,7 @@ COMMANDS = {
     "validate": "check a workspace; every problem at once",
     "run": "run the workspace's model in its sealed container",
     "score": "score the workspace's predictions",
+    "rag": "score one answer of a retrieval-augmented system by hand",
     "pipeline": "validate, run and score a workspace",
     "result": "show the Result that stands, or all that there were; needs no service",
     "scorers": "list, show, load, reload, test and write scorers",

@@ -37,6 +37,7 @@ COMMANDS = {
     "serve": "serve the REST API alone",
     "deploy": "register work pools and deployments with Prefect",
     "ledger": "bring the database of accepted tasks up to date, or move it to another one",
+    "jobs": "take over the jobs of the first system that score one answer",
     "worker": "work on due flow runs, each in a process forked from a warm one",
     "submit": "hand a workspace to the API",
     "status": "show a task of the API with its score (of a batch its leaderboard), or the newest ones",

@@ -24,7 +24,7 @@ from pydantic_settings import (
 
 from .config_judge import EmbeddingsSection, JudgeSection
 from .config_sections import Api, Callbacks, Executors, Images, PrefectSection, Scorers, Security, Service
-from .config_spellings import Spelled, in_our_words, keys_below, unread_notes
+from .config_spellings import Spelled, in_our_words, keys_below, score_token, unread_notes
 from .errors import AutoScorerError, ErrorCode, Stage, suggest
 
 __all__ = ["Settings", "home_config", "load_settings", "named_config"]
@@ -89,6 +89,8 @@ class Settings(BaseSettings):
     _source: Path | None = PrivateAttr(None)
     _notes: tuple[str, ...] = PrivateAttr(())
     _given: dict[str, Any] = PrivateAttr(default_factory=dict)
+    # Beside ``api_tokens``, wherever those stand; no field, so that nothing shows it.
+    _score_token: SecretStr | None = PrivateAttr(None)
 
     # Set in the environment, but no setting: where the file is, and what a model's own container is told.
     not_settings: ClassVar[frozenset[str]] = frozenset({"AUTOSCORER_CONFIG", "AUTOSCORER_WORKSPACE"})
@@ -165,9 +167,10 @@ class Settings(BaseSettings):
 
     @property
     def tokens(self) -> tuple[tuple[str, str], ...]:
-        """``api_tokens`` as (role, token)."""
+        """``api_tokens`` as (role, token), and that of ``SCORE_API_TOKEN``, which may submit."""
         parts = (entry.partition(":") for entry in _entries(self.api_tokens))
-        return tuple((role, token) for role, _, token in parts)
+        found = tuple((role, token) for role, _, token in parts)
+        return found if self._score_token is None else (*found, ("submit", self._score_token.get_secret_value()))
 
     @classmethod
     def settings_customise_sources(
@@ -254,6 +257,7 @@ def load_settings(path: Path | str | None = None) -> Settings:
         else:
             settings._source = source.absolute() if written else None
             settings._given = _keys_of(file.values)
+            settings._score_token = score_token()
             settings._notes = unread_notes({**file.unread, **environment.unread})
             return settings
     raise _wrong(problems)

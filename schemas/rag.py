@@ -6,6 +6,7 @@ The shapes are the first system's, which clients parse without an envelope.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -35,6 +36,8 @@ _MOST_CONTEXTS = 200
 _SUMMARY = 80
 # Where other tools keep a passage's text.
 _TEXT_KEYS = ("content", "text", "page_content")
+# A list as Python shows it, which templates of text make of a list of objects.
+_PYTHON_LIST = re.compile(r"\s*\[\s*(?:\{\s*)?'")
 
 
 class ScoreRequest(BaseModel):
@@ -118,6 +121,9 @@ def _listed(value: Any, read: Any, what: str) -> Any:
     if isinstance(value, str):
         if not value.strip():
             return None
+        if _PYTHON_LIST.match(value):
+            # As one passage it would be scored without a word of what is wrong.
+            raise ValueError("it is a list in Python's words and not JSON; send a list, or make it with json.dumps")
         found = _decoded(value) if value.lstrip()[:1] in ("[", "{", '"') else value
         value = [found] if isinstance(found, (str, Mapping)) else found
     elif isinstance(value, Mapping):

@@ -271,6 +271,20 @@ def params(argument: str) -> list[Row]:
     return rows
 
 
+def rag_metrics() -> list[Row]:
+    """The metrics of RAG answers, with what each asks and needs."""
+    from autoscorer.scorers.rag.catalogue import METRICS, default_weights
+    from autoscorer.scorers.rag.sample import Sample
+
+    weights = [default_weights(Sample(ground_truth=truth)) for truth in ("there", None)]
+    rows = [["metric", "asks", "needs", "weight", "without ground truth", "what it says"]]
+    for name, info in METRICS.items():
+        asked = [word for word, is_asked in (("judge", info.judge), ("embeddings", info.embeddings)) if is_asked]
+        told = [f"{of[name]:.2f}" if name in of else "" for of in weights]
+        rows.append([f"`{name}`", " and ".join(asked) or "nobody", ", ".join(info.needs), *told, info.summary])
+    return rows
+
+
 # --- what is written by hand in Chinese -------------------------------------------------------------------------
 
 
@@ -302,6 +316,7 @@ TABLES: dict[str, Callable[..., list[Row]]] = {
     "routes": routes,
     "scorers": scorers,
     "params": params,
+    "rag-metrics": rag_metrics,
 }
 
 if __name__ == "__main__":

@@ -208,7 +208,8 @@ class ScoreJobs:
         except (ValidationError, KeyError):
             raise AutoScorerError(
                 ErrorCode.INVALID_REQUEST,
-                "The job was started in Prefect, with parameters that the API does not take. Start it there again.",
+                "It is not known what this job was asked for: it was imported, or started in Prefect with parameters "
+                "that the API does not take. Ask for it anew.",
             ) from None
         callback = row.callback_url if caller == row.caller else None
         request = request.model_copy(update={"priority": row.priority, "callback_url": callback})

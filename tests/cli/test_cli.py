@@ -177,6 +177,8 @@ NEEDED = {
     **{name: ["0" * 26] for name in ("cancel", "leaderboard", "logs", "retry")},
     "scorers": ["list"],
     "ledger": ["upgrade"],
+    "rag": ["score", "--question", "q", "--answer", "a"],
+    "jobs": ["import", "."],
     "config": ["show"],
 }
 # Many commands, one process: for each what it shows, and its exit code. Python starts once, not sixty times.

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -32,6 +33,8 @@ Json = dict[str, Any]
 
 # Bytes of one record; the first system's have a few thousand.
 _LARGEST = 4 * 1024 * 1024
+# Jobs in one transaction: APIs that share the ledger accept nothing meanwhile.
+_TOGETHER = 500
 _NO_REASON = "The record does not say why."
 _DIED = "The first system ended while the job was {}, and nobody scored it since. It was imported as failed."
 
@@ -91,7 +94,7 @@ class ImportedJobs:
 
 
 async def import_jobs(settings: Settings, folder: Path) -> ImportedJobs:
-    """Take the records ``folder/*.json`` into the ledger: all that can be read, in one transaction.
+    """Take the records ``folder/*.json`` into the ledger: all that can be read. One that was interrupted is done again.
 
     A job that has an id of ours keeps it. Others get one by their time, for the list, and the same every time; they are
     found by the old one. They belong to nobody in particular, so that admins alone are shown them.
@@ -108,10 +111,13 @@ async def import_jobs(settings: Settings, folder: Path) -> ImportedJobs:
         files = sorted(each for each in folder.iterdir() if each.suffix == ".json")
     except OSError as error:
         raise AutoScorerError(ErrorCode.INVALID_REQUEST, f"{str(folder)!r} can't be read: {error.strerror}.") from None
-    done = ImportedJobs()
+    done, begun = ImportedJobs(), False
     jobs = _jobs(files, done, time.time(), settings.api.keep_days * 86400)
     try:
-        done.imported, done.known = await import_ended(settings, jobs)
+        # At least once, so that a ledger that can't be used is told whatever lies in the folder.
+        while (some := list(islice(jobs, _TOGETHER))) or not begun:
+            new, known = await import_ended(settings, some)
+            begun, done.imported, done.known = True, done.imported + new, done.known + known
     except AutoScorerError as error:
         if error.code is not ErrorCode.CONFLICT:
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -131,8 +131,8 @@ async def import_ledger(settings: Settings, file: IO[str]) -> Json:
     return await in_ledger(settings, imported)
 
 
-async def import_ended(settings: Settings, jobs: Iterable[tuple[NewTask, TaskEnd]]) -> tuple[int, int]:
-    """Put tasks into the ledger that have ended elsewhere: all of them, or none.
+async def import_ended(settings: Settings, jobs: Sequence[tuple[NewTask, TaskEnd]]) -> tuple[int, int]:
+    """Put tasks into the ledger that have ended elsewhere: all of them, or none. Its APIs wait meanwhile.
 
     Returns:
         How many are new, and how many were there already, which are left as they are.

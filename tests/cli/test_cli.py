@@ -178,6 +178,8 @@ NEEDED = {
     "scorers": ["list"],
     "judge": ["calibrations"],
     "ledger": ["upgrade"],
+    "rag": ["score", "--question", "q", "--answer", "a"],
+    "jobs": ["import", "."],
     "config": ["show"],
 }
 # Many commands, one process: for each what it shows, and its exit code. Python starts once, not sixty times.

@@ -144,6 +144,15 @@ def test_a_second_time_imports_nothing_and_changes_nothing(
     assert [job.job_id for job in listed(settings)][1:] == [before[0].job_id]
 
 
+def test_more_than_go_into_one_transaction_are_all_there(
+    folder: Path, write: Write, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for n in range(501):
+        write(f"job-{n}", created_at=(CREATED + timedelta(milliseconds=n // 3)).isoformat())
+    assert imported(capsys, folder)[1]["imported"] == 501
+    assert imported(capsys, folder)[1] == {"imported": 0, "known": 501, "too_old": 0, "skipped": []}
+
+
 def test_what_is_no_record_is_named_and_the_others_are_imported(
     folder: Path, write: Write, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:

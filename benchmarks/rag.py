@@ -5,8 +5,8 @@
 A stub of an OpenAI-compatible server answers each call after 0.2 s, in a process of its own. The ideal is calls x
 latency / concurrency; printed are ratios to it, the processor time of a call, and what repeats and faults cost. Limits:
 at least 90 % of the ideal at concurrency 16 and 80 % at 64, 20 answers a second for five metrics at 64, 2.5 ms of
-processor time a call, no call for what is known, and 99.9 % of metrics scored where 10 % of calls are put off and 5 % of
-answers cut.
+processor time a call, no call for what is known, and 99.9 % of metrics scored where 10 % of calls are put off and 5 %
+of answers cut.
 """
 
 from __future__ import annotations

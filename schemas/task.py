@@ -185,7 +185,9 @@ class TaskOutcome(BaseModel):
     interval: ScoreInterval | None = None
     passed: bool | None = Field(None, alias="pass", description="Against pass_threshold; null without one.")
     rank: str | None = Field(None, description="A, B, C or D.")
-    scores: dict[str, float | None] | None = Field(None, description="Of rag-score: each metric.")
+    scores: dict[str, float | None] | None = Field(
+        None, exclude_if=lambda value: value is None, description="Of rag-score: each metric; absent elsewhere."
+    )
 
 
 class TaskView(BaseModel):

@@ -199,12 +199,12 @@ class CallbackDelivery:
 
     async def _body(self, due: CallbackDue) -> bytes:
         # What its submitter would be told by GET /tasks/{id}.
-        row = await self._ledger.row(due.task_id)
-        if row.action == "rag-score":
-            left = await self._ledger.outcome(row.id) or StoredResult(None, None)
-            record = job_record(row, left, whole=True)
+        task = await self._ledger.view(due.task_id)
+        if task.action == "rag-score":  # the record of a job, as its own address answers it
+            left = await self._ledger.outcome(task.id) or StoredResult(None, None)
+            record = job_record(await self._ledger.row(task.id), left, whole=True)
             return json.dumps(self._roots.redact(record.model_dump(mode="json")), allow_nan=False).encode()
-        view = self._disclosures[due.role].task(row.view(await self._ledger.outcome(row.id)))
+        view = self._disclosures[due.role].task(task)
         meta = Meta(timestamp=utc_now(), version=__version__, request_id=delivery_id(due.task_id))
         envelope = Envelope[TaskView](data=view, meta=meta).model_dump(by_alias=True)
         # In ASCII: the name of a file may hold what is not a character, and has no UTF-8.

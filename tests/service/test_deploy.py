@@ -269,9 +269,9 @@ def test_no_server_is_told_at_once(capsys: pytest.CaptureFixture[str], monkeypat
 
 
 def test_each_deployments_form_says_what_every_field_is() -> None:
-    for each in declared("a", "b"):
+    for each in declared("a", "b", "c"):
         schema = each.body["parameter_openapi_schema"]
-        first = "workspaces" if each.flow == "batch" else "workspace"
+        first = {"batch": "workspaces", "rag-score": "request"}.get(each.flow, "workspace")
         assert schema["required"] == [first]
         assert next(iter(schema["properties"])) == first
         for name, described in schema["properties"].items():
@@ -408,9 +408,9 @@ def test_the_template_is_one_that_prefects_own_worker_can_use(
 
 
 def test_the_table_of_our_deployments_is_what_prefect_yaml_says() -> None:
-    there = {(each.flow, each.name, each.body["entrypoint"]) for each in declared("first", "second")}
+    there = {(each.flow, each.name, each.body["entrypoint"]) for each in declared("first", "second", "third")}
     assert there == {(each.flow, each.name, each.entrypoint) for each in DEPLOYMENTS}
-    scored = {each.name for each in declared("first", "second") if each.pool == "second"}
+    scored = {each.name for each in declared("first", "second", "third") if each.pool == "second"}
     assert scored == {each.name for each in DEPLOYMENTS if each.direct}, "the score pool is for what runs directly"
-    queues = {each.body["work_queue_name"] for each in declared("first", "second")}
+    queues = {each.body["work_queue_name"] for each in declared("first", "second", "third")}
     assert queues == {QUEUES["normal"].name}

@@ -14,7 +14,7 @@ from ...service.score_jobs import JobQuery, ScoreJobs
 from ..context import context_of, tasks_of
 from ..envelope import JSON, encode
 from ..long_polling import seconds_to_wait, until_final
-from ..routing import ApiRouter, answers
+from ..routing import ApiRouter, answers, bare
 from .tasks import IdempotencyKey, Moment, Submitter, aware
 
 __all__ = ["router"]
@@ -28,6 +28,27 @@ _REQUEST = {
     "contexts": ["Paris is the capital and largest city of France."],
     "ground_truth": "Paris.",
     "metrics": ["token_f1", "grounded_token_ratio"],
+}
+_ACCEPTED = {"job_id": "0190f2d49c0e7d118a6b5c4d3e2f1a0b", "status": "queued"}
+_RECORD = {
+    **_ACCEPTED,
+    "status": "completed",
+    "created_at": "2026-11-22T21:00:00.000Z",
+    "finished_at": "2026-11-22T21:00:01.000Z",
+    "request_summary": {
+        "question": "What is the capital of France?",
+        "answer": "Paris is the capital of France.",
+        "metrics": ["token_f1", "grounded_token_ratio"],
+        "has_contexts": True,
+        "has_ground_truth": True,
+    },
+    "scores": {"token_f1": 0.3333, "grounded_token_ratio": 1.0},
+    "weighted_score": 0.6667,
+    "coverage": 1.0,
+    "latency_ms": 3.2,
+    "skipped_metrics": [],
+    "skip_reasons": {},
+    "error": None,
 }
 Asked = Annotated[ScoreRequest, Body(examples=[_REQUEST])]
 
@@ -45,8 +66,8 @@ class Accepted(BaseModel):
     "/api/score",
     summary="Score one answer, and wait",
     responses={
-        200: {"model": JobRecord, "description": "It has ended; `status` says how."},
-        202: {"model": JobRecord, "description": "It has not ended yet; ask `GET /api/score/jobs/{job_id}`."},
+        **bare(200, JobRecord, "It has ended; `status` says how.", _RECORD),
+        **bare(202, JobRecord, "It has not ended yet; ask `GET /api/score/jobs/{job_id}`.", _RECORD),
         **answers(409),
     },
 )
@@ -76,7 +97,7 @@ async def score(
     "/api/score/async",
     status_code=202,
     summary="Score one answer later",
-    responses={202: {"model": Accepted, "description": "It is on disk, and will be scored."}, **answers(409)},
+    responses={**bare(202, Accepted, "It is on disk, and will be scored.", _ACCEPTED), **answers(409)},
 )
 async def score_later(
     request: Request, body: Asked, caller: Submitter, idempotency_key: IdempotencyKey = None
@@ -91,7 +112,7 @@ async def score_later(
 @router.get(
     "/api/score/jobs",
     summary="List jobs",
-    responses={200: {"model": JobPage, "description": "One page."}, **answers(422)},
+    responses=bare(200, JobPage, "One page.", {"jobs": [_RECORD], "total": 1, "next_cursor": None}),
 )
 async def list_jobs(
     request: Request,
@@ -114,7 +135,7 @@ async def list_jobs(
 @router.get(
     "/api/score/jobs/{job_id}",
     summary="One job",
-    responses={200: {"model": JobRecord, "description": "The job as it is now."}, **answers(404)},
+    responses={**bare(200, JobRecord, "The job as it is now.", _RECORD), **answers(404)},
 )
 async def get_job(request: Request, caller: Submitter, job_id: JobId) -> Response:
     """Scores as they come, and why; with claims, tokens and cost of each metric."""
@@ -125,7 +146,7 @@ async def get_job(request: Request, caller: Submitter, job_id: JobId) -> Respons
 @router.delete(
     "/api/score/jobs/{job_id}",
     summary="Cancel or remove a job",
-    responses={200: {"model": JobRecord, "description": "The job as it was, or is."}, **answers(404, 409)},
+    responses={**bare(200, JobRecord, "The job as it was, or is.", _RECORD), **answers(404, 409)},
 )
 async def remove_job(request: Request, caller: Submitter, job_id: JobId) -> Response:
     """Cancel a job that has not ended; forget one that has."""
@@ -137,7 +158,7 @@ async def remove_job(request: Request, caller: Submitter, job_id: JobId) -> Resp
     "/api/score/jobs/{job_id}/retry",
     status_code=202,
     summary="Score again what failed",
-    responses={202: {"model": Accepted, "description": "A new job."}, **answers(404, 409)},
+    responses={**bare(202, Accepted, "A new job.", _ACCEPTED), **answers(404, 409)},
 )
 async def retry_job(
     request: Request, caller: Submitter, job_id: JobId, idempotency_key: IdempotencyKey = None

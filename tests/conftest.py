@@ -36,16 +36,6 @@ MARKS = {
 FIRST = "test_work_pools.py"
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep together, in one of the processes, what shares a server."""
-    if config.getvalue("dist") != "loadfile":
-        return None
-    from .support.scheduling import Together
-
-    return Together(config, log)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs an engine, a Prefect server, a PostgreSQL or a browser; begin with what takes longest."""
     items.sort(key=lambda item: item.path.name != FIRST)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
@@ -12,8 +12,10 @@ from fastapi import FastAPI
 from ..core.config import Settings
 from ..core.errors import AutoScorerError
 from ..core.version import __version__
+from ..schemas.task import TaskView
 from ..service.links import SignedLinks
 from ..service.readiness import Readiness
+from ..service.score_jobs import ScoreJobs
 from ..service.scorers.hot_reload import ScorerService
 from ..service.tasks import TaskService
 from ..service.workspaces.roots import WorkspaceRoots
@@ -29,7 +31,18 @@ from .openapi import DESCRIPTION, TAGS, describe
 __all__ = ["create_app"]
 
 # The busiest first: addresses are compared one after the other.
-_ROUTERS = ("tasks", "artifacts", "actions", "batch", "workspaces", "scorers", "health", "metrics", "pages")
+_ROUTERS = (
+    "tasks",
+    "score_jobs",
+    "artifacts",
+    "actions",
+    "batch",
+    "workspaces",
+    "scorers",
+    "health",
+    "metrics",
+    "pages",
+)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -58,7 +71,8 @@ def create_app(settings: Settings) -> FastAPI:
         async with AsyncExitStack() as running:
             try:
                 tasks = await running.enter_async_context(TaskService.running(settings, roots))
-                tasks.on_finished = metrics.finished
+                state.score_jobs = jobs = ScoreJobs(tasks)
+                tasks.on_finished = _all_of(metrics.finished, jobs.finished)
                 scorers = ScorerService.running(settings, roots, tasks.ledger)
                 state.scorers = await running.enter_async_context(scorers)
                 state.uploads = await running.enter_async_context(Uploads.running(settings, roots))
@@ -93,3 +107,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestLimits, settings=settings, authenticator=Authenticator(settings, access))
     app.add_middleware(RequestObserver, metrics=metrics)
     return app
+
+
+def _all_of(*told: Callable[[TaskView], None]) -> Callable[[TaskView], None]:
+    def tell(task: TaskView) -> None:
+        for each in told:
+            each(task)
+
+    return tell

@@ -17,7 +17,7 @@ from ..core.version import __version__
 from .context import context_of
 from .outgoing import outgoing
 
-__all__ = ["encode", "envelope", "enveloped", "error_envelope", "failure"]
+__all__ = ["JSON", "encode", "envelope", "enveloped", "error_envelope", "failure"]
 
 JSON = "application/json"
 

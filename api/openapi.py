@@ -16,7 +16,7 @@ Runs untrusted models in sealed containers and scores what they wrote.
 
 Every answer is an envelope: `{"ok": true, "data": …, "meta": …}` or
 `{"ok": false, "error": {"code", "message", "stage", "details"}, "meta": …}`.
-Exceptions are named at their routes: artifacts, streams, CSV, `/metrics`, the page.
+Exceptions are named at their routes: artifacts, streams, CSV, `/metrics`, the page, jobs that score one answer.
 
 **Tokens.** `Authorization: Bearer TOKEN`. The role `submit` may do everything but what is marked *admin*. Without
 configured tokens only the server's own user on this machine is served, and may do everything.
@@ -32,6 +32,10 @@ TAGS = [
     {"name": "tasks", "description": "Submit, follow, cancel and repeat."},
     {"name": "actions", "description": "Submit and wait for the outcome."},
     {"name": "batch", "description": "Many workspaces, and who is best."},
+    {
+        "name": "score jobs",
+        "description": "Score one answer of a retrieval-augmented system; answers have no envelope.",
+    },
     {"name": "workspaces", "description": "Upload workspaces; read Results, logs and artifacts."},
     {"name": "scorers", "description": "What scorers there are; load, reload, test and watch them."},
     {"name": "service", "description": "Whether all is well, and how much there is to do."},

@@ -8,7 +8,7 @@ from ..core.errors import CATALOGUE, ErrorCode
 from ..core.version import __version__
 from ..schemas.envelope import Envelope, ErrorEnvelope
 
-__all__ = ["ANY_ROUTE", "MAX_ADDRESS", "MAX_HEAD", "answers", "served"]
+__all__ = ["ANY_ROUTE", "MAX_ADDRESS", "MAX_HEAD", "answers", "bare", "served"]
 
 _META = {"timestamp": "2026-11-22T21:00:00Z", "version": __version__, "request_id": "5f0c2b7e9d1a4c38"}
 
@@ -135,6 +135,12 @@ def served(
     if of_task:
         answer["headers"] = _TASK_HEADERS
     return {status: answer}
+
+
+def bare(status: int, model: Any, description: str, example: Any) -> dict[int | str, dict[str, Any]]:
+    """As ``served``, of a route that answers without an envelope."""
+    content = {"application/json": {"example": example}}
+    return {status: {"model": model, "description": description, "content": content}}
 
 
 def _failure(status: int) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from starlette.responses import Response
 from ..core.errors import AutoScorerError, ErrorCode
 from ..schemas.json_values import Why, unfit
 from .errors import RefusedBody
-from .responses import ANY_ROUTE, answers, served
+from .responses import ANY_ROUTE, answers, bare, served
 
-__all__ = ["MAX_DEPTH", "ApiRouter", "answers", "served"]
+__all__ = ["MAX_DEPTH", "ApiRouter", "answers", "bare", "served"]
 
 # Levels of lists and objects in a body; what is meant to be there has five.
 MAX_DEPTH = 32

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr, ValidationError, field_validator
@@ -22,8 +22,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from .config_judge import EmbeddingsSection, JudgeSection
 from .config_sections import Api, Callbacks, Executors, Images, PrefectSection, Scorers, Security, Service
-from .config_spellings import Spelled, in_our_words, keys_below, unread_notes
+from .config_spellings import Spelled, in_our_words, keys_below, score_token, unread_notes
 from .errors import AutoScorerError, ErrorCode, Stage, suggest
 
 __all__ = ["Settings", "home_config", "load_settings", "named_config"]
@@ -32,6 +33,8 @@ DEFAULT_HOME = Path("~/.autoscorer")
 ROLES = ("submit", "admin")
 # A section of the first system that is none of ours, so that pydantic-settings does not look for its variables.
 _CELERY = "AUTOSCORER_CELERY"
+# Settings that are secrets, and sections that hold some.
+_SECRETIVE = ("prefect", "callbacks", "judge", "embeddings", "api_token", "api_tokens", "ledger_url")
 
 
 class Settings(BaseSettings):
@@ -80,10 +83,14 @@ class Settings(BaseSettings):
     api: Api = Field(default_factory=Api)
     service: Service = Field(default_factory=Service)
     callbacks: Callbacks = Field(default_factory=Callbacks)
+    judge: JudgeSection = Field(default_factory=JudgeSection)
+    embeddings: EmbeddingsSection = Field(default_factory=EmbeddingsSection)
 
     _source: Path | None = PrivateAttr(None)
     _notes: tuple[str, ...] = PrivateAttr(())
     _given: dict[str, Any] = PrivateAttr(default_factory=dict)
+    # Beside ``api_tokens``, wherever those stand; no field, so that nothing shows it.
+    _score_token: SecretStr | None = PrivateAttr(None)
 
     # Set in the environment, but no setting: where the file is, and what a model's own container is told.
     not_settings: ClassVar[frozenset[str]] = frozenset({"AUTOSCORER_CONFIG", "AUTOSCORER_WORKSPACE"})
@@ -160,9 +167,10 @@ class Settings(BaseSettings):
 
     @property
     def tokens(self) -> tuple[tuple[str, str], ...]:
-        """``api_tokens`` as (role, token)."""
+        """``api_tokens`` as (role, token), and that of ``SCORE_API_TOKEN``, which may submit."""
         parts = (entry.partition(":") for entry in _entries(self.api_tokens))
-        return tuple((role, token) for role, _, token in parts)
+        found = tuple((role, token) for role, _, token in parts)
+        return found if self._score_token is None else (*found, ("submit", self._score_token.get_secret_value()))
 
     @classmethod
     def settings_customise_sources(
@@ -249,6 +257,7 @@ def load_settings(path: Path | str | None = None) -> Settings:
         else:
             settings._source = source.absolute() if written else None
             settings._given = _keys_of(file.values)
+            settings._score_token = score_token()
             settings._notes = unread_notes({**file.unread, **environment.unread})
             return settings
     raise _wrong(problems)
@@ -361,16 +370,21 @@ def _explain(item: Any, where: str, renamed: Mapping[str, str]) -> str:
         return f"{path}: unknown key in {where} or the environment{hint}"
     message = str(item["msg"]).removeprefix("Value error, ")
     # What stands there may be a key in the wrong place.
-    secret = item["loc"][0] in ("prefect", "callbacks", "api_token", "api_tokens", "ledger_url")
+    secret = item["loc"][0] in _SECRETIVE
     return f"{path}: {message}" if secret or "got " in message else f"{path}: {message}, got {item['input']!r}"
 
 
 def _keys_beside(location: tuple[Any, ...]) -> list[str]:
     model: Any = Settings
     for part in location[:-1]:
-        field = model.model_fields.get(part)
+        if get_origin(model) is dict:  # whatever its name is
+            model = get_args(model)[1]
+            continue
+        field = getattr(model, "model_fields", {}).get(part)
         if field is None:
             return []
         model = field.annotation
+        if get_origin(model) is not dict:  # a section may be one or None
+            model = next((kind for kind in get_args(model) if hasattr(kind, "model_fields")), model)
     names = list(getattr(model, "model_fields", {}))
     return names + keys_below(".".join(str(part) for part in location[:-1]))

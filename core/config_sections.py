@@ -348,6 +348,12 @@ class Api(_Section):
     )
     rate_burst: int = Field(5000, ge=1, description="Requests that a token may make at once; each API counts its own.")
     idempotency_hours: float = Field(24, gt=0, description="How long an `Idempotency-Key` is remembered.")
+    dedup_seconds: float = Field(
+        120,
+        ge=0,
+        description="Seconds for which the same request to `/api/score`, sent again without an `Idempotency-Key`, is "
+        "answered with the job that it made.",
+    )
     show_errors: bool = Field(
         False,
         description="Show tokens of the role `submit` everything that an admin sees of a scoring: complete Results, "
@@ -366,8 +372,14 @@ class Service(_Section):
 
     pool: str = Field("autoscorer", min_length=1, description="Work pool of pipeline, run and batch.")
     score_pool: str = Field("autoscorer-score", min_length=1, description="Work pool of score and validate.")
+    rag_pool: str = Field("autoscorer-rag", min_length=1, description="Work pool of rag-score.")
     pool_concurrency: int = Field(4, ge=1, description="Flow runs at a time in the pool.")
     score_concurrency: int = Field(4, ge=1, description="Flow runs at a time in the score pool.")
+    rag_concurrency: int = Field(
+        64,
+        ge=1,
+        description="Flow runs at a time in the pool of rag-score; most of their time they wait for judges.",
+    )
     poll_interval: float = Field(
         2.0,
         gt=0,

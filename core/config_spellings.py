@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import SecretStr
+
 from ..schemas.aliases import SECTIONS, SETTINGS, UNREAD_SETTINGS
 from .errors import suggest
 
-__all__ = ["Spelled", "in_our_words", "keys_below", "unread_notes"]
+__all__ = ["SCORE_TOKEN", "Spelled", "in_our_words", "keys_below", "score_token", "unread_notes"]
 
+# The variable in which the first system's scoring service has its one token.
+SCORE_TOKEN = "SCORE_API_TOKEN"  # noqa: S105 - its name
 _ABSENT = object()
 
 
@@ -64,6 +69,13 @@ def in_our_words(values: Mapping[str, Any], where: str) -> Spelled:
             spelled.problems.append(f"{section}.{key}: unknown key in {where}{suggest(str(key), keys_below(section))}")
     spelled.problems += _wrong_types(spelled.unread)
     return spelled
+
+
+def score_token() -> SecretStr | None:
+    """What ``SCORE_API_TOKEN`` holds; None where it is empty or not set."""
+    # Files that variables are read from often end in a line break.
+    token = os.environ.get(SCORE_TOKEN, "").strip()
+    return SecretStr(token) if token else None
 
 
 def keys_below(section: str) -> list[str]:

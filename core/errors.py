@@ -78,6 +78,7 @@ class ErrorCode(StrEnum):
     SCORER_ERROR = "SCORER_ERROR"
     SCORER_LOAD_ERROR = "SCORER_LOAD_ERROR"
     JUDGE_ERROR = "JUDGE_ERROR"
+    BUDGET_EXCEEDED = "BUDGET_EXCEEDED"
     UNAUTHORIZED = "UNAUTHORIZED"
     FORBIDDEN = "FORBIDDEN"
     NOT_FOUND = "NOT_FOUND"
@@ -135,6 +136,9 @@ CATALOGUE: Mapping[ErrorCode, ErrorSpec] = {
     ErrorCode.SCORER_ERROR: ErrorSpec(_S, 500, _SYS, "the scorer itself failed"),
     ErrorCode.SCORER_LOAD_ERROR: ErrorSpec(_S, 500, _SYS, "the scorer's file does not load"),
     ErrorCode.JUDGE_ERROR: ErrorSpec(_S, 502, _SYS, "the judge model could not be asked"),
+    ErrorCode.BUDGET_EXCEEDED: ErrorSpec(
+        _S, 429, _USE, "a budget for the judge is used up", "`details` says which, what was spent and the limit"
+    ),
     ErrorCode.UNAUTHORIZED: ErrorSpec(_A, 401, _USE, "no valid token was given"),
     ErrorCode.FORBIDDEN: ErrorSpec(_A, 403, _USE, "the token may not do this"),
     ErrorCode.NOT_FOUND: ErrorSpec(_A, 404, _USE, "there is no such thing"),

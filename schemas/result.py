@@ -97,6 +97,13 @@ class Versioning(_Model):
         default_factory=dict, description="Files beside it that it imports (from .helpers import …): name to sha256."
     )
     params: dict[str, Any] = Field(default_factory=dict)
+    models: dict[str, str] = Field(
+        default_factory=dict,
+        description="Models that scored: what they were asked for (judge, embeddings) to their name.",
+    )
+    prompts: dict[str, str] = Field(
+        default_factory=dict, description="Questions that a judge was asked: name to sha256 of their words."
+    )
     image: str | None = Field(None, description="The reference as meta.json gave it, or the tag that was built.")
     image_digest: str | None = None
     ground_truth_sha256: str | None = None

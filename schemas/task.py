@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 SingleAction = Literal["validate", "run", "score", "pipeline"]
-Action = Literal["validate", "run", "score", "pipeline", "batch"]
+Action = Literal["validate", "run", "score", "pipeline", "batch", "rag-score"]
 Priority = Literal["high", "normal", "low"]
 # What a token may do: an admin may do everything, and see the ground truth.
 Role = Literal["submit", "admin"]
@@ -185,6 +185,9 @@ class TaskOutcome(BaseModel):
     interval: ScoreInterval | None = None
     passed: bool | None = Field(None, alias="pass", description="Against pass_threshold; null without one.")
     rank: str | None = Field(None, description="A, B, C or D.")
+    scores: dict[str, float | None] | None = Field(
+        None, exclude_if=lambda value: value is None, description="Of rag-score: each metric; absent elsewhere."
+    )
 
 
 class TaskView(BaseModel):
@@ -194,8 +197,9 @@ class TaskView(BaseModel):
 
     id: str
     action: Action
-    workspace: str | None = Field(None, description="Relative to its root; null for a batch.")
+    workspace: str | None = Field(None, description="Relative to its root; null for a batch and for rag-score.")
     workspaces: list[str] | None = Field(None, description="What a batch was asked to work on.")
+    question: str | None = Field(None, description="Of rag-score: the beginning of the question.")
     scorer: str | None = None
     params: dict[str, Any] | None = None
     backend: str | None = None

@@ -5,13 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..core.config_sections import Disclosure
 from ..core.errors import AutoScorerError, ErrorCode, suggest
 from ..schemas.result import Result
+
+if TYPE_CHECKING:
+    from ..core.config import Settings
 
 __all__ = ["BaseScorer", "ScorerParams"]
 
@@ -50,6 +53,12 @@ class BaseScorer(ABC):
     min_count: int = Disclosure().min_count
     # meta.json's data.encoding, of the ground truth and of the predictions; set by whoever has it score.
     encodings: tuple[str, str] = ("utf-8", "utf-8")
+    # The configuration; set by whoever has it score.
+    settings: Settings | None = None
+    # Set by ``score`` where a part of what was to be scored could not be: the Result then neither passes nor ranks.
+    is_partial: bool = False
+    # Set by ``score`` where a judge decided that nobody has measured, though the configuration asks for that: likewise.
+    is_uncalibrated: bool = False
 
     def parse_params(self, params: Mapping[str, Any]) -> ScorerParams:
         """Check params against ``Params``.

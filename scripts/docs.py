@@ -160,8 +160,14 @@ def _fields_below(model: type[BaseModel], prefix: str) -> Iterator[Row]:
             raise SystemExit(f"The setting {prefix}{name} has no description.")
         choices = _choices(kind)
         default = field.get_default(call_default_factory=True)
+        if field.is_required():
+            yield [f"`{prefix}{name}`", "required", _described(field.description, choices)]
+            continue
         sizes = any("parse_bytes" in repr(item) for item in field.metadata)
         yield [f"`{prefix}{name}`", _default(default, size=sizes), _described(field.description, choices)]
+        below = get_args(kind)[-1:] if get_origin(kind) is dict else get_args(kind)[:1]
+        if below and isinstance(below[0], type) and issubclass(below[0], BaseModel):
+            yield from _fields_below(below[0], f"{prefix}{name}.{'NAME.' if get_origin(kind) is dict else ''}")
 
 
 def _choices(kind: Any) -> str:
@@ -265,6 +271,20 @@ def params(argument: str) -> list[Row]:
     return rows
 
 
+def rag_metrics() -> list[Row]:
+    """The metrics of RAG answers, with what each asks and needs."""
+    from autoscorer.scorers.rag.catalogue import METRICS, default_weights
+    from autoscorer.scorers.rag.sample import Sample
+
+    weights = [default_weights(Sample(ground_truth=truth)) for truth in ("there", None)]
+    rows = [["metric", "asks", "needs", "weight", "without ground truth", "what it says"]]
+    for name, info in METRICS.items():
+        asked = [word for word, is_asked in (("judge", info.judge), ("embeddings", info.embeddings)) if is_asked]
+        told = [f"{of[name]:.2f}" if name in of else "" for of in weights]
+        rows.append([f"`{name}`", " and ".join(asked) or "nobody", ", ".join(info.needs), *told, info.summary])
+    return rows
+
+
 # --- what is written by hand in Chinese -------------------------------------------------------------------------
 
 
@@ -296,6 +316,7 @@ TABLES: dict[str, Callable[..., list[Row]]] = {
     "routes": routes,
     "scorers": scorers,
     "params": params,
+    "rag-metrics": rag_metrics,
 }
 
 if __name__ == "__main__":

@@ -187,7 +187,9 @@ class Disclosure:
         if interval is not None:
             ends = {"low": self.number(interval.low), "high": self.number(interval.high)}
             interval = interval.model_copy(update=ends)
-        return outcome.model_copy(update={"score": self.number(outcome.score), "interval": interval})
+        scores = outcome.scores and {name: self.number(score) for name, score in outcome.scores.items()}
+        told = {"score": self.number(outcome.score), "interval": interval, "scores": scores}
+        return outcome.model_copy(update=told)
 
     def _left(self, action: str, data: Json) -> Json | None:
         match action:

@@ -121,7 +121,7 @@ class Readiness:
 
     async def _look(self) -> ReadyView:
         service = self._settings.service
-        names = list(dict.fromkeys((service.pool, service.score_pool)))
+        names = list(dict.fromkeys((service.pool, service.score_pool, service.rag_pool)))
         (ledger, server, scheduler, executors), found = await asyncio.gather(
             asyncio.gather(self._database.found(), self._server(), self._scheduler(names), self._all_executors()),
             asyncio.gather(*(self._pool(name) for name in names)),

@@ -120,6 +120,11 @@ def request_of(action: str, request: str) -> SubmitRequest | BatchRequest:
     Raises:
         AutoScorerError: ``INVALID_REQUEST`` where a flow run was started in Prefect with what the API does not take.
     """
+    if action == "rag-score":
+        raise AutoScorerError(
+            ErrorCode.INVALID_REQUEST,
+            "A job that scores one answer is repeated by POST /api/score/jobs/{job_id}/retry.",
+        )
     model: type[SubmitRequest | BatchRequest] = BatchRequest if action == "batch" else SubmitRequest
     try:
         return model.model_validate_json(request)

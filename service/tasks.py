@@ -24,7 +24,7 @@ from ..schemas.task import Action, BatchRequest, Progress, Role, SubmitRequest, 
 from .flow_runs import FlowRuns, LedgerAway, RunProgress
 from .ledger.derived import folded
 from .ledger.ledger import Ledger
-from .ledger.records import StoredResult, TaskFilter, TaskRow
+from .ledger.records import NewTask, StoredResult, TaskFilter, TaskRow
 from .ledger.task_ids import first_id_at, is_task_id
 from .prefect.client import PrefectApi, PrefectAway
 from .recovery.dead_workers import recover
@@ -184,11 +184,30 @@ class TaskService:
             if key is None or (known := await self.ledger.keyed(caller, key, request_hash)) is None:
                 raise
             return Submitted(await self._view(known), False)
-        row, created = await self.ledger.add(task, key=key, request_hash=request_hash)
-        if not created:
-            return Submitted(await self._view(row), False)
-        self._dispatcher.wake()
-        return Submitted(row.view(), True)
+        row, created = await self.accept(task, key=key, request_hash=request_hash)
+        return Submitted(row.view() if created else await self._view(row), created)
+
+    async def accept(
+        self, task: NewTask, *, key: str | None, request_hash: str, keep: float | None = None
+    ) -> tuple[TaskRow, bool]:
+        """Accept a task that was checked, and have Prefect told of it.
+
+        Args:
+            task: What to do.
+            key: Of the request, which stands for one task for ``keep`` seconds; ``api.idempotency_hours`` when None.
+            request_hash: What is the same for two requests that ask for the same.
+
+        Returns:
+            The task of that key, or the active one of its action and subject, or the new one; and whether it is new.
+
+        Raises:
+            AutoScorerError: ``CONFLICT`` when the key stands for another request; ``BACKEND_UNAVAILABLE`` when the
+                ledger can't be written.
+        """
+        row, created = await self.ledger.add(task, key=key, request_hash=request_hash, keep=keep)
+        if created:
+            self._dispatcher.wake()
+        return row, created
 
     async def get(self, task_id: str) -> TaskView:
         """One task, asked of Prefect afresh while it is active. Raises ``NOT_FOUND``."""
@@ -199,6 +218,16 @@ class TaskService:
                     await self._follower.refresh(task_id)
             row = await self.ledger.row(task_id)
         return await self._view(row)
+
+    async def check_own(self, task_id: str, caller: str) -> None:
+        """See that a task is not a job of another caller's: questions and answers are nobody else's.
+
+        Raises:
+            AutoScorerError: ``NOT_FOUND``, also where there is no such task.
+        """
+        row = await self.ledger.row(task_id)
+        if row.action == "rag-score" and row.caller != caller:
+            raise AutoScorerError(ErrorCode.NOT_FOUND, f"There is no task {task_id!r}; GET /tasks lists yours.")
 
     async def wait(self, task_id: str, seconds: float) -> TaskView:
         """The task once it has ended, or as it is after ``seconds``. Raises ``NOT_FOUND``."""
@@ -219,8 +248,12 @@ class TaskService:
                         return
                 await ended.wait()
 
-    async def list(self, query: TaskQuery) -> TaskList:
+    async def list(self, query: TaskQuery, *, jobs_of: str | None = None) -> TaskList:
         """Some tasks, newest first, without their ``result``: ``get`` has it.
+
+        Args:
+            query: Which.
+            jobs_of: The only caller whose jobs of ``rag-score`` are among them; None for all callers'.
 
         Raises:
             AutoScorerError: ``INVALID_REQUEST`` for a cursor that is none, and as ``WorkspaceRoots.locate``.
@@ -236,6 +269,7 @@ class TaskService:
             query.action,
             None if query.since is None else first_id_at(query.since.timestamp()),
             None if query.until is None else first_id_at(query.until.timestamp()),
+            jobs_of=jobs_of,
         )
         limit = min(max(query.limit, 1), _PAGE)
         rows, total, before = await self.ledger.page(wanted, query.cursor, limit + 1)

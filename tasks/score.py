@@ -148,7 +148,7 @@ def _score(space: Workspace, job: Job, entry: ScorerEntry, params: dict[str, Any
 def _judge(result: Result, scorer: BaseScorer, params: ScorerParams) -> None:
     """Set pass and rank from the score, in the metric's own direction."""
     summary = result.summary
-    if summary.score is None:
+    if summary.score is None or scorer.is_partial or scorer.is_uncalibrated:
         return
     sign = 1 if summary.higher_is_better else -1
 

@@ -83,4 +83,5 @@ def make_scorer(entry: ScorerEntry, job: Job, settings: Settings) -> BaseScorer:
     scorer: BaseScorer = call_scorer(entry, entry.create)
     scorer.min_count = settings.security.disclosure.min_count
     scorer.encodings = job.data.encodings
+    scorer.settings = settings
     return scorer

@@ -59,7 +59,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home of its own for every test; nothing of the person's installation is read or written."""
     for name in list(os.environ):
-        if name.startswith("AUTOSCORER_"):
+        if name.startswith(("AUTOSCORER_", "SCORE_API_TOKEN")):
             monkeypatch.delenv(name)
     folder = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("AUTOSCORER_HOME", str(folder))

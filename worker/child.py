@@ -48,6 +48,7 @@ from ..tasks.score import STEP_TIMEOUT
 from ..tasks.scoring import GuardedScoring, Scoring
 from ..tasks.scoring.guard import Guard
 from ..tasks.scoring.process import JobConfig
+from .judging import judge
 
 __all__ = ["Channel", "serve"]
 
@@ -83,6 +84,11 @@ class Channel:
         with self._sending, contextlib.suppress(ConnectionError):
             self._socket.sendall(data)
 
+    def detach(self) -> int:
+        """The descriptor, for who reads from it otherwise from now on; nothing that was sent must be waiting."""
+        self._file.close()
+        return self._socket.detach()
+
     def close(self) -> None:
         """Close this process's copy, without a word to the worker."""
         self._file.close()
@@ -106,6 +112,9 @@ def serve(fd: int, settings: Settings) -> int:
     order = channel.receive()
     if order is None:
         return 0  # somebody else has the run
+    if order["kind"] == "judges":
+        guard.kill()
+        return judge(channel.detach(), settings)
     with GuardedScoring(settings, guard=guard) as scoring:
         return _serve(order, channel, settings, scoring)
 

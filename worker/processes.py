@@ -25,7 +25,9 @@ _DRAIN_TIMEOUT = 2.0
 # Bytes of one message: the artifacts of a run come in one.
 _LONGEST = 256 * 1024 * 1024
 # What no run needs, of the environment.
-_SECRETS = frozenset({"AUTOSCORER_LEDGER_URL", "AUTOSCORER_API_TOKENS", "AUTOSCORER_CALLBACKS__SECRET"})
+_SECRETS = frozenset(
+    {"AUTOSCORER_LEDGER_URL", "AUTOSCORER_API_TOKENS", "AUTOSCORER_CALLBACKS__SECRET", "SCORE_API_TOKEN"}
+)
 
 
 class ForkFailed(Exception):

@@ -20,8 +20,9 @@ from ..core.processes import ProcessIdentity, describe_exit
 from ..core.storage import full_disk
 from ..service.flow_runs import LedgerAway
 from ..service.prefect.client import PrefectAway, PrefectRefused
-from ..service.prefect.model import DIRECT_FLOWS, FINAL_TYPES, FlowRun
+from ..service.prefect.model import DIRECT_FLOWS, FINAL_TYPES, JUDGED_FLOWS, FlowRun
 from ..tasks.score import STEP_TIMEOUT
+from .judges import JudgedRun
 from .processes import ForkedProcess, ForkFailed
 from .settlement import REFUSALS, Settlement, WorkerContext, log_fields
 from .task_runs import TaskRun
@@ -51,12 +52,14 @@ class WorkerRun:
         self.id: str = run["id"]
         # Whether there is no process any more: somebody else may have its place while the end is being told.
         self.is_free = False
+        # Whether the judges' process works on it, together with others.
+        self.is_judged = entrypoint in JUDGED_FLOWS
         self._on_free = on_free
         self._run = run
         self._entrypoint = entrypoint
         self._context = context
         self._settlement = Settlement(run, entrypoint, context)
-        self._child: ForkedProcess | None = None
+        self._child: ForkedProcess | JudgedRun | None = None
         self._killer: asyncio.TimerHandle | None = None
         self._kill_at = float("inf")
         self._limit: asyncio.TimerHandle | None = None
@@ -160,7 +163,7 @@ class WorkerRun:
         if self._context.runs.is_shared and not await settlement.take(lambda: not self._is_unwanted):
             return
         try:
-            self._child = await self._context.fork_pool.fork(self.id)
+            self._child = await (self._context.judges if self.is_judged else self._context.fork_pool).fork(self.id)
         except ForkFailed as error:
             await self._put_back(f"No process could be started for it: {error}.")
             return
@@ -187,7 +190,7 @@ class WorkerRun:
             self.is_free = True
             self._on_free()
 
-    async def _watch(self, child: ForkedProcess) -> None:
+    async def _watch(self, child: ForkedProcess | JudgedRun) -> None:
         """Handle the process's messages, and send it its order once everything is in place."""
         try:
             async for message in child.messages():
@@ -208,7 +211,7 @@ class WorkerRun:
             child.kill()
             raise
 
-    async def _begin(self, child: ForkedProcess, owner: ProcessIdentity) -> bool:
+    async def _begin(self, child: ForkedProcess | JudgedRun, owner: ProcessIdentity) -> bool:
         holding = self._settlement.hold(owner, child.pid)
         own: Json = {"flow_run": self.id, "attempt": self.attempt}
         # Whoever was told that a scorer is loaded gets it from every run that is taken after that, on every host.
@@ -220,10 +223,11 @@ class WorkerRun:
             _, _, running = await asyncio.gather(holding, knowing, self._set_running())
             if not running:
                 return False
-            self._task_run = TaskRun(self._run, DIRECT_FLOWS[self._entrypoint])
+            kind = DIRECT_FLOWS.get(self._entrypoint, "rag-score")
+            self._task_run = TaskRun(self._run, kind)
             self._set_task_run("RUNNING")
             parameters = self._run.get("parameters") or {}
-            child.send({"kind": DIRECT_FLOWS[self._entrypoint], **own, "parameters": parameters})
+            child.send({"kind": kind, **own, "parameters": parameters})
             # Scorers are code of others. The engine's tasks have this limit from Prefect.
             self._limit = asyncio.get_running_loop().call_later(STEP_TIMEOUT, self._end_overdue)
         if self._cancelled and self._settlement.is_engine:

@@ -22,9 +22,10 @@ from ..core.provenance import utc_now
 from ..executors.reaper import reap_if_needed
 from ..service.flow_runs import FlowRuns, LedgerAway
 from ..service.prefect.client import PrefectApi, PrefectAway, PrefectRefused
-from ..service.prefect.model import DEPLOYMENTS, ENGINE_FLOWS, FlowRun
+from ..service.prefect.model import ENGINE_FLOWS, JOURNALED_FLOWS, JUDGED_FLOWS, FlowRun
 from ..service.recovery.dead_workers import clear_away, had_container
 from ..service.recovery.transitions import finalize_run, persist_forced_outcome, report_saved_outcome, requeue
+from .judges import Judges
 from .processes import ForkPool
 from .reporter import Reporter
 from .shared_scorers import SharedScorers
@@ -42,8 +43,6 @@ _PAUSE_FIRST, _PAUSE_MOST = 0.5, 5.0
 _DYING = 5.0
 # Attempts at what the server refuses.
 REFUSALS = 5
-# Flows of which a second attempt goes on where the first one ended.
-_BATCHES = frozenset(each.entrypoint for each in DEPLOYMENTS if each.action == "batch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +54,7 @@ class WorkerContext:
     settings: Settings
     prefect: PrefectApi
     fork_pool: ForkPool
+    judges: Judges
     reporter: Reporter
     runs: FlowRuns
     scorers: SharedScorers
@@ -90,6 +90,11 @@ class Settlement:
         return self.claim.attempt if self.claim is not None else None
 
     @property
+    def is_judged(self) -> bool:
+        """Whether the judges' process works on it, which others have too."""
+        return self._entrypoint in JUDGED_FLOWS
+
+    @property
     def is_engine(self) -> bool:
         """Whether Prefect's engine works on it."""
         return self._entrypoint in ENGINE_FLOWS
@@ -107,14 +112,16 @@ class Settlement:
                 if not is_wanted():
                     return False
         self.claim = Claim(context.owner, name=context.name, attempt=attempt)
-        if self._entrypoint in _BATCHES:
+        if self._entrypoint in JOURNALED_FLOWS:
             await self.until_answered(lambda: self._runs.fetch(self._run["id"]))
         return True
 
     async def hold(self, child: ProcessIdentity, pid: int) -> None:
         """Note which process works on it: on disk before it begins, for whoever finds us dead."""
         context = self._context
-        self.claim = Claim(context.owner, child, pid, context.name, self.attempt)
+        # The judges' process outlives the run, and its end says nothing of it.
+        own = None if self.is_judged else child
+        self.claim = Claim(context.owner, own, None if self.is_judged else pid, context.name, self.attempt)
         await asyncio.to_thread(self.files.claim, self.claim)
 
     async def is_ours(self) -> bool:
@@ -152,7 +159,7 @@ class Settlement:
     async def cancel(self, error: AutoScorerError) -> Json | None:
         """End it as cancelled; as ``report_saved``."""
         # Before Prefect is asked, which may be away: the API finds it in the home.
-        has_begun = self.claim is not None and self.claim.child is not None
+        has_begun = self.claim is not None and (self.is_judged or self.claim.child is not None)
         begun: FlowRun = {**self._run, "start_time": utc_now()} if has_begun else self._run
         flow = self._entrypoint.rpartition(".")[2].replace("_", "-")
         await asyncio.to_thread(persist_forced_outcome, self._context.settings, begun, flow, error)

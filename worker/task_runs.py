@@ -32,7 +32,8 @@ class TaskRun:
         self.flow_run_id: str = run["id"]
         self._id = uuid.uuid5(uuid.UUID(self.flow_run_id), task)
         self._task = task
-        self._name = f"{task} {PurePath(str((run.get('parameters') or {}).get('workspace'))).name}"
+        workspace = (run.get("parameters") or {}).get("workspace")
+        self._name = f"{task} {run['name'] if workspace is None else PurePath(str(workspace)).name}"
         self._attempt: int = run["run_count"] + 1
         self._began = datetime.now(UTC)
 

@@ -26,12 +26,13 @@ from ..core.provenance import hostname
 from ..core.worker_names import held_name
 from ..service.flow_runs import FlowRuns, LedgerAway
 from ..service.prefect.client import PrefectApi, PrefectAway, PrefectRefused, api_url
-from ..service.prefect.model import DIRECT_FLOWS, ENGINE_FLOWS, FINAL_TYPES, FlowRun
+from ..service.prefect.model import DIRECT_FLOWS, ENGINE_FLOWS, FINAL_TYPES, JUDGED_FLOWS, FlowRun
 from ..service.recovery.claims import WorkerIdentity, claim_flow_run, claim_message
 from ..service.recovery.dead_workers import recover
 from ..service.recovery.transitions import report_saved_outcome
 from ..tasks.prefect_version import require_patched_version
 from .claims import Claims
+from .judges import Judges
 from .processes import ForkFailed, ForkPool
 from .reporter import Reporter
 from .run import WorkerRun
@@ -119,24 +120,26 @@ class Worker:
         settings = runs.settings
         service = settings.service
         # One after the other, each once: the score pool first, because nobody waits long behind a score.
-        self.pools = tuple(dict.fromkeys(pools or (service.score_pool, service.pool)))
+        self.pools = tuple(dict.fromkeys(pools or (service.score_pool, service.rag_pool, service.pool)))
         self.name = name
         # How many runs it took.
         self.taken = 0
         self._settings = settings
         self._prefect = prefect
         self._limit = limit or service.score_concurrency + service.pool_concurrency
+        fork_pool = ForkPool(_environment(settings))
         self._context = WorkerContext(
             name=self.name,
             owner=ProcessIdentity.current(),
             settings=settings,
             prefect=prefect,
-            fork_pool=ForkPool(_environment(settings)),
+            fork_pool=fork_pool,
+            judges=Judges(fork_pool),
             reporter=Reporter(prefect),
             runs=runs,
             scorers=SharedScorers(runs),
         )
-        self._context.reporter.is_busy = lambda: self._free() < self._limit
+        self._context.reporter.is_busy = lambda: any(not run.is_free for run in self._runs.values())
         # What PENDING is proposed with: by this we know a run of ours whose answer was lost.
         self._claim_message = claim_message(WorkerIdentity(self.name, self._context.owner))
         self._runs: dict[asyncio.Task[None], WorkerRun] = {}
@@ -232,7 +235,7 @@ class Worker:
         try:
             await self._confirm_claims()
             for pool in self.pools:
-                if pool in due and (free := self._free()) > 0:
+                if pool in due and (free := self._free(pool)) > 0:
                     found = await self._prefect.scheduled(pool, free)
                     self._on_answer()
                     took = await asyncio.gather(*[self._claim(run, pool) for run in found])
@@ -241,19 +244,21 @@ class Worker:
         except BaseException:
             self._due |= due
             raise
-        if self._free() <= 0:
-            self._due |= due
-        elif self._due:
+        full = {pool for pool in self.pools if self._free(pool) <= 0}
+        if self._due - full:
             self._awake.set()
+        self._due |= due & full
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._awake.wait(), self._settings.service.poll_interval)
             await asyncio.sleep(_COALESCE)  # what else ends or comes now is looked for in the same go
             return
         self._due |= set(self.pools)
 
-    def _free(self) -> int:
-        busy = sum(not run.is_free for run in self._runs.values())
-        return self._limit - busy
+    def _free(self, pool: str) -> int:
+        """How many runs of a pool may be taken: those that wait for judges take no place of the others."""
+        is_judged = pool == self._settings.service.rag_pool
+        busy = sum(not run.is_free for run in self._runs.values() if run.is_judged == is_judged)
+        return (self._settings.service.rag_concurrency if is_judged else self._limit) - busy
 
     async def _claim(self, run: FlowRun, pool: str) -> bool:
         """Claim a run and begin with it; whether it could be claimed."""
@@ -281,7 +286,7 @@ class Worker:
         except (PrefectAway, PrefectRefused):
             self._unconfirmed[run["id"]] = run, pool  # it is ours, and what it is we learn later
             raise
-        if entrypoint not in ENGINE_FLOWS and entrypoint not in DIRECT_FLOWS:
+        if entrypoint is None or entrypoint not in ENGINE_FLOWS | JUDGED_FLOWS | DIRECT_FLOWS.keys():
             await self._refuse(run, entrypoint)
             return
         self.taken += 1

@@ -19,8 +19,8 @@ _STATIC, _VENDOR = _API / "static", _API / "vendor"
 # Named one by one: nothing else can be asked for, whatever lies there.
 _CSS, _JS = "text/css; charset=utf-8", "text/javascript; charset=utf-8"
 _SCRIPTS = (
-    *("address.js", "api.js", "detail.js", "dom.js", "failure.js", "failures.js", "files.js", "language.js", "list.js"),
-    *("log.js", "members.js", "records.js", "views.js", "words.js"),
+    *("address.js", "api.js", "detail.js", "dom.js", "failure.js", "failures.js", "files.js", "job.js", "language.js"),
+    *("list.js", "log.js", "members.js", "records.js", "views.js", "words.js"),
 )
 _FILES = {
     "records.css": (_STATIC, _CSS),

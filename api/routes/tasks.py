@@ -26,7 +26,7 @@ from ..models import SUBMIT_EXAMPLES, TASK_EXAMPLE
 from ..outgoing import outgoing
 from ..routing import ApiRouter, answers, served
 
-__all__ = ["IdempotencyKey", "Submitter", "TaskId", "router"]
+__all__ = ["IdempotencyKey", "Moment", "Submitter", "TaskId", "aware", "router"]
 
 router = ApiRouter("tasks")
 
@@ -137,12 +137,14 @@ async def list_tasks(
         name=q,
         scorer=scorer,
         action=action,
-        since=_aware(since),
-        until=_aware(until),
+        since=aware(since),
+        until=aware(until),
         limit=limit,
         cursor=cursor,
     )
-    return envelope(request, await tasks_of(request).list(query))
+    # Questions and answers are found by their words, and are nobody else's.
+    own = None if caller.role == "admin" else caller.name
+    return envelope(request, await tasks_of(request).list(query, jobs_of=own))
 
 
 @router.get(
@@ -152,7 +154,7 @@ async def list_tasks(
 )
 async def get_task(request: Request, caller: Submitter, task_id: TaskId) -> Response:
     """State, stage and progress; the Result or the error once it has ended."""
-    context_of(request).task_id = task_id
+    await _see(request, caller, task_id)
     return envelope(request, await tasks_of(request).get(task_id))
 
 
@@ -167,7 +169,7 @@ async def get_task(request: Request, caller: Submitter, task_id: TaskId) -> Resp
 async def cancel_task(request: Request, caller: Submitter, task_id: TaskId) -> Response:
     """End a task; its container is gone within ten seconds. Cancelling twice is not an error, cancelling what has
     ended otherwise is a conflict."""
-    context_of(request).task_id = task_id
+    await _see(request, caller, task_id)
     return envelope(request, await tasks_of(request).cancel(task_id))
 
 
@@ -190,6 +192,7 @@ async def retry_task(
     request: Request, caller: Submitter, task_id: TaskId, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Do once more, as a new task, what a task that has ended was asked for."""
+    await _see(request, caller, task_id)
     tasks = tasks_of(request)
     again = await tasks.get(task_id)
     check_backend(tasks.settings, caller, again.backend)
@@ -236,10 +239,17 @@ async def task_logs(
     limit: Annotated[int, Query(ge=1, le=PAGE, description="Most records; not with follow.")] = PAGE,
 ) -> Response:
     """What the task's flow run recorded, and what its model wrote."""
-    context_of(request).task_id = task_id
+    await _see(request, caller, task_id)
     if follow_:
         return await _stream(request, task_id)
     return envelope(request, await read_page(tasks_of(request), task_id, offset, limit))
+
+
+async def _see(request: Request, caller: Caller, task_id: str) -> None:
+    """Note which task a request is about, and see that its caller may know of it."""
+    context_of(request).task_id = task_id
+    if caller.role != "admin":
+        await tasks_of(request).check_own(task_id, caller.name)
 
 
 async def _stream(request: Request, task_id: str) -> Response:
@@ -272,5 +282,6 @@ async def _stream(request: Request, task_id: str) -> Response:
     return StreamingResponse(lines(), media_type=_NDJSON, headers={"X-Accel-Buffering": "no"})
 
 
-def _aware(moment: datetime | None) -> Any:
+def aware(moment: datetime | None) -> Any:
+    """A time with its zone: UTC where none was given."""
     return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment

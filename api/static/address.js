@@ -1,14 +1,16 @@
 // What is looked at, kept in the address: going back, reloading and handing on a link all lead to the same view.
 
 const STATES = ["queued", "running", "cancelling", "completed", "failed", "cancelled"];
+const ACTIONS = ["pipeline", "run", "score", "validate", "batch", "rag-score"];
 
-/** What the address asks for: part of a name, states, a page, and a batch's members. */
+/** What the address asks for: part of a name, states, an action, a page, and a batch's members. */
 export function wanted() {
   const given = new URLSearchParams(location.search);
   const first = Number.parseInt(given.get("first") || "0", 10);
   return {
     q: (given.get("q") || "").trim(),
     state: (given.get("state") || "").split(",").filter((one) => STATES.includes(one)).join(","),
+    action: ACTIONS.includes(given.get("action")) ? given.get("action") : "",
     cursor: given.get("cursor") || "",
     member: (given.get("member") || "").trim(),
     first: Number.isFinite(first) && first > 0 ? first : 0,

@@ -49,6 +49,15 @@ export async function ask(path, options = {}) {
   return body.data;
 }
 
+/** What an address answers that has no envelope around it, but for errors. */
+export async function askBare(path, options = {}) {
+  const sent = token();
+  const answer = await send(path, options);
+  const body = await envelope(answer);
+  if (!answer.ok) throw new Refused(answer.status, body.error, sent);
+  return body;
+}
+
 /** The bytes of a file. */
 export async function fetchFile(path) {
   const sent = token();

@@ -3,6 +3,7 @@
 import { el, facts, figure, fold, name, table, valueOf } from "./dom.js";
 import { failure } from "./failure.js";
 import { bytes, count, number, percent, seconds, t, word } from "./language.js";
+import { answerScores } from "./job.js";
 import { members } from "./members.js";
 import { chip, ended, isActive, nameOf, span, time } from "./views.js";
 
@@ -174,14 +175,19 @@ function aboutTask(task) {
 
 // --- all of it -------------------------------------------------------------------------------------------------------
 
-/** What came of a task: score or failure, pictures, numbers, files. `files` are those of its Result. */
-export function top(task, batch, files, actions) {
+/**
+ * What came of a task: score or failure, pictures, numbers, files. `files` are those of its Result, `more` is what a
+ * batch has of its members, or a job that scores one answer of its metrics.
+ */
+export function top(task, more, files, actions) {
   const parts = [];
+  const isJob = task.action === "rag-score";
   if (task.error) parts.push(failure(task.error));
+  else if (isJob) parts.push(more ? null : el("p", {}, chip(ended(task))));
   else if (isResult(task)) parts.push(hero(task));
   else parts.push(el("p", {}, chip(ended(task))));
   if (task.progress && isActive(task)) {
-    const said = t("detail.done", { done: task.progress.done, total: task.progress.total });
+    const said = t(isJob ? "job.done" : "detail.done", { done: task.progress.done, total: task.progress.total });
     parts.push(el("progress", { value: task.progress.done, max: Math.max(task.progress.total, 1), "aria-label": said }), el("p", { class: "muted" }, said));
   }
   const button = isActive(task)
@@ -190,7 +196,11 @@ export function top(task, batch, files, actions) {
   button.addEventListener("click", () => (isActive(task) ? actions.cancel(task) : actions.retry(task)));
   const report = files.problem ? null : files.all.find((file) => file.kept && file.file === "report.html");
   parts.push(el("p", { class: "buttons" }, report ? report.link(t("files.report"), "button") : null, button));
-  if (batch) parts.push(...members(batch));
+  if (isJob) {
+    if (more) parts.unshift(...answerScores(more));
+    return parts.filter(Boolean);
+  }
+  if (more) parts.push(...members(more));
   if (isResult(task)) parts.push(...plots(files), ...numbers(task.result), ...notes(task.result), ...listing(files));
   else if (task.result && typeof task.result === "object" && task.action !== "batch") {
     parts.push(el("h3", {}, t("found.title")), valueOf(task.result));

@@ -11,8 +11,9 @@ const $ = (id) => document.getElementById(id);
 
 /** One page, as the API answers it. */
 export function loadTasks() {
-  const { q, state, cursor } = wanted();
+  const { q, state, action, cursor } = wanted();
   const query = new URLSearchParams({ limit: String(PAGE) });
+  if (action) query.set("action", action);
   for (const one of state.split(",").filter(Boolean)) query.append("state", one);
   if (q) query.set("q", q);
   if (cursor) query.set("cursor", cursor);
@@ -62,9 +63,10 @@ export function showTasks(page, open) {
 }
 
 function showEmpty() {
-  const { q, state, cursor } = wanted();
-  write("empty-text", cursor ? t("list.none.page") : q ? t("list.none.named", { name: q }) : state ? t("list.none.filtered") : t("list.none"));
-  $("clear").hidden = !(q || state || cursor);
+  const { q, state, action, cursor } = wanted();
+  write("empty-text", cursor ? t("list.none.page") : q ? t("list.none.named", { name: q })
+    : state || action ? t("list.none.filtered") : t("list.none"));
+  $("clear").hidden = !(q || state || action || cursor);
 }
 
 /** Let the buttons turn pages; `refresh` shows what is asked for then. */

@@ -1,7 +1,7 @@
 // The records page: asks the API like any other client, and shows what it answers.
 
 import { change, closeId, openId, trail, wanted } from "./address.js";
-import { Refused, ask, keepToken, token } from "./api.js";
+import { Refused, ask, askBare, keepToken, token } from "./api.js";
 import { below, said, top } from "./detail.js";
 import { files, forgetFiles, loadFiles } from "./files.js";
 import { firstLanguage, language, meaning, speak, t, word } from "./language.js";
@@ -46,10 +46,13 @@ const calm = () => { $("problem").hidden = true; };
 
 // --- one task --------------------------------------------------------------------------------------------------------
 
+const jobPath = (id) => `/api/score/jobs/${encodeURIComponent(id)}`;
+
 async function loadDetail(id) {
   const task = await ask(`/tasks/${encodeURIComponent(id)}`);
-  const batch = task.action === "batch" ? await ask(`/batch/${encodeURIComponent(id)}`).catch(() => null) : null;
-  return [task, batch];
+  const more = task.action === "batch" ? await ask(`/batch/${encodeURIComponent(id)}`).catch(() => null)
+    : task.action === "rag-score" ? await askBare(jobPath(id)).catch(() => null) : null;
+  return [task, more];
 }
 
 function showDetail() {
@@ -95,8 +98,9 @@ function followAddress() {
     history.replaceState(history.state, "", location.pathname + location.search);
     signIn(given[1]);
   }
-  const { q, state: states } = wanted();
+  const { q, state: states, action } = wanted();
   if ($("q").value.trim() !== q) $("q").value = q;
+  $("action").value = action;
   $("state").value = states;
   if ($("state").selectedIndex < 0) {
     $("state").value = "";
@@ -145,10 +149,10 @@ function closeDetail() {
 
 // --- doing -----------------------------------------------------------------------------------------------------------
 
-async function act(path) {
+async function act(path, how = ask) {
   state.refused = null;
   try {
-    return await ask(path, { method: "POST" });
+    return await how(path, { method: "POST" });
   } catch (error) {
     // It would be gone with the refresh that follows, before anybody has read it.
     state.refused = [error, Date.now() + TOLD_FOR];
@@ -169,6 +173,11 @@ function cancel(task) {
 }
 
 async function retry(task) {
+  if (task.action === "rag-score") {
+    const job = await act(`${jobPath(task.id)}/retry`, askBare);
+    if (job) openTask(job.job_id);
+    return;
+  }
   const again = await act(`/tasks/${encodeURIComponent(task.id)}/retry`);
   if (again) openTask(again.id);
 }
@@ -338,7 +347,7 @@ function every(wait, work) {
 }
 
 function filter() {
-  change({ q: $("q").value.trim(), state: $("state").value, cursor: "" }, { trail: [] });
+  change({ q: $("q").value.trim(), state: $("state").value, action: $("action").value, cursor: "" }, { trail: [] });
   refresh();
 }
 
@@ -348,8 +357,9 @@ $("q").addEventListener("focus", suggest, { once: true });
 $("q").addEventListener("search", filter);
 $("q").addEventListener("change", filter);
 $("state").addEventListener("change", filter);
+$("action").addEventListener("change", filter);
 $("filters").addEventListener("submit", (event) => { event.preventDefault(); filter(); });
-$("clear").addEventListener("click", () => { $("q").value = $("state").value = ""; filter(); $("q").focus(); });
+$("clear").addEventListener("click", () => { $("q").value = $("state").value = $("action").value = ""; filter(); $("q").focus(); });
 $("close").addEventListener("click", closeDetail);
 $("language").addEventListener("click", switchLanguage);
 $("confirm-no").addEventListener("click", () => $("confirm-dialog").close());

@@ -8,6 +8,7 @@ export const isActive = (task) => ["queued", "running", "cancelling"].includes(t
 /** What a task works on, in words. */
 export function nameOf(task) {
   if (task.workspace) return task.workspace;
+  if (task.question) return task.question;
   const all = task.workspaces || [];
   return all.length > 2 ? t("list.more", { first: all[0], n: all.length - 1 }) : all.join(", ") || t("list.batch");
 }

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,11 +62,11 @@ def normal(
     return Interval(low=below, high=above, level=level, method=method)
 
 
-def wilson(successes: int, n: int, level: float) -> Interval:
+def wilson(successes: float, n: int, level: float) -> Interval:
     """The Wilson score interval of a proportion.
 
     Args:
-        successes: Of n.
+        successes: Of n. Not whole where it is a sum of values from 0 to 1, which vary no more than a proportion does.
         n: At least 1.
         level: Nominal coverage.
     """
@@ -73,7 +74,7 @@ def wilson(successes: int, n: int, level: float) -> Interval:
     return Interval(low=float(low[0]), high=float(high[0]), level=level, method="wilson")
 
 
-def _wilson_limits(successes: NDArray[np.integer], n: NDArray[np.integer], z: float) -> tuple[Floats, Floats]:
+def _wilson_limits(successes: NDArray[Any], n: NDArray[np.integer], z: float) -> tuple[Floats, Floats]:
     p = successes / n
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))

@@ -22,6 +22,7 @@ BUILTIN_MODULES: Mapping[str, str] = MappingProxyType(
             "classification_accuracy": "classification",
             "classification_f1": "classification",
             "detection_map": "detection.scorer",
+            "rag": "rag.scorer",
             "regression_rmse": "regression",
         }.items()
     }

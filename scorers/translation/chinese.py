@@ -134,6 +134,7 @@ _ERRORS = {
     "the scorer itself failed": "评分器自身出错",
     "the scorer's file does not load": "评分器文件无法加载",
     "the judge model could not be asked": "无法询问评判模型",
+    "a budget for the judge is used up": "评判模型的预算已用完",
     "no valid token was given": "没有提供有效的令牌",
     "the token may not do this": "该令牌无权执行此操作",
     "there is no such thing": "没有这个对象",

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..prefect.model import Json
 
-__all__ = ["folded", "names_of", "outcome_of"]
+__all__ = ["folded", "metric_name", "names_of", "outcome_of"]
 
 # What else a Result's summary holds; the main metric stands there under its own name.
 _NO_METRIC = ("score", "pass", "rank", "higher_is_better")
@@ -30,7 +30,9 @@ def outcome_of(result: Any) -> Json | None:
     ]
     metric = same[0] if same else None
     passed, rank = summary.get("pass"), summary.get("rank")
+    scores = result.get("scores")
     return {
+        **({"scores": {str(name): _number(value) for name, value in scores.items()}} if _mapping(scores) else {}),
         "score": score,
         "metric": metric,
         "higher_is_better": summary.get("higher_is_better") is not False,
@@ -45,7 +47,8 @@ def names_of(request: Mapping[str, Any], result: Any = None, job_id: str | None 
 
     The request has workspaces by their names. A Result names its job, a batch its members.
     """
-    return "\n".join(dict.fromkeys(folded(name) for name in _names(request, result, job_id)))
+    found = [folded(name) for name in _names(request, result, job_id)]
+    return "\n".join(dict.fromkeys([*found, *map(metric_name, _texts(request.get("metrics") or []))]))
 
 
 def folded(text: str) -> str:
@@ -53,10 +56,17 @@ def folded(text: str) -> str:
     return " ".join(text[:_LONGEST_NAME].casefold().replace("\0", " ").splitlines())  # PostgreSQL has no NUL
 
 
+def metric_name(metric: str) -> str:
+    """What stands among a job's names for a metric; no name of a person's has that mark, which ends a line."""
+    return f"\x1e{metric}\x1e"
+
+
 def _names(request: Mapping[str, Any], result: Any, job_id: str | None) -> Iterator[str]:
     left = _mapping(result)
     workspaces, outcomes = request.get("workspaces"), left.get("outcomes")
     yield from _texts([request.get("workspace"), job_id, left.get("job_id")])
+    # Of a job that scores one answer.
+    yield from _texts([request.get("question"), request.get("answer")])
     yield from _texts(workspaces if isinstance(workspaces, list) else [])
     for outcome in outcomes if isinstance(outcomes, list) else []:
         for name in _texts([_mapping(outcome).get("workspace")]):

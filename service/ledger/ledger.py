@@ -92,9 +92,15 @@ class Ledger:
 
     # --- accepting ------------------------------------------------------------------------------------------
 
-    def add(self, task: NewTask, *, key: str | None = None, request_hash: str = "") -> Awaitable[tuple[TaskRow, bool]]:
-        """Accept a task, or find the one that stands for it, as ``accepting.add`` says."""
-        asked: Any = {"task": task, "key": key, "request_hash": request_hash, "keep": self._idempotency_seconds}
+    def add(
+        self, task: NewTask, *, key: str | None = None, request_hash: str = "", keep: float | None = None
+    ) -> Awaitable[tuple[TaskRow, bool]]:
+        """Accept a task, or find the one that stands for it, as ``accepting.add`` says.
+
+        Keys are remembered for ``keep`` seconds; for ``api.idempotency_hours`` when None.
+        """
+        keep = self._idempotency_seconds if keep is None else keep
+        asked: Any = {"task": task, "key": key, "request_hash": request_hash, "keep": keep}
         add = partial(accepting.add, **asked)
         if isinstance(self._database, PostgresDatabase):
             return self._database.write(add, at_once=partial(accepting.add_at_once, **asked))
@@ -116,6 +122,7 @@ class Ledger:
     observe = _writes(sql.observe)
     finish = _writes(sql.finish)
     request_cancel = _writes(sql.request_cancel)
+    forget = _writes(sql.forget)
 
     # --- one of several -------------------------------------------------------------------------------------
 

@@ -1,10 +1,10 @@
-"""What an operator does to a ledger that no API uses: bring it up to date, write it to a file, read it from one."""
+"""What an operator does to a ledger: bring it up to date, write it to a file, read it from one, take in what ended."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -16,11 +16,14 @@ from ...core.errors import AutoScorerError, ErrorCode, Stage
 from ...core.secret_file import CALLBACK_SECRET, LINK_KEY, EmptySecret, read_secret
 from ...core.workspace import write_atomic
 from ..prefect.model import Json
+from .accepting import adopt
 from .ledger import in_ledger, is_there
-from .revisions import HEAD, check_revision, current_revision, upgrade
+from .records import NewTask, TaskEnd
+from .revisions import HEAD, check_revision, current_revision, is_empty, upgrade
+from .statements import finish
 from .tables import changes, idempotency, names, outcomes, scorer_files, scorer_watches, secrets, tasks
 
-__all__ = ["export_ledger", "import_ledger", "upgrade_if_there", "upgrade_ledger"]
+__all__ = ["export_ledger", "import_ended", "import_ledger", "upgrade_if_there", "upgrade_ledger"]
 
 # In this order each row comes after the one that it refers to. The counts follow from the tasks.
 _TASKS: dict[str, Table] = {table.name: table for table in (tasks, outcomes, names, idempotency)}
@@ -124,6 +127,32 @@ async def import_ledger(settings: Settings, file: IO[str]) -> Json:
             raise _no_export("its rows do not belong together") from None
         _keep_secrets(settings.home, of_home)
         return read
+
+    return await in_ledger(settings, imported)
+
+
+async def import_ended(settings: Settings, jobs: Sequence[tuple[NewTask, TaskEnd]]) -> tuple[int, int]:
+    """Put tasks into the ledger that have ended elsewhere: all of them, or none. Its APIs wait meanwhile.
+
+    Returns:
+        How many are new, and how many were there already, which are left as they are.
+
+    Raises:
+        AutoScorerError: As ``upgrade_ledger``; ``INVALID_REQUEST`` where the tables are not up to date.
+    """
+
+    def imported(db: Connection) -> tuple[int, int]:
+        if is_empty(db):
+            upgrade(db)
+        check_revision(db)
+        new = known = 0
+        for task, end in jobs:
+            if adopt(db, [task]):
+                finish(db, [end])
+                new += 1
+            else:
+                known += 1
+        return new, known
 
     return await in_ledger(settings, imported)
 

@@ -24,6 +24,7 @@ from sqlalchemy import (
 
 from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.task import ACTIVE, TaskState
+from .derived import metric_name
 from .records import CallbackDue, StoredResult, TaskFilter, TaskRow
 from .tables import ACTIVE_STATES, idempotency, names, outcomes, tasks
 from .tables import counts as counts_table
@@ -260,10 +261,18 @@ def _conditions(wanted: TaskFilter) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
     if wanted.states:
         found.append(tasks.c.state.in_([state.value for state in wanted.states]))
-    if wanted.name is not None:
-        named = names.c.names.contains(wanted.name, autoescape=True)
-        found.append(tasks.c.id.in_(select(names.c.task_id).where(named)))
-    equal = {tasks.c.workspace: wanted.workspace, tasks.c.scorer: wanted.scorer, tasks.c.action: wanted.action}
+    for part in (wanted.name, None if wanted.metric is None else metric_name(wanted.metric)):
+        if part is not None:
+            named = names.c.names.contains(part, autoescape=True)
+            found.append(tasks.c.id.in_(select(names.c.task_id).where(named)))
+    if wanted.jobs_of is not None:
+        found.append(or_(tasks.c.action != "rag-score", tasks.c.caller == wanted.jobs_of))
+    equal = {
+        tasks.c.workspace: wanted.workspace,
+        tasks.c.scorer: wanted.scorer,
+        tasks.c.action: wanted.action,
+        tasks.c.caller: wanted.caller,
+    }
     found += [column == value for column, value in equal.items() if value is not None]
     if wanted.since is not None:
         found.append(tasks.c.id >= wanted.since)

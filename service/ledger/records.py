@@ -130,6 +130,10 @@ class TaskFilter:
     action: str | None = None
     since: str | None = None
     until: str | None = None
+    metric: str | None = None
+    caller: str | None = None
+    # Of jobs that score one answer those of this caller alone; all else of everybody.
+    jobs_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +191,12 @@ class TaskRow:
     ) -> TaskView:
         """The task as the facade shows it: with what it left, or what its worker is doing and how far a batch is."""
         request = json.loads(self.request)
-        is_batch = self.action == "batch"
         return TaskView.model_construct(
             id=self.id,
             action=self.action,
-            workspace=None if is_batch else request["workspace"],
-            workspaces=request["workspaces"] if is_batch else None,
+            workspace=request.get("workspace"),
+            workspaces=request.get("workspaces"),
+            question=request.get("question"),
             scorer=self.scorer,
             params=request.get("params"),
             backend=request.get("backend"),

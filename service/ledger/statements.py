@@ -42,6 +42,7 @@ __all__ = [
     "dispatch_anew",
     "dispatched",
     "finish",
+    "forget",
     "observe",
     "prune",
     "request_cancel",
@@ -287,6 +288,11 @@ def callback_done(db: Connection, task_id: str, delivered: bool, error: str | No
 
 
 # --- keeping it small ---------------------------------------------------------------------------------------
+
+
+def forget(db: Connection, task_id: str) -> None:
+    """Forget one task that has ended, with what it left."""
+    db.execute(delete(tasks).where(tasks.c.id == task_id, ~is_active()))
 
 
 def prune(db: Connection, keys_before: float, tasks_before: float) -> int:

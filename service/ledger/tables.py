@@ -101,6 +101,7 @@ _index("undispatched", "priority", "id", where="flow_run_id IS NULL AND state IN
 _index("by_state", "state", "id")
 _index("by_workspace", "workspace", "id")
 _index("by_scorer", "scorer", "id")
+_index("by_action", "action", "id")
 _index("by_end", "ended_at", where="ended_at IS NOT NULL")
 _index("callbacks_due", "callback_at", where="callback_state = 'pending'")
 

@@ -25,8 +25,8 @@ __all__ = ["Nightly", "declared", "deploy"]
 
 
 PREFECT_YAML = Path(__file__).resolve().parents[2] / "prefect.yaml"
-# How prefect.yaml calls the two pools; settings.service says what they are called here.
-POOL, SCORE_POOL = "autoscorer", "autoscorer-score"
+# How prefect.yaml calls the pools; settings.service says what they are called here.
+POOL, SCORE_POOL, RAG_POOL = "autoscorer", "autoscorer-score", "autoscorer-rag"
 NIGHTLY = "nightly-batch"
 
 
@@ -56,7 +56,7 @@ class Declared:
     paused: bool
 
 
-def declared(pool: str, score_pool: str) -> list[Declared]:
+def declared(pool: str, score_pool: str, rag_pool: str) -> list[Declared]:
     """The deployments of prefect.yaml, for these pools. Imports the flows, and so Prefect.
 
     Raises:
@@ -71,7 +71,7 @@ def declared(pool: str, score_pool: str) -> list[Declared]:
         raise AutoScorerError(
             ErrorCode.INTERNAL_ERROR, f"prefect.yaml is missing from this installation: {error.strerror}"
         ) from None
-    pools = {POOL: pool, SCORE_POOL: score_pool}
+    pools = {POOL: pool, SCORE_POOL: score_pool, RAG_POOL: rag_pool}
     found = []
     for item in content["deployments"]:
         module, _, attribute = item["entrypoint"].rpartition(".")
@@ -125,14 +125,15 @@ async def deploy(
         _check(nightly)
     first = Pool(pool or settings.service.pool, type, settings.service.pool_concurrency, variables or {})
     second = Pool(score_pool or settings.service.score_pool, None, settings.service.score_concurrency)
+    third = Pool(settings.service.rag_pool, None, settings.service.rag_concurrency)
     # While the server may still be starting.
-    wanted = await asyncio.to_thread(declared, first.name, second.name)
+    wanted = await asyncio.to_thread(declared, first.name, second.name, third.name)
     async with PrefectApi(settings) as prefect:
         await _wait_for(prefect, patience)
         started = time.monotonic()
-        # One pool may be both; then the first says how it is.
-        both = [first] if first.name == second.name else [first, second]
-        pools = [await ensure_pool(prefect, settings, each) for each in both]
+        # One pool may be several; then the first says how it is.
+        named = {each.name: each for each in (third, second, first)}
+        pools = [await ensure_pool(prefect, settings, each) for each in reversed(named.values())]
         deployments = [await _ensure(prefect, each, nightly) for each in wanted]
         await ensure_crash_automation(prefect)
         return {

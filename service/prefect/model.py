@@ -15,6 +15,8 @@ __all__ = [
     "ENGINE_FLOWS",
     "FINAL_TYPES",
     "FLOW_NAMES",
+    "JOURNALED_FLOWS",
+    "JUDGED_FLOWS",
     "PLAIN_NAMES",
     "QUEUES",
     "SETTLED_TYPES",
@@ -79,7 +81,8 @@ class Deployment(NamedTuple):
     """One of our deployments, as prefect.yaml has it.
 
     ``action`` is what its runs do, ``flow`` and ``name`` what Prefect calls its flow and itself. The plain function of
-    a ``direct`` one runs in the worker's child; Prefect's engine runs the others.
+    a ``direct`` one runs in the worker's child, that of a ``judged`` one in the process that asks the worker's judges;
+    Prefect's engine runs the others.
     """
 
     action: Action
@@ -87,6 +90,7 @@ class Deployment(NamedTuple):
     name: str
     entrypoint: str
     direct: bool = False
+    judged: bool = False
 
 
 DEPLOYMENTS = (
@@ -95,13 +99,17 @@ DEPLOYMENTS = (
     Deployment("score", "score-only", "score", "autoscorer.flows.pipeline.score_only", direct=True),
     Deployment("pipeline", "pipeline", "pipeline", "autoscorer.flows.pipeline.pipeline"),
     Deployment("batch", "batch", "batch", "autoscorer.flows.batch.batch"),
+    Deployment("rag-score", "rag-score", "rag-score", "autoscorer.flows.rag_score.rag_score", judged=True),
     # A schedule starts it, and no task of ours; its runs are tasks all the same.
     Deployment("batch", "batch", "nightly-batch", "autoscorer.flows.batch.batch"),
 )
 FLOW_NAMES = tuple(dict.fromkeys(each.flow for each in DEPLOYMENTS))
-# By entrypoint: what a worker's child runs itself, and what it leaves to Prefect's engine.
+# By entrypoint: what a worker's child runs itself, what its judges' process does, what is left to Prefect's engine.
 DIRECT_FLOWS = {each.entrypoint: each.action for each in DEPLOYMENTS if each.direct}
-ENGINE_FLOWS = frozenset(each.entrypoint for each in DEPLOYMENTS if not each.direct)
+JUDGED_FLOWS = frozenset(each.entrypoint for each in DEPLOYMENTS if each.judged)
+ENGINE_FLOWS = frozenset(each.entrypoint for each in DEPLOYMENTS if not (each.direct or each.judged))
+# Of which a second attempt goes on where the first one ended, by what that has noted.
+JOURNALED_FLOWS = frozenset(each.entrypoint for each in DEPLOYMENTS if each.action in ("batch", "rag-score"))
 
 
 class Queue(NamedTuple):

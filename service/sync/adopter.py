@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pydantic import ValidationError
+
 from ...core.backoff import periodic
 from ...core.errors import AutoScorerError
+from ...schemas.rag import RequestSummary, ScoreRequest
 from ...schemas.task import Action, Priority
 from ..ledger.ledger import Ledger
 from ..ledger.records import NewTask
@@ -111,6 +114,8 @@ class Adopter:
             items = parameters.get("workspaces")
             request["workspaces"] = [self.roots.redact(str(item)) for item in items] if isinstance(items, list) else []
             request |= {key: parameters[key] for key in ("action", "concurrency") if parameters.get(key)}
+        elif action == "rag-score":
+            request |= _asked(parameters.get("request"))
         else:
             path, name = self._place(parameters.get("workspace"))
             request |= {"action": action, "workspace": name}
@@ -142,6 +147,15 @@ class Adopter:
             return path, self.roots.name(path) if path else self.roots.redact(text)
         except AutoScorerError:
             return path, os.path.basename(text.rstrip("/"))
+
+
+def _asked(request: Any) -> Json:
+    """The summary of a request for one answer; of one that is wrong its flow run says what is wrong."""
+    try:
+        asked = ScoreRequest.model_validate(request)
+    except ValidationError:
+        return {}
+    return RequestSummary.of(asked, asked.metrics or []).model_dump(mode="json")
 
 
 def _task_id(run: FlowRun) -> str | None:

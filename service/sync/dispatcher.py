@@ -247,7 +247,7 @@ class Dispatcher:
 
 def _body(row: TaskRow) -> Json:
     parameters = json.loads(row.parameters)
-    what = row.workspace or next(iter(parameters.get("workspaces") or ["batch"]))
+    what = row.workspace or next(iter(parameters.get("workspaces") or [f"{row.action} {row.id[-8:]}"]))
     body: Json = {
         "idempotency_key": row.idempotency_key,
         "name": what.rstrip("/").rpartition("/")[2][:200] or row.action,

@@ -38,6 +38,7 @@ REFUSALS = frozenset(
         ErrorCode.IMAGE_BUILD_FAILED,
         ErrorCode.BACKEND_UNAVAILABLE,
         ErrorCode.JUDGE_ERROR,
+        ErrorCode.BUDGET_EXCEEDED,
         ErrorCode.STORAGE_FULL,
         ErrorCode.CANCELLED,
         ErrorCode.CONFLICT,

@@ -37,7 +37,7 @@ __all__ = ["server"]
 
 pytestmark = pytest.mark.prefect
 
-POOLS = {"pool": "api-tests", "score_pool": "api-tests-score"}
+POOLS = {"pool": "api-tests", "score_pool": "api-tests-score", "rag_pool": "api-tests-rag"}
 
 
 @pytest.fixture(scope="module")

@@ -267,6 +267,16 @@ def test_no_tokens_at_all_is_the_same_as_none(tmp_path: Path) -> None:
         refusal(*curl(api.url + "/tasks", before=[*root_command(), *_OTHERS]))
 
 
+@pytest.mark.slow
+def test_the_first_systems_token_may_submit_and_is_in_no_log(tmp_path: Path) -> None:
+    bearer = ("-H", "Authorization: Bearer of-the-first-system")
+    with serving(tmp_path, environment={"SCORE_API_TOKEN": "of-the-first-system"}) as api:
+        assert curl(api.url + "/api/score/jobs", *bearer)[0] == 200
+        assert curl(api.url + "/api/score/jobs")[0] == 401
+        assert curl(api.url + "/scorers/watch", *bearer)[0] == 403
+    assert "of-the-first-system" not in api.log.read_text()
+
+
 # --- whose a connection is --------------------------------------------------------------------------------
 
 

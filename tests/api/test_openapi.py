@@ -38,7 +38,7 @@ __all__ = ["server"]
 
 pytestmark = pytest.mark.prefect
 
-POOLS = {"pool": "openapi-tests", "score_pool": "openapi-tests-score"}
+POOLS = {"pool": "openapi-tests", "score_pool": "openapi-tests-score", "rag_pool": "openapi-tests-rag"}
 PUBLIC = {"/healthz", "/readyz"}
 
 
@@ -141,7 +141,9 @@ def test_the_facade_answers_as_its_document_says(case: Any, api: Facade, ended: 
     if content_type != "application/json":
         assert content_type in described
         return
-    (Envelope[Any] if response.status_code < 400 else ErrorEnvelope).model_validate(response.json())
+    # Jobs that score one answer have the first system's shapes, whose clients know of no envelope.
+    if response.status_code >= 400 or not case.path.startswith("/api/score"):
+        (Envelope[Any] if response.status_code < 400 else ErrorEnvelope).model_validate(response.json())
 
 
 def _references(schema: dict[str, Any]) -> list[str]:

@@ -176,7 +176,10 @@ NEEDED = {
     **{name: ["."] for name in ("init", "validate", "run", "score", "pipeline", "result", "submit", "batch", "upload")},
     **{name: ["0" * 26] for name in ("cancel", "leaderboard", "logs", "retry")},
     "scorers": ["list"],
+    "judge": ["calibrations"],
     "ledger": ["upgrade"],
+    "rag": ["score", "--question", "q", "--answer", "a"],
+    "jobs": ["import", "."],
     "config": ["show"],
 }
 # Many commands, one process: for each what it shows, and its exit code. Python starts once, not sixty times.

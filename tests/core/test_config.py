@@ -18,7 +18,7 @@ Gi = 1024**3
 @pytest.fixture(autouse=True)
 def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.upper().startswith("AUTOSCORER_"):
+        if name.upper().startswith(("AUTOSCORER_", "SCORE_API_TOKEN")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "person"))
     monkeypatch.chdir(tmp_path)
@@ -282,6 +282,21 @@ def test_a_secret_in_the_wrong_place_is_not_repeated_in_the_error(tmp_path: Path
 def test_nor_is_one_from_the_environment(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv(variable, f'{{"api_key": "{SECRET}"')
     assert SECRET not in refused()
+
+
+def test_the_token_of_the_first_systems_service_may_submit_beside_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCORE_API_TOKEN", f" {SECRET},x\n")
+    assert load_settings().tokens == (("submit", f"{SECRET},x"),)
+    file = write(tmp_path, 'api_tokens: "admin:of-the-file"')
+    settings = load_settings(file)
+    # Those of the file stay: nobody loses the rights of an admin by it.
+    assert settings.tokens == (("admin", "of-the-file"), ("submit", f"{SECRET},x"))
+    for shown in (json.dumps(settings.to_dict()), repr(settings), str(settings), settings.model_dump_json()):
+        assert SECRET not in shown
+    monkeypatch.setenv("SCORE_API_TOKEN", " ")
+    assert load_settings(file).tokens == (("admin", "of-the-file"),)
 
 
 def test_the_shown_configuration_can_be_read_back(tmp_path: Path) -> None:

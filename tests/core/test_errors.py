@@ -54,6 +54,7 @@ DESIGN = {
     "SCORER_ERROR": ("scoring", 500, "system"),
     "SCORER_LOAD_ERROR": ("scoring", 500, "system"),
     "JUDGE_ERROR": ("scoring", 502, "system"),
+    "BUDGET_EXCEEDED": ("scoring", 429, "usage"),
     "UNAUTHORIZED": ("api", 401, "usage"),
     "FORBIDDEN": ("api", 403, "usage"),
     "NOT_FOUND": ("api", 404, "usage"),

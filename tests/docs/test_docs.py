@@ -53,7 +53,7 @@ def test_the_generated_tables_are_those_of_the_code() -> None:
 
 def test_each_generated_table_stands_in_its_page() -> None:
     found = {name: re.findall(r"^<!-- generated: (\S+) -->$", read(name), re.MULTILINE) for name in PAGES}
-    params = ["params:every", "params:tables", "params:classification_f1", "params:detection_map"]
+    params = ["params:every", "params:tables", "params:classification_f1", "params:detection_map", "params:rag"]
     assert {name: tables for name, tables in found.items() if tables} == {
         "README.md": ["scorers"],
         "README.zh-CN.md": ["scorers"],
@@ -61,6 +61,7 @@ def test_each_generated_table_stands_in_its_page() -> None:
         "docs/built-in-scorers.md": params,
         "docs/commands.md": ["commands", "options"],
         "docs/errors.md": ["errors"],
+        "docs/rag.md": ["rag-metrics"],
         "docs/settings.md": ["settings"],
         "docs/zh/commands.md": ["commands"],
         "docs/zh/errors.md": ["errors"],

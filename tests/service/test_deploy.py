@@ -26,11 +26,12 @@ NAMES = [
     "batch/batch",
     "batch/nightly-batch",
     "pipeline/pipeline",
+    "rag-score/rag-score",
     "run-only/run",
     "score-only/score",
     "validate-only/validate",
 ]
-POOLS = ("autoscorer", "autoscorer-score", "elsewhere", "my-docker-pool")
+POOLS = ("autoscorer", "autoscorer-score", "autoscorer-rag", "elsewhere", "my-docker-pool")
 Deploy = Callable[..., dict[str, Any]]
 
 needs_server = pytest.mark.prefect
@@ -142,7 +143,11 @@ def test_prefect_deploy_all_registers_the_same(server: PrefectServer, deploy: De
 def test_prefect_alone_makes_the_pools_deploys_and_runs(server: PrefectServer, nothing: None) -> None:
     template = str(ROOT / "deployments" / "process.json")
     prefect(server, "work-pool", "create", "autoscorer", "--type", "process", "--base-job-template", template)
-    for pool in ("autoscorer-score", "elsewhere"):  # the same, without a second for each start of the command
+    for pool in (
+        "autoscorer-score",
+        "autoscorer-rag",
+        "elsewhere",
+    ):  # the same, without a second for each start of the command
         server.call("POST", "/work_pools/", {"name": pool, "type": "process"})
     prefect(server, "deploy", "--all")
     prefect(server, "deployment", "run", "pipeline/pipeline", "-p", "workspace=/data/team-a")
@@ -163,7 +168,7 @@ def test_pools_have_their_queues_by_priority_and_their_limits(
 ) -> None:
     monkeypatch.setenv("AUTOSCORER_SERVICE__SCORE_CONCURRENCY", "7")
     deploy()
-    for name, limit in (("autoscorer", 4), ("autoscorer-score", 7)):
+    for name, limit in (("autoscorer", 4), ("autoscorer-score", 7), ("autoscorer-rag", 64)):
         assert server.call("GET", f"/work_pools/{name}")["concurrency_limit"] == limit
         queues = server.call("POST", f"/work_pools/{name}/queues/filter", {})
         assert {queue["name"]: queue["priority"] for queue in queues} == dict(QUEUES.values())
@@ -264,9 +269,9 @@ def test_no_server_is_told_at_once(capsys: pytest.CaptureFixture[str], monkeypat
 
 
 def test_each_deployments_form_says_what_every_field_is() -> None:
-    for each in declared("a", "b"):
+    for each in declared("a", "b", "c"):
         schema = each.body["parameter_openapi_schema"]
-        first = "workspaces" if each.flow == "batch" else "workspace"
+        first = {"batch": "workspaces", "rag-score": "request"}.get(each.flow, "workspace")
         assert schema["required"] == [first]
         assert next(iter(schema["properties"])) == first
         for name, described in schema["properties"].items():
@@ -403,9 +408,9 @@ def test_the_template_is_one_that_prefects_own_worker_can_use(
 
 
 def test_the_table_of_our_deployments_is_what_prefect_yaml_says() -> None:
-    there = {(each.flow, each.name, each.body["entrypoint"]) for each in declared("first", "second")}
+    there = {(each.flow, each.name, each.body["entrypoint"]) for each in declared("first", "second", "third")}
     assert there == {(each.flow, each.name, each.entrypoint) for each in DEPLOYMENTS}
-    scored = {each.name for each in declared("first", "second") if each.pool == "second"}
+    scored = {each.name for each in declared("first", "second", "third") if each.pool == "second"}
     assert scored == {each.name for each in DEPLOYMENTS if each.direct}, "the score pool is for what runs directly"
-    queues = {each.body["work_queue_name"] for each in declared("first", "second")}
+    queues = {each.body["work_queue_name"] for each in declared("first", "second", "third")}
     assert queues == {QUEUES["normal"].name}

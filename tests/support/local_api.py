@@ -46,9 +46,10 @@ class MadeUpTasks:
         self.settings: Any = None
         self.roots: Any = None
 
-    async def list(self, query: TaskQuery) -> TaskList:
+    async def list(self, query: TaskQuery, *, jobs_of: str | None = None) -> TaskList:
         found = [t for t in self.tasks.values() if not query.states or t.state in query.states]
         found = [t for t in found if query.workspace in (None, t.workspace)]
+        found = [t for t in found if query.action in (None, t.action)]
         if query.name is not None:
             names = {t.id: " ".join([t.workspace or "", *(t.workspaces or [])]).lower() for t in found}
             found = [t for t in found if query.name.lower() in names[t.id]]
@@ -63,6 +64,9 @@ class MadeUpTasks:
         if task_id not in self.tasks:
             raise AutoScorerError(ErrorCode.NOT_FOUND, "There is no such task.")
         return self.tasks[task_id]
+
+    async def check_own(self, task_id: str, caller: str) -> None:
+        await self.get(task_id)
 
     async def cancel(self, task_id: str) -> TaskView:
         self.calls.append(("cancel", task_id))

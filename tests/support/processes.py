@@ -16,7 +16,8 @@ __all__ = ["Processes", "clean_environment", "parent_of", "processes", "processe
 
 def clean_environment() -> dict[str, str]:
     """This process's variables without what configures AutoScorer and Prefect."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "AUTOSCORER_"))}
+    ours = ("PREFECT_", "AUTOSCORER_", "SCORE_API_TOKEN")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 
 def processes_with(**variables: object) -> dict[int, str]:

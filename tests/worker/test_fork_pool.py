@@ -135,6 +135,7 @@ def test_scorers_find_no_secret_in_the_environment(home: Path, monkeypatch: pyte
     secret = "postgresql+asyncpg://autoscorer:SECRET@127.0.0.1:9/autoscorer"
     monkeypatch.setenv("AUTOSCORER_LEDGER_URL", secret)
     monkeypatch.setenv("AUTOSCORER_API_TOKENS", "admin:SECRET")
+    monkeypatch.setenv("SCORE_API_TOKEN", "SECRET")
 
     async def story() -> None:
         async with forking() as pool:

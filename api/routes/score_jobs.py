@@ -30,7 +30,7 @@ _REQUEST = {
     "metrics": ["token_f1", "grounded_token_ratio"],
 }
 _ACCEPTED = {"job_id": "0190f2d49c0e7d118a6b5c4d3e2f1a0b", "status": "queued"}
-_RECORD = {
+_RECORD: dict[str, Any] = {
     **_ACCEPTED,
     "status": "completed",
     "created_at": "2026-11-22T21:00:00.000Z",

@@ -6,6 +6,7 @@ Keys are the same for every run of a workspace, so Prefect shows them as version
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import os
 import re
@@ -23,7 +24,16 @@ from ..schemas.result import Result
 from ..scorers.report.html import duration, number, size
 from ..tasks.prefect.states import result_headline
 
-__all__ = ["artifact_key", "plain", "publish", "publish_result", "render_result", "result_artifacts", "table"]
+__all__ = [
+    "artifact_key",
+    "plain",
+    "publish",
+    "publish_result",
+    "render_result",
+    "rendered",
+    "result_artifacts",
+    "table",
+]
 
 # Prefect keeps artifacts in its database: bytes of one plot and of all, metrics and notes shown.
 _PLOT, _PLOTS = 256 * 1024, 768 * 1024
@@ -68,6 +78,20 @@ def publish_result(space: Workspace, result: Result) -> None:
         return lambda: make().create()
 
     publish(*[creating(make) for make in result_artifacts(space, result)])
+
+
+def rendered(makers: Iterable[Callable[[], Artifact]]) -> list[dict[str, Any]]:
+    """Artifacts as Prefect's API takes them, for who creates them without Prefect's client. Not in an event loop.
+
+    One that can't be rendered, or that Prefect would not take, is left out: it is not worth a run that has ended well.
+    """
+    bodies = []
+    for make in makers:
+        with contextlib.suppress(Exception):
+            made = make()
+            text: Any = made.format()  # of a Markdown, table or link artifact: nothing is awaited
+            bodies.append({"key": made.key, "type": made.type, "description": made.description, "data": text})
+    return bodies
 
 
 def result_artifacts(space: Workspace, result: Result) -> list[Callable[[], Artifact]]:

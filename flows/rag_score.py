@@ -12,9 +12,10 @@ from pydantic import Field
 from ..core.errors import AutoScorerError
 from ..core.flowruns import FlowRunFiles
 from ..scorers.judge.runtime import open_judges
+from ..tasks.parameters import parsed
 from ..tasks.prefect.context import current
 from ..tasks.prefect.states import failed_state
-from ..tasks.rag import Scored, outcome_of_scores, parsed, score_answer
+from ..tasks.rag import RagJob, Scored, outcome_of_scores, score_answer
 from .artifacts import publish
 from .final_state import persist_outcome
 from .rag_artifacts import job_artifacts
@@ -61,7 +62,7 @@ def rag_score(
     files = FlowRunFiles(settings.home, str(flow_run.id)) if flow_run.id else None
 
     async def score() -> Scored:
-        job = parsed({"request": request, "known": known or {}, "caller": caller})
+        job = parsed(RagJob, {"request": request, "known": known or {}, "caller": caller})
         async with open_judges(settings) as runtime:
             if files is None:
                 return await score_answer(job, runtime)

@@ -16,6 +16,7 @@ from .json_values import plain_text
 from .task import Priority
 
 __all__ = [
+    "MOST_CONTEXTS",
     "ClaimVerdict",
     "JobPage",
     "JobRecord",
@@ -25,6 +26,8 @@ __all__ = [
     "RequestSummary",
     "SampleScores",
     "ScoreRequest",
+    "check_weights",
+    "scores_of",
 ]
 
 MetricStatus = Literal["ok", "skipped", "undefined", "failed"]
@@ -32,7 +35,7 @@ JobStatus = Literal["queued", "running", "completed", "failed"]
 
 # Characters of a text; and passages of one answer.
 _LONGEST = 200_000
-_MOST_CONTEXTS = 200
+MOST_CONTEXTS = 200
 _SUMMARY = 80
 # Where other tools keep a passage's text.
 _TEXT_KEYS = ("content", "text", "page_content")
@@ -49,7 +52,7 @@ class ScoreRequest(BaseModel):
     answer: str = Field(max_length=_LONGEST, description="What it answered.")
     contexts: list[str] | None = Field(
         None,
-        max_length=_MOST_CONTEXTS,
+        max_length=MOST_CONTEXTS,
         description="The passages that it had retrieved, best first: texts, or objects with content, text or "
         "page_content; also one text, or a list written as text.",
     )
@@ -111,9 +114,18 @@ class ScoreRequest(BaseModel):
     @field_validator("weights")
     @classmethod
     def _not_negative(cls, value: dict[str, float] | None) -> dict[str, float] | None:
-        if value is not None and (not value or min(value.values()) < 0 or not sum(value.values())):
-            raise ValueError("expected numbers from 0 up, one of them above 0")
-        return value
+        return check_weights(value)
+
+
+def check_weights(value: dict[str, float] | None) -> dict[str, float] | None:
+    """Weights as they are; for pydantic's validators.
+
+    Raises:
+        ValueError: One is below 0, or none is above it.
+    """
+    if value is not None and (not value or min(value.values()) < 0 or not sum(value.values())):
+        raise ValueError("expected numbers from 0 up, one of them above 0")
+    return value
 
 
 def _listed(value: Any, read: Any, what: str) -> Any:
@@ -182,6 +194,11 @@ class MetricScore(BaseModel):
     completion_tokens: int = 0
     cost: float | None = Field(0.0, description="In the currency of the profile's price; null where that is unknown.")
     ms: float = 0.0
+
+
+def scores_of(metrics: Mapping[str, MetricScore]) -> dict[str, float | None]:
+    """The score of each metric that was tried; null where it has none."""
+    return {name: each.score for name, each in metrics.items() if each.status != "skipped"}
 
 
 class SampleScores(BaseModel):

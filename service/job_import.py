@@ -19,10 +19,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Validati
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..schemas.json_values import plain_text
-from ..schemas.rag import JobStatus, MetricScore, RequestSummary
+from ..schemas.rag import JobStatus, MetricScore, RequestSummary, SampleScores
 from ..schemas.task import TaskState
 from ..scorers.rag.catalogue import default_weights, weighted
 from ..scorers.rag.sample import Sample
+from ..tasks.rag import result_of_scores
 from .ledger.maintenance import import_ended
 from .ledger.records import NewTask, TaskEnd
 from .ledger.task_ids import first_id_at, is_task_id
@@ -199,25 +200,14 @@ def _metrics(record: _Record) -> dict[str, MetricScore]:
 
 def _result(record: _Record, metrics: dict[str, MetricScore]) -> Json:
     """What a flow run of ours would have left."""
-    scores = {name: each.score for name, each in metrics.items() if each.status != "skipped"}
     coverage = record.coverage
     if coverage is None:
         # Told by none of the first system's; without other weights its own are ours.
         truth = "there" if record.request_summary.has_ground_truth else None
         named = {name: each.score for name, each in metrics.items()}
         coverage = round(weighted(named, None, default_weights(Sample(ground_truth=truth)))[1], 4)
-    return {
-        "summary": {
-            "score": record.weighted_score,
-            "weighted_score": record.weighted_score,
-            "higher_is_better": True,
-        },
-        "scores": scores,
-        "metrics": {name: each.model_dump(mode="json") for name, each in metrics.items()},
-        "weighted_score": record.weighted_score,
-        "coverage": coverage,
-        "latency_ms": record.latency_ms,
-    }
+    scores = SampleScores(metrics=metrics, weighted_score=record.weighted_score, coverage=coverage)
+    return result_of_scores(scores, record.latency_ms)
 
 
 def _error(record: _Record) -> Json | None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..schemas.rag import JobRecord, JobStatus, MetricScore, RequestSummary, ScoreRequest
+from ..schemas.rag import JobRecord, JobStatus, MetricScore, RequestSummary, ScoreRequest, scores_of
 from ..schemas.task import TaskState
 from ..scorers.rag.evaluate import in_all
 from ..tasks.rag import sample_of
@@ -54,7 +54,7 @@ def job_record(
         created_at=iso(row.created_at),
         finished_at=iso(row.ended_at),
         request_summary=_summary(json.loads(row.request)),
-        scores={name: each.score for name, each in metrics.items() if each.status != "skipped"} if metrics else told,
+        scores=scores_of(metrics) if metrics else told,
         weighted_score=weighted,
         coverage=coverage,
         latency_ms=result.get("latency_ms"),

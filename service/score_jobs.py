@@ -28,6 +28,7 @@ from .job_records import STATUSES, job_record
 from .ledger.derived import folded
 from .ledger.records import NewTask, StoredResult, TaskFilter, TaskRow
 from .ledger.task_ids import first_id_at, is_task_id, new_task_id
+from .submissions import check_size
 from .tasks import TaskService
 from .webhooks.http import check_callback_url
 
@@ -38,8 +39,6 @@ logger = logging.getLogger(__name__)
 Json = dict[str, Any]
 
 ACTION = "rag-score"
-# Prefect takes no more than 512 KiB of parameters for a flow run.
-_MOST = 480 * 1024
 _PAGE = 200
 
 
@@ -106,12 +105,7 @@ class ScoreJobs:
         parameters: Json = {"request": asked, "caller": caller}
         if known:
             parameters["known"] = dict(known)
-        size = len(json.dumps(parameters))
-        if size > _MOST:
-            raise AutoScorerError(
-                ErrorCode.PAYLOAD_TOO_LARGE,
-                f"The request makes {size:,} bytes, and at most {_MOST:,} go to a flow run. Send shorter contexts.",
-            )
+        check_size(parameters, "The request makes", "Send shorter contexts.")
         summary = RequestSummary.of(request, list(metrics))
         job_id = new_task_id()
         task = NewTask(
@@ -143,12 +137,6 @@ class ScoreJobs:
     async def get(self, job_id: str, *, caller: str, role: Role) -> JobRecord:
         """One job, with what is known of each metric so far. Raises ``NOT_FOUND``."""
         return await self._record(await self._row(job_id, caller, role))
-
-    async def wait(self, job_id: str, seconds: float, *, caller: str, role: Role) -> JobRecord:
-        """One job once it has ended, or as it is after ``seconds``. Raises ``NOT_FOUND``."""
-        await self._row(job_id, caller, role)
-        await self._tasks.wait(job_id, seconds)
-        return await self.get(job_id, caller=caller, role=role)
 
     async def list(self, query: JobQuery, *, caller: str, role: Role) -> JobPage:
         """Jobs, newest first, without what is known of each metric.

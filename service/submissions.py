@@ -21,7 +21,7 @@ from .prefect.model import Json
 from .webhooks.http import check_callback_url
 from .workspaces.roots import WorkspaceRoots
 
-__all__ = ["check_params", "check_role", "hash_of", "job_id_of", "new_task", "request_of", "scorer_of"]
+__all__ = ["check_params", "check_role", "check_size", "hash_of", "job_id_of", "new_task", "request_of", "scorer_of"]
 
 # Prefect takes no more than 512 KiB of parameters for a flow run.
 _MOST = 480 * 1024
@@ -76,13 +76,11 @@ def new_task(
         job_id = job_id_of(Path(path))
         if action != "run":
             scorer = scorer or scorer_of(Path(path))
-    size = len(json.dumps(parameters))
-    if size > _MOST:
-        raise AutoScorerError(
-            ErrorCode.PAYLOAD_TOO_LARGE,
-            f"The workspaces and params make {size:,} bytes, and at most {_MOST:,} go to a flow run. Name a folder of "
-            "workspaces or a pattern instead of each workspace, or make several batches.",
-        )
+    check_size(
+        parameters,
+        "The workspaces and params make",
+        "Name a folder of workspaces or a pattern instead of each workspace, or make several batches.",
+    )
     return NewTask(
         id=new_task_id(),
         caller=caller,
@@ -99,6 +97,25 @@ def new_task(
         callback_url=request.callback_url,
         job_id=job_id,
     )
+
+
+def check_size(parameters: Json, what: str, advice: str) -> None:
+    """Refuse what Prefect would not take.
+
+    Args:
+        parameters: What a flow is to be called with.
+        what: How the message begins.
+        advice: How it ends.
+
+    Raises:
+        AutoScorerError: ``PAYLOAD_TOO_LARGE``.
+    """
+    size = len(json.dumps(parameters))
+    if size > _MOST:
+        raise AutoScorerError(
+            ErrorCode.PAYLOAD_TOO_LARGE,
+            f"{what} {size:,} bytes, and at most {_MOST:,} go to a flow run. {advice}",
+        )
 
 
 def check_role(roots: WorkspaceRoots, request: SubmitRequest | BatchRequest, role: Role) -> None:

@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.errors import AutoScorerError, ErrorCode
-from ..schemas.rag import MetricScore, SampleScores, ScoreRequest
+from ..schemas.rag import MetricScore, SampleScores, ScoreRequest, scores_of
 from ..scorers.judge.runtime import JudgeRuntime
 from ..scorers.rag.catalogue import check_metrics
 from ..scorers.rag.evaluate import evaluate, requested
 from ..scorers.rag.run import models_of
 from ..scorers.rag.sample import Sample
 
-__all__ = ["RagJob", "known_scores", "outcome_of_scores", "parsed", "sample_of", "score_answer"]
+__all__ = ["RagJob", "known_scores", "outcome_of_scores", "result_of_scores", "sample_of", "score_answer"]
 
 Json = dict[str, Any]
 
@@ -32,23 +32,6 @@ class RagJob(BaseModel):
         default_factory=dict, description="Metrics that need not be scored again: what a job had that this one repeats."
     )
     caller: str = Field("", max_length=200, description="Whose budget it is.")
-
-
-def parsed(parameters: Mapping[str, Any]) -> RagJob:
-    """The parameters of a flow run.
-
-    Raises:
-        AutoScorerError: ``INVALID_REQUEST``.
-    """
-    try:
-        return RagJob.model_validate(dict(parameters))
-    except ValidationError as error:
-        problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_url=False)]
-        raise AutoScorerError(
-            ErrorCode.INVALID_REQUEST,
-            f"The flow run's parameters are not those of its flow: {'; '.join(problems)}. Start it again with others.",
-            details={"problems": problems},
-        ) from None
 
 
 def sample_of(request: ScoreRequest) -> Sample:
@@ -120,6 +103,26 @@ def known_scores(journal: Iterable[Mapping[str, Any]]) -> dict[str, MetricScore]
     return found
 
 
+def result_of_scores(scores: SampleScores, latency_ms: float | None) -> Json:
+    """What a job leaves.
+
+    Args:
+        scores: What its answer came to.
+        latency_ms: Milliseconds that it took; None where nobody knows.
+    """
+    return {
+        # As a Result has it, for lists.
+        "summary": {
+            "score": scores.weighted_score,
+            "weighted_score": scores.weighted_score,
+            "higher_is_better": True,
+        },
+        "scores": scores_of(scores.metrics),
+        **scores.model_dump(mode="json"),
+        "latency_ms": latency_ms,
+    }
+
+
 def outcome_of_scores(scored: Scored) -> Json:
     """How the flow run ends, as ``FlowRunFiles.save_outcome`` takes it.
 
@@ -129,17 +132,7 @@ def outcome_of_scores(scored: Scored) -> Json:
     scores = scored.scores
     tried = [each for each in scores.metrics.values() if each.status != "skipped"]
     failed = [each for each in tried if each.status == "failed"]
-    data: Json = {
-        # As a Result has it, for lists.
-        "summary": {
-            "score": scores.weighted_score,
-            "weighted_score": scores.weighted_score,
-            "higher_is_better": True,
-        },
-        "scores": {name: each.score for name, each in scores.metrics.items() if each.status != "skipped"},
-        **scores.model_dump(mode="json"),
-        "latency_ms": round(1000 * scored.seconds, 3),
-    }
+    data = result_of_scores(scores, round(1000 * scored.seconds, 3))
     if tried and len(failed) == len(tried):
         first = failed[0]
         error = AutoScorerError(

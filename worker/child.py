@@ -22,13 +22,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
@@ -38,10 +37,11 @@ from ..core.provenance import current_attempt, current_flow_run
 from ..core.storage import fault_of, is_short_of_room
 from ..core.workspace import Workspace
 from ..executors.base import SilentObserver
-from ..flows.artifacts import result_artifacts
+from ..flows.artifacts import rendered, result_artifacts
 from ..flows.engine_patch import kept_states_stand
 from ..flows.final_state import outcome_of_state
 from ..schemas.result import Result
+from ..tasks.parameters import parsed
 from ..tasks.prefect.context import RunContext, use
 from ..tasks.prefect.states import failed_state, failure_of, state_of_result, valid_state
 from ..tasks.score import STEP_TIMEOUT
@@ -49,6 +49,7 @@ from ..tasks.scoring import GuardedScoring, Scoring
 from ..tasks.scoring.guard import Guard
 from ..tasks.scoring.process import JobConfig
 from .judging import judge
+from .messages import fault_message, log_message
 
 __all__ = ["Channel", "serve"]
 
@@ -58,8 +59,6 @@ Json = dict[str, Any]
 _FLUSH = 10.0
 # Exit code of a process whose run is to be done again (EX_TEMPFAIL).
 _TRY_AGAIN = 75
-# Characters of one log record.
-_RECORD = 32 * 1024
 
 
 class Channel:
@@ -96,7 +95,7 @@ class Channel:
 
     def log(self, level: int, text: str) -> None:
         """Give the worker a record for the flow run's log in Prefect."""
-        self.send({"log": {"level": level, "message": text[:_RECORD], "timestamp": datetime.now(UTC).isoformat()}})
+        self.send(log_message(level, text))
 
 
 def serve(fd: int, settings: Settings) -> int:
@@ -139,8 +138,7 @@ def _serve(order: Json, channel: Channel, settings: Settings, scoring: GuardedSc
         _work(order, files, settings, scoring, channel)
     except Exception as error:
         # A full disk, a home that can't be written: the worker puts the run back, and says why.
-        fault = fault_of(error, home=settings.home)
-        channel.send({"fault": str(fault), "waits_for_room": fault.code is ErrorCode.STORAGE_FULL})
+        channel.send(fault_message(error, settings.home))
         return 1
     return 0
 
@@ -201,10 +199,10 @@ def _work(order: Json, files: FlowRunFiles, settings: Settings, scoring: Scoring
     with _logged(channel):
         try:
             if order["kind"] == "score":
-                result = scoring.score(**_checked(_Parameters, order["parameters"]), observer=watcher)
+                result = scoring.score(**parsed(_Parameters, order["parameters"]).model_dump(), observer=watcher)
                 state = state_of_result(result)
             else:
-                asked, started = _checked(_ValidateParameters, order["parameters"]), time.monotonic()
+                asked, started = parsed(_ValidateParameters, order["parameters"]).model_dump(), time.monotonic()
                 watcher.stage("validate")
                 state = valid_state(scoring.validate(**asked), time.monotonic() - started)
         except AutoScorerError as error:
@@ -221,18 +219,6 @@ def _work(order: Json, files: FlowRunFiles, settings: Settings, scoring: Scoring
     channel.send({"ended": True})
     if result is not None:
         _send_artifacts(Workspace(order["parameters"]["workspace"]), result, channel)
-
-
-def _checked(kind: type[_Parameters], parameters: Json) -> Json:
-    try:
-        return kind.model_validate(parameters).model_dump()
-    except ValidationError as error:
-        problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_url=False)]
-        raise AutoScorerError(
-            ErrorCode.INVALID_REQUEST,
-            f"The flow run's parameters are not those of its flow: {'; '.join(problems)}. Start it again with others.",
-            details={"problems": problems},
-        ) from None
 
 
 class _Watcher(SilentObserver):
@@ -270,13 +256,7 @@ def _logged(channel: Channel) -> Iterator[None]:
 
 def _send_artifacts(space: Workspace, result: Result, channel: Channel) -> None:
     """Give the worker what the flow would have published itself; after the end, which must not wait for it."""
-    bodies = []
-    for make in result_artifacts(space, result):
-        # It can't be rendered or Prefect would not take it: not worth the run that has ended well.
-        with contextlib.suppress(Exception):
-            made = make()
-            text: Any = made.format()  # of a Markdown or link artifact: nothing is awaited
-            bodies.append({"key": made.key, "type": made.type, "description": made.description, "data": text})
+    bodies = rendered(result_artifacts(space, result))
     if bodies:
         channel.send({"artifacts": bodies})
 

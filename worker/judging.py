@@ -8,26 +8,25 @@ each message says of which run it is.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import socket
-from datetime import UTC, datetime
 from typing import Any
 
 from ..core.config import Settings
-from ..core.errors import AutoScorerError, ErrorCode, internal_error
+from ..core.errors import AutoScorerError, internal_error
 from ..core.flowruns import FlowRunFiles
-from ..core.storage import fault_of
+from ..flows.artifacts import rendered
 from ..flows.rag_artifacts import job_artifacts
 from ..scorers.judge.runtime import JudgeRuntime, open_judges
-from ..tasks.rag import outcome_of_scores, parsed, score_answer
+from ..tasks.parameters import parsed
+from ..tasks.rag import RagJob, outcome_of_scores, score_answer
+from .messages import fault_message, log_message
+from .processes import LONGEST, read_line
 
 __all__ = ["judge"]
 
 Json = dict[str, Any]
-
-_LONGEST = 256 * 1024 * 1024
 
 
 def judge(fd: int, settings: Settings) -> int:
@@ -50,11 +49,11 @@ class _Judging:
         self._jobs: dict[str, asyncio.Task[None]] = {}
 
     async def serve(self, fd: int) -> None:
-        reader, self._writer = await asyncio.open_connection(sock=socket.socket(fileno=fd), limit=_LONGEST)
+        reader, self._writer = await asyncio.open_connection(sock=socket.socket(fileno=fd), limit=LONGEST)
         async with open_judges(self._settings) as runtime:
             # Before that nothing is sent: it might have been read together with the order.
             self._writer.write(b'{"ready": true}\n')
-            while (line := await self._line(reader)) is not None:
+            while line := await read_line(reader):
                 message = json.loads(line)
                 run: str = message["run"]
                 if message.get("end"):
@@ -66,18 +65,11 @@ class _Judging:
                 job.cancel()
             await asyncio.gather(*self._jobs.values(), return_exceptions=True)
 
-    @staticmethod
-    async def _line(reader: asyncio.StreamReader) -> bytes | None:
-        with contextlib.suppress(ConnectionError):
-            line = await reader.readline()
-            return line if line.endswith(b"\n") else None
-        return None
-
     def _send(self, run: str, message: Json) -> None:
         self._writer.write(json.dumps({"run": run, **message}).encode() + b"\n")
 
     def _log(self, run: str, level: int, text: str) -> None:
-        self._send(run, {"log": {"level": level, "message": text, "timestamp": datetime.now(UTC).isoformat()}})
+        self._send(run, log_message(level, text))
 
     async def _work(self, run: str, order: Json, runtime: JudgeRuntime) -> None:
         files = FlowRunFiles(self._settings.home, run)
@@ -87,8 +79,7 @@ class _Judging:
             pass
         except Exception as error:
             # A full disk, a home that can't be written: the worker puts the run back, and says why.
-            fault = fault_of(error, home=self._settings.home)
-            self._send(run, {"fault": str(fault), "waits_for_room": fault.code is ErrorCode.STORAGE_FULL})
+            self._send(run, fault_message(error, self._settings.home))
         finally:
             del self._jobs[run]
             self._send(run, {"exited": 0})
@@ -102,7 +93,7 @@ class _Judging:
 
         files.set_stage("score")
         try:
-            job = parsed(order["parameters"])
+            job = parsed(RagJob, order["parameters"])
             journal = await asyncio.to_thread(_earlier, files)
             scored = await score_answer(
                 job,
@@ -124,7 +115,9 @@ class _Judging:
         self._send(run, {"ended": True})
         if outcome["data"] is not None:
             # In a thread: in an event loop Prefect's artifacts render themselves in coroutines.
-            bodies = await asyncio.to_thread(_artifacts, run, order["parameters"]["request"], outcome["data"])
+            bodies = await asyncio.to_thread(
+                rendered, job_artifacts(run, order["parameters"]["request"], outcome["data"])
+            )
             self._send(run, {"artifacts": bodies})
 
 
@@ -134,14 +127,3 @@ def _earlier(files: FlowRunFiles) -> list[Json]:
     if found:
         files.keep_member_outcomes(found.values())
     return [*found.values()]
-
-
-def _artifacts(run: str, request: Json, data: Json) -> list[Json]:
-    bodies = []
-    for make in job_artifacts(run, request, data):
-        # It can't be rendered or Prefect would not take it: not worth the run that has ended well.
-        with contextlib.suppress(Exception):
-            made = make()
-            text: Any = made.format()
-            bodies.append({"key": made.key, "type": made.type, "description": made.description, "data": text})
-    return bodies

@@ -12,7 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-__all__ = ["ForkFailed", "ForkPool", "ForkedProcess"]
+__all__ = ["LONGEST", "ForkFailed", "ForkPool", "ForkedProcess", "read_line"]
 
 Json = dict[str, Any]
 
@@ -23,7 +23,7 @@ _SHUTDOWN_TIMEOUT = 20.0
 # What a channel still holds after its process's end is read for this many seconds.
 _DRAIN_TIMEOUT = 2.0
 # Bytes of one message: the artifacts of a run come in one.
-_LONGEST = 256 * 1024 * 1024
+LONGEST = 256 * 1024 * 1024
 # What no run needs, of the environment.
 _SECRETS = frozenset(
     {"AUTOSCORER_LEDGER_URL", "AUTOSCORER_API_TOKENS", "AUTOSCORER_CALLBACKS__SECRET", "SCORE_API_TOKEN"}
@@ -60,7 +60,7 @@ class ForkedProcess:
     async def messages(self) -> AsyncIterator[Json]:
         """What the process says, until it is gone."""
         while True:
-            line = asyncio.create_task(_read_line(self._reader))
+            line = asyncio.create_task(read_line(self._reader))
             try:
                 await asyncio.wait({line, self._exited}, return_when=asyncio.FIRST_COMPLETED)
                 if not line.done():
@@ -87,7 +87,7 @@ class ForkedProcess:
 
     async def _wait(self, control: asyncio.StreamReader) -> int | None:
         try:
-            status = await _read_line(control)
+            status = await read_line(control)
             return json.loads(status)["status"] if status else None
         finally:
             self._writer.close()
@@ -186,10 +186,10 @@ class ForkPool:
                     if isinstance(error, BrokenPipeError):
                         raise
                     raise ForkFailed(f"the fork server does not listen: {error.strerror}") from None
-            streams = [await asyncio.open_connection(sock=end, limit=_LONGEST) for end in (channel, control)]
+            streams = [await asyncio.open_connection(sock=end, limit=LONGEST) for end in (channel, control)]
             for _, writer in streams:
                 unused.callback(writer.close)
-            answer = json.loads(await _read_line(streams[1][0]) or '{"failed": "the fork server died"}')
+            answer = json.loads(await read_line(streams[1][0]) or '{"failed": "the fork server died"}')
             if "failed" in answer:
                 raise ForkFailed(answer["failed"])
             unused.pop_all()
@@ -207,7 +207,7 @@ class ForkPool:
             await asyncio.to_thread(self._process.wait)
 
 
-async def _read_line(reader: asyncio.StreamReader) -> bytes:
+async def read_line(reader: asyncio.StreamReader) -> bytes:
     """The next line; empty at the end, or where the writer died in the middle of one."""
     try:
         line = await reader.readline()

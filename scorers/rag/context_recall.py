@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..judge.usage import Usage
-from .asking import Asking, Measured, majority, share
-from .faithfulness import numbered
+from .asking import Asking, Measured
+from .faithfulness import held_share
 from .sample import Undefined
 from .templates import Template
 
@@ -29,6 +29,4 @@ async def context_recall(ask: Asking, usage: Usage) -> Measured:
     claims = await ask.claims("ground_truth", usage)
     if not claims:
         raise Undefined("The ground truth makes no claim that could be looked for.")
-    blocks = {"question": ask.sample.question or "", "contexts": numbered(ask.sample.contexts or ())}
-    ballots = await ask.ballots(ATTRIBUTED, claims, blocks, usage)
-    return Measured.of([share(ballot) for ballot in ballots], majority(claims, ballots))
+    return await held_share(ask, ATTRIBUTED, claims, usage)

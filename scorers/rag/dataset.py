@@ -12,6 +12,7 @@ from typing import IO, Any, NoReturn
 import numpy as np
 
 from ...core.workspace import Workspace
+from ...schemas.rag import MOST_CONTEXTS
 from ..tables.block import MAX_RECORD_BYTES, MAX_TEXT_BYTES, PAD, Block, bad_format
 from ..tables.columns import IdColumn, LongIds
 from ..tables.encodings import digest_of, open_text
@@ -20,9 +21,6 @@ from ..tables.json_batches import find_bad_text
 from .sample import Sample
 
 __all__ = ["Dataset", "Item", "check_ground_truth", "read_dataset"]
-
-# Passages of one answer.
-MOST_CONTEXTS = 200
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from .asking import Asking, Measured, majority, share
 from .sample import Undefined
 from .templates import Template
 
-__all__ = ["faithfulness", "numbered"]
+__all__ = ["faithfulness", "held_share"]
 
 SUPPORTED = Template("faithfulness")
 
@@ -28,11 +28,11 @@ async def faithfulness(ask: Asking, usage: Usage) -> Measured:
     claims = await ask.claims("answer", usage)
     if not claims:
         raise Undefined("The answer makes no claim that could be checked.")
-    blocks = {"question": ask.sample.question or "", "contexts": numbered(ask.sample.contexts or ())}
-    ballots = await ask.ballots(SUPPORTED, claims, blocks, usage)
+    return await held_share(ask, SUPPORTED, claims, usage)
+
+
+async def held_share(ask: Asking, template: Template, claims: list[str], usage: Usage) -> Measured:
+    """The share of claims, of one at least, that the contexts hold: as each voter says."""
+    contexts = "\n\n".join(f"[{number}] {text}" for number, text in enumerate(ask.sample.contexts or (), 1))
+    ballots = await ask.ballots(template, claims, {"question": ask.sample.question or "", "contexts": contexts}, usage)
     return Measured.of([share(ballot) for ballot in ballots], majority(claims, ballots))
-
-
-def numbered(contexts: tuple[str, ...]) -> str:
-    """Passages as one text, each with its number."""
-    return "\n\n".join(f"[{number}] {text}" for number, text in enumerate(contexts, 1))

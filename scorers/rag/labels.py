@@ -12,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, Validat
 
 from ...core.errors import AutoScorerError, ErrorCode, suggest
 from ...schemas.calibration import Label
+from ...schemas.rag import MOST_CONTEXTS
 from ..tables.block import bad_format
 from .catalogue import METRICS
-from .dataset import MOST_CONTEXTS, Dataset
+from .dataset import Dataset
 from .sample import Sample
 
 __all__ = ["Labelled", "Labels", "read_labels"]

@@ -12,6 +12,7 @@ from ...schemas.rag import SampleScores
 from ..judge.budget import Budget
 from ..judge.client import Judge
 from ..judge.runtime import JudgeRuntime, open_judges
+from .asking import gathered
 from .dataset import Dataset
 from .evaluate import Models, evaluate
 
@@ -73,18 +74,14 @@ async def score_dataset(
         models = opened()
         wanted = metrics(bool(models.judges), models.embedder is not None)
         places = asyncio.Semaphore(max(_LEAST, _AHEAD * settings.judge.concurrency))
-        found: dict[int, SampleScores] = {}
 
-        async def one(number: int) -> None:
+        async def one(number: int) -> SampleScores:
             async with places:
                 scores = await evaluate(dataset.items[number].sample, wanted, opened(), weights=weights)
-            found[number] = scores
             on_sample(number, scores)
+            return scores
 
-        async with asyncio.TaskGroup() as group:
-            for number in range(len(dataset.items)):
-                group.create_task(one(number))
-        return DatasetScores([found[number] for number in range(len(dataset.items))], models)
+        return DatasetScores(await gathered(one(number) for number in range(len(dataset.items))), models)
 
 
 def models_of(

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 from ...core.config import load_settings
 from ...core.errors import AutoScorerError, ErrorCode
 from ...core.workspace import ArtifactWriter, Workspace
+from ...schemas.rag import check_weights
 from ...schemas.result import Disclosed, Result, Summary
 from ..base import BaseScorer, ScorerParams
 from ..registry.registry import register
@@ -58,9 +59,7 @@ class RagParams(ScorerParams):
     @field_validator("weights")
     @classmethod
     def _not_negative(cls, value: dict[str, float] | None) -> dict[str, float] | None:
-        if value is not None and (min(value.values()) < 0 or not sum(value.values())):
-            raise ValueError("expected numbers from 0 up, one of them above 0")
-        return value
+        return check_weights(value)
 
 
 @register("rag")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -34,15 +35,28 @@ MARKS = {
 
 # It waits for minutes, for workers to fall silent and for a schedule: begun last, it would keep everybody waiting.
 FIRST = "test_work_pools.py"
+_homes = itertools.count()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs an engine, a Prefect server, a PostgreSQL or a browser; begin with what takes longest."""
-    items.sort(key=lambda item: item.path.name != FIRST)
+    """Mark what needs an engine, a Prefect server, a PostgreSQL or a browser; spread what weighs most over the run."""
+    _spread(items)
     for item in items:
         for mark, fixtures in MARKS.items():
             if fixtures & {*getattr(item, "fixturenames", ())}:
                 item.add_marker(mark)
+
+
+def _spread(items: list[pytest.Item]) -> None:
+    """Put each file of ``tests/system`` among lighter ones: three whole installations at a time are much for two cores."""
+    files = list(dict.fromkeys(item.path for item in items))
+    heavy = [path for path in files if path.parent.name == "system"]
+    heavy.sort(key=lambda path: path.name != FIRST)
+    light = [path for path in files if path.parent.name != "system"]
+    # The first of all at the start, the last one well before the end.
+    place = {path: number * len(light) / len(heavy) - 0.5 for number, path in enumerate(heavy)}
+    place |= {path: float(number) for number, path in enumerate(light)}
+    items.sort(key=lambda item: place[item.path])
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -61,7 +75,9 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     for name in list(os.environ):
         if name.startswith(("AUTOSCORER_", "SCORE_API_TOKEN")):
             monkeypatch.delenv(name)
-    folder = tmp_path_factory.mktemp("home")
+    # Not by `mktemp`, which reads the names of all thousands that are there already.
+    folder = tmp_path_factory.getbasetemp() / "homes" / str(next(_homes))
+    folder.mkdir(parents=True)
     monkeypatch.setenv("AUTOSCORER_HOME", str(folder))
     yield folder
     # Runs that a test killed are staged outside of its folders, and with this home nobody knows of them any more.

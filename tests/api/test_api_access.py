@@ -331,6 +331,7 @@ def test_a_connection_of_another_user_is_his(lookup: Lookup) -> None:
         process.wait(60)
 
 
+@pytest.mark.slow
 @LOOKUPS
 @hypothesis_settings(deadline=None)
 @given(
@@ -426,6 +427,7 @@ def test_the_token_of_the_home_is_shown_to_nobody_but_this_machine(home: Path) -
         assert (sent == "Bearer of-the-home") is shown, url
 
 
+@pytest.mark.slow
 def test_a_token_that_others_may_read_is_not_used(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()

@@ -141,6 +141,7 @@ def test_the_built_in_scorers_are_listed_with_their_params(api: LocalApi) -> Non
     assert api.error("GET", "/scorers/nonesuch")[:2] == (404, "SCORER_NOT_FOUND")
 
 
+@pytest.mark.slow
 def test_what_is_loaded_is_used_everywhere_at_once_and_after_a_restart(
     api: LocalApi, config: Settings, folder: Path
 ) -> None:
@@ -158,6 +159,7 @@ def test_what_is_loaded_is_used_everywhere_at_once_and_after_a_restart(
         eventually(lambda: worker.get("mine").version == "2.0.0")
 
 
+@pytest.mark.slow
 def test_a_file_that_no_longer_loads_keeps_its_last_good_version(api: LocalApi, config: Settings, folder: Path) -> None:
     file = write(folder / "mine.py", "mine")
     file.write_text(file.read_text().replace("\nclass Params", HELPED))
@@ -290,6 +292,7 @@ def test_what_is_kept_is_followed_again_when_it_is_loaded_again(api: LocalApi, c
         eventually(lambda: versions() == {"4.0.0"})
 
 
+@pytest.mark.slow
 def test_unloading_is_an_act_of_its_own(api: LocalApi, config: Settings, folder: Path) -> None:
     worker = ScorerRegistry(entry_points=False)
     with ScorerWatcher(registry=worker, recorded=ScorerManifest(config.home)):
@@ -347,6 +350,7 @@ def test_a_folder_of_the_configuration_is_followed_and_stays(
         assert api.error("DELETE", "/scorers/watch", params={"id": item["id"]})[:2] == (409, "CONFLICT")
 
 
+@pytest.mark.slow
 def test_reloading_says_what_changed(api: LocalApi, folder: Path) -> None:
     file = write(folder / "mine.py", "mine")
     other = write(folder / "other.py", "other")
@@ -371,6 +375,7 @@ def everything(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
 
 
+@pytest.mark.slow
 def test_trying_a_scorer_changes_nothing_in_the_workspace(api: LocalApi, config: Settings, folder: Path) -> None:
     file = write(folder / "mine.py", "mine", value=0.25)
     api.data("POST", "/scorers/load", json={"path": str(file)})

@@ -288,6 +288,7 @@ def _is_loopback_number(text: str) -> bool:
 # --- what a request may cost ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_body_that_says_it_is_too_large_is_refused_at_once(api: Facade) -> None:
     raw = api.raw(
         b"POST /submit HTTP/1.1\r\n" + HOST + AUTH + JSON_TYPE + b"Content-Length: 99999999999\r\n\r\n", b" " * 100_000
@@ -297,6 +298,7 @@ def test_a_body_that_says_it_is_too_large_is_refused_at_once(api: Facade) -> Non
     assert headers["connection"] == "close"
 
 
+@pytest.mark.slow
 def test_a_body_that_does_not_say_how_large_it_is_is_counted(api: Facade) -> None:
     chunk = b"4000\r\n" + b" " * 0x4000 + b"\r\n"
     request = b"POST /submit HTTP/1.1\r\n" + HOST + AUTH + JSON_TYPE + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -369,6 +371,7 @@ def test_a_head_that_does_not_come_ends(api: Facade, monkeypatch: pytest.MonkeyP
     assert (status, envelope["ok"]) == (200, True)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_prefect_is_prefect_away(home: Path, root: Path, tmp_path: Path) -> None:
     class Page(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -648,6 +651,7 @@ def test_the_log_has_the_ids_and_no_secret(api: Facade, caplog: pytest.LogCaptur
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
 
 
+@pytest.mark.slow
 def test_a_refused_method_is_told_every_method_that_the_address_takes_and_no_other(api: Facade) -> None:
     """Also where one address belongs to several routes: /scorers/watch is a /scorers/{id}, and has three of its own."""
     paths = api.call("GET", "/openapi.json").json["paths"]

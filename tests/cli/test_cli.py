@@ -118,6 +118,7 @@ def test_validate_says_every_problem(scored: Path, capsys: pytest.CaptureFixture
     assert {problem["code"] for problem in answer["error"]["details"]["problems"]} == {"INVALID_META", "MISSING_FILE"}
 
 
+@pytest.mark.slow
 def test_a_scorer_that_prints_does_not_spoil_the_envelope(
     scored: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,6 +165,7 @@ def test_doctor_finds_docker(capsys: pytest.CaptureFixture[str], docker_client: 
     assert {"name": "docker", "state": "ok"}.items() <= answer["data"]["checks"][2].items()
 
 
+@pytest.mark.slow
 def test_on_a_terminal_a_person_reads(scored: Path) -> None:
     code, shown = in_terminal("score", str(scored))
     assert code == 0
@@ -230,6 +232,7 @@ def test_on_a_terminal_every_commands_error_is_read_not_traced(
         assert "• service.pol: unknown key" in shown
 
 
+@pytest.mark.slow
 def test_on_a_terminal_progress_is_live_and_harmless(make_workspace: Any) -> None:
     program = r"import time; print('\033]0;owned\007step one', flush=True); time.sleep(0.8); raise SystemExit(4)"
     root = make_workspace(container={"cmd": ["python", "-c", program]})

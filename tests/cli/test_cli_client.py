@@ -518,6 +518,7 @@ def test_a_batch_that_is_cancelled_fails(api: Api, run: Run) -> None:
 # --- a terminal, a signal, the cost -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_on_a_terminal_a_person_reads(api: Api) -> None:
     evil = task("completed", workspace="team-\x1b]0;owned\x07", run_seconds=2.5)
     api.answers["GET /tasks"] = [ok({"tasks": [evil, failed()], "next_cursor": None, "total": 7})]

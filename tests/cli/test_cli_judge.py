@@ -126,6 +126,7 @@ def test_a_judge_that_can_not_be_asked_exits_with_its_error_and_keeps_nothing(
     assert not (home / "calibrations").exists()
 
 
+@pytest.mark.slow
 def test_on_a_terminal_a_person_reads_how_far_they_agree(labels: Path) -> None:
     code, shown = in_terminal("judge", "calibrate", str(labels), "--repeats", "2")
     assert code == 0

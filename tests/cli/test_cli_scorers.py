@@ -126,6 +126,7 @@ def test_what_does_not_load_is_not_recorded(run: Run, file: Path, home: Path) ->
     assert "folder" in run("load", file.parent, code=2)["message"]
 
 
+@pytest.mark.slow
 def test_a_recorded_file_that_breaks_or_goes_stops_no_other_command(run: Run, file: Path) -> None:
     run("load", file)
     file.write_text("1/0\n")
@@ -139,6 +140,7 @@ def test_a_recorded_file_that_breaks_or_goes_stops_no_other_command(run: Run, fi
     assert run("list")["errors"] == []
 
 
+@pytest.mark.slow
 def test_reload_says_what_changed(run: Run, file: Path) -> None:
     assert "Load it first" in run("reload", file, code=2)["message"]
     run("load", file)
@@ -237,6 +239,7 @@ def test_every_action_has_a_readable_view(
     assert "\x1b" not in shown  # a scorer's text does not command the terminal
 
 
+@pytest.mark.slow
 def test_the_command_in_a_process_of_its_own(file: Path, home: Path) -> None:
     """What a scorer file prints at import stays out of the envelope; a later process knows what one loaded."""
     file.write_text("print('hello from the file')\n" + scorer_text())

@@ -111,6 +111,7 @@ def oracle(task: str, truth: Path, predictions: Path) -> float:
     return float(root_mean_squared_error(*([float(v) for v in column] for column in zip(*pairs, strict=True))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_the_commands_it_names_work(task: str, tmp_path: Path) -> None:
     code, envelope = cli("init", "my job", "--task", task, cwd=tmp_path)

@@ -66,6 +66,7 @@ def test_unknown_params_are_told_beside_a_wrong_key_and_a_wrong_truth(problems: 
     assert set(found) - {"INVALID_META", "BAD_PARAMS"}  # that an id appears twice in the ground truth
 
 
+@pytest.mark.slow
 def test_a_scorer_of_ones_own_is_known_and_asked_all_the_same(
     problems: Callable[..., Problems], tmp_path: Path
 ) -> None:

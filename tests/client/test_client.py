@@ -386,6 +386,7 @@ def run(served: Served, capsys: pytest.CaptureFixture[str]) -> Run:
     return call
 
 
+@pytest.mark.slow
 def test_status_shows_score_metric_and_scorer(served: Served, run: Run) -> None:
     code, task, _ = run("status", served.scored)
     assert code == 0 and task["outcome"]["metric"] == "f1" and task["scorer"] == "classification_f1"
@@ -400,6 +401,7 @@ def test_status_shows_score_metric_and_scorer(served: Served, run: Run) -> None:
     assert [each["id"] for each in page["tasks"]] == [served.failed]
 
 
+@pytest.mark.slow
 def test_status_of_a_batch_shows_its_counts_and_who_is_best(served: Served, run: Run) -> None:
     code, task, _ = run("status", served.batch)
     assert code == 0 and task["id"] == served.batch
@@ -436,6 +438,7 @@ def test_a_task_is_repeated_from_the_shell(served: Served, run: Run) -> None:
     assert code == 3 and unended["state"] == "queued" and "goes on" in err
 
 
+@pytest.mark.slow
 def test_a_folder_is_uploaded_and_found_from_the_shell(served: Served, run: Run, tmp_path: Path) -> None:
     folder = a_folder(tmp_path / "mine")
     code, data, _ = run("upload", str(folder))

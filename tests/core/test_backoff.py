@@ -55,6 +55,7 @@ async def _run_until(done: asyncio.Event, *args: Any, **more: Any) -> None:
         await task
 
 
+@pytest.mark.slow
 def test_a_fault_is_logged_and_the_loop_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     async def work() -> None:
         done, calls = asyncio.Event(), []

@@ -53,6 +53,7 @@ def running(
     process.communicate()
 
 
+@pytest.mark.slow
 def test_a_run_is_not_torn_down_by_another_machine_of_the_same_name(
     machines: list[Machine], running: tuple[Path, subprocess.Popen[str]], home: Path
 ) -> None:
@@ -81,6 +82,7 @@ def test_what_was_there_before_a_reboot_is_cleared_up_on_that_machine(
     assert not list((home / "runs").glob("*"))
 
 
+@pytest.mark.slow
 def test_a_claim_of_another_machine_of_the_same_name_is_not_lost(machines: list[Machine], home: Path) -> None:
     files = FlowRunFiles(home, "0190a1b2-0000-7000-8000-000000000000")
     files.claim(Claim(ProcessIdentity(machines[0].do("-c", OWN).strip())))

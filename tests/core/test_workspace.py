@@ -206,6 +206,7 @@ def test_what_we_write_never_goes_through_a_strangers_link(tmp_path: Path, name:
     assert place.is_dir() and not place.is_symlink() and len(os.listdir(place)) == 1
 
 
+@pytest.mark.slow
 def test_kill_9_in_the_middle_of_saving_leaves_a_whole_result(tmp_path: Path) -> None:
     program = (
         "import sys, itertools\n"

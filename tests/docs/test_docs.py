@@ -46,6 +46,7 @@ def both(page: str) -> tuple[str, str]:
 # --- nothing is left out ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_generated_tables_are_those_of_the_code() -> None:
     done = subprocess.run([sys.executable, "scripts/docs.py", "--check"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -130,6 +131,7 @@ def _fields(model: type[BaseModel]) -> Iterator[str]:
                 yield from _fields(kind)
 
 
+@pytest.mark.slow
 def test_every_metric_stands_in_the_table(tmp_path: Path) -> None:
     with facade(facade_settings(tmp_path)) as running:
         text = running.call("GET", "/metrics", token=SUBMIT).body.decode()

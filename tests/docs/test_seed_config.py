@@ -339,6 +339,7 @@ def test_doctor_says_what_of_the_configuration_is_not_read(
     assert check["state"] == "warn" and "celery" in check["detail"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["serve", "worker"])
 def test_the_log_of_every_start_says_it(config: Callable[[str], Path], command: str) -> None:
     path = config(SAMPLE + "prefect: {api_url: 'http://127.0.0.1:9/api'}\napi: {port: 0}\n")

@@ -546,6 +546,7 @@ def test_an_alias_of_a_built_in_can_not_be_taken_by_a_file(tmp_path: Path) -> No
     assert caught.value.code == "SCORER_LOAD_ERROR"
 
 
+@pytest.mark.slow
 def test_the_command_line_knows_the_scorer_by_both_names(tmp_path: Path) -> None:
     truth = {"a": "0", "b": "1"}
     labelled(tmp_path / "job", truth, truth, scorer="regression_rmse")

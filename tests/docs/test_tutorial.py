@@ -102,6 +102,7 @@ def _unsealed(steps: list[Step]) -> list[Step]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READMES)
 def test_the_readmes_example_runs_as_it_is_written(name: str, tmp_path: Path) -> None:
     steps = _steps(read(name).partition("<!-- example -->")[2].partition("<!-- /example -->")[0])

@@ -299,6 +299,7 @@ def test_a_folder_with_everything_in_it_is_removed_and_nothing_outside(
     assert (outside / "deep" / "keep").read_text() == "x" and os.listdir(outside) == ["deep"]
 
 
+@pytest.mark.slow
 def test_ten_thousand_folders_in_each_other_are_handled(root: Path) -> None:
     nest(root, 10_000)
     assert measure(root, replace(LIMITS, output_files=10**9)) is KillReason.FILES

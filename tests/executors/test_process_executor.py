@@ -320,6 +320,7 @@ def pids(tmp_path: Path) -> Iterator[Path]:
             os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_the_deadline_ends_every_process_of_the_run(space: Workspace, pids: Path) -> None:
     give(space, STUBBORN, env={"PIDS": str(pids)})
     error = failed(space, limits=replace(LIMITS, timeout=3))
@@ -411,6 +412,7 @@ def test_a_run_that_can_not_be_staged_leaves_no_folder(space: Workspace) -> None
     assert nothing_left(space)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "cmd"),
     [

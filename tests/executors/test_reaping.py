@@ -151,6 +151,7 @@ def test_settling_a_flow_run_clears_what_its_lost_attempt_has_left(
     assert others[0].exists() and others[1].exists()
 
 
+@pytest.mark.slow
 @needs_root
 def test_root_sees_on_the_host_that_a_container_is_gone(
     make_workspace: Callable[..., Path], settings: Settings, home: Path

@@ -140,6 +140,7 @@ def test_cancelled_while_it_waits_leaves_a_result_and_runs_no_model(
     assert not (root / "logs" / "container.log").exists()
 
 
+@pytest.mark.slow
 def test_models_of_two_threads_take_turns_and_the_waiting_is_no_time_of_the_model(
     one: Settings, tmp_path: Path, make_workspace: Callable[..., Path]
 ) -> None:

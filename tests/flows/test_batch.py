@@ -142,6 +142,7 @@ def scored(members: WorkerPool, roots: list[Path]) -> list[Outcome]:
 # --- the pool --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_scorer_that_ends_its_process_costs_one_workspace(settings: Settings, crowd: Any) -> None:
     roots = crowd("fine", "exits", "fine", "leaves", "dies", "raises", "mismatch", "fine")
     with pool(settings, 2) as members:
@@ -159,6 +160,7 @@ def test_a_scorer_that_ends_its_process_costs_one_workspace(settings: Settings, 
     assert (outcomes[0]["metric"], outcomes[0]["score"], outcomes[0]["higher_is_better"]) == ("half", 0.5, True)
 
 
+@pytest.mark.slow
 def test_what_a_dead_scorer_started_holds_no_workspace(settings: Settings, crowd: Any) -> None:
     (root,) = crowd("forks")
     with pool(settings) as members:
@@ -168,6 +170,7 @@ def test_what_a_dead_scorer_started_holds_no_workspace(settings: Settings, crowd
         pass
 
 
+@pytest.mark.slow
 def test_a_scoring_without_end_is_ended(settings: Settings, crowd: Any) -> None:
     roots = crowd("waits", "fine")
     with pool(settings, timeout=3.0) as members:
@@ -176,6 +179,7 @@ def test_a_scoring_without_end_is_ended(settings: Settings, crowd: Any) -> None:
     assert result_of(roots[0])["error"]["code"] == "SCORER_ERROR"
 
 
+@pytest.mark.slow
 def test_ending_a_pool_leaves_no_process_and_says_who_was_under_way(settings: Settings, crowd: Any) -> None:
     (root,) = crowd("waits")
     with pool(settings) as members:
@@ -186,6 +190,7 @@ def test_ending_a_pool_leaves_no_process_and_says_who_was_under_way(settings: Se
     assert not Path("/proc", asked(root.parent)[0][1]).exists()
 
 
+@pytest.mark.slow
 def test_a_scorer_saved_meanwhile_serves_the_next_workspace_and_not_the_one_under_way(
     settings: Settings, crowd: Any, wilful: Path
 ) -> None:
@@ -212,6 +217,7 @@ def test_a_pool_whose_processes_do_not_live_says_so(
     assert caught.value.code is ErrorCode.INTERNAL_ERROR
 
 
+@pytest.mark.slow
 def test_a_scorer_that_kills_its_parent_costs_its_own_workspace_alone(settings: Settings, crowd: Any) -> None:
     roots = crowd("waits", "orphans", "regicide", "fine")
     with pool(settings, 2) as members:

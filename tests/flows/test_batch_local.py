@@ -55,6 +55,7 @@ def batch(*arguments: str) -> tuple[int, Any, str]:
     return done.returncode, answer.get("data") or answer.get("error"), done.stderr
 
 
+@pytest.mark.slow
 def test_predictions_are_scored_and_ranked(crowd: Callable[..., Path], tmp_path: Path) -> None:
     folder = crowd(best=TRUTH, worst="id,label\na,x\nb,x\n", broken="id,label\na,x\n")
     (folder / "no-workspace").mkdir()
@@ -77,6 +78,7 @@ def test_predictions_are_scored_and_ranked(crowd: Callable[..., Path], tmp_path:
     assert result_of(folder / "broken")["error"]["code"] == "MISMATCH"
 
 
+@pytest.mark.slow
 def test_it_needs_no_prefect(crowd: Callable[..., Path]) -> None:
     crowd(one=TRUTH)
     script = (
@@ -103,6 +105,7 @@ def test_models_run_and_one_failure_stops_none_of_the_others(make_workspace: Any
     assert all(result_of(root)["summary"]["score"] == 1.0 for root in roots)
 
 
+@pytest.mark.slow
 def test_on_a_terminal_there_is_a_bar_and_a_leaderboard(crowd: Callable[..., Path]) -> None:
     crowd(best=TRUTH, broken="id,label\na,x\n")
     code, shown = in_terminal("batch", "--local", "crowd", "--action", "score")

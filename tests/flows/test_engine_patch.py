@@ -97,6 +97,7 @@ def test_the_server_itself_refuses_another_version_before_it_imports_it(another_
     assert done.returncode == 1 and "Prefect 3.99.0 is installed" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_patch_refuses_another_version_and_leaves_its_engine_alone(another_prefect: dict[str, str]) -> None:
     code = (
         "from autoscorer.core.errors import AutoScorerError\n"

@@ -59,6 +59,7 @@ def workspace(tmp_path: Path):
     return write
 
 
+@pytest.mark.slow
 @FAST
 @given(
     pairs=st.lists(st.tuples(st.sampled_from("abcde"), st.sampled_from("bcdef")), min_size=1, max_size=40),

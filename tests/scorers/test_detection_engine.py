@@ -332,6 +332,7 @@ def population(seed: int, images: int) -> tuple[Truth, Detections]:
     return make(np.array(boxes), np.array(found), images=images, categories=3)
 
 
+@pytest.mark.slow
 def test_influence_sums_to_zero_and_matches_the_bootstrap() -> None:
     truth, detections = population(1, 120)
     _, influence = _interval_parts(truth, detections)

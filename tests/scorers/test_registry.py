@@ -137,6 +137,7 @@ def test_a_run_that_holds_an_entry_finishes_with_its_code(registry: ScorerRegist
     assert type(pickle.loads(pickle.dumps(running))) is type(running)
 
 
+@pytest.mark.slow
 def test_modules_of_replaced_versions_go_when_nobody_holds_them(registry: ScorerRegistry, tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
 
@@ -554,6 +555,7 @@ def test_a_constructor_that_fails_is_a_scorer_error(registry: ScorerRegistry, tm
     assert caught.value.code is ErrorCode.SCORER_ERROR
 
 
+@pytest.mark.slow
 def test_readers_never_see_half_a_version(registry: ScorerRegistry, tmp_path: Path) -> None:
     """A file with two scorers is swapped as a whole: no snapshot mixes two versions."""
     path = tmp_path / "pair.py"

@@ -190,6 +190,7 @@ def test_a_broken_file_is_run_once_a_save_not_twice_a_second(bench: Bench, tmp_p
     assert len(bench.told("failed")) == 1
 
 
+@pytest.mark.slow
 def test_a_file_that_does_not_exist_yet_that_goes_and_comes_back(bench: Bench, tmp_path: Path) -> None:
     path = tmp_path / "not" / "yet" / "mine.py"
     bench.watch(path)
@@ -213,6 +214,7 @@ def test_a_file_that_does_not_exist_yet_that_goes_and_comes_back(bench: Bench, t
     bench.becomes(3)
 
 
+@pytest.mark.slow
 def test_a_folder_gains_loses_and_renames_files(bench: Bench, tmp_path: Path) -> None:
     folder = tmp_path / "later"
     bench.watch(folder)
@@ -315,6 +317,7 @@ def test_the_record_of_another_process_is_followed(bench: Bench, tmp_path: Path,
     bench.becomes(None)
 
 
+@pytest.mark.slow
 def test_nothing_a_file_or_a_callback_does_ends_the_watching(registry: ScorerRegistry, tmp_path: Path) -> None:
     def fails(event: WatchEvent) -> None:
         raise RuntimeError("the callback")

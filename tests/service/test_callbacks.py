@@ -329,6 +329,7 @@ def test_a_receiver_that_is_away_is_tried_again_and_named_without_its_address(ho
     assert row.attempts == 2 and row.error == "the connection was refused"
 
 
+@pytest.mark.slow
 def test_a_restart_in_the_middle_loses_nothing_and_counts_on(home: Path) -> None:
     async def main() -> None:
         async with receiving(answers("500 Oops", "500 Oops", "200 OK")) as receiver:
@@ -348,6 +349,7 @@ def test_a_restart_in_the_middle_loses_nothing_and_counts_on(home: Path) -> None
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_the_ledger_keeps_what_became_of_a_callback_over_restarts(home: Path) -> None:
     settings = callbacks_settings(home, max_attempts=3)
 
@@ -417,6 +419,7 @@ def test_what_is_under_way_at_the_end_is_sent_again(home: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_a_ledger_that_fails_for_a_moment_stops_nothing(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Shaky(Kept):
         looks = 0
@@ -497,6 +500,7 @@ async def _dribbled_body(writer: asyncio.StreamWriter, number: int) -> None:
         await asyncio.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answering", [_endless_body, _dribbled_body])
 def test_the_status_is_the_answer_whatever_follows(home: Path, answering: Answering) -> None:
     row, requests = deliver(callbacks_settings(home), answering)

@@ -179,6 +179,7 @@ def grouped(predictions: list[str]) -> dict[str, list[int]]:
 # --- as it was done ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_label_of_its_own_for_each_row_tells_no_row(attacker: Attacker) -> None:
     rng = np.random.default_rng(7)
     ids = [f"id-{i:05d}" for i in range(20_000)]
@@ -193,6 +194,7 @@ def test_a_label_of_its_own_for_each_row_tells_no_row(attacker: Attacker) -> Non
     assert bits(fetched) < 2_000
 
 
+@pytest.mark.slow
 def test_true_numbers_taken_for_labels_tell_no_number(attacker: Attacker) -> None:
     rng = np.random.default_rng(8)
     ids = [f"id-{i:03d}" for i in range(500)]
@@ -399,6 +401,7 @@ def test_no_error_quotes_the_ground_truth(attacker: Attacker, truth: str, predic
     assert told != fetched["/tasks/one"].json()["data"]["error"]["message"] or "SECRET" not in told
 
 
+@pytest.mark.slow
 def test_what_is_wrong_with_predictions_is_told_in_full(attacker: Attacker) -> None:
     fetched = attacker.score("id,label\na,1\nb,2\n", "id,label\na,1\nb,none\n", "regression_rmse", name="own-fault")
     assert "got 'none'" in fetched["/tasks/one"].json()["data"]["error"]["message"]
@@ -406,6 +409,7 @@ def test_what_is_wrong_with_predictions_is_told_in_full(attacker: Attacker) -> N
     assert "'zz'" in fetched["/tasks/one"].json()["data"]["error"]["message"]
 
 
+@pytest.mark.slow
 def test_a_scorer_of_ones_own_tells_its_score_and_what_it_declares(attacker: Attacker, tmp_path: Path) -> None:
     file = tmp_path / "teller.py"
     file.write_text(

@@ -119,6 +119,7 @@ async def unheard(ended: Sequence[str]) -> None:
     """Nobody is told of tasks that have ended."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["failed", "500", "401", "403"])
 def test_a_prefect_that_answers_and_can_not_write_fails_no_task(settings: Settings, way: str) -> None:
     async def work() -> None:
@@ -143,6 +144,7 @@ def test_a_prefect_that_answers_and_can_not_write_fails_no_task(settings: Settin
     go(work)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_500", [True, False])
 def test_a_task_on_which_alone_prefect_fails_is_given_up_and_says_nothing_of_its_database(
     settings: Settings, with_500: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

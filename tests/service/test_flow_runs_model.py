@@ -114,6 +114,7 @@ class Machine(LedgerMachine):
             assert saved == (None if run.outcome is None else {"state": run.outcome})
 
 
+@pytest.mark.slow
 def test_in_a_file(tmp_path_factory: pytest.TempPathFactory) -> None:
     check(Machine, lambda: load_settings().model_copy(update={"home": tmp_path_factory.mktemp("home")}), examples(20))
 

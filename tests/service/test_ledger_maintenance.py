@@ -135,6 +135,7 @@ def test_a_ledger_that_an_api_has_open_is_not_exported(
     asyncio.run(work())
 
 
+@pytest.mark.slow
 def test_upgrade_says_what_it_did() -> None:
     assert in_terminal("ledger", "upgrade") == (0, f"The ledger is of revision {HEAD} now; it was of none.\r\n")
     assert in_terminal("ledger", "upgrade") == (0, f"The ledger is of revision {HEAD} already.\r\n")

@@ -169,6 +169,7 @@ class Machine(LedgerMachine):
         assert due == {t.id for t in self.known.values() if t.ended and t.callback}
 
 
+@pytest.mark.slow
 def test_in_a_file(tmp_path_factory: pytest.TempPathFactory) -> None:
     check(Machine, lambda: load_settings().model_copy(update={"home": tmp_path_factory.mktemp("home")}), examples(40))
 

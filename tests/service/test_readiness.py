@@ -36,6 +36,7 @@ def test_an_engine_that_is_not_there_is_told_without_where_it_was_looked_for(
     assert "No such file" in caplog.text
 
 
+@pytest.mark.slow
 def test_whether_tasks_are_accepted_is_told_while_prefects_server_hangs(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

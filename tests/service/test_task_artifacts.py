@@ -399,6 +399,7 @@ def test_the_key_is_made_once_and_read_by_its_owner_alone(tmp_path: Path) -> Non
         one.sign("t", "submit")
 
 
+@pytest.mark.slow
 def test_no_log_holds_a_signature(api: LocalApi, root: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = workspace(root)
     scored(api, folder, "one", 5)

@@ -434,6 +434,7 @@ asyncio.run(race())
 """
 
 
+@pytest.mark.slow
 def test_of_two_replicas_that_take_one_name_at_once_one_has_it(root: Path, tmp_path: Path) -> None:
     """Each has a home of its own; they have the root in common, and no lock but those that lie there."""
     replicas = []
@@ -497,6 +498,7 @@ def test_what_unpacks_to_more_than_allowed_is_refused(configured: Any, packing: 
     assert error.code is ErrorCode.PAYLOAD_TOO_LARGE and "api.max_unpacked" in error.message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packing", ["zip", "tar.gz", "tar.xz"])
 def test_what_unpacks_to_hundreds_of_times_its_size_is_refused(configured: Any, packing: str) -> None:
     archive = PACKINGS[packing]({**GOOD, "input/data/big": zeros(80 * 1024**2)})

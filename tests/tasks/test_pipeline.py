@@ -261,6 +261,7 @@ def test_a_fault_of_our_own_leaves_no_old_result(
     assert _saved(root) == result.to_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", [PlainScoring, GuardedScoring])
 @pytest.mark.parametrize("ending", ["scored", "refused", "failed"])
 def test_a_run_reads_meta_json_once_and_writes_one_result(
@@ -280,6 +281,7 @@ def test_a_run_reads_meta_json_once_and_writes_one_result(
     assert not (root / "output" / "history").exists(), "a second Result has taken the first one's place"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", [PlainScoring, GuardedScoring])
 def test_a_pipeline_goes_by_the_meta_json_that_was_checked(
     make_workspace: Any, settings: Settings, who: type[Scoring]

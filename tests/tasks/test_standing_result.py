@@ -134,6 +134,7 @@ def test_where_nothing_stands_a_refusal_is_written_and_the_next_one_takes_its_pl
     assert score_workspace(root, settings=settings).error is None
 
 
+@pytest.mark.slow
 def test_a_scorer_that_gives_up_after_writing_leaves_the_artifacts_as_they_were(
     make_workspace: Made, settings: Settings, tmp_path: Path
 ) -> None:

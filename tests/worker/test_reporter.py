@@ -60,6 +60,7 @@ def task_run() -> TaskRun:
     return TaskRun({"id": str(uuid.uuid4()), "parameters": {"workspace": "/data/team-a"}, "run_count": 0}, "score")
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_while_the_server_is_away_and_of_a_quick_run_the_end_alone_is_sent(prefect: Server) -> None:
     async def story() -> None:
         async with PrefectApi(load_settings()) as api:

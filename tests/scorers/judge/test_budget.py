@@ -154,6 +154,7 @@ def test_another_caller_whose_budget_is_left_asks_for_itself(home: Path, stub: S
     assert isinstance(second, dict)
 
 
+@pytest.mark.slow
 def test_each_answered_call_is_counted_once(home: Path, stub: StubJudge) -> None:
     stub.faults = Faults(rate_limited=0.3, truncated=0.2)
     stub.retry_after = "0"

@@ -47,6 +47,7 @@ async def until(done: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("profile", "total", "most"), [(3, 64, 3), (16, 2, 2)])
 def test_no_more_calls_are_under_way_than_a_profile_and_all_together_may_have(
     home: Path, stub: StubJudge, profile: int, total: int, most: int

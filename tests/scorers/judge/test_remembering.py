@@ -164,6 +164,7 @@ def test_one_who_goes_does_not_end_the_call_of_the_others(home: Path, stub: Stub
     assert isinstance(run(settings_of(home, stub.url), two), dict) and stub.calls == 1
 
 
+@pytest.mark.slow
 def test_a_deadline_of_one_is_not_that_of_the_others(home: Path, stub: StubJudge) -> None:
     stub.latency = 1.5
 
@@ -211,6 +212,7 @@ def test_a_failure_is_told_to_all_who_wait_and_is_not_kept() -> None:
 # --- many -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_with_many_faults_all_answers_come(home: Path, stub: StubJudge) -> None:
     stub.faults = Faults(rate_limited=0.1, truncated=0.05, wrong_schema=0.02, server_error=0.03)
     stub.retry_after = "0"

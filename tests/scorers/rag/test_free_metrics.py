@@ -154,6 +154,7 @@ def test_an_input_that_is_not_there_makes_a_metric_undefined_and_never_nought(na
     score(name, Sample(**{needed: whole[needed] for needed in FREE_METRICS[name].needs}))
 
 
+@pytest.mark.slow
 def test_rouge_l_of_texts_of_100_000_characters():
     """A table of their tokens would have 10^10 cells."""
     rng = random.Random(5)

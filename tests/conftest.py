@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _spread(items: list[pytest.Item]) -> None:
-    """Put each file of ``tests/system`` among lighter ones: three whole installations at a time are much for two cores."""
+    """Put each file of ``tests/system`` among light ones: three installations at a time are much for two cores."""
     files = list(dict.fromkeys(item.path for item in items))
     heavy = [path for path in files if path.parent.name == "system"]
     heavy.sort(key=lambda path: path.name != FIRST)

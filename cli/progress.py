@@ -1,4 +1,4 @@
-"""Live progress on a terminal: stage, elapsed time, the last line of the model's log."""
+"""Live progress on a terminal: stage, elapsed time, how far it is or the last line of the model's log."""
 
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ class _Terminal:
         self._stage, self._detail, self._line = name, detail, ""
         self._since = time.monotonic()
         self._draw()
+
+    def progress(self, told: str) -> None:
+        self._line = told
 
     def log(self, line: str) -> None:
         self._line = line

@@ -7,6 +7,7 @@ from typing import Any
 
 from .arguments import add_scorer, add_workspace, given_params, raise_failure
 from .output import print_result
+from .progress import progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,8 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from .custom import command_scoring
 
-    with command_scoring(args) as scoring:
-        result = scoring.score(args.workspace, scorer=args.scorer, params=given_params(args))
+    with progress(not args.json) as observer, command_scoring(args) as scoring:
+        result = scoring.score(args.workspace, scorer=args.scorer, params=given_params(args), observer=observer)
     raise_failure(result)
     return result.to_dict()
 

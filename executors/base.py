@@ -150,6 +150,9 @@ class Observer(Protocol):
     def stage(self, name: str, detail: str = "") -> None:
         """A stage began: pull, load, build, run, collect, score."""
 
+    def progress(self, told: str) -> None:
+        """How far the stage is, in a few words that may change every second."""
+
     def log(self, line: str) -> None:
         """A line of the container's log, control characters removed."""
 
@@ -161,6 +164,9 @@ class SilentObserver:
     """Watches nothing."""
 
     def stage(self, name: str, detail: str = "") -> None:
+        pass
+
+    def progress(self, told: str) -> None:
         pass
 
     def log(self, line: str) -> None:

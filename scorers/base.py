@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -55,6 +55,8 @@ class BaseScorer(ABC):
     encodings: tuple[str, str] = ("utf-8", "utf-8")
     # The configuration; set by whoever has it score.
     settings: Settings | None = None
+    # Told how far the scoring is, in a few words; set by whoever has it score. May be called as often as one likes.
+    progress: Callable[[str], None] = staticmethod(lambda told: None)
     # Set by ``score`` where a part of what was to be scored could not be: the Result then neither passes nor ranks.
     is_partial: bool = False
     # Set by ``score`` where a judge decided that nobody has measured, though the configuration asks for that: likewise.

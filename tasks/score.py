@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +61,7 @@ def score_workspace(
         settings: The configuration; read from its usual places when None.
         scorer: Scorer id instead of meta.json's.
         params: Scorer params that add to and override meta.json's.
-        observer: Told when scoring begins.
+        observer: Told when scoring begins, and how far it is.
         timing: Seconds of stages that ran before, for ``Result.timing``.
         lock: Hold the workspace; False when the caller holds it already.
 
@@ -73,9 +73,18 @@ def score_workspace(
     """
     settings = settings or load_settings()
     space = Workspace(workspace)
-    (observer or SilentObserver()).stage("score", scorer or "")
+    observer = observer or SilentObserver()
+    observer.stage("score", scorer or "")
     with naming_full_disks(workspace=space.root), space.lock() if lock else contextlib.nullcontext():
-        return score(space, read_meta(space), settings, scorer=scorer, params=params, timing=timing)
+        return score(
+            space,
+            read_meta(space),
+            settings,
+            scorer=scorer,
+            params=params,
+            timing=timing,
+            progress=observer.progress,
+        )
 
 
 def score(
@@ -86,13 +95,24 @@ def score(
     scorer: str | None = None,
     params: Mapping[str, Any] | None = None,
     timing: Mapping[str, float | None] | None = None,
+    progress: Callable[[str], None] = lambda told: None,
 ) -> Result:
-    """As ``score_workspace``, of a workspace that is held and whose meta.json was read."""
+    """As ``score_workspace``, of a workspace that is held and whose meta.json was read.
+
+    Args:
+        space: The workspace.
+        meta: Its meta.json.
+        settings: The configuration.
+        scorer: Scorer id instead of meta.json's.
+        params: Scorer params that add to and override meta.json's.
+        timing: Seconds of stages that ran before, for ``Result.timing``.
+        progress: Told how far the scorer is, once a second at most.
+    """
     started = time.monotonic()
     try:
         job = meta.job
         scorer_id, merged = resolve_scorer(job, scorer, params)
-        result = _score(space, job, get_registry().get(scorer_id), merged, settings)
+        result = _score(space, job, get_registry().get(scorer_id), merged, settings, progress)
         _complete_artifacts(space, result)
     except AutoScorerError as error:
         return save_failure(space, error, settings=settings, job=meta.known, timing=timing)
@@ -111,8 +131,15 @@ def score(
     return result
 
 
-def _score(space: Workspace, job: Job, entry: ScorerEntry, params: dict[str, Any], settings: Settings) -> Result:
-    scorer = make_scorer(entry, job, settings)
+def _score(
+    space: Workspace,
+    job: Job,
+    entry: ScorerEntry,
+    params: dict[str, Any],
+    settings: Settings,
+    progress: Callable[[str], None],
+) -> Result:
+    scorer = make_scorer(entry, job, settings, progress)
     checked = call_scorer(entry, scorer.parse_params, params)
     started = time.monotonic()
     result = call_scorer(entry, scorer.score, space.root, params)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +12,17 @@ from ..core.bounds import MAX_MESSAGE, shortened
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.storage import full_disk
+from ..core.text import escape
 from ..schemas.job import Job
 from ..scorers.base import BaseScorer
 from ..scorers.registry.entry import ScorerEntry
 from ..scorers.registry.loader import is_ctrl_c
 from ..scorers.registry.missing_names import import_lines
 
-__all__ = ["call_scorer", "make_scorer"]
+__all__ = ["call_scorer", "make_scorer", "one_line"]
+
+# Seconds between two times that somebody is told how far a scorer is, and characters of what is told.
+_TELLING, _MOST_TOLD = 1.0, 200
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -62,20 +67,23 @@ def _scorer_failed(entry: ScorerEntry, error: BaseException) -> AutoScorerError:
     )
 
 
-def _text(error: BaseException) -> str:
+def _text(value: object) -> str:
     try:
-        return shortened(str(error), MAX_MESSAGE)
+        return shortened(str(value), MAX_MESSAGE)
     except Exception:
         return "(its text can't be had)"
 
 
-def make_scorer(entry: ScorerEntry, job: Job, settings: Settings) -> BaseScorer:
+def make_scorer(
+    entry: ScorerEntry, job: Job, settings: Settings, progress: Callable[[str], None] = lambda told: None
+) -> BaseScorer:
     """A scorer that knows what meta.json and the configuration say of the scoring.
 
     Args:
         entry: The scorer.
         job: Whose files it will read.
         settings: The configuration.
+        progress: Told how far it is, once a second at most.
 
     Raises:
         AutoScorerError: As ``call_scorer``.
@@ -84,4 +92,23 @@ def make_scorer(entry: ScorerEntry, job: Job, settings: Settings) -> BaseScorer:
     scorer.min_count = settings.security.disclosure.min_count
     scorer.encodings = job.data.encodings
     scorer.settings = settings
+    scorer.progress = _seldom(progress)
     return scorer
+
+
+def one_line(told: object) -> str:
+    """What a scorer says of how far it is, as it may stand in a line of a log or of a terminal."""
+    return shortened(escape(" ".join(_text(told).split())), _MOST_TOLD)
+
+
+def _seldom(progress: Callable[[str], None]) -> Callable[[str], None]:
+    """A scorer tells of each row that it has done, if it likes; nobody can read that fast."""
+    last = time.monotonic()
+
+    def tell(told: str) -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last >= _TELLING:
+            last = now
+            progress(one_line(told))
+
+    return tell

@@ -43,6 +43,7 @@ from ..flows.final_state import outcome_of_state
 from ..schemas.result import Result
 from ..tasks.parameters import parsed
 from ..tasks.prefect.context import RunContext, use
+from ..tasks.prefect.log import TELLING
 from ..tasks.prefect.states import failed_state, failure_of, state_of_result, valid_state
 from ..tasks.score import STEP_TIMEOUT
 from ..tasks.scoring import GuardedScoring, Scoring
@@ -227,10 +228,16 @@ class _Watcher(SilentObserver):
     def __init__(self, files: FlowRunFiles, channel: Channel) -> None:
         self._files = files
         self._channel = channel
+        self._told_at = time.monotonic()
 
     def stage(self, name: str, detail: str = "") -> None:
         self._files.set_stage(name, detail)
         self._channel.log(logging.INFO, f"stage {name}: {detail}" if detail else f"stage {name}")
+
+    def progress(self, told: str) -> None:
+        if (now := time.monotonic()) - self._told_at >= TELLING:
+            self._told_at = now
+            self._channel.log(logging.INFO, told)
 
 
 class _Forwarding(logging.Handler):

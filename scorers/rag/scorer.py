@@ -22,6 +22,7 @@ from .artifacts import write_artifacts
 from .calibrated import add_corrected, add_note, uncalibrated
 from .catalogue import METRICS, check_metrics, default_metrics, default_weights
 from .dataset import Dataset, check_ground_truth, read_dataset
+from .progress import Progress
 from .run import score_dataset
 from .sample import Sample
 from .templates import prompt_digests
@@ -115,6 +116,7 @@ class RagScorer(BaseScorer):
                 embeddings=checked.embeddings,
                 votes=checked.votes,
                 weights=checked.weights,
+                on_sample=Progress(len(dataset.items), self.progress).count,
             )
         )
         names = tuple(run.samples[0].metrics)

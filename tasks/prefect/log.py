@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,10 +22,12 @@ from ...core.text import strip
 from ...core.workspace import open_regular
 from ...executors.base import Observer
 
-__all__ = ["ASIDE", "FILE_GAP", "MODEL_MARK", "RunLog", "Tee", "gap", "prefix_of"]
+__all__ = ["ASIDE", "FILE_GAP", "MODEL_MARK", "TELLING", "RunLog", "Tee", "gap", "prefix_of"]
 
 # Seconds between two records of container lines.
 _PAUSE = 1.0
+# Seconds between two records of how far a stage is.
+TELLING = 10.0
 # Characters of one record, and of all records of a run: Prefect's database is no place for a model's whole output.
 _RECORD = 32 * 1024
 _RUN = 1024 * 1024
@@ -62,6 +65,7 @@ class RunLog:
         self._whose = prefix_of(member)
         self._mark = self._whose + MODEL_MARK
         self._left = _RUN
+        self._told_at = time.monotonic()
         self._spent = False
         self._lines: list[str] = []
         self._size = 0
@@ -76,6 +80,12 @@ class RunLog:
         """Log that a stage began, after the lines that came before it."""
         self._conclude()
         self._logger.info("%s", self._whose + (f"stage {name}: {detail}" if detail else f"stage {name}"))
+
+    def progress(self, told: str) -> None:
+        """Log how far the stage is, now and then; what is done within seconds needs no such line."""
+        if (now := time.monotonic()) - self._told_at >= TELLING:
+            self._told_at = now
+            self._logger.info("%s", self._whose + told)
 
     def log(self, line: str) -> None:
         """Take a line of the container's log. Never waits for Prefect."""
@@ -196,6 +206,10 @@ class Tee:
     def stage(self, name: str, detail: str = "") -> None:
         for observer in self._observers:
             observer.stage(name, detail)
+
+    def progress(self, told: str) -> None:
+        for observer in self._observers:
+            observer.progress(told)
 
     def log(self, line: str) -> None:
         for observer in self._observers:

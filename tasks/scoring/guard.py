@@ -104,8 +104,11 @@ class Guard:
         """
         self.connection.send_bytes(json.dumps(request, allow_nan=False).encode())
 
-    def receive(self) -> Json | None:
+    def receive(self, progress: Callable[[str], None] = lambda told: None) -> Json | None:
         """Wait for a message: an answer, or None for what is no answer yet.
+
+        Args:
+            progress: Told how far it is.
 
         Raises:
             EOFError: It is gone.
@@ -119,20 +122,27 @@ class Guard:
         if "pid" in message:
             self._session = message["pid"]
             return None
+        if "progress" in message:
+            progress(message["progress"])
+            return None
         self._session = None
         for line in message.pop("log"):
             logger.warning("%s", line)
         return message
 
-    def ask(self, request: Json) -> Json:
+    def ask(self, request: Json, progress: Callable[[str], None] = lambda told: None) -> Json:
         """Send a request, and wait for the answer.
+
+        Args:
+            request: As ``be_guard`` says.
+            progress: Told how far it is.
 
         Raises:
             GuardDied: Somebody has killed it.
         """
         try:
             self.send(request)
-            while (answer := self.receive()) is None:
+            while (answer := self.receive(progress)) is None:
                 pass
             return answer
         except (EOFError, OSError):

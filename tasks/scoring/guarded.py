@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
@@ -102,8 +102,9 @@ class Scoring(ABC):
         self, space: Workspace, meta: Meta, *, observer: Observer | None = None, **options: Unpack[ScoreOptions]
     ) -> Result:
         """As ``score_workspace``, of a workspace that is held and whose meta.json was read."""
-        (observer or SilentObserver()).stage("score", options.get("scorer") or "")
-        return self._score(space, meta, **options)
+        observer = observer or SilentObserver()
+        observer.stage("score", options.get("scorer") or "")
+        return self._score(space, meta, observer.progress, **options)
 
     def stop(self) -> None:  # noqa: B027 - this process itself has nothing to end
         """End what is under way, where another process does it, and begin nothing more: it is ``CANCELLED``."""
@@ -113,7 +114,9 @@ class Scoring(ABC):
         """As ``validate_workspace``, of a workspace whose meta.json was read."""
 
     @abstractmethod
-    def _score(self, space: Workspace, meta: Meta, **options: Unpack[ScoreOptions]) -> Result: ...
+    def _score(
+        self, space: Workspace, meta: Meta, progress: Callable[[str], None], **options: Unpack[ScoreOptions]
+    ) -> Result: ...
 
 
 class PlainScoring(Scoring):
@@ -123,8 +126,10 @@ class PlainScoring(Scoring):
         """As ``validate_workspace``, of a workspace whose meta.json was read."""
         return validate(space, meta, self._settings, **options)
 
-    def _score(self, space: Workspace, meta: Meta, **options: Unpack[ScoreOptions]) -> Result:
-        return score(space, meta, self._settings, **options)
+    def _score(
+        self, space: Workspace, meta: Meta, progress: Callable[[str], None], **options: Unpack[ScoreOptions]
+    ) -> Result:
+        return score(space, meta, self._settings, progress=progress, **options)
 
 
 class GuardedScoring(Scoring):
@@ -193,13 +198,15 @@ class GuardedScoring(Scoring):
         checked: Json = answer["checked"]
         return checked
 
-    def _score(self, space: Workspace, meta: Meta, **options: Unpack[ScoreOptions]) -> Result:
+    def _score(
+        self, space: Workspace, meta: Meta, progress: Callable[[str], None], **options: Unpack[ScoreOptions]
+    ) -> Result:
         if self._is_ours(meta, options.get("scorer")):
             with self._limited():
-                return score(space, meta, self._settings, **options)
+                return score(space, meta, self._settings, progress=progress, **options)
         nothing_begun = False
         try:
-            answer = self._ask("score", space, meta, options)
+            answer = self._ask("score", space, meta, options, progress)
             if "error" not in answer:
                 return Result.model_validate(answer["result"])
             failure = AutoScorerError.from_dict(answer["error"])
@@ -236,7 +243,14 @@ class GuardedScoring(Scoring):
         # Threads that do other things would be limited, too; a command has none.
         return limited_memory(self._settings) if self._builtins_here else contextlib.nullcontext()
 
-    def _ask(self, do: str, space: Workspace, meta: Meta, options: Mapping[str, Any]) -> Json:
+    def _ask(
+        self,
+        do: str,
+        space: Workspace,
+        meta: Meta,
+        options: Mapping[str, Any],
+        progress: Callable[[str], None] = lambda told: None,
+    ) -> Json:
         from .guard import GuardDied
 
         request = {
@@ -249,7 +263,7 @@ class GuardedScoring(Scoring):
         }
         for left in reversed(range(_STARTS)):
             try:
-                return self._asked(request)
+                return self._asked(request, progress)
             except GuardDied as died:
                 if self._stopped:
                     error = AutoScorerError(ErrorCode.CANCELLED, "Cancelled while this was scored.")
@@ -272,14 +286,14 @@ class GuardedScoring(Scoring):
                 return {"error": error.to_dict()}
         raise AssertionError("unreachable")
 
-    def _asked(self, request: Json) -> Json:
+    def _asked(self, request: Json, progress: Callable[[str], None]) -> Json:
         guard = self._take()
         with self._taking:
             self._busy.add(guard)
             if self._stopped:
                 guard.interrupt()
         try:
-            answer: Json = guard.ask(request)
+            answer: Json = guard.ask(request, progress)
         except BaseException:
             guard.kill()
             raise

@@ -39,6 +39,7 @@ from ...scorers.registry.needed import Needed, find_needed
 from ...scorers.report import report  # noqa: F401 - needed by the first Result, and slow to import
 from ..memory import MemoryWatch, descendants, limit_memory, oom_kills, out_of_memory, release_memory
 from ..score import score
+from ..scorer_call import one_line
 from ..validate import resolve_scorer, validate
 
 __all__ = ["READY", "JobConfig", "be_guard", "ending", "main"]
@@ -47,6 +48,7 @@ Json = dict[str, Any]
 
 READY = b"ready"
 _LOADED = b"loaded"
+_PROGRESS = b"progress "
 # Of 1000: when memory runs out, the kernel ends this process before the flow's, the worker's and the server's.
 _OOM_SCORE = "800"
 # Seconds between two looks at the memory and the clock.
@@ -93,7 +95,8 @@ def be_guard(connection: Connection, config: JobConfig) -> None:
     A request is ``{"do": "score" or "validate", "flow_run", "attempt", "workspace", "meta", "options"}``, with the
     keywords of ``score_workspace`` or ``validate_workspace`` as options; who asks for a score holds the workspace. The
     answer is ``{"result"}``, ``{"checked"}`` or ``{"error"}``, and ``log``: lines to be logged. Before it comes
-    ``{"pid"}``: of the process that does the work, and of its session.
+    ``{"pid"}``: of the process that does the work, and of its session. In between there may be ``{"progress"}``: how
+    far the scorer is, in a few words.
     """
     adopt_orphans()
     # Ctrl-C at a terminal is for the one who asks.
@@ -160,6 +163,7 @@ class _Guard:
         watch = MemoryWatch(memory)
         loading, limit = True, settings.scorers.load_timeout
         deadline = time.monotonic() + limit
+        told_at = 0.0
         while True:
             heard = wait([process.connection, self._connection], _LOOK)
             if self._connection in heard:
@@ -171,11 +175,16 @@ class _Guard:
                 message = process.receive() if process.connection.poll() else None
                 if message is None:
                     return {"error": self._died(process, loading, oom_before).to_dict()}
-                if message != _LOADED:
+                if message == _LOADED:
+                    loading, limit = False, self._config.timeout
+                    deadline = time.monotonic() + limit
+                    watch = MemoryWatch(memory)
+                elif not message.startswith(_PROGRESS):
                     return _parsed(message)
-                loading, limit = False, self._config.timeout
-                deadline = time.monotonic() + limit
-                watch = MemoryWatch(memory)
+                elif (now := time.monotonic()) - told_at >= _LOOK:  # a scorer can send as many as it likes
+                    told_at = now
+                    told = one_line(message[len(_PROGRESS) :].decode("utf-8", "replace"))
+                    self._send({"progress": told})
             if watch.is_over():
                 raise out_of_memory(settings)
             if time.monotonic() > deadline:
@@ -265,14 +274,18 @@ def _be_process(connection: Connection, config: JobConfig, parent: int) -> None:
             limit_memory(config.settings)
             connection.send_bytes(_LOADED)
 
-        answer = _work(request, config.settings, loaded)
+        def progress(told: str) -> None:
+            with contextlib.suppress(OSError):  # the guard is gone, which is met where the answer is sent
+                connection.send_bytes(_PROGRESS + told.encode("utf-8", "replace"))
+
+        answer = _work(request, config.settings, loaded, progress)
         connection.send_bytes(json.dumps(answer, allow_nan=False).encode())
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
 
 
-def _work(request: Json, settings: Settings, loaded: Callable[[], None]) -> Json:
+def _work(request: Json, settings: Settings, loaded: Callable[[], None], progress: Callable[[str], None]) -> Json:
     current_flow_run.set(request["flow_run"])
     current_attempt.set(request["attempt"])
     needed, options = request["needed"], request["options"]
@@ -288,7 +301,7 @@ def _work(request: Json, settings: Settings, loaded: Callable[[], None]) -> Json
         loaded()
         space, meta = Workspace(request["workspace"]), Meta.from_dict(request["meta"])
         if request["do"] == "score":
-            return {"result": score(space, meta, settings, **options).to_dict()}
+            return {"result": score(space, meta, settings, progress=progress, **options).to_dict()}
         return {"checked": validate(space, meta, settings, **options)}
     except AutoScorerError as error:
         return {"error": error.to_dict()}

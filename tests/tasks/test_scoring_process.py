@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from autoscorer.core.config import Settings, load_settings
 from autoscorer.core.errors import AutoScorerError
+from autoscorer.executors.base import SilentObserver
 from autoscorer.schemas.result import Result
 from autoscorer.scorers.registry import get_registry
 from autoscorer.tasks.score import score_workspace
@@ -47,7 +48,7 @@ class S(BaseScorer):
     name, version, Params = "{id}", "{version}", Params
 
     def score(self, workspace, params):
-        scope = dict(globals(), workspace=workspace, notes=[], metrics={{"one": 1.0}})
+        scope = dict(globals(), self=self, workspace=workspace, notes=[], metrics={{"one": 1.0}})
         exec(params.get("does", ""), scope)
         return Result(summary={{"score": 1.0}}, metrics=scope["metrics"], notes=scope["notes"])
 """
@@ -419,3 +420,45 @@ def test_an_error_holds_no_more_than_it_may() -> None:
     assert len(json.dumps(error.to_dict())) < 200_000
     small = {"a": [1, None, {"b": "c"}], "d": 1.5}
     assert AutoScorerError("MISMATCH", "m", details=small).details == small
+
+
+# --- how far it is ---------------------------------------------------------------------------------------
+
+
+class Hearing(SilentObserver):
+    """Keeps what it is told of how far a scoring is."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def progress(self, told: str) -> None:
+        self.told.append(told)
+
+
+def test_a_scorer_tells_how_far_it_is(shared: GuardedScoring, root: Path) -> None:
+    """Once a second at most, in one line of bounded length, whatever it says."""
+    heard = Hearing()
+    what = (
+        "for number in range(240):\n"
+        "    self.progress(f'row {number}\\n\\x1b[31mstage run: ' + 'x' * 1000)\n"
+        "    time.sleep(0.01)"
+    )
+    assert shared.score(root, scorer="mine", params={"does": what}, observer=heard).error is None
+    assert 1 <= len(heard.told) <= 3
+    for line in heard.told:
+        assert line.startswith("row ") and line.isprintable() and len(line) <= 200
+
+
+def test_a_scorer_that_tells_without_end_is_still_ended(root: Path, folder: Path) -> None:
+    """Not by way of what it is given, but on the channel itself, which is open to it."""
+    heard = Hearing()
+    what = (
+        "import gc, multiprocessing.connection as c\n"
+        "channel = next(each for each in gc.get_objects() if isinstance(each, c.Connection) and not each.closed)\n"
+        "while True: channel.send_bytes(b'progress \\xff')"
+    )
+    began = time.monotonic()
+    with GuardedScoring(load_settings(), timeout=2) as scoring:
+        result = scoring.score(root, scorer="mine", params={"does": what}, observer=heard)
+    assert error_of(result)[0] == "SCORER_ERROR" and time.monotonic() - began < 30
+    assert len(heard.told) < 100

@@ -159,3 +159,15 @@ def test_a_log_that_is_followed_on_its_host_says_what_it_leaves_out(tmp_path: Pa
     assert (f"which itself leaves out {dropped:,} bytes" in gap.message) == (dropped > 0)
     # A line may be cut where the file's own gap is, on either side.
     assert abs(len(told) + (gap.left_out or 0) + dropped // 20 - lines) <= 2
+
+
+def test_how_far_a_scoring_is_stands_in_the_log_now_and_then(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records, logger = Records(), logging.Logger("run")
+    logger.addHandler(records)
+    now = [50.0]
+    monkeypatch.setattr(prefect_log.time, "monotonic", lambda: now[0])
+    with RunLog(logger, file, member="team-7") as log:
+        for second in range(25):
+            now[0] = 50.0 + second
+            log.progress(f"{second} of 25 rows")
+    assert records.messages == ["[team-7] 10 of 25 rows", "[team-7] 20 of 25 rows"]

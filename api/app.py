@@ -73,6 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
                 tasks = await running.enter_async_context(TaskService.running(settings, roots))
                 state.score_jobs = jobs = ScoreJobs(tasks)
                 tasks.on_finished = _all_of(metrics.finished, jobs.finished)
+                await running.enter_async_context(jobs.pruning())
                 scorers = ScorerService.running(settings, roots, tasks.ledger)
                 state.scorers = await running.enter_async_context(scorers)
                 state.uploads = await running.enter_async_context(Uploads.running(settings, roots))

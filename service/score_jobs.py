@@ -7,15 +7,18 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from pydantic import ValidationError
 
+from ..core.backoff import periodic
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.workspace import write_atomic
 from ..schemas.rag import JobPage, JobRecord, JobStatus, RequestSummary, ScoreRequest
@@ -32,7 +35,7 @@ from .submissions import check_size
 from .tasks import TaskService
 from .webhooks.http import check_callback_url
 
-__all__ = ["JobQuery", "ScoreJobs", "job_file"]
+__all__ = ["JobQuery", "ScoreJobs", "job_file", "remove_old_records"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +43,8 @@ Json = dict[str, Any]
 
 ACTION = "rag-score"
 _PAGE = 200
+# Seconds between two looks for old records.
+_PRUNE = 3600.0
 
 
 @dataclass(frozen=True)
@@ -226,6 +231,21 @@ class ScoreJobs:
         if row is not None:
             await self.keep(await self._record(row))
 
+    @contextlib.asynccontextmanager
+    async def pruning(self) -> AsyncIterator[None]:
+        """Remove records of jobs that are not listed any more from the home, until the block ends."""
+
+        async def prune() -> None:
+            await asyncio.to_thread(remove_old_records, self._settings.home, self._settings.api.keep_days * 86400)
+
+        loop = asyncio.create_task(periodic("score-jobs", prune, _PRUNE))
+        try:
+            yield
+        finally:
+            loop.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await loop
+
     def _checked(self, request: ScoreRequest) -> tuple[str, ...]:
         with _told_to_the_caller():
             return self._metrics(request)
@@ -254,6 +274,27 @@ class ScoreJobs:
 def job_file(home: Path, job_id: str) -> Path:
     """Where a job's record lies in a home."""
     return home / "score-jobs" / f"{job_id}.json"
+
+
+def remove_old_records(home: Path, seconds: float) -> None:
+    """Remove the records of jobs from a home that were last written so many seconds ago.
+
+    A record is written once its job has ended, so it goes no earlier than the job. What is no record of ours stays: the
+    first system's own files may lie there, which nobody has imported yet.
+    """
+    # An hour for the job itself, which goes when somebody comes by.
+    before = time.time() - seconds - 3600
+    with contextlib.suppress(FileNotFoundError), os.scandir(job_file(home, "").parent) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                name, suffix = os.path.splitext(entry.name)
+                if (
+                    suffix == ".json"
+                    and is_task_id(name)
+                    and UUID(name).version == 7
+                    and entry.stat(follow_symlinks=False).st_mtime < before
+                ):
+                    os.unlink(entry.path)
 
 
 @contextlib.contextmanager

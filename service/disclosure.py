@@ -232,6 +232,9 @@ class Disclosure:
         if isinstance(problems, list):
             return _of_many(error, [self.error(each) for each in problems if isinstance(each, dict)])
         code = error.get("code")
+        if code == ErrorCode.BUDGET_EXCEEDED:
+            # The numbers are of all callers together where the budget is; its name says whom to ask.
+            return {**error, "details": {key: details[key] for key in (*_OF_NO_ROW, "budget") if key in details}}
         if code not in _MAY_QUOTE or _quotes_no_truth(str(code), details):
             return error
         file = details.get("file")

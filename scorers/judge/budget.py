@@ -199,11 +199,14 @@ def _within(name: str, spent: float | None, limit: float | None) -> None:
     # The cost of a job that was begun without a price is unknown: it can't be held to a limit, and may not go on.
     if limit is None or (spent is not None and spent < limit):
         return
+    # What all together may spend, and have spent, is the operator's: a record's reason is read by whoever posted it.
+    of_all = name in ("tokens_per_day", "cost_per_day")
     told = "an unknown amount" if spent is None else f"{spent:,.6g}"
+    numbers = "" if of_all else f" ({told} of {limit:,.6g})"
     when = "Go on tomorrow (UTC), or raise" if name.endswith("_per_day") else "Raise"
     raise AutoScorerError(
         ErrorCode.BUDGET_EXCEEDED,
-        f"The judge is not asked any more: {_BUDGETS[name]} is used up ({told} of {limit:,.6g}). {when} "
+        f"The judge is not asked any more: {_BUDGETS[name]} is used up{numbers}. {when} "
         f"judge.budget.{name}.",
         details={"budget": name, "spent": spent, "limit": limit, "reason": "budget"},
     )

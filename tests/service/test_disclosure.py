@@ -330,3 +330,9 @@ def test_what_is_wrong_with_predictions_is_told_as_the_scorer_says_it(
         scorer().score(tmp_path, {})
     assert caught.value.code in (ErrorCode.BAD_FORMAT, ErrorCode.PARSE_ERROR)
     assert submit.error(caught.value.to_dict()) == caught.value.to_dict()
+
+
+def test_what_all_callers_have_spent_together_is_told_to_admins_alone(tmp_path: Path, submit: Disclosure) -> None:
+    data = error("BUDGET_EXCEEDED", "used up", budget="cost_per_day", spent=19.99, limit=20.0, task_id="t")
+    assert submit.error(data)["details"] == {"task_id": "t", "budget": "cost_per_day"}
+    assert Disclosure(Settings(home=tmp_path), "admin").error(data) == data

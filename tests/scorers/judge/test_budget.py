@@ -45,6 +45,8 @@ def exceeded(error: Any, budget: str) -> dict[str, Any]:
     assert (error.code, error.stage) == (ErrorCode.BUDGET_EXCEEDED, Stage.SCORING)
     assert error.details["budget"] == budget and f"judge.budget.{budget}" in error.message
     assert error.details["spent"] >= error.details["limit"]
+    # What all together have spent is not for whoever reads the reason of a metric.
+    assert (f"{error.details['spent']:,.6g} of " in error.message) == (not budget.startswith(("tokens", "cost")))
     return error.details
 
 

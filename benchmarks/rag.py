@@ -54,7 +54,7 @@ def main() -> int:
     samples = [_sample(number) for number in range(args.samples)]
     with tempfile.TemporaryDirectory() as home:
         for concurrency, least in IDEAL.items():
-            with _stub(latency=args.latency) as stub:
+            with stub_judge(latency=args.latency) as stub:
                 settings = _settings(Path(home) / str(concurrency), stub.url, concurrency)
                 # One kind of calls, so that the ideal is what it is called: each answer has two, one after the other.
                 seconds, cpu, _ = _timed(settings, samples, ("faithfulness",))
@@ -63,7 +63,7 @@ def main() -> int:
             told(f"of the ideal at concurrency {concurrency}", f"{share:.0%}", f">= {least:.0%}", share >= least)
             told(f"processor time of a call at {concurrency}", f"{1000 * cpu / calls:.2f} ms", f"<= {MOST_CPU} ms",
                  1000 * cpu / calls <= MOST_CPU)  # fmt: skip
-        with _stub(latency=args.latency) as stub:
+        with stub_judge(latency=args.latency) as stub:
             settings = _settings(Path(home) / "five", stub.url, 64)
             seconds, _, _ = _timed(settings, samples, FIVE)
             rate, calls = len(samples) / seconds, stub.calls()
@@ -73,7 +73,7 @@ def main() -> int:
             again = stub.calls() - calls
             told("calls for the same answers again", str(again), "0", again == 0)
             print(f"{'':<44} {len(samples) / seconds:>12.1f}   answers a second from what is known")
-        with _stub(latency=args.latency, rate_limited=0.10, truncated=0.05) as stub:
+        with stub_judge(latency=args.latency, rate_limited=0.10, truncated=0.05) as stub:
             settings = _settings(Path(home) / "faults", stub.url, 64)
             _, _, found = _timed(settings, samples, FIVE)
         metrics = [metric for scores in found for metric in scores.metrics.values()]
@@ -129,24 +129,28 @@ def _timed(
     return time.perf_counter() - began, cpu, found
 
 
-class _Stub:
+class Stub:
+    """The other end of a stub judge in a process of its own."""
+
     def __init__(self, pipe: Connection, url: str) -> None:
         self._pipe, self.url = pipe, url
 
     def calls(self) -> int:
+        """How many requests have come."""
         self._pipe.send("calls")
         number: int = self._pipe.recv()
         return number
 
 
 @contextlib.contextmanager
-def _stub(**knobs: Any) -> Iterator[_Stub]:
+def stub_judge(**knobs: Any) -> Iterator[Stub]:
+    """A stub judge; its knobs are ``latency`` and shares of faults."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, knobs), daemon=True)
     process.start()
     try:
-        yield _Stub(ours, ours.recv())
+        yield Stub(ours, ours.recv())
     finally:
         ours.send(None)
         process.join()

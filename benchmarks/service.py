@@ -30,7 +30,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def main() -> int:
 class Installation:
     """A live installation, and the plain HTTP client that its measures are taken with."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.root = folder / "workspaces"
         self.root.mkdir()
@@ -81,6 +81,7 @@ class Installation:
             "PREFECT_HOME": str(folder / "prefect"),
             "AUTOSCORER_WORKSPACE_ROOTS": str(self.root),
             "DO_NOT_TRACK": "1",
+            **(environment or {}),
         }
         self._made = 0
         self._template = self._first_workspace()

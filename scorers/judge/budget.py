@@ -206,8 +206,7 @@ def _within(name: str, spent: float | None, limit: float | None) -> None:
     when = "Go on tomorrow (UTC), or raise" if name.endswith("_per_day") else "Raise"
     raise AutoScorerError(
         ErrorCode.BUDGET_EXCEEDED,
-        f"The judge is not asked any more: {_BUDGETS[name]} is used up{numbers}. {when} "
-        f"judge.budget.{name}.",
+        f"The judge is not asked any more: {_BUDGETS[name]} is used up{numbers}. {when} judge.budget.{name}.",
         details={"budget": name, "spent": spent, "limit": limit, "reason": "budget"},
     )
 

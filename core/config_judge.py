@@ -65,6 +65,8 @@ BaseUrl = Annotated[str, AfterValidator(_base_url)]
 Key = Annotated[SecretStr | None, AfterValidator(_header)]
 # They name files, stand in messages and, in lower case, in names of variables.
 ProfileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+# As Prefect allows them.
+GlobalLimit = Annotated[str, StringConstraints(pattern=r"^[^/%&><]{1,200}$")]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 CacheSize = Annotated[int, BeforeValidator(_parse_bytes_or_none)]
 
@@ -94,6 +96,11 @@ class Profile(_Section):
     models: tuple[ModelName, ...] = Field((), description="Further models that a request may name.")
     api_key: Key = Field(None, description="Sent as bearer token to that endpoint alone; masked wherever it is shown.")
     concurrency: int = Field(16, ge=1, le=4096, description="Calls at a time, in all processes of the home together.")
+    global_limit: GlobalLimit | None = Field(
+        None,
+        description="A global concurrency limit of Prefect (`prefect gcl create NAME --limit N`): each call takes a "
+        "slot of it besides, over all hosts that ask the same Prefect server.",
+    )
     timeout: float = Field(60, gt=0, description="Seconds that one call may take.")
     max_attempts: int = Field(
         5, ge=1, le=100, description="Attempts at a call that the endpoint failed or put off (408, 409, 429, 5xx)."

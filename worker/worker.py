@@ -21,11 +21,12 @@ from urllib.parse import quote
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import FlowRunFiles, wake_file
+from ..core.prefect_address import prefect_url
 from ..core.processes import ProcessIdentity
 from ..core.provenance import hostname
 from ..core.worker_names import held_name
 from ..service.flow_runs import FlowRuns, LedgerAway
-from ..service.prefect.client import PrefectApi, PrefectAway, PrefectRefused, api_url
+from ..service.prefect.client import PrefectApi, PrefectAway, PrefectRefused
 from ..service.prefect.model import DIRECT_FLOWS, ENGINE_FLOWS, FINAL_TYPES, JUDGED_FLOWS, FlowRun
 from ..service.recovery.claims import WorkerIdentity, claim_flow_run, claim_message
 from ..service.recovery.dead_workers import recover
@@ -167,7 +168,7 @@ class Worker:
             "Worker %s for the pools %s at %s, %d runs at a time.",
             self.name,
             ", ".join(self.pools),
-            api_url(self._settings),
+            prefect_url(self._settings),
             self._limit,
         )
         loops = [
@@ -418,7 +419,7 @@ class Worker:
 def _environment(settings: Settings) -> dict[str, str]:
     """What Prefect's engine in the children goes by."""
     environment = {
-        "PREFECT_API_URL": api_url(settings),
+        "PREFECT_API_URL": prefect_url(settings),
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",

@@ -19,8 +19,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ...core.config import Settings
 from ...core.locks import acquire, is_locked
 from ...core.storage import writing_home
+from .global_limit import GlobalLimit
 
 __all__ = ["Limits", "Places"]
 
@@ -40,25 +42,28 @@ class Limits:
     """The limits of one installation, as this process sees them.
 
     Args:
-        home: The installation's folder.
-        total: Calls at a time to all profiles together.
+        settings: The configuration: its home, and how many calls at a time go to all profiles together.
     """
 
-    def __init__(self, home: Path, total: int) -> None:
-        self._folder = home / "judge-slots"
-        self._all = Places(self._folder, "all", total)
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._folder = settings.home / "judge-slots"
+        self._all = Places(self._folder, "all", settings.judge.concurrency)
         self._profiles: dict[str, Places] = {}
+        self._global: dict[str, GlobalLimit] = {}
 
     @contextlib.asynccontextmanager
-    async def place(self, name: str, number: int) -> AsyncIterator[None]:
+    async def place(self, name: str, number: int, over_hosts: str | None = None) -> AsyncIterator[None]:
         """Wait for the right to make a call, and have it inside.
 
         Args:
             name: Of the profile, with its kind.
             number: Calls at a time to it.
+            over_hosts: A global concurrency limit of Prefect that it takes a slot of besides.
 
         Raises:
-            AutoScorerError: ``STORAGE_FULL``; ``INVALID_REQUEST`` at stage ``config`` when the home can't be written.
+            AutoScorerError: ``STORAGE_FULL``; ``INVALID_REQUEST`` at stage ``config`` when the home can't be written,
+                or Prefect has no such limit.
         """
         places = self._profiles.get(name)
         if places is None:
@@ -68,14 +73,23 @@ class Limits:
         try:
             another = await self._all.take()
             try:
-                yield
+                async with contextlib.nullcontext() if over_hosts is None else self._of_prefect(over_hosts).slot():
+                    yield
             finally:
                 self._all.give(another)
         finally:
             places.give(one)
 
-    def close(self) -> None:
+    def _of_prefect(self, name: str) -> GlobalLimit:
+        limit = self._global.get(name)
+        if limit is None:
+            limit = self._global[name] = GlobalLimit(self._settings, name)
+        return limit
+
+    async def close(self) -> None:
         """Give back what is kept."""
+        for limit in self._global.values():
+            await limit.close()
         for places in (self._all, *self._profiles.values()):
             places.close()
 

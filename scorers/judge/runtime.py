@@ -52,7 +52,7 @@ class JudgeRuntime:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._limits = Limits(settings.home, settings.judge.concurrency)
+        self._limits = Limits(settings)
         self._endpoints: dict[tuple[Kind, str], Endpoint] = {}
         self._dialects: dict[tuple[str, str], Dialect] = {}
         self._once: Once | None = None
@@ -104,7 +104,7 @@ class JudgeRuntime:
             await endpoint.close()
         if self._spend is not None:
             await self._spend.close()
-        self._limits.close()
+        await self._limits.close()
 
     def _judge(self, name: str, profile: JudgeProfile, model: str, account: Account, until: float) -> Judge:
         account.require_price(profile.price is not None, _PRICES["judge"].format(name))

@@ -110,7 +110,8 @@ class Endpoint:
             while (pause := self._paused_until - _now()) > 0:
                 # Not all of them at the moment when it ends.
                 await asyncio.sleep(pause + random.uniform(0, 0.05))  # noqa: S311 - no secret
-            async with self._limits.place(f"{self._kind}.{self._name}", self._profile.concurrency):
+            profile = self._profile
+            async with self._limits.place(f"{self._kind}.{self._name}", profile.concurrency, profile.global_limit):
                 if self._paused_until > _now():
                     continue
                 await before()

@@ -7,9 +7,7 @@ runs at once. The service makes thousands of these calls, against the one versio
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import os
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import islice
@@ -20,11 +18,11 @@ import httpx
 from ...core.backoff import delays
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
+from ...core.prefect_address import prefect_headers, prefect_url
 from .model import FlowRun, Json, State, StateType
 
-__all__ = ["BULK", "PAGE", "PrefectApi", "PrefectAway", "PrefectRefused", "api_url"]
+__all__ = ["BULK", "PAGE", "PrefectApi", "PrefectAway", "PrefectRefused"]
 
-DEFAULT_URL = "http://127.0.0.1:4200/api"
 # SQLite answers "database is locked" as a 503 under load; a moment later it serves.
 _BUSY = frozenset({429, 502, 503, 504})
 _BUSY_PAUSES = tuple(islice(delays(0.1, 1.0, factor=3.0), 3))
@@ -57,11 +55,6 @@ class PrefectRefused(AutoScorerError):
         self.status = status
 
 
-def api_url(settings: Settings) -> str:
-    """The server's address: ``prefect.api_url``, else ``PREFECT_API_URL``, else the usual one on this machine."""
-    return (settings.prefect.api_url or os.environ.get("PREFECT_API_URL") or DEFAULT_URL).rstrip("/")
-
-
 class PrefectApi:
     """A connection to the server; use it with ``async with``, in one event loop.
 
@@ -73,16 +66,11 @@ class PrefectApi:
     """
 
     def __init__(self, settings: Settings, *, timeout: float = 30.0) -> None:
-        self.url = api_url(settings)
-        headers = {}
-        if settings.prefect.api_key is not None:
-            headers["authorization"] = f"Bearer {settings.prefect.api_key.get_secret_value()}"
-        elif auth := os.environ.get("PREFECT_API_AUTH_STRING"):
-            headers["authorization"] = "Basic " + base64.b64encode(auth.encode()).decode()
+        self.url = prefect_url(settings)
         self._writing = asyncio.Semaphore(_WRITES)
         self._client = httpx.AsyncClient(
             base_url=self.url,
-            headers=headers,
+            headers=prefect_headers(settings),
             timeout=timeout,
             # The server is ours: no proxy of the environment stands in between.
             trust_env=False,

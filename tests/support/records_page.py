@@ -74,7 +74,9 @@ def _fill(settings: Settings, root: Path, tasks: Sequence[Done]) -> dict[str, st
                     "workspaces" if whole else "workspace": [task.workspace] if whole else task.workspace,
                 }
                 made = new(place, task.action, **{"request": asked, "scorer": "classification_f1", **task.more})
-                row, _ = await ledger.add(replace(made, workspace=None, scorer=None) if whole else made)
+                row, _ = await ledger.add(
+                    made if task.action not in ("batch", "rag-score") else replace(made, workspace=None, scorer=None)
+                )
                 ids[task.workspace] = row.id
                 if task.state is not None:
                     now = time.time()

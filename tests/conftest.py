@@ -20,6 +20,7 @@ from .support.checkout import root_image as root_image
 from .support.installation import installation as installation
 from .support.markdown import BASE_IMAGE
 from .support.prefect_server import end_services
+from .support.shared import end_unneeded, in_order
 from .support.workspaces import write_workspace
 
 HERE = Path(__file__).parent
@@ -33,30 +34,16 @@ MARKS = {
 }
 
 
-# It waits for minutes, for workers to fall silent and for a schedule: begun last, it would keep everybody waiting.
-FIRST = "test_work_pools.py"
 _homes = itertools.count()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs an engine, a Prefect server, a PostgreSQL or a browser; spread what weighs most over the run."""
-    _spread(items)
+    """Mark what needs an engine, a Prefect server, a PostgreSQL or a browser, and put the files in their order."""
+    in_order(items)
     for item in items:
         for mark, fixtures in MARKS.items():
             if fixtures & {*getattr(item, "fixturenames", ())}:
                 item.add_marker(mark)
-
-
-def _spread(items: list[pytest.Item]) -> None:
-    """Put each file of ``tests/system`` among light ones: three installations at a time are much for two cores."""
-    files = list(dict.fromkeys(item.path for item in items))
-    heavy = [path for path in files if path.parent.name == "system"]
-    heavy.sort(key=lambda path: path.name != FIRST)
-    light = [path for path in files if path.parent.name != "system"]
-    # The first of all at the start, the last one well before the end.
-    place = {path: number * len(light) / len(heavy) - 0.5 for number, path in enumerate(heavy)}
-    place |= {path: float(number) for number, path in enumerate(light)}
-    items.sort(key=lambda item: place[item.path])
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -84,6 +71,12 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     for record in RunRecords(folder).all():
         for place in record.elsewhere:
             remove_tree(place)
+
+
+@pytest.fixture(autouse=True)
+def no_server_idles(request: pytest.FixtureRequest) -> None:
+    """A server that tests shared ends with the last of their files."""
+    end_unneeded(request.path)
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """A live installation: `autoscorer up` with real servers, workers and API. Tests import the fixture ``installation``.
 
-It is started once for the session, in folders of its own, on free ports, with a token for each role. It ends with it,
-and nothing of it may be left: that is checked here. ``running`` starts further ones, for tests that break theirs.
+It is started once, in folders of its own, on free ports, with a token for each role. It ends with the last file that
+uses it, and nothing of it may be left: that is checked here. ``running`` starts others, for tests that break theirs.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from .calls import call
 from .ports import free_port
 from .prefect_server import ask_prefect, eventually
 from .processes import clean_environment, processes_with
+from .shared import until_unneeded
 from .workspaces import TRUTH, write_workspace
 
 __all__ = ["Installation", "installation", "running"]
@@ -275,9 +276,15 @@ def running(folder: Path, *arguments: str, **environment: str) -> Iterator[Insta
 
 @pytest.fixture(scope="session")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """A running installation for the whole session."""
-    with running(tmp_path_factory.mktemp("installation")) as one:
+    """A running installation for all tests of the session that use it."""
+    with contextlib.ExitStack() as ending:
+        one = ending.enter_context(running(tmp_path_factory.mktemp("installation")))
+
+        def check() -> None:
+            assert one.is_up, one.errors
+            # Whoever broke something in it has mended it.
+            eventually(one.is_ready, within=30)
+
+        ending.callback(check)
+        until_unneeded("installation", ending.close)
         yield one
-        assert one.is_up, one.errors
-        # Whoever broke something in it has mended it.
-        eventually(one.is_ready, within=30)

@@ -19,6 +19,7 @@ from .calls import Answer, call
 from .ports import free_port
 from .processes import clean_environment
 from .relay import Relay
+from .shared import until_unneeded
 
 __all__ = [
     "QUIET",
@@ -167,28 +168,29 @@ class Gate(Relay):
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    """A Prefect server for the whole session; this process and its children talk to it."""
+    """A Prefect server for all tests of the session that use it; this process and its children talk to it."""
     global _shared
     if _shared is not None:
         # Each module that imports this fixture has one of its own, for pytest; a second server would take half a
         # minute, and Prefect's services in this process stay with the first.
         yield _shared
         return
-    with running_server(tmp_path_factory.mktemp("prefect")) as running, pytest.MonkeyPatch.context() as patch:
-        _shared = running
-        try:
-            for key, value in {**running.environment, "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false"}.items():
-                patch.setenv(key, value)
-            from prefect.settings import temporary_settings
+    with contextlib.ExitStack() as ending:
+        running = ending.enter_context(running_server(tmp_path_factory.mktemp("prefect")))
+        patch = ending.enter_context(pytest.MonkeyPatch.context())
+        for key, value in {**running.environment, "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false"}.items():
+            patch.setenv(key, value)
+        from prefect.settings import temporary_settings
 
-            # Prefect reads the environment once, when it is imported: another test may have done that before.
-            home = Path(running.environment["PREFECT_HOME"])
-            with temporary_settings({"api.url": running.api_url, "home": home}):
-                yield running
-                # Prefect's background services would try for a minute, at exit, to reach a server that is gone.
-                end_services()
-        finally:
-            _shared = None
+        # Prefect reads the environment once, when it is imported: another test may have done that before.
+        home = Path(running.environment["PREFECT_HOME"])
+        ending.enter_context(temporary_settings({"api.url": running.api_url, "home": home}))
+        # Prefect's background services would try for a minute, at exit, to reach a server that is gone.
+        ending.callback(end_services)
+        _shared = running
+        until_unneeded("server", ending.close)
+        yield running
+    _shared = None
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ import pytest
 
 from .calls import call
 from .ports import free_port
+from .prefect_database import put_database
 from .prefect_server import ask_prefect, eventually
 from .processes import clean_environment, processes_with
 from .shared import until_unneeded
@@ -71,6 +72,8 @@ class Installation:
     def start(self) -> None:
         """Start it, and wait until it says that it is ready."""
         self.home.mkdir(parents=True, exist_ok=True)
+        if "PREFECT_HOME" not in self.environment:
+            put_database(self.home / "prefect")
         # Not 0, for any: the kernel could give those to somebody else before the servers, which take long, have them.
         ports = ["--api-port", str(free_port()), "--prefect-port", str(free_port())]
         with (self.home / "up.err").open("ab") as errors:

@@ -17,6 +17,7 @@ import pytest
 
 from .calls import Answer, call
 from .ports import free_port
+from .prefect_database import put_database
 from .processes import clean_environment
 from .relay import Relay
 from .shared import until_unneeded
@@ -205,6 +206,7 @@ def running_server(folder: Path, **environment: str) -> Iterator[PrefectServer]:
     port = free_port()
     api_url = f"http://127.0.0.1:{port}/api"
     own = {"PREFECT_HOME": str(folder / "server"), "PREFECT_SERVER_UI_API_URL": api_url, **environment}
+    put_database(Path(own["PREFECT_HOME"]))
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
             server_command(port),

@@ -76,7 +76,7 @@ class Hosts:
         for host in self.hosts:
             host.start()
         for host in self.hosts:
-            eventually(lambda host=host: self._lives(host.api_port) or not host.is_up, within=240)
+            eventually(lambda host=host: self._lives(host.api_port) or not host.is_up, within=600)
             assert host.is_up, host.log()
 
     def _lives(self, port: int) -> bool:
@@ -209,7 +209,8 @@ def test_every_task_ends_once_whatever_becomes_of_a_host(hosts: Hosts, busybox: 
 
     eventually(lambda: not cut.keys() & hosts.of(last).keys(), within=150)
     hosts.wires[2].mend()
-    eventually(ended, within=300)
+    # How long two hundred tasks take is the machine's affair.
+    eventually(ended, within=900)
 
     views = hosts.tasks(list(tasks))
     assert len(views) == len(tasks), "accepted, and gone"

@@ -25,6 +25,7 @@ _EXPORTS = {
     "register": "scorers.registry",
     "validate_workspace": "tasks.validate",
     "run_workspace": "tasks.run",
+    "score": "tasks.score_files",
     "score_workspace": "tasks.score",
     "run_pipeline": "tasks.pipeline",
 }
@@ -43,6 +44,7 @@ __all__ = [
     "register",
     "run_pipeline",
     "run_workspace",
+    "score",
     "score_workspace",
     "validate_workspace",
 ]
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from .tasks.pipeline import run_pipeline
     from .tasks.run import run_workspace
     from .tasks.score import score_workspace
+    from .tasks.score_files import score
     from .tasks.validate import validate_workspace
 
 

@@ -27,7 +27,7 @@ COMMANDS = {
     "init": "write a workspace that runs as it is",
     "validate": "check a workspace; every problem at once",
     "run": "run the workspace's model in its sealed container",
-    "score": "score the workspace's predictions",
+    "score": "score a workspace's predictions, or two files",
     "rag": "score one answer of a retrieval-augmented system by hand",
     "pipeline": "validate, run and score a workspace",
     "result": "show the Result that stands, or all that there were; needs no service",

@@ -195,7 +195,7 @@ class _Preloading:
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
-        self.log, self.left_out = observer.log, observer.left_out
+        self.progress, self.log, self.left_out = observer.progress, observer.log, observer.left_out
 
     def stage(self, name: str, detail: str = "") -> None:
         self._observer.stage(name, detail)

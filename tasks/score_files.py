@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 __all__ = ["ScoredFiles", "score"]
 
 
+# How scorers and readers name the two files of a workspace.
+_SUFFIXES = "|".join(map(re.escape, TABLE_SUFFIXES))
+_NAMES = re.compile(rf"(?<![\w./-])(?:input/|output/)?(gt|pred)(?:{_SUFFIXES})(?![\w./-])")
+
+
 @dataclass(frozen=True)
 class ScoredFiles:
     """The two files, and the workspace that is made of them.
@@ -81,11 +86,14 @@ class ScoredFiles:
         return result.model_copy(update={"error": told})
 
     def _own_names(self, text: str, *, in_json: bool = False) -> str:
-        for stem, folder, file in (("gt", "input", self.truth), ("pred", "output", self.predictions)):
-            name = json.dumps(file.name)[1:-1] if in_json else file.name
-            pattern = rf"(?<![\w./-])(?:{folder}/)?{stem}{re.escape(file.suffix.lower())}(?![\w./-])"
-            text = re.sub(pattern, lambda _, name=name: name, text)
-        return text
+        names = {"gt": self.truth.name, "pred": self.predictions.name}
+
+        def own(found: re.Match[str]) -> str:
+            name = names[found[1]]
+            return json.dumps(name)[1:-1] if in_json else name
+
+        # Both in one go: the truth's own name may be "pred.csv".
+        return _NAMES.sub(own, text)
 
 
 def score(

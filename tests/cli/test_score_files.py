@@ -174,3 +174,12 @@ def test_nothing_of_the_service_is_imported_for_it(files: tuple[str, str]) -> No
         "sys.exit(any(name in sys.modules for name in ('prefect', 'fastapi', 'sqlalchemy', 'docker')))"
     )
     assert subprocess.run([sys.executable, "-c", program], stdout=subprocess.DEVNULL, env=os.environ).returncode == 0
+
+
+def test_a_truth_that_is_called_as_predictions_are_keeps_its_name(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    truth, predictions = tmp_path / "pred.csv", tmp_path / "gt.csv"
+    truth.write_text("id,label\na\n")
+    predictions.write_text(PREDICTIONS)
+    assert score(capsys, str(truth), str(predictions), *BY, code=1)["message"].startswith("pred.csv, line 2")

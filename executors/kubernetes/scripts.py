@@ -63,8 +63,9 @@ find . -type f ! -perm -400 -exec chmod u+r {} + 2>/dev/null || :
 if [ -n "$(find . -type s | head -c 1)" ]; then exit 43; fi
 mkfifo "/control/$1"
 sha256sum < "/control/$1" > "/control/$1.sum" &
-tar -c -f - . | tee "/control/$1"
+{ tar -c -f - . || : > "/control/$1.bad"; } | tee "/control/$1"
 wait
+[ ! -e "/control/$1.bad" ]
 read -r found rest < "/control/$1.sum"
 echo "sha256 $found" >&2
 read -r answer

@@ -33,6 +33,8 @@ NO_POD = 4.0
 REMOVAL, LOOK = 60.0, 10.0
 # Seconds for the helper to end by itself once it may.
 GENTLY = 5.0
+# Seconds for a pod that has ended to go by itself.
+FORGET_AFTER = 2.0
 
 
 class RunJob:
@@ -216,6 +218,9 @@ class RunJob:
             for pod in pods_of(self._session, f"{LABEL}run={self._spec.run_id}"):
                 self.tracked.take(pod)
         began = time.monotonic()
+        if not self._await(self._is_gone, FORGET_AFTER) and self._phase() in ("Succeeded", "Failed"):
+            # Every process of it has ended, and some kubelets take ten more seconds to let go of what is left.
+            delete_pod(self._session, str(self.pod_name), now=True)
         while not self._is_gone() and time.monotonic() - began < self._patience():
             if not self._await(self._is_gone, LOOK):
                 self.look(PATIENCE)

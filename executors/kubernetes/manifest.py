@@ -143,7 +143,7 @@ def _model(spec: RunSpec, seal: Seal, settings: Settings) -> Json:
     }
     if limits.gpu:
         amounts[configured.gpu_resource] = str(limits.gpu)
-    told = {ROOT_VARIABLE: CONTAINER_ROOT, "HOME": "/tmp", "USER": "model", **job.container.env}
+    told = {ROOT_VARIABLE: CONTAINER_ROOT, "HOME": "/tmp", "USER": "model", **_NO_SERVICE, **job.container.env}
     if configured.transfer == "stream":
         mounts: list[Json] = [
             {"name": "staged", "mountPath": CONTAINER_ROOT, "readOnly": True},
@@ -211,6 +211,20 @@ def _helper(name: str, command: list[str], seal: Seal, settings: Settings, mount
     }
 
 
+# Kubernetes tells every container where its API server is, whatever else is turned off. Nobody there can reach it.
+_NO_SERVICE = dict.fromkeys(
+    (
+        "KUBERNETES_PORT",
+        "KUBERNETES_PORT_443_TCP",
+        "KUBERNETES_PORT_443_TCP_ADDR",
+        "KUBERNETES_PORT_443_TCP_PORT",
+        "KUBERNETES_PORT_443_TCP_PROTO",
+        "KUBERNETES_SERVICE_HOST",
+        "KUBERNETES_SERVICE_PORT",
+        "KUBERNETES_SERVICE_PORT_HTTPS",
+    ),
+    "",
+)
 _POLICIES = {"always": "Always", "ifnotpresent": "IfNotPresent", "never": "Never"}
 _CONFINED = {
     "privileged": False,

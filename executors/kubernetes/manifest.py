@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ...core.config import Settings
+from ...core.config_kubernetes import KubernetesExecutor
 from ..base import CONTAINER_ROOT, ROOT_VARIABLE, RunSpec
-from ..docker.container_config import GRACE
+from ..docker.container_config import GRACE, NAME
 from ..files import MAX_DEPTH
 from .names import INPUT, KEEPER, MODEL, job_name, labels_and_annotations
 from .scripts import KEEP, WAIT, shell
 
-__all__ = ["Seal", "job_manifest"]
+__all__ = ["Seal", "job_manifest", "probe_manifest"]
 
 Json = dict[str, Any]
 
@@ -27,6 +30,8 @@ LOG_ROOM = 64 * Mi
 FOLDER_ROOM = 4 * Mi
 # Seconds after its end at which the cluster itself removes a Job that nobody has removed.
 LEFT_OVER = 900
+# Seconds after which a probe is over for sure.
+PROBE_ENDS = 300
 # Seconds that sending the input and reading the output may take, for the pod's own deadline.
 TRANSFER_ROOM = 1800
 
@@ -105,14 +110,7 @@ def job_manifest(spec: RunSpec, seal: Seal, settings: Settings) -> Json:
         pod["initContainers"] = [_helper(INPUT, shell(WAIT), seal, settings, ["staged", "control"])]
     if seal.own_users:
         pod["hostUsers"] = False
-    if configured.runtime_class:
-        pod["runtimeClassName"] = configured.runtime_class
-    if configured.image_pull_secrets:
-        pod["imagePullSecrets"] = [{"name": name} for name in configured.image_pull_secrets]
-    if configured.node_selector:
-        pod["nodeSelector"] = dict(configured.node_selector)
-    if configured.tolerations:
-        pod["tolerations"] = [dict(each) for each in configured.tolerations]
+    pod.update(_placement(configured))
     if spec.limits.gpu and configured.gpu_types:
         wanted = {"key": configured.gpu_type_label, "operator": "In", "values": list(configured.gpu_types)}
         terms = [{"matchExpressions": [wanted]}]
@@ -132,6 +130,62 @@ def job_manifest(spec: RunSpec, seal: Seal, settings: Settings) -> Json:
             "template": {"metadata": metadata, "spec": pod},
         },
     }
+
+
+def probe_manifest(name: str, settings: Settings, script: str, arguments: Sequence[str]) -> Json:
+    """A Job of the helper image alone, with the same seal as a model's, for ``autoscorer doctor --probe``.
+
+    Args:
+        name: Its name, as that of a run.
+        settings: The configuration; ``helper_image`` is set.
+        script: What its container runs.
+        arguments: The script's.
+    """
+    configured = settings.executors.kubernetes
+    told = {"run": name.removeprefix(NAME), "deadline": str(int(time.time()) + PROBE_ENDS), "probe": "network"}
+    labels, annotations = labels_and_annotations(told)
+    uid, gid = (int(part) for part in (configured.user or "65534:65534").split(":"))
+    seal = Seal(image="", uid=uid, gid=gid, own_users=False, input_size=0, deadline=0, told=told)
+    pod: Json = {
+        "restartPolicy": "Never",
+        "containers": [_helper(INPUT, shell(script, *arguments), seal, settings, [])],
+        "activeDeadlineSeconds": PROBE_ENDS,
+        "terminationGracePeriodSeconds": 1,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsUser": uid,
+            "runAsGroup": gid,
+            "runAsNonRoot": True,
+            "seccompProfile": _seccomp(configured.seccomp_profile),
+        },
+        **_placement(configured),
+    }
+    metadata = {"labels": labels, "annotations": annotations}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, **metadata},
+        "spec": {
+            "backoffLimit": 0,
+            "ttlSecondsAfterFinished": LEFT_OVER,
+            "template": {"metadata": metadata, "spec": pod},
+        },
+    }
+
+
+def _placement(configured: KubernetesExecutor) -> Json:
+    """Where the operator wants pods, and how their images come."""
+    found: Json = {}
+    if configured.runtime_class:
+        found["runtimeClassName"] = configured.runtime_class
+    if configured.image_pull_secrets:
+        found["imagePullSecrets"] = [{"name": name} for name in configured.image_pull_secrets]
+    if configured.node_selector:
+        found["nodeSelector"] = dict(configured.node_selector)
+    if configured.tolerations:
+        found["tolerations"] = [dict(each) for each in configured.tolerations]
+    return found
 
 
 def _model(spec: RunSpec, seal: Seal, settings: Settings) -> Json:

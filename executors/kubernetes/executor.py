@@ -28,7 +28,7 @@ from ..docker.container_config import GRACE
 from ..docker.uids import DEFAULT_RANGE
 from ..files import too_much
 from .api import PATIENCE
-from .errors import ApiError, unavailable
+from .errors import ApiError, short, unavailable
 from .images import image_of
 from .job import RunJob
 from .log import LogFollower
@@ -202,10 +202,10 @@ class KubernetesExecutor(Executor):
         ended = (container(self._job.tracked.pod, MODEL).get("state") or {}).get("terminated") or {}
         if ended.get("reason") not in ("StartError", "ContainerCannotRun"):
             return
-        message = " ".join(str(ended.get("message") or ended["reason"]).split())[:400]
-        if is_the_images_fault(message):
-            raise unstartable(message)
-        raise unavailable(f"The node can't start the model's container: {message}.")
+        said = " ".join(str(ended.get("message") or ended["reason"]).split())
+        if is_the_images_fault(said):
+            raise unstartable(said)
+        raise unavailable(f"The node can't start the model's container: {short(said)}.")
 
     def ran(self, image: Image) -> Image:
         pod = self._job.tracked.pod if self._job is not None else None

@@ -302,10 +302,18 @@ class KubernetesExecutor(Executor):
                 )
             PodFiles(job.api, job.namespace, str(job.pod_name), job.is_cancelled).bring(staged, limits)
         except AutoScorerError as error:
-            if error.code is ErrorCode.BACKEND_UNAVAILABLE and (exceeded := self.exceeded()) is not None:
+            if error.code is ErrorCode.BACKEND_UNAVAILABLE and (exceeded := self._exceeded_after_all()) is not None:
                 raise too_much(str(exceeded), "more than it may") from error
             raise
         self._was_collected = True
+
+    def _exceeded_after_all(self) -> KillReason | None:
+        """Whether the keeper ended for what it saw, which the cluster says a moment after it has ended."""
+        assert self._job is not None
+        end, seen = time.monotonic() + BEHIND_THE_END, 0
+        while (found := self.exceeded()) is None and self._job.has_keeper and time.monotonic() < end:
+            seen = self._job.tracked.wait(seen, 0.2)
+        return found
 
     def remove(self) -> None:
         if self._log is not None:

@@ -47,7 +47,7 @@ _AWAY = re.compile(
 # A runtime says these of what the image or the job chose: its command, its working folder.
 _CHOSEN = re.compile(
     r"no such file or directory|executable file not found|permission denied|exec format error|not a directory"
-    r"|is a directory|no command specified|chdir to cwd",
+    r"|is a directory|no command specified|chdir to cwd|container init: mkdir [^:]*: read-only file system",
     re.IGNORECASE,
 )
 # A volume that the image declares, at a place where none can be; Kubernetes' own volumes lie elsewhere on a node.

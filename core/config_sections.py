@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, f
 
 from ..schemas.image_reference import parse_image
 from ..schemas.job import DEFAULT_TIMEOUT, MIN_CPU, Bytes, Memory
+from .config_kubernetes import KubernetesExecutor
 
 __all__ = [
     "Api",
@@ -144,9 +145,23 @@ class ProcessExecutor(_Section):
 class Executors(_Section):
     """Which backend runs a model."""
 
-    default: Literal["auto", "docker", "process"] = Field("auto", description="Backend when a command names none.")
+    default: Literal["auto", "docker", "kubernetes", "process"] = Field(
+        "auto", description="Backend when a command names none."
+    )
     docker: DockerExecutor = Field(default_factory=DockerExecutor)
+    kubernetes: KubernetesExecutor = Field(default_factory=KubernetesExecutor)
     process: ProcessExecutor = Field(default_factory=ProcessExecutor)
+
+    @property
+    def uses_kubernetes(self) -> bool:
+        """Whether models may run in the cluster, so that what is left there is looked for."""
+        return self.kubernetes.is_used or (self.default == "kubernetes" and self.kubernetes.enabled is not False)
+
+    @model_validator(mode="after")
+    def _kubernetes_is_not_off(self) -> Executors:
+        if self.default == "kubernetes" and self.kubernetes.enabled is False:
+            raise ValueError("default is kubernetes, and kubernetes.enabled is false; change one of them")
+        return self
 
 
 class Images(_Section):

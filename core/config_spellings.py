@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,7 +67,6 @@ def in_our_words(values: Mapping[str, Any], where: str) -> Spelled:
         left = _take(spelled.values, section)
         for key in left if isinstance(left, dict) else ():
             spelled.problems.append(f"{section}.{key}: unknown key in {where}{suggest(str(key), keys_below(section))}")
-    spelled.problems += _wrong_types(spelled.unread)
     return spelled
 
 
@@ -93,11 +92,6 @@ def unread_notes(unread: Mapping[str, Any]) -> tuple[str, ...]:
     notes = []
     if any(key.startswith("celery.") for key in unread):
         notes.append("celery is not read: Prefect is the queue here, and needs no broker of its own.")
-    if _is_true(unread.get("executors.kubernetes.enabled", False)):
-        notes.append(
-            "executors.kubernetes.enabled has no effect: a Kubernetes backend is not there yet. Models run with "
-            "executors.default."
-        )
     return tuple(notes)
 
 
@@ -117,25 +111,6 @@ def _open(spelled: Spelled, section: str, where: str) -> None:
     elif value is not _ABSENT and value is not None and not isinstance(value, dict):
         spelled.problems.append(f"{section}: expected a section with {', '.join(keys_below(section))} in {where}")
         _take(spelled.values, section)
-
-
-def _wrong_types(unread: Mapping[str, Any]) -> Iterator[str]:
-    enabled = unread.get("executors.kubernetes.enabled", False)
-    if _is_true(enabled) is None:
-        yield f"executors.kubernetes.enabled: expected true or false, got {enabled!r}"
-    namespace = unread.get("executors.kubernetes.namespace", "")
-    if not isinstance(namespace, str):
-        yield f"executors.kubernetes.namespace: expected text, got {namespace!r}"
-
-
-def _is_true(value: Any) -> bool | None:
-    """A truth value as pydantic reads it; None for what is none."""
-    from pydantic import TypeAdapter, ValidationError
-
-    try:
-        return TypeAdapter(bool).validate_python(value)
-    except ValidationError:
-        return None
 
 
 def _copied(value: Any) -> Any:

@@ -63,10 +63,14 @@ class KillReason(StrEnum):
 
 
 class Watched(StrEnum):
-    """What the supervisor watches, beside the limits that the kernel holds by itself."""
+    """What the supervisor watches, or has the kernel hold, and some backends can't."""
 
     DELETED_FILES = "deleted_files"
     REFUSED_PROCESSES = "refused_processes"
+    # Those that a backend can't set for one run.
+    PROCESS_LIMIT = "process_limit"
+    OPEN_FILES = "open_files"
+    FILE_SIZE = "file_size"
 
 
 class Interruption(StrEnum):
@@ -74,6 +78,10 @@ class Interruption(StrEnum):
 
     ENGINE_AWAY = "engine_away"
     STOPPED = "stopped"
+    # Of a cluster: its pod had to go, its node is not heard of any more, or somebody deleted it.
+    EVICTED = "evicted"
+    NODE_LOST = "node_lost"
+    DELETED = "deleted"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +102,13 @@ class Ending:
     oom_killed: bool = False
     # The engine was away when the model ended, or somebody else had it ended; None where neither is known.
     interrupted: Interruption | None = None
+    # What the backend says of that, in its own words.
+    why: str = ""
+    # By the supervisor, or by the backend itself for a limit of the run.
     killed_for: KillReason | None = None
     forks_denied: int = 0
+    # Whether the backend can't count them, so that the log alone tells of a fork bomb.
+    forks_unseen: bool = False
     log_tail: str = ""
 
 
@@ -121,6 +134,8 @@ class RunSpec:
     limits: RunLimits
     network: str = "none"
     labels: Mapping[str, str] = field(default_factory=dict)
+    # Asked while the run waits to begin; True ends that.
+    cancelled: Callable[[], bool] = field(default=lambda: False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -180,6 +195,15 @@ class Executor(ABC):
     name: str
     # Whether the model is kept away from everything but its own folder.
     sealed: bool = True
+    # Whether the model runs where this host's files and paths are not: ``start`` sends the input there and gets the
+    # image, and ``collect`` brings the output.
+    remote: bool = False
+    # Seconds that ``start`` may take.
+    start_patience: float = 0.0
+    # Why something is not watched, for the reader of a Result.
+    unwatched_why: str = (
+        "It could not be seen from where AutoScorer ran (`autoscorer doctor` says what to do), or the model hid it."
+    )
 
     @abstractmethod
     def check(self) -> str:
@@ -208,6 +232,10 @@ class Executor(ABC):
         """
         return ()
 
+    def leaves(self, run_id: str) -> tuple[Path, ...]:
+        """Folders that a run has outside of the workspace beside its staged one, to be removed if this process dies."""
+        return ()
+
     @abstractmethod
     def start(self, spec: RunSpec, image: Image, staged: Staged, on_log: Callable[[bytes], None]) -> None:
         """Start the model on a staged folder.
@@ -220,6 +248,37 @@ class Executor(ABC):
 
         Raises:
             AutoScorerError: ``CONTAINER_FAILED`` when it can't be started, ``BACKEND_UNAVAILABLE``.
+        """
+
+    def ran(self, image: Image) -> Image:
+        """What of an image is only known once it runs: its digest, where the backend itself pulls it.
+
+        Args:
+            image: What ``prepare`` returned.
+        """
+        return image
+
+    def output_in_use(self, staged: Staged) -> Path:
+        """The folder in which what the model writes is to be seen while it runs."""
+        return staged.output
+
+    def exceeded(self) -> KillReason | None:
+        """A limit of the output that the backend itself has seen exceeded."""
+        return None
+
+    def notes(self) -> list[str]:
+        """What a reader of the Result must know of how the run was sealed; known once it was started."""
+        return []
+
+    def collect(self, staged: Staged, limits: RunLimits) -> None:  # noqa: B027 - most write it in its place
+        """Bring what a model that has ended well wrote to ``staged.output``, which is empty where it is not there yet.
+
+        Args:
+            staged: The staged folder.
+            limits: Nothing beyond them is taken.
+
+        Raises:
+            AutoScorerError: ``OUTPUT_REJECTED``, ``RESOURCE_ERROR``, ``BACKEND_UNAVAILABLE``.
         """
 
     @abstractmethod

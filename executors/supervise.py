@@ -42,6 +42,9 @@ KILL_PATIENCE = 30.0
 UNWATCHED = {
     Watched.DELETED_FILES: "the disk that files take which it deletes and keeps open (resources.disk)",
     Watched.REFUSED_PROCESSES: "processes that it was refused",
+    Watched.PROCESS_LIMIT: "the number of its processes (security.limits.pids)",
+    Watched.OPEN_FILES: "the number of its open files (security.limits.nofile)",
+    Watched.FILE_SIZE: "the size of each single file (resources.disk holds for all of them together)",
 }
 # A model that was refused this many processes is a fork bomb, not one that was unlucky once.
 FORK_BOMB = 2000
@@ -145,6 +148,7 @@ def run_sealed(
         limits=limits,
         network=job.network_policy,
         labels={**(labels or {}), "owner": ProcessIdentity.current().text},
+        cancelled=cancelled,
     )
     report = RunReport(run_id, executor.name, queue_seconds=queue_seconds)
     if not executor.sealed:
@@ -154,7 +158,8 @@ def run_sealed(
     began = utc_now()
     workspace.logs.mkdir(exist_ok=True)
     roots = executor.stage_roots(workspace)
-    record = records.add(run_id, workspace, executor.name, [staged_at(root, run_id) for root in roots])
+    places = [*(staged_at(root, run_id) for root in roots), *executor.leaves(run_id)]
+    record = records.add(run_id, workspace, executor.name, places)
     try:
         with CappedLog(workspace.logs / "container.log", limits.log, observer.log, observer.left_out) as log:
             try:
@@ -163,9 +168,11 @@ def run_sealed(
                 report.pull_seconds = time.monotonic() - started
                 _need_room(workspace, limits)
                 report.owner = executor.owner()
-                staged = stage_run(spec, report.owner, roots)
-                report.neutral_paths = staged.neutral
-                record = records.begin(record, limits.timeout)
+                # Where the model is elsewhere, this process alone reads and writes what is staged.
+                here = (os.geteuid(), os.getegid()) if executor.remote else report.owner
+                staged = stage_run(spec, here, roots)
+                report.neutral_paths = staged.neutral or executor.remote
+                record = records.begin(record, limits.timeout + executor.start_patience)
                 observer.stage("run", report.image.reference)
                 with ThreadPoolExecutor(1, "autoscorer-digest") as pool:
                     # The data is hashed while the model runs, so that it costs a long run nothing.
@@ -211,8 +218,11 @@ def _watch(
 ) -> None:
     limits = spec.limits
     assert report.image is not None
+    asked = time.monotonic()
     executor.start(spec, report.image, staged, log.write)
     started = time.monotonic()
+    if executor.remote:  # it is there that the image was got
+        report.pull_seconds = (report.pull_seconds or 0) + started - asked
     killed_for: KillReason | None = None
     with RunClock() as clock:
         deadline = limits.timeout
@@ -231,6 +241,8 @@ def _watch(
                     killed_for = KillReason.CANCELLED
                 elif executor.usage().forks_denied >= FORK_BOMB:
                     killed_for = KillReason.PROCESSES
+                elif (exceeded := executor.exceeded()) is not None:
+                    killed_for = exceeded
                 elif now >= next_measure:
                     killed_for = _measure(executor, staged, limits)
                     # A tenth of the time at most goes into looking, however many files there are.
@@ -256,6 +268,22 @@ def _watch(
             )
     ending = executor.ending()
     usage = executor.usage()
+    report.image = executor.ran(report.image)
+    report.notes.extend(executor.notes())
+    report.error = verdict(
+        replace(
+            ending,
+            killed_for=killed_for or ending.killed_for,
+            forks_denied=usage.forks_denied,
+            log_tail=log.tail(),
+        ),
+        limits,
+    )
+    if report.error is None:
+        try:
+            executor.collect(staged, limits)
+        except AutoScorerError as error:
+            report.error = error
     executor.remove()
     report.resources = Resources(
         peak_memory_bytes=usage.peak_memory,
@@ -266,12 +294,9 @@ def _watch(
     if unwatched := sorted(executor.unwatched()):
         report.unwatched = [str(what) for what in unwatched]
         report.notes.append(
-            f"Not watched in this run, so not held: {'; '.join(UNWATCHED[what] for what in unwatched)}. It could not "
-            "be seen from where AutoScorer ran (`autoscorer doctor` says what to do), or the model hid it."
+            f"Not watched in this run, so not held: {'; '.join(UNWATCHED[what] for what in unwatched)}. "
+            f"{executor.unwatched_why}"
         )
-    report.error = verdict(
-        replace(ending, killed_for=killed_for, forks_denied=usage.forks_denied, log_tail=log.tail()), limits
-    )
     if report.error is not None and report.error.spec.fault is Fault.SYSTEM:
         raise report.error
     if ending.oom_killed and report.error is None:
@@ -282,13 +307,14 @@ def _watch(
 
 def _measure(executor: Executor, staged: Staged, limits: RunLimits) -> KillReason | None:
     # Files that were deleted while open fill the disk as well, and no folder shows them.
-    hidden = executor.hidden_bytes(os.stat(staged.output).st_dev)
+    output = executor.output_in_use(staged)
+    hidden = executor.hidden_bytes(os.stat(output).st_dev)
     # The last line of defence, whatever hides where: the host keeps some room.
-    if _free(staged.output) < limits.free_disk:
+    if _free(output) < limits.free_disk:
         return KillReason.DISK
     if executor.hides():
         return KillReason.HIDING
-    return measure(staged.output, limits, hidden)
+    return measure(output, limits, hidden)
 
 
 def _need_room(workspace: Workspace, limits: RunLimits) -> None:

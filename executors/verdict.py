@@ -33,6 +33,11 @@ INTERRUPTED = {
     "is not the model's fault. Run it again.",
     Interruption.STOPPED: "Somebody had the engine stop the model's container (its own shutdown, docker stop or "
     "docker kill); that is not the model's fault. Run it again.",
+    Interruption.EVICTED: "The cluster took the model's pod off its node; that is not the model's fault. Run it again.",
+    Interruption.NODE_LOST: "The node that the model ran on is not heard of any more; that is not the model's fault. "
+    "Run it again.",
+    Interruption.DELETED: "Somebody deleted the model's Job or its pod while it ran; that is not the model's fault. "
+    "Run it again.",
 }
 
 
@@ -62,6 +67,9 @@ def verdict(ending: Ending, limits: RunLimits) -> AutoScorerError | None:
     )
     processes = f"The model started more than its {limits.pids} processes and threads."
 
+    if ending.interrupted is Interruption.NODE_LOST and ending.exit_code is None:
+        # Also past the deadline: the model may have ended well before it, and nobody could say so.
+        killed_for = killed_for if killed_for is KillReason.CANCELLED else None
     if killed_for is KillReason.CANCELLED:
         return AutoScorerError(ErrorCode.CANCELLED, "The run was cancelled.", details=details)
     if killed_for is KillReason.DISK:
@@ -80,7 +88,7 @@ def verdict(ending: Ending, limits: RunLimits) -> AutoScorerError | None:
     if ending.oom_killed and (ending.exit_code != 0 or killed_for):
         return out_of("memory", memory)
     if killed_for is KillReason.DEADLINE:
-        if ending.forks_denied:
+        if ending.forks_denied or (ending.forks_unseen and _FORKS.search("\n".join(lines))):
             return out_of("processes", processes)
         return AutoScorerError(
             ErrorCode.TIMEOUT_ERROR,
@@ -90,7 +98,8 @@ def verdict(ending: Ending, limits: RunLimits) -> AutoScorerError | None:
     if ending.exit_code == 0:
         return None
     if ending.interrupted is not None:
-        return AutoScorerError(ErrorCode.BACKEND_UNAVAILABLE, INTERRUPTED[ending.interrupted], details=details)
+        told = f" What it says: {ending.why}" if ending.why else ""
+        return AutoScorerError(ErrorCode.BACKEND_UNAVAILABLE, INTERRUPTED[ending.interrupted] + told, details=details)
     tail = "\n".join(lines)
     if ending.exit_code == 128 + signal.SIGXFSZ or _DISK.search(tail):
         return out_of("disk", disk)

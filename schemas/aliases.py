@@ -67,14 +67,11 @@ SETTINGS: dict[str, str] = {
 UNREAD_SETTINGS: tuple[str, ...] = (
     "celery.broker",
     "celery.backend",
-    "executors.kubernetes.enabled",
-    "executors.kubernetes.namespace",
 )
 # Sections that hold nothing but such keys.
 SECTIONS: tuple[str, ...] = (
     "celery",
     "executors.docker.resources",
-    "executors.kubernetes",
     "security.resource_limits",
 )
 

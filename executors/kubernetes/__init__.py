@@ -1,0 +1,1 @@
+"""The Kubernetes backend: one sealed Job a run."""

@@ -47,7 +47,7 @@ def check_backend(settings: Settings, caller: Caller, backend: str | None) -> No
         raise AutoScorerError(
             ErrorCode.FORBIDDEN,
             "The backend process runs a model unsealed, with the rights of the service: it takes a token of the role "
-            "admin. Leave backend out, or use docker.",
+            "admin. Leave backend out, or use docker or kubernetes.",
         )
 
 

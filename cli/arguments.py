@@ -36,8 +36,9 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     """Which backend runs the model."""
     parser.add_argument(
         "--backend",
-        choices=("auto", "docker", "process"),
-        help="docker: sealed; process: unsealed, for code you trust; auto: docker or nothing (default: configuration)",
+        choices=("auto", "docker", "kubernetes", "process"),
+        help="docker, kubernetes: sealed; process: unsealed, for code you trust; auto: docker or nothing (default: "
+        "configuration)",
     )
 
 

@@ -8,18 +8,19 @@ from .base import Executor
 
 __all__ = ["BACKENDS", "make_executor"]
 
-BACKENDS = ("auto", "docker", "process")
+BACKENDS = ("auto", "docker", "kubernetes", "process")
 
 
 def make_executor(backend: str, settings: Settings) -> Executor:
     """Make a fresh executor for one run.
 
     Args:
-        backend: ``docker``, ``process``, or ``auto``: Docker, and never anything unsealed in its place.
+        backend: ``docker``, ``kubernetes``, ``process``, or ``auto``: Docker, and never anything else in its place.
         settings: The configuration.
 
     Raises:
-        AutoScorerError: ``INVALID_REQUEST`` for another name, ``BACKEND_UNAVAILABLE`` when Docker does not answer.
+        AutoScorerError: ``INVALID_REQUEST`` for another name, ``BACKEND_UNAVAILABLE`` when Docker or the cluster does
+            not answer.
     """
     if backend == "process":
         from .process import ProcessExecutor
@@ -29,9 +30,15 @@ def make_executor(backend: str, settings: Settings) -> Executor:
         raise AutoScorerError(
             ErrorCode.INVALID_REQUEST, f"There is no backend {backend!r}; expected one of {', '.join(BACKENDS)}."
         )
-    from .docker.executor import DockerExecutor
+    executor: Executor
+    if backend == "kubernetes":
+        from .kubernetes.executor import KubernetesExecutor
 
-    executor = DockerExecutor(settings)
+        executor = KubernetesExecutor(settings)
+    else:
+        from .docker.executor import DockerExecutor
+
+        executor = DockerExecutor(settings)
     try:
         executor.check()
     except AutoScorerError as error:

@@ -19,7 +19,18 @@ from ..core.errors import AutoScorerError, ErrorCode, Stage
 from ..core.text import escape
 from .base import KillReason, RunLimits
 
-__all__ = ["Audit", "audit", "exchange", "link_tree", "measure", "remove_tree"]
+__all__ = [
+    "MAX_DEPTH",
+    "RESERVED",
+    "Audit",
+    "audit",
+    "exchange",
+    "link_tree",
+    "measure",
+    "rejected",
+    "remove_tree",
+    "too_much",
+]
 
 MAX_DEPTH = 32
 # What the model may not deliver: these names under output/ are ours.
@@ -87,11 +98,11 @@ def audit(root: Path, limits: RunLimits) -> Audit:
     for parent, name, status, depth in _walk(root, ours=True):
         entries += 1
         if entries > limits.output_files or depth > MAX_DEPTH:
-            raise _too_much("files", f"more than {limits.output_files:,} files, or folders more than {MAX_DEPTH} deep")
+            raise too_much("files", f"more than {limits.output_files:,} files, or folders more than {MAX_DEPTH} deep")
         if stat.S_ISDIR(status.st_mode):
             continue
         if not stat.S_ISREG(status.st_mode):
-            raise _rejected(name, _kind(status.st_mode))
+            raise rejected(name, _kind(status.st_mode))
         try:
             fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
         except PermissionError:
@@ -100,7 +111,7 @@ def audit(root: Path, limits: RunLimits) -> Audit:
         try:
             opened = os.fstat(fd)
             if not stat.S_ISREG(opened.st_mode):  # pragma: no cover - nothing runs that could swap it
-                raise _rejected(name, _kind(opened.st_mode))
+                raise rejected(name, _kind(opened.st_mode))
             if os.geteuid() == 0:
                 os.fchown(fd, 0, os.getegid())
             os.fchmod(fd, 0o644)
@@ -110,7 +121,7 @@ def audit(root: Path, limits: RunLimits) -> Audit:
         size += opened.st_size
         held += _held(opened)
         if held > limits.disk:
-            raise _too_much("disk", f"more than {limits.disk:,} bytes")
+            raise too_much("disk", f"more than {limits.disk:,} bytes")
     return Audit(files, size, tuple(notes))
 
 
@@ -337,7 +348,8 @@ def exchange(new: Path, place: Path) -> None:
     os.rename(aside, new)
 
 
-def _rejected(name: str, kind: str) -> AutoScorerError:
+def rejected(name: str, kind: str) -> AutoScorerError:
+    """The error for something in an output that is no plain file."""
     return AutoScorerError(
         ErrorCode.OUTPUT_REJECTED,
         f"The model left {kind} in output: {escape(name)[:200]!r}. Only plain files are taken.",
@@ -345,7 +357,8 @@ def _rejected(name: str, kind: str) -> AutoScorerError:
     )
 
 
-def _too_much(resource: str, what: str) -> AutoScorerError:
+def too_much(resource: str, what: str) -> AutoScorerError:
+    """The error for an output that is larger than allowed."""
     return AutoScorerError(
         ErrorCode.RESOURCE_ERROR,
         f"The model left {what} in output.",

@@ -33,7 +33,7 @@ def slot(
 
     Args:
         settings: The configuration; ``executors.<executor>.concurrency`` is the number of slots.
-        executor: ``docker`` or ``process``.
+        executor: ``docker``, ``kubernetes`` or ``process``.
         cancelled: Asked again and again while it waits.
         observer: Told of the stage ``wait``, if it has to.
 
@@ -66,10 +66,12 @@ def slot(
 
 
 def _limit(settings: Settings, executor: str) -> int | None:
-    return {
+    limits = {
         "docker": settings.executors.docker.concurrency,
+        "kubernetes": settings.executors.kubernetes.concurrency,
         "process": settings.executors.process.concurrency,
-    }[executor]
+    }
+    return limits.get(executor)  # what is no backend is refused by who makes one
 
 
 def _take(folder: Path, executor: str, number: int) -> int | None:

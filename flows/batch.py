@@ -93,7 +93,7 @@ def batch(
         action: pipeline (validate, run and score) or score (the predictions that are there).
         scorer: Scorer id instead of the one that each meta.json names.
         params: Added to each meta.json's params, and stronger than they are.
-        backend: auto, docker or process; empty as the worker is configured.
+        backend: auto, docker, kubernetes or process; empty as the worker is configured.
         concurrency: Workspaces worked on at the same time.
 
     Returns:

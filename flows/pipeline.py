@@ -54,7 +54,7 @@ ParamsField = Annotated[
     Field(title="Scorer params", description="Added to meta.json's params, and stronger than they are."),
 ]
 BackendName = Annotated[
-    Literal["auto", "docker", "process"] | None,
+    Literal["auto", "docker", "kubernetes", "process"] | None,
     Field(
         title="Backend",
         description="docker: sealed. process: unsealed, for code you trust. auto: docker or nothing. Empty: as the "
@@ -94,7 +94,7 @@ def pipeline(
         workspace: Folder with meta.json and input/, as the worker sees it.
         scorer: Scorer id instead of the one that meta.json names.
         params: Added to meta.json's params, and stronger than they are.
-        backend: auto, docker or process; empty as the worker is configured.
+        backend: auto, docker, kubernetes or process; empty as the worker is configured.
 
     Returns:
         The Result; see the module for what a failed submission answers.
@@ -149,7 +149,7 @@ def run_only(workspace: WorkspacePath, backend: BackendName = None) -> Any:
 
     Args:
         workspace: Folder with meta.json and input/, as the worker sees it.
-        backend: auto, docker or process; empty as the worker is configured.
+        backend: auto, docker, kubernetes or process; empty as the worker is configured.
 
     Returns:
         The run's report, as logs/run_info.json has it; see the module for what a failed submission answers.
@@ -176,7 +176,7 @@ def validate_only(
         workspace: Folder with meta.json and input/, as the worker sees it.
         scorer: Scorer id instead of the one that meta.json names.
         params: Added to meta.json's params, and stronger than they are.
-        backend: auto, docker or process; empty as the worker is configured.
+        backend: auto, docker, kubernetes or process; empty as the worker is configured.
         purpose: score or pipeline: what it is to be valid for; empty for what it has.
 
     Returns:

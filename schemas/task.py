@@ -42,7 +42,7 @@ Action = Literal["validate", "run", "score", "pipeline", "batch", "rag-score"]
 Priority = Literal["high", "normal", "low"]
 # What a token may do: an admin may do everything, and see the ground truth.
 Role = Literal["submit", "admin"]
-BackendName = Literal["auto", "docker", "process"]
+BackendName = Literal["auto", "docker", "kubernetes", "process"]
 # What a workspace is validated for.
 Purpose = Literal["score", "pipeline"]
 FOR = (

@@ -48,7 +48,7 @@ def run_workspace(
     Args:
         workspace: The folder.
         settings: The configuration; read from its usual places when None.
-        backend: ``auto``, ``docker`` or ``process``; the configuration's default when None.
+        backend: ``auto``, ``docker``, ``kubernetes`` or ``process``; the configuration's default when None.
         observer: Told of stages and log lines.
         cancelled: Asked again and again; True ends the run with ``CANCELLED``.
         labels: Laid on the container, such as the flow run's id.
@@ -109,7 +109,7 @@ def run(
         limits = effective_limits(job, settings)
         name = backend or settings.executors.default
         observer = observer or SilentObserver()
-        with slot(settings, "process" if name == "process" else "docker", cancelled, observer) as waited:
+        with slot(settings, "docker" if name == "auto" else name, cancelled, observer) as waited:
             report = run_sealed(
                 make_executor(name, settings),
                 space,

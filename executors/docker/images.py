@@ -18,7 +18,14 @@ from ..base import Image, Observer
 from ..images.archive import untagged
 from ..images.dockerfile import DockerfileError
 from ..images.dockerfile_policy import Base, pinned, refuse_trigger
-from ..images.policy import archive_of, checked_dockerfile, id_refused, image_source, refused_dockerfile
+from ..images.policy import (
+    archive_of,
+    checked_dockerfile,
+    id_refused,
+    image_source,
+    refused_dockerfile,
+    with_prefix,
+)
 from .build import BASE_HINT, build_failed, pack, run_build
 from .engine import engine_errors
 
@@ -59,7 +66,7 @@ class DockerImages:
         if isinstance(asked, ImageId) or images.pull_policy != "always" or archive is not None:
             found = self._here(asked, or_refuse=archive is None)
             if found is not None:
-                reference = asked if isinstance(asked, ImageId) else _with_prefix(asked, images.registry_prefix)
+                reference = asked if isinstance(asked, ImageId) else with_prefix(asked, images.registry_prefix)
                 return _image(str(reference), found, "local")
         if archive is not None:
             return self._load(archive, observer, reference=wanted)
@@ -79,7 +86,7 @@ class DockerImages:
         images, security = self._settings.images, self._settings.security
         if isinstance(asked, ImageId):
             return self._by_id(asked)
-        reference = _with_prefix(asked, images.registry_prefix)
+        reference = with_prefix(asked, images.registry_prefix)
         # The name as it stands first: an image built here has no registry.
         found = self._named(asked) or self._named(reference)
         if found is not None or not or_refuse:
@@ -141,7 +148,7 @@ class DockerImages:
 
         images = self._settings.images
         deadline = time.monotonic() + images.pull_timeout
-        wanted = _with_prefix(asked, images.registry_prefix)
+        wanted = with_prefix(asked, images.registry_prefix)
         reference, full = str(wanted), wanted.normalized()
         for attempt in range(images.pull_retries + 1):
             observer.stage("pull", reference)
@@ -265,23 +272,6 @@ def _names(found: dict[str, Any]) -> set[ImageReference]:
             if isinstance(name, ImageReference):
                 names.add(name.normalized())
     return names
-
-
-def _with_prefix(reference: ImageReference, prefix: str) -> ImageReference:
-    """The name in the operator's mirror, where the job names no registry."""
-    if reference.domain is not None or not prefix:
-        return reference
-    try:
-        joined = parse_image(f"{prefix.rstrip('/')}/{reference}")
-    except ValueError as error:
-        raise AutoScorerError(
-            ErrorCode.INVALID_META,
-            f"container.image: {str(reference)!r} is not an image reference with images.registry_prefix before it: "
-            f"{error}",
-            details={"key": "container.image"},
-        ) from error
-    assert isinstance(joined, ImageReference)
-    return joined
 
 
 def _missing(error: Exception, why: str) -> bool:

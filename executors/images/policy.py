@@ -22,6 +22,7 @@ __all__ = [
     "image_source",
     "refused_dockerfile",
     "which_images",
+    "with_prefix",
 ]
 
 ARCHIVES = ("image.tar", "image.tar.gz")
@@ -163,6 +164,27 @@ def allowed(reference: ImageReference, patterns: tuple[str, ...]) -> bool:
         elif any(fnmatch.fnmatchcase(text, pattern) for text in spellings):
             return True
     return False
+
+
+def with_prefix(reference: ImageReference, prefix: str) -> ImageReference:
+    """The name in the operator's mirror, where the job names no registry.
+
+    Raises:
+        AutoScorerError: ``INVALID_META`` where both together are no name.
+    """
+    if reference.domain is not None or not prefix:
+        return reference
+    try:
+        joined = parse_image(f"{prefix.rstrip('/')}/{reference}")
+    except ValueError as error:
+        raise AutoScorerError(
+            ErrorCode.INVALID_META,
+            f"container.image: {str(reference)!r} is not an image reference with images.registry_prefix before it: "
+            f"{error}",
+            details={"key": "container.image"},
+        ) from error
+    assert isinstance(joined, ImageReference)
+    return joined
 
 
 def which_images(settings: Settings) -> str:

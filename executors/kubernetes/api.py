@@ -183,9 +183,9 @@ class KubernetesApi:
 
         action = "open an exec connection to the pod"
         address = "ws" + self.access.server.removeprefix("http") + path + "?" + urlencode(query)
-        secure = {"ssl": self.access.tls} if self.access.tls is not False else {}
+        secure: dict[str, Any] = {"ssl": self.access.tls} if self.access.tls is not False else {}
         if self.access.server_name and secure:
-            secure["server_hostname"] = self.access.server_name  # type: ignore[dict-item]
+            secure["server_hostname"] = self.access.server_name
         with api_errors(action):
             self.requests += 1
             try:
@@ -201,10 +201,10 @@ class KubernetesApi:
                     ping_interval=None,
                     compression=None,
                     max_size=4 * 1024**2,
-                    **secure,  # type: ignore[arg-type]
+                    **secure,
                 )
             except InvalidStatus as error:
-                body = _json(error.response.body or b"")
+                body = _json(bytes(error.response.body or b""))
                 raise refused(action, error.response.status_code, body) from error
 
 

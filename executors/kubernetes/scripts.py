@@ -24,11 +24,11 @@ set -e
 size=$1 wanted=$2 try=$3
 cd /staged
 mkdir ".$try"
-mkfifo "/control/$try"
-sha256sum < "/control/$try" > "/control/$try.sum" &
-head -c "$size" | tee "/control/$try" | tar -x -o -f - -C ".$try"
+mkfifo "/control/in$try"
+sha256sum < "/control/in$try" > "/control/in$try.sum" &
+head -c "$size" | tee "/control/in$try" | tar -x -o -f - -C ".$try"
 wait
-read -r found rest < "/control/$try.sum"
+read -r found rest < "/control/in$try.sum"
 if [ "$found" != "$wanted" ]; then echo "the sha256 of the input is $found, expected $wanted" >&2; exit 3; fi
 mv ".$try"/* .
 for left in .[0-9]*; do rm -rf "$left"; done
@@ -61,11 +61,12 @@ cd /output
 find . -type d ! -perm -500 -exec chmod u+rx {} \; 2>/dev/null || :
 find . -type f ! -perm -400 -exec chmod u+r {} + 2>/dev/null || :
 if [ -n "$(find . -type s | head -c 1)" ]; then exit 43; fi
-mkfifo "/control/$1"
-sha256sum < "/control/$1" > "/control/$1.sum" &
-tar -c -f - . | tee "/control/$1"
+mkfifo "/control/out$1"
+sha256sum < "/control/out$1" > "/control/out$1.sum" &
+{ tar -c -f - . || : > "/control/out$1.bad"; } | tee "/control/out$1"
 wait
-read -r found rest < "/control/$1.sum"
+[ ! -e "/control/out$1.bad" ]
+read -r found rest < "/control/out$1.sum"
 echo "sha256 $found" >&2
 read -r answer
 [ "$answer" = taken ]

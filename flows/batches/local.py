@@ -56,7 +56,7 @@ def run_batch(
         action: pipeline (validate, run and score) or score (the predictions that are there).
         scorer: Scorer id instead of the one that each meta.json names.
         params: Added to each meta.json's params, and stronger than they are.
-        backend: auto, docker or process; as configured when None.
+        backend: auto, docker, kubernetes or process; as configured when None.
         concurrency: Workspaces worked on at the same time.
         scorers_dirs: More folders of scorers.
         begun: Told what needs no work (duplicates, links that lead astray), and how many workspaces there are in all.

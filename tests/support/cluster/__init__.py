@@ -1,7 +1,7 @@
 """A real cluster for tests: an overlay of deployments/kubernetes on one node without DNS and without kube-proxy.
 
-``KUBECONFIG`` names it. Services have addresses there that lead nowhere. Here they lead to the pods behind them, and that
-of the API server to it, so that pods use the token and the certificate that every cluster gives them.
+``KUBECONFIG`` names it. Services have addresses there that lead nowhere. Here they lead to the pods behind them, and
+that of the API server to it, so that pods use the token and the certificate that every cluster gives them.
 """
 
 from __future__ import annotations

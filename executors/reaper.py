@@ -1,4 +1,4 @@
-"""Clearing up after processes that died: their containers, their staged folders, their run records.
+"""Clearing up after processes that died: their containers and Jobs, their staged folders, their run records.
 
 A container is an orphan when its owner is certainly dead, or when it outlived its deadline by far, whoever owns it
 (an owner on another host can't be asked). The same holds for a run's record and its staged folder, as long as nobody
@@ -11,7 +11,8 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from ..core.processes import ProcessIdentity
 from .files import remove_tree
 from .process import kill_staged
 from .records import RunRecord, RunRecords
+
+Connect = Callable[[Settings], Any]
 
 __all__ = ["OwnContainer", "Reaped", "clear_flow_run", "own_containers", "reap", "reap_if_needed", "remove_by_label"]
 
@@ -40,7 +43,7 @@ class Reaped:
 
 @dataclass(frozen=True)
 class OwnContainer:
-    """A container of ours; the labels without our prefix."""
+    """A container of ours, or a Job in a cluster; the labels without our prefix."""
 
     id: str
     name: str
@@ -53,7 +56,7 @@ def reap_if_needed(settings: Settings) -> Reaped | None:
     return reap(settings) if dead else None
 
 
-def reap(settings: Settings, *, connect: Callable[[Settings], Any] | None = None) -> Reaped:
+def reap(settings: Settings, *, connect: Connect | None = None) -> Reaped:
     """Remove what dead owners left.
 
     Args:
@@ -61,19 +64,31 @@ def reap(settings: Settings, *, connect: Callable[[Settings], Any] | None = None
         connect: How to reach the Docker Engine; tests give their own.
 
     Returns:
-        What was removed; a Docker Engine that does not answer is a problem listed, not an error.
+        What was removed; a Docker Engine or a cluster that does not answer is a problem listed, not an error.
     """
     done = Reaped()
     records = RunRecords(settings.home).dead()
-    docker_done = _reap_containers(settings, done, connect, {record.run_id for record in records})
+    dead = {record.run_id for record in records}
+    silent = set()
+    for engine in _engines(settings, connect):
+        try:
+            for container in engine.list():
+                if container.labels.get("run") in dead or _orphaned(container.labels):
+                    engine.remove(container)
+                    done.containers.append(container.name)
+        except AutoScorerError as error:
+            done.problems.append(error.message)
+            silent.add(engine.backend)
+        finally:
+            engine.close()
     for record in records:
-        if record.backend == "docker" and not docker_done:
+        if record.backend in silent:
             continue  # its record must outlive its container
         _clear(record, done)
     return done
 
 
-def clear_flow_run(settings: Settings, flow_run_id: str, *, connect: Callable[[Settings], Any] | None = None) -> Reaped:
+def clear_flow_run(settings: Settings, flow_run_id: str, *, connect: Connect | None = None) -> Reaped:
     """Remove what a flow run left that nobody works on any more, wherever its processes were.
 
     Args:
@@ -82,25 +97,22 @@ def clear_flow_run(settings: Settings, flow_run_id: str, *, connect: Callable[[S
         connect: How to reach the Docker Engine; tests give their own.
 
     Raises:
-        AutoScorerError: ``BACKEND_UNAVAILABLE`` when the Docker Engine does not answer; what needs none is removed.
+        AutoScorerError: ``BACKEND_UNAVAILABLE`` when the Docker Engine or the cluster does not answer; what needs none
+            is removed.
     """
     done = Reaped()
     records = RunRecords(settings.home).of_flow_run(flow_run_id)
-    try:
-        done.containers = remove_by_label(settings, "flow_run", flow_run_id, connect=connect)
-    except AutoScorerError:
-        records = [record for record in records if record.backend != "docker"]
-        raise
-    finally:
-        for record in records:
+    done.containers, silent = _remove_by_label(settings, "flow_run", flow_run_id, connect)
+    for record in records:
+        if record.backend not in silent:
             _clear(record, done)
+    for error in silent.values():
+        raise error
     return done
 
 
-def remove_by_label(
-    settings: Settings, key: str, value: str, *, connect: Callable[[Settings], Any] | None = None
-) -> list[str]:
-    """Remove our containers that carry a label, whoever owns them and however they are doing.
+def remove_by_label(settings: Settings, key: str, value: str, *, connect: Connect | None = None) -> list[str]:
+    """Remove our containers and Jobs that carry a label, whoever owns them and however they are doing.
 
     Args:
         settings: The configuration.
@@ -109,77 +121,140 @@ def remove_by_label(
         connect: How to reach the Docker Engine; tests give their own.
 
     Returns:
-        The names of the containers that were removed.
+        The names of the containers and Jobs that were removed.
 
     Raises:
-        AutoScorerError: ``BACKEND_UNAVAILABLE`` when the Docker Engine does not answer.
+        AutoScorerError: ``BACKEND_UNAVAILABLE`` when the Docker Engine or the cluster does not answer.
     """
-    from .docker.executor import remove_container
-
-    removed = []
-    with _engine(settings, connect) as client:
-        for container in _ours(client, f"{key}={value}"):
-            remove_container(client, container.id)
-            removed.append(container.name)
+    removed, silent = _remove_by_label(settings, key, value, connect)
+    for error in silent.values():
+        raise error
     return removed
 
 
-def own_containers(settings: Settings, *, connect: Callable[[Settings], Any] | None = None) -> list[OwnContainer]:
-    """Our containers on this host, of every installation.
+def own_containers(settings: Settings, *, connect: Connect | None = None) -> list[OwnContainer]:
+    """Our containers on this host and in the cluster, of every installation.
 
     Args:
         settings: The configuration.
         connect: How to reach the Docker Engine; tests give their own.
 
     Raises:
-        AutoScorerError: ``BACKEND_UNAVAILABLE`` when the Docker Engine does not answer.
+        AutoScorerError: ``BACKEND_UNAVAILABLE`` when the Docker Engine or the cluster does not answer.
     """
-    with _engine(settings, connect) as client:
-        return list(_ours(client))
+    found: list[OwnContainer] = []
+    for engine in _engines(settings, connect):
+        try:
+            found += engine.list()
+        finally:
+            engine.close()
+    return found
 
 
-@contextlib.contextmanager
-def _engine(settings: Settings, connect: Callable[[Settings], Any] | None) -> Iterator[Any]:
-    from .docker.engine import connect as usual
-
-    client = (connect or usual)(settings)
-    try:
-        yield client
-    finally:
-        client.close()
-
-
-def _ours(client: Any, *labels: str) -> Iterator[OwnContainer]:
-    from .docker.container_config import LABEL, NAME
-    from .docker.engine import engine_errors
-
-    wanted = [LABEL + label for label in ("run", *labels)]
-    with engine_errors("list the containers"):
-        found = client.containers(all=True, filters={"label": wanted})
-    for container in found:
-        carried = container.get("Labels") or {}
-        own = {key.removeprefix(LABEL): text for key, text in carried.items() if key.startswith(LABEL)}
-        name = NAME + own.get("run", "")
-        # The name as well: an image can carry labels like ours, and whoever runs it by hand is no run of ours.
-        if f"/{name}" in (container.get("Names") or []):
-            yield OwnContainer(container["Id"], name, own)
+def _remove_by_label(
+    settings: Settings, key: str, value: str, connect: Connect | None
+) -> tuple[list[str], dict[str, AutoScorerError]]:
+    """What was removed, and by its backend why something could not be."""
+    removed: list[str] = []
+    silent: dict[str, AutoScorerError] = {}
+    for engine in _engines(settings, connect):
+        try:
+            for container in engine.list(f"{key}={value}"):
+                engine.remove(container)
+                removed.append(container.name)
+        except AutoScorerError as error:
+            silent[engine.backend] = error
+        finally:
+            engine.close()
+    return removed, silent
 
 
-def _reap_containers(
-    settings: Settings, done: Reaped, connect: Callable[[Settings], Any] | None, dead: Collection[str]
-) -> bool:
-    from .docker.executor import remove_container
+def _engines(settings: Settings, connect: Connect | None) -> list[_Engine]:
+    """Where runs may be: what the configuration says, and whatever a record is of."""
+    used = {record.backend for record in RunRecords(settings.home).all()}
+    found: list[_Engine] = []
+    # An installation in a cluster has no Docker Engine, and nobody waits for the word that there is none.
+    if connect is not None or settings.executors.default != "kubernetes" or "docker" in used:
+        found.append(_Docker(settings, connect))
+    if settings.executors.uses_kubernetes or "kubernetes" in used:
+        found.append(_Kubernetes(settings))
+    return found
 
-    try:
-        with _engine(settings, connect) as client:
-            for container in _ours(client):
-                if container.labels.get("run") in dead or _orphaned(container.labels):
-                    remove_container(client, container.id)
-                    done.containers.append(container.name)
-    except AutoScorerError as error:
-        done.problems.append(error.message)
-        return False
-    return True
+
+class _Engine(ABC):
+    """Where containers of ours may be. What it does raises ``BACKEND_UNAVAILABLE`` when nobody answers."""
+
+    backend: str
+
+    @abstractmethod
+    def list(self, *labels: str) -> Sequence[OwnContainer]:
+        """Those that carry labels (``key=value``, without our prefix)."""
+
+    @abstractmethod
+    def remove(self, container: OwnContainer) -> None:
+        """Remove one with everything that it has; one that is gone is fine."""
+
+    def close(self) -> None:  # noqa: B027 - a connection that is shared stays
+        """Let go of connections."""
+
+
+class _Docker(_Engine):
+    backend = "docker"
+
+    def __init__(self, settings: Settings, connect: Connect | None) -> None:
+        self._settings, self._connect = settings, connect
+        self._made: Any = None
+
+    @property
+    def _client(self) -> Any:
+        from .docker.engine import connect
+
+        if self._made is None:
+            self._made = (self._connect or connect)(self._settings)
+        return self._made
+
+    def list(self, *labels: str) -> Sequence[OwnContainer]:
+        from .docker.container_config import LABEL, NAME
+        from .docker.engine import engine_errors
+
+        client = self._client
+        with engine_errors("list the containers"):
+            found = client.containers(all=True, filters={"label": [LABEL + label for label in ("run", *labels)]})
+        own = []
+        for container in found:
+            carried = container.get("Labels") or {}
+            told = {key.removeprefix(LABEL): text for key, text in carried.items() if key.startswith(LABEL)}
+            name = NAME + told.get("run", "")
+            # The name as well: an image can carry labels like ours, and whoever runs it by hand is no run of ours.
+            if f"/{name}" in (container.get("Names") or []):
+                own.append(OwnContainer(container["Id"], name, told))
+        return own
+
+    def remove(self, container: OwnContainer) -> None:
+        from .docker.executor import remove_container
+
+        remove_container(self._client, container.id)
+
+    def close(self) -> None:
+        if self._made is not None:
+            self._made.close()
+
+
+class _Kubernetes(_Engine):
+    backend = "kubernetes"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def list(self, *labels: str) -> Sequence[OwnContainer]:
+        from .kubernetes.reaping import own_jobs
+
+        return [OwnContainer(name, name, told) for name, told in own_jobs(self._settings, *labels).items()]
+
+    def remove(self, container: OwnContainer) -> None:
+        from .kubernetes.reaping import remove_job
+
+        remove_job(self._settings, container.id)
 
 
 def _orphaned(labels: Mapping[str, str]) -> bool:

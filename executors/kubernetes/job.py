@@ -22,7 +22,7 @@ from .names import (
     pods_path,
     was_refused_for_quota,
 )
-from .outcome import container, is_running, refused_for_good
+from .outcome import container, is_running, node_is_lost, refused_for_good
 from .session import Session
 
 __all__ = ["RunJob", "delete_job", "delete_pod", "pods_of"]
@@ -215,8 +215,8 @@ class RunJob:
             # It may have been made a moment before.
             for pod in pods_of(self._session, f"{LABEL}run={self._spec.run_id}"):
                 self.tracked.take(pod)
-        end = time.monotonic() + REMOVAL
-        while not self._is_gone() and time.monotonic() < end:
+        began = time.monotonic()
+        while not self._is_gone() and time.monotonic() - began < self._patience():
             if not self._await(self._is_gone, LOOK):
                 self.look(PATIENCE)
         if not self._is_gone():
@@ -229,6 +229,10 @@ class RunJob:
         """Let go of what was shared for this run."""
         self._session.watch.untrack(self._spec.run_id)
         self._session.metrics.untrack(self._spec.run_id)
+
+    def _patience(self) -> float:
+        """Seconds to wait for the pod to go: a node that is not heard of will not say so."""
+        return LOOK if self.tracked.pod is not None and node_is_lost(self.tracked.pod) else REMOVAL
 
     def _is_gone(self) -> bool:
         return self.tracked.pod is None or self.tracked.is_gone

@@ -103,7 +103,7 @@ def clear_away(settings: Settings, flow_run_id: str, *, needed: bool) -> bool:
 def had_container(settings: Settings, claim: Claim) -> bool:
     """Whether a container of it may be there: its record lies there until it is gone."""
     owners = (claim.child, claim.worker)
-    return any(record.backend == "docker" and record.owner in owners for record in RunRecords(settings.home).all())
+    return any(record.backend != "process" and record.owner in owners for record in RunRecords(settings.home).all())
 
 
 def _end_child(claim: Claim) -> bool:

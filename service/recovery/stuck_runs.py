@@ -218,7 +218,7 @@ class Reconciler:
 
     def _clear_away(self, flow_run_id: str) -> None:
         reap_if_needed(self._settings)
-        # Where no engine answers there may never have been one: what runs in Kubernetes is not to be seen from here.
+        # Where no engine answers there may never have been one: some pools run them where nobody here sees it.
         clear_away(self._settings, flow_run_id, needed=False)
 
 

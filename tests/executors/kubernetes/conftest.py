@@ -46,10 +46,13 @@ def run(
     """Run a shell script as the model, and check afterwards that nothing of it is left in the cluster."""
 
     def run_script(script: str, *, timeout: float = 30, image: str = "model:1", **more: Any) -> RunReport:
+        fill = more.pop("fill", None)
         resources = {"memory": "64Mi", "disk": "20Mi", **more.pop("resources", {})}
         keywords = {key: more.pop(key) for key in ("cancelled", "observer", "labels") if key in more}
         container = {"image": image, "cmd": ["sh", "-c", script], **more.pop("container", {})}
         root = make_workspace(more.pop("name", "ws"), container=container, resources=resources, timeout=timeout, **more)
+        if fill is not None:
+            fill(root)
         settings = load_settings()
         return run_workspace(root, settings=settings, backend="kubernetes", **keywords)
 

@@ -6,7 +6,8 @@ import argparse
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..core.config import Settings
@@ -27,21 +28,27 @@ class Check(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    pass
+    parser.add_argument(
+        "--probe",
+        action="store_true",
+        help="also run two small pods in the cluster, to see whether the models' network is closed (takes a minute)",
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     checks: list[Check] = []
-    for name, look in (
+    looks: tuple[tuple[str, Callable[[Settings], Iterator[Check]]], ...] = (
         ("python", _python),
         ("home", _home),
         ("docker", _docker),
+        ("kubernetes", partial(_kubernetes, probe=args.probe)),
         ("leftovers", _leftovers),
         ("config", _config),
         ("images", _images),
         ("scorers", _scorers),
         ("prefect", _prefect),
-    ):
+    )
+    for name, look in looks:
         try:
             checks.extend(look(args.settings))
         except AutoScorerError as error:
@@ -120,7 +127,8 @@ def _docker(settings: Settings) -> Iterator[Check]:
     except AutoScorerError as error:
         yield Check(
             "docker",
-            "fail",
+            # Where models run in a cluster, nothing here needs it.
+            "warn" if settings.executors.default == "kubernetes" else "fail",
             error.message,
             "Install and start Docker Engine (Debian, Ubuntu: apt-get install docker.io), and join the group docker. "
             "Without it only code that you trust can be run, by --backend process.",
@@ -138,6 +146,65 @@ def _docker(settings: Settings) -> Iterator[Check]:
         )
 
     yield _watch(settings, unwatched)
+
+
+def _kubernetes(settings: Settings, *, probe: bool) -> Iterator[Check]:
+    """Nothing where no cluster is configured: most installations have none."""
+    if not settings.executors.uses_kubernetes:
+        return
+    from ..executors.kubernetes.diagnosis import missing_rights, namespace_is_missing
+    from ..executors.kubernetes.executor import KubernetesExecutor
+
+    executor = KubernetesExecutor(settings)
+    try:
+        detail = executor.check()
+        if namespace_is_missing(settings):
+            namespace = settings.executors.kubernetes.namespace
+            yield Check(
+                "kubernetes",
+                "fail",
+                f"the cluster has no namespace {namespace}",
+                "deployments/kubernetes/ makes it, or set executors.kubernetes.namespace.",
+            )
+            return
+        missing = missing_rights(settings)
+    finally:
+        executor.close()
+    needed = [str(right) for right in missing if not right.optional]
+    if needed:
+        advice = "Bind the Role of deployments/kubernetes/ to this account, in the runs' namespace."
+        yield Check("kubernetes", "fail", f"{detail}; this account may not {', '.join(needed)}", advice)
+        return
+    more = "; how much memory models use is not known" if missing else ""
+    yield Check("kubernetes", "ok", f"{detail}, all rights are there{more}")
+    yield _network(settings, probe=probe)
+
+
+def _network(settings: Settings, *, probe: bool) -> Check:
+    """Whether models really have no network: that is for the cluster to hold."""
+    from ..executors.kubernetes.diagnosis import Network, probe_network
+
+    if settings.executors.kubernetes.helper_image is None:
+        return Check("network", "warn", "not tried: executors.kubernetes.helper_image is not set")
+    if not probe:
+        return Check(
+            "network",
+            "ok",
+            "whether the models' pods have no network was not tried",
+            "Run `autoscorer doctor --probe`.",
+        )
+    found = probe_network(settings)
+    if found is Network.CLOSED:
+        return Check("network", "ok", "a pod of the runs' namespace could not reach another one")
+    advice = (
+        "Apply the NetworkPolicy of deployments/kubernetes/ to the runs' namespace, and use a network plugin that "
+        "enforces it (Calico, Cilium)."
+    )
+    if found is Network.OPEN:
+        return Check(
+            "network", "fail", "a pod of the runs' namespace reached another one: models have a network", advice
+        )
+    return Check("network", "warn", "could not be tried: the helper image has no nc that listens", advice)
 
 
 def _watch(settings: Settings, unwatched: frozenset[Watched]) -> Check:

@@ -22,7 +22,7 @@ from .names import (
     pods_path,
     was_refused_for_quota,
 )
-from .outcome import container, is_running, node_is_lost, refused_for_good
+from .outcome import container, has_stopped, is_running, node_is_lost, refused_for_good
 from .session import Session
 
 __all__ = ["RunJob", "delete_job", "delete_pod", "pods_of"]
@@ -33,6 +33,8 @@ NO_POD = 4.0
 REMOVAL, LOOK = 60.0, 10.0
 # Seconds for the helper to end by itself once it may.
 GENTLY = 5.0
+# Seconds for a pod that has ended to go by itself.
+FORGET_AFTER = 2.0
 
 
 class RunJob:
@@ -209,13 +211,16 @@ class RunJob:
         if not self._may_exist:
             return
         if gently:
-            self._await(lambda: self._phase() in ("Succeeded", "Failed"), GENTLY)
+            self._await(lambda: self._is_gone() or has_stopped(self.tracked.pod or {}), GENTLY)
         self.delete()
         if self.tracked.pod is None:
             # It may have been made a moment before.
             for pod in pods_of(self._session, f"{LABEL}run={self._spec.run_id}"):
                 self.tracked.take(pod)
         began = time.monotonic()
+        if not self._await(self._is_gone, FORGET_AFTER) and has_stopped(self.tracked.pod or {}):
+            # Every process of it has ended, and some kubelets take ten more seconds to let go of what is left.
+            delete_pod(self._session, str(self.pod_name), now=True)
         while not self._is_gone() and time.monotonic() - began < self._patience():
             if not self._await(self._is_gone, LOOK):
                 self.look(PATIENCE)
@@ -236,9 +241,6 @@ class RunJob:
 
     def _is_gone(self) -> bool:
         return self.tracked.pod is None or self.tracked.is_gone
-
-    def _phase(self) -> str:
-        return str(((self.tracked.pod or {}).get("status") or {}).get("phase")) if not self._is_gone() else "Succeeded"
 
     def _await(self, condition: Any, seconds: float) -> bool:
         end = time.monotonic() + seconds

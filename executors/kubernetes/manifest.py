@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ...core.config import Settings
+from ...core.config_kubernetes import KubernetesExecutor
 from ..base import CONTAINER_ROOT, ROOT_VARIABLE, RunSpec
-from ..docker.container_config import GRACE
+from ..docker.container_config import GRACE, NAME
 from ..files import MAX_DEPTH
 from .names import INPUT, KEEPER, MODEL, job_name, labels_and_annotations
 from .scripts import KEEP, WAIT, shell
 
-__all__ = ["Seal", "job_manifest"]
+__all__ = ["Seal", "job_manifest", "probe_manifest"]
 
 Json = dict[str, Any]
 
@@ -27,6 +30,8 @@ LOG_ROOM = 64 * Mi
 FOLDER_ROOM = 4 * Mi
 # Seconds after its end at which the cluster itself removes a Job that nobody has removed.
 LEFT_OVER = 900
+# Seconds after which a probe is over for sure.
+PROBE_ENDS = 300
 # Seconds that sending the input and reading the output may take, for the pod's own deadline.
 TRANSFER_ROOM = 1800
 
@@ -105,14 +110,7 @@ def job_manifest(spec: RunSpec, seal: Seal, settings: Settings) -> Json:
         pod["initContainers"] = [_helper(INPUT, shell(WAIT), seal, settings, ["staged", "control"])]
     if seal.own_users:
         pod["hostUsers"] = False
-    if configured.runtime_class:
-        pod["runtimeClassName"] = configured.runtime_class
-    if configured.image_pull_secrets:
-        pod["imagePullSecrets"] = [{"name": name} for name in configured.image_pull_secrets]
-    if configured.node_selector:
-        pod["nodeSelector"] = dict(configured.node_selector)
-    if configured.tolerations:
-        pod["tolerations"] = [dict(each) for each in configured.tolerations]
+    pod.update(_placement(configured))
     if spec.limits.gpu and configured.gpu_types:
         wanted = {"key": configured.gpu_type_label, "operator": "In", "values": list(configured.gpu_types)}
         terms = [{"matchExpressions": [wanted]}]
@@ -134,6 +132,62 @@ def job_manifest(spec: RunSpec, seal: Seal, settings: Settings) -> Json:
     }
 
 
+def probe_manifest(name: str, settings: Settings, script: str, arguments: Sequence[str]) -> Json:
+    """A Job of the helper image alone, with the same seal as a model's, for ``autoscorer doctor --probe``.
+
+    Args:
+        name: Its name, as that of a run.
+        settings: The configuration; ``helper_image`` is set.
+        script: What its container runs.
+        arguments: The script's.
+    """
+    configured = settings.executors.kubernetes
+    told = {"run": name.removeprefix(NAME), "deadline": str(int(time.time()) + PROBE_ENDS), "probe": "network"}
+    labels, annotations = labels_and_annotations(told)
+    uid, gid = (int(part) for part in (configured.user or "65534:65534").split(":"))
+    seal = Seal(image="", uid=uid, gid=gid, own_users=False, input_size=0, deadline=0, told=told)
+    pod: Json = {
+        "restartPolicy": "Never",
+        "containers": [_helper(INPUT, shell(script, *arguments), seal, settings, [])],
+        "activeDeadlineSeconds": PROBE_ENDS,
+        "terminationGracePeriodSeconds": 1,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsUser": uid,
+            "runAsGroup": gid,
+            "runAsNonRoot": True,
+            "seccompProfile": _seccomp(configured.seccomp_profile),
+        },
+        **_placement(configured),
+    }
+    metadata = {"labels": labels, "annotations": annotations}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, **metadata},
+        "spec": {
+            "backoffLimit": 0,
+            "ttlSecondsAfterFinished": LEFT_OVER,
+            "template": {"metadata": metadata, "spec": pod},
+        },
+    }
+
+
+def _placement(configured: KubernetesExecutor) -> Json:
+    """Where the operator wants pods, and how their images come."""
+    found: Json = {}
+    if configured.runtime_class:
+        found["runtimeClassName"] = configured.runtime_class
+    if configured.image_pull_secrets:
+        found["imagePullSecrets"] = [{"name": name} for name in configured.image_pull_secrets]
+    if configured.node_selector:
+        found["nodeSelector"] = dict(configured.node_selector)
+    if configured.tolerations:
+        found["tolerations"] = [dict(each) for each in configured.tolerations]
+    return found
+
+
 def _model(spec: RunSpec, seal: Seal, settings: Settings) -> Json:
     configured, limits, job = settings.executors.kubernetes, spec.limits, spec.job
     amounts = {
@@ -143,7 +197,7 @@ def _model(spec: RunSpec, seal: Seal, settings: Settings) -> Json:
     }
     if limits.gpu:
         amounts[configured.gpu_resource] = str(limits.gpu)
-    told = {ROOT_VARIABLE: CONTAINER_ROOT, "HOME": "/tmp", "USER": "model", **job.container.env}
+    told = {ROOT_VARIABLE: CONTAINER_ROOT, "HOME": "/tmp", "USER": "model", **_NO_SERVICE, **job.container.env}
     if configured.transfer == "stream":
         mounts: list[Json] = [
             {"name": "staged", "mountPath": CONTAINER_ROOT, "readOnly": True},
@@ -211,6 +265,20 @@ def _helper(name: str, command: list[str], seal: Seal, settings: Settings, mount
     }
 
 
+# Kubernetes tells every container where its API server is, whatever else is turned off. Nobody there can reach it.
+_NO_SERVICE = dict.fromkeys(
+    (
+        "KUBERNETES_PORT",
+        "KUBERNETES_PORT_443_TCP",
+        "KUBERNETES_PORT_443_TCP_ADDR",
+        "KUBERNETES_PORT_443_TCP_PORT",
+        "KUBERNETES_PORT_443_TCP_PROTO",
+        "KUBERNETES_SERVICE_HOST",
+        "KUBERNETES_SERVICE_PORT",
+        "KUBERNETES_SERVICE_PORT_HTTPS",
+    ),
+    "",
+)
 _POLICIES = {"always": "Always", "ifnotpresent": "IfNotPresent", "never": "Never"}
 _CONFINED = {
     "privileged": False,

@@ -22,6 +22,7 @@ __all__ = [
     "ending_of",
     "exceeded_of",
     "has_ended",
+    "has_stopped",
     "image_digest",
     "is_running",
     "is_the_images_fault",
@@ -114,6 +115,13 @@ def _condition(pod: Json, kind: str) -> Json:
 def has_ended(pod: Json) -> bool:
     """Whether the model has ended, or never will begin. The pod's other containers may go on."""
     return _state(pod, MODEL, "terminated") is not None or _phase(pod) in ("Failed", "Succeeded")
+
+
+def has_stopped(pod: Json) -> bool:
+    """Whether every container of the pod has ended, so that nothing of it runs any more."""
+    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
+    ended = [(each.get("state") or {}).get("terminated") for each in statuses]
+    return _phase(pod) in ("Failed", "Succeeded") and bool(ended) and all(ended)
 
 
 def image_digest(pod: Json) -> str | None:

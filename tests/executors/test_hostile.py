@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 from autoscorer.core.config import Settings
-from autoscorer.core.processes import ProcessIdentity
 from autoscorer.core.workspace import Workspace
 from autoscorer.executors.docker.container_config import LABEL
 from autoscorer.executors.docker.uids import DEFAULT_RANGE
@@ -27,20 +26,40 @@ from autoscorer.tasks.run import run_workspace
 
 from ..support.markdown import BASE_IMAGE
 from ..support.prefect_server import eventually
+from ..support.sealed_backends import HOSTILE_BACKEND, DockerBackend, KubernetesBackend, SealedBackend
 
 pytestmark = pytest.mark.docker
 
 Attack = Callable[..., RunReport]
 
 
-@pytest.fixture(params=["docker"])
+@pytest.fixture(scope="module")
+def sealed(docker_client: Any, busybox: str) -> Iterator[SealedBackend]:
+    """The backend that is attacked: Docker, or the cluster of ``scripts/test-kubernetes``."""
+    if HOSTILE_BACKEND == "docker":
+        yield DockerBackend(docker_client)
+        return
+    with KubernetesBackend.with_namespace(busybox) as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=[HOSTILE_BACKEND])
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def configured(home: Path, sealed: SealedBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The configuration that the backend needs, before anything reads it."""
+    if isinstance(sealed, KubernetesBackend):
+        for key, value in sealed.environment.items():
+            monkeypatch.setenv(key, value)
 
 
 @pytest.fixture
 def attack(
     backend: str,
+    sealed: SealedBackend,
     busybox: str,
     docker_client: Any,
     make_workspace: Callable[..., Path],
@@ -53,6 +72,7 @@ def attack(
     def run(script: str, *, timeout: float = 20, labels: dict[str, str] | None = None, **meta: Any) -> RunReport:
         resources = {"memory": "64Mi", "disk": "20Mi", **meta.pop("resources", {})}
         container = {"image": busybox, "cmd": ["sh", "-c", script], **meta.pop("container", {})}
+        container["image"] = sealed.image(container["image"])
         root = make_workspace(container=container, resources=resources, timeout=timeout, **meta)
         before = _digest(root / "input")
         volumes.update(_volumes(docker_client))
@@ -68,14 +88,7 @@ def attack(
         return report
 
     yield run
-    mine = [
-        container
-        for container in docker_client.containers(all=True, filters={"label": LABEL + "run"})
-        # Its own: other tests may run beside this one.
-        if container["Labels"].get(LABEL + "workspace") == "ws"
-        and container["Labels"].get(LABEL + "owner") == ProcessIdentity.current().text
-    ]
-    assert mine == [], "a container was left"
+    assert sealed.left() == [], "a container was left"
     # Those of other tests' containers come and go.
     eventually(lambda: not _volumes(docker_client) - volumes)
     assert not list((settings.home / "runs").glob("*")), "a run record was left"
@@ -112,12 +125,13 @@ def _resource(report: RunReport) -> str | None:
     return str(report.error.details["resource"])
 
 
-def test_an_honest_model_succeeds(attack: Attack, tmp_path: Path) -> None:
+def test_an_honest_model_succeeds(attack: Attack, sealed: SealedBackend, tmp_path: Path) -> None:
     report = attack("cat /workspace/input/data/x.csv > /workspace/output/pred.csv; sleep 0.5")
     assert report.error is None
     assert (tmp_path / "ws" / "output" / "pred.csv").read_text() == "id,x\na,1\nb,2\n"
     assert report.resources.exit_code == 0
-    assert report.resources.peak_memory_bytes and report.resources.cpu_seconds is not None
+    if sealed.measures:
+        assert report.resources.peak_memory_bytes and report.resources.cpu_seconds is not None
 
 
 def test_the_ground_truth_is_nowhere(attack: Attack, tmp_path: Path) -> None:
@@ -138,17 +152,17 @@ def test_scorer_params_are_not_told(attack: Attack, tmp_path: Path) -> None:
     assert "classification_f1" not in _log(tmp_path)
 
 
-def test_there_is_no_network(attack: Attack, tmp_path: Path) -> None:
+def test_there_is_no_network(attack: Attack, sealed: SealedBackend, tmp_path: Path) -> None:
     report = attack(
         "echo interfaces: $(ls /sys/class/net); wget -T 3 -O- http://127.0.0.1:9 ; nslookup example.com; "
         "ping -c1 -W1 172.17.0.1"
     )
     assert _code(report) == "CONTAINER_FAILED"
     # Not necessarily the first line: stdout and stderr come in two streams.
-    assert "interfaces: lo" in _log(tmp_path).split("\n")
+    assert not sealed.has_no_interface or "interfaces: lo" in _log(tmp_path).split("\n")
 
 
-def test_the_seal_as_the_model_sees_it(attack: Attack, tmp_path: Path) -> None:
+def test_the_seal_as_the_model_sees_it(attack: Attack, sealed: SealedBackend, tmp_path: Path) -> None:
     attack("id; cat /proc/self/status; mount; ulimit -c; ulimit -n; env; cat /proc/1/cmdline")
     log = _log(tmp_path)
     assert "uid=0" not in log
@@ -156,7 +170,7 @@ def test_the_seal_as_the_model_sees_it(attack: Attack, tmp_path: Path) -> None:
     assert "NoNewPrivs:\t1" in log and "Seccomp:\t2" in log
     assert "overlay on / type overlay (ro" in log
     assert "HOME=/tmp" in log and "AUTOSCORER_WORKSPACE=/workspace" in log
-    assert "init" in log.splitlines()[-1], "no init process"
+    assert not sealed.has_init or "init" in log.splitlines()[-1], "no init process"
 
 
 def test_the_hosts_environment_does_not_reach_it(
@@ -167,14 +181,19 @@ def test_the_hosts_environment_does_not_reach_it(
     assert "hunter2" not in _log(tmp_path) and "MODE=fast" in _log(tmp_path)
 
 
-def test_a_fork_bomb(attack: Attack) -> None:
+def test_a_fork_bomb(attack: Attack, sealed: SealedBackend) -> None:
     report = attack("bomb() { bomb | bomb & }; bomb; sleep 60", timeout=8)
-    assert _resource(report) == "processes"
+    assert _resource(report) in _processes(sealed)
 
 
-def test_a_fork_bomb_of_sleepers(attack: Attack) -> None:
+def test_a_fork_bomb_of_sleepers(attack: Attack, sealed: SealedBackend) -> None:
     report = attack("while true; do sleep 60 & done", timeout=10)
-    assert _resource(report) == "processes"
+    assert _resource(report) in _processes(sealed)
+
+
+def _processes(sealed: SealedBackend) -> tuple[str, ...]:
+    # Without a limit of its own, a bomb ends at its memory or at what the node allows a pod.
+    return ("processes",) if sealed.limits_each_run else ("processes", "memory")
 
 
 def test_ten_gigabytes_of_memory(attack: Attack) -> None:
@@ -191,11 +210,13 @@ def test_memory_through_dev_shm(attack: Attack) -> None:
     ("target", "expected"),
     [("/tmp/x", "RESOURCE_ERROR"), ("/workspace/output/x", "RESOURCE_ERROR"), ("/x", "CONTAINER_FAILED")],
 )
-def test_ten_gigabytes_to(attack: Attack, target: str, expected: str) -> None:
+def test_ten_gigabytes_to(attack: Attack, sealed: SealedBackend, target: str, expected: str) -> None:
     report = attack(f"dd if=/dev/zero of={target} bs=1M count=10240", resources={"memory": "512Mi"})
     assert _code(report) == expected
     if expected == "RESOURCE_ERROR":
-        assert _resource(report) == "disk"
+        # Servers before 1.22 size no folder in memory, which then counts as memory alone.
+        in_memory = target == "/tmp/x" and not sealed.limits_each_run
+        assert _resource(report) in (("disk", "memory") if in_memory else ("disk",))
 
 
 def test_many_files_that_fill_the_disk_together(attack: Attack) -> None:
@@ -205,24 +226,32 @@ def test_many_files_that_fill_the_disk_together(attack: Attack) -> None:
     assert _resource(report) == "disk"
 
 
-def test_deleted_files_that_fill_the_disk(attack: Attack) -> None:
+def test_deleted_files_that_fill_the_disk(attack: Attack, sealed: SealedBackend) -> None:
     """No folder shows a file that was deleted while it is open, and it fills the disk all the same."""
     report = attack(
         "cd /workspace/output; "
         + "".join(f"exec {n}>x{n}; rm x{n}; dd if=/dev/zero bs=1M count=15 >&{n} 2>/dev/null; " for n in range(3, 8))
         + "sleep 15"
     )
-    assert _resource(report) == "disk"
+    _held_or_told(report, sealed)
 
 
-def test_deleted_files_of_a_process_whose_first_thread_has_ended(attack: Attack) -> None:
+def _held_or_told(report: RunReport, sealed: SealedBackend) -> None:
+    """Where deleted files can't be seen, the Result says so."""
+    if sealed.limits_each_run:
+        assert _resource(report) == "disk"
+    else:
+        assert report.error is None and "deleted_files" in report.unwatched
+
+
+def test_deleted_files_of_a_process_whose_first_thread_has_ended(attack: Attack, sealed: SealedBackend) -> None:
     """Such a process shows no open files, and its other threads hold them all the same."""
     report = attack(
         "",
         container={"image": BASE_IMAGE, "cmd": ["python3", "-c", DELETED_BY_A_THREAD]},
         resources={"memory": "256Mi"},
     )
-    assert _resource(report) == "disk"
+    _held_or_told(report, sealed)
 
 
 DELETED_BY_A_THREAD = """
@@ -239,7 +268,7 @@ ctypes.CDLL(None).syscall(60, 0)  # exit: this thread alone
 
 
 def test_an_image_volume_is_no_way_to_the_disk(
-    attack: Attack, docker_client: Any, busybox: str, tmp_path: Path
+    attack: Attack, sealed: SealedBackend, docker_client: Any, busybox: str, tmp_path: Path
 ) -> None:
     tag = _image(
         docker_client, tmp_path, f"FROM {busybox}\nVOLUME /scratch\nVOLUME /workspace\nVOLUME /workspace/extra\n"
@@ -250,6 +279,10 @@ def test_an_image_volume_is_no_way_to_the_disk(
         container={"image": tag},
         resources={"memory": "1Gi"},
     )
+    if not sealed.limits_each_run:
+        # For the nodes' runtime to refuse (docs/sealed-run.md): nothing tells a cluster what is in an image.
+        assert _code(report) in ("CONTAINER_FAILED", "RESOURCE_ERROR")
+        return
     assert _resource(report) == "disk"
     log = _log(tmp_path)
     assert "tmpfs on /scratch type tmpfs" in log
@@ -277,17 +310,19 @@ def test_an_image_volume_is_no_way_to_the_disk(
     ],
 )
 def test_an_image_that_no_container_starts_from_is_the_submissions_fault(
-    attack: Attack, docker_client: Any, busybox: str, tmp_path: Path, line: str
+    attack: Attack, sealed: SealedBackend, docker_client: Any, busybox: str, tmp_path: Path, line: str
 ) -> None:
     """The engine answers 500 to many of these, as if it were to blame, and so the run would be tried again."""
     tag = _image(docker_client, tmp_path, f"FROM {busybox}\n{line}\n")
     report = attack("true", container={"image": tag})
+    if not sealed.limits_each_run and report.error is None:
+        return  # a runtime that makes nothing of such a volume
     assert _code(report) == "CONTAINER_FAILED"
     assert report.error is not None and report.error.exit_code == 1
 
 
 def test_volumes_where_something_is_mounted_give_way(
-    attack: Attack, docker_client: Any, busybox: str, tmp_path: Path
+    attack: Attack, sealed: SealedBackend, docker_client: Any, busybox: str, tmp_path: Path
 ) -> None:
     tag = _image(
         docker_client,
@@ -298,12 +333,12 @@ def test_volumes_where_something_is_mounted_give_way(
     report = attack("cat /workspace/input/data/x.csv > /workspace/output/pred.csv; mount", container={"image": tag})
     assert report.error is None
     assert (tmp_path / "ws" / "output" / "pred.csv").read_text().startswith("id,x")
-    for folder in ("/a", "/b", "/c"):
+    for folder in ("/a", "/b", "/c") if sealed.limits_each_run else ():
         assert f"tmpfs on {folder} type tmpfs" in _log(tmp_path)
 
 
 def test_an_image_cannot_choose_its_user_or_health_check(
-    attack: Attack, docker_client: Any, busybox: str, tmp_path: Path
+    attack: Attack, backend: str, docker_client: Any, busybox: str, tmp_path: Path
 ) -> None:
     tag = _image(
         docker_client,
@@ -316,7 +351,7 @@ def test_an_image_cannot_choose_its_user_or_health_check(
     info = json.loads((tmp_path / "ws" / "logs" / "run_info.json").read_text())
     assert int(_log(tmp_path)) == info["uid"] == info["gid"] != 0
     # Only root can hand folders to others, and so give each model a uid of its own.
-    assert info["uid"] in DEFAULT_RANGE if os.geteuid() == 0 else info["uid"] == os.geteuid()
+    assert info["uid"] in DEFAULT_RANGE if os.geteuid() == 0 or backend != "docker" else info["uid"] == os.geteuid()
 
 
 def test_an_endless_log(attack: Attack, tmp_path: Path) -> None:
@@ -332,11 +367,11 @@ def test_terminal_escapes_in_the_log_stay_there(attack: Attack) -> None:
     assert report.error.details["log"] == ["red"]
 
 
-def test_sleeping_past_the_deadline_and_ignoring_sigterm(attack: Attack) -> None:
+def test_sleeping_past_the_deadline_and_ignoring_sigterm(attack: Attack, sealed: SealedBackend) -> None:
     started = time.monotonic()
     report = attack("trap '' TERM INT HUP; while true; do sleep 1; done", timeout=2)
     assert _code(report) == "TIMEOUT_ERROR"
-    assert 2 <= time.monotonic() - started < 12
+    assert 2 <= time.monotonic() - started < 2 + sealed.overhead
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,123 @@
+"""What the hostile suite asks of a sealed backend beside running: images, and that nothing is left."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from autoscorer.core.config import Settings, load_settings
+from autoscorer.core.processes import ProcessIdentity
+from autoscorer.executors.docker.container_config import LABEL
+from autoscorer.executors.kubernetes.api import KubernetesApi
+from autoscorer.executors.kubernetes.kubeconfig import find_access
+from autoscorer.executors.kubernetes.names import pods_path, process_label
+from autoscorer.executors.kubernetes.session import close_sessions
+
+from .prefect_server import eventually
+
+__all__ = ["HOSTILE_BACKEND", "DockerBackend", "KubernetesBackend", "SealedBackend"]
+
+# scripts/test-kubernetes sets it. A cluster is not what every development machine has, nor CI.
+HOSTILE_BACKEND = "kubernetes" if os.environ.get("TEST_KUBERNETES") else "docker"
+
+
+class SealedBackend(ABC):
+    """One backend, and what it can't hold: the same attack is tried there, and the Result has to say so."""
+
+    name: str
+    # Whether the kernel alone says that there is no network, and not a rule of the cluster's.
+    has_no_interface = True
+    has_init = True
+    measures = True
+    # Whether each run has a limit of processes, a sized /tmp, a look at deleted files, and volumes of images in memory.
+    limits_each_run = True
+    # Seconds that a run may take beside its model.
+    overhead = 10.0
+
+    @abstractmethod
+    def image(self, name: str) -> str:
+        """Make an image of the local engine available to it."""
+
+    @abstractmethod
+    def left(self) -> list[Any]:
+        """What is there of this process's runs."""
+
+
+class DockerBackend(SealedBackend):
+    name = "docker"
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def image(self, name: str) -> str:
+        return name
+
+    def left(self) -> list[Any]:
+        return [
+            container
+            for container in self._client.containers(all=True, filters={"label": LABEL + "run"})
+            # Its own: other tests may run beside this one.
+            if container["Labels"].get(LABEL + "workspace") == "ws"
+            and container["Labels"].get(LABEL + "owner") == ProcessIdentity.current().text
+        ]
+
+
+class KubernetesBackend(SealedBackend):
+    """The cluster that ``KUBECONFIG`` names, in a namespace of its own."""
+
+    name = "kubernetes"
+    has_no_interface = has_init = measures = limits_each_run = False
+    overhead = 60.0
+
+    def __init__(self, namespace: str, helper: str) -> None:
+        self.namespace = namespace
+        self.environment = {
+            "AUTOSCORER_EXECUTORS__KUBERNETES__NAMESPACE": namespace,
+            "AUTOSCORER_EXECUTORS__KUBERNETES__HELPER_IMAGE": helper,
+            "AUTOSCORER_EXECUTORS__KUBERNETES__START_TIMEOUT": "120",
+        }
+        self._loaded: set[str] = set()
+        self.api = KubernetesApi(find_access(load_settings().executors.kubernetes))
+        self.image(helper)
+
+    @classmethod
+    @contextmanager
+    def with_namespace(cls, helper: str) -> Iterator[KubernetesBackend]:
+        """Make a namespace, as the manifests do, and remove it afterwards with all that is in it."""
+        one = cls(f"autoscorer-test-{uuid.uuid4().hex[:8]}", helper)
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": one.namespace, "labels": labels}}
+        one.api.request("POST", "/api/v1/namespaces", "make a namespace", body=body)
+        try:
+            # Its service account comes a moment later, and pods are refused until then.
+            account = f"/api/v1/namespaces/{one.namespace}/serviceaccounts"
+            eventually(lambda: one.api.get(account, "look for the service account")["items"])
+            yield one
+        finally:
+            close_sessions()
+            one.api.request("DELETE", f"/api/v1/namespaces/{one.namespace}", "remove the namespace")
+            one.api.close()
+
+    def image(self, name: str) -> str:
+        # What a cluster's nodes take images with: such as `kind load docker-image`.
+        if name not in self._loaded:
+            command = shlex.split(os.environ["KUBERNETES_LOAD_IMAGE"])
+            subprocess.run([*command, name], check=True, capture_output=True)
+            self._loaded.add(name)
+        return name
+
+    def left(self) -> list[Any]:
+        own = f"{LABEL}process={process_label(ProcessIdentity.current().text)}"
+        found: list[Any] = []
+        for path in (pods_path(self.namespace), f"/apis/batch/v1/namespaces/{self.namespace}/jobs"):
+            found += self.api.get(path, "look what is left", query={"labelSelector": own})["items"]
+        return found
+
+    def settings(self) -> Settings:
+        return load_settings()

@@ -3,4 +3,4 @@
 import os
 
 # It installs everything on a real cluster, by `scripts/test-kubernetes`; elsewhere it is not there to be skipped.
-collect_ignore = [] if os.environ.get("TEST_KUBERNETES") else ["test_cluster.py"]
+collect_ignore = [] if os.environ.get("TEST_KUBERNETES") else ["test_cluster.py", "test_cluster_production.py"]

@@ -1,4 +1,4 @@
-"""deployments/kubernetes on a real cluster: a model is scored through the API, whatever of the installation is killed.
+"""deployments/kubernetes/dev on a real cluster: models are scored through the API, whatever of it is killed.
 
 `scripts/test-kubernetes tests/system/test_cluster.py` runs it, on the cluster that KUBECONFIG names.
 """
@@ -6,142 +6,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from ..support.calls import call
-from ..support.checkout import sh
 from ..support.cluster import Cluster, installed
+from ..support.cluster.installation import BUSYBOX, PATIENCE, Installation, cluster
 from ..support.prefect_server import eventually
-from ..support.workspaces import write_workspace
 
-Json = dict[str, Any]
+__all__ = ["cluster"]
+
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
-
-# Addresses of the overlays in tests/support/cluster.
-API = "http://10.96.0.80:8000"
-BUSYBOX = "autoscorer-test-busybox:latest"
-# Writes the right answers, after it has waited for so many seconds.
-MODEL = "echo ready; sleep {seconds}; printf 'id,label\\na,x\\nb,y\\n' > output/pred.csv"
-PATIENCE = 600.0
-
-
-class Installation:
-    """An installation that is being used."""
-
-    def __init__(self, cluster: Cluster, manifests: Path, folder: Path) -> None:
-        self.cluster, self.manifests, self.folder = cluster, manifests, folder
-        tokens = dict(
-            each.split(":")
-            for each in reversed(cluster.secret("autoscorer-tokens", "AUTOSCORER_API_TOKENS").split(","))
-        )
-        self.token = tokens["admin"]
-        self.models = {**os.environ, "AUTOSCORER_API_URL": API, "AUTOSCORER_API_TOKEN": self.token}
-
-    def ask(self, path: str, body: Json | None = None) -> Any:
-        """The data of the API's answer; asked again while nobody listens."""
-
-        def answer() -> Any:
-            try:
-                return call(API + path, "GET" if body is None else "POST", body, token=self.token, timeout=PATIENCE)
-            except OSError:
-                return None
-
-        found = eventually(answer, within=PATIENCE)
-        assert found.status < 400, found.body
-        return found.data
-
-    def upload(self, seconds: float) -> str:
-        """A workspace whose model takes so long; its name."""
-        name = f"ws-{uuid.uuid4().hex[:8]}"
-        write_workspace(
-            self.folder,
-            name,
-            pred=None,
-            container={
-                "image": BUSYBOX,
-                "cmd": ["sh", "-c", MODEL.format(seconds=seconds)],
-                "working_dir": "/workspace",
-            },
-            resources={"cpu": 0.1, "memory": "64Mi", "disk": "16Mi"},
-            timeout=300,
-        )
-        self.command("upload", str(self.folder / name), "--name", name)
-        return name
-
-    def command(self, *arguments: str) -> None:
-        done = subprocess.run(["autoscorer", *arguments, "--json"], env=self.models, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    def submit(self, seconds: float = 0) -> Json:
-        """A task that was accepted."""
-        found: Json = self.ask("/pipeline", {"workspace": self.upload(seconds)})
-        return found
-
-    def scored(self, task: Json) -> Json:
-        """The task when it has ended: completed, with the score of right answers."""
-        ended: Json = eventually(lambda: self._ended(task["id"]), within=PATIENCE)
-        assert (ended["state"], (ended["outcome"] or {}).get("score")) == ("completed", 1.0), (
-            ended,
-            self.cluster.report(),
-        )
-        return ended
-
-    def _ended(self, task_id: str) -> Json | None:
-        task: Json = self.ask(f"/tasks/{task_id}?wait=30")
-        return task if task["state"] in ("completed", "failed", "cancelled") else None
-
-    def model(self) -> Json:
-        """The pod of a model that runs."""
-
-        def running() -> Json | None:
-            for pod in self.cluster.get("pods", namespace="autoscorer-runs"):
-                if pod["status"]["phase"] == "Running" and "deletionTimestamp" not in pod["metadata"]:
-                    return pod
-            return None
-
-        return eventually(running, within=PATIENCE)  # type: ignore[return-value]
-
-    def kill(self, *what: str) -> None:
-        """kill -9 of everything in these pods, at once."""
-        self.cluster.kubectl("delete", "pod", "-n", "autoscorer", *what, "--grace-period=0", "--force", "--wait=false")
-
-    def nothing_is_left(self) -> None:
-        """No Job and no pod of a model is there any more."""
-        eventually(
-            lambda: not self.cluster.kubectl("get", "jobs,pods", "-n", "autoscorer-runs", "-o", "name").split(),
-            within=180,
-        )
-
-    def ready(self) -> None:
-        """Everything is up and prepared."""
-        kubectl = self.cluster.kubectl
-        jobs = kubectl("get", "jobs", "-n", "autoscorer", "-o", "name").split()
-        ours = [job for job in jobs if job.partition("/")[2] in ("setup", "database")]
-        kubectl("wait", "-n", "autoscorer", "--for=condition=complete", "--timeout=900s", *ours, timeout=1000)
-        for each in kubectl("get", "deployments", "-n", "autoscorer", "-o", "name").split():
-            kubectl("rollout", "status", "-n", "autoscorer", each, "--timeout=600s", timeout=700)
-
-
-@pytest.fixture(scope="module")
-def cluster(root_image: str, busybox_image: str) -> Cluster:
-    cluster = Cluster(Path(os.environ["KUBECONFIG"]))
-    load = os.environ["KUBERNETES_LOAD_IMAGE"].split()
-    sh(*load, f"{root_image}:latest", f"{busybox_image}:latest")
-    return cluster
-
-
-@pytest.fixture(scope="module")
-def busybox_image(docker_client: Any) -> str:
-    name = BUSYBOX.partition(":")[0]
-    assert docker_client.images(name=name), "tests/images/build-busybox makes it"
-    return name
 
 
 @pytest.fixture(scope="module")
@@ -217,3 +93,58 @@ def test_flow_runs_are_pods_of_prefects_worker_where_that_is_configured(dev: Ins
         dev.nothing_is_left()
     finally:
         dev.cluster.kubectl("exec", "-n", "autoscorer", "deployment/api", "--", "autoscorer", "deploy")
+
+
+# io_uring_setup, keyctl and a namespace of its own, which our profile refuses (EPERM), and a file, which none does.
+SYSTEM_CALLS = """
+import ctypes, errno
+libc = ctypes.CDLL(None, use_errno=True)
+def call(*arguments):
+    ctypes.set_errno(0)
+    libc.syscall(*arguments)
+    return errno.errorcode.get(ctypes.get_errno(), "allowed")
+status = open("/proc/self/status").read()
+print(call(425, 1, None), call(250, 0, 0, 0), call(272, 0x10000000), status.count("Seccomp:\\t2"))
+"""
+
+
+def test_the_profile_that_is_laid_on_the_nodes_is_the_one_that_holds(dev: Installation) -> None:
+    """deployments/kubernetes/seccomp, and `executors.kubernetes.seccomp_profile`."""
+    cluster, part = dev.cluster, dev.manifests.parent / "seccomp"
+    # This cluster's kubelet has a root of its own.
+    own = cluster.kubeconfig.parent / "kubelet"
+    nodes = part / "nodes.yaml"
+    if own.is_dir():
+        nodes.write_text(nodes.read_text().replace("/var/lib/kubelet/seccomp", str(own / "seccomp")))
+    nodes.write_text(nodes.read_text().replace("busybox:1.37", BUSYBOX))
+    cluster.kubectl("apply", "-k", part)
+    try:
+        status = ("rollout", "status", "-n", "autoscorer-nodes", "daemonset/seccomp", "--timeout=300s")
+        cluster.kubectl(*status, timeout=400)
+        name = f"seccomp-{uuid.uuid4().hex[:8]}"
+        container = {
+            "name": "python",
+            "image": "autoscorer-test-root:latest",
+            "imagePullPolicy": "IfNotPresent",
+            "command": ["python", "-c", SYSTEM_CALLS],
+            "securityContext": {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "seccompProfile": {"type": "Localhost", "localhostProfile": "autoscorer.json"},
+            },
+        }
+        spec = {"restartPolicy": "Never", "containers": [container], "securityContext": {"runAsUser": 10001}}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": spec}
+        cluster.kubectl("apply", "-f", "-", text=json.dumps(pod))
+        try:
+
+            def ended() -> bool:
+                (found,) = cluster.get("pod", name, namespace="default")
+                return found["status"]["phase"] in ("Succeeded", "Failed")
+
+            eventually(ended, within=PATIENCE)
+            assert cluster.kubectl("logs", "-n", "default", name).split() == ["EPERM", "EPERM", "EPERM", "1"]
+        finally:
+            cluster.kubectl("delete", "pod", "-n", "default", name, "--wait=false")
+    finally:
+        cluster.kubectl("delete", "-k", part, timeout=400)

@@ -26,7 +26,7 @@ import yaml
 from ..kustomize import copy
 from ..relay import Relay
 
-__all__ = ["Cluster", "installed"]
+__all__ = ["Cluster", "Json", "installed"]
 
 HERE = Path(__file__).parent
 Json = dict[str, Any]

@@ -166,7 +166,10 @@ def _raise_failure(content: bytes, stderr: bytes) -> None:
         return
     causes = (status.get("details") or {}).get("causes") or () if isinstance(status, dict) else ()
     codes = [cause.get("message") for cause in causes if cause.get("reason") == "ExitCode"]
-    said = short(stderr) or short(status.get("message") if status else content)
-    failed = ExecFailed(ErrorCode.BACKEND_UNAVAILABLE, f"A command of ours in the pod failed: {said}.")
-    failed.command_code = int(codes[0]) if codes and str(codes[0]).isdigit() else None
+    code = int(codes[0]) if codes and str(codes[0]).isdigit() else None
+    ended = f" with exit code {code}" if code is not None else ""
+    # A server may repeat the whole command, which is ours and says nothing.
+    said = short(stderr) or (short(status.get("message") if status else content) if code is None else "it said nothing")
+    failed = ExecFailed(ErrorCode.BACKEND_UNAVAILABLE, f"A command of ours in the pod failed{ended}: {said}.")
+    failed.command_code = code
     raise failed

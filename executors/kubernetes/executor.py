@@ -28,7 +28,7 @@ from ..docker.container_config import GRACE
 from ..docker.uids import DEFAULT_RANGE
 from ..files import too_much
 from .api import PATIENCE
-from .errors import ApiError, unavailable
+from .errors import ApiError, short, unavailable
 from .images import image_of
 from .job import RunJob
 from .log import LogFollower
@@ -202,10 +202,10 @@ class KubernetesExecutor(Executor):
         ended = (container(self._job.tracked.pod, MODEL).get("state") or {}).get("terminated") or {}
         if ended.get("reason") not in ("StartError", "ContainerCannotRun"):
             return
-        message = " ".join(str(ended.get("message") or ended["reason"]).split())[:400]
-        if is_the_images_fault(message):
-            raise unstartable(message)
-        raise unavailable(f"The node can't start the model's container: {message}.")
+        said = " ".join(str(ended.get("message") or ended["reason"]).split())
+        if is_the_images_fault(said):
+            raise unstartable(said)
+        raise unavailable(f"The node can't start the model's container: {short(said)}.")
 
     def ran(self, image: Image) -> Image:
         pod = self._job.tracked.pod if self._job is not None else None
@@ -302,10 +302,18 @@ class KubernetesExecutor(Executor):
                 )
             PodFiles(job.api, job.namespace, str(job.pod_name), job.is_cancelled).bring(staged, limits)
         except AutoScorerError as error:
-            if error.code is ErrorCode.BACKEND_UNAVAILABLE and (exceeded := self.exceeded()) is not None:
+            if error.code is ErrorCode.BACKEND_UNAVAILABLE and (exceeded := self._exceeded_after_all()) is not None:
                 raise too_much(str(exceeded), "more than it may") from error
             raise
         self._was_collected = True
+
+    def _exceeded_after_all(self) -> KillReason | None:
+        """Whether the keeper ended for what it saw, which the cluster says a moment after it has ended."""
+        assert self._job is not None
+        end, seen = time.monotonic() + BEHIND_THE_END, 0
+        while (found := self.exceeded()) is None and self._job.has_keeper and time.monotonic() < end:
+            seen = self._job.tracked.wait(seen, 0.2)
+        return found
 
     def remove(self) -> None:
         if self._log is not None:

@@ -47,9 +47,11 @@ _AWAY = re.compile(
 # A runtime says these of what the image or the job chose: its command, its working folder.
 _CHOSEN = re.compile(
     r"no such file or directory|executable file not found|permission denied|exec format error|not a directory"
-    r"|is a directory|no command specified|chdir to cwd",
+    r"|is a directory|no command specified|chdir to cwd|container init: mkdir [^:]*: read-only file system",
     re.IGNORECASE,
 )
+# A volume that the image declares, at a place where none can be; Kubernetes' own volumes lie elsewhere on a node.
+_IMAGE_VOLUME = re.compile(r"mounting \"[^\"]*/volumes/(?!kubernetes\.io~)[^\"]*\"")
 _NODES_FAULT = re.compile(r"no space left|cannot allocate memory|too many open files|cgroup", re.IGNORECASE)
 _INIT_OOM = re.compile(r"OOM-killed|memory limit too low", re.IGNORECASE)
 # What a kubelet says of a pod that took more than its own limits; the volumes and the container are the model's.
@@ -166,7 +168,8 @@ def cannot_start(pod: Json, pull_error: str = "") -> AutoScorerError | None:
     """
     for name in (INPUT, KEEPER, MODEL):
         waiting = _state(pod, name, "waiting") or {}
-        error = _waits_in_vain(pod, name, str(waiting.get("reason") or ""), short(waiting.get("message")), pull_error)
+        said = " ".join(str(waiting.get("message") or "").split())
+        error = _waits_in_vain(pod, name, str(waiting.get("reason") or ""), said, pull_error)
         if error is not None:
             return error
     for name in (INPUT, KEEPER):
@@ -181,8 +184,8 @@ def cannot_start(pod: Json, pull_error: str = "") -> AutoScorerError | None:
 _HELPER_ADVICE = "Check executors.kubernetes.helper_image; `autoscorer doctor --probe` tries it."
 
 
-def _waits_in_vain(pod: Json, name: str, reason: str, message: str, pull_error: str) -> AutoScorerError | None:
-    image = str(container(pod, name).get("image") or "")
+def _waits_in_vain(pod: Json, name: str, reason: str, said: str, pull_error: str) -> AutoScorerError | None:
+    image, message = str(container(pod, name).get("image") or ""), short(said)
     helps = name != MODEL
     if reason in ("ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable"):
         why = message if reason == "ErrImagePull" else pull_error or message
@@ -205,8 +208,8 @@ def _waits_in_vain(pod: Json, name: str, reason: str, message: str, pull_error: 
     if reason == "CreateContainerConfigError":
         return unavailable(f"The cluster can't configure the container {name!r}: {message or reason}.")
     if reason in ("CreateContainerError", *_CANNOT_START):
-        if not helps and is_the_images_fault(message):
-            return unstartable(message)
+        if not helps and is_the_images_fault(said):
+            return unstartable(said)
         if reason in _CANNOT_START:
             return unavailable(f"The node can't start the container {name!r}: {message or reason}.")
     return None
@@ -214,13 +217,14 @@ def _waits_in_vain(pod: Json, name: str, reason: str, message: str, pull_error: 
 
 def is_the_images_fault(message: str) -> bool:
     """Whether a runtime failed at what the image or the job chose, by its own words."""
-    return bool(_CHOSEN.search(message) or _INIT_OOM.search(message)) and not (
-        _NODES_FAULT.search(message) and not _INIT_OOM.search(message)
-    )
+    if _IMAGE_VOLUME.search(message) or _INIT_OOM.search(message):
+        return True
+    return bool(_CHOSEN.search(message)) and not _NODES_FAULT.search(message)
 
 
 def unstartable(message: str) -> AutoScorerError:
     """The error of a model whose command can't be started."""
+    message = short(message)
     if _INIT_OOM.search(message):
         return AutoScorerError(
             ErrorCode.RESOURCE_ERROR,

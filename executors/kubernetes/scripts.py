@@ -42,10 +42,12 @@ trap 'exec sh -c "$KEEP" keeper "$@"' EXIT
 trap 'trap - EXIT; exit 0' TERM
 end() { trap - EXIT; exit "$1"; }
 while [ ! -e /control/taken ]; do
-  find /output -type d ! -perm -500 -exec chmod u+rx {} \; 2>/dev/null
+  # Who reads the output counts as well, and must not lose this container in the middle.
+  if [ -e /control/read ]; then sleep 0.2 2>/dev/null || sleep 1; continue; fi
   entries=$(find /output -print0 2>/dev/null | tr -cd '\000' | head -c "$2" | wc -c)
   if [ "${entries:-0}" -ge "$2" ]; then end 42; fi
   if [ -n "$(find /output -mindepth "$3" 2>/dev/null | head -c 1)" ]; then end 42; fi
+  find /output -type d ! -perm -500 -exec chmod u+rx {} \; 2>/dev/null
   used=$(du -sk /output 2>/dev/null | cut -f 1)
   if [ "${used:-0}" -gt "$1" ]; then end 41; fi
   sleep 0.3 2>/dev/null || sleep 1
@@ -57,6 +59,7 @@ end 0
 # came. What modes the model left its files with is no reason that they can't be read.
 GIVE = r"""
 set -e
+: > /control/read
 cd /output
 find . -type d ! -perm -500 -exec chmod u+rx {} \; 2>/dev/null || :
 find . -type f ! -perm -400 -exec chmod u+r {} + 2>/dev/null || :

@@ -465,6 +465,9 @@ class _Exec:
         for reader in readers:
             reader.join()
         code = process.wait()
+        for stream in (process.stdout, process.stderr):
+            assert stream is not None
+            stream.close()
         status: Json = {"metadata": {}, "status": "Success"}
         if code:
             causes = [{"reason": "ExitCode", "message": str(code)}]

@@ -71,6 +71,8 @@ class _Container:
         self.execs: list[subprocess.Popen[bytes]] = []
 
     def there(self, text: str) -> str:
+        if not self._mounts:
+            return text
         return self._paths.sub(lambda found: str(self._mounts[found[1]]), text)
 
     def popen(self, command: list[str], **streams: Any) -> subprocess.Popen[bytes]:

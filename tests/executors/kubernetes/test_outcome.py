@@ -13,6 +13,7 @@ from autoscorer.executors.kubernetes.outcome import (
     has_ended,
     has_stopped,
     image_digest,
+    is_the_images_fault,
     never_started,
     node_is_lost,
     refused_for_good,
@@ -411,3 +412,24 @@ def test_interruptions_are_told_in_words_of_their_own() -> None:
     from autoscorer.executors.verdict import INTERRUPTED
 
     assert set(INTERRUPTED) == set(Interruption) and len({*INTERRUPTED.values()}) == len(Interruption)
+
+
+@pytest.mark.parametrize(
+    ("message", "images"),
+    [
+        (
+            'error mounting "/var/lib/containerd/io.containerd.grpc.v1.cri/containers/0a/volumes/0b" to rootfs at '
+            '"/workspace/input/gt.csv": mkdir /run/containerd/rootfs/workspace/input/gt.csv: read-only file system',
+            True,
+        ),
+        (
+            'error mounting "/var/lib/kubelet/pods/0a/volumes/kubernetes.io~empty-dir/tmp" to rootfs at "/tmp"',
+            False,
+        ),
+        (EXEC, True),
+        ("cgroup: permission denied", False),
+        ("fork/exec: cannot allocate memory: no such file or directory", False),
+    ],
+)
+def test_whose_fault_a_container_is_that_no_runtime_starts(message: str, images: bool) -> None:
+    assert is_the_images_fault(message) is images

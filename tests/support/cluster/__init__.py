@@ -99,7 +99,9 @@ class _Service(Relay):
         targets = self.targets
         if not targets:
             raise ConnectionRefusedError("no pod is ready")
-        return socket.create_connection(targets[next(self._turn) % len(targets)], timeout=10)
+        found = socket.create_connection(targets[next(self._turn) % len(targets)], timeout=10)
+        found.settimeout(None)  # that was for the connection alone; who is silent is not gone
+        return found
 
 
 class _Services:

@@ -80,7 +80,7 @@ class Installation:
 
     def submit(self, seconds: float = 0) -> Json:
         """A task that was accepted."""
-        found: Json = self.ask("/pipeline", {"workspace": self.upload(seconds)})
+        found: Json = self.ask("/pipeline?wait=0", {"workspace": self.upload(seconds)})
         return found
 
     def scored(self, task: Json) -> Json:

@@ -23,6 +23,11 @@ RUN ! ls /build/packages/*.whl >/dev/null 2>&1 || export PIP_NO_INDEX=1; \
 COPY . /build/autoscorer
 RUN ! ls /build/packages/*.whl >/dev/null 2>&1 || export PIP_NO_INDEX=1; \
     /opt/autoscorer/bin/python -m pip install --quiet --no-deps /build/autoscorer
+# Nothing is installed or tested in there any more: a tenth of it. What is compiled stays, because a container may not be
+# able to write it.
+RUN find /opt/autoscorer -depth -type d -name tests \
+        -regex '.*/site-packages/\(joblib\|numpy\|pandas\|scipy\|sklearn\)/.*' -exec rm -r {} + \
+    && /opt/autoscorer/bin/python -m pip uninstall --quiet --yes pip
 
 FROM ${BASE_IMAGE}
 # A user for those who start it without root: compose, the pools of deployments/, `docker run --user 10001:10001`.

@@ -1,4 +1,4 @@
-"""A TCP relay on a port of loopback: what comes in goes on to wherever ``reach`` leads."""
+"""A TCP relay, on a port of loopback unless told otherwise: what comes in goes on to wherever ``reach`` leads."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ __all__ = ["Relay"]
 
 
 class Relay:
-    """Passes bytes on, both ways, until it is closed. Subclasses say where to."""
+    """Passes bytes on, both ways, until it is closed. Subclasses say where to.
 
-    def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+    Args:
+        host: An address of this machine to listen on.
+        port: 0 for any free one.
+    """
+
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        self._listener = socket.create_server((host, port), backlog=128)
         self.port: int = self._listener.getsockname()[1]
         self._open = [self._listener]
         threading.Thread(target=self._accept, daemon=True).start()

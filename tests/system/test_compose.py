@@ -17,6 +17,7 @@ from autoscorer.core.config import Settings
 from autoscorer.service.prefect.pools import job_template
 
 from ..support.compose import OVERRIDE, docker_compose
+from ..support.prefect_settings import known_variables
 
 __all__ = ["docker_compose"]
 
@@ -143,13 +144,6 @@ def test_its_command_is_one_that_exists_with_these_arguments(name: str) -> None:
 
 
 def test_what_it_tells_prefect_are_settings_of_prefect() -> None:
-    from prefect.settings import Settings as PrefectSettings
-    from prefect_redis.cleanup_queue import RedisWorkerCleanupQueueSettings
-    from prefect_redis.client import RedisMessagingSettings
-
-    known = {name.lower() for name in names_of(PrefectSettings)}
-    known |= {f"prefect_redis_messaging_{field}" for field in RedisMessagingSettings.model_fields}
-    known |= {f"prefect_redis_worker_cleanup_queue_{field}" for field in RedisWorkerCleanupQueueSettings.model_fields}
     told = {
         key
         for each in (*SERVICES.values(), {"environment": COMPOSE["x-server-environment"]})
@@ -157,7 +151,7 @@ def test_what_it_tells_prefect_are_settings_of_prefect() -> None:
         if key.startswith("PREFECT_")
     }
     assert told
-    assert not {key for key in told if key.lower() not in known}
+    assert not {key for key in told if key.lower() not in known_variables()}
     for key in (
         "PREFECT_MESSAGING_BROKER",
         "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING",
@@ -165,19 +159,6 @@ def test_what_it_tells_prefect_are_settings_of_prefect() -> None:
     ):
         assert COMPOSE["x-server-environment"][key].startswith("prefect_redis.")
         __import__(COMPOSE["x-server-environment"][key])
-
-
-def names_of(model: Any, prefix: str = "prefect") -> set[str]:
-    """Every name in the environment of Prefect's settings."""
-    found = set()
-    for name, field in model.model_fields.items():
-        inner = field.annotation
-        if hasattr(inner, "model_fields"):
-            found |= names_of(inner, f"{prefix}_{name}")
-        alias = field.validation_alias
-        found |= {choice for choice in getattr(alias, "choices", [alias]) if isinstance(choice, str)}
-        found.add(f"{prefix}_{name}")
-    return found
 
 
 def test_what_it_tells_autoscorer_are_settings_of_autoscorer() -> None:

@@ -123,3 +123,31 @@ def test_a_wrong_configuration_is_told_in_words_and_the_container_ends(
     container = start()
     assert sh("docker", "wait", container.id) == "2"
     assert "did you mean 'security'" in container.logs() and "Traceback" not in container.logs()
+
+
+def _inside(image: str, script: str, *options: str) -> str:
+    return sh("docker", "run", "--rm", *options, "--entrypoint", "sh", image, "-c", script)
+
+
+def test_nothing_is_in_the_image_that_nobody_runs_there(root_image: str) -> None:
+    tools = _inside(root_image, "for name in cc gcc g++ ld make pip git; do command -v $name; done; true")
+    # A base from a registry brings a pip of its own, which knows nothing of the environment that everything runs in.
+    assert [path for path in tools.splitlines() if not path.endswith("/pip") or path.startswith("/opt/")] == []
+    packages = r"/opt/autoscorer -regex '.*/site-packages/\(joblib\|numpy\|pandas\|scipy\|sklearn\)/.*'"
+    assert _inside(root_image, f"find {packages} -type d -name tests") == ""
+    ours = "/opt/autoscorer/lib/python3*/site-packages/autoscorer"
+    assert _inside(root_image, f"cd {ours} && ls -d tests benchmarks docs .git .venv 2>/dev/null; true") == ""
+    assert _inside(root_image, "find / -xdev \\( -name .cache -o -name '*.whl' -o -path '*/secrets/*.env' \\)") == ""
+    # The interpreter need not compile what a read-only root could not keep.
+    assert int(_inside(root_image, f"find {ours} -name '*.pyc' | wc -l")) > 100
+
+
+def test_it_works_as_somebody_special_to_nobody_on_a_read_only_root(root_image: str) -> None:
+    """As the pods of deployments/kubernetes run it."""
+    sealed = ["--user", "10001:10001", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+    sealed += ["--tmpfs", "/tmp", "--env", "HOME=/tmp", "--env", "PREFECT_HOME=/tmp/prefect", "--network", "none"]
+    version = _inside(root_image, "autoscorer --version && id -u && ! touch /opt/autoscorer/x 2>/dev/null", *sealed)
+    assert version.splitlines()[-1] == "10001"
+    modules = "autoscorer.worker.worker, autoscorer.api.app, autoscorer.executors.kubernetes.api, sklearn, pandas"
+    imported = f"import {modules}, prefect_kubernetes, prefect_docker, prefect_redis, prefect.server.api.server"
+    assert _inside(root_image, f'python -W ignore -c "{imported}; print(1)"', *sealed).splitlines()[-1] == "1"

@@ -157,7 +157,7 @@ def _kubernetes(settings: Settings, *, probe: bool) -> Iterator[Check]:
 
     executor = KubernetesExecutor(settings)
     try:
-        detail = executor.check()
+        detail = executor.ask()
         if namespace_is_missing(settings):
             namespace = settings.executors.kubernetes.namespace
             yield Check(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import time
 import uuid
 from enum import StrEnum
@@ -26,19 +27,19 @@ __all__ = ["Network", "missing_rights", "namespace_is_missing", "probe_network"]
 PROBE = 120.0
 _REACHES = 7
 
-# Listens, and tries itself, so that what another pod can't reach is there.
+# LISTEN PORT: listens, and tries itself, so that what another pod can't reach is there.
 _LISTEN = """
 command -v nc >/dev/null || exit 8
-(while :; do echo autoscorer | nc -l -p 8080; done) &
+(while :; do echo autoscorer | nc -l -p "$1"; done) &
 sleep 1
-nc -w 2 127.0.0.1 8080 </dev/null | grep -q autoscorer || exit 9
+nc -w 2 127.0.0.1 "$1" </dev/null | grep -q autoscorer || exit 9
 sleep 90
 """
-# CONNECT ADDRESS
+# CONNECT ADDRESS PORT
 _CONNECT = """
 command -v nc >/dev/null || exit 8
 for try in 1 2 3; do
-  if nc -w 3 "$1" 8080 </dev/null | grep -q autoscorer; then exit 7; fi
+  if nc -w 3 "$1" "$2" </dev/null | grep -q autoscorer; then exit 7; fi
 done
 exit 0
 """
@@ -105,12 +106,13 @@ def probe_network(settings: Settings) -> Network:
     key = uuid.uuid4().hex[:12]
     names = [f"{NAME}{key}", f"{NAME}{key}b"]
     try:
-        listener = _Probe(session, settings, names[0], _LISTEN)
+        port = str(random.randint(20_000, 30_000))  # noqa: S311 - no secret
+        listener = _Probe(session, settings, names[0], _LISTEN, port)
         address = listener.address()
         time.sleep(2.5)
         if listener.exit_code() is not None:
             return Network.UNKNOWN
-        code = _Probe(session, settings, names[1], _CONNECT, address).wait()
+        code = _Probe(session, settings, names[1], _CONNECT, address, port).wait()
         if code == _REACHES:
             return Network.OPEN
         # What listened has to be there yet, or nothing was tried.

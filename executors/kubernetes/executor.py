@@ -99,7 +99,18 @@ class KubernetesExecutor(Executor):
             )
         if self._configured.transfer == "stream" and self._configured.helper_image is None:
             raise unavailable(NO_HELPER)
-        version = self._session.version()
+        return self._described(self._session.version())
+
+    def ask(self) -> str:
+        """As ``check``, of a server that answers at this moment: runs of a process ask it once.
+
+        Raises:
+            AutoScorerError: ``BACKEND_UNAVAILABLE``.
+        """
+        self.check()
+        return self._described(self._session.version(again=True))
+
+    def _described(self, version: str) -> str:
         return f"Kubernetes {version}, namespace {self._configured.namespace}"
 
     def prepare(self, spec: RunSpec, observer: Observer) -> Image:

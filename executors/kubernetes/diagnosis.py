@@ -133,8 +133,10 @@ class _Probe:
 
     def address(self) -> str:
         """Of its pod, once its container runs."""
-        pod = self._until(lambda pod: bool((container(pod, INPUT).get("state") or {}).get("running")))
-        return str(pod["status"].get("podIP"))
+        pod = self._until(
+            lambda pod: bool(pod["status"].get("podIP") and (container(pod, INPUT).get("state") or {}).get("running"))
+        )
+        return str(pod["status"].get("podIP") or "")
 
     def wait(self) -> int | None:
         """How its container ended."""

@@ -130,7 +130,7 @@ class PodRun:
         try:
             if not self._schedule():
                 return
-                self._change(lambda status: status.update(startTime=now(), hostIP="127.0.0.1", podIP="127.0.0.1"))
+            self._change(lambda status: status.update(startTime=now(), hostIP="127.0.0.1", podIP="127.0.0.1"))
             limit = self.spec.get("activeDeadlineSeconds")
             if limit is not None:
                 timer = threading.Timer(limit, self.fail, ("DeadlineExceeded", "Pod was active longer than allowed"))

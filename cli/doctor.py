@@ -195,14 +195,17 @@ def _network(settings: Settings, *, probe: bool) -> Check:
         )
     found = probe_network(settings)
     if found is Network.CLOSED:
-        return Check("network", "ok", "a pod of the runs' namespace could not reach another one")
+        return Check("network", "ok", "a pod of the runs' namespace reached neither another one nor the API server")
     advice = (
         "Apply the NetworkPolicy of deployments/kubernetes/ to the runs' namespace, and use a network plugin that "
         "enforces it (Calico, Cilium)."
     )
     if found is Network.OPEN:
         return Check(
-            "network", "fail", "a pod of the runs' namespace reached another one: models have a network", advice
+            "network",
+            "fail",
+            "a pod of the runs' namespace reached another one, or the API server: models have a network",
+            advice,
         )
     return Check("network", "warn", "could not be tried: the helper image has no nc that listens", advice)
 

@@ -35,18 +35,19 @@ sleep 1
 nc -w 2 127.0.0.1 "$1" </dev/null | grep -q autoscorer || exit 9
 sleep 90
 """
-# CONNECT ADDRESS PORT
+# CONNECT ADDRESS PORT: tries the other pod, and the API server, whose address every container is told.
 _CONNECT = """
 command -v nc >/dev/null || exit 8
 for try in 1 2 3; do
   if nc -w 3 "$1" "$2" </dev/null | grep -q autoscorer; then exit 7; fi
 done
+if nc -w 3 "$KUBERNETES_SERVICE_HOST" "$KUBERNETES_SERVICE_PORT" </dev/null >/dev/null 2>&1; then exit 7; fi
 exit 0
 """
 
 
 class Network(StrEnum):
-    """What a pod of the namespace reached of another one."""
+    """What a pod of the namespace reached of another one, and of the API server."""
 
     CLOSED = "closed"
     OPEN = "open"

@@ -201,12 +201,8 @@ def _network(settings: Settings, *, probe: bool) -> Check:
         "enforces it (Calico, Cilium)."
     )
     if found is Network.OPEN:
-        return Check(
-            "network",
-            "fail",
-            "a pod of the runs' namespace reached another one, or the API server: models have a network",
-            advice,
-        )
+        detail = "a pod of the runs' namespace reached another one, or the API server: models have a network"
+        return Check("network", "fail", detail, advice)
     return Check("network", "warn", "could not be tried: the helper image has no nc that listens", advice)
 
 

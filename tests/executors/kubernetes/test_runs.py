@@ -136,6 +136,18 @@ def test_dollars_are_the_models_own(run: Run, tmp_path: Path) -> None:
     assert log_of(tmp_path) == b"$(B) $$ $HOME $(B) $$ $\n"
 
 
+def test_the_most_memory_is_told_where_the_cluster_measures_it(
+    run: Run, cluster: FakeKubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoscorer.executors.kubernetes.metrics.EVERY", 0.2)
+    cluster.metrics = {"model": "12345Ki", "keeper": "99Mi"}
+    assert run("sleep 1.5").resources.peak_memory_bytes == 12345 * 1024
+    cluster.metrics = None  # a cluster that measures nothing is asked once
+    before = cluster.requests.total()
+    assert run("sleep 1.5", name="again").resources.peak_memory_bytes is None
+    assert cluster.requests.total() - before < 12
+
+
 # --- how it ends ---------------------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,8 @@ from ...support.prefect_server import eventually
 
 Run = Callable[..., RunReport]
 
+pytestmark = pytest.mark.slow
+
 
 class Telling(SilentObserver):
     """Does something when the model says a word."""

@@ -19,6 +19,8 @@ from ...support.fake_kubernetes import FakeKubernetes
 
 Run = Callable[..., RunReport]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def volume(cluster: FakeKubernetes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -166,7 +166,7 @@ class PodRun:
 
     def _run(self, spec: Json, *, init: bool = False) -> int | None:
         name = spec["name"]
-        if not self._pull(spec, init=init):
+        if not self._pull(spec, init=init) or self.ending.wait(self.node.slow_to_start.get(name, 0)):
             return None
         container = _Container(spec, {"root": self.folder}, self._volumes)
         self.containers[name] = container
@@ -291,6 +291,8 @@ class Node:
         self.runs: dict[str, PodRun] = {}
         # Programs that images have, with what of this host does their work.
         self.programs: dict[str, str] = {}
+        # Containers that take their time, by their names, in seconds.
+        self.slow_to_start: dict[str, float] = {}
 
     def why_not(self, spec: Json) -> str | None:
         """Why a pod can't be placed; None where it can."""

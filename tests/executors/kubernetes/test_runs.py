@@ -138,6 +138,15 @@ def test_dollars_are_the_models_own(run: Run, tmp_path: Path) -> None:
     assert log_of(tmp_path) == b"$(B) $$ $HOME $(B) $$ $\n"
 
 
+def test_a_model_that_ends_before_the_keeper_is_there_loses_nothing(
+    run: Run, cluster: FakeKubernetes, tmp_path: Path
+) -> None:
+    """The news of its end may come before the container beside it was started."""
+    cluster.node.slow_to_start = {"keeper": 1.0}
+    assert run("echo 1 > /workspace/output/pred.csv").error is None
+    assert (tmp_path / "ws" / "output" / "pred.csv").read_text() == "1\n"
+
+
 def test_the_most_memory_is_told_where_the_cluster_measures_it(
     run: Run, cluster: FakeKubernetes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,7 +32,7 @@ def own_jobs(settings: Settings, *labels: str) -> dict[str, dict[str, str]]:
     """
     session = open_session(settings)
     selector = ",".join(LABEL + label for label in ("run", *labels))
-    found = {}
+    found: dict[str, dict[str, str]] = {}
     for path in (jobs_path(session.namespace), f"/api/v1/namespaces/{session.namespace}/pods"):
         for each in _all(session, path, selector):
             told = carried(each)

@@ -109,7 +109,8 @@ def test_each_spelling_is_replaced_by_ours_and_the_shown_configuration_is_in_our
     shown = json.loads(printed.out)["data"]
     assert shown["executors"]["docker"]["base_url"] == "unix:///var/run/docker.sock"
     assert "celery" not in shown and "resource_limits" not in shown["security"]
-    assert "kubernetes" not in shown["executors"] and "resources" not in shown["executors"]["docker"]
+    assert shown["executors"]["kubernetes"]["namespace"] == "autoscorer"
+    assert "resources" not in shown["executors"]["docker"]
     assert "hunter2" not in printed.out + printed.err
     assert "Prefect is the queue" in printed.err
 
@@ -149,7 +150,7 @@ def test_sections_in_the_environment_are_json_as_ours_are(monkeypatch: pytest.Mo
     settings = load_settings()
     assert (settings.security.defaults.cpu, settings.security.defaults.memory) == (0.5, 3 * Gi)
     assert settings.security.limits.cpu == 4 and settings.security.allowed_images == ()
-    assert any("celery" in note for note in settings.notes) and any("kubernetes" in note for note in settings.notes)
+    assert any("celery" in note for note in settings.notes) and settings.executors.uses_kubernetes
     monkeypatch.delenv("AUTOSCORER_CELERY")
     monkeypatch.setenv("AUTOSCORER_CELERY__BROKER", "redis://:hunter2@localhost")
     assert load_settings().notes == settings.notes
@@ -209,17 +210,18 @@ def test_what_is_no_number_of_cpus_is_refused(config: Callable[[str], Path], wri
     assert "security.limits.cpu" in message
 
 
-def test_kubernetes_is_not_there_yet_and_that_is_said(config: Callable[[str], Path]) -> None:
-    (note,) = load_settings(config("executors: {kubernetes: {enabled: true, namespace: autoscorer}}")).notes
-    assert "executors.kubernetes.enabled" in note and "not there yet" in note and "executors.default" in note
-    assert load_settings(config("executors: {kubernetes: {enabled: false, namespace: autoscorer}}")).notes == ()
+def test_kubernetes_is_switched_on_and_off_as_it_was(config: Callable[[str], Path]) -> None:
+    on = load_settings(config("executors: {kubernetes: {enabled: true, namespace: autoscorer}}"))
+    assert on.executors.uses_kubernetes and on.executors.kubernetes.namespace == "autoscorer" and on.notes == ()
+    off = load_settings(config("executors: {kubernetes: {enabled: false, namespace: autoscorer}}"))
+    assert not off.executors.uses_kubernetes and off.notes == ()
 
 
 def test_the_environment_may_take_back_what_the_file_enables(
     config: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AUTOSCORER_EXECUTORS__KUBERNETES__ENABLED", "false")
-    assert load_settings(config("executors: {kubernetes: {enabled: true}}")).notes == ()
+    assert not load_settings(config("executors: {kubernetes: {enabled: true}}")).executors.uses_kubernetes
 
 
 def test_what_is_told_in_the_first_systems_words_reaches_the_runs_of_other_pools(

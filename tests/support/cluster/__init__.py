@@ -148,10 +148,11 @@ class _Services:
 
 
 @contextlib.contextmanager
-def installed(cluster: Cluster, overlay: str, **words: str) -> Iterator[Path]:
+def installed(cluster: Cluster, overlay: str, without: str = "", **words: str) -> Iterator[Path]:
     """An overlay on the cluster, with volumes in a folder of this machine; gone when it is over.
 
     Args:
+        without: A file of the overlay that is left out.
         words: What stands for ``@WORD@`` in the files of ``overlay`` here.
 
     Yields:
@@ -165,6 +166,10 @@ def installed(cluster: Cluster, overlay: str, **words: str) -> Iterator[Path]:
         folder.chmod(0o755)
         manifests = copy(folder)
         subprocess.run([manifests / "make-secrets", overlay], check=True, capture_output=True)
+        kustomization = manifests / overlay / "kustomization.yaml"
+        if without:
+            assert f"  - {without}\n" in kustomization.read_text()
+            kustomization.write_text(kustomization.read_text().replace(f"  - {without}\n", ""))
         mine = manifests / "test"
         shutil.copytree(HERE / overlay, mine)
         for path in mine.iterdir():

@@ -33,6 +33,8 @@ Json = dict[str, Any]
 # The range of the cluster's services. All of it is this machine's own while a test runs.
 _SERVICES = "10.96.0.0/24"
 _API_SERVER = "10.96.0.1"
+# There is no DNS: the names in the secrets of production, and the addresses of these Services in the overlay here.
+_NAMES = {"@postgres:": "@10.96.0.54:", "@redis:": "@10.96.0.63:", "HOST=redis": "HOST=10.96.0.63"}
 
 
 class Cluster:
@@ -166,6 +168,9 @@ def installed(cluster: Cluster, overlay: str, without: str = "", **words: str) -
         folder.chmod(0o755)
         manifests = copy(folder)
         subprocess.run([manifests / "make-secrets", overlay], check=True, capture_output=True)
+        for path in (manifests / overlay / "secrets").glob("*.env"):
+            for name, address in _NAMES.items():
+                path.write_text(path.read_text().replace(name, address))
         kustomization = manifests / overlay / "kustomization.yaml"
         if without:
             assert f"  - {without}\n" in kustomization.read_text()

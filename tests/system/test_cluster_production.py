@@ -31,7 +31,7 @@ def production(
         sh("docker", "build", "-q", *arguments, "-t", f"autoscorer-test-{name}", context)
     load("autoscorer-test-postgres:latest", "autoscorer-test-redis:latest")
     uid = sh("docker", "run", "--rm", "--entrypoint", "id", "autoscorer-test-postgres", "-u", "postgres")
-    with installed(cluster, "production", POSTGRES_UID=uid) as manifests:
+    with installed(cluster, "production", "availability.yaml", POSTGRES_UID=uid) as manifests:
         found = Installation(cluster, manifests, tmp_path_factory.mktemp("workspaces"))
         found.ready()
         yield found

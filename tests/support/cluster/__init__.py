@@ -33,6 +33,8 @@ Json = dict[str, Any]
 # The range of the cluster's services. All of it is this machine's own while a test runs.
 _SERVICES = "10.96.0.0/24"
 _API_SERVER = "10.96.0.1"
+# There is no DNS: the names in the secrets of production, and the addresses of these Services in the overlay here.
+_NAMES = {"@postgres:": "@10.96.0.54:", "@redis:": "@10.96.0.63:", "HOST=redis": "HOST=10.96.0.63"}
 
 
 class Cluster:
@@ -148,10 +150,11 @@ class _Services:
 
 
 @contextlib.contextmanager
-def installed(cluster: Cluster, overlay: str, **words: str) -> Iterator[Path]:
+def installed(cluster: Cluster, overlay: str, without: str = "", **words: str) -> Iterator[Path]:
     """An overlay on the cluster, with volumes in a folder of this machine; gone when it is over.
 
     Args:
+        without: A file of the overlay that is left out.
         words: What stands for ``@WORD@`` in the files of ``overlay`` here.
 
     Yields:
@@ -165,6 +168,13 @@ def installed(cluster: Cluster, overlay: str, **words: str) -> Iterator[Path]:
         folder.chmod(0o755)
         manifests = copy(folder)
         subprocess.run([manifests / "make-secrets", overlay], check=True, capture_output=True)
+        for path in (manifests / overlay / "secrets").glob("*.env"):
+            for name, address in _NAMES.items():
+                path.write_text(path.read_text().replace(name, address))
+        kustomization = manifests / overlay / "kustomization.yaml"
+        if without:
+            assert f"  - {without}\n" in kustomization.read_text()
+            kustomization.write_text(kustomization.read_text().replace(f"  - {without}\n", ""))
         mine = manifests / "test"
         shutil.copytree(HERE / overlay, mine)
         for path in mine.iterdir():

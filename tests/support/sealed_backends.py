@@ -73,7 +73,7 @@ class KubernetesBackend(SealedBackend):
 
     name = "kubernetes"
     has_no_interface = has_init = measures = limits_each_run = False
-    overhead = 60.0
+    overhead = 240.0
 
     def __init__(self, namespace: str, helper: str) -> None:
         self.namespace = namespace

@@ -127,7 +127,7 @@ def test_somebody_deletes_it(run: Run, real: KubernetesBackend, kind: str) -> No
     assert error.code == "BACKEND_UNAVAILABLE" and "deleted" in error.message
 
 
-@pytest.mark.parametrize("script", ["exit 0", "exit 3", "kill -9 $$"])
+@pytest.mark.parametrize("script", ["exit 0", "exit 3", "sh -c 'kill -9 $$'; exit $?"])
 def test_its_own_ends(run: Run, script: str) -> None:
     report = run(script)
     assert report.resources.exit_code == {"exit 0": 0, "exit 3": 3}.get(script, 137)

@@ -157,7 +157,7 @@ def _kubernetes(settings: Settings, *, probe: bool) -> Iterator[Check]:
 
     executor = KubernetesExecutor(settings)
     try:
-        detail = executor.check()
+        detail = executor.ask()
         if namespace_is_missing(settings):
             namespace = settings.executors.kubernetes.namespace
             yield Check(
@@ -195,15 +195,14 @@ def _network(settings: Settings, *, probe: bool) -> Check:
         )
     found = probe_network(settings)
     if found is Network.CLOSED:
-        return Check("network", "ok", "a pod of the runs' namespace could not reach another one")
+        return Check("network", "ok", "a pod of the runs' namespace reached neither another one nor the API server")
     advice = (
         "Apply the NetworkPolicy of deployments/kubernetes/ to the runs' namespace, and use a network plugin that "
         "enforces it (Calico, Cilium)."
     )
     if found is Network.OPEN:
-        return Check(
-            "network", "fail", "a pod of the runs' namespace reached another one: models have a network", advice
-        )
+        detail = "a pod of the runs' namespace reached another one, or the API server: models have a network"
+        return Check("network", "fail", detail, advice)
     return Check("network", "warn", "could not be tried: the helper image has no nc that listens", advice)
 
 

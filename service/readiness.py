@@ -31,6 +31,7 @@ _FRESH = 1.0
 # The same for executors, which are asked in a thread and take longer.
 _EXECUTORS_FRESH = 15.0
 _NO_ENGINE = "the Docker Engine does not answer, or can't seal a run; the API's log says why"
+_NO_CLUSTER = "the Kubernetes cluster does not answer, or is not set up; the API's log says why"
 _UNWATCHED = "not every limit of a model can be watched from here; `autoscorer doctor` says which, and what to do"
 
 
@@ -215,4 +216,20 @@ def _executors(settings: Settings) -> dict[str, Check]:
         docker = Check(state="unavailable", detail=_NO_ENGINE)
     finally:
         executor.close()
-    return {"docker": docker, "process": Check(state="ok", detail="unsealed; only for code that is trusted")}
+    found = {"docker": docker}
+    if settings.executors.uses_kubernetes:
+        found["kubernetes"] = _cluster(settings)
+    return {**found, "process": Check(state="ok", detail="unsealed; only for code that is trusted")}
+
+
+def _cluster(settings: Settings) -> Check:
+    from ..executors.kubernetes.executor import KubernetesExecutor
+
+    executor = KubernetesExecutor(settings)
+    try:
+        return Check(state="ok", detail=executor.ask())
+    except AutoScorerError as error:
+        logger.warning("The cluster can't run models: %s", error.message)
+        return Check(state="unavailable", detail=_NO_CLUSTER)
+    finally:
+        executor.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import time
 import uuid
 from enum import StrEnum
@@ -26,26 +27,27 @@ __all__ = ["Network", "missing_rights", "namespace_is_missing", "probe_network"]
 PROBE = 120.0
 _REACHES = 7
 
-# Listens, and tries itself, so that what another pod can't reach is there.
+# LISTEN PORT: listens, and tries itself, so that what another pod can't reach is there.
 _LISTEN = """
 command -v nc >/dev/null || exit 8
-(while :; do echo autoscorer | nc -l -p 8080; done) &
+(while :; do echo autoscorer | nc -l -p "$1"; done) &
 sleep 1
-nc -w 2 127.0.0.1 8080 </dev/null | grep -q autoscorer || exit 9
+nc -w 2 127.0.0.1 "$1" </dev/null | grep -q autoscorer || exit 9
 sleep 90
 """
-# CONNECT ADDRESS
+# CONNECT ADDRESS PORT: tries the other pod, and the API server, whose address every container is told.
 _CONNECT = """
 command -v nc >/dev/null || exit 8
 for try in 1 2 3; do
-  if nc -w 3 "$1" 8080 </dev/null | grep -q autoscorer; then exit 7; fi
+  if nc -w 3 "$1" "$2" </dev/null | grep -q autoscorer; then exit 7; fi
 done
+if nc -w 3 "$KUBERNETES_SERVICE_HOST" "$KUBERNETES_SERVICE_PORT" </dev/null >/dev/null 2>&1; then exit 7; fi
 exit 0
 """
 
 
 class Network(StrEnum):
-    """What a pod of the namespace reached of another one."""
+    """What a pod of the namespace reached of another one, and of the API server."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -105,12 +107,13 @@ def probe_network(settings: Settings) -> Network:
     key = uuid.uuid4().hex[:12]
     names = [f"{NAME}{key}", f"{NAME}{key}b"]
     try:
-        listener = _Probe(session, settings, names[0], _LISTEN)
+        port = str(random.randint(20_000, 30_000))  # noqa: S311 - no secret
+        listener = _Probe(session, settings, names[0], _LISTEN, port)
         address = listener.address()
         time.sleep(2.5)
         if listener.exit_code() is not None:
             return Network.UNKNOWN
-        code = _Probe(session, settings, names[1], _CONNECT, address).wait()
+        code = _Probe(session, settings, names[1], _CONNECT, address, port).wait()
         if code == _REACHES:
             return Network.OPEN
         # What listened has to be there yet, or nothing was tried.
@@ -131,8 +134,10 @@ class _Probe:
 
     def address(self) -> str:
         """Of its pod, once its container runs."""
-        pod = self._until(lambda pod: bool((container(pod, INPUT).get("state") or {}).get("running")))
-        return str(pod["status"].get("podIP"))
+        pod = self._until(
+            lambda pod: bool(pod["status"].get("podIP") and (container(pod, INPUT).get("state") or {}).get("running"))
+        )
+        return str(pod["status"].get("podIP") or "")
 
     def wait(self) -> int | None:
         """How its container ended."""

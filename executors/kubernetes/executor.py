@@ -56,6 +56,8 @@ __all__ = ["NO_HELPER", "KubernetesExecutor"]
 
 # Of a pod with a user namespace of its own, whose uids are nobody else's on the node.
 NOBODY = (65534, 65534)
+# Seconds for the keeper to be started, where the model has ended before it.
+KEEPER_STARTS = 30.0
 # Seconds for the news of who ended a model's container, which comes apart from the news that it was ended.
 BEHIND_THE_END = 2.0
 
@@ -99,7 +101,18 @@ class KubernetesExecutor(Executor):
             )
         if self._configured.transfer == "stream" and self._configured.helper_image is None:
             raise unavailable(NO_HELPER)
-        version = self._session.version()
+        return self._described(self._session.version())
+
+    def ask(self) -> str:
+        """As ``check``, of a server that answers at this moment: runs of a process ask it once.
+
+        Raises:
+            AutoScorerError: ``BACKEND_UNAVAILABLE``.
+        """
+        self.check()
+        return self._described(self._session.version(again=True))
+
+    def _described(self, version: str) -> str:
         return f"Kubernetes {version}, namespace {self._configured.namespace}"
 
     def prepare(self, spec: RunSpec, observer: Observer) -> Image:
@@ -296,7 +309,7 @@ class KubernetesExecutor(Executor):
             return
         job = self._job
         try:
-            if job.tracked.is_gone or not job.has_keeper:
+            if not job.await_keeper(KEEPER_STARTS):
                 raise unavailable(
                     "The container that held the model's output has ended, and the output with it. Run it again."
                 )

@@ -22,7 +22,7 @@ from .names import (
     pods_path,
     was_refused_for_quota,
 )
-from .outcome import container, has_stopped, is_running, node_is_lost, refused_for_good
+from .outcome import container, has_stopped, is_running, is_waiting, node_is_lost, refused_for_good
 from .session import Session
 
 __all__ = ["RunJob", "delete_job", "delete_pod", "pods_of"]
@@ -73,6 +73,11 @@ class RunJob:
     def has_keeper(self) -> bool:
         """Whether the container that holds the output runs."""
         return self.tracked.pod is not None and is_running(self.tracked.pod, KEEPER)
+
+    def await_keeper(self, seconds: float) -> bool:
+        """Wait for that container to be started, where the news of the model's end came first; whether it runs."""
+        self._await(lambda: self._is_gone() or not is_waiting(self.tracked.pod or {}, KEEPER), seconds)
+        return self.has_keeper and not self._is_gone()
 
     def is_cancelled(self) -> bool:
         return self._spec.cancelled()

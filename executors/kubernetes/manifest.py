@@ -84,7 +84,8 @@ def job_manifest(spec: RunSpec, seal: Seal, settings: Settings) -> Json:
         volumes.append({"name": "runs", "persistentVolumeClaim": {"claimName": configured.volume.claim}})
     pod: Json = {
         "restartPolicy": "Never",
-        "containers": [_model(spec, seal, settings), *([_keeper(spec, seal, settings)] if streamed else [])],
+        # The keeper first: a node starts them in this order, and a model may end before the next one is there.
+        "containers": [*([_keeper(spec, seal, settings)] if streamed else []), _model(spec, seal, settings)],
         "volumes": volumes,
         # What ends it where nobody of ours does any more. The pod's, not the Job's, which would take the log along.
         "activeDeadlineSeconds": int(configured.start_timeout + spec.limits.timeout + TRANSFER_ROOM + GRACE),

@@ -26,6 +26,7 @@ __all__ = [
     "image_digest",
     "is_running",
     "is_the_images_fault",
+    "is_waiting",
     "never_started",
     "node_is_lost",
     "refused_for_good",
@@ -93,6 +94,11 @@ def _state(pod: Json, name: str, state: str) -> Json | None:
 def is_running(pod: Json, name: str) -> bool:
     """Whether a container of the pod runs."""
     return _state(pod, name, "running") is not None
+
+
+def is_waiting(pod: Json, name: str) -> bool:
+    """Whether a container of the pod was not started yet."""
+    return not (container(pod, name).get("state") or {}).keys() & {"running", "terminated"}
 
 
 def _phase(pod: Json) -> str:

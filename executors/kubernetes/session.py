@@ -40,14 +40,17 @@ class Session:
         self._version: dict[str, Any] | None = None
         self._own_users: bool | None = None
 
-    def version(self) -> str:
+    def version(self, *, again: bool = False) -> str:
         """The server's, such as ``v1.31.2``.
+
+        Args:
+            again: Whether to ask although it is known.
 
         Raises:
             AutoScorerError: ``BACKEND_UNAVAILABLE``.
         """
         with self._lock:
-            if self._version is None:
+            if self._version is None or again:
                 self._version = self.api.get("/version", "ask the API server for its version", patience=PATIENCE_BEFORE)
             return str(self._version.get("gitVersion") or "")
 

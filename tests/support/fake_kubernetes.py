@@ -276,7 +276,10 @@ class _Handler(BaseHTTPRequestHandler):
         parts = url.path.strip("/").split("/")
         if "namespaces" in parts and not url.path.startswith("/apis/metrics"):
             place = parts.index("namespaces")
-            kind, rest = parts[place + 2], parts[place + 3 :]
+            # A namespace is an object itself, too.
+            kind, rest = (
+                ("namespaces", parts[-1:]) if len(parts) == place + 2 else (parts[place + 2], parts[place + 3 :])
+            )
         else:
             kind, rest = parts[-1], []
         verb = {"GET": "get" if rest else "list", "POST": "create", "DELETE": "delete"}[method]

@@ -60,7 +60,7 @@ class _Container:
         self._mounts = mounts
         _lay_over(mounts)
         self.environment = {
-            "PATH": os.environ["PATH"],
+            "PATH": f"{folders['root'] / 'bin'}:{os.environ['PATH']}",
             **{each["name"]: self.there(_plain(each["value"])) for each in spec.get("env") or ()},
         }
         command = [*(spec.get("command") or ()), *(spec.get("args") or ())]
@@ -110,6 +110,10 @@ class PodRun:
         self.folder = node.folder / self.name
         self.folder.mkdir()
         self.containers: dict[str, _Container] = {}
+        (self.folder / "bin").mkdir()
+        for program, here in node.programs.items():
+            (self.folder / "bin" / program).write_text(f'#!/bin/sh\nexec {here} "$@"\n')
+            (self.folder / "bin" / program).chmod(0o755)
         self._volumes: dict[str, Path] = {}
         for volume in self.spec.get("volumes") or ():
             claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
@@ -126,7 +130,7 @@ class PodRun:
         try:
             if not self._schedule():
                 return
-            self._change(lambda status: status.update(startTime=now(), hostIP="127.0.0.1"))
+            self._change(lambda status: status.update(startTime=now(), hostIP="127.0.0.1", podIP="127.0.0.1"))
             limit = self.spec.get("activeDeadlineSeconds")
             if limit is not None:
                 timer = threading.Timer(limit, self.fail, ("DeadlineExceeded", "Pod was active longer than allowed"))
@@ -162,7 +166,7 @@ class PodRun:
 
     def _run(self, spec: Json, *, init: bool = False) -> int | None:
         name = spec["name"]
-        if not self._pull(spec, init=init):
+        if not self._pull(spec, init=init) or self.ending.wait(self.node.slow_to_start.get(name, 0)):
             return None
         container = _Container(spec, {"root": self.folder}, self._volumes)
         self.containers[name] = container
@@ -180,10 +184,12 @@ class PodRun:
         if self.ending.is_set():
             _kill(process)
         self._state(spec, {"running": {"startedAt": now()}}, init=init)
-        _pump(process, container.log)
+        pump = threading.Thread(target=_pump, args=(process, container.log), daemon=True)
+        pump.start()
         code = process.wait()
         code = code if code >= 0 else 128 - code
-        _kill(process)
+        _kill(process)  # what it has started ends with it
+        pump.join()
         for each in container.execs:
             _kill(each)
         container.log.close()
@@ -283,6 +289,10 @@ class Node:
         self.is_lost = False
         self.cpus = 4.0
         self.runs: dict[str, PodRun] = {}
+        # Programs that images have, with what of this host does their work.
+        self.programs: dict[str, str] = {}
+        # Containers that take their time, by their names, in seconds.
+        self.slow_to_start: dict[str, float] = {}
 
     def why_not(self, spec: Json) -> str | None:
         """Why a pod can't be placed; None where it can."""

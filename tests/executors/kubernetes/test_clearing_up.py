@@ -25,6 +25,8 @@ from ...support.prefect_server import eventually
 FLOW_RUN = "0190a1b2-0000-7000-8000-000000000000"
 SLEEPER = "trap '' TERM INT; echo started; echo half > /workspace/output/pred.csv; while true; do sleep 1; done"
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def only_the_cluster(in_cluster: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,8 @@ from ...support.sealed_backends import HOSTILE_BACKEND, KubernetesBackend
 
 Json = dict[str, Any]
 
+pytestmark = pytest.mark.slow
+
 
 class Place:
     """A namespace of a cluster, and an image with a shell."""

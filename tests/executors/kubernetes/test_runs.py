@@ -23,6 +23,8 @@ from ...support.prefect_server import eventually
 
 Run = Callable[..., RunReport]
 
+pytestmark = pytest.mark.slow
+
 
 class Telling(SilentObserver):
     """Does something when the model says a word."""
@@ -134,6 +136,27 @@ def test_dollars_are_the_models_own(run: Run, tmp_path: Path) -> None:
     )
     assert report.error is None
     assert log_of(tmp_path) == b"$(B) $$ $HOME $(B) $$ $\n"
+
+
+def test_a_model_that_ends_before_the_keeper_is_there_loses_nothing(
+    run: Run, cluster: FakeKubernetes, tmp_path: Path
+) -> None:
+    """The news of its end may come before the container beside it was started."""
+    cluster.node.slow_to_start = {"keeper": 1.0}
+    assert run("echo 1 > /workspace/output/pred.csv").error is None
+    assert (tmp_path / "ws" / "output" / "pred.csv").read_text() == "1\n"
+
+
+def test_the_most_memory_is_told_where_the_cluster_measures_it(
+    run: Run, cluster: FakeKubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoscorer.executors.kubernetes.metrics.EVERY", 0.2)
+    cluster.metrics = {"model": "12345Ki", "keeper": "99Mi"}
+    assert run("sleep 1.5").resources.peak_memory_bytes == 12345 * 1024
+    cluster.metrics = None  # a cluster that measures nothing is asked once
+    before = cluster.requests.total()
+    assert run("sleep 1.5", name="again").resources.peak_memory_bytes is None
+    assert cluster.requests.total() - before < 12
 
 
 # --- how it ends ---------------------------------------------------------------------------------------------------

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterator
 
 from .errors import AutoScorerError
 
-__all__ = ["delay", "delays", "periodic"]
+__all__ = ["delay", "delays", "periodic", "seldom"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,24 @@ def delay(attempt: int, first: float, longest: float = float("inf"), *, factor: 
 def delays(first: float, longest: float, *, factor: float = 2.0) -> Iterator[float]:
     """Seconds to wait after each attempt that fails, without end; the arguments are as of ``delay``."""
     return (delay(attempt, first, longest, factor=factor) for attempt in itertools.count(1))
+
+
+def seldom(tell: Callable[[str], None], seconds: float) -> Callable[[str], None]:
+    """Have what is told again and again passed on now and then; the rest of it is left out.
+
+    Args:
+        tell: Told.
+        seconds: That lie between two times at least, and before the first one.
+    """
+    last = time.monotonic()
+
+    def told(what: str) -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last >= seconds:
+            last = now
+            tell(what)
+
+    return told
 
 
 async def periodic(

@@ -9,10 +9,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..schemas.image_reference import parse_image
+from .config_user import ModelUser
 
 __all__ = ["KubernetesExecutor", "KubernetesVolume"]
 
-MOST_UID = 2**31 - 1
 # With a user namespace of its own, a pod has these uids alone.
 MOST_UID_IN_USER_NAMESPACE = 65535
 
@@ -98,9 +98,8 @@ class KubernetesExecutor(_Section):
     concurrency: int | None = Field(
         None, ge=1, description="Models at a time, in all processes of the home; no limit when absent."
     )
-    user: str | None = Field(
+    user: ModelUser | None = Field(
         None,
-        pattern=r"^[0-9]+:[0-9]+$",
         description="`uid:gid` of every model, neither of them 0. When absent one of 2100000000-2100065535 by the "
         "run's id, or `65534:65534` where the pod has a user namespace of its own.",
     )
@@ -147,16 +146,6 @@ class KubernetesExecutor(_Section):
     def _names_an_image(cls, value: str | None) -> str | None:
         if value is not None:
             parse_image(value)
-        return value
-
-    @field_validator("user")
-    @classmethod
-    def _never_root(cls, value: str | None) -> str | None:
-        numbers = [int(part) for part in value.split(":")] if value is not None else []
-        if 0 in numbers:
-            raise ValueError("the model must not run as uid or gid 0")
-        if any(number > MOST_UID for number in numbers):
-            raise ValueError(f"a uid or gid goes up to {MOST_UID}")
         return value
 
     @field_validator("node_selector")

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, f
 from ..schemas.image_reference import parse_image
 from ..schemas.job import DEFAULT_TIMEOUT, MIN_CPU, Bytes, Memory
 from .config_kubernetes import KubernetesExecutor
+from .config_user import MOST_UID, ModelUser
 
 __all__ = [
     "Api",
@@ -32,7 +33,6 @@ Mi = 1024**2
 # What kernels and engines take at most: PID_MAX_LIMIT, the usual fs.nr_open, and more than any machine has.
 MOST_PIDS, MOST_FILES, MOST_CPUS, MOST_GPUS = 4 * Mi, Mi, 8192, 1024
 YEAR = 366 * 24 * 3600
-MOST_UID = 2**31 - 1
 
 
 # In allowed_images: no image at all. An image of this name is written with its tag.
@@ -65,9 +65,8 @@ class DockerExecutor(_Section):
         description="The Engine's address; `DOCKER_HOST` or the usual socket when absent. It must see the workspace "
         "and the staged runs (`stage_dir`) under the same paths.",
     )
-    user: str | None = Field(
+    user: ModelUser | None = Field(
         None,
-        pattern=r"^[0-9]+:[0-9]+$",
         description="`uid:gid` of every model, neither of them 0; when absent the caller's own, or one of "
         "`uid_range` when the caller is root. Only root can set another than its own.",
     )
@@ -100,16 +99,6 @@ class DockerExecutor(_Section):
         description="Run no model whose deleted files and refused processes can't be watched from here: such a run "
         "ends with `BACKEND_UNAVAILABLE`. Compose and the Docker pool set it.",
     )
-
-    @field_validator("user")
-    @classmethod
-    def _never_root(cls, value: str | None) -> str | None:
-        numbers = [int(part) for part in value.split(":")] if value is not None else []
-        if 0 in numbers:
-            raise ValueError("the model must not run as uid or gid 0")
-        if any(number > MOST_UID for number in numbers):
-            raise ValueError(f"a uid or gid goes up to {MOST_UID}")
-        return value
 
     @field_validator("uid_range")
     @classmethod

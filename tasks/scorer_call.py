@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from ..core.backoff import seldom
 from ..core.bounds import MAX_MESSAGE, shortened
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
@@ -92,23 +92,11 @@ def make_scorer(
     scorer.min_count = settings.security.disclosure.min_count
     scorer.encodings = job.data.encodings
     scorer.settings = settings
-    scorer.progress = _seldom(progress)
+    # A scorer tells of each row that it has done, if it likes; nobody can read that fast.
+    scorer.progress = seldom(lambda told: progress(one_line(told)), _TELLING)
     return scorer
 
 
 def one_line(told: object) -> str:
     """What a scorer says of how far it is, as it may stand in a line of a log or of a terminal."""
     return shortened(escape(" ".join(_text(told).split())), _MOST_TOLD)
-
-
-def _seldom(progress: Callable[[str], None]) -> Callable[[str], None]:
-    """A scorer tells of each row that it has done, if it likes; nobody can read that fast."""
-    last = time.monotonic()
-
-    def tell(told: str) -> None:
-        nonlocal last
-        if (now := time.monotonic()) - last >= _TELLING:
-            last = now
-            progress(one_line(told))
-
-    return tell

@@ -29,6 +29,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..core.backoff import seldom
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import FlowRunFiles
@@ -228,16 +229,14 @@ class _Watcher(SilentObserver):
     def __init__(self, files: FlowRunFiles, channel: Channel) -> None:
         self._files = files
         self._channel = channel
-        self._told_at = time.monotonic()
+        self._tell = seldom(partial(channel.log, logging.INFO), TELLING)
 
     def stage(self, name: str, detail: str = "") -> None:
         self._files.set_stage(name, detail)
         self._channel.log(logging.INFO, f"stage {name}: {detail}" if detail else f"stage {name}")
 
     def progress(self, told: str) -> None:
-        if (now := time.monotonic()) - self._told_at >= TELLING:
-            self._told_at = now
-            self._channel.log(logging.INFO, told)
+        self._tell(told)
 
 
 class _Forwarding(logging.Handler):

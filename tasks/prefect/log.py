@@ -12,11 +12,11 @@ import logging
 import os
 import re
 import threading
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ...core.backoff import seldom
 from ...core.errors import AutoScorerError
 from ...core.text import strip
 from ...core.workspace import open_regular
@@ -65,7 +65,7 @@ class RunLog:
         self._whose = prefix_of(member)
         self._mark = self._whose + MODEL_MARK
         self._left = _RUN
-        self._told_at = time.monotonic()
+        self._tell = seldom(lambda told: logger.info("%s", self._whose + told), TELLING)
         self._spent = False
         self._lines: list[str] = []
         self._size = 0
@@ -83,9 +83,7 @@ class RunLog:
 
     def progress(self, told: str) -> None:
         """Log how far the stage is, now and then; what is done within seconds needs no such line."""
-        if (now := time.monotonic()) - self._told_at >= TELLING:
-            self._told_at = now
-            self._logger.info("%s", self._whose + told)
+        self._tell(told)
 
     def log(self, line: str) -> None:
         """Take a line of the container's log. Never waits for Prefect."""

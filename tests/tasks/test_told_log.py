@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -165,7 +166,7 @@ def test_how_far_a_scoring_is_stands_in_the_log_now_and_then(file: Path, monkeyp
     records, logger = Records(), logging.Logger("run")
     logger.addHandler(records)
     now = [50.0]
-    monkeypatch.setattr(prefect_log.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     with RunLog(logger, file, member="team-7") as log:
         for second in range(25):
             now[0] = 50.0 + second

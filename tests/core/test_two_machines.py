@@ -39,9 +39,12 @@ def machines(tmp_path: Path) -> list[Machine]:
 
 @pytest.fixture
 def running(
-    machines: list[Machine], make_workspace: Callable[..., Path]
+    machines: list[Machine], make_workspace: Callable[..., Path], docker_client: object
 ) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
-    """A workspace whose model runs on the first machine until the file ``go`` is in its data."""
+    """A workspace whose model runs on the first machine until the file ``go`` is in its data.
+
+    With an engine, because `reap` says so where there is none.
+    """
     root = make_workspace("shared", container={"cmd": ["python", "predict.py"]}, timeout=120)
     (root / "predict.py").write_text(WAITS)
     process = machines[0].start("-m", "autoscorer", "run", str(root), "--backend", "process")

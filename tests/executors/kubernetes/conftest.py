@@ -29,7 +29,8 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKub
         "KUBECONFIG": str(one.kubeconfig),
         "HELPER_IMAGE": "helper:1",
         "NAMESPACE": "runs",
-        "START_TIMEOUT": "30",
+        # Of a busy machine; a start that must fail has its own.
+        "START_TIMEOUT": "300",
     }.items():
         monkeypatch.setenv(f"AUTOSCORER_EXECUTORS__KUBERNETES__{key}", value)
     yield one

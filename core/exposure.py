@@ -16,7 +16,19 @@ from .workspace import Workspace, open_regular
 __all__ = ["build_context", "exposures", "ground_truths", "input_digest", "refuse_links", "visible_inputs"]
 
 # Never part of an image: the data, the answers, what runs left, and what describes the job.
-NOT_CODE = frozenset({"input", "output", "logs", "meta.json", ".autoscorer", ".git", "image.tar", "image.tar.gz"})
+NOT_CODE = frozenset(
+    {
+        "input",
+        "output",
+        "logs",
+        "meta.json",
+        "submission.json",
+        ".autoscorer",
+        ".git",
+        "image.tar",
+        "image.tar.gz",
+    }
+)
 
 
 def is_ground_truth(name: str) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from autoscorer.cli import workspace_templates
+from autoscorer.cli import init, workspace_templates
 from autoscorer.cli.workspace_templates import TASKS, write_workspace
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.core.workspace import Workspace
@@ -228,7 +228,7 @@ def test_wrong_usage_writes_nothing(arguments: list[str], tmp_path: Path) -> Non
 
 def test_the_readable_view_shows_files_and_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_workspace(str(tmp_path / "job"), "regression")
-    init.render(data, argparse.Namespace())
+    init.render(data, argparse.Namespace(benchmark=False))
     shown = capsys.readouterr().out
     for text in (*data["files"], *(item["command"] for item in data["next"])):
         assert text in shown

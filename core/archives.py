@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from ...core.errors import AutoScorerError, ErrorCode
-from ...core.tar_stream import TarSource, TooMuch, members
+from .errors import AutoScorerError, ErrorCode
 from .plain_names import has_hidden_characters
+from .tar_stream import TarSource, TooMuch, members
 
 __all__ = ["ArchiveLimits", "Member", "read_archive"]
 

@@ -161,8 +161,8 @@ def run_sealed(
     began = utc_now()
     workspace.logs.mkdir(exist_ok=True)
     roots = executor.stage_roots(workspace)
-    places = [*(staged_at(root, run_id) for root in roots), *executor.leaves(run_id)]
-    record = records.add(run_id, workspace, executor.name, places)
+    outside = [*(staged_at(root, run_id) for root in roots), *executor.leaves(run_id)]
+    record = records.add(run_id, workspace, executor.name, outside)
     try:
         with CappedLog(workspace.logs / "container.log", limits.log, observer.log, observer.left_out) as log:
             try:

@@ -51,7 +51,8 @@ def parse_yaml(text: str, name: str) -> dict[Any, Any]:
         raise _bad(name, f"it is not YAML: {escape(str(error.problem or error.context))[:200]}{where}") from None
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
         # Such as the 31st of February, or a list that is a key.
-        raise _bad(name, f"it can't be read: {escape(str(error))[:200]}") from None
+        why = str(error).partition("\n")[0]
+        raise _bad(name, f"it can't be read: {escape(why)[:200]}") from None
     if not isinstance(found, dict):
         raise _bad(name, f"it must hold a mapping of keys to values, and holds {type(found).__name__}")
     return found

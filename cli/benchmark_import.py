@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from .arguments import add_common
+from .output import printable
+
+if TYPE_CHECKING:
+    from ..tasks.importers import ImportReport
 
 __all__ = ["add_arguments", "render", "run"]
 
@@ -28,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             added.add_argument("--task", metavar="INDEX", type=int, help="which task, where phases have several")
         else:
             added.add_argument("--phase", metavar="CODENAME", help="which phase, where there are several")
+        add_common(added, of_action=True)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -35,18 +43,27 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     given: dict[str, Any] = {"image": args.image, "predictions_as": args.predictions_as}
     if args.platform == "codabench":
-        return import_codabench(args.source, args.out, task=args.task, **given).to_dict()
-    return import_evalai(args.source, args.out, phase=args.phase, **given).to_dict()
+        report = import_codabench(args.source, args.out, task=args.task, **given)
+    else:
+        report = import_evalai(args.source, args.out, phase=args.phase, **given)
+    return {**report.to_dict(), "next": _next(report)}
 
 
-def render(data: dict[str, Any], args: argparse.Namespace) -> str:
-    better = "larger" if data["higher_is_better"] else "smaller"
-    lines = [
-        f"{data['benchmark']} is a benchmark now, {data['name']}. It is ranked by {data['main']}; {better} is better.",
-        "",
-        *(f"- {note}" for note in data["notes"]),
+def _next(report: ImportReport) -> list[dict[str, str]]:
+    scorer, benchmark = shlex.quote(str(report.scorer_file)), shlex.quote(str(report.benchmark))
+    return [
+        {"command": f"autoscorer scorers load {scorer}", "does": "makes its scorer known"},
+        {"command": f"autoscorer benchmark validate {benchmark}", "does": "checks it"},
     ]
-    if data["left_out"]:
-        lines += ["", "Not carried over:", *(f"- {what}" for what in data["left_out"])]
-    lines += ["", "Next:", f"  autoscorer scorers load {data['scorer_file']}"]
-    return "\n".join(lines)
+
+
+def render(data: dict[str, Any], args: argparse.Namespace) -> None:
+    better = "larger" if data["higher_is_better"] else "smaller"
+    print(printable(f"{data['benchmark']} is a benchmark: {data['main']} ranks, and {better} is better"))
+    for note in data["notes"]:
+        print("note: " + printable(note))
+    for what in data["left_out"]:
+        print("not carried over: " + printable(what))
+    print("\nNext:")
+    for step in data["next"]:
+        print(f"  {printable(step['command'])}    {step['does']}")

@@ -16,8 +16,6 @@ __all__ = ["add_arguments", "render", "run"]
 
 Json = dict[str, Any]
 
-_IMPORT = "make a benchmark of a competition of another platform"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -47,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     chosen.add_argument("team", metavar="TEAM")
     chosen.add_argument("number", metavar="NUMBER", type=positive)
     action("release", "let teams see the scores of the withheld part")
-    imported = actions.add_parser("import", help=_IMPORT, description=_IMPORT[0].upper() + _IMPORT[1:] + ".")
+    imported = action("import", "make a benchmark of a competition of another platform", of_one=False)
     benchmark_import.add_arguments(imported)
     schema = action("schema", "print the JSON schema of benchmark.json", of_one=False)
     schema.set_defaults(json=True)

@@ -5,37 +5,31 @@ from __future__ import annotations
 import argparse
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .arguments import add_common
+from ..core.errors import AutoScorerError, ErrorCode
 from .output import printable
-
-if TYPE_CHECKING:
-    from ..tasks.importers import ImportReport
 
 __all__ = ["add_arguments", "render", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    platforms = parser.add_subparsers(dest="platform", metavar="PLATFORM", required=True)
-    for name, source, text in (
-        ("codabench", "BUNDLE", "a bundle of Codabench: a folder or an archive with competition.yaml"),
-        ("evalai", "CHALLENGE", "a challenge of EvalAI: a folder or an archive with challenge_config.yaml"),
-    ):
-        added = platforms.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        added.add_argument("source", metavar=source, type=Path, help=text)
-        added.add_argument("--out", metavar="DIR", type=Path, required=True, help="the benchmark's folder; made")
-        added.add_argument("--image", metavar="IMAGE", help="image that the scoring program is run in")
-        added.add_argument(
-            "--predictions-as",
-            metavar="NAME",
-            help="name under which the scoring program finds a submission's only file (default: its own)",
-        )
-        if name == "codabench":
-            added.add_argument("--task", metavar="INDEX", type=int, help="which task, where phases have several")
-        else:
-            added.add_argument("--phase", metavar="CODENAME", help="which phase, where there are several")
-        add_common(added, of_action=True)
+    parser.add_argument("platform", metavar="PLATFORM", choices=("codabench", "evalai"), help="codabench or evalai")
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        type=Path,
+        help="folder or archive with competition.yaml (codabench) or challenge_config.yaml (evalai)",
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="the benchmark's folder; made")
+    parser.add_argument("--task", metavar="INDEX", type=int, help="which task of codabench, where phases have several")
+    parser.add_argument("--phase", metavar="CODENAME", help="which phase of evalai, where there are several")
+    parser.add_argument("--image", metavar="IMAGE", help="image that the scoring program is run in")
+    parser.add_argument(
+        "--predictions-as",
+        metavar="NAME",
+        help="name under which the scoring program finds a submission's only file (default: its own)",
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -43,18 +37,24 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     given: dict[str, Any] = {"image": args.image, "predictions_as": args.predictions_as}
     if args.platform == "codabench":
+        _refuse("--phase", args.phase, "codabench has tasks: --task INDEX")
         report = import_codabench(args.source, args.out, task=args.task, **given)
     else:
+        _refuse("--task", args.task, "evalai has phases: --phase CODENAME")
         report = import_evalai(args.source, args.out, phase=args.phase, **given)
-    return {**report.to_dict(), "next": _next(report)}
+    scorer = args.out / report.scorer_file.relative_to(report.benchmark)
+    return {
+        **report.to_dict(),
+        "next": [
+            {"command": f"autoscorer scorers load {shlex.quote(str(scorer))}", "does": "makes its scorer known"},
+            {"command": f"autoscorer benchmark validate {shlex.quote(str(args.out))}", "does": "checks it"},
+        ],
+    }
 
 
-def _next(report: ImportReport) -> list[dict[str, str]]:
-    scorer, benchmark = shlex.quote(str(report.scorer_file)), shlex.quote(str(report.benchmark))
-    return [
-        {"command": f"autoscorer scorers load {scorer}", "does": "makes its scorer known"},
-        {"command": f"autoscorer benchmark validate {benchmark}", "does": "checks it"},
-    ]
+def _refuse(option: str, value: object, why: str) -> None:
+    if value is not None:
+        raise AutoScorerError(ErrorCode.INVALID_REQUEST, f"{option}: {why}.")
 
 
 def render(data: dict[str, Any], args: argparse.Namespace) -> None:

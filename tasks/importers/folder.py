@@ -162,6 +162,7 @@ def finish(folder: Path, out: Path, found: Imported) -> ImportReport:
         program_sha256=program,
     )
     (folder / SCORER_FOLDER / f"{scorer}.py").write_text(source, encoding="utf-8")
+    out = Path(os.path.abspath(out))
     return ImportReport(
         benchmark=out,
         name=name,

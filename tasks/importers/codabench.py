@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -53,7 +54,7 @@ def import_codabench(
         AutoScorerError: ``MISSING_FILE``, ``BAD_FORMAT``, ``INVALID_REQUEST``, ``PAYLOAD_TOO_LARGE``,
             ``GROUND_TRUTH_EXPOSED``; nothing is left then.
     """
-    target = Path(out)
+    target = Path(os.path.abspath(out))
     with new_folder(target) as folder, open_bundle(Path(source), _CONFIGURATIONS, near=folder) as (bundle, file):
         competition = parse_competition(read_yaml(file))
         chosen = _task(competition, task)

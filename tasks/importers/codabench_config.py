@@ -221,6 +221,8 @@ def _left_out(top: Fields) -> tuple[str, ...]:
         found.append("the fact sheet, which the platform asks teams for")
     if list(top.each("solutions")):
         found.append("the solutions: submit them as any team does")
+    if top.flag("enable_detailed_results", False):
+        found.append("detailed results, a page that the scoring program writes")
     if "queue" in top:
         found.append("the queue, which names workers of the platform")
     for each in top.each("phases"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -45,7 +46,7 @@ def import_evalai(
         AutoScorerError: ``MISSING_FILE``, ``BAD_FORMAT``, ``INVALID_REQUEST``, ``PAYLOAD_TOO_LARGE``,
             ``GROUND_TRUTH_EXPOSED``; nothing is left then.
     """
-    target = Path(out)
+    target = Path(os.path.abspath(out))
     with new_folder(target) as folder, open_bundle(Path(source), _CONFIGURATIONS, near=folder) as (bundle, file):
         challenge = parse_challenge(read_yaml(file))
         chosen = _phase(challenge, phase)

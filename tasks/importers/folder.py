@@ -18,6 +18,7 @@ from ...core.text import escape
 from ...executors.files import remove_tree
 from ..programs.columns import Column
 from ..programs.digests import PROGRAM, REFERENCE, TRUTH, tree_digests, tree_sha256
+from ..programs.scorer import ProgramScorer
 from .fields import slug
 from .scorer_file import scorer_source
 
@@ -113,17 +114,24 @@ def new_folder(out: Path) -> Iterator[Path]:
         out.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".importing-", dir=out.parent))
     except OSError as error:
-        raise AutoScorerError(
-            ErrorCode.INVALID_REQUEST, f"--out: {escape(str(out))[:200]} can't be written: {error.strerror}."
-        ) from None
+        raise _unwritable(out, error) from None
     try:
         (folder / "input").mkdir()
         yield folder
         folder.chmod(0o755)
-        os.rename(folder, out)
+        try:
+            os.rename(folder, out)
+        except OSError as error:  # a mount, or somebody was quicker
+            raise _unwritable(out, error) from None
     except BaseException:
         remove_tree(folder)
         raise
+
+
+def _unwritable(out: Path, error: OSError) -> AutoScorerError:
+    return AutoScorerError(
+        ErrorCode.INVALID_REQUEST, f"--out: {escape(str(out))[:200]} can't be written: {error.strerror}."
+    )
 
 
 def finish(folder: Path, out: Path, found: Imported) -> ImportReport:
@@ -131,7 +139,7 @@ def finish(folder: Path, out: Path, found: Imported) -> ImportReport:
 
     Raises:
         AutoScorerError: ``GROUND_TRUTH_EXPOSED``: models would see a file of the reference data. What could not be
-            read as a benchmark is ``INVALID_BENCHMARK``.
+            read as a benchmark is ``INVALID_BENCHMARK``, and a param that the scorer refuses ``BAD_PARAMS``.
     """
     digests = {name: tree_digests(folder / "input" / name, links=False) for name in (PROGRAM, REFERENCE)}
     _refuse_exposed(folder / "input", digests[REFERENCE])
@@ -148,6 +156,7 @@ def finish(folder: Path, out: Path, found: Imported) -> ImportReport:
         "params": dict(found.params),
         **found.spec,
     }
+    ProgramScorer().parse_params(spec["params"])
     parse_benchmark(json.dumps(spec))
     _write_json(folder / BENCHMARK_FILE, spec)
     (folder / "submissions").mkdir()
@@ -162,7 +171,6 @@ def finish(folder: Path, out: Path, found: Imported) -> ImportReport:
         program_sha256=program,
     )
     (folder / SCORER_FOLDER / f"{scorer}.py").write_text(source, encoding="utf-8")
-    out = Path(os.path.abspath(out))
     return ImportReport(
         benchmark=out,
         name=name,

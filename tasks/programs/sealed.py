@@ -132,6 +132,7 @@ def run_program(
             stage=Stage.SCORING,
         )
     sealed = name != "process"
+    reap_if_needed(settings)
     space.scratch.mkdir(exist_ok=True)
     # Of a scoring that was killed; the workspace is held, so none of them is under way.
     for left in space.scratch.glob("program-*"):
@@ -173,7 +174,6 @@ def _put(source: Path, target: Path, *, linked: bool) -> None:
 def _run(space: Workspace, job: Job, backend: str, settings: Settings) -> RunReport:
     observer = SilentObserver()
     try:
-        reap_if_needed(settings)
         with slot(settings, backend, lambda: False, observer) as waited:
             report = run_sealed(
                 make_executor(backend, settings),

@@ -253,6 +253,15 @@ def test_what_is_wrong_is_told_by_its_key(tmp_path: Path, changed: dict[str, Any
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("image", "No Image!"), ("predictions_as", "a/b"), ("predictions_as", "..")]
+)
+def test_what_is_given_beside_the_bundle_is_checked(tmp_path: Path, name: str, value: str) -> None:
+    bundle = write_bundle(tmp_path / "bundle")
+    assert name in refused(ErrorCode.BAD_PARAMS, bundle, tmp_path / "out", **{name: value})
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_program_that_talks_with_an_ingestion_program_is_not_imported(tmp_path: Path) -> None:
     task = {**COMPETITION["tasks"][0], "ingestion_program": "scoring_program/", "ingestion_only_during_scoring": True}
     bundle = write_bundle(tmp_path / "bundle", tasks=[task])
@@ -263,8 +272,24 @@ def test_what_does_not_carry_over_is_told(tmp_path: Path) -> None:
     task = {**COMPETITION["tasks"][0], "ingestion_program": "scoring_program/"}
     phase = {**COMPETITION["phases"][0], "hide_output": True, "auto_migrate_to_this_phase": True, "public_data": "x"}
     bundle = write_bundle(
-        tmp_path / "bundle", tasks=[task], phases=[phase], fact_sheet={"a": {}}, queue="gpu", solutions=[{"index": 0}]
+        tmp_path / "bundle",
+        tasks=[task],
+        phases=[phase],
+        enable_detailed_results=True,
+        fact_sheet={"a": {}},
+        queue="gpu",
+        solutions=[{"index": 0}],
     )
     told = "\n".join(import_codabench(bundle, tmp_path / "out").left_out)
-    for what in ("pages", "fact sheet", "queue", "solutions", "hide_output", "rescore", "public_data", "ingestion"):
+    for what in (
+        "pages",
+        "fact sheet",
+        "queue",
+        "solutions",
+        "hide_output",
+        "rescore",
+        "public_data",
+        "ingestion",
+        "detailed",
+    ):
         assert what in told

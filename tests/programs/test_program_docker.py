@@ -31,8 +31,8 @@ def run(tmp_path: Path, docker_client: Any, busybox: str, settings: Settings) ->
         (bundle / "scoring_program" / "score.sh").write_text(f"set -e\n{script}\n")
         reports.append(import_codabench(bundle, tmp_path / "out", image=image))
         get_registry().load_file(reports[-1].scorer_file)
-        root = submit(tmp_path / "out", "labels.txt", GUESS)
-        return score_workspace(root, settings=settings, params={"memory": "64Mi", "timeout": 20, **params})
+        root = submit(tmp_path / "out", "labels.txt", GUESS, params={"memory": "64Mi", "timeout": 20, **params})
+        return score_workspace(root, settings=settings)
 
     yield scored
     for report in reports:

@@ -56,8 +56,8 @@ def score(tmp_path: Path, unsealed: Settings) -> Score:
         more = {} if program is None else {"score": program}
         report = import_codabench(write_bundle(tmp_path / "bundle", **more, **bundle), tmp_path / "out")
         load(report)
-        root = submit(tmp_path / "out", "labels.txt", guess, backends=["process"])
-        return score_workspace(root, settings=unsealed, params=params)
+        root = submit(tmp_path / "out", "labels.txt", guess, backends=["process"], params=params)
+        return score_workspace(root, settings=unsealed)
 
     return scored
 

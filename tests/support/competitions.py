@@ -177,11 +177,26 @@ def zipped(folder: Path, target: Path) -> Path:
     return target
 
 
-def submit(benchmark: Path, name: str, content: str, *, backends: list[str] | None = None) -> Path:
-    """A submission with one file in its output; the benchmark allows these backends from then on."""
-    if backends is not None:
-        spec = json.loads((benchmark / "benchmark.json").read_text())
-        (benchmark / "benchmark.json").write_text(json.dumps({**spec, "backends": backends}))
+def submit(
+    benchmark: Path,
+    name: str,
+    content: str,
+    *,
+    backends: list[str] | None = None,
+    params: dict[str, Any] | None = None,
+) -> Path:
+    """A submission with one file in its output.
+
+    Args:
+        benchmark: The benchmark.
+        name: The file's.
+        content: What it holds.
+        backends: What benchmark.json allows from now on.
+        params: What it says of them from now on, beside those that it has.
+    """
+    spec = json.loads((benchmark / "benchmark.json").read_text())
+    spec |= {"params": {**spec["params"], **(params or {})}} | ({"backends": backends} if backends else {})
+    (benchmark / "benchmark.json").write_text(json.dumps(spec))
     team = benchmark / "submissions" / "team-a"
     root = team / f"{len(list(team.glob('*'))) + 1:04}"
     (root / "output").mkdir(parents=True)

@@ -65,7 +65,17 @@ def test_truth_and_other_teams_are_nowhere_in_it(folder: BenchmarkFolder, busybo
     )
     log, result = attack(folder, script, busybox, settings)
     assert "seen" in log and "/workspace/input/data" in log and result.error is None, (log, result.error)
-    for told in ("golden-truth", "others-guess", "rivals", "league", "scorer", "gt.csv", "usage", str(folder.root)):
+    for told in (
+        "golden-truth",
+        "others-guess",
+        "rivals",
+        "league",
+        '"scorer"',
+        '"params"',
+        "gt.csv",
+        "usage",
+        str(folder.root),
+    ):
         assert told not in log, told
 
 

@@ -24,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="the benchmark's folder; made")
     parser.add_argument("--task", metavar="INDEX", type=int, help="which task of codabench, where phases have several")
     parser.add_argument("--phase", metavar="CODENAME", help="which phase of evalai, where there are several")
+    parser.add_argument(
+        "--shared", action="store_true", help="files of the input data that are reference data, too, are meant to be"
+    )
     parser.add_argument("--image", metavar="IMAGE", help="image that the scoring program is run in")
     parser.add_argument(
         "--predictions-as",
@@ -38,9 +41,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     given: dict[str, Any] = {"image": args.image, "predictions_as": args.predictions_as}
     if args.platform == "codabench":
         _refuse("--phase", args.phase, "codabench has tasks: --task INDEX")
-        report = import_codabench(args.source, args.out, task=args.task, **given)
+        report = import_codabench(args.source, args.out, task=args.task, shared=args.shared, **given)
     else:
         _refuse("--task", args.task, "evalai has phases: --phase CODENAME")
+        _refuse("--shared", args.shared or None, "evalai has no input data")
         report = import_evalai(args.source, args.out, phase=args.phase, **given)
     scorer = args.out / report.scorer_file.relative_to(report.benchmark)
     return {

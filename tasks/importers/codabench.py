@@ -40,6 +40,7 @@ def import_codabench(
     task: int | None = None,
     image: str | None = None,
     predictions_as: str | None = None,
+    shared: bool = False,
 ) -> ImportReport:
     """Make a benchmark of a bundle.
 
@@ -49,6 +50,7 @@ def import_codabench(
         task: Index of the task, where phases have several: each is a benchmark of its own.
         image: Image that the scoring program is run in, instead of the bundle's.
         predictions_as: Name under which the program finds a submission's only file.
+        shared: Whether models may see files of the reference data that are in the input data as well.
 
     Raises:
         AutoScorerError: ``MISSING_FILE``, ``BAD_FORMAT``, ``INVALID_REQUEST``, ``PAYLOAD_TOO_LARGE``,
@@ -70,7 +72,7 @@ def import_codabench(
                 bundle.place(path, inside / name, what=what)
         command = program_command(_metadata(inside / PROGRAM))
         found = _imported(competition, chosen, command, image=image, predictions_as=predictions_as)
-        return finish(folder, target, found)
+        return finish(folder, target, found, shared=shared)
 
 
 def _task(competition: Competition, wanted: int | None) -> Task:

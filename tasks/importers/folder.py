@@ -134,15 +134,24 @@ def _unwritable(out: Path, error: OSError) -> AutoScorerError:
     )
 
 
-def finish(folder: Path, out: Path, found: Imported) -> ImportReport:
+def finish(folder: Path, out: Path, found: Imported, *, shared: bool = False) -> ImportReport:
     """Write what makes a folder with ``input/gt_program``, ``input/gt_reference`` and ``input/data`` a benchmark.
+
+    Args:
+        folder: The folder.
+        out: What it becomes.
+        found: What the importer has found; its notes are added to.
+        shared: Whether models may see files of the reference data, which are in the input data as well.
 
     Raises:
         AutoScorerError: ``GROUND_TRUTH_EXPOSED``: models would see a file of the reference data. What could not be
             read as a benchmark is ``INVALID_BENCHMARK``, and a param that the scorer refuses ``BAD_PARAMS``.
     """
     digests = {name: tree_digests(folder / "input" / name, links=False) for name in (PROGRAM, REFERENCE)}
-    _refuse_exposed(folder / "input", digests[REFERENCE])
+    if exposed := _exposed(folder / "input", digests[REFERENCE]):
+        if not shared:
+            raise _exposure(exposed)
+        found.notes.append(f"Models see files of the reference data, as --shared allows: {len(exposed):,}.")
     program = tree_sha256(digests[PROGRAM])
     name = slug(out.resolve().name) or slug(found.title) or found.platform
     scorer = f"{found.platform}_{name.replace('-', '_')}"
@@ -184,21 +193,23 @@ def finish(folder: Path, out: Path, found: Imported) -> ImportReport:
     )
 
 
-def _refuse_exposed(folder: Path, reference: Mapping[str, str]) -> None:
-    """Refuse data for models that holds a file of the reference data. An empty file tells nothing."""
+def _exposed(folder: Path, reference: Mapping[str, str]) -> list[str]:
+    """Files of the input data that are files of the reference data, too. An empty one tells nothing."""
     data = tree_digests(folder / DATA, links=False)
     secret = {digest: path for path, digest in reference.items() if (folder / REFERENCE / path).stat().st_size}
-    exposed = [f"{path} is {secret[digest]}" for path, digest in data.items() if digest in secret]
-    if exposed:
-        names = escape(", ".join(exposed[:5]))[:500]
-        more = f" and {len(exposed) - 5:,} more" if len(exposed) > 5 else ""
-        raise AutoScorerError(
-            ErrorCode.GROUND_TRUTH_EXPOSED,
-            f"Models would see files of the reference data in the input data: {names}{more}. Remove them from one of "
-            "both in the bundle, and import it again.",
-            stage=Stage.VALIDATION,
-            details={"files": exposed[:50]},
-        )
+    return [f"{path} is {secret[digest]}" for path, digest in data.items() if digest in secret]
+
+
+def _exposure(exposed: Sequence[str]) -> AutoScorerError:
+    names = escape(", ".join(exposed[:5]))[:500]
+    more = f" and {len(exposed) - 5:,} more" if len(exposed) > 5 else ""
+    return AutoScorerError(
+        ErrorCode.GROUND_TRUTH_EXPOSED,
+        f"Models would see files of the reference data in the input data: {names}{more}. Where they are answers, "
+        "remove them there. Where they are inputs that the scoring program needs as well, say --shared.",
+        stage=Stage.VALIDATION,
+        details={"files": exposed[:50]},
+    )
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

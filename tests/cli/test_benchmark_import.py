@@ -56,6 +56,7 @@ def test_a_challenge_without_an_image_is_not_valid_yet(tmp_path: Path, capsys: p
     [
         (("codabench", "nothing", "--out", "x", "--phase", "dev"), "--task INDEX"),
         (("evalai", "nothing", "--out", "x", "--task", "1"), "--phase CODENAME"),
+        (("evalai", "nothing", "--out", "x", "--shared"), "no input data"),
         (("kaggle", "nothing", "--out", "x"), "codabench"),
         (("codabench", "nothing"), "--out"),
     ],

@@ -173,8 +173,10 @@ def test_data_for_models_that_holds_reference_data_is_refused(tmp_path: Path) ->
     bundle = write_bundle(tmp_path / "bundle")
     (bundle / "input_data" / "copy.txt").write_bytes((bundle / "reference_data/labels.txt").read_bytes())
     message = refused(ErrorCode.GROUND_TRUTH_EXPOSED, bundle, tmp_path / "out")
-    assert "copy.txt is labels.txt" in message
+    assert "copy.txt is labels.txt" in message and "--shared" in message
     assert not (tmp_path / "out").exists()
+    report = import_codabench(bundle, tmp_path / "out", shared=True)
+    assert any("as --shared allows: 1." in note for note in report.notes)
 
 
 def test_an_empty_file_exposes_nothing(tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def test_any_text_is_a_mapping_or_an_error(text: str) -> None:
         assert isinstance(parse_yaml(text, "x.yaml"), dict)
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(300))
 @given(st.data())
 def test_a_competition_with_any_value_anywhere_is_read_or_refused(data: st.DataObject) -> None:
@@ -94,6 +95,7 @@ def test_a_competition_with_any_value_anywhere_is_read_or_refused(data: st.DataO
         assert error.code is ErrorCode.BAD_FORMAT
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(300))
 @given(st.data())
 def test_a_challenge_with_any_value_anywhere_is_read_or_refused(data: st.DataObject) -> None:

@@ -95,6 +95,7 @@ def test_the_same_output_gives_the_same_result(score: Score, tmp_path: Path, uns
         assert getattr(again.versioning, key) == getattr(first.versioning, key)
 
 
+@pytest.mark.slow
 def test_in_a_process_below_a_guard_it_is_the_same(tmp_path: Path, unsealed: Settings) -> None:
     report = import_codabench(write_bundle(tmp_path / "bundle"), tmp_path / "out")
     root = submit(tmp_path / "out", "labels.txt", GUESS, backends=["process"])

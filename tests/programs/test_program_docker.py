@@ -13,6 +13,7 @@ from autoscorer.schemas.result import Result
 from autoscorer.scorers.registry import get_registry
 from autoscorer.tasks.importers import ImportReport, import_codabench, import_evalai
 from autoscorer.tasks.score import score_workspace
+from autoscorer.tasks.scoring.trial import try_scorer
 
 from ..support.competitions import BROKEN_TRUTH, submit, write_bundle, write_challenge
 
@@ -133,3 +134,13 @@ def test_a_program_of_python_and_an_evaluation_script(tmp_path: Path, python_ima
             get_registry().unload_file(report.scorer_file)
     assert first.error is None and first.metrics == {"accuracy": 2 / 3, "duration": 0.5}
     assert second.error is None and second.metrics == {"Hits": 1 / 3, "Misses": 2.0}
+
+
+def test_a_scorer_can_be_tried_on_a_submission(run: Run, tmp_path: Path, busybox: str, settings: Settings) -> None:
+    assert run(gives("0.5")).error is None
+    root = tmp_path / "out/submissions/team-a/0001"
+    before = sorted(str(path) for path in root.rglob("*"))
+    entry = get_registry().get("codabench_out")
+    found = try_scorer(entry, root, settings=settings, params={"image": busybox, "memory": "64Mi"})
+    assert found["metrics"]["accuracy"] == 0.5
+    assert sorted(str(path) for path in root.rglob("*")) == before

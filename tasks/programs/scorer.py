@@ -206,9 +206,9 @@ def _digest_of(results: dict[str, Path]) -> str:
         else:
             open_regular(path).close()  # a FIFO would hang
             digests[name] = sha256_file(path).hex()
-    return (
-        next(iter(digests.values())) if digests.keys() == results.keys() and len(digests) == 1 else tree_sha256(digests)
-    )
+    if len(digests) == 1 and digests.keys() == results.keys():
+        return next(iter(digests.values()))
+    return tree_sha256(digests)
 
 
 def _bad_params(name: str, why: str) -> AutoScorerError:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import AutoScorerError, ErrorCode
+from . import benchmark_import
 from .arguments import add_common, positive
 from .output import bounds, number, printable
 
@@ -44,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     chosen.add_argument("team", metavar="TEAM")
     chosen.add_argument("number", metavar="NUMBER", type=positive)
     action("release", "let teams see the scores of the withheld part")
+    imported = action("import", "make a benchmark of a competition of another platform", of_one=False)
+    benchmark_import.add_arguments(imported)
     schema = action("schema", "print the JSON schema of benchmark.json", of_one=False)
     schema.set_defaults(json=True)
 
@@ -177,6 +180,7 @@ _ACTIONS: dict[str, Callable[[argparse.Namespace], Json]] = {
     "leaderboard": _leaderboard,
     "choose": _choose,
     "release": _release,
+    "import": benchmark_import.run,
     "schema": _schema,
 }
 
@@ -282,5 +286,6 @@ _VIEWS: dict[str, Callable[[Json, argparse.Namespace], None]] = {
     "leaderboard": _print_board,
     "choose": _print_done,
     "release": _print_done,
+    "import": benchmark_import.render,
     "schema": _print_schema,
 }

@@ -134,6 +134,8 @@ class RunSpec:
     limits: RunLimits
     network: str = "none"
     labels: Mapping[str, str] = field(default_factory=dict)
+    # Other paths in the container at which a part of CONTAINER_ROOT is seen as well: {"/app/input": "input"}.
+    places: Mapping[str, str] = field(default_factory=dict)
     # Asked while the run waits to begin; True ends that.
     cancelled: Callable[[], bool] = field(default=lambda: False, compare=False)
 

@@ -116,6 +116,7 @@ def run_sealed(
     observer: Observer,
     cancelled: Callable[[], bool] = lambda: False,
     labels: Mapping[str, str] | None = None,
+    places: Mapping[str, str] | None = None,
     queue_seconds: float | None = None,
 ) -> RunReport:
     """Run a workspace's model and deliver what it wrote.
@@ -131,6 +132,7 @@ def run_sealed(
         observer: Who watches.
         cancelled: Asked again and again; True ends the run.
         labels: Laid on the container.
+        places: As in ``RunSpec``.
         queue_seconds: How long the caller waited before this, for the report.
 
     Returns:
@@ -148,6 +150,7 @@ def run_sealed(
         limits=limits,
         network=job.network_policy,
         labels={**(labels or {}), "owner": ProcessIdentity.current().text},
+        places=places or {},
         cancelled=cancelled,
     )
     report = RunReport(run_id, executor.name, queue_seconds=queue_seconds)
@@ -158,8 +161,8 @@ def run_sealed(
     began = utc_now()
     workspace.logs.mkdir(exist_ok=True)
     roots = executor.stage_roots(workspace)
-    places = [*(staged_at(root, run_id) for root in roots), *executor.leaves(run_id)]
-    record = records.add(run_id, workspace, executor.name, places)
+    outside = [*(staged_at(root, run_id) for root in roots), *executor.leaves(run_id)]
+    record = records.add(run_id, workspace, executor.name, outside)
     try:
         with CappedLog(workspace.logs / "container.log", limits.log, observer.log, observer.left_out) as log:
             try:

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from importlib import resources as package_files
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..base import CONTAINER_ROOT, ROOT_VARIABLE, Image, RunSpec, Staged
@@ -54,6 +54,7 @@ def container_config(
         _mount(engine_path, staged.meta, "/meta.json"),
         _mount(engine_path, staged.output, "/output", read_only=False),
     ]
+    mounts += [copy for place, part in spec.places.items() for copy in _seen_at(place, part, mounts)]
     tmpfs = {"/tmp": f"rw,nosuid,nodev,exec,size={limits.tmp},mode=1777"}
     ours = {mount["Target"] for mount in mounts}
     for path in memory_volumes(volumes, ours):
@@ -140,6 +141,16 @@ def _mount(engine_path: Callable[[Path], Path], path: Path, target: str, *, read
         # folder, as volumes do, and refuses rprivate there.
         "BindOptions": {"Propagation": "rprivate" if source == path else "rslave"},
     }
+
+
+def _seen_at(place: str, part: str, mounts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mounts once more, those of one part of ``CONTAINER_ROOT``, for another path."""
+    root = f"{CONTAINER_ROOT}/{part}"
+    return [
+        {**mount, "Target": place + mount["Target"].removeprefix(root)}
+        for mount in mounts
+        if PurePosixPath(mount["Target"]).is_relative_to(root)
+    ]
 
 
 @functools.cache

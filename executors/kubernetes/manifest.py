@@ -210,6 +210,7 @@ def _model(spec: RunSpec, seal: Seal, settings: Settings) -> Json:
             {"name": "runs", "mountPath": CONTAINER_ROOT, "subPath": f"{folder}/workspace", "readOnly": True},
             {"name": "runs", "mountPath": f"{CONTAINER_ROOT}/output", "subPath": f"{folder}/output"},
         ]
+    mounts += [_seen_at(place, part, *mounts) for place, part in spec.places.items()]
     container: Json = {
         "name": MODEL,
         "image": seal.image,
@@ -231,6 +232,13 @@ def _model(spec: RunSpec, seal: Seal, settings: Settings) -> Json:
     if job.container.working_dir:
         container["workingDir"] = job.container.working_dir
     return container
+
+
+def _seen_at(place: str, part: str, staged: Json, output: Json) -> Json:
+    """The mount of one part of ``CONTAINER_ROOT`` at another path."""
+    if part == "output":
+        return {**output, "mountPath": place}
+    return {**staged, "mountPath": place, "subPath": f"{staged['subPath']}/{part}" if "subPath" in staged else part}
 
 
 def _keeper(spec: RunSpec, seal: Seal, settings: Settings) -> Json:

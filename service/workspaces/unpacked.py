@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path, PurePosixPath
 
 from ...core.errors import AutoScorerError, ErrorCode, Stage
-from .plain_names import has_hidden_characters
+from ...core.plain_names import has_hidden_characters
 
 __all__ = ["check_name", "find_workspace", "leave_out", "name_of_archive", "normalise", "sync"]
 

@@ -21,13 +21,13 @@ from typing import IO, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ...core.archives import ArchiveLimits, read_archive
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode, Stage
 from ...core.locks import acquire, try_lock
 from ...core.meta import load_job
 from ...core.storage import full_disk, no_room
 from ...core.workspace import Workspace
-from .archives import ArchiveLimits, read_archive
 from .reading import WorkspaceView, view_workspace
 from .replacing import DeletedWorkspace, delete_workspace, put_back, replace_workspace, root_of
 from .roots import WorkspaceRoots

@@ -118,3 +118,18 @@ def test_the_cpu_that_a_job_may_use_is_never_without_a_limit(tmp_path: Path, set
     most = min(cpu, os.cpu_count() or 1) * 1e9
     assert 10_000_000 <= config["HostConfig"]["NanoCpus"] <= most
     assert most - config["HostConfig"]["NanoCpus"] < 1
+
+
+def test_a_part_of_the_workspace_is_seen_at_another_path_as_well(tmp_path: Path, settings: Settings) -> None:
+    job = Job.model_validate({})
+    places = {"/app/input": "input", "/app/program": "input/program", "/app/output": "output"}
+    limits = effective_limits(job, settings)
+    spec = RunSpec(run_id="x", workspace=Workspace(tmp_path), job=job, limits=limits, places=places)
+    inputs = {"program": tmp_path / "p", "ref": tmp_path / "r"}
+    config = container_config(spec, Image(reference="x", id="x", digest="x"), Staged(tmp_path, inputs), (1, 1), [])
+    mounts = {mount["Target"]: mount for mount in config["HostConfig"]["Mounts"]}
+    ours = {target for target in mounts if target.startswith("/app")}
+    assert ours == {"/app/input", "/app/input/program", "/app/input/ref", "/app/program", "/app/output"}
+    assert {target for target in ours if not mounts[target]["ReadOnly"]} == {"/app/output"}
+    for target, same in (("/app/program", "input/program"), ("/app/input/ref", "input/ref"), ("/app/output", "output")):
+        assert mounts[target]["Source"] == mounts[f"/workspace/{same}"]["Source"]

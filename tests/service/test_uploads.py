@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from autoscorer.core.archives import ArchiveLimits, read_archive
 from autoscorer.core.config import Settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
-from autoscorer.service.workspaces.archives import ArchiveLimits, read_archive
 from autoscorer.service.workspaces.roots import WorkspaceRoots
 from autoscorer.service.workspaces.uploads import UploadedWorkspace, Uploads, remove_leftovers
 from hypothesis import given

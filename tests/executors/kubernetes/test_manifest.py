@@ -27,7 +27,13 @@ def manifest(make_workspace: Callable[..., Path], monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("AUTOSCORER_EXECUTORS__KUBERNETES__HELPER_IMAGE", "helper:1")
     names = iter(range(100))
 
-    def make(*, own_users: bool = False, environment: dict[str, str] | None = None, **meta: Any) -> Json:
+    def make(
+        *,
+        own_users: bool = False,
+        environment: dict[str, str] | None = None,
+        places: dict[str, str] | None = None,
+        **meta: Any,
+    ) -> Json:
         for key, value in (environment or {}).items():
             name = key if key.startswith("IMAGES__") else f"EXECUTORS__KUBERNETES__{key}"
             monkeypatch.setenv(f"AUTOSCORER_{name}", value)
@@ -35,7 +41,11 @@ def manifest(make_workspace: Callable[..., Path], monkeypatch: pytest.MonkeyPatc
         root = make_workspace(f"ws{next(names)}", **{"container": {"image": "model:1", "cmd": ["run"]}, **meta})
         job = read_meta(Workspace(root)).job
         spec = RunSpec(
-            run_id="0123456789ab", workspace=Workspace(root), job=job, limits=effective_limits(job, settings)
+            run_id="0123456789ab",
+            workspace=Workspace(root),
+            job=job,
+            limits=effective_limits(job, settings),
+            places=places or {},
         )
         seal = Seal(
             image="model:1", uid=2_100_000_001, gid=2_100_000_001, own_users=own_users, input_size=5000, deadline=1,
@@ -100,6 +110,20 @@ def test_nothing_of_the_host_or_of_ours_is_mounted(manifest: Make) -> None:
     assert all(volume["emptyDir"]["sizeLimit"] for volume in pod_of(job)["volumes"])
     keys = {key for key, _ in everything(job)}
     assert not keys & {"hostPath", "secret", "configMap", "secretKeyRef", "envFrom", "valueFrom", "serviceAccountName"}
+
+
+@pytest.mark.parametrize(("transfer", "prefix"), [("stream", ""), ("volume", "autoscorer-0123456789ab/workspace/")])
+def test_a_part_of_the_workspace_is_seen_at_another_path_as_well(
+    manifest: Make, tmp_path: Path, transfer: str, prefix: str
+) -> None:
+    volume = {"VOLUME__CLAIM": "runs", "VOLUME__PATH": str(tmp_path)}
+    environment = {"TRANSFER": transfer, **(volume if transfer == "volume" else {})}
+    places = {"/app/program": "input/program", "/app/output": "output"}
+    job = manifest(environment=environment, places=places)
+    mounts = {each["mountPath"]: each for each in containers(job)["model"]["volumeMounts"]}
+    program = {**mounts["/workspace"], "mountPath": "/app/program", "subPath": f"{prefix}input/program"}
+    assert mounts["/app/program"] == program
+    assert mounts["/app/output"] == {**mounts["/workspace/output"], "mountPath": "/app/output"}
 
 
 def test_the_model_has_its_input_read_only_and_nothing_of_the_helpers(manifest: Make) -> None:

@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from ...core.errors import AutoScorerError, ErrorCode
-from ...core.tar_stream import TarSource, TooMuch, members
+from .errors import AutoScorerError, ErrorCode
 from .plain_names import has_hidden_characters
+from .tar_stream import TarSource, TooMuch, members
 
 __all__ = ["ArchiveLimits", "Member", "read_archive"]
 
@@ -52,10 +52,12 @@ class ArchiveLimits:
     Args:
         files: Files and folders.
         unpacked: Bytes.
+        named: What the two are called in messages.
     """
 
     files: int
     unpacked: int
+    named: tuple[str, str] = ("api.max_files", "api.max_unpacked")
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def _refusing(limits: ArchiveLimits) -> Iterator[None]:
         yield
     except TooMuch:
         raise _too_large(
-            f"it unpacks to more than {limits.unpacked:,} bytes (api.max_unpacked)", limits.unpacked
+            f"it unpacks to more than {limits.unpacked:,} bytes ({limits.named[1]})", limits.unpacked
         ) from None
     except (
         zipfile.BadZipFile,
@@ -357,7 +359,7 @@ def _not_plain(name: str, is_link: bool) -> AutoScorerError:
 def _refused(why: str) -> AutoScorerError:
     return AutoScorerError(
         ErrorCode.INVALID_REQUEST,
-        f"The archive is refused: {why}. Expected one workspace as .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz.",
+        f"The archive is refused: {why}. Expected a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz.",
         details={"reason": why},
     )
 
@@ -368,4 +370,4 @@ def _too_large(why: str, most: int) -> AutoScorerError:
 
 def _too_many(limits: ArchiveLimits) -> AutoScorerError:
     """More members than allowed."""
-    return _too_large(f"it holds more than {limits.files:,} files and folders (api.max_files)", limits.files)
+    return _too_large(f"it holds more than {limits.files:,} files and folders ({limits.named[0]})", limits.files)

@@ -88,7 +88,8 @@ class Outgoing:
 def outgoing(request: HTTPConnection) -> Outgoing:
     """What leaves for whoever asks."""
     state, caller = request.app.state, context_of(request).caller
-    return Outgoing(Disclosure(state.settings, caller.role if caller is not None else None), state.roots.redact)
+    role, team = (caller.role, caller.team) if caller is not None else (None, None)
+    return Outgoing(Disclosure(state.settings, role, team), state.roots.redact)
 
 
 def _task_list(disclosure: Disclosure, page: TaskList) -> TaskList:

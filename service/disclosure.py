@@ -27,6 +27,7 @@ from ..core.errors import CATALOGUE, AutoScorerError, ErrorCode
 from ..core.workspace import TABLE_SUFFIXES
 from ..schemas.result import ErrorInfo
 from ..schemas.task import Role, TaskOutcome, TaskView
+from .policy import SEES_TRUTH
 
 __all__ = ["HARMLESS_PARAMS", "Disclosure", "check_request"]
 
@@ -78,7 +79,8 @@ _OF_AN_OUTCOME = ("workspace", "state", "metric", "higher_is_better", "pass", "r
 def check_request(
     role: Role, *, scorer: str | None, of_workspace: str | None, params: Mapping[str, Any] | None, batch: bool = False
 ) -> None:
-    """Whether a role may ask for a scoring with these: others than admins choose neither scorer nor columns.
+    """Whether a role may ask for a scoring with these: who may not see the ground truth chooses neither scorer nor
+    columns.
 
     Another scorer compares something else, and shows it in its own way: true numbers as labels, for one.
 
@@ -92,7 +94,7 @@ def check_request(
     Raises:
         AutoScorerError: ``FORBIDDEN``.
     """
-    if role == "admin":
+    if role in SEES_TRUTH:
         return
     if scorer is not None and (batch or scorer != of_workspace):
         named = f"meta.json names {of_workspace!r}" if of_workspace else "meta.json names none"
@@ -118,13 +120,15 @@ class Disclosure:
     Args:
         settings: The configuration.
         role: Of the token that asks, or asked for the task; None for nobody in particular.
+        team: Of that token.
 
     Attributes:
-        sees_truth: Whether answers go out as they are: to admins, and to all where ``api.show_errors`` says so.
+        sees_truth: Whether answers go out as they are: to admins, to organisers, who are answered of their benchmarks
+            alone, and where ``api.show_errors`` says so to all but teams.
     """
 
-    def __init__(self, settings: Settings, role: Role | None) -> None:
-        self.sees_truth = role == "admin" or settings.api.show_errors
+    def __init__(self, settings: Settings, role: Role | None, team: str | None = None) -> None:
+        self.sees_truth = role in SEES_TRUTH or (settings.api.show_errors and team is None)
         self._digits = settings.security.disclosure.digits
 
     # --- what a scoring made --------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,17 @@ from ..core.errors import AutoScorerError, ErrorCode
 from ..core.workspace import open_regular
 from ..schemas.aliases import our_scorer
 from ..schemas.json_values import Why, unfit, walk
-from ..schemas.task import Action, BatchRequest, Role, SubmitRequest
+from ..schemas.task import Action, BatchRequest, SubmitRequest
 from .disclosure import check_request
 from .ledger.records import NewTask
 from .ledger.task_ids import new_task_id
+from .policy import Act, Caller, Subject, check
 from .prefect.model import Json
 from .webhooks.http import check_callback_url
-from .workspaces.roots import WorkspaceRoots
+from .workspaces.ownership import in_common, seen_workspace, subject_of
+from .workspaces.roots import WorkspaceRoots, workspace_not_found
 
-__all__ = ["check_params", "check_role", "check_size", "hash_of", "job_id_of", "new_task", "request_of", "scorer_of"]
+__all__ = ["check_caller", "check_params", "check_size", "hash_of", "job_id_of", "new_task", "request_of", "scorer_of"]
 
 # Prefect takes no more than 512 KiB of parameters for a flow run.
 _MOST = 480 * 1024
@@ -41,21 +44,29 @@ def new_task(
     roots: WorkspaceRoots,
     request: SubmitRequest | BatchRequest,
     *,
-    caller: str,
-    role: Role,
+    caller: Caller,
+    act: Act = Act.WORK,
     retry_of: str | None = None,
 ) -> NewTask:
     """Make the task that a request asks for. Looks at the disk.
 
+    Args:
+        settings: The configuration.
+        roots: The workspace roots.
+        request: What to do.
+        caller: Who asks.
+        act: What that is: work on what is there, or do so for a submission that is new or is repeated.
+        retry_of: The task that this one repeats.
+
     Raises:
-        AutoScorerError: ``INVALID_REQUEST``, ``FORBIDDEN`` (also for what the role may not ask for),
+        AutoScorerError: ``INVALID_REQUEST``, ``FORBIDDEN`` (also for what the caller may not ask for),
             ``WORKSPACE_NOT_FOUND``, ``PAYLOAD_TOO_LARGE``.
     """
-    check_role(roots, request, role)
+    subject = check_caller(roots, request, caller, act)
     if request.callback_url is not None:
         check_callback_url(settings, request.callback_url)
     asked = request.model_dump(mode="json", exclude_none=True, by_alias=True)
-    if role != "admin":
+    if caller.role != "admin":
         asked.pop("scorer", None)  # it is meta.json's, also if that names another one by then
     parameters: Json = {key: asked[key] for key in ("scorer", "params", "backend") if key in asked}
     if "for" in asked:  # no name for a flow's parameter
@@ -67,12 +78,12 @@ def new_task(
         items = [roots.resolve_item(item) for item in request.workspaces]
         asked["workspaces"] = roots.redact(request.workspaces)
         parameters |= {"workspaces": items, "action": request.action, "concurrency": request.concurrency}
-        subject = _digest([request.action, items])
+        same = _digest([request.action, items])
     else:
         action = request.action
         path = str(roots.workspace(request.workspace))
         asked["workspace"] = roots.name(path)
-        parameters["workspace"] = subject = path
+        parameters["workspace"] = same = path
         job_id = job_id_of(Path(path))
         if action != "run":
             scorer = scorer or scorer_of(Path(path))
@@ -83,10 +94,10 @@ def new_task(
     )
     return NewTask(
         id=new_task_id(),
-        caller=caller,
-        role=role,
+        caller=caller.name,
+        role=caller.role,
         action=action,
-        subject=subject,
+        subject=same,
         workspace=path,
         scorer=scorer,
         priority=request.priority,
@@ -96,6 +107,8 @@ def new_task(
         retry_of=retry_of,
         callback_url=request.callback_url,
         job_id=job_id,
+        benchmark=subject.benchmark,
+        team=subject.team,
     )
 
 
@@ -118,17 +131,38 @@ def check_size(parameters: Json, what: str, advice: str) -> None:
         )
 
 
-def check_role(roots: WorkspaceRoots, request: SubmitRequest | BatchRequest, role: Role) -> None:
-    """Whether a role may ask for this. Looks at the workspace's meta.json.
+def check_caller(
+    roots: WorkspaceRoots, request: SubmitRequest | BatchRequest, caller: Caller, act: Act = Act.WORK
+) -> Subject:
+    """Whether somebody may ask for this. Looks at the workspace's meta.json.
+
+    Returns:
+        Whose it is.
 
     Raises:
-        AutoScorerError: ``FORBIDDEN``, and as ``roots.workspace``.
+        AutoScorerError: ``FORBIDDEN``, and as ``roots.workspace``, also for what the caller may not see.
     """
-    if role == "admin":
-        return
+    named: str | None = None
+    if isinstance(request, BatchRequest):
+        subject = _of_items(roots, request.workspaces, caller, act)
+    else:
+        place, subject = seen_workspace(roots, request.workspace, caller, act)
+        named = scorer_of(place)
     is_batch = isinstance(request, BatchRequest)
-    of_workspace = None if isinstance(request, BatchRequest) else scorer_of(roots.workspace(request.workspace))
-    check_request(role, scorer=request.scorer, of_workspace=of_workspace, params=request.params, batch=is_batch)
+    check_request(caller.role, scorer=request.scorer, of_workspace=named, params=request.params, batch=is_batch)
+    return subject
+
+
+def _of_items(roots: WorkspaceRoots, items: Sequence[str], caller: Caller, act: Act) -> Subject:
+    found = set()
+    for item in items:
+        # Before it is looked at, which would tell whether it is there.
+        subject = subject_of(roots, roots.locate_item(item))
+        check(caller, act, subject, hidden=workspace_not_found(item))
+        found.add(subject)
+    whole = in_common(found)
+    check(caller, act, whole, hidden=workspace_not_found(items[0]))
+    return whole
 
 
 def request_of(action: str, request: str) -> SubmitRequest | BatchRequest:

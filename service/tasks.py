@@ -20,17 +20,19 @@ from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import wake
 from ..schemas.aliases import our_scorer
-from ..schemas.task import Action, BatchRequest, Progress, Role, SubmitRequest, TaskList, TaskState, TaskView
+from ..schemas.task import Action, BatchRequest, Progress, SubmitRequest, TaskList, TaskState, TaskView
 from .flow_runs import FlowRuns, LedgerAway, RunProgress
 from .ledger.derived import folded
 from .ledger.ledger import Ledger
+from .ledger.queries import task_not_found
 from .ledger.records import NewTask, StoredResult, TaskFilter, TaskRow
 from .ledger.task_ids import first_id_at, is_task_id
+from .policy import EVERYTHING, Act, Caller, Scope, check
 from .prefect.client import PrefectApi, PrefectAway
 from .recovery.dead_workers import recover
 from .recovery.stuck_runs import Reconciler
 from .shared_secrets import share_secrets
-from .submissions import check_params, check_role, hash_of, new_task, request_of
+from .submissions import check_caller, check_params, hash_of, new_task, request_of
 from .sync.adopter import Adopter
 from .sync.deployments import DeploymentIds
 from .sync.dispatcher import Dispatcher
@@ -144,8 +146,8 @@ class TaskService:
         self,
         request: SubmitRequest | BatchRequest,
         *,
-        caller: str,
-        role: Role = "submit",
+        caller: Caller,
+        act: Act = Act.WORK,
         idempotency_key: str | None = None,
         retry_of: str | None = None,
     ) -> Submitted:
@@ -154,7 +156,7 @@ class TaskService:
         Args:
             request: What to do.
             caller: Who asks; a key of one caller is none of another's.
-            role: What the caller may do, and may see of what comes out.
+            act: What that is, as ``policy.may`` judges it.
             idempotency_key: The same key with the same request gives the same task, for
                 ``api.idempotency_hours``.
             retry_of: The task that this one repeats.
@@ -177,11 +179,11 @@ class TaskService:
         request_hash = hash_of(request)
         try:
             task = await self._on_disk(
-                lambda: new_task(self.settings, self.roots, request, caller=caller, role=role, retry_of=retry_of)
+                lambda: new_task(self.settings, self.roots, request, caller=caller, act=act, retry_of=retry_of)
             )
         except AutoScorerError:
             # An answer that got lost is repeated also when the workspace has gone since.
-            if key is None or (known := await self.ledger.keyed(caller, key, request_hash)) is None:
+            if key is None or (known := await self.ledger.keyed(caller.name, key, request_hash)) is None:
                 raise
             return Submitted(await self._view(known), False)
         row, created = await self.accept(task, key=key, request_hash=request_hash)
@@ -219,15 +221,15 @@ class TaskService:
             row = await self.ledger.row(task_id)
         return await self._view(row)
 
-    async def check_own(self, task_id: str, caller: str) -> None:
-        """See that a task is not a job of another caller's: questions and answers are nobody else's.
+    async def check(self, task_id: str, caller: Caller, act: Act) -> TaskRow:
+        """See that somebody may do this to a task.
 
         Raises:
-            AutoScorerError: ``NOT_FOUND``, also where there is no such task.
+            AutoScorerError: ``NOT_FOUND``, also for a task that the caller may not see; ``FORBIDDEN``.
         """
         row = await self.ledger.row(task_id)
-        if row.action == "rag-score" and row.caller != caller:
-            raise AutoScorerError(ErrorCode.NOT_FOUND, f"There is no task {task_id!r}; GET /tasks lists yours.")
+        check(caller, act, row.subject_of, hidden=task_not_found(task_id))
+        return row
 
     async def wait(self, task_id: str, seconds: float) -> TaskView:
         """The task once it has ended, or as it is after ``seconds``. Raises ``NOT_FOUND``."""
@@ -248,12 +250,12 @@ class TaskService:
                         return
                 await ended.wait()
 
-    async def list(self, query: TaskQuery, *, jobs_of: str | None = None) -> TaskList:
+    async def list(self, query: TaskQuery, *, scope: Scope = EVERYTHING) -> TaskList:
         """Some tasks, newest first, without their ``result``: ``get`` has it.
 
         Args:
             query: Which.
-            jobs_of: The only caller whose jobs of ``rag-score`` are among them; None for all callers'.
+            scope: Which of them whoever asks may see.
 
         Raises:
             AutoScorerError: ``INVALID_REQUEST`` for a cursor that is none, and as ``WorkspaceRoots.locate``.
@@ -269,7 +271,7 @@ class TaskService:
             query.action,
             None if query.since is None else first_id_at(query.since.timestamp()),
             None if query.until is None else first_id_at(query.until.timestamp()),
-            jobs_of=jobs_of,
+            scope=scope,
         )
         limit = min(max(query.limit, 1), _PAGE)
         rows, total, before = await self.ledger.page(wanted, query.cursor, limit + 1)
@@ -306,9 +308,7 @@ class TaskService:
             wake(self.settings.home)
         return await self._view(await self.ledger.row(task_id))
 
-    async def retry(
-        self, task_id: str, *, caller: str, role: Role = "submit", idempotency_key: str | None = None
-    ) -> Submitted:
+    async def retry(self, task_id: str, *, caller: Caller, idempotency_key: str | None = None) -> Submitted:
         """A new task that repeats one that ended; or the active one of that action and workspace.
 
         Its ``callback_url`` is repeated only for the caller who gave it: nobody else's receiver is told of it.
@@ -316,9 +316,10 @@ class TaskService:
         Raises:
             AutoScorerError: ``NOT_FOUND``, ``CONFLICT`` while it is active, and as ``submit``.
         """
-        row = await self.ledger.row(task_id)
-        if role != "admin":
-            await self._on_disk(lambda: check_role(self.roots, request_of(row.action, row.request), role))
+        row = await self.check(task_id, caller, Act.RETRY)
+        act = Act.RETRY if row.benchmark is not None else Act.WORK
+        if caller.role != "admin":
+            await self._on_disk(lambda: check_caller(self.roots, request_of(row.action, row.request), caller, act))
         if not row.is_final:
             raise AutoScorerError(
                 ErrorCode.CONFLICT,
@@ -326,9 +327,9 @@ class TaskService:
                 details={"state": row.state},
             )
         request = request_of(row.action, row.request)
-        if caller != row.caller:
+        if caller.name != row.caller:
             request = request.model_copy(update={"callback_url": None})
-        return await self.submit(request, caller=caller, role=role, idempotency_key=idempotency_key, retry_of=task_id)
+        return await self.submit(request, caller=caller, act=act, idempotency_key=idempotency_key, retry_of=task_id)
 
     async def active_on(self, workspace: Path) -> tuple[str, ...]:
         """The tasks that work on a workspace or are about to, batches among them."""

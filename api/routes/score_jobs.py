@@ -85,11 +85,11 @@ async def score(
     most: float = request.app.state.settings.api.max_wait
     seconds = most if wait is None else seconds_to_wait(request, wait)
     jobs = _jobs(request)
-    record, _ = await jobs.submit(body, caller=caller.name, role=caller.role, idempotency_key=idempotency_key)
+    record, _ = await jobs.submit(body, caller=caller, idempotency_key=idempotency_key)
     context_of(request).task_id = record.job_id
     if record.finished_at is None and seconds:
         await until_final(request, record.job_id, seconds)
-    record = await jobs.get(record.job_id, caller=caller.name, role=caller.role)
+    record = await jobs.get(record.job_id, caller=caller)
     return _answer(request, record, status=202 if record.finished_at is None else 200)
 
 
@@ -104,7 +104,7 @@ async def score_later(
 ) -> Response:
     """Accept a job at once. The same request sent again within `api.dedup_seconds`, or with the same `Idempotency-Key`,
     is answered with the same job."""
-    record, _ = await _jobs(request).submit(body, caller=caller.name, role=caller.role, idempotency_key=idempotency_key)
+    record, _ = await _jobs(request).submit(body, caller=caller, idempotency_key=idempotency_key)
     context_of(request).task_id = record.job_id
     return _accepted(request, record)
 
@@ -129,7 +129,7 @@ async def list_jobs(
 ) -> Response:
     """Jobs, newest first, in short. A token of the role submit is shown its own."""
     query = JobQuery(status, metric, q, aware(since), aware(until), limit, cursor)
-    return _answer(request, await _jobs(request).list(query, caller=caller.name, role=caller.role))
+    return _answer(request, await _jobs(request).list(query, caller=caller))
 
 
 @router.get(
@@ -140,7 +140,7 @@ async def list_jobs(
 async def get_job(request: Request, caller: Submitter, job_id: JobId) -> Response:
     """Scores as they come, and why; with claims, tokens and cost of each metric."""
     context_of(request).task_id = job_id
-    return _answer(request, await _jobs(request).get(job_id, caller=caller.name, role=caller.role))
+    return _answer(request, await _jobs(request).get(job_id, caller=caller))
 
 
 @router.delete(
@@ -151,7 +151,7 @@ async def get_job(request: Request, caller: Submitter, job_id: JobId) -> Respons
 async def remove_job(request: Request, caller: Submitter, job_id: JobId) -> Response:
     """Cancel a job that has not ended; forget one that has."""
     context_of(request).task_id = job_id
-    return _answer(request, await _jobs(request).remove(job_id, caller=caller.name, role=caller.role))
+    return _answer(request, await _jobs(request).remove(job_id, caller=caller))
 
 
 @router.post(
@@ -164,9 +164,7 @@ async def retry_job(
     request: Request, caller: Submitter, job_id: JobId, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """A new job that scores what failed in one that has ended, and takes the rest over from it."""
-    record, _ = await _jobs(request).retry(
-        job_id, caller=caller.name, role=caller.role, idempotency_key=idempotency_key
-    )
+    record, _ = await _jobs(request).retry(job_id, caller=caller, idempotency_key=idempotency_key)
     context_of(request).task_id = record.job_id
     return _accepted(request, record)
 

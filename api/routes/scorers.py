@@ -36,7 +36,7 @@ from ..routing import ApiRouter, answers, served
 __all__ = ["router"]
 
 router = ApiRouter("scorers")
-_submit = [Depends(require("submit"))]
+_anybody = [Depends(require("submit", bound=True))]
 _admin = [Depends(require("admin"))]
 
 T = TypeVar("T", bound=BaseModel)
@@ -171,7 +171,7 @@ async def _answer(request: Request, work: Callable[[], T], *, slow: bool = False
 @router.get(
     "/scorers",
     summary="List the scorers",
-    dependencies=_submit,
+    dependencies=_anybody,
     responses={
         **served(200, ScorerList, "Every scorer, and what does not load.", {"scorers": [SCORER_EXAMPLE], "errors": []})
     },
@@ -235,7 +235,7 @@ async def unwatch(
 @router.get(
     "/scorers/{id}",
     summary="One scorer",
-    dependencies=_submit,
+    dependencies=_anybody,
     responses={**served(200, ScorerView, "The scorer.", SCORER_EXAMPLE), **answers(404)},
 )
 async def get_scorer(request: Request, id: str) -> Response:
@@ -296,8 +296,9 @@ async def reload(request: Request, body: Annotated[ReloadRequest | None, Body()]
         **answers(404, 409, 502),
     },
 )
-async def test(request: Request, body: TestRequest, caller: Annotated[Caller, Depends(require("submit"))]) -> Response:
+async def test(
+    request: Request, body: TestRequest, caller: Annotated[Caller, Depends(require("submit", bound=True))]
+) -> Response:
     """Validate and score, and write nothing into the workspace. It runs in a process of its own, for a while."""
-    params, role = body.params or {}, caller.role
-    work = functools.partial(_service(request).test, body.scorer, body.workspace, params, role=role)
+    work = functools.partial(_service(request).test, body.scorer, body.workspace, body.params or {}, caller=caller)
     return await _answer(request, work, slow=True)

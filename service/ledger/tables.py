@@ -87,6 +87,9 @@ tasks = Table(
     Column("callback_delivered_at", Double),
     # What the one may do who asked for it. Where nobody knows, the least is assumed.
     Column("role", Text, nullable=False, server_default="submit"),
+    # Of a task about submissions: the benchmark's name, and the team where it is about one alone.
+    Column("benchmark", Text),
+    Column("team", Text),
 )
 
 
@@ -102,6 +105,8 @@ _index("by_state", "state", "id")
 _index("by_workspace", "workspace", "id")
 _index("by_scorer", "scorer", "id")
 _index("by_action", "action", "id")
+_index("by_benchmark", "benchmark", "id", where="benchmark IS NOT NULL")
+_index("by_team", "team", "id", where="team IS NOT NULL")
 _index("by_end", "ended_at", where="ended_at IS NOT NULL")
 _index("callbacks_due", "callback_at", where="callback_state = 'pending'")
 

@@ -49,7 +49,7 @@ def disclosed_result(data: Json, digits: int) -> Json:
         "intervals": {name: interval(_dict(each), digits) for name, each in intervals.items() if name in metrics},
         "artifacts": _artifacts(_dict(declared.get("artifacts"))),
         # The hash of a ground truth with few rows, or few unknown ones, can be tried out.
-        "versioning": {**_dict(data.get("versioning")), "ground_truth_sha256": None},
+        "versioning": _versioning(_dict(data.get("versioning"))),
         "notes": [*_list(declared.get("notes")), _WITHHELD],
         "error": None,
     }
@@ -66,6 +66,13 @@ def interval(data: Json, digits: int) -> Json:
     """An interval, its ends rounded."""
     ends: Json = {end: rounded(data.get(end), digits) for end in ("low", "high")}
     return ends | {key: data[key] for key in ("level", "method", "n_resamples") if key in data}
+
+
+def _versioning(versioning: Json) -> Json:
+    shown = {**versioning, "ground_truth_sha256": None}
+    if isinstance(versioning.get("benchmark"), dict):
+        shown["benchmark"] = {**versioning["benchmark"], "digest": None}
+    return shown
 
 
 def _summary(summary: Json, digits: int) -> tuple[Json, str | None]:

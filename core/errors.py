@@ -57,6 +57,8 @@ class ErrorCode(StrEnum):
 
     WORKSPACE_NOT_FOUND = "WORKSPACE_NOT_FOUND"
     INVALID_META = "INVALID_META"
+    BENCHMARK_NOT_FOUND = "BENCHMARK_NOT_FOUND"
+    INVALID_BENCHMARK = "INVALID_BENCHMARK"
     SCORER_NOT_FOUND = "SCORER_NOT_FOUND"
     MISSING_FILE = "MISSING_FILE"
     IMAGE_NOT_ALLOWED = "IMAGE_NOT_ALLOWED"
@@ -86,6 +88,8 @@ class ErrorCode(StrEnum):
     CONFLICT = "CONFLICT"
     PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
     RATE_LIMITED = "RATE_LIMITED"
+    PHASE_CLOSED = "PHASE_CLOSED"
+    QUOTA_EXCEEDED = "QUOTA_EXCEEDED"
     INTERNAL_ERROR = "INTERNAL_ERROR"
 
 
@@ -105,6 +109,14 @@ _SUB, _USE, _SYS = Fault.SUBMISSION, Fault.USAGE, Fault.SYSTEM
 CATALOGUE: Mapping[ErrorCode, ErrorSpec] = {
     ErrorCode.WORKSPACE_NOT_FOUND: ErrorSpec(_V, 404, _USE, "the workspace folder does not exist"),
     ErrorCode.INVALID_META: ErrorSpec(_V, 422, _SUB, "meta.json is missing, malformed or asks for too much"),
+    ErrorCode.BENCHMARK_NOT_FOUND: ErrorSpec(_V, 404, _USE, "there is no benchmark of that name"),
+    ErrorCode.INVALID_BENCHMARK: ErrorSpec(
+        _V,
+        422,
+        _USE,
+        "benchmark.json is missing or malformed",
+        "the organiser's to repair, never the submission's fault",
+    ),
     ErrorCode.SCORER_NOT_FOUND: ErrorSpec(_V, 404, _SUB, "no scorer of that id is registered"),
     ErrorCode.MISSING_FILE: ErrorSpec(_V, 422, _SUB, "a file that must be there is not"),
     ErrorCode.IMAGE_NOT_ALLOWED: ErrorSpec(_V, 403, _SUB, "the operator does not allow this image"),
@@ -148,6 +160,10 @@ CATALOGUE: Mapping[ErrorCode, ErrorSpec] = {
     ErrorCode.CONFLICT: ErrorSpec(_A, 409, _USE, "another run holds this workspace"),
     ErrorCode.PAYLOAD_TOO_LARGE: ErrorSpec(_A, 413, _USE, "the request is larger than allowed"),
     ErrorCode.RATE_LIMITED: ErrorSpec(_A, 429, _USE, "too many requests"),
+    ErrorCode.PHASE_CLOSED: ErrorSpec(_A, 403, _USE, "the benchmark takes no submissions at this time"),
+    ErrorCode.QUOTA_EXCEEDED: ErrorSpec(
+        _A, 429, _USE, "the team has no submissions left", "`details` says which limit, and when the next one is taken"
+    ),
     ErrorCode.INTERNAL_ERROR: ErrorSpec(_A, 500, _SYS, "a fault of AutoScorer itself"),
 }
 

@@ -78,7 +78,7 @@ def refuse_links(workspace: Workspace) -> None:
     ]
     if not found:
         return
-    names = [escape(str(path.relative_to(workspace.root))) for path in found]
+    names = [escape(workspace.named(path)) for path in found]
     more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
     are = "is a link that leads" if len(names) == 1 else "are links that lead"
     raise AutoScorerError(
@@ -107,7 +107,7 @@ def _is_a_link(name: str) -> AutoScorerError:
 
 
 def _unreadable(workspace: Workspace, path: Path, error: OSError) -> AutoScorerError:
-    name = escape(str(path.relative_to(workspace.root)))
+    name = escape(workspace.named(path))
     return AutoScorerError(
         ErrorCode.MISSING_FILE,
         f"{name} can't be read: {error.strerror}. Give this user the right to read it.",
@@ -155,7 +155,7 @@ def exposures(workspace: Workspace, ground_truth: Path) -> list[str]:
         truth = truth or _content(workspace, ground_truth)
         if _content(workspace, path) == truth:
             found.append(path)
-    return sorted(escape(str(path.relative_to(workspace.root))) for path in found)
+    return sorted(escape(workspace.named(path)) for path in found)
 
 
 def _content(workspace: Workspace, path: Path) -> bytes:

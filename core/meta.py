@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
 from ..schemas.job import KNOWN_KEYS, Job, fold_spellings
 from ..schemas.json_values import Why, unfit
-from .errors import AutoScorerError, ErrorCode, InvalidWorkspace, Stage, suggest
-from .text import escape
-from .workspace import Workspace, open_regular
+from .benchmark import BenchmarkFolder, job_of_submission
+from .errors import AutoScorerError, ErrorCode, InvalidWorkspace
+from .strict_json import MAX_DEPTH, parse_model, read_text
+from .workspace import Workspace
 
 __all__ = ["Meta", "load_job", "model_meta", "parse_job", "read_meta"]
-
-MAX_META = 1024 * 1024
-# Deeper than this no job nests, and pydantic can't write much deeper ones back.
-MAX_DEPTH = 64
-# How many problems are told one by one.
-MAX_PROBLEMS = 50
 
 
 @dataclass(frozen=True)
@@ -83,10 +75,18 @@ def read_meta(workspace: Workspace) -> Meta:
     try:
         job = parse_job(text)
     except AutoScorerError as error:
-        return Meta(None, _asked_of_scorer(text), error)
+        return Meta(None, None if workspace.benchmark is not None else _asked_of_scorer(text), error)
+    if workspace.benchmark is not None:
+        # How it is scored is nothing that it says itself.
+        try:
+            job = job_of_submission(BenchmarkFolder(workspace.benchmark), job)
+        except AutoScorerError as error:
+            return Meta(None, None, error)
     if not job.job_id:
         # A folder may be named by any bytes; a Result holds text.
-        job = job.model_copy(update={"job_id": os.fsencode(workspace.name).decode("utf-8", "replace")})
+        # Of a submission the number alone says nothing.
+        name = workspace.name if workspace.benchmark is None else f"{workspace.root.parent.name}-{workspace.name}"
+        job = job.model_copy(update={"job_id": os.fsencode(name).decode("utf-8", "replace")})
     return Meta(job, job)
 
 
@@ -103,23 +103,11 @@ def load_job(workspace: Workspace) -> Job:
 
 
 def _read_meta(workspace: Workspace) -> str:
-    try:
-        # A link could show another file's keys in an error, a FIFO would hang.
-        with open_regular(workspace.meta, stage=Stage.VALIDATION) as file:
-            size = os.fstat(file.fileno()).st_size
-            data = file.read(MAX_META + 1)
-        if len(data) > MAX_META:
-            raise _invalid(f"meta.json is {size:,} bytes long; at most {MAX_META:,} are read.")
-        text = data.decode("utf-8-sig")
-    except AutoScorerError as error:
-        if error.code is ErrorCode.MISSING_FILE:
-            raise _invalid("meta.json is missing. Write one, or start from `autoscorer init`.") from None
-        raise _invalid(error.message) from None
-    except UnicodeDecodeError as error:
-        raise _invalid(f"meta.json is not UTF-8 (byte {error.start}).") from None
-    except OSError as error:
-        raise _invalid(f"meta.json can't be read: {error.strerror}.") from None
-    return text
+    return read_text(
+        workspace.meta,
+        code=ErrorCode.INVALID_META,
+        missing="meta.json is missing. Write one, or start from `autoscorer init`.",
+    )
 
 
 def _asked_of_scorer(text: str) -> Job | None:
@@ -138,36 +126,7 @@ def parse_job(text: str) -> Job:
     Raises:
         AutoScorerError: ``INVALID_META``; several problems come as one ``InvalidWorkspace``.
     """
-    try:
-        data = json.loads(
-            text, object_pairs_hook=_no_duplicates, parse_constant=_no_constants, parse_float=_finite_number
-        )
-        found = {problem.why for problem in unfit(data, levels=MAX_DEPTH)}
-    except RecursionError:
-        found = {Why.TOO_DEEP}
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise _invalid(f"meta.json is not valid JSON: {error.msg} at {where}.") from None
-    except ValueError as error:
-        raise _invalid(f"meta.json: {_short(str(error))}.") from None
-    if Why.TOO_DEEP in found:
-        raise _invalid(f"meta.json is nested too deeply; at most {MAX_DEPTH} levels are read.")
-    if Why.SURROGATE in found:
-        raise _invalid("meta.json holds an escape such as \\ud800 that stands for no character.")
-    problems: list[AutoScorerError] = []
-    if isinstance(data, dict):
-        data, conflicts = fold_spellings(data)
-        problems = [_invalid(_short(message), key=key) for key, message in conflicts.items()]
-    try:
-        job = Job.model_validate(data)
-    except ValidationError as error:
-        items = error.errors(include_url=False)
-        problems += [_explain(item) for item in items[:MAX_PROBLEMS]]
-        if len(items) > MAX_PROBLEMS:
-            problems.append(_invalid(f"meta.json: {len(items) - MAX_PROBLEMS} more problems."))
-    if problems:
-        raise InvalidWorkspace.of(problems)
-    return job
+    return parse_model(text, Job, file="meta.json", code=ErrorCode.INVALID_META, known=KNOWN_KEYS, fold=fold_spellings)
 
 
 def model_meta(job: Job) -> dict[str, Any]:
@@ -175,43 +134,5 @@ def model_meta(job: Job) -> dict[str, Any]:
     return job.model_dump(mode="json", exclude={"params", "scorer"}, exclude_none=True)
 
 
-def _explain(item: Any) -> AutoScorerError:
-    location = [str(part) for part in item["loc"] if part != "[key]"]
-    path = _short(".".join(location))
-    if item["type"] == "extra_forbidden":
-        known = KNOWN_KEYS.get(".".join(location[:-1]), ())
-        return _invalid(f"{path}: unknown key{suggest(location[-1], known)}", key=path)
-    message = _short(str(item["msg"]).removeprefix("Value error, "))
-    value = item["input"]
-    if path and not isinstance(value, dict) and "got " not in message:
-        message += f", got {_short(repr(value))}"
-    return _invalid(f"{path}: {message}" if path else f"meta.json: {message}", **({"key": path} if path else {}))
-
-
-def _short(text: str) -> str:
-    """A stranger's text as part of a message: cut, and with control characters escaped."""
-    return escape(text if len(text) <= 200 else text[:200] + "…")
-
-
-def _invalid(message: str, **details: Any) -> AutoScorerError:
-    return AutoScorerError(ErrorCode.INVALID_META, message, details=details)
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"the key {key!r} appears twice in one object")
-        found[key] = value
-    return found
-
-
-def _no_constants(name: str) -> Any:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _finite_number(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is too large for a number")
-    return number
+def _invalid(message: str) -> AutoScorerError:
+    return AutoScorerError(ErrorCode.INVALID_META, message)

@@ -20,6 +20,7 @@ from .errors import AutoScorerError, ErrorCode, Stage
 from .locks import is_at, is_locked, open_lock, try_lock
 from .provenance import current_attempt, current_flow_run
 from .storage import naming_full_disks, sync_folder
+from .submissions import benchmark_of
 
 __all__ = ["SHARED", "TABLE_SUFFIXES", "ArtifactWriter", "Workspace", "open_regular", "result_id", "write_atomic"]
 
@@ -114,6 +115,10 @@ class Workspace:
     Args:
         root: The folder that holds meta.json.
 
+    Attributes:
+        root: The folder, links resolved.
+        benchmark: Of a submission the benchmark's folder, whose input is the submission's; None of any other workspace.
+
     Raises:
         AutoScorerError: ``WORKSPACE_NOT_FOUND``, or ``INVALID_REQUEST`` when a folder that is written to is a link.
     """
@@ -128,6 +133,7 @@ class Workspace:
                 f"The workspace {str(root)!r} {what}. Expected a folder with meta.json and input/.",
             )
         self.root = path.resolve()
+        self.benchmark = benchmark_of(self.root)
         for folder in (self.output, self.logs, self.scratch):
             if folder.is_symlink():
                 raise AutoScorerError(
@@ -146,7 +152,12 @@ class Workspace:
 
     @property
     def input(self) -> Path:
-        return self.root / "input"
+        return (self.benchmark or self.root) / "input"
+
+    def named(self, path: Path) -> str:
+        """How messages call a file of the workspace, or of the input that it shares with others."""
+        home = self.root if path.is_relative_to(self.root) else self.benchmark or self.root
+        return str(path.relative_to(home))
 
     @property
     def output(self) -> Path:

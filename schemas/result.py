@@ -7,7 +7,7 @@ in ``notes``, so an undefined metric can never pass for a number.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -86,6 +86,21 @@ class Resources(_Model):
     backend: str | None = None
 
 
+class BenchmarkRef(_Model):
+    """Of which benchmark a Result is, and of which version of it."""
+
+    name: str
+    version: int = Field(
+        description="1, 2, …: data, ground truth, scorer and params have changed since the one before."
+    )
+    digest: str | None = Field(
+        None, description="sha256 over data, ground truth, scorer and params; null for those who may not see the truth."
+    )
+    part: Literal["public", "private"] | None = Field(
+        None, description="Which part of the ground truth was scored, where one is withheld; null for all of it."
+    )
+
+
 class Versioning(_Model):
     """Enough to recompute the number years later."""
 
@@ -109,6 +124,9 @@ class Versioning(_Model):
     ground_truth_sha256: str | None = None
     predictions_sha256: str | None = None
     input_sha256: str | None = Field(None, description="Of input/ without the ground truth: names and contents.")
+    benchmark: BenchmarkRef | None = Field(
+        None, exclude_if=lambda value: value is None, description="Of a submission: which benchmark it was scored by."
+    )
     timestamp: str | None = Field(None, description="ISO 8601, UTC.")
     hostname: str | None = None
     flow_run_id: str | None = Field(None, description="Of the Prefect flow run that made it; null outside of any.")

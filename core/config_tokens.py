@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import get_args
 
+from ..schemas.benchmark import NAME
 from ..schemas.task import Role
 
 __all__ = ["FORMS", "ROLES", "TEAM", "ApiToken", "benchmark_name", "parse_tokens"]
@@ -13,7 +14,7 @@ __all__ = ["FORMS", "ROLES", "TEAM", "ApiToken", "benchmark_name", "parse_tokens
 ROLES: tuple[Role, ...] = get_args(Role)
 # How an entry may look, for messages.
 FORMS = "submit:TOKEN, submit:TOKEN@TEAM, organiser:TOKEN@BENCHMARK+BENCHMARK, admin:TOKEN"
-TEAM = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
+TEAM = re.compile(NAME, re.ASCII)
 _LONGEST_NAME = 1024
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.errors import AutoScorerError, ErrorCode, Stage
+from ...core.submissions import BENCHMARK_FILE
 
 __all__ = ["Entry", "expand", "fixed_folder"]
 
@@ -129,7 +130,7 @@ def _in_a_benchmark(path: Path, allowed: Sequence[str]) -> bool:
     """Whether it lies in a benchmark that was not looked into: the first of the folders is where it was looked."""
     base = Path(allowed[0])
     above = (p for p in Path(os.path.realpath(path)).parents if any(p.is_relative_to(folder) for folder in allowed))
-    return any(os.path.lexists(p / "benchmark.json") and not base.is_relative_to(p) for p in above)
+    return any(os.path.lexists(p / BENCHMARK_FILE) and not base.is_relative_to(p) for p in above)
 
 
 def _is_workspace(path: Path) -> bool:

@@ -12,8 +12,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...core.errors import AutoScorerError, ErrorCode
+from ...core.submissions import BENCHMARK_FILE, SUBMISSIONS
 from ..policy import Act, Caller, may
-from .ownership import BENCHMARK, SUBMISSIONS, subject_of
+from .ownership import subject_of
 from .reading import WorkspaceView, view_workspace
 from .roots import WorkspaceRoots
 
@@ -81,7 +82,7 @@ def _walk(
         if parts > after or (not parts and not after):
             yield parts
         return
-    if os.path.lexists(folder / BENCHMARK):
+    if os.path.lexists(folder / BENCHMARK_FILE):
         if not enters(folder):
             return
         # Its submissions lie this deep, wherever it lies itself.

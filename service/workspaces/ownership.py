@@ -8,23 +8,18 @@ from pathlib import Path
 
 from ...core.config_tokens import TEAM
 from ...core.errors import AutoScorerError
+from ...core.submissions import BENCHMARK_FILE, SUBMISSIONS
 from ...flows.batches.expand import fixed_folder
 from ..policy import SEVERAL, Act, Caller, Subject, check
 from .roots import WorkspaceRoots, workspace_not_found
 
 __all__ = [
-    "BENCHMARK",
-    "SUBMISSIONS",
     "benchmark_around",
     "in_common",
     "seen_workspace",
     "subject_of",
     "subject_of_item",
 ]
-
-# The name of the file that makes a folder a benchmark, and of the folder in it that has the teams' submissions.
-BENCHMARK = "benchmark.json"
-SUBMISSIONS = "submissions"
 
 
 def benchmark_around(roots: WorkspaceRoots, path: Path) -> Path | None:
@@ -38,7 +33,7 @@ def benchmark_around(roots: WorkspaceRoots, path: Path) -> Path | None:
         # What lies in a workspace came with it, and makes nothing of a workspace.
         if os.path.lexists(folder / "meta.json") and roots.holds(folder):
             return None
-        if os.path.lexists(folder / BENCHMARK):
+        if os.path.lexists(folder / BENCHMARK_FILE):
             return folder
     return None
 

@@ -28,6 +28,9 @@ COMMANDS = {
     "validate": "check a workspace; every problem at once",
     "run": "run the workspace's model in its sealed container",
     "score": "score a workspace's predictions, or two files",
+    "benchmark": "write, check and show benchmarks, which many submissions share, and their leaderboards",
+    "evaluate": "make a submission to a benchmark, run it and score it",
+    "rescore": "score all kept predictions of a benchmark again, without running a model",
     "rag": "score one answer of a retrieval-augmented system by hand",
     "pipeline": "validate, run and score a workspace",
     "result": "show the Result that stands, or all that there were; needs no service",
@@ -207,7 +210,7 @@ def _run(args: argparse.Namespace, as_json: bool, started: float) -> int:
 
 def _prepare(args: argparse.Namespace) -> None:
     """What a command does first: clear up after the dead, know the custom scorers where all of them are shown."""
-    if args.command in ("validate", "run", "score", "pipeline", "demo") or getattr(args, "local", False):
+    if args.command in ("validate", "run", "score", "pipeline", "evaluate", "demo") or getattr(args, "local", False):
         from ..executors.reaper import reap_if_needed
 
         reap_if_needed(args.settings)

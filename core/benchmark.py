@@ -16,7 +16,7 @@ from .strict_json import parse_model, read_text
 from .submissions import BENCHMARK_FILE, SUBMISSIONS, benchmark_of
 from .workspace import Workspace
 
-__all__ = ["BenchmarkFolder", "job_of_submission", "parse_benchmark"]
+__all__ = ["BenchmarkFolder", "find_benchmarks", "job_of_submission", "parse_benchmark"]
 
 # What an unknown key is compared with, by the object that holds it.
 _PARTS: dict[str, type[BaseModel]] = {
@@ -100,6 +100,21 @@ class BenchmarkFolder:
                 # A number is taken before its meta.json is there; what has none is not a submission yet.
                 if benchmark_of(path) == self.root and os.path.lexists(path / "meta.json"):
                     yield path
+
+
+def find_benchmarks(root: Path, depth: int = 3) -> Iterator[BenchmarkFolder]:
+    """The benchmarks at and below a folder, in the order of their names; what lies in one is not looked at.
+
+    Args:
+        root: The folder.
+        depth: How many folders below it are looked into.
+    """
+    if os.path.lexists(root / BENCHMARK_FILE):
+        yield BenchmarkFolder(root)
+    elif depth and not os.path.lexists(root / "meta.json"):
+        for path in _folders(root):
+            if not path.name.startswith("."):
+                yield from find_benchmarks(path, depth - 1)
 
 
 def job_of_submission(folder: BenchmarkFolder, job: Job) -> Job:

@@ -16,7 +16,19 @@ from .workspace import Workspace, open_regular
 __all__ = ["build_context", "exposures", "ground_truths", "input_digest", "refuse_links", "visible_inputs"]
 
 # Never part of an image: the data, the answers, what runs left, and what describes the job.
-NOT_CODE = frozenset({"input", "output", "logs", "meta.json", ".autoscorer", ".git", "image.tar", "image.tar.gz"})
+NOT_CODE = frozenset(
+    {
+        "input",
+        "output",
+        "logs",
+        "meta.json",
+        "submission.json",
+        ".autoscorer",
+        ".git",
+        "image.tar",
+        "image.tar.gz",
+    }
+)
 
 
 def is_ground_truth(name: str) -> bool:
@@ -126,11 +138,16 @@ def build_context(workspace: Workspace) -> list[Path]:
     )
 
 
-def exposures(workspace: Workspace, ground_truth: Path) -> list[str]:
+def exposures(workspace: Workspace, ground_truth: Path, *, code: bool = True) -> list[str]:
     """What leads to the ground truth's bytes where the model could read them, as paths in the workspace.
 
     Files with the same bytes, links to one, and links in the data to a folder that the ground truth lies in.
     Compared by size first, then by content: a large data folder costs a ``stat`` a file.
+
+    Args:
+        workspace: The workspace.
+        ground_truth: A file in its input.
+        code: Also in what an image is built from.
 
     Raises:
         AutoScorerError: ``MISSING_FILE`` when a file that has to be compared can't be read; ``OUTPUT_REJECTED`` when
@@ -140,7 +157,7 @@ def exposures(workspace: Workspace, ground_truth: Path) -> list[str]:
         size = os.fstat(file.fileno()).st_size
     truth: bytes | None = None
     found = []
-    for path in _readable_by_model(workspace):
+    for path in _readable_by_model(workspace, code=code):
         try:
             status = path.stat()
         except OSError:
@@ -165,11 +182,12 @@ def _content(workspace: Workspace, path: Path) -> bytes:
         raise _unreadable(workspace, path, error) from None
 
 
-def _readable_by_model(workspace: Workspace) -> Iterator[Path]:
+def _readable_by_model(workspace: Workspace, *, code: bool) -> Iterator[Path]:
     if workspace.input.is_dir():
         for entry in visible_inputs(workspace):
             yield from _tree(entry) if entry.is_dir() else [entry]
-    yield from build_context(workspace)
+    if code:
+        yield from build_context(workspace)
 
 
 def _tree(root: Path) -> Iterator[Path]:

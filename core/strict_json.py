@@ -99,8 +99,10 @@ def parse_model(
         raise invalid(f"{file} is nested too deeply; at most {MAX_DEPTH} levels are read.")
     if Why.SURROGATE in found:
         raise invalid(f"{file} holds an escape such as \\ud800 that stands for no character.")
+    if not isinstance(data, dict):
+        raise invalid(f"{file}: expected an object, got {type(data).__name__}.")
     problems: list[AutoScorerError] = []
-    if isinstance(data, dict) and fold is not None:
+    if fold is not None:
         data, conflicts = fold(data)
         problems = [invalid(_short(message), key=key) for key, message in conflicts.items()]
     try:

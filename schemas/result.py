@@ -11,7 +11,18 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-__all__ = ["Artifact", "Disclosed", "ErrorInfo", "Interval", "Resources", "Result", "Summary", "Timing", "Versioning"]
+__all__ = [
+    "Artifact",
+    "BenchmarkRef",
+    "Disclosed",
+    "ErrorInfo",
+    "Interval",
+    "Resources",
+    "Result",
+    "Summary",
+    "Timing",
+    "Versioning",
+]
 
 
 class _Model(BaseModel):

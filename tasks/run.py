@@ -20,6 +20,7 @@ from ..executors.records import RunRecords
 from ..executors.slots import slot
 from ..executors.supervise import RunReport, run_sealed
 from . import prefect_task
+from .benchmarks.scoring import check_backend
 from .results.failures import ScoringFailed, located, save_failure
 
 __all__ = ["run", "run_workspace"]
@@ -108,6 +109,7 @@ def run(
         job = meta.job
         limits = effective_limits(job, settings)
         name = backend or settings.executors.default
+        check_backend(space, name)
         observer = observer or SilentObserver()
         with slot(settings, "docker" if name == "auto" else name, cancelled, observer) as waited:
             report = run_sealed(

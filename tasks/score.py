@@ -22,6 +22,7 @@ from ..schemas.result import Result
 from ..scorers.base import BaseScorer, ScorerParams
 from ..scorers.registry.registry import ScorerEntry, get_registry
 from . import prefect_task
+from .benchmarks.scoring import refuse_own_choice, score_submission
 from .memory import out_of_memory, release_memory
 from .results.bounds import bound_result
 from .results.failures import save_failure
@@ -110,6 +111,7 @@ def score(
     """
     started = time.monotonic()
     try:
+        refuse_own_choice(space, scorer, params)
         job = meta.job
         scorer_id, merged = resolve_scorer(job, scorer, params)
         result = _score(space, job, get_registry().get(scorer_id), merged, settings, progress)
@@ -139,10 +141,35 @@ def _score(
     settings: Settings,
     progress: Callable[[str], None],
 ) -> Result:
-    scorer = make_scorer(entry, job, settings, progress)
+    def check(root: Path, job: Job, params: dict[str, Any]) -> None:
+        call_scorer(entry, make_scorer(entry, job, settings).validate, root, params)
+
+    def compute(root: Path, job: Job, params: dict[str, Any]) -> Result:
+        return _computed(root, job, entry, params, make_scorer(entry, job, settings, progress))
+
+    if space.benchmark is None:
+        result = compute(space.root, job, params)
+    else:
+        result = score_submission(space, job, entry, params, check, compute)
+    versioning = result.versioning
+    if versioning.ground_truth_sha256 is None:
+        versioning.ground_truth_sha256 = sha256_file(space.ground_truth()).hex()
+    if versioning.predictions_sha256 is None:
+        versioning.predictions_sha256 = sha256_file(space.predictions()).hex()
+    add_provenance(result)
+    of_the_scorer = len(result.notes)
+    take_run_facts(space, result)
+    result.disclosed.notes += result.notes[of_the_scorer:]
+    if versioning.input_sha256 is None:
+        versioning.input_sha256 = input_digest(space)
+    return result
+
+
+def _computed(root: Path, job: Job, entry: ScorerEntry, params: dict[str, Any], scorer: BaseScorer) -> Result:
+    """What a scorer makes of the files below a folder, and who it was."""
     checked = call_scorer(entry, scorer.parse_params, params)
     started = time.monotonic()
-    result = call_scorer(entry, scorer.score, space.root, params)
+    result = call_scorer(entry, scorer.score, root, params)
     if not isinstance(result, Result):
         raise AutoScorerError(
             ErrorCode.SCORER_ERROR,
@@ -159,16 +186,6 @@ def _score(
     versioning.scorer, versioning.scorer_version, versioning.scorer_sha256 = entry.id, entry.version, entry.sha256
     versioning.scorer_siblings = dict(entry.siblings)
     versioning.params = checked.model_dump(mode="json", exclude_unset=True)
-    if versioning.ground_truth_sha256 is None:
-        versioning.ground_truth_sha256 = sha256_file(space.ground_truth()).hex()
-    if versioning.predictions_sha256 is None:
-        versioning.predictions_sha256 = sha256_file(space.predictions()).hex()
-    add_provenance(result)
-    of_the_scorer = len(result.notes)
-    take_run_facts(space, result)
-    result.disclosed.notes += result.notes[of_the_scorer:]
-    if versioning.input_sha256 is None:
-        versioning.input_sha256 = input_digest(space)
     return result
 
 

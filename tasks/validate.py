@@ -25,6 +25,7 @@ from ..scorers.registry import get_registry
 from ..scorers.registry.builtin import BUILTIN_MODULES
 from ..scorers.registry.entry import ScorerEntry
 from . import prefect_task
+from .benchmarks.scoring import check_backend, refuse_own_choice
 from .memory import out_of_memory, release_memory
 from .scorer_call import call_scorer, make_scorer
 
@@ -100,11 +101,15 @@ def validate(
     if meta.error is not None:
         with found.collect():
             raise meta.error
+    with found.collect():
+        refuse_own_choice(space, scorer, params)
     there = _has_predictions(space, scorer or (job.scorer if job is not None else None))
     if purpose is None:
         is_for_score = job is not None and predictions and there and not _names_a_model(space, job, backend, settings)
         purpose = "score" if is_for_score else "pipeline"
     if job is not None and purpose == "pipeline":
+        with found.collect():
+            check_backend(space, backend or settings.executors.default)
         for problem in check_limits(job, settings):
             found.add(problem)
         if (backend or settings.executors.default) == "process":

@@ -7,6 +7,7 @@ from ...core.kept import keep_artifacts
 from ...core.workspace import SHARED, Workspace
 from ...executors.files import remove_tree
 from ...schemas.result import Result
+from ..benchmarks.scores import record
 
 __all__ = ["remove_stale_artifacts", "save"]
 
@@ -22,6 +23,7 @@ def save(space: Workspace, result: Result, settings: Settings) -> None:
     remove_stale_artifacts(space, result)
     keep_artifacts(space, result, most_bytes=settings.api.keep_artifacts, keep_seconds=settings.api.keep_days * 86400)
     space.save_result(result)
+    record(space, result)
 
 
 def remove_stale_artifacts(space: Workspace, result: Result) -> None:

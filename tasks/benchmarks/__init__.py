@@ -1,0 +1,1 @@
+"""Benchmarks: one data set, one ground truth, one scorer, and many submissions."""

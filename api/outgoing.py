@@ -15,6 +15,10 @@ from ..core.errors import AutoScorerError
 from ..schemas.result import Result
 from ..schemas.task import BatchView, TaskList, TaskView
 from ..service.batches.leaderboard import leaderboard
+from ..service.benchmarks.board import BoardView
+from ..service.benchmarks.catalogue import BenchmarkPage, BenchmarkView
+from ..service.benchmarks.submitted import SubmissionPage
+from ..service.benchmarks.submitting import HandedIn
 from ..service.disclosure import Disclosure
 from ..service.readiness import AcceptView, ReadyView
 from ..service.scorers.views import (
@@ -35,7 +39,7 @@ from ..service.workspaces.reading import RunLog, WorkspaceView
 from ..service.workspaces.replacing import DeletedWorkspace
 from ..service.workspaces.uploads import UploadedWorkspace
 from .context import context_of
-from .models import Alive, LinkView
+from .models import Alive, ChosenView, LinkView
 
 __all__ = ["HARMLESS", "POLICY", "Outgoing", "outgoing"]
 
@@ -78,6 +82,10 @@ class Outgoing:
         """A Result, as JSON, for an answer without an envelope."""
         told: Json = self._redact(self._disclosure.result(data))
         return told
+
+    def number(self, value: Any) -> Any:
+        """A score, with as many digits as are told."""
+        return self._disclosure.number(value)
 
     def event(self, data: Json) -> Json | None:
         """A line of a log that is followed, as JSON; None for one that is not told."""
@@ -124,6 +132,11 @@ def _result(disclosure: Disclosure, result: Result) -> Result:
     return Result.model_validate(disclosure.result(result.to_dict()))
 
 
+def _submissions(disclosure: Disclosure, page: SubmissionPage) -> SubmissionPage:
+    rounded = [each.model_copy(update={"score": disclosure.number(each.score)}) for each in page.submissions]
+    return page.model_copy(update={"submissions": rounded})
+
+
 def _run_log(disclosure: Disclosure, log: RunLog) -> RunLog:
     return log.model_copy(update={"run_info": disclosure.report(log.run_info)})
 
@@ -150,12 +163,18 @@ POLICY: dict[type[BaseModel], Callable[[Disclosure, Any], BaseModel]] = {
     RunLog: _run_log,
     LogPage: _log_page,
     TrialView: _trial,
+    HandedIn: lambda disclosure, handed: handed.model_copy(update={"task": disclosure.task(handed.task)}),
+    SubmissionPage: _submissions,
 }
 # Of the installation and its scorers; no ground truth is near. Artifacts are listed for whoever asks, and links signed
-# for their role.
+# for their role; so are benchmarks described and leaderboards made.
 HARMLESS: set[type[BaseModel]] = {
     AcceptView,
     Alive,
+    BenchmarkPage,
+    BenchmarkView,
+    BoardView,
+    ChosenView,
     DeletedWorkspace,
     LinkView,
     LoadedView,

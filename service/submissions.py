@@ -9,12 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..core.benchmark import BenchmarkFolder
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
-from ..core.workspace import open_regular
+from ..core.submissions import BENCHMARK_FILE, benchmark_of
+from ..core.workspace import Workspace, open_regular
 from ..schemas.aliases import our_scorer
+from ..schemas.benchmark import Quota
 from ..schemas.json_values import Why, unfit, walk
 from ..schemas.task import Action, BatchRequest, SubmitRequest
+from ..tasks.benchmarks.submission import open_phase
 from .disclosure import check_request
 from .ledger.records import NewTask
 from .ledger.task_ids import new_task_id
@@ -24,12 +28,24 @@ from .webhooks.http import check_callback_url
 from .workspaces.ownership import in_common, seen_workspace, subject_of
 from .workspaces.roots import WorkspaceRoots, workspace_not_found
 
-__all__ = ["check_caller", "check_params", "check_size", "hash_of", "job_id_of", "new_task", "request_of", "scorer_of"]
+__all__ = [
+    "check_caller",
+    "check_key",
+    "check_params",
+    "check_size",
+    "hash_of",
+    "job_id_of",
+    "new_task",
+    "quota_of",
+    "request_of",
+    "scorer_of",
+]
 
 # Prefect takes no more than 512 KiB of parameters for a flow run.
 _MOST = 480 * 1024
 _DEEPEST = 32
 _META = 1024 * 1024
+_LONGEST_KEY = 255
 _UNFIT = {
     Why.TOO_DEEP: f"is nested more than {_DEEPEST} levels deep",
     Why.NUL: "holds a NUL or half a character",
@@ -110,6 +126,34 @@ def new_task(
         benchmark=subject.benchmark,
         team=subject.team,
     )
+
+
+def quota_of(task: NewTask) -> Quota:
+    """The quota that a team's submission counts for. Looks at the disk.
+
+    Raises:
+        AutoScorerError: ``PHASE_CLOSED`` where the benchmark takes none now, ``INVALID_BENCHMARK``.
+    """
+    assert task.workspace is not None
+    space = Workspace(task.workspace)
+    if space.benchmark is None:  # what lies in a team's folder and is none of its submissions
+        raise workspace_not_found(str(task.request.get("workspace")))
+    spec = BenchmarkFolder(space.benchmark).read()
+    open_phase(spec)
+    return spec.quota
+
+
+def check_key(key: str | None) -> None:
+    """See that an Idempotency-Key is one.
+
+    Raises:
+        AutoScorerError: ``INVALID_REQUEST``.
+    """
+    if key is not None and not (0 < len(key) <= _LONGEST_KEY and key.isprintable()):
+        raise AutoScorerError(
+            ErrorCode.INVALID_REQUEST,
+            f"The Idempotency-Key must have 1 to {_LONGEST_KEY} printable characters, such as a UUID.",
+        )
 
 
 def check_size(parameters: Json, what: str, advice: str) -> None:
@@ -198,18 +242,19 @@ def _digest(value: Any) -> str:
 
 
 def scorer_of(workspace: Path) -> str | None:
-    """The scorer that meta.json names, for lists; a meta.json that is wrong is the task's to tell."""
-    return our_scorer(_named(workspace, "scorer"))
+    """The scorer that meta.json or the benchmark names, for lists; one that is wrong is the task's to tell."""
+    benchmark = benchmark_of(workspace)
+    return our_scorer(_named(workspace / "meta.json" if benchmark is None else benchmark / BENCHMARK_FILE, "scorer"))
 
 
 def job_id_of(workspace: Path) -> str | None:
     """What meta.json calls the job, for whoever looks for it in a list."""
-    return _named(workspace, "job_id")
+    return _named(workspace / "meta.json", "job_id")
 
 
-def _named(workspace: Path, key: str) -> str | None:
+def _named(path: Path, key: str) -> str | None:
     try:
-        with open_regular(workspace / "meta.json") as file:
+        with open_regular(path) as file:
             value: Any = json.loads(file.read(_META)).get(key)
     except (AutoScorerError, OSError, ValueError, AttributeError, RecursionError):
         return None

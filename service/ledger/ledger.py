@@ -183,6 +183,7 @@ class Ledger:
     spent = _reads(quotas.spent)
     counts = _reads(queries.counts)
     page = _scans(queries.page)
+    latest_of = _scans(queries.latest_of)
 
     async def view(self, task_id: str) -> TaskView:
         """One task as the facade shows it, with what it left. Raises ``NOT_FOUND``."""

@@ -47,6 +47,7 @@ __all__ = [
     "keyed",
     "keyed_row",
     "known_flow_run",
+    "latest_of",
     "outcome",
     "page",
     "row",
@@ -147,6 +148,12 @@ _ACTIVE = select(*ROW).where(is_active()).order_by(tasks.c.id)
 def active(db: Connection) -> list[TaskRow]:
     """Every task that has not ended."""
     return rows_of(db, _ACTIVE)
+
+
+def latest_of(db: Connection, workspaces: Collection[str]) -> dict[str, TaskRow]:
+    """The last task of each of these workspaces, of those that have one."""
+    newest = select(func.max(tasks.c.id)).where(tasks.c.workspace.in_(list(workspaces))).group_by(tasks.c.workspace)
+    return {str(each.workspace): each for each in rows_of(db, select(*ROW).where(tasks.c.id.in_(newest)))}
 
 
 _TO_CANCEL = select(tasks.c.id).where(

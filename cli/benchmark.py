@@ -185,9 +185,9 @@ _ACTIONS: dict[str, Callable[[argparse.Namespace], Json]] = {
 
 
 def _print_new(data: Json, args: argparse.Namespace) -> None:
-    print(f"wrote {printable(data['benchmark'])}: {', '.join(printable(name) for name in data['files'])}")
-    for step in data["next"]:
-        print(f"  {printable(step['command'])}    {step['does']}")
+    from .benchmark_templates import print_new
+
+    print_new(data)
 
 
 def _print_valid(data: Json, args: argparse.Namespace) -> None:

@@ -14,8 +14,9 @@ from ..core.errors import AutoScorerError, ErrorCode
 from ..core.submissions import BENCHMARK_FILE
 from ..schemas.benchmark import NAME
 from .init import write_workspace
+from .output import printable
 
-__all__ = ["from_workspace", "write_benchmark"]
+__all__ = ["from_workspace", "print_new", "write_benchmark"]
 
 Json = dict[str, Any]
 
@@ -129,3 +130,11 @@ def _told(root: Path, *steps: tuple[str, str]) -> Json:
         "files": files[:50],
         "next": [{"command": command, "does": does} for command, does in steps],
     }
+
+
+def print_new(data: Json) -> None:
+    """Say what was written, and what to type next."""
+    print(f"wrote {printable(data['benchmark'])}: {', '.join(printable(name) for name in data['files'])}")
+    width = max(len(step["command"]) for step in data["next"])
+    for step in data["next"]:
+        print(f"  {printable(step['command']):{width}}  # {step['does']}")

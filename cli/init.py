@@ -65,9 +65,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--task", choices=list(TASKS), default="classification", help="kind of example (default: %(default)s)"
     )
     parser.add_argument("--force", action="store_true", help="write into a folder that is not empty, over its files")
+    parser.add_argument(
+        "--benchmark", action="store_true", help="write a benchmark, as `autoscorer benchmark new` does, in its place"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    if args.benchmark:
+        from .benchmark_templates import write_benchmark
+
+        return write_benchmark(args.directory, args.task)
     return write_workspace(args.directory, args.task, force=args.force)
 
 
@@ -210,6 +217,11 @@ def _next(directory: str) -> list[tuple[str, str]]:
 
 
 def render(data: dict[str, Any], args: argparse.Namespace) -> None:
+    if args.benchmark:
+        from .benchmark_templates import print_new
+
+        print_new(data)
+        return
     from rich.text import Text
 
     from .output import printable

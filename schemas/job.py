@@ -121,7 +121,7 @@ def _encoding(value: Any) -> Any:
     return value
 
 
-Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+Bytes = Annotated[int, BeforeValidator(parse_bytes, json_schema_input_type=int | str)]
 Memory = Annotated[Bytes, AfterValidator(_enough_memory)]
 Number = Annotated[float, BeforeValidator(_number)]
 EnvName = Annotated[str, AfterValidator(_env_name)]

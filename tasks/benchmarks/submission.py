@@ -97,8 +97,8 @@ def add_submission(
         The workspace's folder.
 
     Raises:
-        AutoScorerError: ``PHASE_CLOSED``; ``INVALID_REQUEST`` for a name that is none; ``MISSING_FILE``,
-            ``INVALID_META``, ``IMAGE_NOT_FOUND``, ``OUTPUT_REJECTED`` for what is handed in; ``STORAGE_FULL``.
+        AutoScorerError: ``PHASE_CLOSED``; ``INVALID_REQUEST`` for a name or an image that is none; ``MISSING_FILE``,
+            ``INVALID_META``, ``OUTPUT_REJECTED`` for what is handed in; ``STORAGE_FULL``.
     """
     if not re.fullmatch(NAME, team):
         raise AutoScorerError(
@@ -160,7 +160,10 @@ def _lay_out(root: Path, source: Source) -> dict[str, Any]:
     """Put what is handed in in its place; the meta.json that goes with it."""
     container = dict(source.container)
     if source.kind == "image":
-        parse_image(str(container.get("image", "")))
+        try:
+            parse_image(str(container.get("image", "")))
+        except ValueError as error:
+            raise AutoScorerError(ErrorCode.INVALID_REQUEST, f"The image is not one: {escape(str(error))}.") from None
     elif source.kind == "predictions":
         _take_predictions(root, _file(source))
     elif source.kind == "archive":

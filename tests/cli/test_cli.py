@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from autoscorer.cli.main import COMMANDS, main
+from autoscorer.scorers.registry import ScorerRegistry
+from autoscorer.scorers.registry import registry as registry_module
 
 from ..support.processes import clean_environment
 from ..support.terminal import in_terminal, on_a_terminal
@@ -149,6 +151,8 @@ def test_config_show_masks_secrets(capsys: pytest.CaptureFixture[str], monkeypat
 def test_doctor_tells_what_does_not_work(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    # As in a process of its own: another test's file that does not load would be told, too.
+    monkeypatch.setattr(registry_module, "_registry", ScorerRegistry())
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     monkeypatch.setenv("AUTOSCORER_PREFECT__API_URL", "http://127.0.0.1:9/api")
     code, answer, _ = _json(capsys, "doctor")

@@ -69,7 +69,7 @@ async def submit(request: Request, caller: Anybody, name: str, idempotency_key: 
 
     The submission gets a workspace of its own, numbered, and a task: `pipeline`, or `score` for predictions. A team's
     token submits for its team, and as often as the benchmark's quota says: `quota` tells what is left, and
-    `QUOTA_EXCEEDED` (429) that nothing is. An organiser's or admin's names the team, and no quota counts.
+    `QUOTA_EXCEEDED` (429) that nothing is. An organiser's or admin's names the team, and no quota counts. *team*
     """
     folder, name = await _benchmark(request, name)
     tasks = tasks_of(request)
@@ -186,7 +186,8 @@ async def get_leaderboard(
     },
 )
 async def put_chosen(request: Request, caller: Anybody, name: str, body: ChosenBody) -> Response:
-    """Have one of a team's submissions count on the leaderboard, where the benchmark goes by what teams choose."""
+    """Have one of a team's submissions count on the leaderboard, where the benchmark goes by what teams choose.
+    *team*"""
     folder, name = await _benchmark(request, name)
     team = submitting.team_for(caller, name, body.team)
     await asyncio.to_thread(choose, folder, team, body.number)

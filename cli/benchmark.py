@@ -95,7 +95,7 @@ def _show(args: argparse.Namespace) -> Json:
     from ..core.benchmark import BenchmarkFolder
     from ..tasks.benchmarks.listing import list_submissions
     from ..tasks.benchmarks.release import is_released
-    from ..tasks.benchmarks.version import known_versions
+    from ..tasks.submissions.version import known_versions
 
     folder = BenchmarkFolder(args.benchmark)
     spec = folder.read()
@@ -110,9 +110,9 @@ def _show(args: argparse.Namespace) -> Json:
 
 def _leaderboard(args: argparse.Namespace) -> Json:
     from ..core.benchmark import BenchmarkFolder
+    from ..core.scores import read_scores
     from ..tasks.benchmarks.leaderboard import board_of, history, to_csv, to_markdown
-    from ..tasks.benchmarks.scores import read_scores
-    from ..tasks.benchmarks.version import known_versions
+    from ..tasks.submissions.version import known_versions
     from .batch import check_writable
 
     for path in (args.csv, args.markdown):

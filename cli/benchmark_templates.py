@@ -13,8 +13,8 @@ from typing import Any
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.submissions import BENCHMARK_FILE
 from ..schemas.benchmark import NAME
-from .init import write_workspace
 from .output import printable
+from .workspace_templates import write_workspace
 
 __all__ = ["from_workspace", "print_new", "write_benchmark"]
 

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> Json:
 
 
 def _source(args: argparse.Namespace) -> Any:
-    from ..tasks.benchmarks.submission import Source
+    from ..tasks.benchmarks.adding import Source
 
     given = [name for name in ("directory", "image", "archive", "predictions") if getattr(args, name) is not None]
     if len(given) != 1:

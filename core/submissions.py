@@ -6,13 +6,15 @@ another one's benchmark.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shutil
 from pathlib import Path
 
 from ..schemas.benchmark import NAME
 
-__all__ = ["BENCHMARK_FILE", "INPUT_LINK", "SUBMISSIONS", "benchmark_of", "number_of", "team_of"]
+__all__ = ["BENCHMARK_FILE", "INPUT_LINK", "SUBMISSIONS", "benchmark_of", "link_input", "number_of", "team_of"]
 
 BENCHMARK_FILE = "benchmark.json"
 SUBMISSIONS = "submissions"
@@ -43,3 +45,21 @@ def team_of(root: Path) -> str | None:
 def number_of(root: Path) -> int:
     """Which of its team's a submission is, from 1 on."""
     return int(root.name)
+
+
+def link_input(root: Path) -> None:
+    """Have ``input`` lead to the benchmark's, for scorers that open it by its path."""
+    link = root / "input"
+    with contextlib.suppress(OSError):
+        if os.readlink(link) == INPUT_LINK:
+            return
+    if os.path.lexists(link):
+        _remove(link)
+    link.symlink_to(INPUT_LINK)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

@@ -60,7 +60,7 @@ class _Strict(BaseModel):
 class Phase(_Strict):
     """A time in which submissions are taken."""
 
-    name: str = Field(min_length=1, max_length=100)
+    name: str = Field(min_length=1, max_length=100, description="Of the phase.")
     open: Moment | None = Field(None, description="From then on; always, when absent.")
     close: Moment | None = Field(None, description="Up to then; always, when absent.")
     late: Literal["refuse", "accept"] = Field(
@@ -123,9 +123,9 @@ class Benchmark(_Strict):
     """benchmark.json."""
 
     name: str = Field(pattern=NAME, description="Lower-case letters, digits, - and _.")
-    title: str | None = Field(None, min_length=1, max_length=200)
-    description: str | None = Field(None, max_length=20_000)
-    task_type: str | None = Field(None, min_length=1)
+    title: str | None = Field(None, min_length=1, max_length=200, description="For people.")
+    description: str | None = Field(None, max_length=20_000, description="What is asked for.")
+    task_type: str | None = Field(None, min_length=1, description="A label, as in meta.json.")
     scorer: str = Field(min_length=1, description="Scorer id, for every submission.")
     params: dict[str, Any] = Field(default_factory=dict, description="The scorer's params.")
     data: DataFiles = Field(default_factory=lambda: DataFiles(), description="What the files are written in.")

@@ -150,6 +150,13 @@ def settings() -> list[Row]:
     return [["key", "default", "meaning"], *_fields_below(Settings, "")]
 
 
+def benchmark() -> list[Row]:
+    """Every key of benchmark.json by its path, with its default."""
+    from autoscorer.schemas.benchmark import Benchmark
+
+    return [["key", "default", "meaning"], *_fields_below(Benchmark, "")]
+
+
 def _fields_below(model: type[BaseModel], prefix: str) -> Iterator[Row]:
     for name, field in model.model_fields.items():
         kind = field.annotation
@@ -314,6 +321,7 @@ TABLES: dict[str, Callable[..., list[Row]]] = {
     "commands": commands,
     "options": options,
     "settings": settings,
+    "benchmark": benchmark,
     "routes": routes,
     "scorers": scorers,
     "params": params,

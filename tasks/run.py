@@ -20,8 +20,8 @@ from ..executors.records import RunRecords
 from ..executors.slots import slot
 from ..executors.supervise import RunReport, run_sealed
 from . import prefect_task
-from .benchmarks.scoring import check_backend
 from .results.failures import ScoringFailed, located, save_failure
+from .submissions.scoring import check_backend
 
 __all__ = ["run", "run_workspace"]
 

@@ -22,7 +22,6 @@ from ..schemas.result import Result
 from ..scorers.base import BaseScorer, ScorerParams
 from ..scorers.registry.registry import ScorerEntry, get_registry
 from . import prefect_task
-from .benchmarks.scoring import refuse_own_choice, score_submission
 from .memory import out_of_memory, release_memory
 from .results.bounds import bound_result
 from .results.failures import save_failure
@@ -30,6 +29,7 @@ from .results.metadata import add_provenance, take_run_facts, timing_fields, wit
 from .results.reports import write_reports
 from .results.save import save
 from .scorer_call import call_scorer, make_scorer
+from .submissions.scoring import refuse_own_choice, score_submission
 from .validate import resolve_scorer
 
 __all__ = ["STEP_TIMEOUT", "score", "score_workspace"]

@@ -25,9 +25,9 @@ from ..scorers.registry import get_registry
 from ..scorers.registry.builtin import BUILTIN_MODULES
 from ..scorers.registry.entry import ScorerEntry
 from . import prefect_task
-from .benchmarks.scoring import check_backend, refuse_own_choice
 from .memory import out_of_memory, release_memory
 from .scorer_call import call_scorer, make_scorer
+from .submissions.scoring import check_backend, refuse_own_choice
 
 __all__ = ["Purpose", "resolve_scorer", "validate", "validate_workspace"]
 

@@ -17,8 +17,8 @@ from ...schemas.benchmark import Benchmark
 from ...schemas.job import Job
 from ...scorers.registry import get_registry
 from ..scorer_call import call_scorer, make_scorer
-from .parts import usage_of
-from .version import current_version
+from ..submissions.parts import usage_of
+from ..submissions.version import current_version
 
 __all__ = ["validate_benchmark"]
 

@@ -8,7 +8,7 @@ from ...core.benchmark import BenchmarkFolder
 from ...core.errors import AutoScorerError, ErrorCode
 from ...core.locks import held
 from ...core.workspace import write_atomic
-from .submission import submission_folder
+from .adding import submission_folder
 
 __all__ = ["choose", "chosen"]
 

@@ -12,7 +12,7 @@ from ...schemas.benchmark import Kind
 from ...schemas.result import Result
 from ..pipeline import run_pipeline
 from ..scoring.guarded import PlainScoring, Scoring
-from .submission import Source, add_submission
+from .adding import Source, add_submission
 
 __all__ = ["action_of", "evaluate", "work_on"]
 

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ...core.benchmark import BenchmarkFolder
+from ...core.scores import read_scores
 from ...core.spreadsheet import safe_cell
 from ...schemas.benchmark import Benchmark, Board
 from .choice import chosen
-from .scores import read_scores
 
 __all__ = ["COLUMNS", "board", "board_of", "history", "ladder", "to_csv", "to_markdown"]
 

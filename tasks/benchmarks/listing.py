@@ -8,9 +8,9 @@ from typing import Any
 
 from ...core.benchmark import BenchmarkFolder
 from ...core.errors import AutoScorerError
+from ...core.scores import read_submission
 from ...core.submissions import number_of, team_of
 from ...core.workspace import Workspace
-from .scores import read_submission
 
 __all__ = ["list_submissions", "view_submission"]
 

@@ -14,7 +14,7 @@ from ...core.submissions import number_of, team_of
 from ...core.workspace import Workspace
 from ...scorers.registry import get_registry
 from ..scoring.guarded import Scoring
-from .version import Version, current_version
+from ..submissions.version import Version, current_version
 
 __all__ = ["Rescored", "rescore"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ...core.config import Settings
 from ...core.kept import keep_artifacts
+from ...core.scores import record
 from ...core.workspace import SHARED, Workspace
 from ...executors.files import remove_tree
 from ...schemas.result import Result
-from ..benchmarks.scores import record
 
 __all__ = ["remove_stale_artifacts", "save"]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from autoscorer.cli import init
-from autoscorer.cli.init import TASKS, write_workspace
+from autoscorer.cli import init, workspace_templates
+from autoscorer.cli.workspace_templates import TASKS, write_workspace
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.core.workspace import Workspace
 from autoscorer.schemas.job import Job
@@ -210,7 +210,7 @@ def test_a_name_is_accepted_exactly_when_a_job_may_have_it(name: str) -> None:
     except (ValidationError, UnicodeEncodeError):
         good = False
     try:
-        init._check_name(root)
+        workspace_templates._check_name(root)
         accepted = True
     except AutoScorerError:
         accepted = False
@@ -228,7 +228,7 @@ def test_wrong_usage_writes_nothing(arguments: list[str], tmp_path: Path) -> Non
 
 def test_the_readable_view_shows_files_and_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_workspace(str(tmp_path / "job"), "regression")
-    init.render(data, argparse.Namespace())
+    init.render(data, argparse.Namespace(benchmark=False))
     shown = capsys.readouterr().out
     for text in (*data["files"], *(item["command"] for item in data["next"])):
         assert text in shown
@@ -236,6 +236,6 @@ def test_the_readable_view_shows_files_and_commands(tmp_path: Path, capsys: pyte
 
 def test_the_templates_hold_nothing_that_would_be_left_out_of_a_package() -> None:
     # setuptools' patterns match no dot files; a .py file would be taken for one of ours.
-    for path in init._TEMPLATES.rglob("*"):
+    for path in workspace_templates._TEMPLATES.rglob("*"):
         assert not path.name.startswith(".")
         assert path.suffix != ".py"

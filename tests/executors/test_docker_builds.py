@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from autoscorer.cli.init import write_workspace
+from autoscorer.cli.workspace_templates import write_workspace
 from autoscorer.core.config import Settings
 from autoscorer.core.config_sections import DockerExecutor, Executors, Images, ResourceLimits, Security
 from autoscorer.core.errors import AutoScorerError, ErrorCode

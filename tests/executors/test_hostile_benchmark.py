@@ -11,8 +11,8 @@ import pytest
 from autoscorer.core.benchmark import BenchmarkFolder
 from autoscorer.core.config import Settings
 from autoscorer.schemas.result import Result
+from autoscorer.tasks.benchmarks.adding import Source
 from autoscorer.tasks.benchmarks.evaluate import evaluate
-from autoscorer.tasks.benchmarks.submission import Source
 
 from ..support.benchmarks import submit, write_benchmark
 

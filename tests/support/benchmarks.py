@@ -8,8 +8,8 @@ from typing import Any
 
 from autoscorer.core.benchmark import BenchmarkFolder
 from autoscorer.schemas.result import Result
+from autoscorer.tasks.benchmarks.adding import Source
 from autoscorer.tasks.benchmarks.evaluate import evaluate
-from autoscorer.tasks.benchmarks.submission import Source
 
 __all__ = ["TRUTH", "change_spec", "rows", "submit", "write_benchmark"]
 

@@ -16,8 +16,8 @@ from autoscorer.core.errors import AutoScorerError
 from autoscorer.schemas.result import Result
 from autoscorer.tasks.benchmarks.check import validate_benchmark
 from autoscorer.tasks.benchmarks.leaderboard import board_of
-from autoscorer.tasks.benchmarks.parts import usage_of
 from autoscorer.tasks.benchmarks.release import is_released, release
+from autoscorer.tasks.submissions.parts import usage_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -231,8 +231,8 @@ def test_parquet_and_another_encoding(tmp_path: Path) -> None:
     )
     (folder.input / "gt.csv").write_bytes(TRUTH.replace("x", "猫").encode("gbk"))
     pd.DataFrame({"id": list("abcd"), "label": ["猫", "y", "y", "y"]}).to_parquet(tmp_path / "pred.parquet")
+    from autoscorer.tasks.benchmarks.adding import Source
     from autoscorer.tasks.benchmarks.evaluate import evaluate
-    from autoscorer.tasks.benchmarks.submission import Source
 
     _, result = evaluate(folder.root, Source("predictions", tmp_path / "pred.parquet"), team="team-a")
     assert result.error is None, result.error

@@ -13,13 +13,13 @@ from autoscorer.core.errors import AutoScorerError
 from autoscorer.core.exposure import input_digest
 from autoscorer.core.provenance import sha256_file
 from autoscorer.schemas.result import Result
+from autoscorer.tasks.benchmarks.adding import Source
 from autoscorer.tasks.benchmarks.evaluate import evaluate
 from autoscorer.tasks.benchmarks.rescore import rescore
-from autoscorer.tasks.benchmarks.submission import Source
-from autoscorer.tasks.benchmarks.version import known_versions
 from autoscorer.tasks.pipeline import run_pipeline
 from autoscorer.tasks.score import score_workspace
 from autoscorer.tasks.scoring.guarded import PlainScoring
+from autoscorer.tasks.submissions.version import known_versions
 from autoscorer.tasks.validate import validate_workspace
 
 from ...support.benchmarks import change_spec, rows, submit, write_benchmark
@@ -107,7 +107,7 @@ def test_files_that_have_not_changed_are_not_read_again(
     assert known.input_sha256 == input_digest(folder.as_workspace())
     assert known.ground_truth_sha256 == sha256_file(folder.input / "gt.csv").hex()
     monkeypatch.setattr(
-        "autoscorer.tasks.benchmarks.version.input_digest", lambda space: pytest.fail("the data was read again")
+        "autoscorer.tasks.submissions.version.input_digest", lambda space: pytest.fail("the data was read again")
     )
     assert submit(folder, rows("xyxx"))[1].error is None
 

@@ -14,7 +14,7 @@ from autoscorer.core.benchmark import BenchmarkFolder
 from autoscorer.core.errors import AutoScorerError
 from autoscorer.core.exposure import visible_inputs
 from autoscorer.core.workspace import Workspace
-from autoscorer.tasks.benchmarks.submission import Source, add_submission, open_phase
+from autoscorer.tasks.benchmarks.adding import Source, add_submission, open_phase
 
 from ...support.benchmarks import rows, submit, write_benchmark
 

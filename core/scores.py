@@ -11,13 +11,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ...core.benchmark import BenchmarkFolder
-from ...core.locks import held
-from ...core.provenance import utc_now
-from ...core.submissions import number_of, team_of
-from ...core.workspace import Workspace, write_atomic
-from ...schemas.benchmark import Submission
-from ...schemas.result import Result
+from ..schemas.benchmark import Submission
+from ..schemas.result import Result
+from .benchmark import BenchmarkFolder
+from .locks import held
+from .provenance import utc_now
+from .submissions import number_of, team_of
+from .workspace import Workspace, write_atomic
 
 __all__ = ["read_scores", "read_submission", "record", "record_private", "withheld_folder"]
 

@@ -8,14 +8,14 @@ from typing import Any
 
 from ...core.benchmark import BenchmarkFolder
 from ...core.errors import AutoScorerError, ErrorCode
+from ...core.scores import record_private
+from ...core.submissions import link_input
 from ...core.workspace import Workspace
 from ...schemas.job import DataFiles, Job
 from ...schemas.result import BenchmarkRef, Result
 from ...scorers.registry.entry import ScorerEntry
 from ..results.metadata import add_provenance
 from .parts import divided
-from .scores import record_private
-from .submission import link_input
 from .version import Version, current_version
 
 __all__ = ["check_backend", "refuse_own_choice", "score_submission"]

@@ -19,14 +19,14 @@ from ...core.exposure import NOT_CODE
 from ...core.meta import parse_job
 from ...core.storage import naming_full_disks
 from ...core.strict_json import read_text
-from ...core.submissions import INPUT_LINK, SUBMISSIONS
+from ...core.submissions import SUBMISSIONS, link_input
 from ...core.text import escape
 from ...core.workspace import TABLE_SUFFIXES, write_atomic
 from ...executors.files import remove_tree
 from ...schemas.benchmark import NAME, Benchmark, Kind, Phase, Submission
 from ...schemas.image_reference import parse_image
 
-__all__ = ["Source", "add_submission", "link_input", "open_phase", "submission_folder"]
+__all__ = ["Source", "add_submission", "open_phase", "submission_folder"]
 
 # Keys of a folder's own meta.json that a submission may say something in.
 _OWN_KEYS = ("container", "resources", "timeout", "description", "version")
@@ -130,17 +130,6 @@ def add_submission(
             remove_tree(root)
             raise
     return root
-
-
-def link_input(root: Path) -> None:
-    """Have ``input`` lead to the benchmark's, for scorers that open it by its path."""
-    link = root / "input"
-    with contextlib.suppress(OSError):
-        if os.readlink(link) == INPUT_LINK:
-            return
-    if os.path.lexists(link):
-        remove_tree(link)
-    link.symlink_to(INPUT_LINK)
 
 
 def _numbered(folder: BenchmarkFolder, team: str) -> Path:

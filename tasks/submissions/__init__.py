@@ -1,0 +1,1 @@
+"""What is particular about scoring a submission to a benchmark."""

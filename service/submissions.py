@@ -18,7 +18,7 @@ from ..schemas.aliases import our_scorer
 from ..schemas.benchmark import Quota
 from ..schemas.json_values import Why, unfit, walk
 from ..schemas.task import Action, BatchRequest, SubmitRequest
-from ..tasks.benchmarks.submission import open_phase
+from ..tasks.benchmarks.adding import open_phase
 from .disclosure import check_request
 from .ledger.records import NewTask
 from .ledger.task_ids import new_task_id

@@ -18,9 +18,9 @@ from ...service.benchmarks.incoming import Incoming
 from ...service.benchmarks.submitted import SubmissionPage
 from ...service.benchmarks.submitting import Handed, HandedIn, ImageSubmission
 from ...service.workspaces.roots import WorkspaceRoots
+from ...tasks.benchmarks.adding import Source
 from ...tasks.benchmarks.choice import choose
 from ...tasks.benchmarks.leaderboard import to_csv
-from ...tasks.benchmarks.submission import Source
 from ..auth import check_backend
 from ..caller import Caller
 from ..context import context_of, tasks_of

@@ -15,8 +15,8 @@ from ...core.errors import AutoScorerError, ErrorCode
 from ...core.submissions import BENCHMARK_FILE
 from ...schemas.benchmark import Benchmark, Board, Phase, Quota, Visibility
 from ...schemas.quota import QuotaLeft
+from ...tasks.benchmarks.adding import open_phase
 from ...tasks.benchmarks.release import is_released
-from ...tasks.benchmarks.submission import open_phase
 from ..policy import SEES_TRUTH, Act, Caller, Subject, may
 from ..workspaces.ownership import benchmark_around
 from ..workspaces.roots import WorkspaceRoots

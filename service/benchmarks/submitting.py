@@ -13,14 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ...core.benchmark import BenchmarkFolder
 from ...core.errors import AutoScorerError, ErrorCode
+from ...core.scores import read_submission
 from ...core.workspace import TABLE_SUFFIXES
 from ...executors.files import remove_tree
 from ...schemas.benchmark import Kind, Submission
 from ...schemas.quota import QuotaLeft
 from ...schemas.task import BackendName, SubmitRequest, TaskView
+from ...tasks.benchmarks.adding import Source, add_submission, open_phase
 from ...tasks.benchmarks.evaluate import action_of
-from ...tasks.benchmarks.scores import read_submission
-from ...tasks.benchmarks.submission import Source, add_submission, open_phase
 from ..ledger.quotas import check_left, left_of
 from ..policy import Act, Caller, Subject, check
 from ..submissions import check_key

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from ...core.backoff import periodic
 from ...core.errors import AutoScorerError
+from ...core.submissions import SUBMISSIONS
 from ...schemas.rag import RequestSummary, ScoreRequest
 from ...schemas.task import Action, Priority
 from ..ledger.ledger import Ledger
@@ -123,7 +124,7 @@ class Adopter:
         else:
             path, name = self._place(parameters.get("workspace"))
             request |= {"action": action, "workspace": name}
-            subject = self._whose([parameters.get("workspace")])
+            subject = self._whose([parameters.get("workspace") or _submissions_of(parameters)])
             if parameters.get("purpose"):
                 request["for"] = parameters["purpose"]
         # One that was made for a task of a ledger that is gone keeps that task's id.
@@ -163,6 +164,14 @@ class Adopter:
             return path, self.roots.name(path) if path else self.roots.redact(text)
         except AutoScorerError:
             return path, os.path.basename(text.rstrip("/"))
+
+
+def _submissions_of(parameters: Json) -> str | None:
+    """Where the submissions lie that a run makes, or works on: those of a benchmark, or of one team to it."""
+    benchmark, team = parameters.get("benchmark"), parameters.get("team")
+    if not isinstance(benchmark, str):
+        return None
+    return os.path.join(benchmark, SUBMISSIONS, team if isinstance(team, str) else "")
 
 
 def _asked(request: Any) -> Json:

@@ -9,13 +9,15 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from ...core.benchmark import BenchmarkFolder
+from ...core.errors import AutoScorerError, ErrorCode
 from ...core.storage import naming_full_disks
 
-__all__ = ["Incoming"]
+__all__ = ["Incoming", "writing_to"]
 
 # In the benchmark's own hidden folder, which nobody reads by a token.
 _INCOMING = "incoming"
@@ -62,7 +64,7 @@ class Incoming:
 
     def _open(self) -> None:
         parent = self._benchmark.state / _INCOMING
-        with naming_full_disks(workspace=self._benchmark.root):
+        with writing_to(self._benchmark):
             parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _remove_left_over(parent)
             self._place = Path(tempfile.mkdtemp(dir=parent))
@@ -71,7 +73,7 @@ class Incoming:
     def _write(self, data: bytes) -> None:
         assert self._file is not None
         self._digest.update(data)
-        with naming_full_disks(workspace=self._benchmark.root):
+        with writing_to(self._benchmark):
             self._file.write(data)
 
     def _close(self) -> None:
@@ -80,6 +82,24 @@ class Incoming:
                 self._file.close()
         if self._place is not None:
             shutil.rmtree(self._place, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def writing_to(folder: BenchmarkFolder) -> Iterator[None]:
+    """Say in words why a benchmark's folder can't be written.
+
+    Raises:
+        AutoScorerError: ``STORAGE_FULL``, ``BACKEND_UNAVAILABLE``.
+    """
+    try:
+        with naming_full_disks(workspace=folder.root):
+            yield
+    except OSError as error:
+        raise AutoScorerError(
+            ErrorCode.BACKEND_UNAVAILABLE,
+            f"The benchmark's folder can't be written: {error.strerror}. Nothing was accepted; the operator has to see "
+            "to its rights.",
+        ) from None
 
 
 def _remove_left_over(parent: Path) -> None:

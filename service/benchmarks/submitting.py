@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Coroutine
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,6 +25,7 @@ from ..ledger.quotas import check_left, left_of
 from ..policy import Act, Caller, Subject, check
 from ..submissions import check_key
 from ..tasks import Submitted, TaskService
+from .incoming import writing_to
 
 __all__ = [
     "Handed",
@@ -206,7 +207,11 @@ async def _accept(
     digest: str,
     key: str | None,
 ) -> Submitted:
-    root = await asyncio.to_thread(add_submission, folder, team, source, label=asked.label)
+    def make() -> Path:
+        with writing_to(folder):
+            return add_submission(folder, team, source, label=asked.label)
+
+    root = await asyncio.to_thread(make)
     try:
         request = SubmitRequest.model_validate(
             {

@@ -310,6 +310,15 @@ def test_a_benchmark_that_can_not_be_used_says_so(benches: Benches) -> None:
         assert found.error["code"] in ("BENCHMARK_NOT_FOUND", "FORBIDDEN"), name
 
 
+@pytest.mark.parametrize("place", ["submissions", ".autoscorer"])
+def test_a_folder_that_can_not_be_written_is_told_in_words(benches: Benches, place: str) -> None:
+    (benches.root / "flowers" / place).write_text("in the way")
+    answer = benches.hand_in("team-a", rows("xyxx"))
+    assert (answer.status, answer.error["code"]) == (503, "BACKEND_UNAVAILABLE")
+    assert str(benches.root) not in answer.error["message"]
+    assert benches.call("team-a", "GET", "/benchmarks/flowers").data["left"]["left"] == 4
+
+
 def test_lists_go_by_pages(benches: Benches) -> None:
     change_spec_of(benches, quota={})
     for who, count in (("team-a", 3), ("team-b", 2)):

@@ -7,7 +7,7 @@ import hmac
 import logging
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -17,7 +17,7 @@ from ..core.errors import AutoScorerError, ErrorCode
 from ..core.home_token import TOKEN_FILE
 from ..core.tokens import TokenFile, needs_tokens
 from ..service.links import SignedLinks
-from ..service.policy import described
+from ..service.policy import Act, Subject, described, may
 from .access import Access
 from .caller import Caller
 from .context import context_of
@@ -174,32 +174,30 @@ class Authenticator:
             raise _not_served("the request comes from another user of this machine, such as that of a proxy")
 
 
-def require(role: Literal["submit", "admin"], *, bound: bool = False) -> Callable[[Request], Awaitable[Caller]]:
-    """A dependency: the caller, who must have this role (an admin has both).
+def require(act: Act | None = None) -> Callable[[Request], Awaitable[Caller]]:
+    """A dependency: the caller, who must be one that may do this to the installation.
 
     The token was checked before the body was read; what is left is what it may do.
 
     Args:
-        role: The role.
-        bound: Whether tokens of teams and organisers are let in as well: what they may see and do is then for the route
-            to check, by ``service.policy``.
+        act: For what. None lets in whoever has a token: then the route holds each thing that is asked for against the
+            policy.
     """
 
     async def check(request: Request) -> Caller:
         caller = context_of(request).caller
         if caller is None:
             raise AutoScorerError(ErrorCode.UNAUTHORIZED, "This needs a token.")
-        if role == "admin" and caller.role != "admin":
-            raise AutoScorerError(
-                ErrorCode.FORBIDDEN, f"This needs a token of the role admin; yours has the role {caller.role}."
-            )
-        if caller.is_bound and not bound:
-            raise AutoScorerError(
-                ErrorCode.FORBIDDEN,
+        if act is None or may(caller, act, Subject()):
+            return caller
+        if act is Act.CHANGE:
+            why = f"This needs a token of the role admin; yours has the role {caller.role}."
+        else:
+            why = (
                 f"{described(caller)} may not do this: it is for submissions to benchmarks, and GET /benchmarks lists "
-                "those that there are.",
+                "those that there are."
             )
-        return caller
+        raise AutoScorerError(ErrorCode.FORBIDDEN, why)
 
     return check
 

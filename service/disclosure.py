@@ -128,7 +128,8 @@ class Disclosure:
     """
 
     def __init__(self, settings: Settings, role: Role | None, team: str | None = None) -> None:
-        self.sees_truth = role in SEES_TRUTH or (settings.api.show_errors and team is None)
+        self._sees_installation = role == "admin" or (settings.api.show_errors and team is None)
+        self.sees_truth = role in SEES_TRUTH or self._sees_installation
         self._digits = settings.security.disclosure.digits
 
     # --- what a scoring made --------------------------------------------------------------------------------
@@ -230,7 +231,7 @@ class Disclosure:
     def error(self, data: Mapping[str, Any]) -> Json:
         """An error, as JSON: whole where it can't quote the ground truth, else its code and whose file is wrong."""
         error, details = dict(data), _dict(data.get("details"))
-        if self.sees_truth:
+        if self._sees_installation:
             return error
         problems = details.get("problems")
         if isinstance(problems, list):
@@ -239,7 +240,7 @@ class Disclosure:
         if code == ErrorCode.BUDGET_EXCEEDED:
             # The numbers are of all callers together where the budget is; its name says whom to ask.
             return {**error, "details": {key: details[key] for key in (*_OF_NO_ROW, "budget") if key in details}}
-        if code not in _MAY_QUOTE or _quotes_no_truth(str(code), details):
+        if self.sees_truth or code not in _MAY_QUOTE or _quotes_no_truth(str(code), details):
             return error
         file = details.get("file")
         if isinstance(file, str) and file in _TRUTHS:

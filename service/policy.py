@@ -13,7 +13,19 @@ from enum import StrEnum
 from ..core.errors import AutoScorerError, ErrorCode
 from ..schemas.task import Role
 
-__all__ = ["EVERYTHING", "SEES_TRUTH", "SEVERAL", "Act", "Caller", "Scope", "Subject", "check", "may", "scope_of"]
+__all__ = [
+    "EVERYTHING",
+    "SEES_TRUTH",
+    "SEVERAL",
+    "Act",
+    "Caller",
+    "Scope",
+    "Subject",
+    "check",
+    "described",
+    "may",
+    "scope_of",
+]
 
 # Whoever of these may see something may see the ground truth of it.
 SEES_TRUTH: frozenset[Role] = frozenset({"admin", "organiser"})
@@ -36,11 +48,6 @@ class Caller:
     role: Role
     team: str | None = None
     benchmarks: frozenset[str] = frozenset()
-
-    @property
-    def is_bound(self) -> bool:
-        """Whether it is a team's or an organiser's: served where a route lets them in, and nowhere else."""
-        return self.role == "organiser" or self.team is not None
 
 
 @dataclass(frozen=True, slots=True)

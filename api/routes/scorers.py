@@ -16,6 +16,7 @@ from starlette.responses import Response
 from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.aliases import BODY_KEYS, in_our_words
 from ...schemas.json_values import plain_text
+from ...service.policy import Act
 from ...service.scorers.hot_reload import ScorerService
 from ...service.scorers.views import (
     LoadedView,
@@ -36,8 +37,8 @@ from ..routing import ApiRouter, answers, served
 __all__ = ["router"]
 
 router = ApiRouter("scorers")
-_anybody = [Depends(require("submit", bound=True))]
-_admin = [Depends(require("admin"))]
+_anybody = [Depends(require())]
+_admin = [Depends(require(Act.CHANGE))]
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -296,9 +297,7 @@ async def reload(request: Request, body: Annotated[ReloadRequest | None, Body()]
         **answers(404, 409, 502),
     },
 )
-async def test(
-    request: Request, body: TestRequest, caller: Annotated[Caller, Depends(require("submit", bound=True))]
-) -> Response:
+async def test(request: Request, body: TestRequest, caller: Annotated[Caller, Depends(require())]) -> Response:
     """Validate and score, and write nothing into the workspace. It runs in a process of its own, for a while."""
     work = functools.partial(_service(request).test, body.scorer, body.workspace, body.params or {}, caller=caller)
     return await _answer(request, work, slow=True)

@@ -28,14 +28,12 @@ from ..outgoing import outgoing
 from ..routing import ApiRouter, answers, served
 from ..seeing import seen_task
 
-__all__ = ["Anybody", "IdempotencyKey", "Moment", "Submitter", "TaskId", "aware", "router"]
+__all__ = ["Anybody", "IdempotencyKey", "Moment", "TaskId", "aware", "router"]
 
 router = ApiRouter("tasks")
 
-# Whoever has a token of no team and no benchmark; and whoever has any, where what is asked for is held against the
-# policy.
-Submitter = Annotated[Caller, Depends(require("submit"))]
-Anybody = Annotated[Caller, Depends(require("submit", bound=True))]
+# Whoever has a token: each thing that is asked for is held against the policy.
+Anybody = Annotated[Caller, Depends(require())]
 TaskId = Annotated[str, Path(min_length=1, max_length=64, examples=[TASK_EXAMPLE["id"]])]
 IdempotencyKey = Annotated[
     str | None,

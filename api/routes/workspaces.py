@@ -36,7 +36,6 @@ from .tasks import Anybody
 __all__ = ["router"]
 
 router = ApiRouter("workspaces")
-_submit = [Depends(require("submit"))]
 
 WorkspaceName = Annotated[
     str,
@@ -115,7 +114,7 @@ async def list_workspaces(
 @router.post(
     "/workspaces",
     summary="Upload a workspace",
-    dependencies=_submit,
+    dependencies=[Depends(require(Act.UPLOAD))],
     status_code=201,
     openapi_extra={"requestBody": _UPLOAD_BODY},
     responses={
@@ -141,7 +140,7 @@ async def upload_workspace(request: Request) -> Response:
 @router.put(
     "/workspaces/{name:path}",
     summary="Replace a workspace",
-    dependencies=[Depends(require("admin"))],
+    dependencies=[Depends(require(Act.CHANGE))],
     openapi_extra={"requestBody": _REPLACE_BODY},
     responses={
         **served(200, UploadedWorkspace, "The new one is in its place.", UPLOADED_EXAMPLE),
@@ -164,7 +163,7 @@ async def replace_workspace(request: Request, name: str) -> Response:
 @router.delete(
     "/workspaces/{name:path}",
     summary="Delete a workspace",
-    dependencies=[Depends(require("admin"))],
+    dependencies=[Depends(require(Act.CHANGE))],
     responses={
         **served(200, DeletedWorkspace, "It is deleted.", {"name": "team-a"}),
         **answers(404, 409, 503),

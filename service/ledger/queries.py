@@ -295,7 +295,6 @@ def _conditions(wanted: TaskFilter) -> list[ColumnElement[bool]]:
         tasks.c.workspace: wanted.workspace,
         tasks.c.scorer: wanted.scorer,
         tasks.c.action: wanted.action,
-        tasks.c.caller: wanted.caller,
     }
     found += [column == value for column, value in equal.items() if value is not None]
     if wanted.since is not None:

@@ -137,7 +137,6 @@ class TaskFilter:
     since: str | None = None
     until: str | None = None
     metric: str | None = None
-    caller: str | None = None
     # Which of them whoever asks may see.
     scope: Scope = EVERYTHING
 

@@ -123,8 +123,10 @@ class Adopter:
             request |= _asked(parameters.get("request"))
         else:
             path, name = self._place(parameters.get("workspace"))
+            if (submissions := _submissions_of(parameters)) is not None:  # it makes its workspace, in this folder
+                name = self._place(submissions)[1]
             request |= {"action": action, "workspace": name}
-            subject = self._whose([parameters.get("workspace") or _submissions_of(parameters)])
+            subject = self._whose([parameters.get("workspace"), submissions])
             if parameters.get("purpose"):
                 request["for"] = parameters["purpose"]
         # One that was made for a task of a ledger that is gone keeps that task's id.

@@ -6,7 +6,7 @@ A model that does not stand here is answered to nobody who may not see the groun
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 from starlette.requests import HTTPConnection
@@ -17,7 +17,7 @@ from ..schemas.task import BatchView, TaskList, TaskView
 from ..service.batches.leaderboard import leaderboard
 from ..service.benchmarks.board import BoardView
 from ..service.benchmarks.catalogue import BenchmarkPage, BenchmarkView
-from ..service.benchmarks.submitted import SubmissionPage
+from ..service.benchmarks.submitted import SubmissionPage, SubmissionView
 from ..service.benchmarks.submitting import HandedIn
 from ..service.disclosure import Disclosure
 from ..service.readiness import AcceptView, ReadyView
@@ -33,7 +33,7 @@ from ..service.scorers.views import (
 )
 from ..service.task_artifacts import TaskArtifacts
 from ..service.task_logs import LogPage
-from ..service.workspaces.history import HistoryPage
+from ..service.workspaces.history import HistoryItem, HistoryPage
 from ..service.workspaces.listing import WorkspacePage
 from ..service.workspaces.reading import RunLog, WorkspaceView
 from ..service.workspaces.replacing import DeletedWorkspace
@@ -44,6 +44,7 @@ from .models import Alive, ChosenView, LinkView
 __all__ = ["HARMLESS", "POLICY", "Outgoing", "outgoing"]
 
 Json = dict[str, Any]
+_Scored = TypeVar("_Scored", WorkspaceView, HistoryItem, SubmissionView)
 
 
 class Outgoing:
@@ -111,8 +112,15 @@ def _batch(disclosure: Disclosure, batch: BatchView) -> BatchView:
     return batch.model_copy(update={"task": disclosure.task(batch.task), "workspaces": outcomes, "leaderboard": rows})
 
 
-def _workspace(disclosure: Disclosure, view: WorkspaceView) -> WorkspaceView:
+def _scored(disclosure: Disclosure, view: _Scored) -> _Scored:
+    """A line about a Result: its score rounded, or left out with what follows from it."""
+    if view.board_only:
+        return view.model_copy(update=dict.fromkeys({"score", "passed", "rank"} & set(type(view).model_fields)))
     return view.model_copy(update={"score": disclosure.number(view.score)})
+
+
+def _workspace(disclosure: Disclosure, view: WorkspaceView) -> WorkspaceView:
+    return _scored(disclosure, view)
 
 
 def _workspaces(disclosure: Disclosure, page: WorkspacePage) -> WorkspacePage:
@@ -120,8 +128,7 @@ def _workspaces(disclosure: Disclosure, page: WorkspacePage) -> WorkspacePage:
 
 
 def _history(disclosure: Disclosure, page: HistoryPage) -> HistoryPage:
-    rounded = [each.model_copy(update={"score": disclosure.number(each.score)}) for each in page.results]
-    return page.model_copy(update={"results": rounded})
+    return page.model_copy(update={"results": [_scored(disclosure, each) for each in page.results]})
 
 
 def _uploaded(disclosure: Disclosure, uploaded: UploadedWorkspace) -> UploadedWorkspace:
@@ -133,8 +140,7 @@ def _result(disclosure: Disclosure, result: Result) -> Result:
 
 
 def _submissions(disclosure: Disclosure, page: SubmissionPage) -> SubmissionPage:
-    rounded = [each.model_copy(update={"score": disclosure.number(each.score)}) for each in page.submissions]
-    return page.model_copy(update={"submissions": rounded})
+    return page.model_copy(update={"submissions": [_scored(disclosure, each) for each in page.submissions]})
 
 
 def _run_log(disclosure: Disclosure, log: RunLog) -> RunLog:

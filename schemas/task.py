@@ -186,6 +186,11 @@ class TaskOutcome(BaseModel):
     interval: ScoreInterval | None = None
     passed: bool | None = Field(None, alias="pass", description="Against pass_threshold; null without one.")
     rank: str | None = Field(None, description="A, B, C or D.")
+    board_only: bool = Field(
+        False,
+        exclude_if=lambda value: not value,
+        description="Whether teams are told of scores by their benchmark's leaderboard alone; absent where not.",
+    )
     scores: dict[str, float | None] | None = Field(
         None, exclude_if=lambda value: value is None, description="Of rag-score: each metric; absent elsewhere."
     )

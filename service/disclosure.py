@@ -188,6 +188,8 @@ class Disclosure:
         return task.model_copy(update=told | {"outcome": task.outcome and self._outcome(task.outcome)})
 
     def _outcome(self, outcome: TaskOutcome) -> TaskOutcome:
+        if outcome.board_only:
+            return TaskOutcome(metric=outcome.metric, higher_is_better=outcome.higher_is_better, board_only=True)
         interval = outcome.interval
         if interval is not None:
             ends = {"low": self.number(interval.low), "high": self.number(interval.high)}

@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +205,8 @@ def _of_items(roots: WorkspaceRoots, items: Sequence[str], caller: Caller, act: 
         subject = subject_of(roots, roots.locate_item(item))
         check(caller, act, subject, hidden=workspace_not_found(item))
         found.add(subject)
-    whole = in_common(found)
+    # A batch is its benchmark's, also where it is about one team: its members' scores are told to no team.
+    whole = replace(in_common(found), team=None)
     check(caller, act, whole, hidden=workspace_not_found(items[0]))
     return whole
 

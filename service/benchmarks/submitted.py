@@ -40,6 +40,11 @@ class SubmissionView(BaseModel):
     state: TaskState | None = Field(None, description="Of that task.")
     score: float | None = Field(None, description="Of the last Result.")
     passed: bool | None = Field(None, alias="pass", description="Of the last Result.")
+    board_only: bool = Field(
+        False,
+        exclude_if=lambda value: not value,
+        description="Whether teams are told of scores by the leaderboard alone, as it has a margin; absent where not.",
+    )
     version: int | None = Field(None, description="Of the benchmark: which the last Result is of.")
     error: str | None = Field(None, description="The last Result's error code.")
 
@@ -78,7 +83,7 @@ async def list_submissions(
         cursor: ``next_cursor`` of the page before.
 
     Raises:
-        AutoScorerError: ``INVALID_REQUEST`` for a cursor that no page gave.
+        AutoScorerError: ``INVALID_REQUEST`` for a cursor that no page gave, ``INVALID_BENCHMARK``.
     """
     after = _CURSOR.fullmatch(cursor) if cursor is not None else None
     if cursor is not None and after is None:
@@ -93,6 +98,7 @@ async def list_submissions(
         return rest[:limit], len(found), len(rest) > limit
 
     page, total, more = await asyncio.to_thread(look)
+    board_only = (await asyncio.to_thread(folder.read)).leaderboard.margin is not None
     tasks = await ledger.latest_of([str(path) for path in page])
 
     def view(path: Path) -> SubmissionView:
@@ -101,6 +107,7 @@ async def list_submissions(
         return SubmissionView(
             **known,
             workspace=roots.name(path),
+            board_only=board_only,
             task_id=task.id if task is not None else None,
             state=TaskState(task.state) if task is not None else None,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -116,7 +116,7 @@ class Adopter:
         path, subject = None, Subject()
         if action == "batch":
             items = parameters.get("workspaces")
-            subject = self._whose(items if isinstance(items, list) else [])
+            subject = replace(self._whose(items if isinstance(items, list) else []), team=None)
             request["workspaces"] = [self.roots.redact(str(item)) for item in items] if isinstance(items, list) else []
             request |= {key: parameters[key] for key in ("action", "concurrency") if parameters.get(key)}
         elif action == "rag-score":

@@ -288,6 +288,38 @@ def test_the_withheld_part_is_organisers_alone_until_it_is_released(benches: Ben
     assert [row["score"] for row in board(benches, "team-a", "dogs", "?part=private")] == [0.0]
 
 
+def test_where_a_board_has_a_margin_it_alone_tells_a_team_of_scores(benches: Benches) -> None:
+    """The Ladder holds only while nothing else says how good a submission was."""
+    change_spec_of(benches, leaderboard={"margin": 0.3}, quota={})
+    for labels in ("xxyx", "xyxx"):
+        handed = benches.hand_in("team-a", rows(labels)).data
+        benches.score(handed)
+    name, task = handed["workspace"], handed["task"]["id"]
+    # A half and three quarters: no better by more than the margin.
+    assert [row["score"] for row in board(benches, "team-a", "flowers")] == [pytest.approx(0.6)]
+    batch = benches.call("flowers", "POST", "/batch", {"workspaces": ["flowers/submissions/team-a"], "action": "score"})
+    asked = [
+        *(f"/tasks/{task}", "/tasks", f"/result?workspace={name}", f"/tasks/{task}/result.json"),
+        *(f"/workspaces/{name}", f"/workspaces/{name}/history", "/workspaces", "/benchmarks/flowers/submissions"),
+        *(f"/workspaces/{name}/output/result.json", f"/tasks/{task}/artifacts/report.html", f"/tasks/{task}/artifacts"),
+        f"/artifacts/report.html?workspace={name}",
+    ]
+    history = benches.call("team-a", "GET", f"/workspaces/{name}/history").data["results"]
+    asked.append(f"/workspaces/{name}/history/{history[0]['id']}")
+    for address in asked:
+        answer = benches.call("team-a", "GET", address)
+        text = answer.body.decode()
+        assert answer.status == 200 and "0.75" not in text and "75.0" not in text and "75 %" not in text, address
+        assert "0.75" in benches.call("flowers", "GET", address).body.decode() or "artifacts" in address, address
+    assert benches.call("team-a", "GET", f"/batch/{batch.data['id']}").status == 404
+    shown = benches.call("team-a", "GET", f"/tasks/{task}").data
+    assert shown["outcome"]["score"] is None and shown["result"]["summary"]["score"] is None
+    assert shown["result"]["metrics"] == shown["result"]["intervals"] == {} and [*shown["result"]["artifacts"]] == [
+        "report"
+    ]
+    assert benches.call("flowers", "GET", f"/tasks/{task}").data["outcome"]["score"] == 0.75
+
+
 def test_a_team_chooses_which_of_its_submissions_counts(benches: Benches) -> None:
     change_spec_of(benches, leaderboard={"choose": "chosen"})
     for labels in ("xyxy", "xyxx"):

@@ -16,6 +16,7 @@ from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
 from ..core.home_token import TOKEN_FILE
 from ..core.secret_file import EmptySecret, make_secret, read_secret
+from ..core.tokens import needs_tokens
 from .peer import Lookup, uid_of_peer, way_to_tell
 
 __all__ = ["Access", "access_of"]
@@ -45,7 +46,7 @@ class Access:
         if self.uid is not None:
             return f"your own user alone (uid {self.uid}), without a token"
         if self.home_token is None:
-            return "whoever shows one of the configured tokens"
+            return "whoever shows one of the tokens of the configuration or the home"
         return f"whoever shows the token in {self.home}/{TOKEN_FILE}: here users can't be told apart"
 
     def peer_uid(self, client: Any, server: Any) -> int | None:
@@ -68,7 +69,7 @@ def access_of(settings: Settings) -> Access:
     Raises:
         AutoScorerError: ``INVALID_REQUEST`` at stage ``config`` when the home's token can't be made or used.
     """
-    if settings.tokens:
+    if needs_tokens(settings):
         return Access()
     lookup = way_to_tell()
     if lookup is not None:
@@ -90,6 +91,6 @@ def _unusable(why: str) -> AutoScorerError:
     return AutoScorerError(
         ErrorCode.INVALID_REQUEST,
         f"No tokens are configured, this system does not tell users apart, and {why}. Or set AUTOSCORER_API_TOKENS "
-        "(role:token, the roles are submit and admin).",
+        "(role:token, the roles are submit, organiser and admin).",
         stage=Stage.CONFIG,
     )

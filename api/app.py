@@ -37,6 +37,7 @@ _ROUTERS = (
     "artifacts",
     "actions",
     "batch",
+    "benchmarks",
     "workspaces",
     "scorers",
     "health",

@@ -9,6 +9,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ..core.config import load_settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
+from ..core.tokens import needs_tokens
 from ..service.logs import tell_configuration
 from .context import request_id_of
 from .envelope import JSON, error_envelope
@@ -74,11 +75,12 @@ def _made() -> FastAPI:
     from .app import create_app
 
     settings = load_settings()
-    if not settings.tokens:
+    if not needs_tokens(settings):
         raise AutoScorerError(
             ErrorCode.INVALID_REQUEST,
-            "No tokens are configured. Set AUTOSCORER_API_TOKENS (role:token, the roles are submit and admin); or use "
-            "`autoscorer serve`, which needs none to serve your own user on this machine.",
+            "No tokens are configured. Set AUTOSCORER_API_TOKENS (role:token, the roles are submit, organiser and "
+            "admin), or make one with `autoscorer tokens new`; or use `autoscorer serve`, which needs none to serve "
+            "your own user on this machine.",
             stage=Stage.CONFIG,
         )
     app = create_app(settings)

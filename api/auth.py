@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from typing import Any
@@ -14,9 +15,11 @@ from starlette.requests import Request
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.home_token import TOKEN_FILE
+from ..core.tokens import TokenFile, needs_tokens
 from ..service.links import SignedLinks
+from ..service.policy import Act, Subject, described, may
 from .access import Access
-from .caller import Caller, Role
+from .caller import Caller
 from .context import context_of
 
 __all__ = [
@@ -26,6 +29,8 @@ __all__ = [
     "is_loopback_name",
     "require",
 ]
+
+logger = logging.getLogger(__name__)
 
 # Served without a token: probes have none, and the page asks for it. Nothing of a task is in them.
 PUBLIC = frozenset({"/", "/records", "/docs", "/healthz", "/readyz", "/openapi.json", "/favicon.ico"})
@@ -57,14 +62,20 @@ class Authenticator:
     Args:
         settings: The configuration, with the tokens.
         access: Who is served.
+
+    Raises:
+        AutoScorerError: ``INVALID_REQUEST`` where the home's file of tokens can't be used.
     """
 
     def __init__(self, settings: Settings, access: Access) -> None:
         self._access, self._links = access, SignedLinks(settings.home)
-        self._is_open = bool(settings.tokens)
+        self._is_open = needs_tokens(settings)
         self._known = [
-            (_digest(token.encode()), Caller(_name(role, token), role)) for role, token in _strongest(settings.tokens)
+            (_digest(each.token.encode()), Caller(_name(each.role, each.token), each.role, each.team, each.benchmarks))
+            for each in settings.tokens
         ]
+        self._file = TokenFile(settings.home)
+        self._of_file = self._read()
         self._local = Caller("local", "admin")
         self._hint = ""
         if access.home_token is not None:
@@ -113,17 +124,29 @@ class Authenticator:
         # As the routes read it: one segment each, decoded.
         signature, _, rest = path.removeprefix(SIGNED).partition("/")
         kind, _, below = rest.partition("/")
-        role = self._links.check(below.partition("/")[0] if kind == "tasks" else "", signature)
-        return Caller(f"link-{role}", role)
+        return self._links.check(below.partition("/")[0] if kind == "tasks" else "", signature)
 
     def _find(self, token: bytes) -> Caller | None:
         # Digests of equal length, each compared in full and all of them: the time tells nothing of any token.
         digest = _digest(token)
+        if self._file.changed():
+            try:
+                self._of_file = self._read()
+            except AutoScorerError as error:
+                self._of_file = []
+                logger.error("no token of the home is valid: %s", error.message)
         found: Caller | None = None
-        for known, caller in self._known:
+        for known, caller in (*self._of_file, *self._known):
             if hmac.compare_digest(known, digest):
                 found = caller
         return found
+
+    def _read(self) -> list[tuple[bytes, Caller]]:
+        """The tokens of the home's file."""
+        return [
+            (each.digest, Caller(f"{each.role}-{each.id}", each.role, each.team, frozenset(each.benchmarks)))
+            for each in self._file.records()
+        ]
 
     def _only_this_machine(self, scope: Any, headers: dict[bytes, bytes]) -> None:
         client = scope.get("client")
@@ -151,21 +174,30 @@ class Authenticator:
             raise _not_served("the request comes from another user of this machine, such as that of a proxy")
 
 
-def require(role: Role) -> Callable[[Request], Awaitable[Caller]]:
-    """A dependency: the caller, who must have this role (an admin has both).
+def require(act: Act | None = None) -> Callable[[Request], Awaitable[Caller]]:
+    """A dependency: the caller, who must be one that may do this to the installation.
 
     The token was checked before the body was read; what is left is what it may do.
+
+    Args:
+        act: For what. None lets in whoever has a token: then the route holds each thing that is asked for against the
+            policy.
     """
 
     async def check(request: Request) -> Caller:
         caller = context_of(request).caller
         if caller is None:
             raise AutoScorerError(ErrorCode.UNAUTHORIZED, "This needs a token.")
-        if role == "admin" and caller.role != "admin":
-            raise AutoScorerError(
-                ErrorCode.FORBIDDEN, f"This needs a token of the role admin; yours has the role {caller.role}."
+        if act is None or may(caller, act, Subject()):
+            return caller
+        if act is Act.CHANGE:
+            why = f"This needs a token of the role admin; yours has the role {caller.role}."
+        else:
+            why = (
+                f"{described(caller)} may not do this: it is for submissions to benchmarks, and GET /benchmarks lists "
+                "those that there are."
             )
-        return caller
+        raise AutoScorerError(ErrorCode.FORBIDDEN, why)
 
     return check
 
@@ -201,7 +233,7 @@ def _not_served(why: str) -> AutoScorerError:
     return AutoScorerError(
         ErrorCode.FORBIDDEN,
         f"Without tokens only the server's own user on this machine is served, and {why}. Set AUTOSCORER_API_TOKENS "
-        "(role:token) to serve others.",
+        "(role:token), or make tokens with `autoscorer tokens new` and start the API again, to serve others.",
     )
 
 
@@ -213,12 +245,3 @@ def _name(role: str, token: str) -> str:
     # Slow on purpose: the name stands in logs, and a token that can be guessed must not be found from it.
     digest = hashlib.pbkdf2_hmac("sha256", token.encode(), b"autoscorer caller", 100_000)
     return f"{role}-{digest[:4].hex()}"
-
-
-def _strongest(tokens: tuple[tuple[str, str], ...]) -> list[tuple[Role, str]]:
-    """Each token once; one that stands there with both roles has the stronger."""
-    roles: dict[str, Role] = {}
-    for role, token in tokens:
-        if role == "admin" or token not in roles:
-            roles[token] = "admin" if role == "admin" else "submit"
-    return [(role, token) for token, role in roles.items()]

@@ -79,7 +79,7 @@ def _headers_of(error: AutoScorerError) -> dict[str, str]:
     if error.code is ErrorCode.UNAUTHORIZED:
         given = ', error="invalid_token"' if error.details.get("token_was_given") else ""
         return {"WWW-Authenticate": f'Bearer realm="autoscorer"{given}'}
-    if error.code is ErrorCode.RATE_LIMITED and "retry_after" in error.details:
+    if error.code in (ErrorCode.RATE_LIMITED, ErrorCode.QUOTA_EXCEEDED) and "retry_after" in error.details:
         return {"Retry-After": str(error.details["retry_after"])}
     return {}
 

@@ -23,6 +23,8 @@ __all__ = ["RateLimiter", "RequestLimits"]
 
 # Requests whose body is an archive: larger, slower, and read as it comes.
 UPLOADS = re.compile(r"POST /workspaces|PUT /workspaces/.+", re.DOTALL)
+# And those whose body may be a file, or JSON.
+_FORMS = re.compile(r"POST /benchmarks/.+/submissions", re.DOTALL)
 # Form fields and boundaries around an archive.
 _FORM = 64 * 1024
 # An upload may take this many times the usual timeout, as long as something keeps coming.
@@ -78,7 +80,7 @@ class RequestLimits:
             await self._app(scope, receive, send)
             return
         context: RequestContext = scope["state"]["context"]
-        is_upload = UPLOADS.fullmatch(f"{scope['method']} {scope['path']}") is not None
+        is_upload = _is_upload(f"{scope['method']} {scope['path']}", context.headers)
         body = _Body(context, receive, send, self._most(is_upload), self._patience(is_upload), is_upload)
         try:
             self._admit(scope, context)
@@ -207,6 +209,11 @@ class _Body:
             f"The body is larger than the {self._most} bytes that are taken here.",
             details={"limit": self._most},
         )
+
+
+def _is_upload(request: str, headers: dict[bytes, bytes]) -> bool:
+    is_form = headers.get(b"content-type", b"").lower().startswith(b"multipart/")
+    return UPLOADS.fullmatch(request) is not None or (is_form and _FORMS.fullmatch(request) is not None)
 
 
 def _length(value: bytes | None) -> int | None:

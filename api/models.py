@@ -13,6 +13,8 @@ __all__ = [
     "SUBMIT_EXAMPLES",
     "TASK_EXAMPLE",
     "Alive",
+    "ChosenBody",
+    "ChosenView",
     "LinkView",
     "ValidateBody",
     "WorkBody",
@@ -63,6 +65,25 @@ class LinkView(BaseModel):
     url: str = Field(description="The address of the artifact, or of their list; on this server.")
     base: str = Field(description="What the task's own addresses begin with there, such as BASE/artifacts/report.html.")
     expires_at: str = Field(description="Until when it is good: ISO 8601, UTC.")
+
+
+class ChosenBody(BaseModel):
+    """Which submission of a team is to count."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    number: int = Field(ge=1, le=999_999_999, strict=True, description="Which of the team's.", examples=[3])
+    team: str | None = Field(None, max_length=64, description="Whose, where the token is no team's.")
+
+
+class ChosenView(BaseModel):
+    """Which submission of a team counts."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    benchmark: str
+    team: str
+    number: int
 
 
 SUBMIT_EXAMPLES: dict[str, Any] = {

@@ -18,8 +18,9 @@ Every answer is an envelope: `{"ok": true, "data": …, "meta": …}` or
 `{"ok": false, "error": {"code", "message", "stage", "details"}, "meta": …}`.
 Exceptions are named at their routes: artifacts, streams, CSV, `/metrics`, the page, jobs that score one answer.
 
-**Tokens.** `Authorization: Bearer TOKEN`. The role `submit` may do everything but what is marked *admin*. Without
-configured tokens only the server's own user on this machine is served, and may do everything.
+**Tokens.** `Authorization: Bearer TOKEN`. The role `submit` may do everything but what is marked *admin*, with what is
+of no benchmark. A token of a team sees and makes its own submissions to benchmarks, one of an organiser all of those to
+its benchmarks. Without tokens only the server's own user on this machine is served, and may do everything.
 
 **Tasks.** What takes longer than a moment is a *task*. `POST /submit` accepts one (it is on disk by then) and
 `GET /tasks/{task_id}` tells of it; `POST /pipeline` and its like also wait for the outcome. There is one active task
@@ -36,6 +37,7 @@ TAGS = [
         "name": "score jobs",
         "description": "Score one answer of a retrieval-augmented system; answers have no envelope.",
     },
+    {"name": "benchmarks", "description": "Submit to a benchmark as a team, and see who is best."},
     {"name": "workspaces", "description": "Upload workspaces; read Results, logs and artifacts."},
     {"name": "scorers", "description": "What scorers there are; load, reload, test and watch them."},
     {"name": "service", "description": "Whether all is well, and how much there is to do."},

@@ -6,7 +6,7 @@ A model that does not stand here is answered to nobody who may not see the groun
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 from starlette.requests import HTTPConnection
@@ -15,6 +15,10 @@ from ..core.errors import AutoScorerError
 from ..schemas.result import Result
 from ..schemas.task import BatchView, TaskList, TaskView
 from ..service.batches.leaderboard import leaderboard
+from ..service.benchmarks.board import BoardView
+from ..service.benchmarks.catalogue import BenchmarkPage, BenchmarkView
+from ..service.benchmarks.submitted import SubmissionPage, SubmissionView
+from ..service.benchmarks.submitting import HandedIn
 from ..service.disclosure import Disclosure
 from ..service.readiness import AcceptView, ReadyView
 from ..service.scorers.views import (
@@ -29,17 +33,18 @@ from ..service.scorers.views import (
 )
 from ..service.task_artifacts import TaskArtifacts
 from ..service.task_logs import LogPage
-from ..service.workspaces.history import HistoryPage
+from ..service.workspaces.history import HistoryItem, HistoryPage
 from ..service.workspaces.listing import WorkspacePage
 from ..service.workspaces.reading import RunLog, WorkspaceView
 from ..service.workspaces.replacing import DeletedWorkspace
 from ..service.workspaces.uploads import UploadedWorkspace
 from .context import context_of
-from .models import Alive, LinkView
+from .models import Alive, ChosenView, LinkView
 
 __all__ = ["HARMLESS", "POLICY", "Outgoing", "outgoing"]
 
 Json = dict[str, Any]
+_Scored = TypeVar("_Scored", WorkspaceView, HistoryItem, SubmissionView)
 
 
 class Outgoing:
@@ -79,6 +84,10 @@ class Outgoing:
         told: Json = self._redact(self._disclosure.result(data))
         return told
 
+    def number(self, value: Any) -> Any:
+        """A score, with as many digits as are told."""
+        return self._disclosure.number(value)
+
     def event(self, data: Json) -> Json | None:
         """A line of a log that is followed, as JSON; None for one that is not told."""
         told: Json | None = self._redact(self._disclosure.event(data))
@@ -88,7 +97,8 @@ class Outgoing:
 def outgoing(request: HTTPConnection) -> Outgoing:
     """What leaves for whoever asks."""
     state, caller = request.app.state, context_of(request).caller
-    return Outgoing(Disclosure(state.settings, caller.role if caller is not None else None), state.roots.redact)
+    role, team = (caller.role, caller.team) if caller is not None else (None, None)
+    return Outgoing(Disclosure(state.settings, role, team), state.roots.redact)
 
 
 def _task_list(disclosure: Disclosure, page: TaskList) -> TaskList:
@@ -102,8 +112,15 @@ def _batch(disclosure: Disclosure, batch: BatchView) -> BatchView:
     return batch.model_copy(update={"task": disclosure.task(batch.task), "workspaces": outcomes, "leaderboard": rows})
 
 
-def _workspace(disclosure: Disclosure, view: WorkspaceView) -> WorkspaceView:
+def _scored(disclosure: Disclosure, view: _Scored) -> _Scored:
+    """A line about a Result: its score rounded, or left out with what follows from it."""
+    if view.board_only:
+        return view.model_copy(update=dict.fromkeys({"score", "passed", "rank"} & set(type(view).model_fields)))
     return view.model_copy(update={"score": disclosure.number(view.score)})
+
+
+def _workspace(disclosure: Disclosure, view: WorkspaceView) -> WorkspaceView:
+    return _scored(disclosure, view)
 
 
 def _workspaces(disclosure: Disclosure, page: WorkspacePage) -> WorkspacePage:
@@ -111,8 +128,7 @@ def _workspaces(disclosure: Disclosure, page: WorkspacePage) -> WorkspacePage:
 
 
 def _history(disclosure: Disclosure, page: HistoryPage) -> HistoryPage:
-    rounded = [each.model_copy(update={"score": disclosure.number(each.score)}) for each in page.results]
-    return page.model_copy(update={"results": rounded})
+    return page.model_copy(update={"results": [_scored(disclosure, each) for each in page.results]})
 
 
 def _uploaded(disclosure: Disclosure, uploaded: UploadedWorkspace) -> UploadedWorkspace:
@@ -121,6 +137,10 @@ def _uploaded(disclosure: Disclosure, uploaded: UploadedWorkspace) -> UploadedWo
 
 def _result(disclosure: Disclosure, result: Result) -> Result:
     return Result.model_validate(disclosure.result(result.to_dict()))
+
+
+def _submissions(disclosure: Disclosure, page: SubmissionPage) -> SubmissionPage:
+    return page.model_copy(update={"submissions": [_scored(disclosure, each) for each in page.submissions]})
 
 
 def _run_log(disclosure: Disclosure, log: RunLog) -> RunLog:
@@ -149,12 +169,18 @@ POLICY: dict[type[BaseModel], Callable[[Disclosure, Any], BaseModel]] = {
     RunLog: _run_log,
     LogPage: _log_page,
     TrialView: _trial,
+    HandedIn: lambda disclosure, handed: handed.model_copy(update={"task": disclosure.task(handed.task)}),
+    SubmissionPage: _submissions,
 }
 # Of the installation and its scorers; no ground truth is near. Artifacts are listed for whoever asks, and links signed
-# for their role.
+# for their role; so are benchmarks described and leaderboards made.
 HARMLESS: set[type[BaseModel]] = {
     AcceptView,
     Alive,
+    BenchmarkPage,
+    BenchmarkView,
+    BoardView,
+    ChosenView,
     DeletedWorkspace,
     LinkView,
     LoadedView,

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
+from ..core.tokens import needs_tokens
 from ..service.logs import tell_configuration
 from .access import Access
 from .app import create_app
@@ -195,11 +196,11 @@ def server_config(settings: Settings, host: str, port: int) -> tuple[uvicorn.Con
     Raises:
         AutoScorerError: ``INVALID_REQUEST`` for an address that others reach where no tokens are configured.
     """
-    if not settings.tokens and not is_loopback_name(host):
+    if not needs_tokens(settings) and not is_loopback_name(host):
         raise AutoScorerError(
             ErrorCode.INVALID_REQUEST,
             f"Without tokens the API is served on this machine only, and {host!r} can be reached by others. Set "
-            "AUTOSCORER_API_TOKENS (role:token, the roles are submit and admin), or use --host 127.0.0.1.",
+            "AUTOSCORER_API_TOKENS (role:token, the roles are submit, organiser and admin), or use --host 127.0.0.1.",
             stage=Stage.CONFIG,
         )
     app = create_app(settings)

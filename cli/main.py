@@ -40,6 +40,7 @@ COMMANDS = {
     "up": "start a whole installation: Prefect server, deployments, workers, API",
     "serve": "serve the REST API alone",
     "deploy": "register work pools and deployments with Prefect",
+    "tokens": "make, list and revoke tokens of the API, also of teams and organisers",
     "ledger": "bring the database of accepted tasks up to date, or move it to another one",
     "jobs": "take over the jobs of the first system that score one answer",
     "worker": "work on due flow runs, each in a process forked from a warm one",

@@ -25,12 +25,12 @@ from pydantic_settings import (
 from .config_judge import EmbeddingsSection, JudgeSection
 from .config_sections import Api, Callbacks, Executors, Images, PrefectSection, Scorers, Security, Service
 from .config_spellings import Spelled, in_our_words, keys_below, score_token, unread_notes
+from .config_tokens import ApiToken, parse_tokens
 from .errors import AutoScorerError, ErrorCode, Stage, suggest
 
 __all__ = ["Settings", "home_config", "load_settings", "named_config"]
 
 DEFAULT_HOME = Path("~/.autoscorer")
-ROLES = ("submit", "admin")
 # A section of the first system that is none of ours, so that pydantic-settings does not look for its variables.
 _CELERY = "AUTOSCORER_CELERY"
 # Settings that are secrets, and sections that hold some.
@@ -63,8 +63,8 @@ class Settings(BaseSettings):
     )
     api_tokens: SecretStr | None = Field(
         None,
-        description="Who may ask the API: `submit:TOKEN,admin:TOKEN`; its own user on this machine alone when absent "
-        "or empty.",
+        description="Who may ask the API: `submit:TOKEN,submit:TOKEN@TEAM,organiser:TOKEN@BENCHMARK,admin:TOKEN`, "
+        "beside the home's `tokens.json`; its own user on this machine alone when there are neither.",
     )
     api_url: str | None = Field(
         None,
@@ -134,15 +134,8 @@ class Settings(BaseSettings):
 
     @field_validator("api_tokens")
     @classmethod
-    def _known_roles(cls, value: SecretStr | None) -> SecretStr | None:
-        for number, entry in enumerate(_entries(value), 1):
-            role, colon, token = entry.partition(":")
-            if not colon or role not in ROLES or not token:
-                # Without what stands there: it is a secret, in the wrong form or not.
-                raise ValueError(
-                    f"entry {number} is not of the form role:token with a role of {', '.join(ROLES)}; entries are "
-                    "separated by commas"
-                )
+    def _readable(cls, value: SecretStr | None) -> SecretStr | None:
+        parse_tokens(value.get_secret_value() if value is not None else "")
         return value
 
     @property
@@ -166,11 +159,13 @@ class Settings(BaseSettings):
         return self.ledger_url is not None and self.ledger_url.get_secret_value().startswith("postgresql")
 
     @property
-    def tokens(self) -> tuple[tuple[str, str], ...]:
-        """``api_tokens`` as (role, token), and that of ``SCORE_API_TOKEN``, which may submit."""
-        parts = (entry.partition(":") for entry in _entries(self.api_tokens))
-        found = tuple((role, token) for role, _, token in parts)
-        return found if self._score_token is None else (*found, ("submit", self._score_token.get_secret_value()))
+    def tokens(self) -> tuple[ApiToken, ...]:
+        """``api_tokens``, and that of ``SCORE_API_TOKEN``, which may submit, where it is none of them."""
+        found = parse_tokens(self.api_tokens.get_secret_value() if self.api_tokens is not None else "")
+        if self._score_token is None:
+            return found
+        theirs = self._score_token.get_secret_value()
+        return found if any(each.token == theirs for each in found) else (*found, ApiToken("submit", theirs))
 
     @classmethod
     def settings_customise_sources(
@@ -214,11 +209,6 @@ class _Environment(EnvSettingsSource):
         if spelled.problems:
             raise ValueError("; ".join(spelled.problems))
         return spelled.values
-
-
-def _entries(tokens: SecretStr | None) -> list[str]:
-    text = tokens.get_secret_value() if tokens is not None else ""
-    return [entry.strip() for entry in text.split(",") if entry.strip()]
 
 
 def load_settings(path: Path | str | None = None) -> Settings:

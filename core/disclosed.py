@@ -10,7 +10,7 @@ from typing import Any
 
 from .workspace import SHARED
 
-__all__ = ["WITHHELD_ERROR", "disclosed_result", "interval", "rounded"]
+__all__ = ["WITHHELD_ERROR", "disclosed_result", "interval", "is_board_only", "rounded"]
 
 Json = dict[str, Any]
 
@@ -20,6 +20,11 @@ _WITHHELD = (
     "This is what a token of the role submit is shown: numbers are rounded, and what may tell of single rows of the "
     "ground truth is left out, as the complete report and errors.csv. A token of the role admin sees all of it."
 )
+_BY_BOARD = (
+    "The leaderboard of this benchmark alone tells teams of scores, and only of those that are better than before by "
+    "more than its margin. A token of the role organiser or admin sees all of this Result."
+)
+_OF_A_SUMMARY = ("score", "pass", "rank", "higher_is_better")
 _OF_A_RESULT = ("job_id", "task_type", "timing", "resources")
 
 
@@ -36,6 +41,10 @@ def disclosed_result(data: Json, digits: int) -> Json:
     """
     summary, main = _summary(_dict(data.get("summary")), digits)
     declared = _dict(data.get("disclosed"))
+    told = _WITHHELD
+    if is_board_only(data):
+        hidden: Json = dict.fromkeys(_OF_A_SUMMARY)
+        summary, main, told = {**hidden, "higher_is_better": summary["higher_is_better"]}, None, _BY_BOARD
     metrics = {name: rounded(value, digits) for name, value in _dict(declared.get("metrics")).items()}
     if main is not None:
         metrics.setdefault(main, summary["score"])
@@ -50,9 +59,14 @@ def disclosed_result(data: Json, digits: int) -> Json:
         "artifacts": _artifacts(_dict(declared.get("artifacts"))),
         # The hash of a ground truth with few rows, or few unknown ones, can be tried out.
         "versioning": _versioning(_dict(data.get("versioning"))),
-        "notes": [*_list(declared.get("notes")), _WITHHELD],
+        "notes": [*_list(declared.get("notes")), told],
         "error": None,
     }
+
+
+def is_board_only(data: Json) -> bool:
+    """Whether teams are told of a Result's scores by their benchmark's leaderboard alone."""
+    return _dict(_dict(data.get("versioning")).get("benchmark")).get("board_only") is True
 
 
 def rounded(value: Any, digits: int) -> float | None:
@@ -77,9 +91,8 @@ def _versioning(versioning: Json) -> Json:
 
 def _summary(summary: Json, digits: int) -> tuple[Json, str | None]:
     score = rounded(summary.get("score"), digits)
-    known = ("score", "pass", "rank", "higher_is_better")
     # The main metric stands there under its own name; a scorer may have put anything else beside it.
-    names = [name for name, value in summary.items() if name not in known and value == summary.get("score")]
+    names = [name for name, value in summary.items() if name not in _OF_A_SUMMARY and value == summary.get("score")]
     main = names[0] if names else None
     passed, rank = summary.get("pass"), summary.get("rank")
     shown: Json = {

@@ -110,6 +110,11 @@ class BenchmarkRef(_Model):
     part: Literal["public", "private"] | None = Field(
         None, description="Which part of the ground truth was scored, where one is withheld; null for all of it."
     )
+    board_only: bool = Field(
+        False,
+        exclude_if=lambda value: not value,
+        description="Whether teams are told of scores by the leaderboard alone, because it has a margin.",
+    )
 
 
 class Versioning(_Model):

@@ -40,8 +40,9 @@ __all__ = [
 SingleAction = Literal["validate", "run", "score", "pipeline"]
 Action = Literal["validate", "run", "score", "pipeline", "batch", "rag-score"]
 Priority = Literal["high", "normal", "low"]
-# What a token may do: an admin may do everything, and see the ground truth.
-Role = Literal["submit", "admin"]
+# What a token may do: an organiser everything with the benchmarks it names, an admin everything; both see the ground
+# truth there.
+Role = Literal["submit", "organiser", "admin"]
 BackendName = Literal["auto", "docker", "kubernetes", "process"]
 # What a workspace is validated for.
 Purpose = Literal["score", "pipeline"]
@@ -185,6 +186,11 @@ class TaskOutcome(BaseModel):
     interval: ScoreInterval | None = None
     passed: bool | None = Field(None, alias="pass", description="Against pass_threshold; null without one.")
     rank: str | None = Field(None, description="A, B, C or D.")
+    board_only: bool = Field(
+        False,
+        exclude_if=lambda value: not value,
+        description="Whether teams are told of scores by their benchmark's leaderboard alone; absent where not.",
+    )
     scores: dict[str, float | None] | None = Field(
         None, exclude_if=lambda value: value is None, description="Of rag-score: each metric; absent elsewhere."
     )
@@ -199,6 +205,12 @@ class TaskView(BaseModel):
     action: Action
     workspace: str | None = Field(None, description="Relative to its root; null for a batch and for rag-score.")
     workspaces: list[str] | None = Field(None, description="What a batch was asked to work on.")
+    benchmark: str | None = Field(
+        None, exclude_if=lambda value: value is None, description="Whose submissions it is about; absent elsewhere."
+    )
+    team: str | None = Field(
+        None, exclude_if=lambda value: value is None, description="Whose submission it is about; absent elsewhere."
+    )
     question: str | None = Field(None, description="Of rag-score: the beginning of the question.")
     scorer: str | None = None
     params: dict[str, Any] | None = None

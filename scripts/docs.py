@@ -222,8 +222,9 @@ def routes() -> list[Row]:
         for method, operation in operations.items():
             # A route that needs the role admin says so in the document, which the tests of the API hold it to.
             admin = "*admin*" in operation["description"]
-            role = "–" if operation.get("security") == [] else "admin" if admin else "submit"
-            text = operation["description"].replace("*admin*", "")
+            team = "*team*" in operation["description"]
+            role = "–" if operation.get("security") == [] else "admin" if admin else "team" if team else "submit"
+            text = operation["description"].replace("*admin*", "").replace("*team*", "")
             asked = [each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"]
             query = f" Query: {', '.join(f'`{name}`' for name in asked)}" if asked else ""
             rows.append(

@@ -27,6 +27,7 @@ from ..core.errors import CATALOGUE, AutoScorerError, ErrorCode
 from ..core.workspace import TABLE_SUFFIXES
 from ..schemas.result import ErrorInfo
 from ..schemas.task import Role, TaskOutcome, TaskView
+from .policy import SEES_TRUTH
 
 __all__ = ["HARMLESS_PARAMS", "Disclosure", "check_request"]
 
@@ -78,7 +79,8 @@ _OF_AN_OUTCOME = ("workspace", "state", "metric", "higher_is_better", "pass", "r
 def check_request(
     role: Role, *, scorer: str | None, of_workspace: str | None, params: Mapping[str, Any] | None, batch: bool = False
 ) -> None:
-    """Whether a role may ask for a scoring with these: others than admins choose neither scorer nor columns.
+    """Whether a role may ask for a scoring with these: who may not see the ground truth chooses neither scorer nor
+    columns.
 
     Another scorer compares something else, and shows it in its own way: true numbers as labels, for one.
 
@@ -92,7 +94,7 @@ def check_request(
     Raises:
         AutoScorerError: ``FORBIDDEN``.
     """
-    if role == "admin":
+    if role in SEES_TRUTH:
         return
     if scorer is not None and (batch or scorer != of_workspace):
         named = f"meta.json names {of_workspace!r}" if of_workspace else "meta.json names none"
@@ -118,13 +120,16 @@ class Disclosure:
     Args:
         settings: The configuration.
         role: Of the token that asks, or asked for the task; None for nobody in particular.
+        team: Of that token.
 
     Attributes:
-        sees_truth: Whether answers go out as they are: to admins, and to all where ``api.show_errors`` says so.
+        sees_truth: Whether answers go out as they are: to admins, to organisers, who are answered of their benchmarks
+            alone, and where ``api.show_errors`` says so to all but teams.
     """
 
-    def __init__(self, settings: Settings, role: Role | None) -> None:
-        self.sees_truth = role == "admin" or settings.api.show_errors
+    def __init__(self, settings: Settings, role: Role | None, team: str | None = None) -> None:
+        self._sees_installation = role == "admin" or (settings.api.show_errors and team is None)
+        self.sees_truth = role in SEES_TRUTH or self._sees_installation
         self._digits = settings.security.disclosure.digits
 
     # --- what a scoring made --------------------------------------------------------------------------------
@@ -183,6 +188,8 @@ class Disclosure:
         return task.model_copy(update=told | {"outcome": task.outcome and self._outcome(task.outcome)})
 
     def _outcome(self, outcome: TaskOutcome) -> TaskOutcome:
+        if outcome.board_only:
+            return TaskOutcome(metric=outcome.metric, higher_is_better=outcome.higher_is_better, board_only=True)
         interval = outcome.interval
         if interval is not None:
             ends = {"low": self.number(interval.low), "high": self.number(interval.high)}
@@ -226,7 +233,7 @@ class Disclosure:
     def error(self, data: Mapping[str, Any]) -> Json:
         """An error, as JSON: whole where it can't quote the ground truth, else its code and whose file is wrong."""
         error, details = dict(data), _dict(data.get("details"))
-        if self.sees_truth:
+        if self._sees_installation:
             return error
         problems = details.get("problems")
         if isinstance(problems, list):
@@ -235,7 +242,7 @@ class Disclosure:
         if code == ErrorCode.BUDGET_EXCEEDED:
             # The numbers are of all callers together where the budget is; its name says whom to ask.
             return {**error, "details": {key: details[key] for key in (*_OF_NO_ROW, "budget") if key in details}}
-        if code not in _MAY_QUOTE or _quotes_no_truth(str(code), details):
+        if self.sees_truth or code not in _MAY_QUOTE or _quotes_no_truth(str(code), details):
             return error
         file = details.get("file")
         if isinstance(file, str) and file in _TRUTHS:

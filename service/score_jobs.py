@@ -22,7 +22,7 @@ from ..core.backoff import periodic
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.workspace import write_atomic
 from ..schemas.rag import JobPage, JobRecord, JobStatus, RequestSummary, ScoreRequest
-from ..schemas.task import Role, TaskView
+from ..schemas.task import TaskView
 from ..scorers.judge.runtime import check_models
 from ..scorers.rag.catalogue import check_metrics
 from ..scorers.rag.evaluate import requested
@@ -31,6 +31,7 @@ from .job_records import STATUSES, job_record
 from .ledger.derived import folded
 from .ledger.records import NewTask, StoredResult, TaskFilter, TaskRow
 from .ledger.task_ids import first_id_at, is_task_id, new_task_id
+from .policy import Act, Caller, may, scope_of
 from .submissions import check_size
 from .tasks import TaskService
 from .webhooks.http import check_callback_url
@@ -81,8 +82,7 @@ class ScoreJobs:
         self,
         request: ScoreRequest,
         *,
-        caller: str,
-        role: Role,
+        caller: Caller,
         idempotency_key: str | None = None,
         retry_of: str | None = None,
         known: Mapping[str, Any] | None = None,
@@ -92,7 +92,6 @@ class ScoreJobs:
         Args:
             request: What to score.
             caller: Who asks.
-            role: What the caller may do.
             idempotency_key: The same key with the same request gives the same job. Without one the same request of the
                 same caller does so for ``api.dedup_seconds``: workflow tools send a request again that seems lost.
             retry_of: The job that this one repeats.
@@ -107,7 +106,7 @@ class ScoreJobs:
         """
         metrics = self._checked(request)
         asked = request.model_dump(mode="json", exclude_none=True, exclude={"priority", "callback_url"})
-        parameters: Json = {"request": asked, "caller": caller}
+        parameters: Json = {"request": asked, "caller": caller.name}
         if known:
             parameters["known"] = dict(known)
         check_size(parameters, "The request makes", "Send shorter contexts.")
@@ -115,8 +114,8 @@ class ScoreJobs:
         job_id = new_task_id()
         task = NewTask(
             id=job_id,
-            caller=caller,
-            role=role,
+            caller=caller.name,
+            role=caller.role,
             action=ACTION,
             # Each is a job of its own: what is the same is told by its key.
             subject=job_id,
@@ -139,11 +138,11 @@ class ScoreJobs:
             await self.keep(record)
         return record, created
 
-    async def get(self, job_id: str, *, caller: str, role: Role) -> JobRecord:
+    async def get(self, job_id: str, *, caller: Caller) -> JobRecord:
         """One job, with what is known of each metric so far. Raises ``NOT_FOUND``."""
-        return await self._record(await self._row(job_id, caller, role))
+        return await self._record(await self._row(job_id, caller))
 
-    async def list(self, query: JobQuery, *, caller: str, role: Role) -> JobPage:
+    async def list(self, query: JobQuery, *, caller: Caller) -> JobPage:
         """Jobs, newest first, without what is known of each metric.
 
         Raises:
@@ -161,33 +160,31 @@ class ScoreJobs:
             action=ACTION,
             since=None if query.since is None else first_id_at(query.since.timestamp()),
             until=None if query.until is None else first_id_at(query.until.timestamp()),
-            caller=None if role == "admin" else caller,
+            scope=scope_of(caller),
         )
         limit = min(max(query.limit, 1), _PAGE)
         rows, total, _ = await self._tasks.ledger.page(wanted, query.cursor, limit + 1)
         jobs = [job_record(row, left, whole=False) for row, left in rows[:limit]]
         return JobPage(jobs=jobs, total=total, next_cursor=rows[limit - 1][0].id if len(rows) > limit else None)
 
-    async def remove(self, job_id: str, *, caller: str, role: Role) -> JobRecord:
+    async def remove(self, job_id: str, *, caller: Caller) -> JobRecord:
         """Cancel a job that has not ended, or forget one that has; as it was. Raises ``NOT_FOUND``."""
-        row = await self._row(job_id, caller, role)
+        row = await self._row(job_id, caller)
         if not row.is_final:
             await self._tasks.cancel(job_id)
-            return await self.get(job_id, caller=caller, role=role)
+            return await self.get(job_id, caller=caller)
         record = await self._record(row)
         await self._tasks.ledger.forget(job_id)
         await asyncio.to_thread(job_file(self._settings.home, job_id).unlink, missing_ok=True)
         return record
 
-    async def retry(
-        self, job_id: str, *, caller: str, role: Role, idempotency_key: str | None = None
-    ) -> tuple[JobRecord, bool]:
+    async def retry(self, job_id: str, *, caller: Caller, idempotency_key: str | None = None) -> tuple[JobRecord, bool]:
         """A new job that scores what failed in one that has ended, and takes the rest over from it.
 
         Raises:
             AutoScorerError: ``NOT_FOUND``; ``CONFLICT`` while it is active; and as ``submit``.
         """
-        row = await self._row(job_id, caller, role)
+        row = await self._row(job_id, caller)
         if not row.is_final:
             raise AutoScorerError(
                 ErrorCode.CONFLICT, f"The job {job_id} is {row.state}. Wait for its end, or cancel it first."
@@ -204,11 +201,9 @@ class ScoreJobs:
                 "It is not known what this job was asked for: it was imported, or started in Prefect with parameters "
                 "that the API does not take. Ask for it anew.",
             ) from None
-        callback = row.callback_url if caller == row.caller else None
+        callback = row.callback_url if caller.name == row.caller else None
         request = request.model_copy(update={"priority": row.priority, "callback_url": callback})
-        return await self.submit(
-            request, caller=caller, role=role, idempotency_key=idempotency_key, retry_of=job_id, known=known
-        )
+        return await self.submit(request, caller=caller, idempotency_key=idempotency_key, retry_of=job_id, known=known)
 
     async def keep(self, record: JobRecord) -> None:
         """Lay a record into the home as a file, for people and their scripts; nothing depends on it."""
@@ -258,9 +253,9 @@ class ScoreJobs:
             check_callback_url(self._settings, request.callback_url)
         return requested(sample_of(request), request.metrics, judge=judge, embeddings=embeddings)
 
-    async def _row(self, job_id: str, caller: str, role: Role) -> TaskRow:
+    async def _row(self, job_id: str, caller: Caller) -> TaskRow:
         row = await self._tasks.ledger.find(job_id) if is_task_id(job_id) else None
-        if row is None or row.action != ACTION or not (role == "admin" or row.caller == caller):
+        if row is None or row.action != ACTION or not may(caller, Act.SEE, row.subject_of):
             raise AutoScorerError(ErrorCode.NOT_FOUND, f"There is no job {job_id[:100]!r}.")
         return row
 

@@ -5,28 +5,48 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..core.benchmark import BenchmarkFolder
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
-from ..core.workspace import open_regular
+from ..core.submissions import BENCHMARK_FILE, benchmark_of
+from ..core.workspace import Workspace, open_regular
 from ..schemas.aliases import our_scorer
+from ..schemas.benchmark import Quota
 from ..schemas.json_values import Why, unfit, walk
-from ..schemas.task import Action, BatchRequest, Role, SubmitRequest
+from ..schemas.task import Action, BatchRequest, SubmitRequest
+from ..tasks.benchmarks.adding import open_phase
 from .disclosure import check_request
 from .ledger.records import NewTask
 from .ledger.task_ids import new_task_id
+from .policy import Act, Caller, Subject, check
 from .prefect.model import Json
 from .webhooks.http import check_callback_url
-from .workspaces.roots import WorkspaceRoots
+from .workspaces.ownership import in_common, seen_workspace, subject_of
+from .workspaces.roots import WorkspaceRoots, workspace_not_found
 
-__all__ = ["check_params", "check_role", "check_size", "hash_of", "job_id_of", "new_task", "request_of", "scorer_of"]
+__all__ = [
+    "check_caller",
+    "check_key",
+    "check_params",
+    "check_size",
+    "hash_of",
+    "job_id_of",
+    "new_task",
+    "quota_of",
+    "request_of",
+    "scorer_of",
+]
 
 # Prefect takes no more than 512 KiB of parameters for a flow run.
 _MOST = 480 * 1024
 _DEEPEST = 32
 _META = 1024 * 1024
+_LONGEST_KEY = 255
 _UNFIT = {
     Why.TOO_DEEP: f"is nested more than {_DEEPEST} levels deep",
     Why.NUL: "holds a NUL or half a character",
@@ -41,21 +61,29 @@ def new_task(
     roots: WorkspaceRoots,
     request: SubmitRequest | BatchRequest,
     *,
-    caller: str,
-    role: Role,
+    caller: Caller,
+    act: Act = Act.WORK,
     retry_of: str | None = None,
 ) -> NewTask:
     """Make the task that a request asks for. Looks at the disk.
 
+    Args:
+        settings: The configuration.
+        roots: The workspace roots.
+        request: What to do.
+        caller: Who asks.
+        act: What that is: work on what is there, or do so for a submission that is new or is repeated.
+        retry_of: The task that this one repeats.
+
     Raises:
-        AutoScorerError: ``INVALID_REQUEST``, ``FORBIDDEN`` (also for what the role may not ask for),
+        AutoScorerError: ``INVALID_REQUEST``, ``FORBIDDEN`` (also for what the caller may not ask for),
             ``WORKSPACE_NOT_FOUND``, ``PAYLOAD_TOO_LARGE``.
     """
-    check_role(roots, request, role)
+    subject = check_caller(roots, request, caller, act)
     if request.callback_url is not None:
         check_callback_url(settings, request.callback_url)
     asked = request.model_dump(mode="json", exclude_none=True, by_alias=True)
-    if role != "admin":
+    if caller.role != "admin":
         asked.pop("scorer", None)  # it is meta.json's, also if that names another one by then
     parameters: Json = {key: asked[key] for key in ("scorer", "params", "backend") if key in asked}
     if "for" in asked:  # no name for a flow's parameter
@@ -67,12 +95,12 @@ def new_task(
         items = [roots.resolve_item(item) for item in request.workspaces]
         asked["workspaces"] = roots.redact(request.workspaces)
         parameters |= {"workspaces": items, "action": request.action, "concurrency": request.concurrency}
-        subject = _digest([request.action, items])
+        same = _digest([request.action, items])
     else:
         action = request.action
         path = str(roots.workspace(request.workspace))
         asked["workspace"] = roots.name(path)
-        parameters["workspace"] = subject = path
+        parameters["workspace"] = same = path
         job_id = job_id_of(Path(path))
         if action != "run":
             scorer = scorer or scorer_of(Path(path))
@@ -83,10 +111,10 @@ def new_task(
     )
     return NewTask(
         id=new_task_id(),
-        caller=caller,
-        role=role,
+        caller=caller.name,
+        role=caller.role,
         action=action,
-        subject=subject,
+        subject=same,
         workspace=path,
         scorer=scorer,
         priority=request.priority,
@@ -96,7 +124,37 @@ def new_task(
         retry_of=retry_of,
         callback_url=request.callback_url,
         job_id=job_id,
+        benchmark=subject.benchmark,
+        team=subject.team,
     )
+
+
+def quota_of(task: NewTask) -> Quota:
+    """The quota that a team's submission counts for. Looks at the disk.
+
+    Raises:
+        AutoScorerError: ``PHASE_CLOSED`` where the benchmark takes none now, ``INVALID_BENCHMARK``.
+    """
+    assert task.workspace is not None
+    space = Workspace(task.workspace)
+    if space.benchmark is None:  # what lies in a team's folder and is none of its submissions
+        raise workspace_not_found(str(task.request.get("workspace")))
+    spec = BenchmarkFolder(space.benchmark).read()
+    open_phase(spec)
+    return spec.quota
+
+
+def check_key(key: str | None) -> None:
+    """See that an Idempotency-Key is one.
+
+    Raises:
+        AutoScorerError: ``INVALID_REQUEST``.
+    """
+    if key is not None and not (0 < len(key) <= _LONGEST_KEY and key.isprintable()):
+        raise AutoScorerError(
+            ErrorCode.INVALID_REQUEST,
+            f"The Idempotency-Key must have 1 to {_LONGEST_KEY} printable characters, such as a UUID.",
+        )
 
 
 def check_size(parameters: Json, what: str, advice: str) -> None:
@@ -118,17 +176,39 @@ def check_size(parameters: Json, what: str, advice: str) -> None:
         )
 
 
-def check_role(roots: WorkspaceRoots, request: SubmitRequest | BatchRequest, role: Role) -> None:
-    """Whether a role may ask for this. Looks at the workspace's meta.json.
+def check_caller(
+    roots: WorkspaceRoots, request: SubmitRequest | BatchRequest, caller: Caller, act: Act = Act.WORK
+) -> Subject:
+    """Whether somebody may ask for this. Looks at the workspace's meta.json.
+
+    Returns:
+        Whose it is.
 
     Raises:
-        AutoScorerError: ``FORBIDDEN``, and as ``roots.workspace``.
+        AutoScorerError: ``FORBIDDEN``, and as ``roots.workspace``, also for what the caller may not see.
     """
-    if role == "admin":
-        return
+    named: str | None = None
+    if isinstance(request, BatchRequest):
+        subject = _of_items(roots, request.workspaces, caller, act)
+    else:
+        place, subject = seen_workspace(roots, request.workspace, caller, act)
+        named = scorer_of(place)
     is_batch = isinstance(request, BatchRequest)
-    of_workspace = None if isinstance(request, BatchRequest) else scorer_of(roots.workspace(request.workspace))
-    check_request(role, scorer=request.scorer, of_workspace=of_workspace, params=request.params, batch=is_batch)
+    check_request(caller.role, scorer=request.scorer, of_workspace=named, params=request.params, batch=is_batch)
+    return subject
+
+
+def _of_items(roots: WorkspaceRoots, items: Sequence[str], caller: Caller, act: Act) -> Subject:
+    found = set()
+    for item in items:
+        # Before it is looked at, which would tell whether it is there.
+        subject = subject_of(roots, roots.locate_item(item))
+        check(caller, act, subject, hidden=workspace_not_found(item))
+        found.add(subject)
+    # A batch is its benchmark's, also where it is about one team: its members' scores are told to no team.
+    whole = replace(in_common(found), team=None)
+    check(caller, act, whole, hidden=workspace_not_found(items[0]))
+    return whole
 
 
 def request_of(action: str, request: str) -> SubmitRequest | BatchRequest:
@@ -164,18 +244,19 @@ def _digest(value: Any) -> str:
 
 
 def scorer_of(workspace: Path) -> str | None:
-    """The scorer that meta.json names, for lists; a meta.json that is wrong is the task's to tell."""
-    return our_scorer(_named(workspace, "scorer"))
+    """The scorer that meta.json or the benchmark names, for lists; one that is wrong is the task's to tell."""
+    benchmark = benchmark_of(workspace)
+    return our_scorer(_named(workspace / "meta.json" if benchmark is None else benchmark / BENCHMARK_FILE, "scorer"))
 
 
 def job_id_of(workspace: Path) -> str | None:
     """What meta.json calls the job, for whoever looks for it in a list."""
-    return _named(workspace, "job_id")
+    return _named(workspace / "meta.json", "job_id")
 
 
-def _named(workspace: Path, key: str) -> str | None:
+def _named(path: Path, key: str) -> str | None:
     try:
-        with open_regular(workspace / "meta.json") as file:
+        with open_regular(path) as file:
             value: Any = json.loads(file.read(_META)).get(key)
     except (AutoScorerError, OSError, ValueError, AttributeError, RecursionError):
         return None

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,23 +18,25 @@ from ..core.backoff import periodic
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.flowruns import wake
-from ..schemas.aliases import our_scorer
-from ..schemas.task import Action, BatchRequest, Progress, Role, SubmitRequest, TaskList, TaskState, TaskView
+from ..schemas.benchmark import Quota
+from ..schemas.quota import QuotaLeft
+from ..schemas.task import BatchRequest, Progress, SubmitRequest, TaskList, TaskState, TaskView
 from .flow_runs import FlowRuns, LedgerAway, RunProgress
-from .ledger.derived import folded
 from .ledger.ledger import Ledger
-from .ledger.records import NewTask, StoredResult, TaskFilter, TaskRow
-from .ledger.task_ids import first_id_at, is_task_id
+from .ledger.queries import task_not_found
+from .ledger.records import NewTask, StoredResult, TaskRow
+from .policy import EVERYTHING, Act, Caller, Scope, check
 from .prefect.client import PrefectApi, PrefectAway
 from .recovery.dead_workers import recover
 from .recovery.stuck_runs import Reconciler
 from .shared_secrets import share_secrets
-from .submissions import check_params, check_role, hash_of, new_task, request_of
+from .submissions import check_caller, check_key, check_params, hash_of, new_task, quota_of, request_of
 from .sync.adopter import Adopter
 from .sync.deployments import DeploymentIds
 from .sync.dispatcher import Dispatcher
 from .sync.follower import Follower
 from .sync.leadership import Leadership
+from .task_query import TaskQuery
 from .webhooks.delivery import CallbackDelivery
 from .workspaces.replacing import means
 from .workspaces.roots import WorkspaceRoots
@@ -53,7 +54,6 @@ _PATIENCE = 2.0
 _ASK = 0.5
 # Seconds between two looks for what got stuck, and between two rounds of forgetting.
 _TEND, _PRUNE = 5.0, 3600.0
-_LONGEST_KEY = 255
 
 
 @dataclass(frozen=True)
@@ -62,25 +62,8 @@ class Submitted:
 
     task: TaskView
     created: bool
-
-
-@dataclass(frozen=True)
-class TaskQuery:
-    """Which tasks to list; None and the empty tuple ask for all.
-
-    ``name`` is part of a workspace's or job's name, also of a batch's members. Times are aware; ``since`` is included,
-    ``until`` is not. ``cursor`` is a page's ``next_cursor``.
-    """
-
-    states: tuple[TaskState, ...] = ()
-    workspace: str | None = None
-    name: str | None = None
-    scorer: str | None = None
-    action: Action | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    limit: int = 50
-    cursor: str | None = None
+    # Of a team's submission: what it has left then.
+    left: QuotaLeft | None = None
 
 
 class TaskService:
@@ -144,19 +127,23 @@ class TaskService:
         self,
         request: SubmitRequest | BatchRequest,
         *,
-        caller: str,
-        role: Role = "submit",
+        caller: Caller,
+        act: Act = Act.WORK,
         idempotency_key: str | None = None,
+        request_hash: str | None = None,
         retry_of: str | None = None,
     ) -> Submitted:
         """Accept a task: it is on disk when this returns, whether Prefect answers or not.
 
+        A team's submission counts for its quota, and is taken while a phase of its benchmark is open.
+
         Args:
             request: What to do.
             caller: Who asks; a key of one caller is none of another's.
-            role: What the caller may do, and may see of what comes out.
+            act: What that is, as ``policy.may`` judges it.
             idempotency_key: The same key with the same request gives the same task, for
                 ``api.idempotency_hours``.
+            request_hash: What is the same for two requests that ask for the same; told by ``request`` when None.
             retry_of: The task that this one repeats.
 
         Returns:
@@ -165,27 +152,38 @@ class TaskService:
         Raises:
             AutoScorerError: ``WORKSPACE_NOT_FOUND``, ``FORBIDDEN``, ``INVALID_REQUEST``, ``PAYLOAD_TOO_LARGE``;
                 ``CONFLICT`` when the key stands for another request; ``BACKEND_UNAVAILABLE`` when the ledger can't be
-                written.
+                written; ``PHASE_CLOSED``, ``QUOTA_EXCEEDED``.
         """
         key = idempotency_key
-        if key is not None and not (0 < len(key) <= _LONGEST_KEY and key.isprintable()):
-            raise AutoScorerError(
-                ErrorCode.INVALID_REQUEST,
-                f"The Idempotency-Key must have 1 to {_LONGEST_KEY} printable characters, such as a UUID.",
-            )
+        check_key(key)
         check_params(request)
-        request_hash = hash_of(request)
+        request_hash = hash_of(request) if request_hash is None else request_hash
         try:
-            task = await self._on_disk(
-                lambda: new_task(self.settings, self.roots, request, caller=caller, role=role, retry_of=retry_of)
-            )
+            task, quota = await self._on_disk(lambda: self._new(request, caller, act, retry_of))
         except AutoScorerError:
             # An answer that got lost is repeated also when the workspace has gone since.
-            if key is None or (known := await self.ledger.keyed(caller, key, request_hash)) is None:
+            if key is None or (known := await self.ledger.keyed(caller.name, key, request_hash)) is None:
                 raise
             return Submitted(await self._view(known), False)
-        row, created = await self.accept(task, key=key, request_hash=request_hash)
-        return Submitted(row.view() if created else await self._view(row), created)
+        left = None
+        if quota is None:
+            row, created = await self.accept(task, key=key, request_hash=request_hash)
+        else:
+            row, created, left = await self.ledger.add_submission(task, quota, key=key, request_hash=request_hash)
+            self._dispatcher.wake()
+        return Submitted(row.view() if created else await self._view(row), created, left)
+
+    def _new(
+        self, request: SubmitRequest | BatchRequest, caller: Caller, act: Act, retry_of: str | None
+    ) -> tuple[NewTask, Quota | None]:
+        """The task that a request asks for; of a team also the quota that it counts for."""
+        task = new_task(self.settings, self.roots, request, caller=caller, act=act, retry_of=retry_of)
+        return task, None if caller.team is None else quota_of(task)
+
+    async def known(self, caller: Caller, key: str, request_hash: str) -> Submitted | None:
+        """The task that a caller's key stands for, if it came with this request."""
+        row = await self.ledger.keyed(caller.name, key, request_hash)
+        return None if row is None else Submitted(await self._view(row), False)
 
     async def accept(
         self, task: NewTask, *, key: str | None, request_hash: str, keep: float | None = None
@@ -219,15 +217,15 @@ class TaskService:
             row = await self.ledger.row(task_id)
         return await self._view(row)
 
-    async def check_own(self, task_id: str, caller: str) -> None:
-        """See that a task is not a job of another caller's: questions and answers are nobody else's.
+    async def check(self, task_id: str, caller: Caller, act: Act) -> TaskRow:
+        """See that somebody may do this to a task.
 
         Raises:
-            AutoScorerError: ``NOT_FOUND``, also where there is no such task.
+            AutoScorerError: ``NOT_FOUND``, also for a task that the caller may not see; ``FORBIDDEN``.
         """
         row = await self.ledger.row(task_id)
-        if row.action == "rag-score" and row.caller != caller:
-            raise AutoScorerError(ErrorCode.NOT_FOUND, f"There is no task {task_id!r}; GET /tasks lists yours.")
+        check(caller, act, row.subject_of, hidden=task_not_found(task_id))
+        return row
 
     async def wait(self, task_id: str, seconds: float) -> TaskView:
         """The task once it has ended, or as it is after ``seconds``. Raises ``NOT_FOUND``."""
@@ -248,29 +246,18 @@ class TaskService:
                         return
                 await ended.wait()
 
-    async def list(self, query: TaskQuery, *, jobs_of: str | None = None) -> TaskList:
+    async def list(self, query: TaskQuery, *, scope: Scope = EVERYTHING) -> TaskList:
         """Some tasks, newest first, without their ``result``: ``get`` has it.
 
         Args:
             query: Which.
-            jobs_of: The only caller whose jobs of ``rag-score`` are among them; None for all callers'.
+            scope: Which of them whoever asks may see.
 
         Raises:
             AutoScorerError: ``INVALID_REQUEST`` for a cursor that is none, and as ``WorkspaceRoots.locate``.
         """
-        if query.cursor is not None and not is_task_id(query.cursor):
-            raise AutoScorerError(ErrorCode.INVALID_REQUEST, "cursor must be the next_cursor of an earlier page.")
         workspace = None if query.workspace is None else await self._located(query.workspace)
-        wanted = TaskFilter(
-            query.states,
-            workspace,
-            None if query.name is None else folded(query.name),
-            our_scorer(query.scorer),
-            query.action,
-            None if query.since is None else first_id_at(query.since.timestamp()),
-            None if query.until is None else first_id_at(query.until.timestamp()),
-            jobs_of=jobs_of,
-        )
+        wanted = query.filter(workspace, scope)
         limit = min(max(query.limit, 1), _PAGE)
         rows, total, before = await self.ledger.page(wanted, query.cursor, limit + 1)
         progress = await self._progress(row for row, _ in rows[:limit])
@@ -306,9 +293,7 @@ class TaskService:
             wake(self.settings.home)
         return await self._view(await self.ledger.row(task_id))
 
-    async def retry(
-        self, task_id: str, *, caller: str, role: Role = "submit", idempotency_key: str | None = None
-    ) -> Submitted:
+    async def retry(self, task_id: str, *, caller: Caller, idempotency_key: str | None = None) -> Submitted:
         """A new task that repeats one that ended; or the active one of that action and workspace.
 
         Its ``callback_url`` is repeated only for the caller who gave it: nobody else's receiver is told of it.
@@ -316,9 +301,10 @@ class TaskService:
         Raises:
             AutoScorerError: ``NOT_FOUND``, ``CONFLICT`` while it is active, and as ``submit``.
         """
-        row = await self.ledger.row(task_id)
-        if role != "admin":
-            await self._on_disk(lambda: check_role(self.roots, request_of(row.action, row.request), role))
+        row = await self.check(task_id, caller, Act.RETRY)
+        act = Act.RETRY if row.benchmark is not None else Act.WORK
+        if caller.role != "admin":
+            await self._on_disk(lambda: check_caller(self.roots, request_of(row.action, row.request), caller, act))
         if not row.is_final:
             raise AutoScorerError(
                 ErrorCode.CONFLICT,
@@ -326,9 +312,9 @@ class TaskService:
                 details={"state": row.state},
             )
         request = request_of(row.action, row.request)
-        if caller != row.caller:
+        if caller.name != row.caller:
             request = request.model_copy(update={"callback_url": None})
-        return await self.submit(request, caller=caller, role=role, idempotency_key=idempotency_key, retry_of=task_id)
+        return await self.submit(request, caller=caller, act=act, idempotency_key=idempotency_key, retry_of=task_id)
 
     async def active_on(self, workspace: Path) -> tuple[str, ...]:
         """The tasks that work on a workspace or are about to, batches among them."""

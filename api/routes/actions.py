@@ -17,7 +17,7 @@ from ..errors import invalid_request
 from ..long_polling import outcome, seconds_to_wait
 from ..models import TASK_EXAMPLE, ValidateBody, WorkBody
 from ..routing import ApiRouter, answers, served
-from .tasks import IdempotencyKey, Submitter
+from .tasks import Anybody, IdempotencyKey
 
 __all__ = ["router"]
 
@@ -46,7 +46,7 @@ _WORKSPACE = {"workspace": "team-a"}
 async def validate(
     request: Request,
     body: Annotated[ValidateBody, Body(examples=[_WORKSPACE, {**_WORKSPACE, "for": "score"}])],
-    caller: Submitter,
+    caller: Anybody,
     wait: Wait = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
@@ -59,7 +59,7 @@ async def validate(
 async def run(
     request: Request,
     body: Annotated[WorkBody, Body(examples=[_WORKSPACE])],
-    caller: Submitter,
+    caller: Anybody,
     wait: Wait = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
@@ -71,7 +71,7 @@ async def run(
 async def score(
     request: Request,
     body: Annotated[WorkBody, Body(examples=[{**_WORKSPACE, "params": {"pass_threshold": 0.8}}])],
-    caller: Submitter,
+    caller: Anybody,
     wait: Wait = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
@@ -83,7 +83,7 @@ async def score(
 async def pipeline(
     request: Request,
     body: Annotated[WorkBody, Body(examples=[{**_WORKSPACE, "backend": "docker"}])],
-    caller: Submitter,
+    caller: Anybody,
     wait: Wait = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
@@ -107,7 +107,5 @@ async def _do(
             {**item, "loc": ("body", *item["loc"])} for item in error.errors(include_url=False)
         ) from None
     check_backend(tasks_of(request).settings, caller, wanted.backend)
-    submitted = await tasks_of(request).submit(
-        wanted, caller=caller.name, role=caller.role, idempotency_key=idempotency_key
-    )
+    submitted = await tasks_of(request).submit(wanted, caller=caller, idempotency_key=idempotency_key)
     return await outcome(request, submitted, seconds)

@@ -15,15 +15,18 @@ from starlette.responses import Response
 from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.task import TaskView
 from ...service.links import SignedLinks
+from ...service.policy import Act
 from ...service.task_artifacts import TaskArtifacts, list_task_artifacts, open_task_artifact, report_of
-from ..context import context_of, tasks_of
+from ..caller import Caller
+from ..context import tasks_of
 from ..envelope import envelope
 from ..files import FILE, file_answer, result_answer, result_text
 from ..models import LinkView
 from ..openapi_examples import ARTIFACT_EXAMPLE, LINK_EXAMPLE
 from ..outgoing import outgoing
 from ..routing import ApiRouter, answers, served
-from .tasks import Submitter, TaskId
+from ..seeing import seen_task
+from .tasks import Anybody, TaskId
 
 __all__ = ["router"]
 
@@ -38,7 +41,7 @@ class _FileConvertor(StringConvertor):
 
 register_url_convertor("file", _FileConvertor())
 
-Signature = Annotated[str, Path(min_length=1, max_length=200, description="As POST /tasks/{task_id}/links gave it.")]
+Signature = Annotated[str, Path(min_length=1, max_length=2000, description="As POST /tasks/{task_id}/links gave it.")]
 FileName = Annotated[
     str,
     Path(
@@ -70,13 +73,14 @@ class LinkBody(BaseModel):
     responses={**served(200, LinkView, "The link.", LINK_EXAMPLE), **answers(404)},
 )
 async def make_link(
-    request: Request, caller: Submitter, task_id: TaskId, body: Annotated[LinkBody | None, Body()] = None
+    request: Request, caller: Anybody, task_id: TaskId, body: Annotated[LinkBody | None, Body()] = None
 ) -> Response:
     """A link that opens the task's artifacts without a token, for ten minutes, as far as this token may see them.
 
     Links between the files work below it: those of a report to its tables, plots and `result.json`.
     """
-    task = await _task(request, task_id)
+    row = await seen_task(request, caller, task_id, Act.READ_ARTIFACTS)
+    task = await tasks_of(request).get(task_id)
     everything = outgoing(request).sees_truth
     wanted = body.artifact if body is not None else None
     if wanted is not None:
@@ -86,7 +90,7 @@ async def make_link(
         opened.file.close()
     name = wanted or report_of(task, everything=everything)
     links: SignedLinks = request.app.state.links
-    signature, expires = await asyncio.to_thread(links.sign, task.id, caller.role)
+    signature, expires = await asyncio.to_thread(links.sign, task.id, caller, row.subject_of)
     base = f"/signed/{signature}/tasks/{quote(task.id, safe='')}"
     moment = datetime.fromtimestamp(expires, UTC).isoformat().replace("+00:00", "Z")
     url = f"{base}/artifacts/{quote(name)}" if name is not None else f"{base}/artifacts"
@@ -106,10 +110,10 @@ async def make_link(
         **answers(404),
     },
 )
-async def list_artifacts(request: Request, caller: Submitter, task_id: TaskId) -> Response:
+async def list_artifacts(request: Request, caller: Anybody, task_id: TaskId) -> Response:
     """The files that the task's own Result lists, with their sha256. A token of the role submit is told of those that
     stand for them where the ground truth may not be seen."""
-    task = await _task(request, task_id)
+    task = await _task(request, caller, task_id)
     everything = outgoing(request).sees_truth
     listed = await asyncio.to_thread(list_task_artifacts, tasks_of(request).roots, task, everything=everything)
     return envelope(request, listed)
@@ -121,10 +125,10 @@ async def list_artifacts(request: Request, caller: Submitter, task_id: TaskId) -
     response_class=Response,
     responses={**FILE, **answers(404)},
 )
-async def get_task_artifact(request: Request, caller: Submitter, task_id: TaskId, name: FileName) -> Response:
+async def get_task_artifact(request: Request, caller: Anybody, task_id: TaskId, name: FileName) -> Response:
     """The very bytes that the task's Result lists, whatever has been scored in its workspace since; NOT_FOUND says why
     where they are gone."""
-    task = await _task(request, task_id)
+    task = await _task(request, caller, task_id)
     return await _artifact(request, task, name)
 
 
@@ -134,9 +138,9 @@ async def get_task_artifact(request: Request, caller: Submitter, task_id: TaskId
     response_class=Response,
     responses={**FILE, **answers(404)},
 )
-async def get_beside(request: Request, caller: Submitter, task_id: TaskId, name: FileName) -> Response:
+async def get_beside(request: Request, caller: Anybody, task_id: TaskId, name: FileName) -> Response:
     """`result.json`: the task's own Result, in no envelope. And artifacts that a scorer has put into `output/`."""
-    task = await _task(request, task_id)
+    task = await _task(request, caller, task_id)
     if name != _RESULT:
         return await _artifact(request, task, f"output/{name}")
     result: dict[str, Any] = task.result or {}
@@ -147,20 +151,20 @@ async def get_beside(request: Request, caller: Submitter, task_id: TaskId, name:
     return result_answer(result_text(outgoing(request).result(result)))
 
 
-async def _signed_list(request: Request, signature: Signature, caller: Submitter, task_id: TaskId) -> Response:
+async def _signed_list(request: Request, signature: Signature, caller: Anybody, task_id: TaskId) -> Response:
     """As `/tasks/{task_id}/artifacts`, by a signed link."""
     return await list_artifacts(request, caller, task_id)
 
 
 async def _signed_artifact(
-    request: Request, signature: Signature, caller: Submitter, task_id: TaskId, name: FileName
+    request: Request, signature: Signature, caller: Anybody, task_id: TaskId, name: FileName
 ) -> Response:
     """As `/tasks/{task_id}/artifacts/{name}`, by a signed link."""
     return await get_task_artifact(request, caller, task_id, name)
 
 
 async def _signed_beside(
-    request: Request, signature: Signature, caller: Submitter, task_id: TaskId, name: FileName
+    request: Request, signature: Signature, caller: Anybody, task_id: TaskId, name: FileName
 ) -> Response:
     """As `/tasks/{task_id}/{name}`, by a signed link."""
     return await get_beside(request, caller, task_id, name)
@@ -174,8 +178,8 @@ for _path, _handler in (
     router.get(_path, summary="By a signed link", response_class=Response, responses={**FILE, **answers(404)})(_handler)
 
 
-async def _task(request: Request, task_id: str) -> TaskView:
-    context_of(request).task_id = task_id
+async def _task(request: Request, caller: Caller, task_id: str) -> TaskView:
+    await seen_task(request, caller, task_id, Act.READ_ARTIFACTS)
     return await tasks_of(request).get(task_id)
 
 

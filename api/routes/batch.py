@@ -12,13 +12,14 @@ from ...schemas.task import BatchRequest, BatchView, TaskView
 from ...service.batches.leaderboard import to_csv
 from ...service.batches.view import view_batch
 from ..auth import check_backend
-from ..context import context_of, tasks_of
+from ..context import tasks_of
 from ..envelope import envelope, enveloped
 from ..long_polling import accepted
 from ..models import BATCH_EXAMPLE
 from ..outgoing import outgoing
 from ..routing import ApiRouter, answers, served
-from .tasks import IdempotencyKey, Submitter, TaskId
+from ..seeing import seen_task
+from .tasks import Anybody, IdempotencyKey, TaskId
 
 __all__ = ["router"]
 
@@ -80,14 +81,12 @@ async def submit_batch(
     body: Annotated[
         BatchRequest, Body(examples=[{"workspaces": ["round-1", "late/team-*"], "action": "score", "concurrency": 4}])
     ],
-    caller: Submitter,
+    caller: Anybody,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Work on many workspaces as one task; what fails of one stops none of the others."""
     check_backend(tasks_of(request).settings, caller, body.backend)
-    submitted = await tasks_of(request).submit(
-        body, caller=caller.name, role=caller.role, idempotency_key=idempotency_key
-    )
+    submitted = await tasks_of(request).submit(body, caller=caller, idempotency_key=idempotency_key)
     return accepted(request, submitted)
 
 
@@ -96,9 +95,9 @@ async def submit_batch(
     summary="One batch",
     responses={**served(200, BatchView, "The batch as it is now.", _VIEW), **answers(404)},
 )
-async def get_batch(request: Request, caller: Submitter, task_id: TaskId) -> Response:
+async def get_batch(request: Request, caller: Anybody, task_id: TaskId) -> Response:
     """Summary, what became of each workspace so far, and the leaderboard."""
-    context_of(request).task_id = task_id
+    await seen_task(request, caller, task_id)
     return envelope(request, await view_batch(tasks_of(request), task_id))
 
 
@@ -122,7 +121,7 @@ async def get_batch(request: Request, caller: Submitter, task_id: TaskId) -> Res
 )
 async def get_leaderboard(
     request: Request,
-    caller: Submitter,
+    caller: Anybody,
     task_id: TaskId,
     format: Annotated[Literal["json", "csv"] | None, Query()] = None,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
@@ -131,7 +130,7 @@ async def get_leaderboard(
 
     Texts that a spreadsheet would take for formulas have an apostrophe before them.
     """
-    context_of(request).task_id = task_id
+    await seen_task(request, caller, task_id)
     rows = outgoing(request).answer(await view_batch(tasks_of(request), task_id))["leaderboard"]
     if format == "csv" or (format is None and "text/csv" in accept.lower()):
         content = to_csv(rows).encode("utf-8", "backslashreplace")

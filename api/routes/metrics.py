@@ -7,6 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ...service.policy import Act
 from ..auth import require
 from ..metrics import Metrics
 from ..routing import ApiRouter
@@ -20,7 +21,7 @@ router = ApiRouter("service")
     "/metrics",
     summary="Metrics for Prometheus",
     response_class=Response,
-    dependencies=[Depends(require("submit"))],
+    dependencies=[Depends(require(Act.READ_METRICS))],
     responses={
         200: {
             "description": "Tasks by state, seconds by stage, queue depth, containers, requests; no envelope.",

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import Body, Path, Query
+from fastapi import Body, Depends, Path, Query
 from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ...schemas.rag import JobPage, JobRecord, ScoreRequest
+from ...service.policy import Act
 from ...service.score_jobs import JobQuery, ScoreJobs
+from ..auth import require
+from ..caller import Caller
 from ..context import context_of, tasks_of
 from ..envelope import JSON, encode
 from ..long_polling import seconds_to_wait, until_final
 from ..routing import ApiRouter, answers, bare
-from .tasks import IdempotencyKey, Moment, Submitter, aware
+from .tasks import IdempotencyKey, Moment, aware
 
 __all__ = ["router"]
 
 router = ApiRouter("score jobs")
 
+Asker = Annotated[Caller, Depends(require(Act.SCORE_ANSWERS))]
 JobId = Annotated[str, Path(min_length=1, max_length=64, examples=["0190f2d49c0e7d118a6b5c4d3e2f1a0b"])]
 _REQUEST = {
     "question": "What is the capital of France?",
@@ -74,7 +78,7 @@ class Accepted(BaseModel):
 async def score(
     request: Request,
     body: Asked,
-    caller: Submitter,
+    caller: Asker,
     wait: Annotated[
         float | None,
         Query(ge=0, allow_inf_nan=False, description="Seconds to wait; as long as may be when absent."),
@@ -85,11 +89,11 @@ async def score(
     most: float = request.app.state.settings.api.max_wait
     seconds = most if wait is None else seconds_to_wait(request, wait)
     jobs = _jobs(request)
-    record, _ = await jobs.submit(body, caller=caller.name, role=caller.role, idempotency_key=idempotency_key)
+    record, _ = await jobs.submit(body, caller=caller, idempotency_key=idempotency_key)
     context_of(request).task_id = record.job_id
     if record.finished_at is None and seconds:
         await until_final(request, record.job_id, seconds)
-    record = await jobs.get(record.job_id, caller=caller.name, role=caller.role)
+    record = await jobs.get(record.job_id, caller=caller)
     return _answer(request, record, status=202 if record.finished_at is None else 200)
 
 
@@ -99,12 +103,10 @@ async def score(
     summary="Score one answer later",
     responses={**bare(202, Accepted, "It is on disk, and will be scored.", _ACCEPTED), **answers(409)},
 )
-async def score_later(
-    request: Request, body: Asked, caller: Submitter, idempotency_key: IdempotencyKey = None
-) -> Response:
+async def score_later(request: Request, body: Asked, caller: Asker, idempotency_key: IdempotencyKey = None) -> Response:
     """Accept a job at once. The same request sent again within `api.dedup_seconds`, or with the same `Idempotency-Key`,
     is answered with the same job."""
-    record, _ = await _jobs(request).submit(body, caller=caller.name, role=caller.role, idempotency_key=idempotency_key)
+    record, _ = await _jobs(request).submit(body, caller=caller, idempotency_key=idempotency_key)
     context_of(request).task_id = record.job_id
     return _accepted(request, record)
 
@@ -116,7 +118,7 @@ async def score_later(
 )
 async def list_jobs(
     request: Request,
-    caller: Submitter,
+    caller: Asker,
     status: Annotated[Literal["queued", "running", "completed", "failed"] | None, Query()] = None,
     metric: Annotated[str | None, Query(max_length=100, description="Jobs that were asked for this metric.")] = None,
     q: Annotated[
@@ -129,7 +131,7 @@ async def list_jobs(
 ) -> Response:
     """Jobs, newest first, in short. A token of the role submit is shown its own."""
     query = JobQuery(status, metric, q, aware(since), aware(until), limit, cursor)
-    return _answer(request, await _jobs(request).list(query, caller=caller.name, role=caller.role))
+    return _answer(request, await _jobs(request).list(query, caller=caller))
 
 
 @router.get(
@@ -137,10 +139,10 @@ async def list_jobs(
     summary="One job",
     responses={**bare(200, JobRecord, "The job as it is now.", _RECORD), **answers(404)},
 )
-async def get_job(request: Request, caller: Submitter, job_id: JobId) -> Response:
+async def get_job(request: Request, caller: Asker, job_id: JobId) -> Response:
     """Scores as they come, and why; with claims, tokens and cost of each metric."""
     context_of(request).task_id = job_id
-    return _answer(request, await _jobs(request).get(job_id, caller=caller.name, role=caller.role))
+    return _answer(request, await _jobs(request).get(job_id, caller=caller))
 
 
 @router.delete(
@@ -148,10 +150,10 @@ async def get_job(request: Request, caller: Submitter, job_id: JobId) -> Respons
     summary="Cancel or remove a job",
     responses={**bare(200, JobRecord, "The job as it was, or is.", _RECORD), **answers(404, 409)},
 )
-async def remove_job(request: Request, caller: Submitter, job_id: JobId) -> Response:
+async def remove_job(request: Request, caller: Asker, job_id: JobId) -> Response:
     """Cancel a job that has not ended; forget one that has."""
     context_of(request).task_id = job_id
-    return _answer(request, await _jobs(request).remove(job_id, caller=caller.name, role=caller.role))
+    return _answer(request, await _jobs(request).remove(job_id, caller=caller))
 
 
 @router.post(
@@ -160,13 +162,9 @@ async def remove_job(request: Request, caller: Submitter, job_id: JobId) -> Resp
     summary="Score again what failed",
     responses={**bare(202, Accepted, "A new job.", _ACCEPTED), **answers(404, 409)},
 )
-async def retry_job(
-    request: Request, caller: Submitter, job_id: JobId, idempotency_key: IdempotencyKey = None
-) -> Response:
+async def retry_job(request: Request, caller: Asker, job_id: JobId, idempotency_key: IdempotencyKey = None) -> Response:
     """A new job that scores what failed in one that has ended, and takes the rest over from it."""
-    record, _ = await _jobs(request).retry(
-        job_id, caller=caller.name, role=caller.role, idempotency_key=idempotency_key
-    )
+    record, _ = await _jobs(request).retry(job_id, caller=caller, idempotency_key=idempotency_key)
     context_of(request).task_id = record.job_id
     return _accepted(request, record)
 

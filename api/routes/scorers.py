@@ -16,6 +16,7 @@ from starlette.responses import Response
 from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.aliases import BODY_KEYS, in_our_words
 from ...schemas.json_values import plain_text
+from ...service.policy import Act
 from ...service.scorers.hot_reload import ScorerService
 from ...service.scorers.views import (
     LoadedView,
@@ -36,8 +37,8 @@ from ..routing import ApiRouter, answers, served
 __all__ = ["router"]
 
 router = ApiRouter("scorers")
-_submit = [Depends(require("submit"))]
-_admin = [Depends(require("admin"))]
+_anybody = [Depends(require())]
+_admin = [Depends(require(Act.CHANGE))]
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -171,7 +172,7 @@ async def _answer(request: Request, work: Callable[[], T], *, slow: bool = False
 @router.get(
     "/scorers",
     summary="List the scorers",
-    dependencies=_submit,
+    dependencies=_anybody,
     responses={
         **served(200, ScorerList, "Every scorer, and what does not load.", {"scorers": [SCORER_EXAMPLE], "errors": []})
     },
@@ -235,7 +236,7 @@ async def unwatch(
 @router.get(
     "/scorers/{id}",
     summary="One scorer",
-    dependencies=_submit,
+    dependencies=_anybody,
     responses={**served(200, ScorerView, "The scorer.", SCORER_EXAMPLE), **answers(404)},
 )
 async def get_scorer(request: Request, id: str) -> Response:
@@ -296,8 +297,7 @@ async def reload(request: Request, body: Annotated[ReloadRequest | None, Body()]
         **answers(404, 409, 502),
     },
 )
-async def test(request: Request, body: TestRequest, caller: Annotated[Caller, Depends(require("submit"))]) -> Response:
+async def test(request: Request, body: TestRequest, caller: Annotated[Caller, Depends(require())]) -> Response:
     """Validate and score, and write nothing into the workspace. It runs in a process of its own, for a while."""
-    params, role = body.params or {}, caller.role
-    work = functools.partial(_service(request).test, body.scorer, body.workspace, params, role=role)
+    work = functools.partial(_service(request).test, body.scorer, body.workspace, body.params or {}, caller=caller)
     return await _answer(request, work, slow=True)

@@ -14,6 +14,7 @@ from starlette.responses import Response, StreamingResponse
 
 from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.task import Action, SubmitRequest, TaskList, TaskState, TaskView
+from ...service.policy import Act, scope_of
 from ...service.prefect.client import PAGE
 from ...service.task_logs import LogPage, follow, read_page
 from ...service.tasks import TaskQuery
@@ -25,12 +26,14 @@ from ..long_polling import accepted
 from ..models import SUBMIT_EXAMPLES, TASK_EXAMPLE
 from ..outgoing import outgoing
 from ..routing import ApiRouter, answers, served
+from ..seeing import seen_task
 
-__all__ = ["IdempotencyKey", "Moment", "Submitter", "TaskId", "aware", "router"]
+__all__ = ["Anybody", "IdempotencyKey", "Moment", "TaskId", "aware", "router"]
 
 router = ApiRouter("tasks")
 
-Submitter = Annotated[Caller, Depends(require("submit"))]
+# Whoever has a token: each thing that is asked for is held against the policy.
+Anybody = Annotated[Caller, Depends(require())]
 TaskId = Annotated[str, Path(min_length=1, max_length=64, examples=[TASK_EXAMPLE["id"]])]
 IdempotencyKey = Annotated[
     str | None,
@@ -87,15 +90,13 @@ _LOG = served(
 async def submit(
     request: Request,
     body: Annotated[SubmitRequest, Body(openapi_examples=SUBMIT_EXAMPLES)],
-    caller: Submitter,
+    caller: Anybody,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Accept a task. A workspace has one active task for each action: a second submit answers with that one, and
     the header `X-Task-Created` is `false`."""
     check_backend(tasks_of(request).settings, caller, body.backend)
-    submitted = await tasks_of(request).submit(
-        body, caller=caller.name, role=caller.role, idempotency_key=idempotency_key
-    )
+    submitted = await tasks_of(request).submit(body, caller=caller, idempotency_key=idempotency_key)
     return accepted(request, submitted)
 
 
@@ -108,7 +109,7 @@ async def submit(
 )
 async def list_tasks(
     request: Request,
-    caller: Submitter,
+    caller: Anybody,
     state: Annotated[list[TaskState] | None, Query(description="Any of these; may be given several times.")] = None,
     workspace: Annotated[str | None, Query(min_length=1, max_length=4096)] = None,
     q: Annotated[
@@ -130,7 +131,7 @@ async def list_tasks(
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: Annotated[str | None, Query(max_length=500, description="`next_cursor` of the page before.")] = None,
 ) -> Response:
-    """Tasks, newest first, without their results."""
+    """Tasks, newest first, without their results: those that the token may see."""
     query = TaskQuery(
         states=tuple(state or ()),
         workspace=workspace,
@@ -142,9 +143,7 @@ async def list_tasks(
         limit=limit,
         cursor=cursor,
     )
-    # Questions and answers are found by their words, and are nobody else's.
-    own = None if caller.role == "admin" else caller.name
-    return envelope(request, await tasks_of(request).list(query, jobs_of=own))
+    return envelope(request, await tasks_of(request).list(query, scope=scope_of(caller)))
 
 
 @router.get(
@@ -152,9 +151,9 @@ async def list_tasks(
     summary="One task",
     responses={**served(200, TaskView, "The task as it is now.", TASK_EXAMPLE), **answers(404)},
 )
-async def get_task(request: Request, caller: Submitter, task_id: TaskId) -> Response:
+async def get_task(request: Request, caller: Anybody, task_id: TaskId) -> Response:
     """State, stage and progress; the Result or the error once it has ended."""
-    await _see(request, caller, task_id)
+    await seen_task(request, caller, task_id)
     return envelope(request, await tasks_of(request).get(task_id))
 
 
@@ -166,10 +165,10 @@ async def get_task(request: Request, caller: Submitter, task_id: TaskId) -> Resp
         **answers(404, 409),
     },
 )
-async def cancel_task(request: Request, caller: Submitter, task_id: TaskId) -> Response:
+async def cancel_task(request: Request, caller: Anybody, task_id: TaskId) -> Response:
     """End a task; its container is gone within ten seconds. Cancelling twice is not an error, cancelling what has
     ended otherwise is a conflict."""
-    await _see(request, caller, task_id)
+    await seen_task(request, caller, task_id, Act.CANCEL)
     return envelope(request, await tasks_of(request).cancel(task_id))
 
 
@@ -189,14 +188,14 @@ async def cancel_task(request: Request, caller: Submitter, task_id: TaskId) -> R
     },
 )
 async def retry_task(
-    request: Request, caller: Submitter, task_id: TaskId, idempotency_key: IdempotencyKey = None
+    request: Request, caller: Anybody, task_id: TaskId, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Do once more, as a new task, what a task that has ended was asked for."""
-    await _see(request, caller, task_id)
+    await seen_task(request, caller, task_id, Act.RETRY)
     tasks = tasks_of(request)
     again = await tasks.get(task_id)
     check_backend(tasks.settings, caller, again.backend)
-    submitted = await tasks.retry(task_id, caller=caller.name, role=caller.role, idempotency_key=idempotency_key)
+    submitted = await tasks.retry(task_id, caller=caller, idempotency_key=idempotency_key)
     return accepted(request, submitted)
 
 
@@ -226,7 +225,7 @@ async def retry_task(
 )
 async def task_logs(
     request: Request,
-    caller: Submitter,
+    caller: Anybody,
     task_id: TaskId,
     follow_: Annotated[
         bool,
@@ -239,17 +238,10 @@ async def task_logs(
     limit: Annotated[int, Query(ge=1, le=PAGE, description="Most records; not with follow.")] = PAGE,
 ) -> Response:
     """What the task's flow run recorded, and what its model wrote."""
-    await _see(request, caller, task_id)
+    await seen_task(request, caller, task_id, Act.READ_LOGS)
     if follow_:
         return await _stream(request, task_id)
     return envelope(request, await read_page(tasks_of(request), task_id, offset, limit))
-
-
-async def _see(request: Request, caller: Caller, task_id: str) -> None:
-    """Note which task a request is about, and see that its caller may know of it."""
-    context_of(request).task_id = task_id
-    if caller.role != "admin":
-        await tasks_of(request).check_own(task_id, caller.name)
 
 
 async def _stream(request: Request, task_id: str) -> Response:

@@ -13,7 +13,8 @@ from starlette.responses import Response
 
 from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.result import Result
-from ...service.workspaces import listing, reading
+from ...service.policy import Act
+from ...service.workspaces import listing, ownership, reading
 from ...service.workspaces.history import HistoryPage, list_history, past_result
 from ...service.workspaces.listing import WorkspacePage
 from ...service.workspaces.reading import ArtifactFile, RunLog, WorkspaceView
@@ -21,6 +22,7 @@ from ...service.workspaces.replacing import DeletedWorkspace, refuse_root
 from ...service.workspaces.roots import WorkspaceRoots
 from ...service.workspaces.uploads import UploadedWorkspace, Uploads
 from ..auth import require
+from ..caller import Caller
 from ..context import tasks_of
 from ..envelope import envelope
 from ..files import FILE, file_answer, result_answer, result_text
@@ -28,11 +30,12 @@ from ..multipart import receive_form
 from ..openapi_examples import HISTORY_EXAMPLE, LOG_EXAMPLE, RESULT_EXAMPLE, UPLOADED_EXAMPLE, WORKSPACE_EXAMPLE
 from ..outgoing import outgoing
 from ..routing import ApiRouter, answers, served
+from ..seeing import seen_workspace
+from .tasks import Anybody
 
 __all__ = ["router"]
 
 router = ApiRouter("workspaces")
-_submit = [Depends(require("submit"))]
 
 WorkspaceName = Annotated[
     str,
@@ -85,7 +88,6 @@ def _uploads(request: Request) -> Uploads:
 @router.get(
     "/workspaces",
     summary="List the workspaces",
-    dependencies=_submit,
     responses={
         **served(
             200,
@@ -97,19 +99,22 @@ def _uploads(request: Request) -> Uploads:
 )
 async def list_workspaces(
     request: Request,
+    caller: Anybody,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: Annotated[str | None, Query(max_length=8192, description="`next_cursor` of the page before.")] = None,
     search: Annotated[str | None, Query(max_length=200, description="Only names that hold this text.")] = None,
 ) -> Response:
-    """Folders with a meta.json under the workspace roots, each with what its last Result says."""
-    page = await asyncio.to_thread(listing.list_workspaces, _roots(request), limit=limit, cursor=cursor, search=search)
+    """Folders with a meta.json under the workspace roots that the token may see, each with what its last Result
+    says."""
+    roots = _roots(request)
+    page = await asyncio.to_thread(listing.list_workspaces, roots, caller, limit=limit, cursor=cursor, search=search)
     return envelope(request, page)
 
 
 @router.post(
     "/workspaces",
     summary="Upload a workspace",
-    dependencies=_submit,
+    dependencies=[Depends(require(Act.UPLOAD))],
     status_code=201,
     openapi_extra={"requestBody": _UPLOAD_BODY},
     responses={
@@ -135,7 +140,7 @@ async def upload_workspace(request: Request) -> Response:
 @router.put(
     "/workspaces/{name:path}",
     summary="Replace a workspace",
-    dependencies=[Depends(require("admin"))],
+    dependencies=[Depends(require(Act.CHANGE))],
     openapi_extra={"requestBody": _REPLACE_BODY},
     responses={
         **served(200, UploadedWorkspace, "The new one is in its place.", UPLOADED_EXAMPLE),
@@ -158,7 +163,7 @@ async def replace_workspace(request: Request, name: str) -> Response:
 @router.delete(
     "/workspaces/{name:path}",
     summary="Delete a workspace",
-    dependencies=[Depends(require("admin"))],
+    dependencies=[Depends(require(Act.CHANGE))],
     responses={
         **served(200, DeletedWorkspace, "It is deleted.", {"name": "team-a"}),
         **answers(404, 409, 503),
@@ -192,7 +197,6 @@ async def _refuse_active(request: Request, name: str, target: Path) -> None:
 @router.get(
     "/workspaces/{name:path}/history",
     summary="The Results of a workspace",
-    dependencies=_submit,
     responses={
         **served(
             200,
@@ -205,6 +209,7 @@ async def _refuse_active(request: Request, name: str, target: Path) -> None:
 )
 async def get_history(
     request: Request,
+    caller: Anybody,
     name: str,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: Annotated[str | None, Query(max_length=100, description="`next_cursor` of the page before.")] = None,
@@ -214,9 +219,9 @@ async def get_history(
 
     def read() -> BaseModel:
         # A workspace may be called history, and then lies in a folder that is not a workspace.
-        if (view := _called(roots, f"{name}/history")) is not None:
+        if (view := _called(roots, caller, f"{name}/history")) is not None:
             return view
-        root = roots.workspace(name)
+        root, _ = ownership.seen_workspace(roots, name, caller, Act.SEE)
         return list_history(root, roots.name(root), limit=limit, cursor=cursor)
 
     return envelope(request, await asyncio.to_thread(read))
@@ -225,26 +230,25 @@ async def get_history(
 @router.get(
     "/workspaces/{name:path}/history/{item}",
     summary="One Result of the history",
-    dependencies=_submit,
     responses={**served(200, Result, "The Result, whole.", RESULT_EXAMPLE), **answers(404)},
 )
-async def get_past_result(request: Request, name: str, item: str) -> Response:
+async def get_past_result(request: Request, caller: Anybody, name: str, item: str) -> Response:
     """A Result that a workspace has had, by its id in the history."""
     roots = _roots(request)
 
     def read() -> BaseModel:
-        if (view := _called(roots, f"{name}/history/{item}")) is not None:
+        if (view := _called(roots, caller, f"{name}/history/{item}")) is not None:
             return view
-        root = roots.workspace(name)
+        root, _ = ownership.seen_workspace(roots, name, caller, Act.SEE)
         return past_result(root, roots.name(root), item)
 
     return envelope(request, await asyncio.to_thread(read))
 
 
-def _called(roots: WorkspaceRoots, name: str) -> WorkspaceView | None:
-    """The workspace of that name; None where there is none."""
+def _called(roots: WorkspaceRoots, caller: Caller, name: str) -> WorkspaceView | None:
+    """The workspace of that name; None where there is none, or none that the caller may see."""
     try:
-        folder = roots.workspace(name)
+        folder, _ = ownership.seen_workspace(roots, name, caller, Act.SEE)
     except AutoScorerError:
         return None
     return reading.view_workspace(roots, folder)
@@ -253,19 +257,19 @@ def _called(roots: WorkspaceRoots, name: str) -> WorkspaceView | None:
 @router.get(
     "/workspaces/{name:path}/output/{path:path}",
     summary="One artifact of a workspace, by an address that its links work under",
-    dependencies=_submit,
     response_class=Response,
     responses={**FILE, **answers(404)},
 )
-async def get_output(request: Request, name: str, path: str) -> Response:
+async def get_output(request: Request, caller: Anybody, name: str, path: str) -> Response:
     """As `/artifacts/{path}`, and `result.json` beside it in no envelope: what a report links to lies where it says."""
     roots = _roots(request)
     leaving = outgoing(request)
 
     def read() -> BaseModel | ArtifactFile | bytes:
         # A workspace may lie in a folder that is called output.
-        if (view := _called(roots, f"{name}/output/{path}")) is not None:
+        if (view := _called(roots, caller, f"{name}/output/{path}")) is not None:
             return view
+        ownership.seen_workspace(roots, name, caller, Act.READ_ARTIFACTS)
         if path == "result.json":
             result = reading.read_result(roots, name)
             return result_text(leaving.result(result.to_dict()))
@@ -280,49 +284,47 @@ async def get_output(request: Request, name: str, path: str) -> Response:
 @router.get(
     "/workspaces/{name:path}",
     summary="One workspace",
-    dependencies=_submit,
     responses={**served(200, WorkspaceView, "The workspace.", WORKSPACE_EXAMPLE), **answers(404)},
 )
-async def get_workspace(request: Request, name: str) -> Response:
+async def get_workspace(request: Request, caller: Anybody, name: str) -> Response:
     """What the listing says of one workspace."""
-    roots = _roots(request)
-    view = await asyncio.to_thread(lambda: reading.view_workspace(roots, roots.workspace(name)))
-    return envelope(request, view)
+    folder = await seen_workspace(request, caller, name)
+    return envelope(request, await asyncio.to_thread(reading.view_workspace, _roots(request), folder))
 
 
 @router.get(
     "/result",
     summary="The Result of a workspace",
-    dependencies=_submit,
     responses={
         **served(200, Result, "What output/result.json holds.", RESULT_EXAMPLE),
         **answers(404),
     },
 )
-async def get_result(request: Request, workspace: WorkspaceName) -> Response:
+async def get_result(request: Request, caller: Anybody, workspace: WorkspaceName) -> Response:
     """The last Result, also when it is an error; 404 where nothing has been scored yet."""
+    await seen_workspace(request, caller, workspace)
     return envelope(request, await asyncio.to_thread(reading.read_result, _roots(request), workspace))
 
 
 @router.get(
     "/logs",
     summary="The container's log of a workspace",
-    dependencies=_submit,
     responses={**served(200, RunLog, "The end of the log.", LOG_EXAMPLE), **answers(404)},
 )
 async def get_logs(
     request: Request,
+    caller: Anybody,
     workspace: WorkspaceName,
     tail: Annotated[int, Query(ge=0, le=100_000, description="Most lines.")] = 1000,
 ) -> Response:
     """What the last model wrote on stdout and stderr, also while it runs, and how its container ran."""
+    await seen_workspace(request, caller, workspace, Act.READ_LOGS)
     return envelope(request, await asyncio.to_thread(reading.read_logs, _roots(request), workspace, tail))
 
 
 @router.get(
     "/artifacts/{path:path}",
     summary="One artifact of a workspace",
-    dependencies=_submit,
     response_class=Response,
     responses={
         **FILE,
@@ -332,6 +334,7 @@ async def get_logs(
 )
 async def get_artifact(
     request: Request,
+    caller: Anybody,
     path: str,
     workspace: WorkspaceName,
 ) -> Response:
@@ -343,6 +346,7 @@ async def get_artifact(
     """
     everything = outgoing(request).sees_truth
     roots = _roots(request)
+    await seen_workspace(request, caller, workspace, Act.READ_ARTIFACTS)
     artifact = await asyncio.to_thread(reading.open_artifact, roots, workspace, path, everything=everything)
     if artifact.media_type.startswith("text/html") and _is_opened(request):
         artifact.file.close()

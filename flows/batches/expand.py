@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.errors import AutoScorerError, ErrorCode, Stage
+from ...core.submissions import BENCHMARK_FILE
 
-__all__ = ["Entry", "expand"]
+__all__ = ["Entry", "expand", "fixed_folder"]
 
 _PATTERN = frozenset("*?[")
 # What glob.escape makes of a character that is meant as it stands.
@@ -38,7 +39,8 @@ def expand(given: Iterable[str], roots: Sequence[Path] = ()) -> list[Entry]:
 
     A workspace that is found, and not named itself, must lie where it was looked for: a link that a stranger puts
     into a folder of workspaces must not lead a batch to another's. What lies inside another workspace does not count,
-    whatever a stranger has put there.
+    whatever a stranger has put there. Nor does what lies in a benchmark, unless it was looked for there: who may work
+    on many workspaces need not be one who may see a benchmark's submissions.
 
     Args:
         given: Each a workspace (a folder with meta.json), a folder of workspaces (every folder directly inside that
@@ -76,7 +78,7 @@ def _find(item: str, roots: Sequence[Path]) -> Iterator[Entry]:
             "workspaces.",
         )
     elif _PATTERN & set(item) and not os.path.lexists(item):
-        base = _fixed(path)
+        base = fixed_folder(path)
         candidates = [Path(found) for found in sorted(glob.glob(item, recursive=True))]
         missing = AutoScorerError(
             ErrorCode.WORKSPACE_NOT_FOUND, f"No folder with a meta.json matches the pattern {item!r}."
@@ -86,11 +88,15 @@ def _find(item: str, roots: Sequence[Path]) -> Iterator[Entry]:
         candidates = []
         missing = AutoScorerError(ErrorCode.WORKSPACE_NOT_FOUND, f"The workspace {item!r} {what}.")
     allowed = [os.path.realpath(folder) for folder in (base, *roots)]
-    found = [Entry(candidate, _astray(candidate, allowed)) for candidate in candidates if _counts(candidate, allowed)]
+    found = [
+        Entry(candidate, _astray(candidate, allowed))
+        for candidate in candidates
+        if _counts(candidate, allowed) and not _in_a_benchmark(candidate, allowed)
+    ]
     yield from found or [Entry(path, missing)]
 
 
-def _fixed(pattern: Path) -> Path:
+def fixed_folder(pattern: Path) -> Path:
     """The folder that a pattern begins with."""
     fixed = []
     for part in pattern.parts:
@@ -118,6 +124,13 @@ def _counts(path: Path, allowed: Sequence[str]) -> bool:
         return False
     above = (p for p in Path(os.path.realpath(path)).parents if any(p.is_relative_to(folder) for folder in allowed))
     return not any(os.path.lexists(folder / "meta.json") for folder in above)
+
+
+def _in_a_benchmark(path: Path, allowed: Sequence[str]) -> bool:
+    """Whether it lies in a benchmark that was not looked into: the first of the folders is where it was looked."""
+    base = Path(allowed[0])
+    above = (p for p in Path(os.path.realpath(path)).parents if any(p.is_relative_to(folder) for folder in allowed))
+    return any(os.path.lexists(p / BENCHMARK_FILE) and not base.is_relative_to(p) for p in above)
 
 
 def _is_workspace(path: Path) -> bool:

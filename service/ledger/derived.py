@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
+from ...core.disclosed import is_board_only
 from ..prefect.model import Json
 
 __all__ = ["folded", "metric_name", "names_of", "outcome_of"]
@@ -39,6 +40,7 @@ def outcome_of(result: Any) -> Json | None:
         "interval": _interval(_mapping(result.get("intervals")).get(metric)) if metric is not None else None,
         "pass": passed if isinstance(passed, bool) else None,
         "rank": rank if isinstance(rank, str) and len(rank) == 1 else None,
+        **({"board_only": True} if is_board_only(dict(result)) else {}),
     }
 
 

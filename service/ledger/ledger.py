@@ -15,8 +15,10 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from sqlalchemy import URL, Connection, make_url
 
 from ...core.config import Settings
+from ...schemas.benchmark import Quota
+from ...schemas.quota import QuotaLeft
 from ...schemas.task import TaskView
-from . import accepting, flow_runs, leases, queries, shared
+from . import accepting, flow_runs, leases, queries, quotas, shared
 from . import statements as sql
 from .postgres import PostgresDatabase
 from .records import NewTask, TaskRow
@@ -106,6 +108,13 @@ class Ledger:
             return self._database.write(add, at_once=partial(accepting.add_at_once, **asked))
         return self._database.write(add)
 
+    def add_submission(
+        self, task: NewTask, quota: Quota, *, key: str | None = None, request_hash: str = ""
+    ) -> Awaitable[tuple[TaskRow, bool, QuotaLeft]]:
+        """Accept a team's submission if it has one left, as ``quotas.accept_submission`` says."""
+        keep = self._idempotency_seconds
+        return self._database.write(lambda db: quotas.accept_submission(db, task, quota, key, request_hash, keep))
+
     async def keyed(self, caller: str, key: str, request_hash: str) -> TaskRow | None:
         """The task that a caller's key stands for, if it came with this request; ``add`` tells of another one."""
         since = time.time() - self._idempotency_seconds
@@ -171,8 +180,10 @@ class Ledger:
     active = _reads(queries.active)
     known_flow_run = _reads(queries.known_flow_run)
     to_cancel = _reads(queries.to_cancel)
+    spent = _reads(quotas.spent)
     counts = _reads(queries.counts)
     page = _scans(queries.page)
+    latest_of = _scans(queries.latest_of)
 
     async def view(self, task_id: str) -> TaskView:
         """One task as the facade shows it, with what it left. Raises ``NOT_FOUND``."""

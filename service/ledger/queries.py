@@ -24,6 +24,7 @@ from sqlalchemy import (
 
 from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.task import ACTIVE, TaskState
+from ..policy import Scope
 from .derived import metric_name
 from .records import CallbackDue, StoredResult, TaskFilter, TaskRow
 from .tables import ACTIVE_STATES, idempotency, names, outcomes, tasks
@@ -46,11 +47,13 @@ __all__ = [
     "keyed",
     "keyed_row",
     "known_flow_run",
+    "latest_of",
     "outcome",
     "page",
     "row",
     "row_of",
     "rows_of",
+    "task_not_found",
     "to_cancel",
     "waits_for",
 ]
@@ -103,10 +106,15 @@ def row(db: Connection, task_id: str, *, lock: bool = False) -> TaskRow:
     """One task; with ``lock`` nobody else changes it in this transaction's time. Raises ``NOT_FOUND``."""
     found = find(db, task_id, lock=lock)
     if found is None:
-        raise AutoScorerError(
-            ErrorCode.NOT_FOUND, f"There is no task {task_id[:100]!r}; GET /tasks lists those that there are."
-        )
+        raise task_not_found(task_id)
     return found
+
+
+def task_not_found(task_id: str) -> AutoScorerError:
+    """What is answered where there is no such task, also to those who may not know of it."""
+    return AutoScorerError(
+        ErrorCode.NOT_FOUND, f"There is no task {task_id[:100]!r}; GET /tasks lists those that there are."
+    )
 
 
 _FIND = select(*ROW).where(tasks.c.id == bindparam("task"))
@@ -140,6 +148,12 @@ _ACTIVE = select(*ROW).where(is_active()).order_by(tasks.c.id)
 def active(db: Connection) -> list[TaskRow]:
     """Every task that has not ended."""
     return rows_of(db, _ACTIVE)
+
+
+def latest_of(db: Connection, workspaces: Collection[str]) -> dict[str, TaskRow]:
+    """The last task of each of these workspaces, of those that have one."""
+    newest = select(func.max(tasks.c.id)).where(tasks.c.workspace.in_(list(workspaces))).group_by(tasks.c.workspace)
+    return {str(each.workspace): each for each in rows_of(db, select(*ROW).where(tasks.c.id.in_(newest)))}
 
 
 _TO_CANCEL = select(tasks.c.id).where(
@@ -200,7 +214,7 @@ def waits_for(db: Connection, task: TaskRow) -> str | None:
 
 
 _DUE = (
-    select(tasks.c.id, tasks.c.callback_url, tasks.c.callback_attempts, tasks.c.role)
+    select(tasks.c.id, tasks.c.callback_url, tasks.c.callback_attempts, tasks.c.role, tasks.c.team)
     .where(is_(tasks.c.callback_state, "pending"))
     # No attempt is put off for longer: what seems to be was noted before the clock was put back.
     .where(or_(tasks.c.callback_at <= bindparam("now"), tasks.c.callback_at > bindparam("beyond")))
@@ -257,6 +271,17 @@ def page(
     return [(TaskRow(*each[:-2]), StoredResult(None, *each[-2:])) for each in db.execute(asked)], total, newer
 
 
+def _seen(scope: Scope) -> list[ColumnElement[bool]]:
+    """The same of the rows that ``policy.may`` says of each."""
+    if scope.everything:
+        return []
+    if scope.benchmarks is not None:
+        return [tasks.c.benchmark.in_(sorted(scope.benchmarks))]
+    if scope.team is not None:
+        return [tasks.c.team == scope.team, tasks.c.benchmark.is_not(None)]
+    return [tasks.c.benchmark.is_(None), or_(tasks.c.action != "rag-score", tasks.c.caller == scope.owner)]
+
+
 def _conditions(wanted: TaskFilter) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
     if wanted.states:
@@ -265,13 +290,11 @@ def _conditions(wanted: TaskFilter) -> list[ColumnElement[bool]]:
         if part is not None:
             named = names.c.names.contains(part, autoescape=True)
             found.append(tasks.c.id.in_(select(names.c.task_id).where(named)))
-    if wanted.jobs_of is not None:
-        found.append(or_(tasks.c.action != "rag-score", tasks.c.caller == wanted.jobs_of))
+    found += _seen(wanted.scope)
     equal = {
         tasks.c.workspace: wanted.workspace,
         tasks.c.scorer: wanted.scorer,
         tasks.c.action: wanted.action,
-        tasks.c.caller: wanted.caller,
     }
     found += [column == value for column, value in equal.items() if value is not None]
     if wanted.since is not None:

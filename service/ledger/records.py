@@ -21,6 +21,7 @@ from ...schemas.task import (
     TaskState,
     TaskView,
 )
+from ..policy import EVERYTHING, Scope, Subject
 from ..prefect.model import Json
 
 __all__ = [
@@ -64,6 +65,9 @@ class NewTask:
     role: Role = "submit"
     # What meta.json calls the job, for whoever looks for it.
     job_id: str | None = None
+    # Whose it is: what Subject says of its workspace.
+    benchmark: str | None = None
+    team: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +105,14 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class CallbackDue:
-    """A callback that is to be sent now; ``attempts`` were made. Its receiver is told what ``role`` may see."""
+    """A callback that is to be sent now; ``attempts`` were made. Its receiver is told what ``role`` may see, of a
+    ``team`` that asked."""
 
     task_id: str
     url: str
     attempts: int
     role: Role
+    team: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +137,8 @@ class TaskFilter:
     since: str | None = None
     until: str | None = None
     metric: str | None = None
-    caller: str | None = None
-    # Of jobs that score one answer those of this caller alone; all else of everybody.
-    jobs_of: str | None = None
+    # Which of them whoever asks may see.
+    scope: Scope = EVERYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +175,15 @@ class TaskRow:
     callback_at: float | None
     callback_delivered_at: float | None
     role: Role
+    benchmark: str | None
+    team: str | None
+
+    @property
+    def subject_of(self) -> Subject:
+        """Whose it is."""
+        owner = self.caller if self.action == "rag-score" else None
+        by_others = self.role != "submit" or self.origin != "api"
+        return Subject(self.benchmark, self.team, owner, by_others=by_others)
 
     @property
     def is_final(self) -> bool:
@@ -196,6 +210,8 @@ class TaskRow:
             action=self.action,
             workspace=request.get("workspace"),
             workspaces=request.get("workspaces"),
+            benchmark=self.benchmark,
+            team=self.team,
             question=request.get("question"),
             scorer=self.scorer,
             params=request.get("params"),

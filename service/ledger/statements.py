@@ -32,6 +32,7 @@ from sqlalchemy import (
 from ...core.errors import AutoScorerError, ErrorCode
 from .derived import names_of, outcome_of
 from .queries import ROW, is_active, is_in, row, rows_of
+from .quotas import settle
 from .records import Observed, TaskEnd, TaskRow
 from .tables import clock, flow_runs, idempotency, insert_into, names, outcomes, tasks
 from .tables import counts as counts_table
@@ -212,6 +213,7 @@ _FINISHED = (
         callback_state=case((tasks.c.callback_url.is_(None), null()), else_="pending"),
         callback_at=bindparam("now"),
     )
+    .returning(tasks.c.team, tasks.c.started_at)
 )
 # A batch's members are known by now, and what the job is called.
 _RENAMED = (
@@ -240,8 +242,12 @@ def _finish(db: Connection, end: TaskEnd) -> bool:
         "at": now if end.ended_at is None else end.ended_at,
         "now": now,
     }
-    if not db.execute(_FINISHED, ended).rowcount:
+    found = db.execute(_FINISHED, ended).first()
+    if found is None:
         return False
+    team, started_at = found
+    if team is not None:
+        settle(db, end, started=started_at is not None, at=now)
     left = {"result": _dump(end.result), "error": _dump(end.error), "outcome": _dump(outcome_of(end.result))}
     db.execute(_leaving(db.dialect.name), {"task_id": end.task_id, **left})
     if more := names_of({}, end.result):

@@ -37,6 +37,7 @@ __all__ = [
     "scorer_files",
     "scorer_watches",
     "secrets",
+    "submissions",
     "tasks",
 ]
 
@@ -87,6 +88,9 @@ tasks = Table(
     Column("callback_delivered_at", Double),
     # What the one may do who asked for it. Where nobody knows, the least is assumed.
     Column("role", Text, nullable=False, server_default="submit"),
+    # Of a task about submissions: the benchmark's name, and the team where it is about one alone.
+    Column("benchmark", Text),
+    Column("team", Text),
 )
 
 
@@ -102,8 +106,25 @@ _index("by_state", "state", "id")
 _index("by_workspace", "workspace", "id")
 _index("by_scorer", "scorer", "id")
 _index("by_action", "action", "id")
+_index("by_benchmark", "benchmark", "id", where="benchmark IS NOT NULL")
+_index("by_team", "team", "id", where="team IS NOT NULL")
 _index("by_end", "ended_at", where="ended_at IS NOT NULL")
 _index("callbacks_due", "callback_at", where="callback_state = 'pending'")
+
+# Submissions of teams that were accepted, for their quotas: they count also when their tasks are forgotten.
+submissions = Table(
+    "submissions",
+    metadata,
+    Column("task_id", Text, primary_key=True),
+    Column("benchmark", Text, nullable=False),
+    Column("team", Text, nullable=False),
+    # By the database's clock.
+    Column("accepted_at", Double, nullable=False),
+    Column("ended_at", Double),
+    Column("given_back", Integer, nullable=False, server_default="0"),
+    sqlite_with_rowid=False,
+)
+Index("submissions_of", submissions.c.benchmark, submissions.c.team)
 
 # Apart from the tasks, because a Result may be large and lists do without.
 outcomes = Table(

@@ -23,7 +23,6 @@ from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.aliases import our_scorer
 from ...schemas.result import ErrorInfo
-from ...schemas.task import Role
 from ...scorers.registry import ScorerRegistry, get_registry
 from ...scorers.registry.entry import LoadFailure, ScorerEntry
 from ...scorers.registry.last_good import LastGood
@@ -33,7 +32,9 @@ from ...scorers.registry.watcher import ScorerWatcher
 from ...tasks.scoring.trial import try_scorer_apart
 from ..disclosure import check_request
 from ..ledger.ledger import Ledger
+from ..policy import Act, Caller
 from ..submissions import scorer_of
+from ..workspaces.ownership import seen_workspace
 from ..workspaces.redaction import each_text
 from ..workspaces.roots import WorkspaceRoots
 from .shared import SharedManifest
@@ -296,21 +297,23 @@ class ScorerService:
         self.registry.unload_file(file)
         return UnloadedView(file=self._shown(file), unloaded=gone)
 
-    def test(self, scorer_id: str, workspace: str, params: Mapping[str, Any], *, role: Role = "submit") -> TrialView:
+    def test(self, scorer_id: str, workspace: str, params: Mapping[str, Any], *, caller: Caller) -> TrialView:
         """Validate and score a workspace with a scorer, and change nothing in the workspace.
 
         Args:
             scorer_id: The scorer.
             workspace: The workspace.
             params: Over meta.json's.
-            role: Of the token that asks.
+            caller: Who asks.
 
         Raises:
-            AutoScorerError: ``FORBIDDEN`` for what the role may not ask for; whatever validating or scoring finds;
+            AutoScorerError: ``FORBIDDEN`` for what the caller may not ask for, ``WORKSPACE_NOT_FOUND`` also for a
+                workspace that it may not see; whatever validating or scoring finds;
                 ``TIMEOUT_ERROR`` when it takes too long.
         """
-        root, scorer_id = self.roots.workspace(workspace), our_scorer(scorer_id)
-        check_request(role, scorer=scorer_id, of_workspace=scorer_of(root), params=params)
+        root, _ = seen_workspace(self.roots, workspace, caller, Act.TRY_SCORER)
+        scorer_id = our_scorer(scorer_id)
+        check_request(caller.role, scorer=scorer_id, of_workspace=scorer_of(root), params=params)
         entry = self.registry.get(scorer_id)
         seconds = self.settings.api.request_timeout * _SHARE
         found = try_scorer_apart(entry, root, settings=self.settings, params=params, seconds=seconds, stop=self._stop)

@@ -6,8 +6,9 @@ A schedule makes them, ``prefect deployment run``, or somebody in Prefect's own 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,13 +16,16 @@ from pydantic import ValidationError
 
 from ...core.backoff import periodic
 from ...core.errors import AutoScorerError
+from ...core.submissions import SUBMISSIONS
 from ...schemas.rag import RequestSummary, ScoreRequest
 from ...schemas.task import Action, Priority
 from ..ledger.ledger import Ledger
 from ..ledger.records import NewTask
 from ..ledger.task_ids import is_task_id, new_task_id
+from ..policy import Subject
 from ..prefect.client import PrefectApi, PrefectAway
 from ..prefect.model import FINAL_TYPES, QUEUES, SETTLED_TYPES, FlowRun, Json, seconds_of
+from ..workspaces.ownership import in_common, subject_of_item
 from ..workspaces.roots import WorkspaceRoots
 from .deployments import DeploymentIds
 from .follower import Follower
@@ -109,16 +113,20 @@ class Adopter:
             created = max(created, seconds_of(run["expected_start_time"]) or 0.0)
         request: Json = {key: parameters.get(key) for key in ("scorer", "params", "backend") if parameters.get(key)}
         request["priority"] = priority
-        path = None
+        path, subject = None, Subject()
         if action == "batch":
             items = parameters.get("workspaces")
+            subject = replace(self._whose(items if isinstance(items, list) else []), team=None)
             request["workspaces"] = [self.roots.redact(str(item)) for item in items] if isinstance(items, list) else []
             request |= {key: parameters[key] for key in ("action", "concurrency") if parameters.get(key)}
         elif action == "rag-score":
             request |= _asked(parameters.get("request"))
         else:
             path, name = self._place(parameters.get("workspace"))
+            if (submissions := _submissions_of(parameters)) is not None:  # it makes its workspace, in this folder
+                name = self._place(submissions)[1]
             request |= {"action": action, "workspace": name}
+            subject = self._whose([parameters.get("workspace"), submissions])
             if parameters.get("purpose"):
                 request["for"] = parameters["purpose"]
         # One that was made for a task of a ledger that is gone keeps that task's id.
@@ -137,7 +145,18 @@ class Adopter:
             created_at=created,
             origin="prefect",
             flow_run_id=run["id"],
+            benchmark=subject.benchmark,
+            team=subject.team,
         )
+
+    def _whose(self, items: list[Any]) -> Subject:
+        """Whose the workspaces are: of what lies elsewhere nobody's."""
+        found = set()
+        for item in items:
+            if isinstance(item, str) and item and "\0" not in item:
+                with contextlib.suppress(AutoScorerError):
+                    found.add(subject_of_item(self.roots, item))
+        return in_common(found)
 
     def _place(self, workspace: Any) -> tuple[str | None, str]:
         """The folder, and what it is called. Such a run may work outside of the roots; its folder's name must do."""
@@ -147,6 +166,14 @@ class Adopter:
             return path, self.roots.name(path) if path else self.roots.redact(text)
         except AutoScorerError:
             return path, os.path.basename(text.rstrip("/"))
+
+
+def _submissions_of(parameters: Json) -> str | None:
+    """Where the submissions lie that a run makes, or works on: those of a benchmark, or of one team to it."""
+    benchmark, team = parameters.get("benchmark"), parameters.get("team")
+    if not isinstance(benchmark, str):
+        return None
+    return os.path.join(benchmark, SUBMISSIONS, team if isinstance(team, str) else "")
 
 
 def _asked(request: Any) -> Json:

@@ -26,7 +26,6 @@ import logging
 import random
 import time
 from collections import Counter
-from typing import get_args
 from uuid import UUID, uuid5
 from weakref import WeakValueDictionary
 
@@ -38,7 +37,7 @@ from ...core.errors import AutoScorerError
 from ...core.provenance import utc_now
 from ...core.version import __version__
 from ...schemas.envelope import Envelope, Meta
-from ...schemas.task import Role, TaskView
+from ...schemas.task import TaskView
 from ..disclosure import Disclosure
 from ..job_records import job_record
 from ..ledger.ledger import Ledger
@@ -83,7 +82,7 @@ class CallbackDelivery:
     def __init__(self, settings: Settings, ledger: Ledger, roots: WorkspaceRoots) -> None:
         self._settings = settings.callbacks
         self._secret = callback_secret(settings)
-        self._disclosures = {role: Disclosure(settings, role) for role in get_args(Role)}
+        self._installation = settings
         self._ledger = ledger
         self._roots = roots
         self._woken = asyncio.Event()
@@ -204,7 +203,7 @@ class CallbackDelivery:
             left = await self._ledger.outcome(task.id) or StoredResult(None, None)
             record = job_record(await self._ledger.row(task.id), left, whole=True)
             return json.dumps(self._roots.redact(record.model_dump(mode="json")), allow_nan=False).encode()
-        view = self._disclosures[due.role].task(task)
+        view = Disclosure(self._installation, due.role, due.team).task(task)
         meta = Meta(timestamp=utc_now(), version=__version__, request_id=delivery_id(due.task_id))
         envelope = Envelope[TaskView](data=view, meta=meta).model_dump(by_alias=True)
         # In ASCII: the name of a file may hold what is not a character, and has no UTF-8.

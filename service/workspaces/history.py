@@ -33,6 +33,11 @@ class HistoryItem(BaseModel):
     metric: str | None = Field(None, description="What the score is called.")
     passed: bool | None = Field(None, alias="pass")
     rank: str | None = None
+    board_only: bool = Field(
+        False,
+        exclude_if=lambda value: not value,
+        description="Whether teams are told of scores by the leaderboard alone, as it has a margin; absent where not.",
+    )
     scorer: str | None = None
     error: str | None = Field(None, description="Its error code; BAD_FORMAT for a file that is not a Result.")
     stands: bool = Field(description="Whether it is the workspace's Result today.")
@@ -132,6 +137,7 @@ def _item(item: str, result: Result | None, stands: bool) -> HistoryItem:
         metric=next((each for each, value in extra.items() if value == summary.score), None),
         passed=summary.passed,
         rank=summary.rank,
+        board_only=result.versioning.benchmark is not None and result.versioning.benchmark.board_only,
         scorer=result.versioning.scorer,
         error=result.error.code if result.error is not None else None,
         stands=stands,

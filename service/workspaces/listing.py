@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...core.errors import AutoScorerError, ErrorCode
+from ...core.submissions import BENCHMARK_FILE, SUBMISSIONS
+from ..policy import Act, Caller, may
+from .ownership import subject_of
 from .reading import WorkspaceView, view_workspace
 from .roots import WorkspaceRoots
 
@@ -31,12 +34,13 @@ class WorkspacePage(BaseModel):
 
 
 def list_workspaces(
-    roots: WorkspaceRoots, *, limit: int, cursor: str | None = None, search: str | None = None
+    roots: WorkspaceRoots, caller: Caller, *, limit: int, cursor: str | None = None, search: str | None = None
 ) -> WorkspacePage:
     """The workspaces under the roots, by name; those in another one and hidden folders do not count.
 
     Args:
         roots: Where workspaces may lie.
+        caller: Who asks, and may see these alone.
         limit: Most entries of the page.
         cursor: ``next_cursor`` of the page before.
         search: Only names that hold this text, whatever its case.
@@ -47,13 +51,19 @@ def list_workspaces(
     number, after = _read_cursor(cursor)
     wanted = search.casefold() if search else ""
 
+    def sees(path: Path) -> bool:
+        return may(caller, Act.SEE, subject_of(roots, path))
+
+    def enters(benchmark: Path) -> bool:
+        return sees(benchmark / SUBMISSIONS / caller.team if caller.team is not None else benchmark)
+
     def all_of_them() -> Iterator[tuple[int, tuple[str, ...], Path]]:
         for index, root in enumerate(roots.paths[number:], number):
-            for parts in _walk(root, (), after if index == number else ()):
+            for parts in _walk(root, (), after if index == number else (), enters):
                 path = root.joinpath(*parts)
                 # A root within a root is listed once, where the inner one stands.
                 is_root = parts and path in roots.paths
-                if not is_root and _is_text(path) and wanted in roots.name(path).casefold():
+                if not is_root and _is_text(path) and wanted in roots.name(path).casefold() and sees(path):
                     yield index, parts, path
 
     found = list(islice(all_of_them(), limit + 1))
@@ -62,14 +72,22 @@ def list_workspaces(
     return WorkspacePage(workspaces=[view_workspace(roots, path) for _, _, path in page], next_cursor=more)
 
 
-def _walk(root: Path, parts: tuple[str, ...], after: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Workspaces at or below ``root/parts``, in order, from the one after ``after`` on."""
+def _walk(
+    root: Path, parts: tuple[str, ...], after: tuple[str, ...], enters: Callable[[Path], bool], deepest: int = MAX_DEPTH
+) -> Iterator[tuple[str, ...]]:
+    """Workspaces at or below ``root/parts``, in order, from the one after ``after`` on; not below benchmarks that
+    ``enters`` says no of."""
     folder = root.joinpath(*parts)
     if os.path.lexists(folder / "meta.json"):
         if parts > after or (not parts and not after):
             yield parts
         return
-    if len(parts) >= MAX_DEPTH:
+    if os.path.lexists(folder / BENCHMARK_FILE):
+        if not enters(folder):
+            return
+        # Its submissions lie this deep, wherever it lies itself.
+        deepest = len(parts) + 3
+    if len(parts) >= deepest:
         return
     try:
         with os.scandir(folder) as entries:
@@ -79,7 +97,7 @@ def _walk(root: Path, parts: tuple[str, ...], after: tuple[str, ...]) -> Iterato
     for name in names:
         below = (*parts, name)
         if below >= after[: len(below)]:
-            yield from _walk(root, below, after)
+            yield from _walk(root, below, after, enters, deepest)
 
 
 def _cursor(index: int, parts: tuple[str, ...]) -> str:

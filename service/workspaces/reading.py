@@ -71,6 +71,11 @@ class WorkspaceView(BaseModel):
     score: float | None = Field(None, description="Of the last Result.")
     passed: bool | None = Field(None, alias="pass", description="Of the last Result.")
     rank: str | None = Field(None, description="Of the last Result.")
+    board_only: bool = Field(
+        False,
+        exclude_if=lambda value: not value,
+        description="Whether teams are told of scores by the leaderboard alone, as it has a margin; absent where not.",
+    )
     scored_at: str | None = Field(None, description="When the last Result was made, or its error arose.")
     error: str | None = Field(None, description="The last Result's error code, or that of a meta.json nobody can use.")
 
@@ -247,6 +252,7 @@ def view_workspace(roots: WorkspaceRoots, root: Path) -> WorkspaceView:
         view |= {"score": result.summary.score, "pass": result.summary.passed, "rank": result.summary.rank}
         view["scored_at"] = result.versioning.timestamp
         view["error"] = result.error.code if result.error else None
+        view["board_only"] = result.versioning.benchmark is not None and result.versioning.benchmark.board_only
     return WorkspaceView(**view)
 
 

@@ -16,7 +16,7 @@ from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
 from .redaction import PathRedactor
 
-__all__ = ["WorkspaceRoots"]
+__all__ = ["WorkspaceRoots", "workspace_not_found"]
 
 _PATTERN = frozenset("*?[")
 
@@ -61,7 +61,7 @@ class WorkspaceRoots:
         """
         path = self.locate(text)
         if not os.path.isdir(path):
-            raise _not_found(text)
+            raise workspace_not_found(text)
         return path
 
     def workspace(self, text: str) -> Path:
@@ -75,7 +75,7 @@ class WorkspaceRoots:
         """
         path = self._outermost(text, self.resolve(text))
         if not os.path.lexists(path / "meta.json"):
-            raise _not_found(text)
+            raise workspace_not_found(text)
         return path
 
     def locate(self, text: str) -> Path:
@@ -97,7 +97,7 @@ class WorkspaceRoots:
         try:
             str(path).encode()
         except UnicodeEncodeError:  # a link led to a name that is not text: nobody could be told of it
-            raise _not_found(text) from None
+            raise workspace_not_found(text) from None
         return path
 
     def resolve_item(self, text: str) -> str:
@@ -133,6 +133,19 @@ class WorkspaceRoots:
             )
         base = self.resolve(os.path.join(*parts[:first])) if first else self.paths[0]
         return os.path.join(glob.escape(str(self._outermost(text, base / "*").parent)), *pattern)
+
+    def locate_item(self, text: str) -> Path:
+        """Where an entry of a batch begins to look: its folder, or that of its pattern; it need not be there.
+
+        Raises:
+            AutoScorerError: As ``locate``.
+        """
+        _check(text)
+        if _PATTERN & set(text) and self._located(text) is None:
+            parts = Path(text).parts
+            first = next(index for index, part in enumerate(parts) if _PATTERN & set(part))
+            return self.locate(os.path.join(*parts[:first])) if first else self.paths[0]
+        return self.locate(text)
 
     def name(self, path: Path | str) -> str:
         """What a workspace is called outside; ``resolve(name(path)) == path``.
@@ -245,7 +258,8 @@ def _free(name: str, taken: dict[str, Path]) -> str:
     return free
 
 
-def _not_found(text: str) -> AutoScorerError:
+def workspace_not_found(text: str) -> AutoScorerError:
+    """What is answered where there is no such workspace, also to those who may not know of it."""
     return AutoScorerError(
         ErrorCode.WORKSPACE_NOT_FOUND,
         f"There is no workspace {_shown(text)} under the workspace roots. Expected a folder with meta.json and input/.",

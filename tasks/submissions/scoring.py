@@ -12,8 +12,9 @@ from ...core.errors import AutoScorerError, ErrorCode
 from ...core.scores import record_private
 from ...core.submissions import link_input
 from ...core.workspace import Workspace
+from ...schemas.benchmark import Benchmark
 from ...schemas.job import DataFiles, Job
-from ...schemas.result import BenchmarkRef, Result
+from ...schemas.result import BenchmarkRef, Disclosed, Result
 from ...scorers.registry.entry import ScorerEntry
 from ..results.metadata import add_provenance
 from .parts import divided
@@ -56,7 +57,7 @@ def score_submission(
     link_input(space.root)
     if spec.withheld is None:
         result = compute(space.root, job, params)
-        _mark(result, spec.name, version)
+        _mark(result, spec, version)
         return result
     with divided(space, spec) as parts:
         # The parts are written in UTF-8, whatever the files are.
@@ -66,7 +67,7 @@ def score_submission(
         private = compute(parts.private, own, {**params, "artifacts": False})
         parts.take_artifacts(space)
     for each, part in ((result, "public"), (private, "private")):
-        _mark(each, spec.name, version, part)
+        _mark(each, spec, version, part)
         # Of the files that were handed in, not of the parts.
         each.versioning.ground_truth_sha256 = version.ground_truth_sha256
         each.versioning.predictions_sha256 = None
@@ -139,6 +140,12 @@ def _has_predictions(space: Workspace) -> bool:
         return error.code is not ErrorCode.MISSING_FILE
 
 
-def _mark(result: Result, name: str, version: Version, part: Any = None) -> None:
-    result.versioning.benchmark = BenchmarkRef(name=name, version=version.number, digest=version.digest, part=part)
+def _mark(result: Result, spec: Benchmark, version: Version, part: Any = None) -> None:
+    board_only = spec.leaderboard.margin is not None
+    result.versioning.benchmark = BenchmarkRef(
+        name=spec.name, version=version.number, digest=version.digest, part=part, board_only=board_only
+    )
+    if board_only:
+        # The Ladder holds only while nothing but the leaderboard tells a team how good a submission was.
+        result.disclosed = Disclosed()
     result.versioning.input_sha256 = version.input_sha256

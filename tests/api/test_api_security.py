@@ -661,7 +661,9 @@ def test_a_refused_method_is_told_every_method_that_the_address_takes_and_no_oth
 
     def pattern_of(template: str) -> re.Pattern[str]:
         # As the routes say it: names of workspaces and artifacts may be paths, and below a task {name} is a file.
-        text = re.sub(r"\{path\}|(?<=/workspaces/)\{name\}|(?<=/artifacts/)\{name\}", ".+", template)
+        text = re.sub(
+            r"\{path\}|(?<=/workspaces/)\{name\}|(?<=/benchmarks/)\{name\}|(?<=/artifacts/)\{name\}", ".+", template
+        )
         text = re.sub(r"(?<=\{task_id\}/)\{name\}", r"[^/]*\.[^/]*", text)
         return re.compile(re.sub(r"\{\w+\}", "[^/]+", text))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from autoscorer.core.config import Settings, load_settings
+from autoscorer.core.config_tokens import ApiToken
 from autoscorer.core.errors import AutoScorerError, ErrorCode, Stage
 
 Gi = 1024**3
@@ -288,15 +289,15 @@ def test_the_token_of_the_first_systems_service_may_submit_beside_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SCORE_API_TOKEN", f" {SECRET},x\n")
-    assert load_settings().tokens == (("submit", f"{SECRET},x"),)
+    assert load_settings().tokens == (ApiToken("submit", f"{SECRET},x"),)
     file = write(tmp_path, 'api_tokens: "admin:of-the-file"')
     settings = load_settings(file)
     # Those of the file stay: nobody loses the rights of an admin by it.
-    assert settings.tokens == (("admin", "of-the-file"), ("submit", f"{SECRET},x"))
+    assert settings.tokens == (ApiToken("admin", "of-the-file"), ApiToken("submit", f"{SECRET},x"))
     for shown in (json.dumps(settings.to_dict()), repr(settings), str(settings), settings.model_dump_json()):
         assert SECRET not in shown
     monkeypatch.setenv("SCORE_API_TOKEN", " ")
-    assert load_settings(file).tokens == (("admin", "of-the-file"),)
+    assert load_settings(file).tokens == (ApiToken("admin", "of-the-file"),)
 
 
 def test_the_shown_configuration_can_be_read_back(tmp_path: Path) -> None:

@@ -229,7 +229,7 @@ def test_a_receiver_is_told_what_the_submitter_may_see(home: Path, show_errors: 
         "notes": ["SECRET"],
     }
 
-    def told(role: Role) -> Any:
+    def told(role: Role, team: str | None = None) -> Any:
         settings = callbacks_settings(home).model_copy(update={"api": Api(show_errors=show_errors)})
 
         async def main() -> bytes:
@@ -237,8 +237,8 @@ def test_a_receiver_is_told_what_the_submitter_may_see(home: Path, show_errors: 
                 ledger = await Ledger.open(settings)
                 try:
                     task = NewTask(
-                        f"t-{role}", "tester", "score", role, "ws", None, "normal", {"workspace": "ws"}, {}, 1.0,
-                        callback_url=f"http://127.0.0.1:{receiver.port}/", role=role,
+                        f"t-{role}-{team}", "tester", "score", role, "ws", None, "normal", {"workspace": "ws"}, {}, 1.0,
+                        callback_url=f"http://127.0.0.1:{receiver.port}/", role=role, team=team,
                     )  # fmt: skip
                     await ledger.add(task)
                     await ledger.finish([TaskEnd(task.id, TaskState.COMPLETED, result=result)])
@@ -251,11 +251,15 @@ def test_a_receiver_is_told_what_the_submitter_may_see(home: Path, show_errors: 
         return json.loads(asyncio.run(main()))["data"]["result"]
 
     assert told("admin") == result
+    assert told("organiser", "a") == result
     if show_errors:
         assert told("submit") == result
     else:
         seen = told("submit")
         assert "SECRET" not in json.dumps(seen) and seen["summary"]["score"] == 0.1235
+    # A team sees no ground truth, whatever others are shown.
+    seen = told("submit", "a")
+    assert "SECRET" not in json.dumps(seen) and seen["summary"]["score"] == 0.1235
 
 
 # --- what is tried again ------------------------------------------------------------------------------------------

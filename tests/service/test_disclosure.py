@@ -285,8 +285,13 @@ def test_an_answer_is_redacted_once_as_a_whole(submit: Disclosure) -> None:
     assert seen[0] == task.model_dump(by_alias=True) and seen[1]["message"] == "at /srv/team-a"
 
 
-def test_every_role_that_there_is_has_a_policy() -> None:
-    assert get_args(Role) == ("submit", "admin")
+def test_every_role_that_there_is_has_a_policy(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    sees = {role: Disclosure(settings, role).sees_truth for role in get_args(Role)}
+    # An organiser is answered of its own benchmarks alone.
+    assert sees == {"submit": False, "organiser": True, "admin": True}
+    shown = settings.model_copy(update={"api": settings.api.model_copy(update={"show_errors": True})})
+    assert Disclosure(shown, "submit").sees_truth and not Disclosure(shown, "submit", "team-a").sees_truth
 
 
 @pytest.mark.parametrize("rows", [2, 4, 30_000])
@@ -335,4 +340,8 @@ def test_what_is_wrong_with_predictions_is_told_as_the_scorer_says_it(
 def test_what_all_callers_have_spent_together_is_told_to_admins_alone(tmp_path: Path, submit: Disclosure) -> None:
     data = error("BUDGET_EXCEEDED", "used up", budget="cost_per_day", spent=19.99, limit=20.0, task_id="t")
     assert submit.error(data)["details"] == {"task_id": "t", "budget": "cost_per_day"}
+    assert Disclosure(Settings(home=tmp_path), "organiser").error(data)["details"] == {
+        "task_id": "t",
+        "budget": "cost_per_day",
+    }
     assert Disclosure(Settings(home=tmp_path), "admin").error(data) == data

@@ -17,6 +17,7 @@ from autoscorer.core.config import Settings, load_settings
 from autoscorer.schemas.rag import JobRecord, MetricScore, RequestSummary
 from autoscorer.schemas.task import TaskState
 from autoscorer.service.ledger.records import TaskEnd
+from autoscorer.service.policy import Caller
 from autoscorer.service.score_jobs import JobQuery, ScoreJobs
 
 from ..support.ledger import new, opened
@@ -76,9 +77,9 @@ def listed(settings: Settings, **asked: Any) -> list[JobRecord]:
     async def read() -> list[JobRecord]:
         async with opened(settings) as ledger:
             jobs = ScoreJobs(SimpleNamespace(ledger=ledger, settings=settings))  # type: ignore[arg-type]
-            page = await jobs.list(JobQuery(**asked), caller="anybody", role="admin")
-            assert not (await jobs.list(JobQuery(**asked), caller="anybody", role="submit")).jobs
-            found = [await jobs.get(each.job_id, caller="anybody", role="admin") for each in page.jobs]
+            page = await jobs.list(JobQuery(**asked), caller=Caller("anybody", "admin"))
+            assert not (await jobs.list(JobQuery(**asked), caller=Caller("anybody", "submit"))).jobs
+            found = [await jobs.get(each.job_id, caller=Caller("anybody", "admin")) for each in page.jobs]
             for short, whole in zip(page.jobs, found, strict=True):
                 assert (short.scores, short.weighted_score) == (whole.scores, whole.weighted_score)
                 assert short.status == whole.status

@@ -20,6 +20,7 @@ from autoscorer.scorers.registry import ScorerRegistry
 from autoscorer.scorers.registry.needed import Needed, find_needed
 from autoscorer.service.flow_runs import FlowRuns
 from autoscorer.service.ledger.maintenance import upgrade_ledger
+from autoscorer.service.policy import Caller
 from autoscorer.service.scorers.hot_reload import ScorerService
 from autoscorer.service.workspaces.roots import WorkspaceRoots
 from autoscorer.worker.shared_scorers import SharedScorers
@@ -241,7 +242,9 @@ def test_a_host_that_has_no_such_file_tries_and_shows_it_and_can_not_reload_it(h
             await a.load(file, watch=False)
             await b.shows(one="1.0.0")
             file.unlink()
-            found = await b.do(lambda service: service.test("one", str(hosts.workspace), {}, role="admin"))
+            found = await b.do(
+                lambda service: service.test("one", str(hosts.workspace), {}, caller=Caller("c", "admin"))
+            )
             assert found.summary.score == 0.25
             with pytest.raises(AutoScorerError, match="through another host") as caught:
                 await b.do(lambda service: service.reload("one"))

@@ -14,6 +14,7 @@ from autoscorer.core.errors import AutoScorerError
 from autoscorer.core.secret_file import CALLBACK_SECRET, LINK_KEY
 from autoscorer.service.ledger.maintenance import upgrade_ledger
 from autoscorer.service.links import SignedLinks
+from autoscorer.service.policy import Caller, Subject
 from autoscorer.service.shared_secrets import share_secrets
 from autoscorer.service.webhooks.signatures import callback_secret
 from pydantic import SecretStr
@@ -50,8 +51,8 @@ def test_homes_that_start_at_once_have_the_same_secrets(homes: list[Settings]) -
     assert len({tuple(secrets_of(home)) for home in homes}) == 1
     assert {stat.S_IMODE((home.home / name).stat().st_mode) for home in homes for name in NAMES} == {0o600}
     assert len({callback_secret(home) for home in homes}) == 1
-    signature, _ = SignedLinks(homes[0].home).sign("task", "admin")
-    assert SignedLinks(homes[3].home).check("task", signature) == "admin"
+    signature, _ = SignedLinks(homes[0].home).sign("task", Caller("c", "admin"), Subject())
+    assert SignedLinks(homes[3].home).check("task", signature).role == "admin"
     # A home that lost them, or comes later, gets the same.
     before = secrets_of(homes[0])
     for name in NAMES:
@@ -90,7 +91,7 @@ def test_an_installation_that_is_moved_keeps_its_secrets(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     asyncio.run(upgrade_ledger(settings))
-    ours, _ = callback_secret(settings), SignedLinks(settings.home).sign("task", "admin")
+    ours, _ = callback_secret(settings), SignedLinks(settings.home).sign("task", Caller("c", "admin"), Subject())
     before = secrets_of(settings)
     file = str(tmp_path / "ledger.jsonl")
     assert main(["ledger", "export", file, "--json"]) == 0

@@ -24,6 +24,7 @@ from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.schemas.result import Result
 from autoscorer.schemas.task import TaskView
 from autoscorer.service.links import KEY_FILE, SignedLinks
+from autoscorer.service.policy import Caller, Subject
 from autoscorer.service.task_artifacts import list_task_artifacts
 from autoscorer.service.workspaces.history import list_history, past_result
 from autoscorer.service.workspaces.roots import WorkspaceRoots
@@ -359,8 +360,8 @@ def test_expired_altered_and_unsigned_links_are_refused_in_words(api: LocalApi, 
     folder = workspace(root)
     scored(api, folder, "one", 5)
     links = SignedLinks(api.settings.home)
-    past, _ = links.sign("one", "admin", now=time.time() - 601)
-    good, expires = links.sign("one", "admin")
+    past, _ = links.sign("one", Caller("c", "admin"), Subject(), now=time.time() - 601)
+    good, expires = links.sign("one", Caller("c", "admin"), Subject())
     assert 590 < expires - time.time() <= 600
     later = str(expires + 1000)
     altered = (
@@ -381,14 +382,14 @@ def test_expired_altered_and_unsigned_links_are_refused_in_words(api: LocalApi, 
     gone = api.client.get(f"/signed/{good}/tasks/one/artifacts/nothing.html", headers=PAGE)
     assert gone.status_code == 404 and gone.headers["content-type"].startswith("text/html")
     # A clock that was put back makes no link good for longer.
-    ahead, _ = links.sign("one", "admin", now=time.time() + 5000)
+    ahead, _ = links.sign("one", Caller("c", "admin"), Subject(), now=time.time() + 5000)
     assert api.error("GET", f"/signed/{ahead}/tasks/one/artifacts/report.html")[0] == 403
 
 
 def test_the_key_is_made_once_and_read_by_its_owner_alone(tmp_path: Path) -> None:
     one, two = SignedLinks(tmp_path), SignedLinks(tmp_path)
-    signature, _ = one.sign("t", "submit")
-    assert two.check("t", signature) == "submit"
+    signature, _ = one.sign("t", Caller("c", "submit"), Subject())
+    assert two.check("t", signature) == Caller("link-submit", "submit")
     assert stat.S_IMODE((tmp_path / KEY_FILE).stat().st_mode) == 0o600
     (tmp_path / "other").mkdir()
     with pytest.raises(AutoScorerError) as caught:
@@ -396,7 +397,7 @@ def test_the_key_is_made_once_and_read_by_its_owner_alone(tmp_path: Path) -> Non
     assert caught.value.code is ErrorCode.FORBIDDEN
     (tmp_path / KEY_FILE).write_text("")
     with pytest.raises(AutoScorerError, match="link-key in the home is empty"):
-        one.sign("t", "submit")
+        one.sign("t", Caller("c", "submit"), Subject())
 
 
 @pytest.mark.slow

@@ -25,12 +25,15 @@ from autoscorer.core.flowruns import Claim, FlowRunFiles
 from autoscorer.core.logs import JsonFormatter
 from autoscorer.core.processes import ProcessIdentity
 from autoscorer.schemas.task import BatchRequest, SubmitRequest, TaskState, TaskView
+from autoscorer.service.policy import Caller
 from autoscorer.service.prefect.model import DEPLOYMENTS
 from autoscorer.service.tasks import TaskQuery, TaskService
 from autoscorer.service.workspaces.roots import WorkspaceRoots
 
 from ..support.ports import free_port
 from ..support.prefect_server import PrefectServer, server
+
+C, D, ADMIN = Caller("c", "submit"), Caller("d", "submit"), Caller("c", "admin")
 
 __all__ = ["server"]
 pytestmark = pytest.mark.prefect
@@ -194,9 +197,7 @@ def test_a_task_from_the_submit_to_the_end(live: Settings, root: Path) -> None:
         async with running(live) as service:
             ended: list[TaskView] = []
             service.on_finished = ended.append
-            submitted = await service.submit(
-                score("a", priority="high", params={"k": [1, None]}), caller="c", role="admin"
-            )
+            submitted = await service.submit(score("a", priority="high", params={"k": [1, None]}), caller=ADMIN)
             task = submitted.task
             assert submitted.created and (task.state, task.workspace) == (TaskState.QUEUED, "a")
             flow_run_id = await dispatched(service, task.id)
@@ -230,11 +231,11 @@ def test_a_batch_shows_how_far_it_is(live: Settings, root: Path) -> None:
     async def work() -> None:
         async with running(live) as service:
             request = BatchRequest(workspaces=["a", f"{root}/b", "*"], action="score", concurrency=3)
-            task = (await service.submit(request, caller="c")).task
+            task = (await service.submit(request, caller=C)).task
             assert (task.action, task.workspaces) == ("batch", ["a", "b", "*"])
-            again = await service.submit(request.model_copy(), caller="c")
+            again = await service.submit(request.model_copy(), caller=C)
             assert not again.created and again.task.id == task.id
-            assert (await service.submit(BatchRequest(workspaces=["a"]), caller="c")).created
+            assert (await service.submit(BatchRequest(workspaces=["a"]), caller=C)).created
             flow_run_id = await dispatched(service, task.id)
             run = await service.prefect.flow_run(flow_run_id)
             assert run is not None
@@ -260,7 +261,7 @@ def test_what_a_run_left_is_found_without_an_ending(live: Settings, root: Path) 
         async with running(live) as service:
             runs = {}
             for name in ("a", "b", "c"):
-                task = (await service.submit(score(name), caller="c")).task
+                task = (await service.submit(score(name), caller=C)).task
                 runs[name] = (task.id, await dispatched(service, task.id))
             for name, whose in (("a", runs["a"][1]), ("b", runs["a"][1])):
                 result = {"summary": {"score": 1.0}, "versioning": {"flow_run_id": whose, "scorer": "s"}, "error": None}
@@ -291,7 +292,7 @@ def test_what_a_run_left_is_found_without_an_ending(live: Settings, root: Path) 
 def test_waiting_ends_with_the_task_or_with_the_time(live: Settings) -> None:
     async def work() -> None:
         async with running(live) as service:
-            task = (await service.submit(score("a"), caller="c")).task
+            task = (await service.submit(score("a"), caller=C)).task
             assert (await service.wait(task.id, 0)).state == "queued"
             assert (await service.wait(task.id, 0.2)).state == "queued"
             waiting = [asyncio.create_task(service.wait(task.id, 50)) for _ in range(3)]
@@ -313,11 +314,11 @@ def test_the_second_submit_gets_the_first_task(live: Settings, root: Path) -> No
     async def work() -> None:
         async with running(live) as service:
             (root / "link").symlink_to("a")
-            first = await service.submit(score("a"), caller="c")
+            first = await service.submit(score("a"), caller=C)
             for same in ("a", f"{root}/a", "b/../a", "link"):
-                again = await service.submit(score(same, params={"other": 1}), caller="d", role="admin")
+                again = await service.submit(score(same, params={"other": 1}), caller=Caller("d", "admin"))
                 assert not again.created and again.task.id == first.task.id
-            assert (await service.submit(SubmitRequest(workspace="a", action="run"), caller="c")).created
+            assert (await service.submit(SubmitRequest(workspace="a", action="run"), caller=C)).created
 
     go(work)
 
@@ -325,24 +326,24 @@ def test_the_second_submit_gets_the_first_task(live: Settings, root: Path) -> No
 def test_an_idempotency_key_stands_for_one_task(live: Settings, root: Path) -> None:
     async def work() -> None:
         async with running(live) as service:
-            first = await service.submit(score("a"), caller="c", idempotency_key="k")
+            first = await service.submit(score("a"), caller=C, idempotency_key="k")
             await service.cancel(first.task.id)
             await service.wait(first.task.id, 30)
-            again = await service.submit(score("a"), caller="c", idempotency_key="k")
+            again = await service.submit(score("a"), caller=C, idempotency_key="k")
             assert not again.created and again.task.id == first.task.id and again.task.state == "cancelled"
             # Also when the workspace has gone since.
             (root / "a").rename(root / "gone")
-            again = await service.submit(score("a"), caller="c", idempotency_key="k")
+            again = await service.submit(score("a"), caller=C, idempotency_key="k")
             assert not again.created and again.task.id == first.task.id
             (root / "gone").rename(root / "a")
             for request in (score("b"), score("a", params={})):
                 with pytest.raises(AutoScorerError) as caught:
-                    await service.submit(request, caller="c", idempotency_key="k")
+                    await service.submit(request, caller=C, idempotency_key="k")
                 assert caught.value.code is ErrorCode.CONFLICT
-            assert (await service.submit(score("a"), caller="d", idempotency_key="k")).created
+            assert (await service.submit(score("a"), caller=D, idempotency_key="k")).created
             for key in ("", "x" * 256, "a\nb"):
                 with pytest.raises(AutoScorerError) as caught:
-                    await service.submit(score("c"), caller="c", idempotency_key=key)
+                    await service.submit(score("c"), caller=C, idempotency_key=key)
                 assert caught.value.code is ErrorCode.INVALID_REQUEST
 
     go(work)
@@ -366,7 +367,7 @@ def test_params_that_would_break_on_the_way_are_refused_at_once(live: Settings, 
         async with running(live) as service:
             with pytest.raises(AutoScorerError) as caught:
                 await service.submit(
-                    SubmitRequest.model_construct(**{**score("a").__dict__, "params": params}), caller="c", role="admin"
+                    SubmitRequest.model_construct(**{**score("a").__dict__, "params": params}), caller=ADMIN
                 )
             assert caught.value.code in (ErrorCode.INVALID_REQUEST, ErrorCode.PAYLOAD_TOO_LARGE)
             assert word in caught.value.message
@@ -381,7 +382,7 @@ def test_params_that_would_break_on_the_way_are_refused_at_once(live: Settings, 
 def test_a_scheduled_task_is_cancelled_at_once(live: Settings) -> None:
     async def work() -> None:
         async with running(live) as service:
-            task = (await service.submit(score("a"), caller="c")).task
+            task = (await service.submit(score("a"), caller=C)).task
             flow_run_id = await dispatched(service, task.id)
             assert (await service.cancel(task.id)).state == "cancelled"
             assert (await service.cancel(task.id)).state == "cancelled"
@@ -389,7 +390,7 @@ def test_a_scheduled_task_is_cancelled_at_once(live: Settings) -> None:
             assert run is not None and run["state"]["type"] == "CANCELLED"
             error = (await service.get(task.id)).error
             assert error is not None and error.code == "CANCELLED"
-            assert (await service.submit(score("a"), caller="c")).created
+            assert (await service.submit(score("a"), caller=C)).created
 
     go(work)
 
@@ -398,7 +399,7 @@ def test_a_scheduled_task_is_cancelled_at_once(live: Settings) -> None:
 def test_a_task_under_way_is_cancelled_by_its_worker(live: Settings, state: str) -> None:
     async def work() -> None:
         async with running(live) as service:
-            task = (await service.submit(score("a"), caller="c")).task
+            task = (await service.submit(score("a"), caller=C)).task
             flow_run_id = await dispatched(service, task.id)
             await service.prefect.set_state(flow_run_id, "PENDING")
             if state == "RUNNING":
@@ -406,7 +407,7 @@ def test_a_task_under_way_is_cancelled_by_its_worker(live: Settings, state: str)
             assert (await service.cancel(task.id)).state == "cancelling"
             run = await service.prefect.flow_run(flow_run_id)
             assert run is not None and run["state"]["type"] == "CANCELLING"
-            assert not (await service.submit(score("a"), caller="c")).created  # it has the workspace still
+            assert not (await service.submit(score("a"), caller=C)).created  # it has the workspace still
             error = {"code": "CANCELLED", "message": "It was cancelled.", "stage": "execution", "details": {}}
             await finish(service, flow_run_id, {"state": "CANCELLED", "message": "", "data": None, "error": error})
             view = await service.wait(task.id, 30)
@@ -420,9 +421,9 @@ def test_what_has_ended_can_be_repeated_and_not_cancelled(live: Settings) -> Non
         async with running(live) as service:
             hook = "https://example.org/hook"
             request = score("a", params={"k": 1}, scorer="s", priority="low", callback_url=hook)
-            task = (await service.submit(request, caller="c", role="admin")).task
+            task = (await service.submit(request, caller=ADMIN)).task
             with pytest.raises(AutoScorerError) as caught:
-                await service.retry(task.id, caller="c", role="admin")
+                await service.retry(task.id, caller=ADMIN)
             assert caught.value.code is ErrorCode.CONFLICT
             flow_run_id = await dispatched(service, task.id)
             await work_on(service, flow_run_id)
@@ -431,7 +432,7 @@ def test_what_has_ended_can_be_repeated_and_not_cancelled(live: Settings) -> Non
             with pytest.raises(AutoScorerError) as caught:
                 await service.cancel(task.id)
             assert caught.value.code is ErrorCode.CONFLICT
-            again = await service.retry(task.id, caller="c", role="admin")
+            again = await service.retry(task.id, caller=ADMIN)
             assert again.created and again.task.id != task.id
             fields = {"retry_of": task.id, "params": {"k": 1}, "scorer": "s", "priority": "low", "workspace": "a"}
             assert {key: getattr(again.task, key) for key in fields} == fields
@@ -439,7 +440,7 @@ def test_what_has_ended_can_be_repeated_and_not_cancelled(live: Settings) -> Non
             assert again.task.callback is not None
             await service.cancel(again.task.id)
             await service.wait(again.task.id, 30)
-            others = await service.retry(task.id, caller="another", role="admin")
+            others = await service.retry(task.id, caller=Caller("another", "admin"))
             assert others.created and others.task.callback is None
             for wrong in (service.cancel("x"), service.get("x"), service.wait("x", 0)):
                 with pytest.raises(AutoScorerError) as caught:
@@ -456,10 +457,10 @@ def test_a_task_that_waits_for_its_turn_says_for_whom_and_the_log_names_every_ta
 
     async def work() -> None:
         async with running(live) as service:
-            first = (await service.submit(score("a"), caller="c")).task
+            first = (await service.submit(score("a"), caller=C)).task
             assert first.reason is None
             await dispatched(service, first.id)
-            second = (await service.submit(SubmitRequest(action="run", workspace="a"), caller="c")).task
+            second = (await service.submit(SubmitRequest(action="run", workspace="a"), caller=C)).task
             for view in (second, await service.get(second.id)):
                 assert view.reason is not None and view.reason.startswith(f"Waiting for task {first.id}")
             await service.cancel(first.id)
@@ -484,7 +485,7 @@ def test_tasks_are_accepted_while_prefect_is_away_and_handed_over_when_it_is_bac
     async def work() -> None:
         line = Line(server)
         async with running(line.through(live)) as service:
-            kept, dropped = [(await service.submit(score(name), caller="c")).task for name in ("a", "b")]
+            kept, dropped = [(await service.submit(score(name), caller=C)).task for name in ("a", "b")]
             assert (await service.get(kept.id)).stage == "accepted"
             await asyncio.sleep(0.5)
             # Prefect can't know of it: it ends here and now.
@@ -515,7 +516,7 @@ def test_a_wish_to_cancel_outlives_the_service(live: Settings, server: PrefectSe
     async def work() -> None:
         line = Line(server)
         async with running(live) as service:
-            task = (await service.submit(score("a"), caller="c")).task
+            task = (await service.submit(score("a"), caller=C)).task
             flow_run_id = await dispatched(service, task.id)
             await work_on(service, flow_run_id)
         async with running(line.through(live)) as service:
@@ -537,7 +538,7 @@ def test_what_prefect_refuses_ends_with_the_reason(live: Settings, root: Path) -
         (root / "refuse").mkdir()
         (root / "refuse" / "meta.json").write_text("{}")
         async with running(live) as service:
-            refused, taken = [(await service.submit(score(name), caller="c")).task for name in ("refuse", "a")]
+            refused, taken = [(await service.submit(score(name), caller=C)).task for name in ("refuse", "a")]
             view = await service.wait(refused.id, 30)
             assert view.state == "failed" and view.error is not None
             assert view.error.code == "INVALID_REQUEST" and "Parameter validation failed" in view.error.message
@@ -550,7 +551,7 @@ def test_what_prefect_refuses_ends_with_the_reason(live: Settings, root: Path) -
 def test_a_deployment_may_come_late_and_be_made_anew(live: Settings, server: PrefectServer) -> None:
     async def work() -> None:
         async with running(live) as service:
-            validate = lambda name: service.submit(SubmitRequest(workspace=name, action="validate"), caller="c")  # noqa: E731
+            validate = lambda name: service.submit(SubmitRequest(workspace=name, action="validate"), caller=C)  # noqa: E731
             await dispatched(service, (await validate("a")).task.id)
             deployment = await service.prefect.deployment("validate-only", "validate")
             assert deployment is not None
@@ -562,7 +563,7 @@ def test_a_deployment_may_come_late_and_be_made_anew(live: Settings, server: Pre
 
             await until(told)
             # It holds up no other.
-            await dispatched(service, (await service.submit(score("b"), caller="c")).task.id)
+            await dispatched(service, (await service.submit(score("b"), caller=C)).task.id)
             await asyncio.to_thread(make_deployment, server, "validate-only", "validate")
             await dispatched(service, task.id)
 
@@ -577,7 +578,7 @@ def test_a_flow_run_that_was_deleted_is_made_anew_while_attempts_are_left(live: 
     async def work() -> None:
         few = live.model_copy(update={"service": live.service.model_copy(update={"max_attempts": 2})})
         async with running(few) as service:
-            task = (await service.submit(score("a"), caller="c")).task
+            task = (await service.submit(score("a"), caller=C)).task
             seen = set()
             for _ in range(2):
 
@@ -598,7 +599,7 @@ def test_a_flow_run_that_was_deleted_is_made_anew_while_attempts_are_left(live: 
 def test_a_flow_run_that_was_deleted_under_the_workers_hands(live: Settings) -> None:
     async def work() -> None:
         async with running(live) as service:
-            task = (await service.submit(score("a"), caller="c")).task
+            task = (await service.submit(score("a"), caller=C)).task
             flow_run_id = await dispatched(service, task.id)
             await work_on(service, flow_run_id)
             files = FlowRunFiles(live.home, flow_run_id)
@@ -620,7 +621,7 @@ def test_a_flow_run_that_is_just_being_deleted_stops_nobody_from_following_the_o
 ) -> None:
     async def work() -> None:
         async with running(live) as service:
-            one, other = [(await service.submit(score(name), caller="c")).task for name in ("a", "b")]
+            one, other = [(await service.submit(score(name), caller=C)).task for name in ("a", "b")]
             runs = [await dispatched(service, task.id) for task in (one, other)]
             for task, flow_run_id in zip((one, other), runs, strict=True):
                 await work_on(service, flow_run_id)
@@ -645,7 +646,7 @@ def test_a_flow_run_that_is_just_being_deleted_stops_nobody_from_following_the_o
 def test_a_flow_run_that_crashed_is_tried_again(live: Settings) -> None:
     async def work() -> None:
         async with running(live) as service:
-            task = (await service.submit(score("a"), caller="c")).task
+            task = (await service.submit(score("a"), caller=C)).task
             flow_run_id = await dispatched(service, task.id)
             await work_on(service, flow_run_id)
             await in_state(service, task.id, "running")
@@ -671,7 +672,7 @@ def test_flow_runs_that_came_without_us_are_tasks_too(
 
     async def work() -> None:
         async with running(live) as service:
-            ours = (await service.submit(score("a"), caller="c")).task
+            ours = (await service.submit(score("a"), caller=C)).task
             theirs = await create(service, "score-only", {"parameters": {"workspace": str(root / "a")}})
             outside = await create(service, "pipeline", {"parameters": {"workspace": "/elsewhere/x"}})
             later = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2999-01-01T00:00:00Z"}}
@@ -694,9 +695,9 @@ def test_flow_runs_that_came_without_us_are_tasks_too(
             view = await service.wait(found[theirs].id, 30)
             assert (view.state, view.result) == ("completed", DONE["data"])
             assert (await service.cancel(found[outside].id)).state == "cancelled"
-            assert (await service.retry(view.id, caller="c", role="admin")).task.id == ours.id
+            assert (await service.retry(view.id, caller=ADMIN)).task.id == ours.id
             with pytest.raises(AutoScorerError) as caught:
-                await service.retry(found[outside].id, caller="c")
+                await service.retry(found[outside].id, caller=C)
             assert caught.value.code in (ErrorCode.FORBIDDEN, ErrorCode.WORKSPACE_NOT_FOUND)
 
     go(work)
@@ -705,7 +706,7 @@ def test_flow_runs_that_came_without_us_are_tasks_too(
 def test_a_lost_ledger_takes_its_tasks_in_again(live: Settings) -> None:
     async def work() -> None:
         async with running(live) as service:
-            task = (await service.submit(score("a"), caller="c")).task
+            task = (await service.submit(score("a"), caller=C)).task
             flow_run_id = await dispatched(service, task.id)
         for path in live.home.glob("ledger.sqlite3*"):
             path.unlink()
@@ -731,9 +732,9 @@ def test_lists_are_filtered_and_paged(live: Settings, root: Path, server: Prefec
             ids = []
             for name in ("a", "b", "c"):
                 asked = score(name, scorer="s" if name == "a" else None)
-                ids.append((await service.submit(asked, caller="c", role="admin")).task.id)
+                ids.append((await service.submit(asked, caller=ADMIN)).task.id)
                 request = SubmitRequest(workspace=name, action="run")
-                ids.append((await service.submit(request, caller="c")).task.id)
+                ids.append((await service.submit(request, caller=C)).task.id)
             await service.cancel(ids[0])
 
             async def listed(**query: Any) -> list[str]:
@@ -774,13 +775,14 @@ SUBMITS = """
 import asyncio, sys
 from autoscorer.core.config import load_settings
 from autoscorer.schemas.task import SubmitRequest
+from autoscorer.service.policy import Caller
 from autoscorer.service.workspaces.roots import WorkspaceRoots
 from autoscorer.service.tasks import TaskService
 
 async def client(service, first):
     for number in range(first, 200, 20):
         request = SubmitRequest(action="score", workspace=f"w{number}")
-        submitted = await service.submit(request, caller="c")
+        submitted = await service.submit(request, caller=Caller("c", "submit"))
         print(submitted.task.id, flush=True)
 
 async def main():

@@ -13,6 +13,7 @@ from autoscorer.api import app as app_module
 from autoscorer.core.config import Settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.schemas.task import TaskList, TaskState, TaskView
+from autoscorer.service.policy import Act, Caller, Scope, Subject
 from autoscorer.service.prefect.client import PrefectApi
 from autoscorer.service.tasks import Submitted, TaskQuery
 from autoscorer.service.workspaces.roots import WorkspaceRoots
@@ -46,7 +47,7 @@ class MadeUpTasks:
         self.settings: Any = None
         self.roots: Any = None
 
-    async def list(self, query: TaskQuery, *, jobs_of: str | None = None) -> TaskList:
+    async def list(self, query: TaskQuery, *, scope: Scope) -> TaskList:
         found = [t for t in self.tasks.values() if not query.states or t.state in query.states]
         found = [t for t in found if query.workspace in (None, t.workspace)]
         found = [t for t in found if query.action in (None, t.action)]
@@ -65,17 +66,16 @@ class MadeUpTasks:
             raise AutoScorerError(ErrorCode.NOT_FOUND, "There is no such task.")
         return self.tasks[task_id]
 
-    async def check_own(self, task_id: str, caller: str) -> None:
+    async def check(self, task_id: str, caller: Caller, act: Act) -> SimpleNamespace:
         await self.get(task_id)
+        return SimpleNamespace(subject_of=Subject())
 
     async def cancel(self, task_id: str) -> TaskView:
         self.calls.append(("cancel", task_id))
         self.tasks[task_id] = self.tasks[task_id].model_copy(update={"state": TaskState.CANCELLED})
         return self.tasks[task_id]
 
-    async def retry(
-        self, task_id: str, *, caller: str, role: str = "submit", idempotency_key: str | None = None
-    ) -> Submitted:
+    async def retry(self, task_id: str, *, caller: Caller, idempotency_key: str | None = None) -> Submitted:
         self.calls.append(("retry", task_id))
         again = self.tasks[task_id].model_copy(
             update={"id": task_id + "-2", "retry_of": task_id, "state": TaskState.QUEUED, "error": None}

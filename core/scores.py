@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
+
 from ..schemas.benchmark import Submission
 from ..schemas.result import Result
 from .benchmark import BenchmarkFolder
@@ -71,8 +73,10 @@ def read_scores(folder: BenchmarkFolder, *, private: bool = False) -> list[Json]
     except FileNotFoundError:
         return []
     # Only what was written to its end: the last line may be that of a process that died over it.
-    lines = text.splitlines(keepends=True)
-    return json.loads(b"[" + b",".join(line for line in lines if line.endswith(b"\n")) + b"]")  # type: ignore[no-any-return]
+    whole = text[: text.rfind(b"\n") + 1].rstrip(b"\n")
+    # Twice as fast as the standard library's, and a benchmark may have a hundred thousand lines.
+    found: list[Json] = from_json(b"[" + whole.replace(b"\n", b",") + b"]")
+    return found
 
 
 def read_submission(root: Path) -> Submission | None:

@@ -35,7 +35,17 @@ from .artifacts import publish_result
 from .final_state import persist_outcome
 from .hooks import clear_earlier_attempt, clear_up
 
-__all__ = ["BackendName", "ParamsField", "ScorerField", "pipeline", "run_only", "score_only", "validate_only"]
+__all__ = [
+    "BackendName",
+    "ParamsField",
+    "ScorerField",
+    "pipeline",
+    "run_and_score",
+    "run_only",
+    "score_alone",
+    "score_only",
+    "validate_only",
+]
 
 WorkspacePath = Annotated[
     str,
@@ -99,16 +109,7 @@ def pipeline(
     Returns:
         The Result; see the module for what a failed submission answers.
     """
-
-    choice = {"scorer": scorer, "params": params}
-    return _holding(
-        workspace,
-        lambda held: in_order(
-            lambda: _data(call_tracked(validate_task, held, backend=backend, **choice)),
-            lambda timing: _data(call_tracked(run_task, held, backend=backend, timing=timing, lock=False)),
-            lambda timing: _data(call_tracked(score_task, held, timing=timing, lock=False, **choice)),
-        ),
-    )
+    return run_and_score(workspace, scorer=scorer, params=params, backend=backend)
 
 
 @flow(
@@ -130,10 +131,7 @@ def score_only(workspace: WorkspacePath, scorer: ScorerField = None, params: Par
     Returns:
         The Result; see the module for what a failed submission answers.
     """
-    return _holding(
-        workspace,
-        lambda held: _data(call_tracked(score_task, held, scorer=scorer, params=params, lock=False)),
-    )
+    return score_alone(workspace, scorer=scorer, params=params)
 
 
 @flow(
@@ -196,6 +194,29 @@ def validate_only(
         return persist_outcome(state if state.is_completed() else failed_state(failure_of(state)))
     except AutoScorerError as error:  # a signal
         return persist_outcome(failed_state(error))
+
+
+def run_and_score(
+    workspace: str, *, scorer: str | None = None, params: dict[str, Any] | None = None, backend: str | None = None
+) -> State[Any]:
+    """The steps of a pipeline, in the flow run that calls it; the flow's own final state."""
+    choice = {"scorer": scorer, "params": params}
+    return _holding(
+        workspace,
+        lambda held: in_order(
+            lambda: _data(call_tracked(validate_task, held, backend=backend, **choice)),
+            lambda timing: _data(call_tracked(run_task, held, backend=backend, timing=timing, lock=False)),
+            lambda timing: _data(call_tracked(score_task, held, timing=timing, lock=False, **choice)),
+        ),
+    )
+
+
+def score_alone(workspace: str, *, scorer: str | None = None, params: dict[str, Any] | None = None) -> State[Any]:
+    """Scoring alone, in the flow run that calls it; the flow's own final state."""
+    return _holding(
+        workspace,
+        lambda held: _data(call_tracked(score_task, held, scorer=scorer, params=params, lock=False)),
+    )
 
 
 def _holding(workspace: str, steps: Callable[[str], dict[str, Any]]) -> State[Any]:

@@ -170,4 +170,5 @@ class Submission(BaseModel):
     label: str | None = Field(None, max_length=200)
     created_at: str = Field(description="ISO 8601, UTC.")
     phase: str | None = Field(None, description="The phase it came in; null where there are none.")
+    flow_run_id: str | None = Field(None, description="Of the flow run that made it; null where none did.")
     late: bool = Field(False, description="It came after the phase's end, and is not on the leaderboard.")

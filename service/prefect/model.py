@@ -98,6 +98,7 @@ DEPLOYMENTS = (
     Deployment("run", "run-only", "run", "autoscorer.flows.pipeline.run_only"),
     Deployment("score", "score-only", "score", "autoscorer.flows.pipeline.score_only", direct=True),
     Deployment("pipeline", "pipeline", "pipeline", "autoscorer.flows.pipeline.pipeline"),
+    Deployment("pipeline", "evaluate", "evaluate", "autoscorer.flows.evaluate.evaluate"),
     Deployment("batch", "batch", "batch", "autoscorer.flows.batch.batch"),
     Deployment("rag-score", "rag-score", "rag-score", "autoscorer.flows.rag_score.rag_score", judged=True),
     # A schedule starts it, and no task of ours; its runs are tasks all the same.

@@ -14,6 +14,7 @@ from ...core.flowruns import FlowRunFiles
 from ...core.locks import acquire
 from ...core.processes import ProcessIdentity
 from ...core.workspace import Workspace
+from ...tasks.benchmarks.adding import workspace_of
 from ..ledger.flow_runs import KnownRun
 from ..prefect.model import FlowRun, State, seconds_of
 from .policy import ClaimStatus, RunObservation
@@ -100,7 +101,7 @@ def age(state: State) -> float:
 
 
 def _busy(run: FlowRun) -> bool:
-    workspace = (run["parameters"] or {}).get("workspace")
+    workspace = workspace_of(run["parameters"], run["id"])
     if not isinstance(workspace, str):
         return False  # a batch; its workspaces are held one by one
     try:

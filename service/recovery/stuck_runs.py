@@ -18,6 +18,7 @@ from ...core.worker_names import has_died
 from ...core.workspace import Workspace
 from ...executors.reaper import reap_if_needed
 from ...flows.batches.expand import expand
+from ...tasks.benchmarks.adding import workspace_of
 from ..flow_runs import CLAIM, FlowRuns
 from ..ledger.flow_runs import KnownRun
 from ..prefect.client import PrefectApi
@@ -224,8 +225,7 @@ class Reconciler:
 
 def _free_workspaces(run: FlowRun, settings: Settings) -> None:
     """Take from a run's processes, which may be stopped and go on one day, the workspaces that they hold."""
-    parameters = run["parameters"] or {}
-    items = parameters.get("workspaces") or [parameters.get("workspace")]
+    items = (run["parameters"] or {}).get("workspaces") or [workspace_of(run["parameters"], run["id"])]
     for entry in expand([each for each in items if isinstance(each, str)], settings.workspace_roots):
         if entry.is_work:
             Workspace(entry.path).break_lock(run["id"])

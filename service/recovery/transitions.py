@@ -20,6 +20,7 @@ from ...core.workspace import Workspace
 from ...flows.batches.expand import expand
 from ...flows.batches.outcome import outcome_of, summary_so_far
 from ...schemas.result import Result
+from ...tasks.benchmarks.adding import workspace_of
 from ...tasks.results.ensure import ensure_result
 from ..flow_runs import FlowRuns
 from ..prefect.client import PrefectApi, PrefectRefused
@@ -251,7 +252,7 @@ def persist_forced_outcome(settings: Settings, run: FlowRun, flow: str | None, e
     if flow == "batch":
         data = _batch_so_far(files, run, error, settings)
     elif flow != "validate-only" and _began(files, run, error):  # validating writes no Result
-        result = _concluded(settings, (run["parameters"] or {}).get("workspace"), run["id"], error)
+        result = _concluded(settings, workspace_of(run["parameters"], run["id"]), run["id"], error)
         if result is not None and result.error is None:
             score = result.summary.score
             message = "scored; its process died after that" if score is None else f"score {score:.4g}"

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from ...core.benchmark import BenchmarkFolder
 from ...core.errors import AutoScorerError, ErrorCode, Stage
 from ...core.exposure import NOT_CODE
 from ...core.meta import parse_job
+from ...core.scores import read_submission
 from ...core.storage import naming_full_disks
 from ...core.strict_json import read_text
 from ...core.submissions import SUBMISSIONS, link_input
@@ -26,7 +27,7 @@ from ...executors.files import remove_tree
 from ...schemas.benchmark import NAME, Benchmark, Kind, Phase, Submission
 from ...schemas.image_reference import parse_image
 
-__all__ = ["Source", "add_submission", "open_phase", "submission_folder"]
+__all__ = ["Source", "add_submission", "open_phase", "submission_folder", "submission_of_run", "workspace_of"]
 
 # Keys of a folder's own meta.json that a submission may say something in.
 _OWN_KEYS = ("container", "resources", "timeout", "description", "version")
@@ -79,7 +80,13 @@ def open_phase(spec: Benchmark, now: datetime | None = None) -> tuple[Phase | No
 
 
 def add_submission(
-    folder: BenchmarkFolder, team: str, source: Source, *, label: str | None = None, now: datetime | None = None
+    folder: BenchmarkFolder,
+    team: str,
+    source: Source,
+    *,
+    label: str | None = None,
+    flow_run_id: str | None = None,
+    now: datetime | None = None,
 ) -> Path:
     """Make the workspace of a submission, whole or not at all.
 
@@ -91,6 +98,7 @@ def add_submission(
         team: Whose it is.
         source: What is handed in; files are copied.
         label: The team's own words for it.
+        flow_run_id: The flow run that makes it, by which ``submission_of_run`` finds it.
         now: The time that counts for the phase; this moment when None.
 
     Returns:
@@ -120,6 +128,7 @@ def add_submission(
                 # With the part of a second by which two are told apart.
                 created_at=(now or datetime.now(UTC)).isoformat().replace("+00:00", "Z"),
                 phase=phase.name if phase is not None else None,
+                flow_run_id=flow_run_id,
                 late=late,
             )
             link_input(root)
@@ -130,6 +139,39 @@ def add_submission(
             remove_tree(root)
             raise
     return root
+
+
+def submission_of_run(benchmark: Path, team: str, flow_run_id: str) -> Path | None:
+    """The submission that a flow run has made; None before it has, and where there is no such benchmark."""
+    try:
+        folder = BenchmarkFolder(benchmark)
+    except AutoScorerError:
+        return None
+    if not re.fullmatch(NAME, team):
+        return None
+    # The newest first: it is one of the last.
+    for root in reversed([*folder.submissions(team)]):
+        about = read_submission(root)
+        if about is not None and about.flow_run_id == flow_run_id:
+            return root
+    return None
+
+
+def workspace_of(parameters: Mapping[str, Any] | None, flow_run_id: str) -> str | None:
+    """The workspace that a flow run works on: the one that it is given, or the submission that it has made.
+
+    Args:
+        parameters: What the flow is called with.
+        flow_run_id: Of the run.
+    """
+    given = parameters or {}
+    if isinstance(given.get("workspace"), str):
+        return str(given["workspace"])
+    benchmark, team = given.get("benchmark"), given.get("team")
+    if not isinstance(benchmark, str) or not isinstance(team, str):
+        return None
+    found = submission_of_run(Path(benchmark), team, flow_run_id)
+    return None if found is None else str(found)
 
 
 def _numbered(folder: BenchmarkFolder, team: str) -> Path:

@@ -62,6 +62,10 @@ DESIGN = {
     "CONFLICT": ("api", 409, "usage"),
     "PAYLOAD_TOO_LARGE": ("api", 413, "usage"),
     "RATE_LIMITED": ("api", 429, "usage"),
+    "PHASE_CLOSED": ("api", 403, "usage"),
+    "QUOTA_EXCEEDED": ("api", 429, "usage"),
+    "BENCHMARK_NOT_FOUND": ("validation", 404, "usage"),
+    "INVALID_BENCHMARK": ("validation", 422, "usage"),
     "INTERNAL_ERROR": ("api", 500, "system"),
 }
 

@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 NAMES = [
     "batch/batch",
     "batch/nightly-batch",
+    "evaluate/evaluate",
     "pipeline/pipeline",
     "rag-score/rag-score",
     "run-only/run",
@@ -271,9 +272,13 @@ def test_no_server_is_told_at_once(capsys: pytest.CaptureFixture[str], monkeypat
 def test_each_deployments_form_says_what_every_field_is() -> None:
     for each in declared("a", "b", "c"):
         schema = each.body["parameter_openapi_schema"]
-        first = {"batch": "workspaces", "rag-score": "request"}.get(each.flow, "workspace")
-        assert schema["required"] == [first]
-        assert next(iter(schema["properties"])) == first
+        needed = {
+            "batch": ["workspaces"],
+            "rag-score": ["request"],
+            "evaluate": ["benchmark", "team", "kind", "source"],
+        }.get(each.flow, ["workspace"])
+        assert schema["required"] == needed
+        assert [*schema["properties"]][: len(needed)] == needed
         for name, described in schema["properties"].items():
             assert described["title"] == name
             assert len(described["description"]) > 10, name

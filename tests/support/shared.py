@@ -31,9 +31,11 @@ def in_order(items: list[pytest.Item]) -> None:
     uses: dict[Path, set[str]] = {}
     for item in items:
         uses.setdefault(item.path, set()).update({*SHARED} & {*getattr(item, "fixturenames", ())})
-    heavy = sorted((path for path in uses if path.parent.name == _HEAVY), key=lambda path: path.name != _FIRST)
+    # One that shares a server, and came late, would keep that and all that goes with it alive for everybody.
+    heavy = [path for path, shared in uses.items() if path.parent.name == _HEAVY and not shared]
+    heavy.sort(key=lambda path: path.name != _FIRST)
     light = sorted(
-        (path for path in uses if path.parent.name != _HEAVY),
+        (path for path in uses if path not in heavy),
         key=lambda path: min((SHARED.index(name) for name in uses[path]), default=len(SHARED)),
     )
     # The first of all at the start, the last one well before the end.

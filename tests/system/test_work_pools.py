@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from ..support.benchmarks import write_benchmark
 from ..support.checkout import checkout, sh
 from ..support.prefect_server import PrefectServer, eventually, running_server
 from ..support.work_pools import QUICK, WAITING, Site, block_of, containers, go
@@ -244,6 +245,11 @@ def test_each_deployment_works(served: Pool, busybox: str) -> None:
         run = served.ended(served.submit("score-only/score", workspace=root), "COMPLETED")
         assert result_of(root)["summary"]["score"] == 1.0
         assert sorted(served.server.task_runs(run["id"], 1)) == ["score run"]
+        folder = write_benchmark(root.parent, "league", truth=(root / "input" / "gt.csv").read_text())
+        handed = {"team": "team-a", "kind": "predictions", "source": str(root / "output" / "pred.csv")}
+        served.ended(served.submit("evaluate/evaluate", benchmark=str(folder.root), **handed), "COMPLETED")
+        (submission,) = folder.submissions()
+        assert result_of(submission)["summary"]["score"] == 1.0
 
 
 def test_a_run_whose_worker_alone_was_killed_is_completed(served: Pool, left: dict[str, Left]) -> None:

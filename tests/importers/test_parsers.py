@@ -77,6 +77,7 @@ def test_an_alias_may_be_used() -> None:
     assert parse_yaml("a: &x {b: 1}\nc: *x\n", "x.yaml") == {"a": {"b": 1}, "c": {"b": 1}}
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_a_mapping_or_an_error(text: str) -> None:
     with contextlib.suppress(AutoScorerError):
@@ -84,7 +85,7 @@ def test_any_text_is_a_mapping_or_an_error(text: str) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 def test_a_competition_with_any_value_anywhere_is_read_or_refused(data: st.DataObject) -> None:
     path = data.draw(st.sampled_from([path for path in paths_of(COMPETITION) if path]))
@@ -96,7 +97,7 @@ def test_a_competition_with_any_value_anywhere_is_read_or_refused(data: st.DataO
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 def test_a_challenge_with_any_value_anywhere_is_read_or_refused(data: st.DataObject) -> None:
     path = data.draw(st.sampled_from([path for path in paths_of(CHALLENGE) if path]))
@@ -137,6 +138,7 @@ def test_what_is_no_time_is_refused(written: Any) -> None:
         Fields({"at": written}, "x").moment("at")
 
 
+@settings(deadline=None)
 @given(st.datetimes(min_value=datetime(1, 1, 2)))
 def test_a_time_comes_through_yaml_as_it_was(moment: datetime) -> None:
     moment = moment.replace(microsecond=0)
@@ -144,6 +146,7 @@ def test_a_time_comes_through_yaml_as_it_was(moment: datetime) -> None:
         assert Fields(parse_yaml(text, "x"), "x").moment("at") == moment.replace(tzinfo=UTC)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=100))
 def test_a_slug_is_a_name_or_nothing(text: str) -> None:
     import re

@@ -7,7 +7,7 @@ from typing import Any
 
 from autoscorer.tasks.importers.scorer_file import scorer_source
 from autoscorer.tasks.programs import Column
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 texts = st.text(max_size=12) | st.sampled_from(['"""', "'", "\\", "\n", "{0}", "')\nimport os", "\u2028", "{title}"])
@@ -31,6 +31,7 @@ def literal(node: ast.expr) -> Any:
     return ast.literal_eval(node)
 
 
+@settings(deadline=None)
 @given(texts, st.lists(texts, max_size=3), st.lists(columns, min_size=1, max_size=3))
 def test_whatever_a_bundle_says_is_a_literal(title: str, command: list[str], given_columns: list[Column]) -> None:
     main = given_columns[0]

@@ -12,7 +12,7 @@ import pytest
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.tasks.programs.columns import Column, metrics_of
 from autoscorer.tasks.programs.scores import parse_json_scores, parse_text_scores, read_scores
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 A, B = Column(key="a"), Column(key="b", higher_is_better=False)
@@ -31,12 +31,14 @@ def refused(function: Any, *args: Any, **kwargs: Any) -> str:
     return caught.value.message
 
 
+@settings(deadline=None)
 @given(st.dictionaries(NAMES, NUMBERS, max_size=5))
 def test_numbers_come_through_either_file_as_they_were(scores: dict[str, float]) -> None:
     assert parse_json_scores(json.dumps(scores)) == scores
     assert parse_text_scores("".join(f"{name}: {value!r}\n" for name, value in scores.items())) == scores
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_any_text_is_scores_or_an_error(text: str) -> None:
     for parse in (parse_json_scores, parse_text_scores):
@@ -46,6 +48,7 @@ def test_any_text_is_scores_or_an_error(text: str) -> None:
             assert error.code is ErrorCode.SCORER_ERROR
 
 
+@settings(deadline=None)
 @given(
     st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5), st.lists, max_leaves=4)
 )

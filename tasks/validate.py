@@ -27,7 +27,7 @@ from ..scorers.registry.entry import ScorerEntry
 from . import prefect_task
 from .memory import out_of_memory, release_memory
 from .scorer_call import call_scorer, make_scorer
-from .submissions.scoring import check_backend, refuse_own_choice
+from .submissions.scoring import as_checked, check_backend, refuse_own_choice
 
 __all__ = ["Purpose", "resolve_scorer", "validate", "validate_workspace"]
 
@@ -135,8 +135,9 @@ def validate(
     if (asked := meta.asked) is not None:
         with found.collect(), _enough_memory(settings):
             scorer_id, merged = resolve_scorer(asked, scorer, params)
-            with contextlib.nullcontext(space.root) if predictions else _without_predictions(space) as root:
-                _check_scorer(get_registry().get(scorer_id), root, asked, merged, settings, found)
+            entry = get_registry().get(scorer_id)
+            with as_checked(space, asked) if predictions else _without_predictions(space, asked) as (root, of_files):
+                _check_scorer(entry, root, of_files, merged, settings, found)
     if found.problems:
         raise InvalidWorkspace.of(found.problems)
     assert job is not None
@@ -240,13 +241,13 @@ def _enough_memory(settings: Settings) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _without_predictions(space: Workspace) -> Iterator[Path]:
+def _without_predictions(space: Workspace, job: Job) -> Iterator[tuple[Path, Job]]:
     """A view of the workspace with its input and an empty output: what a run is about to replace is not checked."""
     view = Path(tempfile.mkdtemp(prefix="autoscorer-view-"))
     try:
         (view / "input").symlink_to(space.input)
         (view / "meta.json").symlink_to(space.meta)
         (view / "output").mkdir()
-        yield view
+        yield view, job
     finally:
         shutil.rmtree(view, ignore_errors=True)

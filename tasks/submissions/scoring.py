@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ..results.metadata import add_provenance
 from .parts import divided
 from .version import Version, current_version
 
-__all__ = ["check_backend", "refuse_own_choice", "score_submission"]
+__all__ = ["as_checked", "check_backend", "refuse_own_choice", "score_submission"]
 
 Params = dict[str, Any]
 
@@ -75,6 +76,26 @@ def score_submission(
     return result
 
 
+@contextlib.contextmanager
+def as_checked(space: Workspace, job: Job) -> Iterator[tuple[Path, Job]]:
+    """What a scorer checks of a workspace: where predictions are there, without the rows that nobody scores.
+
+    Args:
+        space: The workspace.
+        job: What it is asked to do.
+
+    Returns:
+        The folder to check, for as long as the block lasts, and the job that goes with its files.
+    """
+    spec = BenchmarkFolder(space.benchmark).read() if space.benchmark is not None else None
+    if spec is None or spec.withheld is None or not _has_predictions(space):
+        yield space.root, job
+        return
+    with divided(space, spec) as parts:
+        # The parts are written in UTF-8, whatever the files are.
+        yield parts.both, job.model_copy(update={"data": DataFiles()})
+
+
 def refuse_own_choice(space: Workspace, scorer: str | None, params: Any) -> None:
     """See that nobody has a submission scored in another way than its benchmark says.
 
@@ -110,6 +131,13 @@ def check_backend(space: Workspace, backend: str) -> None:
             '--backend, or add it to "backends" in benchmark.json.',
             details={"backends": list(spec.backends)},
         )
+
+
+def _has_predictions(space: Workspace) -> bool:
+    try:
+        return space.predictions() is not None
+    except AutoScorerError as error:
+        return error.code is not ErrorCode.MISSING_FILE
 
 
 def _mark(result: Result, spec: Benchmark, version: Version, part: Any = None) -> None:

@@ -18,6 +18,7 @@ from autoscorer.tasks.benchmarks.check import validate_benchmark
 from autoscorer.tasks.benchmarks.leaderboard import board_of
 from autoscorer.tasks.benchmarks.release import is_released, release
 from autoscorer.tasks.submissions.parts import usage_of
+from autoscorer.tasks.validate import validate_workspace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,7 +49,13 @@ def test_each_part_is_scored_by_itself_and_ignored_rows_by_nobody(tmp_path: Path
 
 def test_an_ignored_row_need_not_be_predicted(tmp_path: Path) -> None:
     folder = write_benchmark(tmp_path, truth=TRUTH, withheld=BY_COLUMN)
-    assert submit(folder, rows("xyxy"))[1].summary.score == 1.0
+    root, result = submit(folder, rows("xyxy"))
+    assert result.summary.score == 1.0
+    assert validate_workspace(root)["valid_for"] == ["score"]
+    (root / "output" / "pred.csv").write_text(rows("xyz", ids="abz"))
+    with pytest.raises(AutoScorerError, match="MISMATCH") as caught:
+        validate_workspace(root)
+    assert caught.value.details["missing"]["first"] == ["c", "d"]
 
 
 def test_a_mismatch_is_told_of_the_whole_and_not_of_a_part(tmp_path: Path) -> None:

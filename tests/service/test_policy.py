@@ -12,7 +12,6 @@ from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.schemas.task import Role, TaskState
 from autoscorer.service.ledger.records import TaskFilter
 from autoscorer.service.ledger.sqlite import SqliteDatabase
-from autoscorer.service.ledger.task_ids import new_task_id
 from autoscorer.service.policy import SEVERAL, Act, Caller, Subject, check, may, scope_of
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -108,13 +107,14 @@ def test_a_list_holds_what_may_be_seen_and_counts_nothing_else(
     async def work() -> None:
         async with opened(settings) as ledger:
             known = []
+            # By which these tasks are told from those of other examples.
+            scorer = str(uuid4())
             for benchmark, team, is_job, asker in tasks:
                 action = "rag-score" if is_job else "score"
-                task = new(f"/data/{uuid4()}", action, caller=asker, benchmark=benchmark, team=team)
+                task = new(f"/{uuid4()}", action, caller=asker, benchmark=benchmark, team=team, scorer=scorer)
                 known.append((await ledger.add(task))[0])
-            seen = [row.id for row in known if may(caller, Act.SEE, row.subject_of)]
-            # What examples before this one have made is older.
-            wanted = TaskFilter(scope=scope_of(caller), since=known[0].id if known else new_task_id())
+            seen = sorted(row.id for row in known if may(caller, Act.SEE, row.subject_of))
+            wanted = TaskFilter(scorer=scorer, scope=scope_of(caller))
             rows, total, _ = await ledger.page(wanted, None, 100)
             assert [row.id for row, _ in rows] == seen[::-1] and total == len(seen)
             # By pages of one, with what is counted before each.

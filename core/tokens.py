@@ -13,9 +13,9 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
@@ -177,14 +177,13 @@ class TokenFile:
         self._change(without)
         return gone[0]
 
-    def _change(self, change: Any) -> None:
+    def _change(self, change: Callable[[Sequence[TokenRecord]], Sequence[TokenRecord]]) -> None:
         try:
             with held(self.path.with_suffix(".lock")):
-                self._seen = None
-                records = change(self.records())
+                # As it is now, whatever was read of it before.
+                records = change(self._read())
                 data = json.dumps([each.model_dump(mode="json") for each in records], indent=1) + "\n"
                 write_atomic(self.path, data.encode(), mode=0o600)
-                self._seen = None
         except OSError as error:
             raise _unusable(f"can't be written ({error.strerror})") from None
 

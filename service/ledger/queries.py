@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.task import ACTIVE, TaskState
-from ..policy import Scope
+from ..policy import SEVERAL, Scope
 from .derived import metric_name
 from .records import CallbackDue, StoredResult, TaskFilter, TaskRow
 from .tables import ACTIVE_STATES, idempotency, names, outcomes, tasks
@@ -278,7 +278,8 @@ def _seen(scope: Scope) -> list[ColumnElement[bool]]:
     if scope.benchmarks is not None:
         return [tasks.c.benchmark.in_(sorted(scope.benchmarks))]
     if scope.team is not None:
-        return [tasks.c.team == scope.team, tasks.c.benchmark.is_not(None)]
+        # What is NULL is not equal, nor is it unequal.
+        return [tasks.c.team == scope.team, tasks.c.benchmark != SEVERAL]
     return [tasks.c.benchmark.is_(None), or_(tasks.c.action != "rag-score", tasks.c.caller == scope.owner)]
 
 

@@ -221,6 +221,59 @@ def test_a_token_with_both_roles_is_an_admins(home: Path, root: Path) -> None:
     assert "same" not in caller.name
 
 
+def test_tokens_of_the_home_are_heeded_without_a_restart_and_refused_where_they_can_not_be_read(
+    tmp_path: Path, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from autoscorer.api.access import access_of
+    from autoscorer.api.auth import Authenticator
+    from autoscorer.core.tokens import TOKENS_FILE, TokenFile
+
+    settings = facade_settings(root, api_tokens="admin:of-the-configuration", home=tmp_path)
+    check = Authenticator(settings, access_of(settings)).check
+
+    def role(token: str) -> tuple[str, str | None, frozenset[str]] | None:
+        scope = {"path": "/tasks", "client": ("127.0.0.1", 1)}
+        try:
+            caller = check(scope, {b"authorization": b"Bearer " + token.encode()})
+        except AutoScorerError as error:
+            assert error.code is ErrorCode.UNAUTHORIZED
+            return None
+        assert caller is not None and token not in caller.name
+        return caller.role, caller.team, caller.benchmarks
+
+    file = TokenFile(tmp_path)
+    of_a, record = file.add("submit", team="a")
+    organiser, _ = file.add("organiser", benchmarks=["flowers", "dogs"])
+    assert role(of_a) == ("submit", "a", frozenset())
+    assert role(organiser) == ("organiser", None, frozenset({"flowers", "dogs"}))
+    assert role(of_a[:-1]) is role(record.sha256) is role(record.id) is role("") is None
+    (tmp_path / TOKENS_FILE).write_text("[{")
+    with caplog.at_level("ERROR"):
+        assert role(of_a) is role(organiser) is None
+    assert role("of-the-configuration") == ("admin", None, frozenset())
+    assert "tokens.json in the home is not a list of tokens" in caplog.text
+    with pytest.raises(AutoScorerError, match=r"tokens\.json in the home"):
+        Authenticator(settings, access_of(settings))
+    (tmp_path / TOKENS_FILE).unlink()
+    again, _ = file.add("submit")
+    assert role(again) == ("submit", None, frozenset()) and role(of_a) is None
+
+
+def test_a_home_with_tokens_asks_for_them(tmp_path: Path, root: Path) -> None:
+    from autoscorer.api.access import access_of
+    from autoscorer.core.tokens import TokenFile
+
+    settings = facade_settings(root, tokens=False, home=tmp_path)
+    file = TokenFile(tmp_path)
+    _, record = file.add("admin")
+    for _ in range(2):
+        access = access_of(settings)
+        assert access.uid is None and access.home_token is None and "tokens" in access.sentence
+        server_config(settings, "0.0.0.0", 0)
+        if file.records():
+            file.revoke(record.id)  # nobody gets in by that
+
+
 def test_others_than_this_machine_are_served_only_with_tokens(root: Path, home: Path) -> None:
     without = facade_settings(root, tokens=False)
     for host in ("0.0.0.0", "::", "192.168.1.2", "example.org", ""):

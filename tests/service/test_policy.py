@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import get_args
+from typing import Any, get_args
 from uuid import uuid4
 
 import pytest
 from autoscorer.core.config import Settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
-from autoscorer.schemas.task import Role
+from autoscorer.schemas.task import Role, TaskState
 from autoscorer.service.ledger.records import TaskFilter
-from autoscorer.service.ledger.task_ids import new_task_id
+from autoscorer.service.ledger.sqlite import SqliteDatabase
 from autoscorer.service.policy import SEVERAL, Act, Caller, Subject, check, may, scope_of
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -107,13 +107,14 @@ def test_a_list_holds_what_may_be_seen_and_counts_nothing_else(
     async def work() -> None:
         async with opened(settings) as ledger:
             known = []
+            # By which these tasks are told from those of other examples.
+            scorer = str(uuid4())
             for benchmark, team, is_job, asker in tasks:
                 action = "rag-score" if is_job else "score"
-                task = new(f"/data/{uuid4()}", action, caller=asker, benchmark=benchmark, team=team)
+                task = new(f"/{uuid4()}", action, caller=asker, benchmark=benchmark, team=team, scorer=scorer)
                 known.append((await ledger.add(task))[0])
-            seen = [row.id for row in known if may(caller, Act.SEE, row.subject_of)]
-            # What examples before this one have made is older.
-            wanted = TaskFilter(scope=scope_of(caller), since=known[0].id if known else new_task_id())
+            seen = sorted(row.id for row in known if may(caller, Act.SEE, row.subject_of))
+            wanted = TaskFilter(scorer=scorer, scope=scope_of(caller))
             rows, total, _ = await ledger.page(wanted, None, 100)
             assert [row.id for row, _ in rows] == seen[::-1] and total == len(seen)
             # By pages of one, with what is counted before each.
@@ -122,5 +123,29 @@ def test_a_list_holds_what_may_be_seen_and_counts_nothing_else(
                 (page,), *counted = await ledger.page(wanted, before, 1)
                 assert (page[0].id, counted) == (task_id, [total, number])
                 before = task_id
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(("caller", "index"), [(TEAM, "by_team"), (ORGANISER, "by_benchmark")])
+def test_a_list_looks_at_nothing_but_what_may_be_seen(settings: Settings, caller: Caller, index: str) -> None:
+    """However many tasks others have: an index leads to one's own, the newest first."""
+
+    async def work() -> None:
+        async with opened(settings) as ledger:
+            asked: list[str] = []
+            assert isinstance(ledger._database, SqliteDatabase)
+            scanner: Any = ledger._database._scanner.connection.dbapi_connection
+            scanner.set_trace_callback(asked.append)
+            # An organiser's tasks of one state are looked for among all of that state.
+            for states in ((), (TaskState.QUEUED,))[: 1 if caller is ORGANISER else 2]:
+                await ledger.page(TaskFilter(states=states, scope=scope_of(caller)), "f" * 32, 10)
+            scanner.set_trace_callback(None)
+            for statement in asked:
+                plan = [str(each[3]) for each in scanner.execute("EXPLAIN QUERY PLAN " + statement)]
+                assert any(f"USING INDEX {index}" in step or f"COVERING INDEX {index}" in step for step in plan), plan
+                assert not any(step.startswith("SCAN tasks") for step in plan), plan
+                # Of several benchmarks the newest are sorted out; of a team they come in order.
+                assert caller is ORGANISER or not any("TEMP B-TREE" in step for step in plan), plan
 
     asyncio.run(work())

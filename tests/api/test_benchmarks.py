@@ -237,6 +237,7 @@ def test_an_organiser_works_on_all_of_a_benchmark_and_on_nothing_else(benches: B
         assert benches.call(who, "GET", "/benchmarks/dogs").data["params"] is None
 
 
+@pytest.mark.slow
 def test_a_team_sees_no_truth_even_where_all_errors_are_shown(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
@@ -320,6 +321,7 @@ def test_where_a_board_has_a_margin_it_alone_tells_a_team_of_scores(benches: Ben
     assert benches.call("flowers", "GET", f"/tasks/{task}").data["outcome"]["score"] == 0.75
 
 
+@pytest.mark.slow
 def test_a_team_chooses_which_of_its_submissions_counts(benches: Benches) -> None:
     change_spec_of(benches, leaderboard={"choose": "chosen"})
     for labels in ("xyxy", "xyxx"):

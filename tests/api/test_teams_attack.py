@@ -301,6 +301,7 @@ PARTS = (
 steps = st.lists(st.sampled_from(PARTS), min_size=1, max_size=7)
 
 
+@pytest.mark.slow
 @hypothesis_settings(max_examples=examples(100), deadline=None, suppress_health_check=list(HealthCheck))
 @given(parts=steps, who=st.sampled_from(STRANGERS), absolute=st.booleans(), route=st.integers(0, 7))
 def test_whatever_path_is_tried_nothing_of_theirs_comes(

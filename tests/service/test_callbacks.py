@@ -109,6 +109,7 @@ class Due:
     delivered: bool = False
     error: str | None = None
     role: str = "submit"
+    team: str | None = None
 
 
 class Kept:

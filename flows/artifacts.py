@@ -17,11 +17,13 @@ from typing import Any
 from prefect.artifacts import Artifact, LinkArtifact, MarkdownArtifact, TableArtifact
 from prefect.logging import get_run_logger
 
+from ..core.benchmark import BenchmarkFolder
 from ..core.errors import AutoScorerError
 from ..core.text import visible
 from ..core.workspace import Workspace, open_regular
 from ..schemas.result import Result
 from ..scorers.report.html import duration, number, size
+from ..tasks.benchmarks.leaderboard import board_of, to_markdown
 from ..tasks.prefect.states import result_headline
 
 __all__ = [
@@ -38,6 +40,8 @@ __all__ = [
 # Prefect keeps artifacts in its database: bytes of one plot and of all, metrics and notes shown.
 _PLOT, _PLOTS = 256 * 1024, 768 * 1024
 _METRICS, _NOTES = 500, 50
+# Places of a leaderboard.
+_PLACES = 50
 # With more metrics than these, those of single classes would push the plots out of sight.
 _FEW = 20
 # What has a meaning anywhere, what makes a link of a bare address, and what makes a list at the beginning.
@@ -55,6 +59,17 @@ def artifact_key(path: Path | str, what: str) -> str:
     whole = os.path.realpath(path)
     slug = re.sub(r"[^a-z0-9]+", "-", os.path.basename(whole).lower())[:60].strip("-") or "workspace"
     return f"{slug}-{hashlib.sha256(os.fsencode(whole)).hexdigest()[:8]}-{what}"
+
+
+def render_leaderboard(folder: BenchmarkFolder) -> str:
+    """The first of a benchmark's leaderboard as Markdown: a new one is stored for every submission.
+
+    Args:
+        folder: The benchmark.
+    """
+    rows = board_of(folder, folder.read())
+    more = f"\n{len(rows) - _PLACES} more teams.\n" if len(rows) > _PLACES else ""
+    return to_markdown(rows[:_PLACES]) + more
 
 
 def publish(*makers: Callable[[], Any]) -> None:
@@ -95,7 +110,8 @@ def rendered(makers: Iterable[Callable[[], Artifact]]) -> list[dict[str, Any]]:
 
 
 def result_artifacts(space: Workspace, result: Result) -> list[Callable[[], Artifact]]:
-    """What makes a Result's artifacts: ``…-result`` (Markdown), ``…-metrics`` (table), ``…-report`` (link).
+    """What makes a Result's artifacts: ``…-result`` (Markdown), ``…-metrics`` (table), ``…-report`` (link); of a
+    submission also the benchmark's ``…-leaderboard`` (Markdown).
 
     Args:
         space: The workspace.
@@ -116,6 +132,14 @@ def result_artifacts(space: Workspace, result: Result) -> list[Callable[[], Arti
         makers.append(
             lambda: TableArtifact(
                 key=artifact_key(space.root, "metrics"), table=metric_rows(result), description=f"Metrics of {name}"
+            )
+        )
+    if (benchmark := space.benchmark) is not None:
+        makers.append(
+            lambda: MarkdownArtifact(
+                key=artifact_key(benchmark, "leaderboard"),
+                markdown=render_leaderboard(BenchmarkFolder(benchmark)),
+                description=f"Leaderboard of {benchmark.name}, the public part",
             )
         )
     report = result.artifacts.get("report")

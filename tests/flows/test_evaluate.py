@@ -48,6 +48,11 @@ def test_a_model_is_run_and_scored(server: PrefectServer, folder: BenchmarkFolde
     assert result_of(root)["versioning"]["flow_run_id"] == about["flow_run_id"] == str(state.state_details.flow_run_id)
     found = server.call("GET", f"/flow_runs/{about['flow_run_id']}")
     assert found["name"] == "flowers team-a"
+    artifacts = server.call(
+        "POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [about["flow_run_id"]]}}}
+    )
+    (board,) = [each for each in artifacts if each["key"].endswith("-leaderboard")]
+    assert "| 1 | team-a | 0.75 |" in board["data"] and board["key"].startswith("flowers-")
 
 
 def test_a_second_attempt_goes_on_with_the_submission_of_the_first(

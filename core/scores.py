@@ -21,7 +21,7 @@ from .provenance import utc_now
 from .submissions import number_of, team_of
 from .workspace import Workspace, write_atomic
 
-__all__ = ["read_scores", "read_submission", "record", "record_private", "withheld_folder"]
+__all__ = ["read_scores", "read_submission", "record", "record_private", "record_removal", "withheld_folder"]
 
 Json = dict[str, Any]
 
@@ -61,8 +61,24 @@ def record_private(space: Workspace, result: Result) -> None:
     _append(place / "scores.jsonl", _line(space, result))
 
 
+def record_removal(space: Workspace) -> None:
+    """Note down that a submission is there no more: it has no place, and its private Result goes.
+
+    Args:
+        space: The workspace as it was; of one that is no submission nothing is noted.
+    """
+    if space.benchmark is None:
+        return
+    folder, team = BenchmarkFolder(space.benchmark), str(team_of(space.root))
+    line = {"team": team, "number": number_of(space.root), "at": utc_now(), "removed": True}
+    for path in (folder.state / "scores.jsonl", folder.state / "withheld" / "scores.jsonl"):
+        if path.is_file():
+            _append(path, line)
+    (folder.state / "withheld" / team / f"{space.root.name}.json").unlink(missing_ok=True)
+
+
 def read_scores(folder: BenchmarkFolder, *, private: bool = False) -> list[Json]:
-    """The lines, in the order in which they were written.
+    """The lines of submissions that are there, in the order in which they were written.
 
     Args:
         folder: The benchmark.
@@ -76,7 +92,17 @@ def read_scores(folder: BenchmarkFolder, *, private: bool = False) -> list[Json]
     whole = text[: text.rfind(b"\n") + 1].rstrip(b"\n")
     # Twice as fast as the standard library's, and a benchmark may have a hundred thousand lines.
     found: list[Json] = from_json(b"[" + whole.replace(b"\n", b",") + b"]")
-    return found
+    if b'"removed"' not in whole:
+        return found
+    # What stands before the line of a removal is of a submission that is gone; its number may have been given again.
+    kept: dict[tuple[str, int], list[tuple[int, Json]]] = {}
+    for place, line in enumerate(found):
+        key = (line["team"], line["number"])
+        if line.get("removed"):
+            kept.pop(key, None)
+        else:
+            kept.setdefault(key, []).append((place, line))
+    return [line for _, line in sorted((each for lines in kept.values() for each in lines), key=lambda pair: pair[0])]
 
 
 def read_submission(root: Path) -> Submission | None:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ...core.errors import AutoScorerError, ErrorCode, Stage
 from ...core.kept import FOLDER
+from ...core.scores import record_removal
 from ...core.workspace import Workspace, write_atomic
 from ...executors.files import exchange, link_tree, remove_tree
 from .roots import WorkspaceRoots
@@ -128,11 +129,12 @@ def delete_workspace(roots: WorkspaceRoots, target: Path, prefix: str) -> Delete
     """
     refuse_root(roots, target)
     name, root = roots.name(target), root_of(roots, target)
-    with Workspace(target).lock():
+    with (space := Workspace(target)).lock():
         try:
             hidden = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
             target.rename(hidden / "deleted")
             sync(root)
+            record_removal(space)
         except OSError as error:
             raise AutoScorerError(
                 ErrorCode.BACKEND_UNAVAILABLE,

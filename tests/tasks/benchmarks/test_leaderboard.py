@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from autoscorer.core.config import load_settings
 from autoscorer.core.errors import AutoScorerError
+from autoscorer.core.scores import read_scores
 from autoscorer.schemas.benchmark import Board
+from autoscorer.service.workspaces.replacing import delete_workspace
+from autoscorer.service.workspaces.roots import WorkspaceRoots
 from autoscorer.tasks.benchmarks.choice import choose
 from autoscorer.tasks.benchmarks.leaderboard import board, board_of, history, ladder, to_csv, to_markdown
 from hypothesis import given
@@ -170,3 +174,19 @@ def test_names_are_safe_in_a_spreadsheet_and_in_markdown() -> None:
     assert cells[0]["label"].startswith("'=") and cells[0]["score"] == "0.5"
     text = to_markdown(found)
     assert len(text.splitlines()) == 4 and "&lt;b>" in text and "\\|" in text
+
+
+def test_a_submission_that_was_deleted_has_no_place_and_its_number_may_come_again(tmp_path: Path) -> None:
+    truth = "id,label,Usage\na,x,Public\nb,y,Public\nc,x,Private\nd,y,Private\n"
+    folder = write_benchmark(tmp_path, truth=truth, withheld={"column": "Usage"})
+    root, _ = submit(folder, rows("xyxy"))
+    submit(folder, rows("xxxx"), team="team-b")
+    roots = WorkspaceRoots(load_settings().model_copy(update={"workspace_roots": (tmp_path,)}))
+    delete_workspace(roots, root, ".gone-")
+    for private in (False, True):
+        assert [row["team"] for row in board_of(folder, folder.read(), private=private)] == ["team-b"]
+    assert not list((folder.state / "withheld" / "team-a").iterdir())
+    again, _ = submit(folder, rows("xyyx"))
+    assert again.name == "0001"
+    assert [row["team"] for row in board_of(folder, folder.read())] == ["team-a", "team-b"]
+    assert [each["score"] for each in history(read_scores(folder), "team-a")] == [1.0]

@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import AutoScorerError, ErrorCode
+from .api_client import add_api
 from .arguments import add_backend, raise_failure
 from .output import print_result
 from .progress import progress
+from .waiting import add_wait
 
 __all__ = ["add_arguments", "render", "run"]
 
 Json = dict[str, Any]
+
+# Whose a submission is that somebody makes here and does not say.
+_LOCAL = "local"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,16 +30,58 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--archive", metavar="FILE", help="an image, as docker save writes it")
     what.add_argument("--predictions", metavar="FILE", help="predictions alone: CSV, JSON, JSON lines or Parquet")
     parser.add_argument("--cmd", metavar="COMMAND", help="what is run in the image (default: the image's own command)")
-    parser.add_argument("--team", metavar="TEAM", default="local", help="whose it is (default: %(default)s)")
+    parser.add_argument("--team", metavar="TEAM", help="whose it is (default: local, or the token's)")
     parser.add_argument("--label", metavar="TEXT", help="your own words for it")
     add_backend(parser)
+    parser.add_argument(
+        "--remote", action="store_true", help="hand it to the API, which names BENCHMARK; a team's token says the team"
+    )
+    parser.add_argument(
+        "--idempotency-key", metavar="KEY", help="with --remote: the same key again stands for the same submission"
+    )
+    add_wait(parser)
+    add_api(parser)
     parser.epilog = (
         "Examples: autoscorer evaluate iris --predictions pred.csv --team team-a; "
-        "autoscorer evaluate iris ./my-model --team team-a --label 'deeper trees'"
+        "autoscorer evaluate iris ./my-model --team team-a --label 'deeper trees'; "
+        "autoscorer evaluate iris --predictions pred.csv --remote --wait"
     )
 
 
 def run(args: argparse.Namespace) -> Json:
+    return _handed_in(args) if args.remote else _evaluated(args)
+
+
+def _handed_in(args: argparse.Namespace) -> Json:
+    """The submission that the API has accepted; with ``--wait`` with its task as it is when that is over."""
+    from .api_client import connect
+    from .submit import waited
+
+    if args.directory is not None:
+        raise AutoScorerError(
+            ErrorCode.INVALID_REQUEST,
+            "A folder is built where it lies: hand in an image, its archive or predictions, or leave out --remote.",
+        )
+    source = _source(args)
+    with connect(args) as client:
+        handed = client.hand_in(
+            args.benchmark,
+            image=args.image,
+            cmd=source.container.get("cmd"),
+            predictions=args.predictions,
+            archive=args.archive,
+            team=args.team,
+            label=args.label,
+            backend=args.backend,
+            idempotency_key=args.idempotency_key,
+        )
+        return {**handed, "task": waited(client, client.task(handed["task"]["id"]), args)}
+
+
+def _evaluated(args: argparse.Namespace) -> Json:
+    for option in ("api", "wait", "idempotency_key"):
+        if getattr(args, option) is not None:
+            raise AutoScorerError(ErrorCode.INVALID_REQUEST, f"--{option.replace('_', '-')} goes with --remote.")
     from ..tasks.benchmarks.evaluate import evaluate
     from .custom import command_scoring
 
@@ -43,7 +90,7 @@ def run(args: argparse.Namespace) -> Json:
         root, result = evaluate(
             args.benchmark,
             source,
-            team=args.team,
+            team=args.team or _LOCAL,
             label=args.label,
             backend=args.backend,
             settings=args.settings,
@@ -51,7 +98,8 @@ def run(args: argparse.Namespace) -> Json:
             scoring=scoring,
         )
     raise_failure(result)
-    return {**result.to_dict(), "submission": {"team": args.team, "number": int(root.name), "workspace": str(root)}}
+    made = {"team": root.parent.name, "number": int(root.name), "workspace": str(root)}
+    return {**result.to_dict(), "submission": made}
 
 
 def _source(args: argparse.Namespace) -> Any:
@@ -81,6 +129,15 @@ def _source(args: argparse.Namespace) -> Any:
 
 
 def render(data: Json, args: argparse.Namespace) -> None:
+    if args.remote:
+        from .submit import render as render_task
+
+        render_task(data["task"], args)
+        left = data["quota"] or {}
+        told = {"today": left.get("left_today"), "in all": left.get("left"), "at once": left.get("at_once_left")}
+        shown = ", ".join(f"{count} {what}" for what, count in told.items() if count is not None)
+        print(f"{data['workspace']}" + (f"; left: {shown}" if shown else ""))
+        return
     submission = data["submission"]
     print_result(data, submission["workspace"])
     print(f"submission {submission['number']} of {submission['team']}: {submission['workspace']}")

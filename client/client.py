@@ -17,6 +17,7 @@ from ..core.errors import AutoScorerError, ErrorCode
 from ..core.home_token import home_token
 from ..schemas.result import Result
 from ..schemas.task import Action, BackendName, BatchView, Priority, SingleAction, TaskList, TaskState, TaskView
+from .benchmarks import BenchmarkCalls
 from .connection import ANSWER, LOOPBACK, ApiAway, Connection, checked_host, task_path
 from .logs import follow_log, read_log
 from .paging import pages
@@ -28,7 +29,7 @@ Json = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class Client:
+class Client(BenchmarkCalls):
     """The REST API of an installation, for Python. Use it with ``with``, or ``close`` it.
 
     Every error is an ``AutoScorerError`` with a code of the catalogue: what the API answered, or ``ApiAway``

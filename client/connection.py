@@ -131,7 +131,14 @@ class Connection:
         # After a lost answer the task that is there may be ours.
         return task, again or response.headers.get("x-task-created") != "false"
 
-    def send_file(self, path: str, file: IO[bytes], filename: str, fields: Mapping[str, str]) -> Any:
+    def send_file(
+        self,
+        path: str,
+        file: IO[bytes],
+        filename: str,
+        fields: Mapping[str, str],
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
         """The data of a POST of one file, which is sent once, as it is read.
 
         Raises:
@@ -142,6 +149,7 @@ class Connection:
             response = self._http.post(
                 path,
                 data=dict(fields),
+                headers=dict(headers or {}),
                 files={"file": (filename, file, "application/octet-stream")},
                 # What was received is unpacked before it answers.
                 timeout=httpx.Timeout(UNPACKED, connect=CONNECT),

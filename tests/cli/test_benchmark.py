@@ -133,6 +133,8 @@ def test_a_withheld_part_is_shown_to_organisers_and_released(typed: Any, here: P
         (("evaluate", "league", "dir", "--image", "x:1"), "INVALID_REQUEST", "got directory and image"),
         (("evaluate", "league", "--predictions", "a.csv", "--cmd", "x"), "INVALID_REQUEST", "--cmd"),
         (("evaluate", "league", "--predictions", "a.csv", "--team", "A B"), "INVALID_REQUEST", "a team's name"),
+        (("evaluate", "league", "--predictions", "a.csv", "--wait"), "INVALID_REQUEST", "--wait goes with --remote"),
+        (("evaluate", "league", "dir", "--remote"), "INVALID_REQUEST", "leave out --remote"),
         (("benchmark", "release", "league"), "INVALID_REQUEST", "withholds no part"),
         (("benchmark", "leaderboard", "league", "--private"), "INVALID_REQUEST", "withholds no part"),
         (("benchmark", "choose", "league", "team-a", "1"), "INVALID_REQUEST", "best submission"),

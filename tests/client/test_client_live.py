@@ -13,6 +13,7 @@ import pytest
 from autoscorer import AutoScorerError, Client
 from autoscorer.cli.main import main
 
+from ..support.benchmarks import rows, write_benchmark
 from ..support.installation import Installation
 from ..support.markdown import blocks_of, read
 
@@ -48,6 +49,41 @@ def test_submit_wait_result_logs_and_retry(installation: Installation, client: C
     assert "hello from the model" in followed
     assert client.wait(run).state.is_final
     assert {record["source"] for record in client.logs(run)} <= {"flow", "model"}
+
+
+def test_predictions_are_handed_in_to_a_benchmark(
+    installation: Installation,
+    client: Client,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_benchmark(installation.root, "client-league", quota={"per_day": 2})
+    for name, labels in (("good", "xyxy"), ("bad", "xxxx")):
+        (tmp_path / f"{name}.csv").write_text(rows(labels))
+    handed = client.hand_in("client-league", predictions=tmp_path / "good.csv", team="team-a", label="by the client")
+    assert handed["submission"]["number"] == 1 and handed["workspace"] == "client-league/submissions/team-a/0001"
+    assert client.result(handed["task"]["id"], timeout=120).summary.score == 1.0
+    assert "client-league" in [each["name"] for each in client.benchmarks()]
+    # The same from a shell.
+    monkeypatch.setenv("AUTOSCORER_API_TOKEN", installation.token("admin"))
+    monkeypatch.setenv("AUTOSCORER_API_URL", installation.url)
+    given = ["--predictions", str(tmp_path / "bad.csv"), "--team", "team-b"]
+    assert main(["evaluate", "client-league", *given, "--remote", "--wait"]) == 0
+    told = json.loads(capsys.readouterr().out)["data"]
+    assert told["task"]["result"]["summary"]["score"] == 0.5 and told["submission"]["team"] == "team-b"
+    board = client.benchmark_leaderboard("client-league")
+    assert [(row["place"], row["team"], row["label"]) for row in board] == [
+        (1, "team-a", "by the client"),
+        (2, "team-b", None),
+    ]
+    for wrong in ({}, {"image": "a:1", "predictions": "x"}, {"predictions": tmp_path / "good.csv", "cmd": ["x"]}):
+        with pytest.raises(AutoScorerError, match="INVALID_REQUEST"):
+            client.hand_in("client-league", **wrong)  # type: ignore[arg-type]
+    with pytest.raises(AutoScorerError, match="MISSING_FILE"):
+        client.hand_in("client-league", predictions=tmp_path / "none.csv", team="team-a")
+    with pytest.raises(AutoScorerError, match="BENCHMARK_NOT_FOUND"):
+        client.hand_in("nobodys", predictions=tmp_path / "good.csv", team="team-a")
 
 
 def test_a_folder_is_uploaded_and_scored_in_a_batch(

@@ -123,10 +123,10 @@ def test_what_the_page_tells_organisers_works_as_it_is_typed(
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "benchmarks.md").read_text()
     commands = re.findall(r"^\$ autoscorer (.+)$", page, re.MULTILINE)
-    assert len(commands) == 10
-    # A model has to be built or pulled for these; the example's test does.
-    with_models = [command for command in commands if re.search(r"--image|--archive|\./my-model", command)]
-    assert len(with_models) == 3
+    assert len(commands) == 11
+    # A model has to be built or pulled for these, or a service be there; other tests do.
+    with_models = [command for command in commands if re.search(r"--image|--archive|\./my-model|--remote", command)]
+    assert len(with_models) == 4
     typed(capsys, "benchmark", "new", "spring-2026")
     shutil.copy("spring-2026/input/gt.csv", "pred.csv")
     for command in commands:

@@ -141,6 +141,10 @@ _ERRORS = {
     "the request or command line is malformed": "请求或命令行有误",
     "another run holds this workspace": "另一个运行正占用该工作区",
     "the request is larger than allowed": "请求超过允许的大小",
+    "there is no benchmark of that name": "没有这个名称的基准测试",
+    "benchmark.json is missing or malformed": "benchmark.json 缺失或格式错误",
+    "the benchmark takes no submissions at this time": "该基准测试目前不接受提交",
+    "the team has no submissions left": "团队的提交次数已用完",
     "too many requests": "请求过于频繁",
     "a fault of AutoScorer itself": "AutoScorer 自身的故障",
     "What is wrong is told with the task; this report leaves it out, as it may quote the ground truth.":

@@ -17,6 +17,9 @@ from ..support.benchmarks import change_spec, rows, write_benchmark
 from ..support.teams import Benches, form, serving
 from ..support.workspaces import write_workspace
 
+# Together half a minute of processes and applications of their own.
+pytestmark = pytest.mark.slow
+
 USAGE = "id,label,Usage\na,x,Public\nb,y,Public\nc,x,Private\nd,y,Private\n"
 
 

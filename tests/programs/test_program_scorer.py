@@ -22,6 +22,9 @@ from autoscorer.tasks.scoring import GuardedScoring
 
 from ..support.competitions import BROKEN_TRUTH, CHALLENGE, COMPETITION, submit, write_bundle, write_challenge
 
+# Together half a minute of processes and applications of their own.
+pytestmark = pytest.mark.slow
+
 GUESS = "kama\nrosa\ncanadian\n"
 Score = Callable[..., Result]
 _loaded: list[Path] = []

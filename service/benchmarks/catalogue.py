@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...core.benchmark import BenchmarkFolder
+from ...core.benchmark import find_benchmarks as below
 from ...core.errors import AutoScorerError, ErrorCode
-from ...core.submissions import BENCHMARK_FILE
 from ...schemas.benchmark import Benchmark, Board, Phase, Quota, Visibility
 from ...schemas.quota import QuotaLeft
 from ...tasks.benchmarks.adding import open_phase
 from ...tasks.benchmarks.release import is_released
 from ..policy import SEES_TRUTH, Act, Caller, Subject, may
+from ..workspaces.listing import MAX_DEPTH, is_text
 from ..workspaces.ownership import benchmark_around
 from ..workspaces.roots import WorkspaceRoots
 
 __all__ = ["BenchmarkPage", "BenchmarkView", "benchmark_named", "find_benchmarks", "list_benchmarks", "view_benchmark"]
-
-# Benchmarks are looked for this many folders below a root, as workspaces are.
-_DEPTH = 3
 
 
 class WithheldView(BaseModel):
@@ -73,11 +69,12 @@ def find_benchmarks(roots: WorkspaceRoots) -> Iterator[BenchmarkFolder]:
     folder."""
     seen = set()
     for root in roots.paths:
-        for path in _walk(root, _DEPTH):
+        for folder in below(root, MAX_DEPTH):
             # A root may lie in another one; or in a benchmark, and then no name leads to that.
-            if path not in seen and _is_text(path) and benchmark_around(roots, path) == path:
+            path = folder.root
+            if path not in seen and is_text(path) and benchmark_around(roots, path) == path:
                 seen.add(path)
-                yield BenchmarkFolder(path)
+                yield folder
 
 
 def benchmark_named(roots: WorkspaceRoots, name: str) -> BenchmarkFolder:
@@ -154,30 +151,5 @@ def _is_open(spec: Benchmark) -> bool:
     try:
         open_phase(spec, datetime.now(UTC))
     except AutoScorerError:
-        return False
-    return True
-
-
-def _walk(folder: Path, deepest: int) -> Iterator[Path]:
-    if os.path.lexists(folder / "meta.json"):
-        return
-    if os.path.lexists(folder / BENCHMARK_FILE):
-        yield folder
-        return
-    if not deepest:
-        return
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir(follow_symlinks=False))
-    except OSError:
-        return
-    for name in names:
-        yield from _walk(folder / name, deepest - 1)
-
-
-def _is_text(path: Path) -> bool:
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
         return False
     return True

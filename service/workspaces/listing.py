@@ -18,7 +18,7 @@ from .ownership import subject_of
 from .reading import WorkspaceView, view_workspace
 from .roots import WorkspaceRoots
 
-__all__ = ["WorkspacePage", "list_workspaces", "wrong_cursor"]
+__all__ = ["MAX_DEPTH", "WorkspacePage", "is_text", "list_workspaces", "wrong_cursor"]
 
 # Workspaces are looked for this many folders below a root: rounds of teams of models lie at 3.
 MAX_DEPTH = 3
@@ -63,7 +63,7 @@ def list_workspaces(
                 path = root.joinpath(*parts)
                 # A root within a root is listed once, where the inner one stands.
                 is_root = parts and path in roots.paths
-                if not is_root and _is_text(path) and wanted in roots.name(path).casefold() and sees(path):
+                if not is_root and is_text(path) and wanted in roots.name(path).casefold() and sees(path):
                     yield index, parts, path
 
     found = list(islice(all_of_them(), limit + 1))
@@ -122,7 +122,8 @@ def wrong_cursor() -> AutoScorerError:
     return AutoScorerError(ErrorCode.INVALID_REQUEST, "cursor was not issued by this listing; begin without one.")
 
 
-def _is_text(path: Path) -> bool:
+def is_text(path: Path) -> bool:
+    """Whether a path can be told to somebody: the name of a folder may be any bytes."""
     try:
         str(path).encode()
     except UnicodeEncodeError:

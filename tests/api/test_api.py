@@ -174,7 +174,7 @@ def in_background(call: Callable[[], Any]) -> Callable[[], Any]:
     thread.start()
 
     def outcome() -> Any:
-        thread.join(60)
+        thread.join(300)
         return done[0]
 
     return outcome
@@ -528,7 +528,7 @@ def test_the_command_serves_until_it_is_told_to_stop(home: Path, root: Path, ser
 
         assert eventually(status) == 200
         # A second one on that port says so, and what to do.
-        second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
         assert second.returncode == 2
         assert "can't listen" in json.loads(second.stdout)["error"]["message"]
         # A load balancer is told to send it nothing more, and until then everything is served.
@@ -538,7 +538,7 @@ def test_the_command_serves_until_it_is_told_to_stop(home: Path, root: Path, ser
         refused = eventually(lambda: (answer := call(ready)).status == 503 and answer, within=3)
         assert "it is being stopped" in refused.body.decode()
         assert status() == 200
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
     finally:
         if process.poll() is None:
             process.kill()
@@ -553,7 +553,7 @@ def test_the_command_serves_until_it_is_told_to_stop(home: Path, root: Path, ser
 
 def test_the_command_serves_others_only_with_tokens(home: Path) -> None:
     command = [sys.executable, "-m", "autoscorer", "serve", "--host", "0.0.0.0", "--port", "0"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     error = json.loads(done.stdout)["error"]
     assert error["code"] == "INVALID_REQUEST"

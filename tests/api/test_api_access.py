@@ -76,7 +76,7 @@ def root_command() -> list[str]:
 def curl(url: str, *options: str, before: tuple[str, ...] | list[str] = ()) -> tuple[int, Any]:
     """Status and JSON of what curl gets."""
     command = [*before, "curl", "-s", "-g", "--noproxy", "*", "-w", "\n%{http_code}", *options, url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     body, _, status = done.stdout.rpartition("\n")
     try:
         return int(status), json.loads(body)
@@ -125,7 +125,7 @@ def serving(
         yield Served(url, home, variables, log)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        process.wait(300)
 
 
 def _answers(host: str, port: int) -> bool:
@@ -164,7 +164,7 @@ def proxy(folder: Path, target: str) -> Iterator[str]:
     finally:
         pid = (folder / "nginx.pid").read_text().strip()
         subprocess.run([*sudo, "kill", pid], check=True)
-        process.wait(60)
+        process.wait(300)
 
 
 @pytest.fixture(scope="module")
@@ -328,7 +328,7 @@ def test_a_connection_of_another_user_is_his(lookup: Lookup) -> None:
         accepted, there = listener.accept()
         with accepted:
             assert uid_of_peer(lookup, there, listener.getsockname()) == OTHER
-        process.wait(60)
+        process.wait(300)
 
 
 @pytest.mark.slow
@@ -366,7 +366,7 @@ def cli(api: Served, *arguments: str, **environment: str) -> tuple[int, dict[str
         env={**api.environment, "AUTOSCORER_API_URL": api.url, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     return done.returncode, json.loads(done.stdout)
 
@@ -438,7 +438,7 @@ def test_a_token_that_others_may_read_is_not_used(tmp_path: Path) -> None:
         env={**os.environ, "AUTOSCORER_HOME": str(home)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 2
     assert "delete it" in json.loads(done.stdout)["error"]["message"]

@@ -159,7 +159,7 @@ def test_no_script_holds_words_beside_the_dictionary() -> None:
     if node is None:
         pytest.skip("node is not installed")
     done = subprocess.run(
-        [node, "-e", TOKENS, "--", *map(str, SCRIPTS)], capture_output=True, text=True, check=True, timeout=60
+        [node, "-e", TOKENS, "--", *map(str, SCRIPTS)], capture_output=True, text=True, check=True, timeout=300
     )
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(found) > 500

@@ -39,7 +39,7 @@ def refused(directory: Path | str, task: str = "classification", *, force: bool 
 
 def cli(*arguments: str, cwd: Path) -> tuple[int, dict[str, Any]]:
     done = subprocess.run(
-        [sys.executable, "-m", "autoscorer", *arguments], cwd=cwd, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "autoscorer", *arguments], cwd=cwd, capture_output=True, text=True, timeout=300
     )
     return done.returncode, json.loads(done.stdout)
 
@@ -75,7 +75,7 @@ def test_the_model_runs_on_any_python_without_the_ground_truth_and_passes(task: 
     # -I -S: neither site-packages nor anything of the environment; a bare Python image has no more.
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-W", "error", "predict.py"],
-        cwd=root, env={"AUTOSCORER_WORKSPACE": str(root)}, capture_output=True, text=True, timeout=60,
+        cwd=root, env={"AUTOSCORER_WORKSPACE": str(root)}, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert [path.name for path in (root / "output").iterdir()] == [TASKS[task].predictions]

@@ -60,7 +60,7 @@ def test_no_host_but_the_judges_is_contacted(home: Path, tmp_path: Path, what: s
                 env={**os.environ, **environment},
                 capture_output=True,
                 text=True,
-                timeout=120,
+                timeout=300,
             )
             return done.returncode, done.stdout + done.stderr, stub.calls, outside.seen()
         finally:

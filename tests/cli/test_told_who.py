@@ -79,7 +79,7 @@ def test_a_result_of_an_unsealed_run_says_so_everywhere(make_workspace: Callable
     root = make_workspace("open", truth=truth, container={"cmd": ["python", "-c", predicting(truth)]})
     command = [sys.executable, "-m", "autoscorer", "pipeline", str(root), "--backend", "process"]
     done = subprocess.run(
-        ["script", "-qec", " ".join(command), "/dev/null"], capture_output=True, text=True, timeout=120
+        ["script", "-qec", " ".join(command), "/dev/null"], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0 and "note: Run without isolation" in done.stdout, done.stdout
     result = result_of(root)

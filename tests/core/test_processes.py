@@ -141,7 +141,7 @@ def test_a_container_is_gone_when_no_process_of_it_is_left() -> None:
     assert process.stdout is not None
     inside = ProcessIdentity(process.stdout.readline().strip())
     assert not inside.is_dead() and not inside.is_in_sight and not inside.is_of_gone_container()
-    process.communicate("\n", timeout=30)
+    process.communicate("\n", timeout=300)
     assert inside.is_of_gone_container() and not ProcessIdentity.current().is_of_gone_container()
     assert not ProcessIdentity("other-host|b|1||1|1").is_of_gone_container()
 

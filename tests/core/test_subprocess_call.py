@@ -35,7 +35,7 @@ def module(tmp_path: Path) -> dict[str, str]:
 
 
 def call(
-    env: dict[str, str], do: str, *, seconds: float = 60, stop: threading.Event | None = None, **more: str
+    env: dict[str, str], do: str, *, seconds: float = 300, stop: threading.Event | None = None, **more: str
 ) -> object:
     return call_in_subprocess("called_apart", {"do": do, **more}, seconds=seconds, env=env, stop=stop)
 

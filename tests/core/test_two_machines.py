@@ -66,7 +66,7 @@ def test_a_run_is_not_torn_down_by_another_machine_of_the_same_name(
         assert done["data"]["folders"] == [], "the other machine took a run that was under way"
     assert process.poll() is None and list((home / "runs").glob("*.json"))
     (root / "input" / "data" / "go").touch()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, out + err
     assert (root / "output" / "pred.csv").exists()
 

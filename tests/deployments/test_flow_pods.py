@@ -45,7 +45,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Json:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     made: Json = json.loads(done.stdout.splitlines()[-1])["job_manifest"]

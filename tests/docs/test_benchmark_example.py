@@ -50,7 +50,7 @@ def predicted(here: Path, team: str) -> Path:
     (workspace / "input" / "data").symlink_to(here / "tumours" / "input" / "data")
     program = here / "tumours" / "teams" / team / "predict.py"
     environment = {"PATH": os.environ["PATH"], "AUTOSCORER_WORKSPACE": str(workspace)}
-    subprocess.run([sys.executable, "-I", str(program)], env=environment, check=True, capture_output=True, timeout=60)
+    subprocess.run([sys.executable, "-I", str(program)], env=environment, check=True, capture_output=True, timeout=300)
     return workspace / "output" / "pred.csv"
 
 
@@ -101,7 +101,7 @@ def test_the_three_teams_images_are_built_and_run_sealed(
 @pytest.mark.slow
 def test_training_again_gives_the_same_data_and_the_same_models(tmp_path: Path) -> None:
     subprocess.run(
-        [sys.executable, str(EXAMPLE / "train.py"), str(tmp_path)], check=True, capture_output=True, timeout=120
+        [sys.executable, str(EXAMPLE / "train.py"), str(tmp_path)], check=True, capture_output=True, timeout=300
     )
     for name in ("input/gt.csv", "input/data/tumours.csv"):
         assert filecmp.cmp(tmp_path / name, EXAMPLE / name, shallow=False), name

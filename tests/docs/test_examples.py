@@ -43,7 +43,7 @@ def run_model(task: str, code: Path, workspace: Path) -> subprocess.CompletedPro
         env={"PATH": os.environ["PATH"], "AUTOSCORER_WORKSPACE": str(workspace), "PYTHONWARNINGS": "error"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
 

@@ -46,12 +46,12 @@ def autoscorer_command(*arguments: str | Path, cwd: Path) -> subprocess.Complete
         env={**os.environ, "AUTOSCORER_HOME": str(cwd.parent / "home")},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
 
 
 def git(*arguments: str | Path, cwd: Path) -> str:
-    done = subprocess.run(["git", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["git", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -100,7 +100,7 @@ def test_the_predictions_of_an_example_are_what_its_model_makes(task: str, check
         env={"PATH": os.environ["PATH"], "AUTOSCORER_WORKSPACE": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     name = PREDICTIONS[task]

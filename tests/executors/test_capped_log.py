@@ -228,7 +228,7 @@ log.close()
 assert len(lines) == 1000
 """
     path = tmp_path / "container.log"
-    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert path.read_bytes().startswith(b"line 000000\n")
     assert path.stat().st_size <= 1000
@@ -256,7 +256,7 @@ with CappedLog(Path(sys.argv[1]), cap, count) as log:
 """
     path = tmp_path / "container.log"
     done = subprocess.run(
-        [sys.executable, "-c", program, path], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", program, path], capture_output=True, text=True, check=True, timeout=300
     )
     total, grown_kib, lines = map(int, done.stdout.split())
     assert total == 400_000 + 3200 * 65536

@@ -39,7 +39,7 @@ def _start(root: Path, *, command: str = "run") -> subprocess.Popen[bytes]:
 
 
 def _command(*arguments: str) -> tuple[int, dict[str, Any]]:
-    done = subprocess.run([sys.executable, "-m", "autoscorer", *arguments], capture_output=True, timeout=60)
+    done = subprocess.run([sys.executable, "-m", "autoscorer", *arguments], capture_output=True, timeout=300)
     return done.returncode, json.loads(done.stdout)
 
 
@@ -108,7 +108,7 @@ def test_a_signal_removes_the_container_and_leaves_a_result(sleeper: Path, docke
     process = _start(sleeper, command="pipeline")
     eventually(lambda: _containers(docker_client, sleeper.name) and (sleeper / "logs" / "container.log").stat().st_size)
     process.send_signal(number)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=300)
     assert process.returncode == 1
     assert json.loads(out)["error"]["code"] == "CANCELLED"
     assert not _containers(docker_client, sleeper.name)
@@ -125,7 +125,7 @@ def test_a_second_run_of_the_same_workspace_is_refused(sleeper: Path, docker_cli
     assert (code, answer["error"]["code"]) == (2, "CONFLICT")
     assert len(_containers(docker_client, sleeper.name)) == 1, "the first run must go on undisturbed"
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
 
 
 def test_the_reaper_leaves_the_living_and_strangers_alone(docker_client: Any, busybox: str, settings: Settings) -> None:

@@ -24,7 +24,7 @@ DATA = "/srv/autoscorer"
 
 
 def docker(*arguments: str | Path, code: int = 0) -> str:
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=300)
     assert done.returncode == code, f"{arguments}\n{done.stdout}\n{done.stderr}"
     return done.stdout.strip()
 

@@ -71,7 +71,7 @@ def contained(docker_client: Any, tmp_path: Path, home: Path) -> Contained:
             *("--security-opt=no-new-privileges", f"--group-add={os.stat(SOCKET).st_gid}", "-v", f"{SOCKET}:{SOCKET}"),
             *("-e", f"AUTOSCORER_HOME={home}", *shared, *code, *options, BASE, "python3", "-c", program, *command),
         ]
-        done = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=300)
         assert done.stdout, done.stderr
         return done.returncode, json.loads(done.stdout)
 

@@ -97,10 +97,10 @@ def test_a_process_waits_for_another_and_goes_on_when_it_ends(
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert stages.waits.wait(60)
+    assert stages.waits.wait(300)
     assert not entered.is_set()
     first.communicate()  # it lets go and ends
-    thread.join(60)
+    thread.join(300)
     assert entered.is_set()
     assert stages.names == ["wait"], "told once, however long it waits"
 
@@ -157,7 +157,7 @@ def test_models_of_two_threads_take_turns_and_the_waiting_is_no_time_of_the_mode
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(300)
     assert [report.error for report in reports] == [None] * 3
     waits = sorted(report.queue_seconds or 0 for report in reports)
     assert waits[0] < waits[1] < waits[2], "each waited for those before it"

@@ -369,7 +369,7 @@ def test_a_batch_that_was_killed_goes_on_where_it_was(server: PrefectServer, cro
     for state in ({"type": "SCHEDULED", "name": "AwaitingRetry"}, {"type": "PENDING"}):
         server.call("POST", f"/flow_runs/{run_id}/set_state", {"state": state, "force": True})
     second = attempt(run_id)
-    assert second.wait(120) == 0
+    assert second.wait(300) == 0
     ending = files.read_outcome()
     assert ending is not None and ending["state"] == "COMPLETED"
     summary = ending["data"]
@@ -459,7 +459,7 @@ def test_how_far_a_batch_is_can_be_seen(server: PrefectServer, crowd: Any, home:
     assert FlowRunFiles(home, run_id).read_stage() == "score"
     assert "1-dies" in server.logs(run_id, "killed by SIGKILL")
     (folder / "go").touch()
-    assert child.wait(60) == 0
+    assert child.wait(300) == 0
     assert progress()["data"] == 100.0
     keys = {key.rsplit("-", 1)[1] for key in server.artifacts(run_id)}
     assert keys == {"progress", "summary", "outcomes"}

@@ -136,7 +136,7 @@ def test_a_signal_ends_models_and_scorers_in_order(
         assert eventually(lambda: Workspace(runs).is_held())
         pid = int((tmp_path / "crowd" / "asked").read_text().split()[1])
         process.send_signal(number)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 1 and "Traceback" not in err, err
@@ -173,7 +173,7 @@ def test_sealed_models_run_side_by_side_and_a_signal_leaves_no_container(
         assert eventually(lambda: len(ours()) == 2 and (done / "output" / "result.json").exists())
         running = {each["Id"] for each in ours()}
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 1 and json.loads(out)["error"]["code"] == "CANCELLED", err
@@ -216,5 +216,5 @@ def test_a_workspace_that_another_run_holds_is_waited_for(crowd: Callable[..., P
     with Workspace(folder / "one").lock():
         process = subprocess.Popen([*COMMAND, "crowd", "--action", "score"], stdout=subprocess.PIPE, text=True)
         assert eventually(lambda: (folder / "two" / "output" / "result.json").exists())
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=300)
     assert process.returncode == 0 and [row["score"] for row in json.loads(out)["data"]["leaderboard"]] == [1.0, 1.0]

@@ -348,7 +348,7 @@ def test_a_limit_on_the_tag_run_holds_for_a_batch(
     server.call("POST", "/concurrency_limits/", {"tag": "run", "concurrency_limit": 1})
     try:
         # In a process of its own: Prefect remembers for a few seconds that there was no limit.
-        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=120)
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=300)
     finally:
         server.call("DELETE", "/concurrency_limits/tag/run")
     assert crowd() == 1
@@ -402,7 +402,7 @@ def started(root: Path, *options: str) -> subprocess.Popen[str]:
 
 def test_track_answers_like_the_plain_command_and_names_its_run(server: PrefectServer, model: Model) -> None:
     good, bad = model("tracked", GOOD), model("tracked-bad", BAD)
-    done = subprocess.run(cli(good, "--backend", "process"), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(cli(good, "--backend", "process"), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["data"] == result_of(good)
     run = server.flow_run("tracked")
@@ -410,7 +410,7 @@ def test_track_answers_like_the_plain_command_and_names_its_run(server: PrefectS
     assert run["state"]["type"] == "COMPLETED" and set(run["tags"]) == {"autoscorer", "cli"}
     assert run["parameters"]["workspace"] == str(good)
 
-    done = subprocess.run(cli(bad, "--backend", "process"), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(cli(bad, "--backend", "process"), capture_output=True, text=True, timeout=300)
     assert done.returncode == 1, done.stderr
     assert json.loads(done.stdout)["error"]["code"] == "CONTAINER_FAILED"
     assert server.flow_run("tracked-bad")["state"]["type"] == "FAILED"
@@ -427,7 +427,7 @@ def test_track_without_a_server_says_so_and_starts_none(
     if address:
         monkeypatch.setenv("AUTOSCORER_PREFECT__API_URL", address)
     root = model("untracked", GOOD)
-    done = subprocess.run(cli(root, "--backend", "process"), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(cli(root, "--backend", "process"), capture_output=True, text=True, timeout=300)
     assert done.returncode == 3, done.stderr
     error = json.loads(done.stdout)["error"]
     assert error["code"] == "BACKEND_UNAVAILABLE" and "prefect server start" in error["message"]
@@ -440,7 +440,7 @@ def test_a_signal_cancels_a_tracked_run(server: PrefectServer, slow: tuple[Path,
     root, _ = slow
     process = started(root, "--backend", "process")
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 1, err
     assert json.loads(out)["error"]["code"] == "CANCELLED" == result_of(root)["error"]["code"]
     run = server.flow_run("slow")
@@ -454,7 +454,7 @@ def test_cancelling_at_the_server_ends_a_tracked_run(server: PrefectServer, slow
     process = started(root, "--backend", "process")
     run = server.flow_run("slow")
     server.call("POST", f"/flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING"}})
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 1, err
     assert json.loads(out)["error"]["code"] == "CANCELLED" == result_of(root)["error"]["code"]
     assert server.call("GET", f"/flow_runs/{run['id']}")["state"]["type"] == "CANCELLED"
@@ -468,7 +468,7 @@ def test_the_model_runs_on_while_the_server_stands_still(server: PrefectServer, 
     with server.standing_still():
         go.touch()
         eventually(lambda: info.is_file() and json.loads(info.read_text())["ended"])
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert json.loads(out)["data"]["metrics"]["accuracy"] == 0.75
     run = server.flow_run("slow")
@@ -493,7 +493,7 @@ def test_the_work_is_done_when_the_server_goes_away(gate: Gate, slow: tuple[Path
     process = started(root, "--backend", "process")
     gate.cut()
     go.touch()
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert json.loads(out)["data"] == result_of(root)
     assert result_of(root)["metrics"]["accuracy"] == 0.75
@@ -513,7 +513,7 @@ def test_a_batch_is_worked_through_when_the_server_goes_away(gate: Gate, slow: t
     eventually(lambda: log.is_file() and "ready" in log.read_text())
     gate.cut()
     go.touch()
-    process.wait(120)
+    process.wait(300)
     assert [result_of(root)["metrics"]["accuracy"] for root in (first, second)] == [0.75, 0.75]
 
 

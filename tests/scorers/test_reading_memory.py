@@ -87,7 +87,7 @@ PREDICTIONS = {
 
 def score(root: Path, scorer: str) -> tuple[str, str, int, int]:
     done = subprocess.run(
-        [sys.executable, "-c", SCORE, scorer], cwd=root, capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", SCORE, scorer], cwd=root, capture_output=True, text=True, check=True, timeout=300
     )
     code, message, peak = json.loads(done.stdout.splitlines()[-1])
     size = sum(path.stat().st_size for folder in ("input", "output") for path in (root / folder).glob("*.*"))

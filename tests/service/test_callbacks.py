@@ -150,7 +150,7 @@ def callbacks_settings(home: Path, **section: Any) -> Settings:
     return Settings(home=home, callbacks=Callbacks(**section))
 
 
-async def until(met: Callable[[], bool], seconds: float = 60.0) -> None:
+async def until(met: Callable[[], bool], seconds: float = 300.0) -> None:
     async with asyncio.timeout(seconds):
         while not met():
             await asyncio.sleep(0.01)
@@ -383,7 +383,7 @@ def test_the_ledger_keeps_what_became_of_a_callback_over_restarts(home: Path) ->
                 await ledger.finish([TaskEnd("t1", TaskState.COMPLETED, result={"summary": {"score": 1.0}})])
             callbacks = CallbackDelivery(settings, ledger, WorkspaceRoots(settings))
             loop = asyncio.create_task(callbacks.run())
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(300):
                 while not (view := await ledger.view("t1")).callback.attempts or view.callback.state != until_state:
                     await asyncio.sleep(0.01)
             loop.cancel()
@@ -826,7 +826,7 @@ def test_a_name_server_that_is_slow_holds_up_no_other(home: Path, monkeypatch: p
 
     def slow(host: Any, *args: Any, **more: Any) -> Any:
         if str(host).startswith("slow") and not more.get("flags", 0) & socket.AI_NUMERICHOST:
-            over.wait(60)
+            over.wait(300)
         return quick(host, *args, **more)
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)

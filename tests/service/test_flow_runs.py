@@ -272,7 +272,7 @@ def test_without_its_database_a_worker_asks_again_later(
         with pytest.raises(LedgerAway):
             await runs.take(RUN, ProcessIdentity.current(), "worker")
         await asyncio.to_thread(own_postgres.start)
-        attempt, deadline = None, time.monotonic() + 60
+        attempt, deadline = None, time.monotonic() + 300
         while attempt is None and time.monotonic() < deadline:
             with contextlib.suppress(LedgerAway):  # it answers while it is starting up, too
                 attempt = await runs.take(RUN, ProcessIdentity.current(), "worker")

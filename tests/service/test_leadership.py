@@ -51,7 +51,7 @@ async def leading(ledger: Ledger, work: Work, name: str) -> AsyncIterator[asynci
 
 
 async def until(met: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         while not met():
             await asyncio.sleep(0.01)
 

@@ -173,7 +173,7 @@ def test_whoever_meets_an_unfinished_accept_waits_for_what_becomes_of_it(
         async with opened(shared) as ledger, transaction(shared) as (db, end):
             await db.run_sync(accepting.add, first, "k", "h", 60.0)
             asked = asyncio.ensure_future(ledger.add(second, key=key, request_hash=request_hash))
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(300):
                 while not await db.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
                     assert not asked.done()
                     await asyncio.sleep(0.01)
@@ -317,7 +317,7 @@ def test_a_database_that_is_restarted_costs_what_was_asked_meanwhile_and_nothing
                 assert caught.value.code is ErrorCode.BACKEND_UNAVAILABLE
                 assert str(own_postgres.port) not in caught.value.message
             await asyncio.to_thread(own_postgres.start)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(300):
                 while True:
                     try:
                         assert (await ledger.find(first.id)) is not None

@@ -287,7 +287,7 @@ def test_processes_on_postgresql_race_and_not_one_too_many_is_accepted(shared: S
             assert process.stdin is not None
             process.stdin.write("\n")
             process.stdin.flush()
-        told = [team for process in racing for team in json.loads(process.communicate(timeout=120)[0])]
+        told = [team for process in racing for team in json.loads(process.communicate(timeout=300)[0])]
     finally:
         for process in racing:
             process.kill()

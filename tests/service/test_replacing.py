@@ -58,7 +58,7 @@ def put(api: Facade, name: str, content: bytes, *, token: str = ADMIN) -> tuple[
         files={"file": ("team.zip", content)},
         headers={"Authorization": f"Bearer {token}"},
         trust_env=False,
-        timeout=60,
+        timeout=300,
     )
     body = answer.json()
     return answer.status_code, body["data"] if body["ok"] else body["error"]
@@ -236,7 +236,7 @@ def test_without_an_exchange_in_one_step_a_kill_between_the_two_renames_is_mende
         "os.rename = rename\n" + PROGRAM
     )
     process = subprocess.run(
-        [sys.executable, "-c", program, str(root), str(path)], stdout=subprocess.PIPE, text=True, timeout=120
+        [sys.executable, "-c", program, str(root), str(path)], stdout=subprocess.PIPE, text=True, timeout=300
     )
     assert process.returncode == -signal.SIGKILL and not folder.exists()
     remove_leftovers(WorkspaceRoots(settings.model_copy(update={"workspace_roots": (root,)})))

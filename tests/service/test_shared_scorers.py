@@ -60,7 +60,7 @@ class Host:
         return await self.shown() == versions
 
 
-async def until(look: Callable[[], Awaitable[bool]], within: float = 30.0) -> None:
+async def until(look: Callable[[], Awaitable[bool]], within: float = 300) -> None:
     deadline = time.monotonic() + within
     while not await look():
         assert time.monotonic() < deadline, "it did not come to that"

@@ -100,14 +100,14 @@ async def running(settings: Settings) -> AsyncIterator[TaskService]:
 
 def go(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(300):
             await work()
 
     asyncio.run(bounded())
 
 
 async def until(look: Callable[[], Awaitable[Any]]) -> Any:
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(300):
         while not (found := await look()):
             await asyncio.sleep(0.1)
     return found

@@ -82,7 +82,7 @@ class Browser:
             self.call(f"{domain}.enable")
 
     def _read(self) -> dict[str, Any]:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while b"\0" not in self._buffer:
             ready, _, _ = select.select([self._in], [], [], max(0.0, deadline - time.monotonic()))
             chunk = os.read(self._in, 1 << 20) if ready else b""
@@ -141,7 +141,7 @@ class Browser:
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         return answer["result"].get("value")
 
-    def wait_for(self, expression: str, seconds: float = 60) -> None:
+    def wait_for(self, expression: str, seconds: float = 300) -> None:
         """Wait until an expression is true."""
         deadline = time.monotonic() + seconds
         while not self.value(f"Boolean({expression})"):

@@ -93,7 +93,7 @@ def facade(settings: Settings, *, host: str = "127.0.0.1", prepare: Any = None) 
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="facade")
     thread.start()
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not server.started:
             assert thread.is_alive(), "the facade did not start"
             assert time.monotonic() < deadline
@@ -103,7 +103,7 @@ def facade(settings: Settings, *, host: str = "127.0.0.1", prepare: Any = None) 
         yield Facade(host, port, server, state, settings)
     finally:
         server.stop()
-        thread.join(60)
+        thread.join(300)
         listener.close()
         assert not thread.is_alive(), "the facade did not stop"
 

@@ -148,7 +148,7 @@ class Host:
         assert self.process is not None
         self.process.kill()
         self.process.wait()
-        eventually(lambda: not processes_with(AUTOSCORER_HOME=self.home), within=60)
+        eventually(lambda: not processes_with(AUTOSCORER_HOME=self.home), within=300)
 
     def containers(self, client: Any) -> list[str]:
         """The containers that its processes have started, by the engine that all hosts share."""

@@ -202,7 +202,7 @@ class Installation:
     def command(self, *arguments: str, role: str = "submit") -> tuple[int, dict[str, Any], str]:
         """Run it to its end: exit code, envelope, and what it said on stderr."""
         process = self.begin(*arguments, role=role)
-        out, err = process.communicate(timeout=150)
+        out, err = process.communicate(timeout=300)
         assert "Traceback" not in err, err
         return process.returncode, json_module.loads(out), err
 
@@ -286,7 +286,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
         def check() -> None:
             assert one.is_up, one.errors
             # Whoever broke something in it has mended it.
-            eventually(one.is_ready, within=30)
+            eventually(one.is_ready, within=300)
 
         ending.callback(check)
         until_unneeded("installation", ending.close)

@@ -47,7 +47,7 @@ def copy(to: Path) -> Path:
 
 def render(folder: Path, which: str = "path") -> list[Json]:
     """What ``kubectl apply -k FOLDER`` would send."""
-    done = subprocess.run([kubectl(which), "kustomize", str(folder)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([kubectl(which), "kustomize", str(folder)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return [each for each in yaml.safe_load_all(done.stdout) if each]
 

@@ -56,6 +56,6 @@ class Machine:
     def do(self, *arguments: str) -> str:
         """What Python with these arguments says; it must succeed."""
         process = self.start(*arguments)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
         assert process.returncode == 0, out + err
         return out

@@ -69,7 +69,7 @@ class OwnEngine:
     def docker(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run the docker command on it."""
         command = ["docker", "--host", self.host, *arguments]
-        return subprocess.run(command, check=check, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, check=check, capture_output=True, text=True, timeout=300)
 
     def end(self, number: int) -> None:
         """Send it a signal that ends it, and wait for that; its containerd dies with it, a moment later."""
@@ -78,7 +78,7 @@ class OwnEngine:
         pidfile = self.folder / "exec" / "containerd" / "containerd.pid"
         containerd = Path("/proc", pidfile.read_text())
         self._process.send_signal(number)
-        self._process.wait(60)
+        self._process.wait(300)
         self._process = None
         for _ in range(600):
             if not containerd.exists() or "Z" in (containerd / "stat").read_text().rpartition(")")[2].split()[:1]:

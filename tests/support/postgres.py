@@ -68,7 +68,7 @@ class Postgres:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        eventually(self._answers, within=60)
+        eventually(self._answers, within=300)
 
     def _answers(self) -> bool:
         assert self.process is not None and self.process.poll() is None, (self.folder / "log").read_text()[-2000:]
@@ -80,7 +80,7 @@ class Postgres:
         """The rows that a SELECT finds, each value as text."""
         command = [*self._as_user, str(self._binaries / "psql"), "-h", "127.0.0.1", "-p", str(self.port)]
         command += ["-U", "autoscorer", "-d", "postgres", "-AtF", "\t", "-c", asked]
-        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=self.folder, timeout=60)
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=self.folder, timeout=300)
         return [tuple(line.split("\t")) for line in done.stdout.splitlines()]
 
     def stop(self, number: int = signal.SIGINT) -> None:

@@ -96,7 +96,7 @@ def start_servers(processes: Processes, postgres: Postgres, ports: list[int]) ->
     processes.start("services", sys.executable, "-m", "prefect", "server", "services", "start", environment=environment)
     for port, server in zip(ports, servers, strict=True):
         eventually(
-            lambda port=port, server=server: ready(f"http://127.0.0.1:{port}") or server.poll() is not None, within=240
+            lambda port=port, server=server: ready(f"http://127.0.0.1:{port}") or server.poll() is not None, within=300
         )
         assert server.poll() is None, processes.log(f"server-{port}")[-3000:]
     return servers

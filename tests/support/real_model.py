@@ -76,7 +76,7 @@ def real_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealModel]:
             )
             ending.callback(process.kill)
         for port in ports.values():
-            eventually(lambda: _answers(port), within=120)  # noqa: B023 - called at once
+            eventually(lambda: _answers(port), within=300)  # noqa: B023 - called at once
         yield RealModel(**{kind: f"http://127.0.0.1:{port}/v1" for kind, port in ports.items()})
 
 

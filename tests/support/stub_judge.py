@@ -141,12 +141,12 @@ class StubJudge:
 
     def start(self) -> StubJudge:
         self._thread.start()
-        assert self._ready.wait(60) and self.port, self._failed
+        assert self._ready.wait(300) and self.port, self._failed
         return self
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(60)
+        self._thread.join(300)
 
     def _serve(self) -> None:
         try:

@@ -47,7 +47,7 @@ def on_a_terminal(
             while data := os.read(leader, 65536):
                 shown += data
         os.close(leader)
-        return process.wait(timeout=60), shown.decode()
+        return process.wait(timeout=300), shown.decode()
 
 
 def in_terminal(*arguments: str, columns: int = 140, environment: Mapping[str, str] | None = None) -> tuple[int, str]:

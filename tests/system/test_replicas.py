@@ -51,7 +51,7 @@ class Replicas:
         self.apis = [self._serve(port) for port in self.ports]
         self.worker = self.start_worker()
         for number in range(3):
-            eventually(lambda number=number: self.is_there(number), within=120)
+            eventually(lambda number=number: self.is_there(number), within=300)
 
     def _serve(self, port: int) -> subprocess.Popen[bytes]:
         return self._processes.start(
@@ -89,7 +89,7 @@ class Replicas:
             task: dict[str, Any] = self.ask(number, "GET", f"/tasks/{task_id}").data
             return task if task["state"] in final else None
 
-        found = eventually(told, within=120)
+        found = eventually(told, within=300)
         assert found is not None and found["state"] == state, found
         return found
 
@@ -99,7 +99,7 @@ class Replicas:
             self.apis[number].terminate()
             assert self.apis[number].wait(60) == 0
         self.apis[number] = self._serve(self.ports[number])
-        eventually(lambda: self.is_there(number), within=120)
+        eventually(lambda: self.is_there(number), within=300)
 
     def leader(self) -> int:
         """Which of them hands tasks over now."""
@@ -111,7 +111,7 @@ class Replicas:
                 if self.apis[number].poll() is None and "hands tasks to Prefect" in self._processes.log(f"api-{port}")
             ]
 
-        (number,) = eventually(led, within=60)
+        (number,) = eventually(led, within=300)
         return number
 
 
@@ -189,7 +189,7 @@ def test_any_of_three_answers_for_all_and_the_one_that_leads_may_be_killed(
 
     # Work goes on, the one that leads is killed in the midst of it, and another takes over.
     os.kill(replicas.worker.pid, signal.SIGCONT)
-    eventually(lambda: replicas.ask(others[0], "GET", "/tasks?state=completed").data["total"] >= 3, within=120)
+    eventually(lambda: replicas.ask(others[0], "GET", "/tasks?state=completed").data["total"] >= 3, within=300)
     replicas.apis[leader].kill()
     ended = [replicas.ended(others[n % 2], ids[name], "completed") for n, name in enumerate(names)]
     assert {task["attempts"] for task in ended} == {1}

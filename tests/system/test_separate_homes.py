@@ -53,7 +53,7 @@ class Hosts:
         }
         processes.start("worker", *AUTOSCORER, "worker", "--limit", "2", environment=self._environment("worker"))
         for name in self._ports:
-            eventually(lambda name=name: self._is_there(name), within=180)
+            eventually(lambda name=name: self._is_there(name), within=300)
 
     def _environment(self, name: str) -> dict[str, str]:
         return {**self._common, "AUTOSCORER_HOME": str(self.home(name))}
@@ -84,7 +84,7 @@ class Hosts:
             task: dict[str, Any] = self.ask(name, "GET", f"/tasks/{asked.data['id']}").data
             return task if task["state"] in ("completed", "failed", "cancelled") else None
 
-        task = eventually(ended, within=180)
+        task = eventually(ended, within=300)
         assert task is not None and task["state"] == "completed", (task, self._processes.log("worker")[-3000:])
         return task
 
@@ -122,7 +122,7 @@ def test_scorers_links_and_callbacks_are_the_installations(hosts: Hosts, receive
     assert link.status == 200, link.body
     opened = call(hosts.url("b") + urlsplit(link.data["url"]).path)
     assert opened.status == 200 and b"<html" in opened.body, opened.body[:200]
-    eventually(lambda: receiver.requests, within=60)
+    eventually(lambda: receiver.requests, within=300)
     headers, body = receiver.requests[0]
     secrets = [(hosts.home(name) / "callback-secret").read_bytes().strip() for name in "ab"]
     assert secrets[0] == secrets[1] and verify(secrets[0], headers["x-autoscorer-signature"], body)

@@ -125,7 +125,7 @@ class Pipeline:
 
     def scored(self) -> Json:
         """Wait for its end, which has to be a good one, with a Result of its own."""
-        view = self.live.finished(self.id, within=240)
+        view = self.live.finished(self.id, within=300)
         assert view["state"] == "completed", (view, self.live.errors)
         result = Workspace(self.root).read_result()
         assert result is not None and result.error is None and result.summary.score == 1.0
@@ -216,7 +216,7 @@ def test_work_goes_on_while_the_api_is_dead_and_whoever_waits_is_told_after_its_
         assert receiver.told == []
     finally:
         os.kill(up, signal.SIGCONT)
-    out, err = waiting.communicate(timeout=150)
+    out, err = waiting.communicate(timeout=300)
     assert waiting.returncode == 0 and json.loads(out)["data"]["state"] == "completed", err
     eventually(lambda: receiver.told)
     assert [(told["id"], told["state"]) for told in receiver.told] == [(model.id, "completed")]

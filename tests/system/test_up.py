@@ -28,7 +28,7 @@ def up(home: Path, *arguments: str, **environment: str) -> tuple[int, dict[str, 
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     return done.returncode, json.loads(done.stdout), done.stderr
 
@@ -67,7 +67,7 @@ def test_every_process_that_is_killed_comes_back(installation: Installation) -> 
             now = installation.pids()[kind]
             return len(now) == 1 and now != [victim] and installation.is_ready()
 
-        eventually(back, within=90)
+        eventually(back, within=300)
     installation.workspace("up-after")
     status, envelope = installation.call("POST", "/submit", {"action": "score", "workspace": "up-after"})
     assert status == 202, envelope
@@ -123,7 +123,7 @@ def test_a_child_that_is_wrongly_configured_says_so_itself_and_nothing_stays(tmp
     with pytest.raises(AssertionError):
         one.start()
     assert one.process is not None
-    assert one.process.wait(60) == 2
+    assert one.process.wait(300) == 2
     assert one.answer is not None
     assert "token" in one.answer["error"]["message"]
     one.check_gone()

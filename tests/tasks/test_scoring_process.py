@@ -91,7 +91,7 @@ def command(*arguments: str | Path) -> tuple[int, dict[str, Any], str]:
         [sys.executable, "-m", "autoscorer", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         check=False,
     )
     assert "Traceback" not in done.stderr, done.stderr[-2000:]
@@ -252,7 +252,7 @@ def test_ctrl_c_still_cancels_and_leaves_no_process(folder: Path, root: Path) ->
     ) as process:
         pid = eventually(lambda: (root / "pid").read_text() if (root / "pid").exists() else "")
         process.send_signal(signal.SIGINT)
-        answer = json.loads(process.communicate(timeout=60)[0])
+        answer = json.loads(process.communicate(timeout=300)[0])
     assert answer["error"]["code"] == "CANCELLED" and result_of(root)["error"]["code"] == "CANCELLED"
     assert not Path("/proc", pid).exists()
 

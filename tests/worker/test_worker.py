@@ -140,7 +140,7 @@ class Worker:
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        return self.process.wait(60)
+        return self.process.wait(300)
 
 
 @pytest.fixture(scope="module")

@@ -47,7 +47,7 @@ def start(root: Path, *, command: str = "run") -> subprocess.Popen[bytes]:
 
 
 def command(*arguments: str) -> tuple[int, dict[str, Any]]:
-    done = subprocess.run([sys.executable, "-m", "autoscorer", *arguments], capture_output=True, timeout=60)
+    done = subprocess.run([sys.executable, "-m", "autoscorer", *arguments], capture_output=True, timeout=300)
     return done.returncode, json.loads(done.stdout)
 
 
@@ -79,7 +79,7 @@ def test_kill_9_and_the_next_command_clears_up(
 def test_a_signal_removes_the_job_and_leaves_a_result(sleeper: Path, cluster: FakeKubernetes, number: int) -> None:
     process = start(sleeper, command="pipeline")
     process.send_signal(number)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=300)
     assert process.returncode == 1 and json.loads(out)["error"]["code"] == "CANCELLED"
     assert not cluster.jobs() and not cluster.pods()
     assert not (sleeper / "output" / "pred.csv").exists()

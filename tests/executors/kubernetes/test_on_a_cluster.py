@@ -204,7 +204,7 @@ def test_kill_9_and_the_next_command_clears_up(
     process.communicate()
     path = f"/apis/batch/v1/namespaces/{real.namespace}/jobs"
     assert real.api.get(path, "look")["items"], "the Job should have outlived its owner"
-    done = subprocess.run([*command, "reap"], capture_output=True, timeout=120)
+    done = subprocess.run([*command, "reap"], capture_output=True, timeout=300)
     assert done.returncode == 0, done
     assert not real.api.get(path, "look")["items"]
     assert not real.api.get(f"/api/v1/namespaces/{real.namespace}/pods", "look")["items"]

@@ -433,7 +433,7 @@ class Redirect:
     def __exit__(self, *_: Any) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(30)
+        self._thread.join(300)
 
     def _serve(self) -> None:
         while True:

@@ -175,7 +175,7 @@ def test_each_answered_call_is_counted_once(home: Path, stub: StubJudge) -> None
 def test_two_processes_count_right_together(home: Path) -> None:
     file = home / "judge-spend.sqlite3"
     started = [subprocess.Popen([sys.executable, "-c", SPENDER, str(file), name]) for name in ("a", "a", "b")]
-    assert [process.wait(120) for process in started] == [0, 0, 0]
+    assert [process.wait(300) for process in started] == [0, 0, 0]
     assert asyncio.run(today(home, "a")) == (200, 600, 100.0, 0)
     assert asyncio.run(today(home, None)) == (300, 900, 150.0, 0)
 

@@ -22,7 +22,7 @@ from ...support.judges import ask, run, settings_of
 from ...support.stub_judge import StubJudge
 from ...support.stub_judge import stub as stub
 
-PATIENCE = 60.0
+PATIENCE = 300.0
 
 HOLDER = """
 import asyncio, sys

@@ -143,7 +143,7 @@ class _Services:
 
     def close(self) -> None:
         self._end.set()
-        self._thread.join(30)
+        self._thread.join(300)
         for each in self._open.values():
             each.close()
         subprocess.run(["ip", "route", "delete", "local", _SERVICES, "dev", "lo"], check=False)

@@ -115,7 +115,7 @@ class Installation:
         """No Job and no pod of a model is there any more."""
         eventually(
             lambda: not self.cluster.kubectl("get", "jobs,pods", "-n", "autoscorer-runs", "-o", "name").split(),
-            within=180,
+            within=300,
         )
 
     def ready(self) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCE = ROOT / "executors" / "docker" / "seccomp.json"
+SOURCE = ROOT / "executors" / "seccomp" / "profile.json"
 FOLDER = ROOT / "deployments" / "kubernetes" / "seccomp"
 ARCHITECTURES = {"amd64": "SCMP_ARCH_X86_64", "arm64": "SCMP_ARCH_AARCH64"}
 _KERNEL = (4, 8)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import os
 import time
 from collections.abc import Callable
-from importlib import resources as package_files
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..base import CONTAINER_ROOT, ROOT_VARIABLE, Image, RunSpec, Staged
-from .volumes import memory_volumes
+from ..seccomp import seccomp_profile
+from ..volumes import memory_volumes
 
-__all__ = ["LABEL", "NAME", "container_config", "seccomp_profile"]
+__all__ = ["LABEL", "NAME", "container_config"]
 
 # Prefix of our labels and of our containers' names; reaping goes by both.
 LABEL = "io.autoscorer."
@@ -151,14 +149,3 @@ def _seen_at(place: str, part: str, mounts: list[dict[str, Any]]) -> list[dict[s
         for mount in mounts
         if PurePosixPath(mount["Target"]).is_relative_to(root)
     ]
-
-
-@functools.cache
-def seccomp_profile() -> str:
-    """The profile of system calls that every container gets, as one line of JSON.
-
-    It is the default one of moby/profiles as of June 2026 (Apache-2.0), with its names sorted. It is sent always: the
-    engine's own default is as old as the engine, and those before 25.0 let io_uring through.
-    """
-    text = package_files.files(__package__).joinpath("seccomp.json").read_text(encoding="utf-8")
-    return json.dumps(json.loads(text), separators=(",", ":"))

@@ -15,13 +15,13 @@ from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
 from ...core.workspace import Workspace
 from ..base import Ending, Executor, Image, Observer, RunSpec, Staged, Usage, Watched
+from ..uids import DEFAULT_RANGE, UidLease, can_give, lease_uid, parse_range
 from .attach import AttachedOutput
 from .container_config import LABEL, NAME, container_config
 from .end import ContainerEnd, patiently
 from .engine import connect, engine_errors, engine_exceptions, knock, short
 from .host_paths import engine_paths, own_container
 from .images import DockerImages
-from .uids import DEFAULT_RANGE, UidLease, can_give, lease_uid, parse_range
 from .watch import BLIND_ADVICE, DockerWatch, unwatched_here
 
 __all__ = ["DockerExecutor", "remove_container"]

@@ -9,6 +9,7 @@ names must be in a control group that carries the container's id.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 import struct
@@ -19,8 +20,8 @@ from typing import Any
 
 from ...core.config import Settings
 from ..base import Usage, Watched
-from .cgroup import CGROUPS, PROC, CgroupReader
-from .deleted_files import DeletedFiles
+from ..cgroup import CGROUPS, PROC, CgroupReader, container_groups, container_processes
+from ..deleted_files import DeletedFiles
 from .engine import engine_exceptions, knock, socket_of
 
 __all__ = ["BLIND_ADVICE", "DockerWatch", "unwatched_here"]
@@ -146,9 +147,10 @@ def _look(
         (host / PROC.relative_to("/"), host / CGROUPS.relative_to("/"), CGROUPS),
     ):
         reader = CgroupReader.of(pid, container, proc, (own, other))
-        members = reader.members if reader is not None and proc == PROC else None
-        deleted = DeletedFiles(container, members, proc)
-        if deleted.sees(pid):
+        if container_groups(proc / str(pid), container):
+            # A control group lists processes only to those in whose PID namespace they are.
+            members = reader.members if reader is not None and proc == PROC else None
+            deleted = DeletedFiles(functools.partial(container_processes, container, members, proc))
             return reader, deleted if not open_files or _may_look(proc, pid) else None
     return None, None
 

@@ -25,8 +25,8 @@ from ..base import (
     Watched,
 )
 from ..docker.container_config import GRACE
-from ..docker.uids import DEFAULT_RANGE
 from ..files import too_much
+from ..uids import DEFAULT_RANGE
 from .api import PATIENCE
 from .errors import ApiError, short, unavailable
 from .images import image_of

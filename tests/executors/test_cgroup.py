@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from autoscorer.executors.base import Usage
-from autoscorer.executors.docker.cgroup import CgroupReader
+from autoscorer.executors.cgroup import CgroupReader
 
 ID = "4f" * 32
 OTHER = "e0" * 32

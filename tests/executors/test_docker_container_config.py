@@ -11,8 +11,9 @@ import pytest
 from autoscorer.core.config import Settings
 from autoscorer.core.workspace import Workspace
 from autoscorer.executors.base import Image, RunSpec, Staged
-from autoscorer.executors.docker.container_config import container_config, seccomp_profile
+from autoscorer.executors.docker.container_config import container_config
 from autoscorer.executors.limits import effective_limits
+from autoscorer.executors.seccomp import seccomp_profile
 from autoscorer.schemas.job import Job
 from hypothesis import HealthCheck, given
 from hypothesis import settings as profile

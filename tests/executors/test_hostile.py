@@ -19,9 +19,9 @@ import pytest
 from autoscorer.core.config import Settings
 from autoscorer.core.workspace import Workspace
 from autoscorer.executors.docker.container_config import LABEL
-from autoscorer.executors.docker.uids import DEFAULT_RANGE
 from autoscorer.executors.stage import staged_at
 from autoscorer.executors.supervise import RunReport
+from autoscorer.executors.uids import DEFAULT_RANGE
 from autoscorer.tasks.run import run_workspace
 
 from ..support.markdown import BASE_IMAGE

@@ -6,7 +6,7 @@ import posixpath
 
 import pytest
 from autoscorer.core.errors import AutoScorerError, ErrorCode, Fault
-from autoscorer.executors.docker.volumes import memory_volumes
+from autoscorer.executors.volumes import memory_volumes
 from hypothesis import given
 from hypothesis import strategies as st
 

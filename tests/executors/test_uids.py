@@ -14,14 +14,14 @@ from autoscorer.core.config import load_settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.executors.docker import executor as docker
 from autoscorer.executors.docker.executor import DockerExecutor
-from autoscorer.executors.docker.uids import DEFAULT_RANGE, UidLease, can_give, lease_uid, parse_range
+from autoscorer.executors.uids import DEFAULT_RANGE, UidLease, can_give, lease_uid, parse_range
 
 FEW = range(2_090_000_000, 2_090_000_008)
 
 HOLDER = """
 import sys
 from pathlib import Path
-from autoscorer.executors.docker.uids import lease_uid
+from autoscorer.executors.uids import lease_uid
 lease = lease_uid(Path(sys.argv[1]), range(int(sys.argv[2]), int(sys.argv[3])), lambda uid: False)
 print(lease.uid, flush=True)
 sys.stdin.read()
@@ -179,7 +179,7 @@ def test_who_may_give_files_away() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes a user namespace")
 def test_a_user_namespace_gives_only_what_is_mapped_there() -> None:
-    code = "from autoscorer.executors.docker.uids import *; print(can_give(range(0, 1)), can_give(DEFAULT_RANGE))"
+    code = "from autoscorer.executors.uids import *; print(can_give(range(0, 1)), can_give(DEFAULT_RANGE))"
     command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.stdout.split() == ["True", "False"], done.stderr

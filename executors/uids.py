@@ -14,9 +14,9 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from ...core.errors import AutoScorerError, ErrorCode
-from ...core.locks import lock_byte, open_lock, unlock_byte
-from ...core.storage import writing_home
+from ..core.errors import AutoScorerError, ErrorCode
+from ..core.locks import lock_byte, open_lock, unlock_byte
+from ..core.storage import writing_home
 
 __all__ = ["DEFAULT_RANGE", "UidLease", "can_give", "lease_uid", "parse_range"]
 

@@ -7,12 +7,12 @@ before the first. The group vanishes with the container, so the last reading is 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..base import Usage
+from .base import Usage
 
-__all__ = ["CGROUPS", "PROC", "CgroupReader"]
+__all__ = ["CGROUPS", "PROC", "CgroupReader", "container_groups", "container_processes"]
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
@@ -100,6 +100,28 @@ def container_groups(process: Path, container: str) -> dict[str, str]:
             for controller in controllers.split(","):
                 groups[controller] = path
     return groups
+
+
+def container_processes(container: str, members: Path | None, proc: Path) -> Iterator[Path]:
+    """A container's processes, each as its folder in a process file system.
+
+    Args:
+        container: The container's id.
+        members: File that lists the group's processes, as ``proc`` numbers them; None where there is no such list. Then
+            every process of the host is asked for its group.
+        proc: The process file system.
+    """
+    try:
+        if members is not None:
+            for pid in members.read_text().split():
+                yield proc / pid
+            return
+        names = os.listdir(proc)
+    except OSError:
+        return
+    for name in names:
+        if name.isdigit() and container_groups(proc / name, container):
+            yield proc / name
 
 
 def _folder(root: Path, group: str, container: str) -> Path | None:

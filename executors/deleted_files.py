@@ -1,14 +1,12 @@
-"""Files that a container's processes have deleted and still hold: they fill the disk, and no folder shows them."""
+"""Files that a model's processes have deleted and still hold: they fill the disk, and no folder shows them."""
 
 from __future__ import annotations
 
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-
-from .cgroup import PROC, container_groups
 
 __all__ = ["DeletedFiles"]
 
@@ -21,15 +19,11 @@ class DeletedFiles:
     """Looks for them through a process file system.
 
     Args:
-        container: The container's id.
-        members: File that lists the group's processes, as ``proc`` numbers them; None where there is no such list. Then
-            every process of the host is asked for its group, because a control group lists processes only to those in
-            whose PID namespace they are.
-        proc: The process file system.
+        processes: The run's processes as they are now, each as its folder in that file system.
     """
 
-    def __init__(self, container: str, members: Path | None, proc: Path = PROC) -> None:
-        self._container, self._members, self._proc = container, members, proc
+    def __init__(self, processes: Callable[[], Iterable[Path]]) -> None:
+        self._processes = processes
         self._shut_since: float | None = None
         self.hiding = False
         """Whether processes have kept this one from looking, and not just for a moment.
@@ -59,23 +53,6 @@ class DeletedFiles:
         if self._shut_since is not None and now - self._shut_since >= HIDING:
             self.hiding = True
         return sum(found.values())
-
-    def sees(self, pid: int) -> bool:
-        """Whether a process is the container's: whether it is in a control group that carries its id."""
-        return bool(container_groups(self._proc / str(pid), self._container))
-
-    def _processes(self) -> Iterator[Path]:
-        try:
-            if self._members is not None:
-                for pid in self._members.read_text().split():
-                    yield self._proc / pid
-                return
-            names = os.listdir(self._proc)
-        except OSError:
-            return
-        for name in names:
-            if name.isdigit() and container_groups(self._proc / name, self._container):
-                yield self._proc / name
 
 
 def _deleted_open(process: Path, device: int) -> Iterator[tuple[int, int]]:

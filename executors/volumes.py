@@ -5,8 +5,8 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Collection, Iterable
 
-from ...core.errors import AutoScorerError, ErrorCode
-from ...core.text import escape
+from ..core.errors import AutoScorerError, ErrorCode
+from ..core.text import escape
 
 __all__ = ["memory_volumes"]
 

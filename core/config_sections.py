@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, f
 
 from ..schemas.image_reference import parse_image
 from ..schemas.job import DEFAULT_TIMEOUT, MIN_CPU, Bytes, Memory
+from .config_bubblewrap import BubblewrapExecutor
 from .config_kubernetes import KubernetesExecutor
 from .config_user import MOST_UID, ModelUser
 
@@ -134,9 +135,10 @@ class ProcessExecutor(_Section):
 class Executors(_Section):
     """Which backend runs a model."""
 
-    default: Literal["auto", "docker", "kubernetes", "process"] = Field(
+    default: Literal["auto", "bubblewrap", "docker", "kubernetes", "process"] = Field(
         "auto", description="Backend when a command names none."
     )
+    bubblewrap: BubblewrapExecutor = Field(default_factory=BubblewrapExecutor)
     docker: DockerExecutor = Field(default_factory=DockerExecutor)
     kubernetes: KubernetesExecutor = Field(default_factory=KubernetesExecutor)
     process: ProcessExecutor = Field(default_factory=ProcessExecutor)

@@ -12,7 +12,7 @@ from ..core.errors import AutoScorerError
 from ..core.meta import Meta, read_meta
 from ..core.storage import fault_of, naming_full_disks
 from ..core.workspace import Workspace
-from ..executors.backends import make_executor
+from ..executors.backends import chosen_backend, make_executor
 from ..executors.base import Observer, SilentObserver
 from ..executors.limits import effective_limits
 from ..executors.reaper import reap_if_needed
@@ -111,7 +111,8 @@ def run(
         name = backend or settings.executors.default
         check_backend(space, name)
         observer = observer or SilentObserver()
-        with slot(settings, "docker" if name == "auto" else name, cancelled, observer) as waited:
+        name = chosen_backend(name, settings)
+        with slot(settings, name, cancelled, observer) as waited:
             report = run_sealed(
                 make_executor(name, settings),
                 space,

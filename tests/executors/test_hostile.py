@@ -364,7 +364,7 @@ def test_an_image_cannot_choose_its_user_or_health_check(
     info = json.loads((tmp_path / "ws" / "logs" / "run_info.json").read_text())
     assert int(_log(tmp_path)) == info["uid"] == info["gid"] != 0
     # Only root can hand folders to others, and so give each model a uid of its own.
-    assert info["uid"] in DEFAULT_RANGE if os.geteuid() == 0 or backend != "docker" else info["uid"] == os.geteuid()
+    assert info["uid"] in DEFAULT_RANGE if os.geteuid() == 0 or backend == "kubernetes" else info["uid"] == os.geteuid()
 
 
 def test_an_endless_log(attack: Attack, sealed: SealedBackend, tmp_path: Path) -> None:

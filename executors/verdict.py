@@ -24,7 +24,7 @@ _DISK = re.compile(
 )
 _MEMORY = re.compile(r"^(\S+\.)?MemoryError\b|std::bad_alloc|Cannot allocate memory|[Oo]ut of memory", re.MULTILINE)
 _FORKS = re.compile(
-    r"can't (fork|start new thread)|[Ff]ork.*Resource temporarily unavailable|BlockingIOError: \[Errno 11\]"
+    r"(can't|[Cc]annot) (fork|start new thread)|[Ff]ork.*Resource temporarily unavailable|BlockingIOError: \[Errno 11\]"
 )
 LOG_LINES = 20
 

@@ -165,7 +165,8 @@ def test_scorer_params_are_not_told(attack: Attack, tmp_path: Path) -> None:
 
 def test_there_is_no_network(attack: Attack, sealed: SealedBackend, tmp_path: Path) -> None:
     report = attack(
-        "echo interfaces: $(ls /sys/class/net || tail -n +3 /proc/net/dev | cut -d: -f1); wget -T 3 -O- http://127.0.0.1:9 ; nslookup example.com; "
+        "echo interfaces: $(ls /sys/class/net || tail -n +3 /proc/net/dev | cut -d: -f1); "
+        "wget -T 3 -O- http://127.0.0.1:9 ; nslookup example.com; "
         "ping -c1 -W1 172.17.0.1"
     )
     assert _code(report) == "CONTAINER_FAILED"

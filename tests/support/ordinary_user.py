@@ -65,6 +65,6 @@ def as_ordinary_user(
 def _shut_above(path: Path) -> Path | None:
     """The first folder on the way to a path that others may not enter."""
     for folder in [*reversed(path.parents), path]:
-        if not stat.S_IMODE(folder.stat().st_mode) & 0o005 == 0o005:
+        if stat.S_IMODE(folder.stat().st_mode) & 0o005 != 0o005:
             return folder
     return None

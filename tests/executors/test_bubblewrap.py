@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +18,6 @@ from autoscorer.core.errors import AutoScorerError
 from autoscorer.executors.backends import chosen_backend, make_executor
 from autoscorer.executors.bubblewrap import command
 from autoscorer.executors.bubblewrap.group import RunGroup
-from autoscorer.executors.cgroup import CGROUPS
 from autoscorer.executors.reaper import reap
 from autoscorer.executors.records import RunRecords
 from autoscorer.executors.supervise import RunReport
@@ -28,6 +25,7 @@ from autoscorer.tasks.run import run_workspace
 from autoscorer.tasks.validate import validate_workspace
 
 from ..support.prefect_server import eventually
+from ..support.sealed_backends import left_of
 
 Run = Callable[..., RunReport]
 OUTPUT = "/workspace/output/pred.csv"
@@ -50,16 +48,6 @@ def run(make_workspace: Callable[..., Path], tmp_path: Path) -> Run:
 @pytest.fixture
 def log(tmp_path: Path) -> Callable[[], str]:
     return lambda: (tmp_path / "ws" / "logs" / "container.log").read_text(errors="replace")
-
-
-def left() -> list[Any]:
-    """Processes and control groups of any run."""
-    found: list[Any] = []
-    for process in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if process.name.isdigit() and (process / "cmdline").read_bytes().startswith(b"autoscorer-init-"):
-                found.append(process)
-    return found + [path for path in CGROUPS.glob("**/autoscorer-*") if path.is_dir()]
 
 
 # --- what runs ------------------------------------------------------------------------------------------------------
@@ -263,13 +251,13 @@ def test_kill_9_takes_the_model_along_and_the_next_command_clears_up(
     at_work = root / "logs" / "container.log"
     eventually(lambda: at_work.exists() and at_work.stat().st_size)
     (record,) = RunRecords(home).all()
-    assert left()
+    assert left_of(record.run_id)
     process.kill()
     process.wait(300)
-    eventually(lambda: not [each for each in left() if each.parent == Path("/proc")])
+    eventually(lambda: not [each for each in left_of(record.run_id) if each.parent == Path("/proc")])
     assert [place for place in (record.staged, *record.elsewhere) if place.is_dir()], "nothing was staged"
     assert reap(settings).problems == []
-    assert left() == []
+    assert left_of(record.run_id) == []
     assert not [place for place in (record.staged, *record.elsewhere) if place.exists()]
     assert not list((home / "runs").glob("*"))
 
@@ -287,7 +275,7 @@ def test_ctrl_c_ends_it_and_leaves_a_result(make_workspace: Callable[..., Path])
     out, _ = process.communicate(timeout=300)
     assert process.returncode == 1
     assert json.loads(out)["error"]["code"] == "CANCELLED"
-    assert left() == []
+    assert left_of(json.loads((root / "logs" / "run_info.json").read_text())["run_id"]) == []
 
 
 @pytest.mark.slow
@@ -298,16 +286,15 @@ def test_a_hundred_runs_eight_at_a_time_leave_nothing(
         make_workspace(f"w{number}", container={"cmd": ["sh", "-c", f"echo {number} > {OUTPUT}"]})
         for number in range(100)
     ]
-    mounts, files = Path("/proc/self/mountinfo").read_text(), len(os.listdir("/proc/self/fd"))
+    files = len(os.listdir("/proc/self/fd"))
     with ThreadPoolExecutor(8) as pool:
         reports = [*pool.map(lambda root: run_workspace(root, settings=settings, backend="bubblewrap"), roots)]
     assert [report.error for report in reports] == [None] * 100
     assert [(root / "output" / "pred.csv").read_text() for root in roots] == [f"{number}\n" for number in range(100)]
-    assert left() == []
-    assert Path("/proc/self/mountinfo").read_text() == mounts
+    assert [place for report in reports for place in left_of(report.run_id)] == []
+    assert "autoscorer" not in Path("/proc/self/mountinfo").read_text()
     assert len(os.listdir("/proc/self/fd")) <= files + 2
     assert not list((home / "runs").glob("*"))
     owners = {report.owner for report in reports}
     assert len(owners) > 1 or os.geteuid() != 0, "models shared a uid"
     assert not [path for root in roots for path in (root / ".autoscorer").glob("run-*")]
-    assert shutil.disk_usage("/var/tmp").free

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import subprocess
+import threading
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from typing import Any
 
 from autoscorer.core.config import Settings, load_settings
 from autoscorer.core.processes import ProcessIdentity
+from autoscorer.executors.bubblewrap.group import group_name
+from autoscorer.executors.bubblewrap.sandbox import process_name
 from autoscorer.executors.cgroup import CGROUPS
 from autoscorer.executors.docker.container_config import LABEL
 from autoscorer.executors.kubernetes.api import KubernetesApi
@@ -25,7 +28,7 @@ from autoscorer.executors.kubernetes.session import close_sessions
 
 from .prefect_server import eventually
 
-__all__ = ["HOSTILE_BACKENDS", "BubblewrapBackend", "DockerBackend", "KubernetesBackend", "SealedBackend"]
+__all__ = ["HOSTILE_BACKENDS", "BubblewrapBackend", "DockerBackend", "KubernetesBackend", "SealedBackend", "left_of"]
 
 # scripts/test-kubernetes sets it. A cluster is not what every development machine has, nor CI.
 HOSTILE_BACKENDS = ("kubernetes",) if os.environ.get("TEST_KUBERNETES") else ("docker", "bubblewrap")
@@ -79,26 +82,40 @@ class BubblewrapBackend(SealedBackend):
 
     def __init__(self, client: Any, folder: Path) -> None:
         self._client, self._folder = client, folder
+        self._roots: list[Path] = []
+        self._saving = threading.Lock()
 
     def give(self, root: Path, image: str) -> None:
+        self._roots.append(root)
         saved = self._folder / f"{hashlib.sha256(image.encode()).hexdigest()}.tar"
-        if not saved.exists():
-            with saved.open("wb") as file:
-                for chunk in self._client.get_image(image):
-                    file.write(chunk)
+        with self._saving:
+            if not saved.exists():
+                with saved.open("wb") as file:
+                    for chunk in self._client.get_image(image):
+                        file.write(chunk)
         os.link(saved, root / "image.tar")
         meta = json.loads((root / "meta.json").read_text())
         del meta["container"]["image"]
         (root / "meta.json").write_text(json.dumps(meta))
 
     def left(self) -> list[Any]:
-        ours = [Path("/proc", pid, "cmdline") for pid in os.listdir("/proc") if pid.isdigit()]
-        living = []
-        for path in ours:
-            with suppress(OSError):
-                living += [line for line in [path.read_bytes()] if line.startswith(b"autoscorer-init-")]
-        groups = [path for path in CGROUPS.glob("**/autoscorer-*") if path.is_dir()]
-        return living + groups
+        found: list[Any] = []
+        while self._roots:
+            with suppress(FileNotFoundError):
+                info = json.loads((self._roots.pop() / "logs" / "run_info.json").read_text())
+                found += left_of(info["run_id"])
+        return found
+
+
+def left_of(run_id: str) -> list[Path]:
+    """Processes and control groups of a run of bubblewrap's."""
+    found = [path for path in CGROUPS.glob(f"**/{group_name(run_id)}") if path.is_dir()]
+    name = process_name(run_id).encode()
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):
+            if process.name.isdigit() and (process / "cmdline").read_bytes().split(b"\0")[0] == name:
+                found.append(process)
+    return found
 
 
 class KubernetesBackend(SealedBackend):

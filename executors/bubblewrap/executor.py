@@ -43,7 +43,7 @@ from .sandbox import Plan, Sandbox, memory_file
 from .seal import needed_mount_points, seal, system
 from .watch import TreeWatch
 
-__all__ = ["BubblewrapExecutor"]
+__all__ = ["BubblewrapExecutor", "limits_held"]
 
 NOBODY = (65534, 65534)
 _GROUP_HELD = "Limits were held by control groups."
@@ -283,6 +283,13 @@ class BubblewrapExecutor(Executor):
         if self._lease is not None:
             self._lease.release()
             self._lease = None
+
+
+def limits_held() -> str:
+    """What would hold the limits of a run of this process, in a few words."""
+    if RunGroup.can_be_made():
+        return "control groups"
+    return "rlimits and a watch, because this user can't make control groups"
 
 
 class _Mounts:

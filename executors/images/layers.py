@@ -18,7 +18,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 from ...core.tar_stream import TarSource, TooMuch, members
 from ...core.text import escape
@@ -116,7 +116,7 @@ class _Hashed(io.RawIOBase):
             raise ValueError(f"{what} has the digest {found}, where {expected} was expected")
 
 
-def apply_layer(tree: Tree, stored: IO[bytes] | io.RawIOBase, digests: LayerDigests, budget: LayerBudget) -> None:
+def apply_layer(tree: Tree, stored: io.BufferedReader, digests: LayerDigests, budget: LayerBudget) -> None:
     """Unpack one layer over those before it, and check its digests.
 
     What was written stays when it fails; the caller throws all of it away.
@@ -132,7 +132,7 @@ def apply_layer(tree: Tree, stored: IO[bytes] | io.RawIOBase, digests: LayerDige
         TooMuch: It is larger than allowed.
         OSError: The disk failed.
     """
-    start = stored.read(6) or b""
+    start = stored.read(6)
     stored.seek(0)
     raw = _Hashed(stored)
     with _unpacked(io.BufferedReader(raw, _BUFFER), start) as plain:
@@ -175,9 +175,7 @@ def _apply(tree: Tree, member: tarfile.TarInfo, source: TarSource, budget: Layer
         raise ValueError(f"{_shown(member.name)}: {error.strerror}") from error
 
 
-def _put(
-    tree: Tree, parts: list[str], member: tarfile.TarInfo, source: TarSource, budget: LayerBudget
-) -> None:
+def _put(tree: Tree, parts: list[str], member: tarfile.TarInfo, source: TarSource, budget: LayerBudget) -> None:
     name = parts[-1]
     if name.startswith(_WHITEOUT):
         tree.enter(parts[:-1])
@@ -191,11 +189,11 @@ def _put(
         source.skip(member.size)
     elif member.type in _FILES:
         tree.enter(parts[:-1])
-        tree.file(name, member.mode, member.mtime, member.size, source)
+        tree.file(name, member.mode, int(member.mtime), member.size, source)
         source.skip(-member.size % tarfile.BLOCKSIZE, padded=False)
     elif member.isdir():
         tree.enter(parts[:-1])
-        tree.folder(name, member.mode, member.mtime)
+        tree.folder(name, member.mode, int(member.mtime))
     elif member.issym():
         tree.enter(parts[:-1])
         tree.symlink(name, _target(member.linkname))

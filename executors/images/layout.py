@@ -36,7 +36,7 @@ _MOST_INDEXES = 4
 class Layout(Protocol):
     """Files by their paths."""
 
-    def open(self, path: str) -> IO[bytes] | io.RawIOBase:
+    def open(self, path: str) -> io.BufferedReader:
         """A file at its beginning, to be closed; a ``ValueError`` where there is none."""
 
     def size(self, path: str) -> int | None:
@@ -118,11 +118,11 @@ class _TarLayout:
     def _place(self, path: str) -> tuple[int, int] | None:
         return self._places.get(self._links.get(path, path))
 
-    def open(self, path: str) -> io.RawIOBase:
+    def open(self, path: str) -> io.BufferedReader:
         place = self._place(path)
         if place is None:
             raise ValueError(f"it has no {path[:200]}")
-        return _Part(self._fd, *place)
+        return io.BufferedReader(_Part(self._fd, *place))
 
     def size(self, path: str) -> int | None:
         place = self._place(path)
@@ -164,10 +164,12 @@ class FolderLayout:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def open(self, path: str) -> IO[bytes]:
+    def open(self, path: str) -> io.BufferedReader:
         if self.size(path) is None:
             raise ValueError(f"it has no {path[:200]}")
-        return open_regular(self._folder / path, stage=Stage.EXECUTION)
+        file = open_regular(self._folder / path, stage=Stage.EXECUTION)
+        assert isinstance(file, io.BufferedReader)
+        return file
 
     def size(self, path: str) -> int | None:
         if path != "index.json" and _digest_of(path) is None:
@@ -264,7 +266,7 @@ def _read(layout: Layout, path: str) -> bytes:
     if size is not None and size > MAX_MANIFEST:
         raise ValueError(f"{path[:200]} is {size:,} bytes long")
     with layout.open(path) as file:
-        return file.read(MAX_MANIFEST) or b""
+        return file.read(MAX_MANIFEST)
 
 
 def _blob(layout: Layout, digest: str) -> bytes:

@@ -106,7 +106,7 @@ def _file(parent: int, path: str, name: str) -> None:
 
 def _of_name(path: str, error: OSError) -> Exception:
     """The image's error where the kernel takes no such name; else the disk's."""
-    return _refused(path, error.strerror) if len(os.fsencode(path)) > 255 else error
+    return _refused(path, str(error.strerror)) if len(os.fsencode(path)) > 255 else error
 
 
 def _refused(path: str, why: str) -> AutoScorerError:

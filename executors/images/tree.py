@@ -35,7 +35,7 @@ class _Source(Protocol):
 class Tree:
     """Writes below one folder, a layer after the other; to be closed.
 
-    Nobody else writes there meanwhile. What a path says that can't be is a ``ValueError``; an ``OSError`` is the disk's.
+    Nobody else writes there meanwhile. A path that can't be is a ``ValueError``; an ``OSError`` is the disk's.
 
     Args:
         root: Descriptor of the folder, which stays the caller's.

@@ -1,9 +1,9 @@
 """The store of unpacked images: each once, by the digest of its configuration, for as long as there is room.
 
-Below ``<home>/images``: a folder an image (``rootfs/``, ``config.json`` as it was stored, ``facts.json``), ``work/`` for
-what is being made, ``locks/`` with a lock for each of both, ``known/`` with what is remembered. Whoever uses an image
-shares its lock; whoever makes or removes one holds it alone. The kernel frees the lock of a process that dies, so what
-a killed one has left in ``work/`` is told by its lock, and goes with the next call.
+Below ``<home>/images``: a folder an image (``rootfs/``, ``config.json`` as it was stored, ``facts.json``), ``work/``
+for what is being made, ``locks/`` with a lock for each of both, ``known/`` with what is remembered. Whoever uses an
+image shares its lock; whoever makes or removes one holds it alone. The kernel frees the lock of a process that dies, so
+what a killed one has left in ``work/`` is told by its lock, and goes with the next call.
 
 The disk is not waited for, which would cost more than unpacking. So after a reboot, which may have lost what was not
 written yet, an image is unpacked anew.
@@ -231,9 +231,7 @@ class ImageStore:
                 raise
             os.close(fd)
 
-    def _make(
-        self, key: str, source: ImageSource, layout: Layout, most: int, on_progress: OnProgress | None
-    ) -> None:
+    def _make(self, key: str, source: ImageSource, layout: Layout, most: int, on_progress: OnProgress | None) -> None:
         """Unpack an image beside its place, and put it there in one step."""
         work, place = self._work / key, self._root / key
         for left in (work, place):  # of a killed process, or of an earlier boot

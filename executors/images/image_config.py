@@ -55,10 +55,10 @@ def read_config(data: bytes) -> tuple[ImageConfig, list[str], str]:
         ValueError: It is not one.
     """
     content = _object(json.loads(data), "its configuration")
-    system = content.get("os") or "linux"
-    if system != "linux":
-        raise ValueError(f"it is an image for {_text(system, 'os')}, and linux was expected")
-    inner = _object(content.get("config") or {}, "config")
+    system = _text(content.get("os"), "os")
+    if system not in ("", "linux"):
+        raise ValueError(f"it is an image for {system[:50]}, and linux was expected")
+    inner = _object(content.get("config"), "config")
     layers = _object(content.get("rootfs"), "rootfs").get("diff_ids")
     if not isinstance(layers, list) or not 0 < len(layers) <= _MOST_LAYERS:
         raise ValueError(f"rootfs.diff_ids must list the 1 to {_MOST_LAYERS} layers")
@@ -70,11 +70,11 @@ def read_config(data: bytes) -> tuple[ImageConfig, list[str], str]:
         env=env,
         entrypoint=_texts(inner.get("Entrypoint"), "Entrypoint"),
         cmd=_texts(inner.get("Cmd"), "Cmd"),
-        working_dir=_text(inner.get("WorkingDir") or "", "WorkingDir"),
-        volumes=_texts(list(_object(inner.get("Volumes") or {}, "Volumes")), "Volumes"),
-        user=_text(inner.get("User") or "", "User"),
+        working_dir=_text(inner.get("WorkingDir"), "WorkingDir"),
+        volumes=_texts(list(_object(inner.get("Volumes"), "Volumes")), "Volumes"),
+        user=_text(inner.get("User"), "User"),
     )
-    return config, [check_digest(layer) for layer in layers], _text(content.get("architecture") or "", "architecture")
+    return config, [check_digest(layer) for layer in layers], _text(content.get("architecture"), "architecture")
 
 
 def check_digest(value: Any) -> str:
@@ -95,6 +95,8 @@ def machine() -> str:
 
 
 def _object(value: Any, name: str) -> Mapping[str, Any]:
+    if value is None:
+        return {}
     if not isinstance(value, dict):
         raise ValueError(f"{name} must be an object")
     return value
@@ -107,6 +109,8 @@ def _texts(value: Any, name: str) -> tuple[str, ...]:
         return ()
     if not isinstance(value, list) or len(value) > _MOST:
         raise ValueError(f"{name} must be a list of at most {_MOST:,} texts")
+    if None in value:
+        raise ValueError(f"{name} must hold texts")
     texts = tuple(_text(item, name) for item in value)
     if sum(len(text) for text in texts) > _MOST_BYTES:
         raise ValueError(f"{name} holds more than {_MOST_BYTES:,} characters")
@@ -114,6 +118,8 @@ def _texts(value: Any, name: str) -> tuple[str, ...]:
 
 
 def _text(value: Any, name: str) -> str:
+    if value is None:
+        return ""
     if not isinstance(value, str) or "\0" in value or len(value) > _LONGEST:
         raise ValueError(f"{name} must hold text of at most {_LONGEST:,} characters without NUL")
     try:

@@ -163,9 +163,8 @@ class _Puller:
             raise _not_found(str(self._reference), str(error)) from error
         most = self._settings.images.max_archive
         if size > most:
-            raise _not_found(
-                str(self._reference), f"it has {size:,} bytes, more than the allowed {most:,} (images.max_archive)"
-            )
+            why = f"it has {size:,} bytes, more than the allowed {most:,} bytes (images.max_archive)"
+            raise _not_found(str(self._reference), why)
         name = self._name if digest is None else f"{self._repository}@{digest}"
         self._run("copy", "--quiet", name, f"oci:{folder}:image", folder=folder)
 

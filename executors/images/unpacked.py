@@ -1,12 +1,8 @@
 """The store of unpacked images: each once, by the digest of its configuration, for as long as there is room.
 
-Below ``<home>/images``: a folder an image (``rootfs/``, ``config.json`` as it was stored, ``facts.json``), ``work/``
-for what is being made, ``locks/`` with a lock for each of both, ``known/`` with what is remembered. Whoever uses an
-image shares its lock; whoever makes or removes one holds it alone. The kernel frees the lock of a process that dies, so
-what a killed one has left in ``work/`` is told by its lock, and goes with the next call.
-
-The disk is not waited for, which would cost more than unpacking. So after a reboot, which may have lost what was not
-written yet, an image is unpacked anew.
+An image is a folder of the store: ``rootfs/``, ``config.json`` as it was stored, ``facts.json``. The disk is not waited
+for, which would cost more than unpacking. So after a reboot, which may have lost what was not written yet, an image is
+unpacked anew.
 """
 
 from __future__ import annotations
@@ -15,8 +11,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
-import secrets
 import tarfile
 import time
 import zlib
@@ -27,7 +21,6 @@ from typing import IO, Any
 
 from ...core.backoff import seldom
 from ...core.errors import AutoScorerError, ErrorCode, Stage
-from ...core.locks import is_at, open_lock, try_lock, wait_lock
 from ...core.storage import writing_home
 from ...core.tar_stream import TooMuch
 from ...core.text import escape
@@ -36,12 +29,11 @@ from ..files import remove_tree
 from .image_config import ImageConfig, machine, read_config
 from .layers import LayerBudget, apply_layer
 from .layout import FolderLayout, ImageSource, Layout, archive_layout, find_image
+from .store_folder import StoreFolder, is_key
 from .tree import Tree
 
 __all__ = ["ImageStore", "UnpackedImage"]
 
-_KEY = re.compile(r"[0-9a-f]{64}")
-_MOST_KNOWN = 2000
 # File systems tell times in steps of at most this many nanoseconds: a file may change once more within one.
 _STEP = 2 * 10**9
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -77,8 +69,7 @@ class ImageStore:
     def __init__(self, home: Path, max_bytes: int) -> None:
         self._home = home
         self._max = max_bytes
-        self._root = home / "images"
-        self._work, self._locks, self._known = (self._root / name for name in ("work", "locks", "known"))
+        self._folder = StoreFolder(home / "images")
 
     @contextlib.contextmanager
     def archive(
@@ -98,7 +89,7 @@ class ImageStore:
                 ``INVALID_REQUEST`` at stage ``config`` where the home can't be written.
         """
         with writing_home(self._home), _blaming(archive.name):
-            self._prepare()
+            self._folder.prepare()
             try:
                 file = open_regular(archive, stage=Stage.EXECUTION)
             except AutoScorerError as error:
@@ -112,7 +103,7 @@ class ImageStore:
     def layout(self, folder: Path, max_unpacked: int, on_progress: OnProgress | None = None) -> Iterator[UnpackedImage]:
         """The image of an OCI image layout in a folder of ours; everything else is as for ``archive``."""
         with writing_home(self._home), _blaming(f"The OCI layout {folder.name}"):
-            self._prepare()
+            self._folder.prepare()
             held = self._unpacked(FolderLayout(folder), max_unpacked, on_progress)
         with held as image:
             yield image
@@ -121,7 +112,7 @@ class ImageStore:
     def known(self, key: str) -> Iterator[UnpackedImage | None]:
         """The image that is remembered under a key, if it is here yet."""
         with writing_home(self._home):
-            self._prepare()
+            self._folder.prepare()
             held = self._remembered(key)
         if held is None:
             yield None
@@ -132,53 +123,25 @@ class ImageStore:
     def remember(self, key: str, value: str) -> None:
         """Remember the id of an image, or another text, under a key."""
         with writing_home(self._home):
-            self._prepare()
-            aside = self._known / f".{secrets.token_hex(8)}"
-            aside.write_text(value)
-            os.replace(aside, self._known / _digest(key))
-            names = os.listdir(self._known)
-            if len(names) > _MOST_KNOWN:
-                self._forget(names)
+            self._folder.prepare()
+            self._folder.remember(key, value)
 
     def recall(self, key: str) -> str | None:
         """What is remembered under a key."""
-        try:
-            return (self._known / _digest(key)).read_text()
-        except (OSError, ValueError):
-            return None
+        return self._folder.recall(key)
 
     @contextlib.contextmanager
     def workplace(self, key: str) -> Iterator[Path]:
         """An empty folder for what is being made, that nobody else has at the time; it is gone afterwards.
 
         Args:
-            key: Who wants to make the same, waits.
+            key: Who wants to make the same waits.
         """
-        name = _digest(key)
-        with writing_home(self._home):
-            self._prepare()
-            fd = self._lock(name)
-        try:
+        with contextlib.ExitStack() as stack:
             with writing_home(self._home):
-                remove_tree(self._work / name)  # of who had the lock before, and was killed
-                (self._work / name).mkdir()
-            yield self._work / name
-        finally:
-            remove_tree(self._work / name)
-            self._unlock(name, fd)
-
-    def _prepare(self) -> None:
-        """Make the store's folders, and remove what killed processes have left in them."""
-        if not self._known.is_dir():
-            self._root.mkdir(mode=0o711, parents=True, exist_ok=True)
-            for folder in (self._work, self._locks, self._known):
-                folder.mkdir(mode=0o700, exist_ok=True)
-            # A model's own user has to pass, whatever the umask says.
-            self._root.chmod(0o711)
-        for name in os.listdir(self._work):
-            with self._locked_now(name) as is_ours:
-                if is_ours:
-                    remove_tree(self._work / name)
+                self._folder.prepare()
+                place = stack.enter_context(self._folder.workplace(key))
+            yield place
 
     def _of_archive(self, file: IO[bytes], most: int, on_progress: OnProgress | None) -> _Held:
         packed = file.read(2) == b"\x1f\x8b"
@@ -188,26 +151,28 @@ class ImageStore:
         # but the kernel sets the time of a file's last change (ctime), so these facts are of one content alone, if that
         # time was over when the reading began.
         had_rested = time.time_ns() - status.st_ctime_ns > _STEP
-        key = f"archive {status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+        times = f"{status.st_mtime_ns} {status.st_ctime_ns}"
+        key = f"archive {_boot()} {status.st_dev} {status.st_ino} {status.st_size} {times}"
         if packed and (held := self._remembered(key)) is not None:
             return held
         if packed and on_progress is not None:
             on_progress("unpacking the archive")
-        with archive_layout(file, self._root, most) as layout:
+        with contextlib.ExitStack() as stack:
+            try:
+                layout = stack.enter_context(archive_layout(file, self._folder.root, most))
+            except TooMuch as error:
+                raise TooMuch(f"{error} (images.max_archive)") from error
             held = self._unpacked(layout, most, on_progress)
         if packed and had_rested:
-            self.remember(key, held.image.id)
+            with contextlib.suppress(OSError):  # it only saves time
+                self._folder.remember(key, held.image.id)
         return held
 
     def _remembered(self, key: str) -> _Held | None:
-        found = (self.recall(key) or "").removeprefix("sha256:")
-        if not _KEY.fullmatch(found):
+        found = (self._folder.recall(key) or "").removeprefix("sha256:")
+        if not is_key(found):
             return None
-        fd = self._lock(found, shared=True)
-        held = self._held(found, fd)
-        if held is None:
-            self._unlock(found, fd)
-        return held
+        return self._held(found)
 
     def _unpacked(self, layout: Layout, most: int, on_progress: OnProgress | None) -> _Held:
         source = find_image(layout)
@@ -216,24 +181,22 @@ class ImageStore:
             # Before anything is removed for it.
             raise TooMuch(f"its layers have more than the allowed {self._max:,} bytes (images.store_size)")
         while True:
-            fd = self._lock(key, shared=True)
-            if (held := self._held(key, fd)) is not None:
+            if (held := self._held(key)) is not None:
                 return held
-            os.close(fd)
-            fd = self._lock(key)
+            fd = self._folder.lock(key)
             try:
-                if not self._is_here(key):
-                    self._evict(room=source.size)
+                if self._image(key) is None:
+                    self._folder.evict(self._max - source.size, self._size)
                     self._make(key, source, layout, most, on_progress)
-                    self._evict()
+                    self._folder.evict(self._max, self._size)
             except BaseException:
-                self._unlock(key, fd)
+                self._folder.unlock(key, fd)
                 raise
             os.close(fd)
 
     def _make(self, key: str, source: ImageSource, layout: Layout, most: int, on_progress: OnProgress | None) -> None:
         """Unpack an image beside its place, and put it there in one step."""
-        work, place = self._work / key, self._root / key
+        work, place = self._folder.making(key), self._folder.place(key)
         for left in (work, place):  # of a killed process, or of an earlier boot
             remove_tree(left)
         try:
@@ -277,89 +240,41 @@ class ImageStore:
 
     def _facts(self, key: str) -> dict[str, Any]:
         try:
-            facts = json.loads((self._root / key / "facts.json").read_text())
+            facts = json.loads((self._folder.place(key) / "facts.json").read_text())
         except (OSError, ValueError):
             return {}
         return facts if isinstance(facts, dict) else {}
 
-    def _is_here(self, key: str) -> bool:
-        return self._facts(key).get("boot") == _boot()
+    def _size(self, key: str) -> int:
+        return int(self._facts(key).get("size", 0))
 
-    def _held(self, key: str, fd: int) -> _Held | None:
-        """An image whose lock is held; None where it is not here."""
-        facts = self._facts(key)
-        if facts.get("boot") != _boot():
+    def _image(self, key: str) -> UnpackedImage | None:
+        """An image that is here, whole; its lock must be held."""
+        folder, facts = self._folder.place(key), self._facts(key)
+        if facts.get("boot") != _boot() or not (folder / "rootfs").is_dir():
             return None
-        folder = self._root / key
-        config, _, _ = read_config((folder / "config.json").read_bytes())
-        os.utime(fd)  # used now
-        return _Held(fd, UnpackedImage(folder / "rootfs", f"sha256:{key}", config, tuple(facts["notes"])))
-
-    def _lock(self, key: str, *, shared: bool = False) -> int:
-        """Wait for the lock of an image or a workplace."""
-        path = self._locks / key
-        while True:
-            fd = open_lock(path)
-            try:
-                wait_lock(fd, shared=shared)
-                if is_at(fd, path):
-                    return fd
-            except BaseException:
-                os.close(fd)
-                raise
-            os.close(fd)  # removed together with what it stood for, while we waited
-
-    @contextlib.contextmanager
-    def _locked_now(self, key: str) -> Iterator[bool]:
-        """Whether nobody else has the lock; then it is held alone, and gone afterwards where it stands for nothing."""
-        fd = open_lock(self._locks / key)
-        ours = False
         try:
-            ours = try_lock(fd) and is_at(fd, self._locks / key)
-            yield ours
-        finally:
-            if ours:
-                self._unlock(key, fd)
-            else:
-                os.close(fd)
+            raw = (folder / "config.json").read_bytes()
+        except FileNotFoundError:
+            return None
+        if hashlib.sha256(raw).hexdigest() != key:
+            return None
+        config, _, _ = read_config(raw)
+        return UnpackedImage(folder / "rootfs", f"sha256:{key}", config, tuple(facts["notes"]))
 
-    def _unlock(self, key: str, fd: int) -> None:
-        """Let go of a lock, and remove its file where it stands for nothing and nobody else has it."""
-        with contextlib.suppress(OSError):
-            if not (self._root / key).exists() and try_lock(fd) and is_at(fd, self._locks / key):
-                os.unlink(self._locks / key)
-        os.close(fd)
-
-    def _evict(self, room: int = 0) -> None:
-        """Remove images that nobody uses, the one used longest ago first, until all of them fit."""
-        found = []
-        for name in os.listdir(self._root):
-            if _KEY.fullmatch(name):
-                with contextlib.suppress(FileNotFoundError):
-                    used = os.stat(self._locks / name).st_mtime_ns
-                    found.append((used, name, int(self._facts(name).get("size", 0))))
-        total = sum(size for _, _, size in found)
-        for _, name, size in sorted(found):
-            if total + room <= self._max:
-                return
-            with self._locked_now(name) as is_ours:
-                if is_ours:
-                    # In one step: a half of it never has its name.
-                    os.rename(self._root / name, self._work / name)
-                    remove_tree(self._work / name)
-                    total -= size
-
-    def _forget(self, names: list[str]) -> None:
-        """Forget the older half of what is remembered."""
-
-        def kept(name: str) -> int:
-            with contextlib.suppress(OSError):
-                return os.stat(self._known / name).st_mtime_ns
-            return 0
-
-        for name in sorted(names, key=kept)[: _MOST_KNOWN // 2]:
-            with contextlib.suppress(OSError):
-                os.unlink(self._known / name)
+    def _held(self, key: str) -> _Held | None:
+        """An image that is here, with its lock; None where it is not."""
+        fd = self._folder.lock(key, shared=True)
+        try:
+            image = self._image(key)
+            if image is not None:
+                self._folder.mark_used(fd)
+                return _Held(fd, image)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._folder.unlock(key, fd)
+        return None
 
 
 class _Held:
@@ -411,7 +326,3 @@ def _boot() -> str:
         return _BOOT.read_text().strip()
     except OSError:
         return ""
-
-
-def _digest(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()

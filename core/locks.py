@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["acquire", "held", "is_at", "is_locked", "lock_byte", "open_lock", "try_lock", "unlock_byte"]
+__all__ = ["acquire", "held", "is_at", "is_locked", "lock_byte", "open_lock", "try_lock", "unlock_byte", "wait_lock"]
 
 
 def open_lock(path: Path, *, mode: int = 0o644) -> int:
@@ -31,6 +31,16 @@ def try_lock(fd: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def wait_lock(fd: int, *, shared: bool = False) -> None:
+    """Lock an open file, and wait for it where another one holds it.
+
+    Args:
+        fd: Its descriptor. A lock that it has already becomes one of the other kind; others may come in between.
+        shared: Hold it together with others that share it, and shut out who wants it alone.
+    """
+    fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
 
 
 def acquire(path: Path, *, mode: int = 0o644) -> int | None:

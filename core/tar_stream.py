@@ -45,6 +45,11 @@ class TarSource:
         self._left -= len(data)
         return data
 
+    @property
+    def left(self) -> int:
+        """Bytes that may still be read from it."""
+        return self._left
+
     def want(self, size: int) -> None:
         """Refuse what would go past the cap, before any of it is read (``TooMuch``)."""
         if size > self._left:

@@ -146,6 +146,7 @@ def test_no_setuid_no_owner_no_attributes(root: Path) -> None:
     put(root, layer([folder("tmp", 0o7777), (tool, data), folder("closed", 0o000), file("closed/in", b"y", 0o000)]))
     assert stat.S_IMODE(os.stat(root / "su").st_mode) == 0o755
     assert stat.S_IMODE(os.stat(root / "tmp").st_mode) == 0o777
+    put(root, layer([folder("closed", 0o000)]))
     # A folder can always be removed again.
     assert stat.S_IMODE(os.stat(root / "closed").st_mode) == 0o700
     assert stat.S_IMODE(os.stat(root / "closed/in").st_mode) == 0
@@ -212,6 +213,7 @@ LOWER = [folder("d"), file("d/old", b"1"), folder("d/sub"), file("d/sub/old", b"
         (["d/.wh..wh..opq"], [folder("d"), folder("d/sub"), file("d/sub/new")], {"d", "d/sub", "d/sub/new", "top"}),
         ([".wh.d"], [folder("d"), file("d/new", b"2")], {"d", "d/new", "top"}),
         ([".wh.d"], [file("d/sub/new")], {"d", "d/sub", "d/sub/new", "top"}),
+        ([".wh.d"], [file("d/n"), file("d/sub/deep/n")], {"d", "d/n", "d/sub", "d/sub/deep", "d/sub/deep/n", "top"}),
         ([".wh.top"], [file("top", b"2")], {"d", "d/old", "d/sub", "d/sub/old", "top"}),
         (["d/.wh.old"], [hard_link("d/old", "top")], {"d", "d/old", "d/sub", "d/sub/old", "top"}),
         (["d/.wh.sub"], [link("d/sub", "old")], {"d", "d/old", "d/sub", "top"}),
@@ -229,6 +231,18 @@ def test_whiteouts(root: Path, first: bool, whiteouts: list[str], entries: list[
 def test_a_whiteout_hides_a_link_and_not_what_it_leads_to(root: Path) -> None:
     put(root, layer([folder("d"), file("d/x"), link("l", "d")]), layer([file(".wh.l")]))
     assert set(snapshot(root)) == {"d", "d/x"}
+
+
+def test_a_layer_that_goes_on_in_the_folder_where_the_one_before_ended(root: Path) -> None:
+    put(root, layer([file("d/sub/old")]), layer([file("d/sub/new"), file(".wh.d")]))
+    assert set(snapshot(root)) == {"d", "d/sub", "d/sub/new"}
+
+
+def test_folders_on_the_way_to_a_hard_links_target_are_not_what_the_layer_has(root: Path) -> None:
+    """And those that it then writes to are, though they were entered before."""
+    second = [hard_link("h", "d/sub/old"), hard_link("i", "e/old"), file("d/sub/n"), file(".wh.d"), file(".wh.e")]
+    put(root, layer([*LOWER, file("e/old")]), layer(second))
+    assert set(snapshot(root)) == {"d", "d/sub", "d/sub/n", "h", "i", "top"}
 
 
 def test_a_whiteout_of_the_layer_before_does_not_hide_what_comes_later(root: Path) -> None:
@@ -349,10 +363,16 @@ def test_what_is_written_through_a_link_stays_inside(root: Path, target: str, sa
 
 def test_a_link_leads_to_where_it_does_in_the_image(root: Path) -> None:
     lower = [folder("usr"), folder("usr/lib"), link("lib", "usr/lib"), link("run", "/var/run"), link("up", "../../usr")]
-    put(root, layer(lower), layer([file("lib/new", b"1"), file("run/app/pid", b"2"), file("up/x", b"3")]))
+    lower.append(link("usr/lib/abs", "/opt"))
+    put(
+        root,
+        layer(lower),
+        layer([file("usr/lib/abs/o", b"4"), file("lib/new", b"1"), file("run/app/pid", b"2"), file("up/x", b"3")]),
+    )
     found = snapshot(root)
     assert found["lib"] == ("link", "usr/lib") and found["usr/lib/new"] == ("file", 0o644, b"1")
     assert found["var/run/app/pid"] == ("file", 0o644, b"2") and found["usr/x"] == ("file", 0o644, b"3")
+    assert found["opt/o"] == ("file", 0o644, b"4")
 
 
 def test_a_folder_replaced_by_a_link_and_then_written_through(root: Path) -> None:

@@ -189,6 +189,9 @@ def test_every_blob_must_have_its_digest(store: ImageStore, home: Path, tmp_path
         wrong = pack(tmp_path / "image.tar", {**files, name: bytes(broken)})
         refused(store, wrong, "digest|broken|JSON|Expecting|delimiter")
         refused(store, pack(tmp_path / "image.tar", {key: files[key] for key in files if key != name}), "it has no")
+        # Valid as it is, and not what was described.
+        other = layer([file("evil")]) if files[name][:1] != b"{" else files[name] + b" "
+        refused(store, pack(tmp_path / "image.tar", {**files, name: other}), "digest sha256:[0-9a-f]{64}, where sha256")
     assert keys(home) == set() and leftovers(home) == []
 
 

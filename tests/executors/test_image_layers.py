@@ -9,12 +9,14 @@ import os
 import stat
 import tarfile
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from autoscorer.core.tar_stream import TooMuch
+from autoscorer.executors.images import tree
 from autoscorer.executors.images.layers import LayerBudget, LayerDigests, apply_layer
 from autoscorer.executors.images.tree import MAX_LEVELS, Tree
 from hypothesis import given, settings
@@ -29,8 +31,8 @@ LIMIT = 64 * 1024**2
 def tree_at(root: Path) -> Iterator[Tree]:
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with contextlib.closing(Tree(fd)) as tree:
-            yield tree
+        with contextlib.closing(Tree(fd)) as opened:
+            yield opened
     finally:
         os.close(fd)
 
@@ -38,11 +40,11 @@ def tree_at(root: Path) -> Iterator[Tree]:
 def put(root: Path, *tars: bytes, budget: LayerBudget | None = None, blobs: list[bytes] | None = None) -> LayerBudget:
     """Apply the tars of layers, stored as ``blobs`` where these differ."""
     budget = budget or LayerBudget(LIMIT)
-    with tree_at(root) as tree:
+    with tree_at(root) as into:
         for tar, stored in zip(tars, blobs or tars, strict=True):
             digests = LayerDigests(digest(tar), digest(stored))
-            apply_layer(tree, io.BufferedReader(io.BytesIO(stored)), digests, budget)  # type: ignore[arg-type]
-        tree.finish()
+            apply_layer(into, io.BufferedReader(io.BytesIO(stored)), digests, budget)  # type: ignore[arg-type]
+        into.finish()
     return budget
 
 
@@ -331,8 +333,8 @@ def test_any_layers_become_what_an_overlay_of_them_is(layers: list[Layer]) -> No
         tars.append(layer(entries))
     with tempfile.TemporaryDirectory() as root:
         put(Path(root), *tars)
-        tree = snapshot(Path(root))
-    found = {path: (what[0], what[1] if what[0] != "file" else what[2]) for path, what in tree.items()}
+        merged = snapshot(Path(root))
+    found = {path: (what[0], what[1] if what[0] != "file" else what[2]) for path, what in merged.items()}
     assert found == overlay(layers)
 
 
@@ -437,6 +439,22 @@ def test_a_name_hidden_in_a_record_is_seen(root: Path) -> None:
             put(root, layer([(info, data)]))
 
 
+@pytest.mark.slow
+def test_no_layer_costs_more_than_its_size(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand whiteouts of one folder, at every depth, that would each look through thousands of files."""
+    files = [file(f"d/{number % 50}/{number}") for number in range(5000)]
+    hide = [file(name) for _ in range(5000) for name in ("d/.wh..wh..opq", ".wh.d")]
+    began = time.process_time()
+    put(root, layer(files))
+    once = time.process_time() - began
+    began = time.process_time()
+    put(root, layer([*files, *hide]))
+    assert time.process_time() - began < 10 * once
+    monkeypatch.setattr(tree, "_MAX_STEPS", 1000)
+    links = [link("l", "./" * 900 + "d"), file("l/a"), file("m"), file("l/b")]
+    refused(root, links, words="too long to follow")
+
+
 def test_links_within_links_count_against_the_depth(root: Path) -> None:
     entries = [file("d/" * 60 + "f"), link("l", "d/" * 60)]
     refused(root, [*entries, file("l/" + "e/" * 60 + "f")], words="folders deep")
@@ -494,17 +512,17 @@ def test_broken_packed_data(root: Path, damage: str, zstd: Callable[[bytes], byt
 
 def test_a_layer_of_another_digest_is_refused(root: Path) -> None:
     tar, other = layer([file("a", b"1")]), layer([file("a", b"2")])
-    with tree_at(root) as tree:
+    with tree_at(root) as into:
         for digests, words in (
             (LayerDigests(digest(other)), f"{digest(tar)}.*{digest(other)}"),
             (LayerDigests(digest(tar), digest(other)), "expected"),
         ):
             with pytest.raises(ValueError, match=words):
-                apply_layer(tree, io.BufferedReader(io.BytesIO(tar)), digests, LayerBudget(LIMIT))  # type: ignore[arg-type]
+                apply_layer(into, io.BufferedReader(io.BytesIO(tar)), digests, LayerBudget(LIMIT))  # type: ignore[arg-type]
     # What stands after the end of the tar counts, too.
-    with pytest.raises(ValueError, match="digest"), tree_at(root) as tree:
+    with pytest.raises(ValueError, match="digest"), tree_at(root) as into:
         longer = io.BufferedReader(io.BytesIO(tar + b"more"))  # type: ignore[arg-type]
-        apply_layer(tree, longer, LayerDigests(digest(tar)), LayerBudget(LIMIT))
+        apply_layer(into, longer, LayerDigests(digest(tar)), LayerBudget(LIMIT))
 
 
 def test_caps_on_bytes_and_entries_hold_for_all_layers_together(root: Path) -> None:

@@ -151,8 +151,6 @@ def apply_layer(tree: Tree, stored: io.BufferedReader, digests: LayerDigests, bu
         budget.size = source.left
         if reader.read(1):
             raise TooMuch("it is larger than allowed")
-        while raw.read(_BUFFER):
-            pass
     content.check(digests.content, "a layer, unpacked,")
     if digests.blob is not None:
         raw.check(digests.blob, "a layer")

@@ -19,6 +19,8 @@ __all__ = ["MAX_LEVELS", "Tree"]
 # Each folder on the way is a descriptor. No image that people use is half as deep.
 MAX_LEVELS = 100
 _MAX_LINKS = 40
+# Components of all paths together that may have to be gone through. Links could have every path take thousands.
+_MAX_STEPS = 10_000_000
 _CHUNK = 1024 * 1024
 _LATEST = 2**33
 # What a file takes of the disk beside its bytes, roughly.
@@ -51,6 +53,9 @@ class Tree:
         # What the layer has, folders that it only leads through among them. Its whiteouts don't hide that.
         self._made: set[str] = set()
         self._marked = 0  # how many of the folders entered are among it
+        # Folders in which nothing of earlier layers is left, so that no whiteout has to look once more.
+        self._pruned: set[str] = set()
+        self._steps = 0
 
     def close(self) -> None:
         self._leave(0)
@@ -59,7 +64,7 @@ class Tree:
     def begin_layer(self) -> None:
         """Forget what the layer before has made: whiteouts hide it from now on."""
         self._leave(0)
-        self._made = set()
+        self._made, self._pruned = set(), set()
 
     def enter(self, parts: Sequence[str], *, make: bool = True) -> None:
         """Go to a folder; everything below is done there.
@@ -81,6 +86,9 @@ class Tree:
         todo = list(reversed(parts[same:]))
         while todo:
             name = todo.pop()
+            self._steps += 1
+            if self._steps > _MAX_STEPS:
+                raise ValueError("the paths of the image take too long to follow")
             if name in ("", "."):
                 continue
             if name == "..":
@@ -237,6 +245,9 @@ class Tree:
         self._prune(self._fds[-1], self._paths[-1])
 
     def _prune(self, folder: int, prefix: str) -> None:
+        if prefix in self._pruned:
+            return
+        self._pruned.add(prefix)
         for name in os.listdir(folder):
             if prefix + name not in self._made:
                 _remove(name, folder)

@@ -10,7 +10,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from autoscorer.core.locks import acquire, held, is_at, is_locked, lock_byte, open_lock, try_lock, unlock_byte
+from autoscorer.core.locks import (
+    acquire,
+    held,
+    is_at,
+    is_locked,
+    lock_byte,
+    open_lock,
+    try_lock,
+    unlock_byte,
+    wait_lock,
+)
 
 Hold = Callable[[str], "subprocess.Popen[str]"]
 
@@ -130,4 +140,19 @@ def test_a_byte_is_free_once_it_is_let_go_of_though_a_fork_has_the_file_open(pat
     child.kill()
     child.wait()
     os.close(fd)
+    os.close(other)
+
+
+def test_a_shared_lock_is_many_ones_and_shuts_out_who_wants_it_alone(path: Path, hold: Hold) -> None:
+    sharing = hold("fd = open_lock(path); wait_lock(fd, shared=True)")
+    assert sharing.stdout and sharing.stdout.readline() == "held\n"
+    fd, other = open_lock(path), open_lock(path)
+    wait_lock(fd, shared=True)
+    assert not try_lock(other) and is_locked(path) is False, "who only looks would share it, too"
+    os.close(fd)
+    assert not try_lock(other)
+    waiting = hold("fd = open_lock(path); wait_lock(fd)")
+    sharing.communicate(timeout=60)
+    assert waiting.stdout and waiting.stdout.readline() == "held\n"
+    assert not try_lock(other) and is_locked(path)
     os.close(other)

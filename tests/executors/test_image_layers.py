@@ -9,12 +9,14 @@ import os
 import stat
 import tarfile
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from autoscorer.core.tar_stream import TooMuch
+from autoscorer.executors.images import tree
 from autoscorer.executors.images.layers import LayerBudget, LayerDigests, apply_layer
 from autoscorer.executors.images.tree import MAX_LEVELS, Tree
 from hypothesis import given, settings
@@ -29,8 +31,8 @@ LIMIT = 64 * 1024**2
 def tree_at(root: Path) -> Iterator[Tree]:
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with contextlib.closing(Tree(fd)) as tree:
-            yield tree
+        with contextlib.closing(Tree(fd)) as opened:
+            yield opened
     finally:
         os.close(fd)
 
@@ -38,11 +40,11 @@ def tree_at(root: Path) -> Iterator[Tree]:
 def put(root: Path, *tars: bytes, budget: LayerBudget | None = None, blobs: list[bytes] | None = None) -> LayerBudget:
     """Apply the tars of layers, stored as ``blobs`` where these differ."""
     budget = budget or LayerBudget(LIMIT)
-    with tree_at(root) as tree:
+    with tree_at(root) as into:
         for tar, stored in zip(tars, blobs or tars, strict=True):
             digests = LayerDigests(digest(tar), digest(stored))
-            apply_layer(tree, io.BufferedReader(io.BytesIO(stored)), digests, budget)  # type: ignore[arg-type]
-        tree.finish()
+            apply_layer(into, io.BufferedReader(io.BytesIO(stored)), digests, budget)  # type: ignore[arg-type]
+        into.finish()
     return budget
 
 
@@ -146,6 +148,7 @@ def test_no_setuid_no_owner_no_attributes(root: Path) -> None:
     put(root, layer([folder("tmp", 0o7777), (tool, data), folder("closed", 0o000), file("closed/in", b"y", 0o000)]))
     assert stat.S_IMODE(os.stat(root / "su").st_mode) == 0o755
     assert stat.S_IMODE(os.stat(root / "tmp").st_mode) == 0o777
+    put(root, layer([folder("closed", 0o000)]))
     # A folder can always be removed again.
     assert stat.S_IMODE(os.stat(root / "closed").st_mode) == 0o700
     assert stat.S_IMODE(os.stat(root / "closed/in").st_mode) == 0
@@ -212,6 +215,7 @@ LOWER = [folder("d"), file("d/old", b"1"), folder("d/sub"), file("d/sub/old", b"
         (["d/.wh..wh..opq"], [folder("d"), folder("d/sub"), file("d/sub/new")], {"d", "d/sub", "d/sub/new", "top"}),
         ([".wh.d"], [folder("d"), file("d/new", b"2")], {"d", "d/new", "top"}),
         ([".wh.d"], [file("d/sub/new")], {"d", "d/sub", "d/sub/new", "top"}),
+        ([".wh.d"], [file("d/n"), file("d/sub/deep/n")], {"d", "d/n", "d/sub", "d/sub/deep", "d/sub/deep/n", "top"}),
         ([".wh.top"], [file("top", b"2")], {"d", "d/old", "d/sub", "d/sub/old", "top"}),
         (["d/.wh.old"], [hard_link("d/old", "top")], {"d", "d/old", "d/sub", "d/sub/old", "top"}),
         (["d/.wh.sub"], [link("d/sub", "old")], {"d", "d/old", "d/sub", "top"}),
@@ -229,6 +233,18 @@ def test_whiteouts(root: Path, first: bool, whiteouts: list[str], entries: list[
 def test_a_whiteout_hides_a_link_and_not_what_it_leads_to(root: Path) -> None:
     put(root, layer([folder("d"), file("d/x"), link("l", "d")]), layer([file(".wh.l")]))
     assert set(snapshot(root)) == {"d", "d/x"}
+
+
+def test_a_layer_that_goes_on_in_the_folder_where_the_one_before_ended(root: Path) -> None:
+    put(root, layer([file("d/sub/old")]), layer([file("d/sub/new"), file(".wh.d")]))
+    assert set(snapshot(root)) == {"d", "d/sub", "d/sub/new"}
+
+
+def test_folders_on_the_way_to_a_hard_links_target_are_not_what_the_layer_has(root: Path) -> None:
+    """And those that it then writes to are, though they were entered before."""
+    second = [hard_link("h", "d/sub/old"), hard_link("i", "e/old"), file("d/sub/n"), file(".wh.d"), file(".wh.e")]
+    put(root, layer([*LOWER, file("e/old")]), layer(second))
+    assert set(snapshot(root)) == {"d", "d/sub", "d/sub/n", "h", "i", "top"}
 
 
 def test_a_whiteout_of_the_layer_before_does_not_hide_what_comes_later(root: Path) -> None:
@@ -317,8 +333,8 @@ def test_any_layers_become_what_an_overlay_of_them_is(layers: list[Layer]) -> No
         tars.append(layer(entries))
     with tempfile.TemporaryDirectory() as root:
         put(Path(root), *tars)
-        tree = snapshot(Path(root))
-    found = {path: (what[0], what[1] if what[0] != "file" else what[2]) for path, what in tree.items()}
+        merged = snapshot(Path(root))
+    found = {path: (what[0], what[1] if what[0] != "file" else what[2]) for path, what in merged.items()}
     assert found == overlay(layers)
 
 
@@ -349,10 +365,16 @@ def test_what_is_written_through_a_link_stays_inside(root: Path, target: str, sa
 
 def test_a_link_leads_to_where_it_does_in_the_image(root: Path) -> None:
     lower = [folder("usr"), folder("usr/lib"), link("lib", "usr/lib"), link("run", "/var/run"), link("up", "../../usr")]
-    put(root, layer(lower), layer([file("lib/new", b"1"), file("run/app/pid", b"2"), file("up/x", b"3")]))
+    lower.append(link("usr/lib/abs", "/opt"))
+    put(
+        root,
+        layer(lower),
+        layer([file("usr/lib/abs/o", b"4"), file("lib/new", b"1"), file("run/app/pid", b"2"), file("up/x", b"3")]),
+    )
     found = snapshot(root)
     assert found["lib"] == ("link", "usr/lib") and found["usr/lib/new"] == ("file", 0o644, b"1")
     assert found["var/run/app/pid"] == ("file", 0o644, b"2") and found["usr/x"] == ("file", 0o644, b"3")
+    assert found["opt/o"] == ("file", 0o644, b"4")
 
 
 def test_a_folder_replaced_by_a_link_and_then_written_through(root: Path) -> None:
@@ -417,6 +439,22 @@ def test_a_name_hidden_in_a_record_is_seen(root: Path) -> None:
             put(root, layer([(info, data)]))
 
 
+@pytest.mark.slow
+def test_no_layer_costs_more_than_its_size(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand whiteouts of one folder, at every depth, that would each look through thousands of files."""
+    files = [file(f"d/{number % 50}/{number}") for number in range(5000)]
+    hide = [file(name) for _ in range(5000) for name in ("d/.wh..wh..opq", ".wh.d")]
+    began = time.process_time()
+    put(root, layer(files))
+    once = time.process_time() - began
+    began = time.process_time()
+    put(root, layer([*files, *hide]))
+    assert time.process_time() - began < 10 * once
+    monkeypatch.setattr(tree, "_MAX_STEPS", 1000)
+    links = [link("l", "./" * 900 + "d"), file("l/a"), file("m"), file("l/b")]
+    refused(root, links, words="too long to follow")
+
+
 def test_links_within_links_count_against_the_depth(root: Path) -> None:
     entries = [file("d/" * 60 + "f"), link("l", "d/" * 60)]
     refused(root, [*entries, file("l/" + "e/" * 60 + "f")], words="folders deep")
@@ -474,17 +512,17 @@ def test_broken_packed_data(root: Path, damage: str, zstd: Callable[[bytes], byt
 
 def test_a_layer_of_another_digest_is_refused(root: Path) -> None:
     tar, other = layer([file("a", b"1")]), layer([file("a", b"2")])
-    with tree_at(root) as tree:
+    with tree_at(root) as into:
         for digests, words in (
             (LayerDigests(digest(other)), f"{digest(tar)}.*{digest(other)}"),
             (LayerDigests(digest(tar), digest(other)), "expected"),
         ):
             with pytest.raises(ValueError, match=words):
-                apply_layer(tree, io.BufferedReader(io.BytesIO(tar)), digests, LayerBudget(LIMIT))  # type: ignore[arg-type]
+                apply_layer(into, io.BufferedReader(io.BytesIO(tar)), digests, LayerBudget(LIMIT))  # type: ignore[arg-type]
     # What stands after the end of the tar counts, too.
-    with pytest.raises(ValueError, match="digest"), tree_at(root) as tree:
+    with pytest.raises(ValueError, match="digest"), tree_at(root) as into:
         longer = io.BufferedReader(io.BytesIO(tar + b"more"))  # type: ignore[arg-type]
-        apply_layer(tree, longer, LayerDigests(digest(tar)), LayerBudget(LIMIT))
+        apply_layer(into, longer, LayerDigests(digest(tar)), LayerBudget(LIMIT))
 
 
 def test_caps_on_bytes_and_entries_hold_for_all_layers_together(root: Path) -> None:

@@ -189,6 +189,9 @@ def test_every_blob_must_have_its_digest(store: ImageStore, home: Path, tmp_path
         wrong = pack(tmp_path / "image.tar", {**files, name: bytes(broken)})
         refused(store, wrong, "digest|broken|JSON|Expecting|delimiter")
         refused(store, pack(tmp_path / "image.tar", {key: files[key] for key in files if key != name}), "it has no")
+        # Valid as it is, and not what was described.
+        other = layer([file("evil")]) if files[name][:1] != b"{" else files[name] + b" "
+        refused(store, pack(tmp_path / "image.tar", {**files, name: other}), "digest sha256:[0-9a-f]{64}, where sha256")
     assert keys(home) == set() and leftovers(home) == []
 
 
@@ -592,14 +595,15 @@ def test_the_image_that_docker_really_saves(
             exported = b"".join(docker_client.export(container))
         finally:
             docker_client.remove_container(container, force=True, v=True)
+    expected: dict[str, tuple[Any, ...]] = {}
     with tarfile.open(fileobj=io.BytesIO(exported)) as root:
-        expected = {
-            member.name.rstrip("/"): (member.type, member.linkname, member.size, member.mode & 0o777) for member in root
-        }
-    ours = {name for name in snapshot(image.rootfs) if not name.startswith("..")}
-    # The engine adds mount points of its own, under names that images seldom have.
-    assert ours <= set(expected)
-    assert set(expected) - ours <= {
+        for member in root:
+            kind = "folder" if member.isdir() else "link" if member.issym() else "file"
+            expected[member.name.rstrip("/")] = (kind, member.linkname or member.mode & 0o777)
+    ours = {name: what[:2] for name, what in snapshot(image.rootfs).items()}
+    # The engine adds mount points of its own.
+    assert {name: expected.get(name) for name in ours} == ours
+    assert set(expected) - set(ours) <= {
         "dev/console", "dev/pts", "dev/shm", "etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf", ".dockerenv",
         "proc", "sys", "dev", "etc",
     }  # fmt: skip

@@ -33,6 +33,7 @@ from ..cgroup import PROC
 from ..deleted_files import DeletedFiles
 from ..images.mounts import mount_points
 from ..images.policy import archive_of, sandbox_source
+from ..images.registry import RegistryImages
 from ..images.unpacked import ImageStore, UnpackedImage
 from ..seccomp import seccomp_program
 from ..uids import DEFAULT_RANGE, UidLease, can_give, lease_uid
@@ -129,7 +130,7 @@ class BubblewrapExecutor(Executor):
             self._root = host_root((named,) if named else own_environment())
             version = "python" if named else f"python-{sys.version.split()[0]}"
             return Image(reference="host", id="host", digest=version, source="host")
-        image, reference = self._unpacked(source, spec, observer)
+        found, image = self._unpacked(source, spec, observer)
         self._notes = [*image.notes]
         config = image.config
         self._root = Root(
@@ -140,17 +141,21 @@ class BubblewrapExecutor(Executor):
             entrypoint=config.entrypoint,
             command=config.cmd,
         )
-        return Image(reference=reference, id=image.id, digest=image.id, source=source)
+        return found
 
-    def _unpacked(self, source: str, spec: RunSpec, observer: Observer) -> tuple[UnpackedImage, str]:
-        """The image on the disk, kept there until ``close``, and what it is called."""
-        settings = self._settings
+    def _unpacked(self, source: str, spec: RunSpec, observer: Observer) -> tuple[Image, UnpackedImage]:
+        """The image on the disk, kept there until ``close``."""
+        settings, workspace = self._settings, spec.workspace
         store = ImageStore(settings.home, settings.images.store_size)
-        archive = archive_of(spec.workspace)
-        assert archive is not None and source == "archive"
+        if source == "reference":
+            return self._held.enter_context(
+                RegistryImages(store, settings).image(str(spec.job.container.image), observer)
+            )
+        archive = archive_of(workspace)
+        assert archive is not None
         observer.stage("load", archive.name)
-        held = store.archive(archive, settings.images.max_archive, observer.progress)
-        return self._held.enter_context(held), archive.name
+        image = self._held.enter_context(store.archive(archive, settings.images.max_archive, observer.progress))
+        return Image(reference=archive.name, id=image.id, digest=image.id, source=source), image
 
     def start(self, spec: RunSpec, image: Image, staged: Staged, on_log: Callable[[bytes], None]) -> None:
         assert self._root is not None

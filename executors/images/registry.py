@@ -32,7 +32,7 @@ from .layout import platform_manifest
 from .policy import with_prefix
 from .unpacked import ImageStore, UnpackedImage
 
-__all__ = ["RegistryImages", "needs_engine"]
+__all__ = ["RegistryImages"]
 
 _MOST_INDEXES = 4
 _POLICIES = (Path("~/.config/containers/policy.json"), Path("/etc/containers/policy.json"))
@@ -229,16 +229,6 @@ class _Puller:
 
 class _SkopeoFailedError(Exception):
     """One call of skopeo failed; ``str()`` says why."""
-
-
-def needs_engine() -> AutoScorerError:
-    """What a workspace with a Dockerfile is told where there is no engine to build it."""
-    return AutoScorerError(
-        ErrorCode.BACKEND_UNAVAILABLE,
-        "The workspace has a Dockerfile, and building it takes a container engine, which is not here. Run it where "
-        "Docker is, or build the image elsewhere and put it into the workspace: `docker save IMAGE -o image.tar`, or "
-        "`buildah build -t IMAGE . && buildah push IMAGE docker-archive:image.tar`.",
-    )
 
 
 def _layer_sizes(manifest: Any) -> list[int]:

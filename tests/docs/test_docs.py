@@ -191,6 +191,7 @@ def test_every_hostile_test_is_named_where_the_seal_is_explained() -> None:
             "test_in_a_container",
             "test_engine_away",
             "test_bubblewrap",
+            "test_hostile_as_a_user",
             "kubernetes/test_manifest",
             "kubernetes/test_outcome",
             "kubernetes/test_unpack",

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 from autoscorer.core.tar_stream import TooMuch
 from autoscorer.executors.images import tree
@@ -22,6 +23,7 @@ from autoscorer.executors.images.tree import MAX_LEVELS, Tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ..support.harmless import harmless_folder
 from ..support.images import Entry, digest, entry, file, folder, hard_link, layer, link, snapshot
 
 LIMIT = 64 * 1024**2
@@ -49,6 +51,13 @@ def put(root: Path, *tars: bytes, budget: LayerBudget | None = None, blobs: list
 
 
 @pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """With nobody's rights alone: a fault here must not reach the files of this machine."""
+    with harmless_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
 def root(tmp_path: Path) -> Path:
     """An empty root, beside a folder that nothing may reach."""
     (tmp_path / "outside").mkdir()
@@ -62,7 +71,6 @@ def nothing_outside(tmp_path: Path) -> Iterator[None]:
     """Whatever a test unpacks, the folder beside the root stays as it was."""
     yield
     if (tmp_path / "outside").exists():
-        assert snapshot(tmp_path) | snapshot(tmp_path / "outside")
         assert os.listdir(tmp_path / "outside") == ["file"]
         assert (tmp_path / "outside" / "file").read_text() == "untouched"
         assert os.stat(tmp_path / "outside" / "file").st_nlink == 1
@@ -465,7 +473,6 @@ def test_links_within_links_count_against_the_depth(root: Path) -> None:
 
 @pytest.fixture
 def zstd() -> Callable[[bytes], bytes]:
-    import pyarrow
 
     def packed(data: bytes) -> bytes:
         out: bytes = pyarrow.compress(data, codec="zstd", asbytes=True)

@@ -20,7 +20,7 @@ from autoscorer.core.config_sections import Images
 from autoscorer.core.errors import AutoScorerError, ErrorCode, Fault
 from autoscorer.executors.base import Image, SilentObserver
 from autoscorer.executors.images.image_config import machine
-from autoscorer.executors.images.registry import RegistryImages, needs_engine
+from autoscorer.executors.images.registry import RegistryImages
 from autoscorer.executors.images.unpacked import ImageStore
 
 from ..support.images import digest, docker_files, file, layer, oci_files, snapshot, write_layout
@@ -346,12 +346,6 @@ def test_an_id_is_only_an_engines(resolve: Resolve) -> None:
     with pytest.raises(AutoScorerError, match="only an engine knows") as caught:
         resolve("sha256:" + "a" * 64)
     assert caught.value.code is ErrorCode.IMAGE_NOT_FOUND
-
-
-def test_a_dockerfile_needs_an_engine() -> None:
-    error = needs_engine()
-    assert error.code is ErrorCode.BACKEND_UNAVAILABLE
-    assert "docker save" in error.message and "buildah push IMAGE docker-archive:image.tar" in error.message
 
 
 def test_what_skopeo_copies_is_read(registry: Registry, home: Path, tmp_path: Path) -> None:

@@ -260,6 +260,7 @@ def test_a_command_as_one_text_and_missing_keys(store: ImageStore, tmp_path: Pat
         layer([file("../manifest.json", b"[]")]), layer([file("manifest.json", b"[]"), file("manifest.json", b"[]")]),
         layer([link("manifest.json", "/etc/passwd")]), layer([file("a", b"x" * 5000)])[:3000],
     ],
+    ids=lambda data: f"{len(data)} bytes",
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["image.tar", "image.tar.gz"])
 def test_what_is_no_archive(store: ImageStore, home: Path, tmp_path: Path, data: bytes, name: str) -> None:

@@ -455,6 +455,15 @@ def test_no_layer_costs_more_than_its_size(root: Path, monkeypatch: pytest.Monke
     refused(root, links, words="too long to follow")
 
 
+def test_paths_have_an_end_altogether(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are kept in memory, and a link of one letter stands for a path of thousands."""
+    deep = "/".join(["n" * 200] * 15)
+    entries = [folder(deep), link("l", deep), *(file(f"l/{number}") for number in range(100))]
+    put(root, layer(entries))
+    monkeypatch.setattr(tree, "_MAX_CHARACTERS", 100_000)
+    refused(root, entries, words="too long together")
+
+
 def test_links_within_links_count_against_the_depth(root: Path) -> None:
     entries = [file("d/" * 60 + "f"), link("l", "d/" * 60)]
     refused(root, [*entries, file("l/" + "e/" * 60 + "f")], words="folders deep")

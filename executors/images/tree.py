@@ -214,11 +214,9 @@ class Tree:
             old = os.stat(target[-1], dir_fd=source, follow_symlinks=False)
             if stat.S_ISDIR(old.st_mode):
                 raise ValueError("a hard link leads to a folder")
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(old, os.stat(name, dir_fd=here, follow_symlinks=False)):
-                    raise ValueError("a hard link leads to itself")
-            self.remove(name)
-            os.link(target[-1], name, src_dir_fd=source, dst_dir_fd=here, follow_symlinks=False)
+            if not _is_at(old, name, here):  # else the name is one of its already
+                self.remove(name)
+                os.link(target[-1], name, src_dir_fd=source, dst_dir_fd=here, follow_symlinks=False)
         except FileNotFoundError:
             raise ValueError("a hard link leads to what is not there") from None
         finally:
@@ -277,6 +275,13 @@ class Tree:
                 if self._names == parts:
                     _set_time(self._fds[-1], mtime)
         self._leave(0)
+
+
+def _is_at(status: os.stat_result, name: str, folder: int) -> bool:
+    try:
+        return os.path.samestat(status, os.stat(name, dir_fd=folder, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
 
 
 def _set_time(fd: int, mtime: int) -> None:

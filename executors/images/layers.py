@@ -56,15 +56,22 @@ class LayerBudget:
     size: int
     entries: int = MAX_ENTRIES
     told: Callable[[int], None] = lambda size: None
-    left_out: list[str] = field(default_factory=list)
+    left_out: int = 0
+    _names: list[str] = field(default_factory=list)
+
+    def leave_out(self, name: str) -> None:
+        """Note that a member was left out."""
+        self.left_out += 1
+        if len(self._names) < _MOST_TOLD:
+            self._names.append(escape(name[:100]))
 
     def notes(self) -> tuple[str, ...]:
         """What a reader of the Result must know."""
         if not self.left_out:
             return ()
-        more = len(self.left_out) - _MOST_TOLD
-        names = ", ".join(escape(name)[:100] for name in self.left_out[:_MOST_TOLD])
-        also = f" and {more:,} more" if more > 0 else ""
+        more = self.left_out - len(self._names)
+        names = ", ".join(self._names)
+        also = f" and {more:,} more" if more else ""
         return (f"Devices and FIFOs of the image were left out: {names}{also}.",)
 
 
@@ -203,7 +210,7 @@ def _put(tree: Tree, parts: list[str], member: tarfile.TarInfo, source: TarSourc
     elif member.type in _DEVICES:
         tree.enter(parts[:-1])
         tree.nothing(name)
-        budget.left_out.append(member.name)
+        budget.leave_out(member.name)
     else:
         kind = "a sparse file" if member.type == tarfile.GNUTYPE_SPARSE else f"of the unknown type {member.type!r}"
         raise ValueError(f"it is {kind}")

@@ -21,6 +21,8 @@ MAX_LEVELS = 100
 _MAX_LINKS = 40
 # Components of all paths together that may have to be gone through. Links could have every path take thousands.
 _MAX_STEPS = 10_000_000
+# Characters of all paths together, which are kept in memory for the time of a layer.
+_MAX_CHARACTERS = 256 * 1024**2
 _CHUNK = 1024 * 1024
 _LATEST = 2**33
 # What a file takes of the disk beside its bytes, roughly.
@@ -55,7 +57,7 @@ class Tree:
         self._marked = 0  # how many of the folders entered are among it
         # Folders in which nothing of earlier layers is left, so that no whiteout has to look once more.
         self._pruned: set[str] = set()
-        self._steps = 0
+        self._steps = self._characters = 0
 
     def close(self) -> None:
         self._leave(0)
@@ -103,7 +105,8 @@ class Tree:
                     self._leave(0)
                 todo.extend(reversed(target.split("/")))
         if make and self._marked < len(self._names):
-            self._made.update(path[:-1] for path in self._paths[self._marked + 1 :])
+            for path in self._paths[self._marked + 1 :]:
+                self._mark(path[:-1])
             self._marked = len(self._names)
 
     def _step(self, name: str, make: bool) -> str | None:
@@ -130,6 +133,12 @@ class Tree:
         self._fds.append(fd)
         return None
 
+    def _mark(self, path: str) -> None:
+        self._characters += len(path)
+        if self._characters > _MAX_CHARACTERS:
+            raise ValueError("the paths of the image are too long together")
+        self._made.add(path)
+
     def _leave(self, levels: int) -> None:
         while len(self._names) > levels:
             self._names.pop()
@@ -155,7 +164,7 @@ class Tree:
                 os.unlink(name, dir_fd=here)
                 self._mkdir(name, mode)
         path = self._paths[-1] + name
-        self._made.add(path)
+        self._mark(path)
         self._times[path] = mtime
 
     def file(self, name: str, mode: int, mtime: int, size: int, source: _Source) -> None:
@@ -178,7 +187,7 @@ class Tree:
         finally:
             os.close(fd)
         self.size += size + -size % _PAGE + _PAGE
-        self._made.add(self._paths[-1] + name)
+        self._mark(self._paths[-1] + name)
 
     def symlink(self, name: str, target: str) -> None:
         """Make a link in place of whatever has the name; where it leads is not looked at."""
@@ -188,7 +197,7 @@ class Tree:
             self.remove(name)
             os.symlink(target, name, dir_fd=self._fds[-1])
         self.size += _PAGE
-        self._made.add(self._paths[-1] + name)
+        self._mark(self._paths[-1] + name)
 
     def hard_link(self, parts: Sequence[str], target: Sequence[str]) -> None:
         """Give a file or a link a second name, in place of whatever has that name.
@@ -205,21 +214,19 @@ class Tree:
             old = os.stat(target[-1], dir_fd=source, follow_symlinks=False)
             if stat.S_ISDIR(old.st_mode):
                 raise ValueError("a hard link leads to a folder")
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(old, os.stat(name, dir_fd=here, follow_symlinks=False)):
-                    raise ValueError("a hard link leads to itself")
-            self.remove(name)
-            os.link(target[-1], name, src_dir_fd=source, dst_dir_fd=here, follow_symlinks=False)
+            if not _is_at(old, name, here):  # else the name is one of its already
+                self.remove(name)
+                os.link(target[-1], name, src_dir_fd=source, dst_dir_fd=here, follow_symlinks=False)
         except FileNotFoundError:
             raise ValueError("a hard link leads to what is not there") from None
         finally:
             os.close(source)
-        self._made.add(self._paths[-1] + parts[-1])
+        self._mark(self._paths[-1] + parts[-1])
 
     def nothing(self, name: str) -> None:
         """Leave out what the layer has here, and hide what has the name."""
         self.remove(name)
-        self._made.add(self._paths[-1] + name)
+        self._mark(self._paths[-1] + name)
 
     def remove(self, name: str) -> None:
         """Remove a file or a whole folder; what is not there is fine."""
@@ -268,6 +275,13 @@ class Tree:
                 if self._names == parts:
                     _set_time(self._fds[-1], mtime)
         self._leave(0)
+
+
+def _is_at(status: os.stat_result, name: str, folder: int) -> bool:
+    try:
+        return os.path.samestat(status, os.stat(name, dir_fd=folder, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
 
 
 def _set_time(fd: int, mtime: int) -> None:

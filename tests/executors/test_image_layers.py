@@ -404,6 +404,11 @@ def test_a_hard_link_through_a_link_stays_inside(root: Path) -> None:
     refused(root, [hard_link("h", outside + "/file")], words="not there")
 
 
+def test_a_hard_link_that_is_there_already_stays(root: Path) -> None:
+    put(root, layer([file("a", b"1"), hard_link("h", "a")]), layer([hard_link("h", "a"), hard_link("a", "a")]))
+    assert snapshot(root) == {"a": ("file", 0o644, b"1"), "h": ("file", 0o644, b"1")}
+
+
 def test_a_hard_link_to_a_link_is_that_link(root: Path) -> None:
     """And what is then written under the name replaces it, and goes nowhere."""
     outside = str(root.parent / "outside" / "file")
@@ -420,7 +425,6 @@ def test_a_hard_link_to_a_link_is_that_link(root: Path) -> None:
         ([folder("d"), hard_link("h", "d")], "leads to a folder"),
         ([hard_link("h", "/")], "leads to a folder"),
         ([hard_link("h", "nothing")], "not there"),
-        ([file("h"), hard_link("h", "h")], "itself"),
         ([file("x/" * (MAX_LEVELS + 1) + "y")], "folders deep"),
         ([folder("a" * 256)], "255 bytes"),
         ([folder("é" * 128)], "255 bytes"),
@@ -461,6 +465,15 @@ def test_no_layer_costs_more_than_its_size(root: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(tree, "_MAX_STEPS", 1000)
     links = [link("l", "./" * 900 + "d"), file("l/a"), file("m"), file("l/b")]
     refused(root, links, words="too long to follow")
+
+
+def test_paths_have_an_end_altogether(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are kept in memory, and a link of one letter stands for a path of thousands."""
+    deep = "/".join(["n" * 200] * 15)
+    entries = [folder(deep), link("l", deep), *(file(f"l/{number}") for number in range(100))]
+    put(root, layer(entries))
+    monkeypatch.setattr(tree, "_MAX_CHARACTERS", 100_000)
+    refused(root, entries, words="too long together")
 
 
 def test_links_within_links_count_against_the_depth(root: Path) -> None:

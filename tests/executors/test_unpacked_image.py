@@ -532,6 +532,7 @@ def test_too_large_an_image_drives_out_no_other(home: Path, tmp_path: Path) -> N
     assert len(keys(home)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a disk that can be filled")
 def test_a_full_disk_is_told_and_nothing_half_stays(tmp_path: Path) -> None:
     path = pack(tmp_path / "image.tar", sized(1, 60 * 1024**2))

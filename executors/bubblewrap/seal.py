@@ -84,11 +84,17 @@ def working_dir(spec: RunSpec, root: Root) -> str:
 
 
 def needed_mount_points(spec: RunSpec, root: Root, staged: Staged) -> tuple[list[str], list[str]]:
-    """Folders and files that a read-only root must have for the seal."""
+    """Folders and files that a read-only root must have for the seal.
+
+    They stay in the image for other workspaces, so none of them is called after anything of this one: what is mounted
+    inside of ``input`` has its place in the staged folder.
+    """
     folders = ["/dev", "/proc", "/sys", "/tmp", CONTAINER_ROOT, working_dir(spec, root)]
     files = [f"{CONTAINER_ROOT}/meta.json"]
+    tops = [target for source, target, _ in _mounts(spec, staged) if source == staged.folder / "input"]
     for source, target, _ in _mounts(spec, staged):
-        (folders if source.is_dir() else files).append(target)
+        if not any(PurePosixPath(top) in PurePosixPath(target).parents for top in tops):
+            (folders if source.is_dir() else files).append(target)
     volumes = memory_volumes(root.volumes, [*_covered(_mounts(spec, staged))])
     return folders + [path for path in volumes if path != "/dev/shm"], files
 

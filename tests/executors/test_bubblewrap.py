@@ -25,7 +25,7 @@ from autoscorer.tasks.run import run_workspace
 from autoscorer.tasks.validate import validate_workspace
 
 from ..support.prefect_server import eventually
-from ..support.sealed_backends import left_of
+from ..support.sealed_backends import BubblewrapBackend, left_of
 
 Run = Callable[..., RunReport]
 OUTPUT = "/workspace/output/pred.csv"
@@ -122,6 +122,20 @@ def test_a_dockerfile_alone_needs_an_engine(make_workspace: Callable[..., Path],
     (root / "meta.json").write_text(json.dumps(meta))
     assert validate_workspace(root, settings=settings, backend="bubblewrap", purpose="pipeline")["image"] is None
     assert run_workspace(root, settings=settings, backend="bubblewrap").error is None
+
+
+def test_an_image_keeps_nothing_of_a_workspace(
+    make_workspace: Callable[..., Path], docker_client: Any, busybox: str, home: Path, tmp_path: Path
+) -> None:
+    """It is unpacked once for all of them, and what a run needs to mount on is made in it."""
+    root = make_workspace(container={"image": busybox, "cmd": ["sh", "-c", f"ls /workspace/input > {OUTPUT}"]})
+    (root / "input" / "data").rename(root / "input" / "secret-name")
+    BubblewrapBackend(docker_client, tmp_path).give(root, busybox)
+    assert run_workspace(root, settings=load_settings(), backend="bubblewrap").error is None
+    assert (root / "output" / "pred.csv").read_text() == "secret-name\n"
+    (rootfs,) = (home / "images").glob("*/rootfs")
+    assert (rootfs / "workspace" / "input").is_dir()
+    assert not [path for path in rootfs.rglob("*") if path.name == "secret-name"]
 
 
 # --- limits, with a control group and without -----------------------------------------------------------------------

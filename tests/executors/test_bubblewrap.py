@@ -151,6 +151,7 @@ def held(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     return str(request.param)
 
 
+@pytest.mark.slow
 def test_what_was_used_is_told_and_who_held_it(run: Run, held: str) -> None:
     report = run(
         "x=$(head -c 20000000 /dev/zero | tr '\\0' x); sleep 0.3; i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done"
@@ -163,9 +164,10 @@ def test_what_was_used_is_told_and_who_held_it(run: Run, held: str) -> None:
     assert report.unwatched == ([] if held == "group" else ["refused_processes"])
 
 
+@pytest.mark.slow
 def test_all_processes_together_have_the_memory(run: Run, held: str) -> None:
     """None of them alone is too large."""
-    hog = "import time; x = bytearray(b'x') * 40_000_000; time.sleep(20)"
+    hog = "import time; x = bytearray(b'x') * 40_000_000; time.sleep(6)"
     code = (
         "import subprocess, sys\n"
         f"hogs = [subprocess.Popen([sys.executable, '-c', {hog!r}]) for _ in range(4)]\n"
@@ -175,11 +177,13 @@ def test_all_processes_together_have_the_memory(run: Run, held: str) -> None:
     assert report.error is not None and report.error.details["resource"] == "memory", report.error
 
 
+@pytest.mark.slow
 def test_a_fork_bomb_ends(run: Run, held: str) -> None:
     report = run("while true; do sleep 60 & done", timeout=10, resources={"memory": "256Mi"})
     assert report.error is not None and report.error.details.get("resource") == "processes", report.error
 
 
+@pytest.mark.slow
 def test_a_share_of_a_cpu(run: Run, held: str) -> None:
     report = run("while true; do :; done & while true; do :; done", timeout=3, resources={"cpu": 1})
     assert report.error is not None and report.error.code == "TIMEOUT_ERROR"

@@ -192,6 +192,8 @@ def test_every_hostile_test_is_named_where_the_seal_is_explained() -> None:
             "test_engine_away",
             "test_bubblewrap",
             "test_hostile_as_a_user",
+            "test_image_layers",
+            "test_unpacked_image",
             "kubernetes/test_manifest",
             "kubernetes/test_outcome",
             "kubernetes/test_unpack",

@@ -30,6 +30,8 @@ from autoscorer.schemas.result import Result
 from autoscorer.scorers.base import BaseScorer, ScorerParams
 from autoscorer.scorers.registry import register
 
+pytestmark = pytest.mark.slow  # all together; each is quick
+
 class Params(ScorerParams):
     factor: float = 1.0
 

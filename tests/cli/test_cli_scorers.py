@@ -22,6 +22,8 @@ SCORER = '''\
 from autoscorer.scorers.registry import register
 from autoscorer.scorers.base_csv import BaseCSVScorer
 
+pytestmark = pytest.mark.slow  # all together; each is quick
+
 @register("{name}")
 class Custom(BaseCSVScorer):
     """Counts the rows."""

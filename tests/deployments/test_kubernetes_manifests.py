@@ -21,6 +21,8 @@ from ..support.kustomize import FOLDER, OVERLAYS, Json, containers, copy, kubect
 from ..support.pod_security import violations
 from ..support.prefect_settings import known_variables
 
+pytestmark = pytest.mark.slow  # all together; each is quick
+
 ROOT = FOLDER.parents[1]
 PARTS = (*OVERLAYS, "monitoring", "seccomp")
 # Kinds and their versions that Kubernetes 1.20 has; dev wants no others.

@@ -418,6 +418,8 @@ from autoscorer.schemas.result import Disclosed, Result
 from autoscorer.scorers.base import BaseScorer
 from autoscorer.scorers.registry import register
 
+pytestmark = pytest.mark.slow  # all together; each is quick
+
 @register("teller")
 class Teller(BaseScorer):
     name = "teller"

@@ -168,6 +168,8 @@ from autoscorer.core.config import Settings
 from autoscorer.service.workspaces.roots import WorkspaceRoots
 from autoscorer.service.workspaces.uploads import Uploads
 
+pytestmark = pytest.mark.slow  # all together; each is quick
+
 async def main():
     root, archives = Path(sys.argv[1]), [Path(each).read_bytes() for each in sys.argv[2:]]
     settings = Settings(workspace_roots=(root,))

@@ -40,6 +40,8 @@ from ..support.local_api import LocalApi, serve_locally
 from ..support.prefect_server import eventually
 from ..support.workspaces import result_of, write_workspace
 
+pytestmark = pytest.mark.slow  # all together; each is quick
+
 TRUTH = "id,label\n" + "".join(f"r{n},{'cat' if n % 3 else 'dog'}\n" for n in range(60))
 ADMIN, SUBMIT = "admin-token-of-the-tests", "submit-token-of-the-tests"
 ASKS = {"admin": {"Authorization": f"Bearer {ADMIN}"}, "submit": {"Authorization": f"Bearer {SUBMIT}"}}

@@ -15,6 +15,8 @@ from autoscorer.service.readiness import _cluster
 
 from ...support.fake_kubernetes import FakeKubernetes
 
+pytestmark = pytest.mark.slow  # all together; each is quick
+
 
 @pytest.fixture
 def said(in_cluster: Settings, cluster: FakeKubernetes) -> Callable[..., dict[str, Any]]:

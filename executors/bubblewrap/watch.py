@@ -49,13 +49,14 @@ class TreeWatch:
         now = time.monotonic()
         if now < self._next:
             return
-        memory = threads = 0
-        for process in self.processes():
-            with contextlib.suppress(OSError, ValueError):
-                fields = _fields(process / "status")
-                # Pages of files are shared with others; what is written in memory, and in files in memory, is its own.
-                memory += sum(fields.get(name, 0) for name in ("RssAnon", "RssShmem", "VmSwap")) * _KIB
-                threads += fields.get("Threads", 1)
+        processes = [*self.processes()]
+        memory, threads = _total(processes, "status", ("RssAnon", "RssShmem", "VmSwap")), 0
+        for process in processes:
+            with contextlib.suppress(OSError):
+                threads += len(os.listdir(process / "task"))
+        if memory > self._limits.memory:
+            # What processes have in common since a fork was counted for each. The shares take longer to read.
+            memory = _total(processes, "smaps_rollup", ("Pss_Anon", "Pss_Shmem", "SwapPss"))
         self.peak_memory = max(self.peak_memory or 0, memory)
         self.is_out_of_memory = self.is_out_of_memory or memory > self._limits.memory
         if threads > self._limits.pids:
@@ -73,6 +74,16 @@ def _namespace(process: Path) -> int | None:
         return os.stat(process / "ns" / "pid").st_ino
     except OSError:
         return None
+
+
+def _total(processes: list[Path], file: str, names: tuple[str, ...]) -> int:
+    """Bytes of all processes together. Pages of files are left out: they are the disk's, and others have them, too."""
+    total = 0
+    for process in processes:
+        with contextlib.suppress(OSError, ValueError):
+            fields = _fields(process / file)
+            total += sum(fields.get(name, 0) for name in names) * _KIB
+    return total
 
 
 def _fields(path: Path) -> dict[str, int]:

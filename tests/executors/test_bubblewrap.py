@@ -178,6 +178,18 @@ def test_all_processes_together_have_the_memory(run: Run, held: str) -> None:
 
 
 @pytest.mark.slow
+def test_what_processes_have_in_common_counts_once(run: Run, held: str) -> None:
+    """Data loaders fork dozens of processes that all have the parent's memory."""
+    code = (
+        "import os, time\nx = bytearray(b'x') * 40_000_000\n"
+        "for _ in range(24):\n    if os.fork() == 0: time.sleep(2); os._exit(0)\n"
+        "time.sleep(2)"
+    )
+    report = run("", container={"cmd": ["python", "-c", code]}, resources={"memory": "256Mi"})
+    assert report.error is None, report.error
+
+
+@pytest.mark.slow
 def test_a_fork_bomb_ends(run: Run, held: str) -> None:
     report = run("while true; do sleep 60 & done", timeout=10, resources={"memory": "256Mi"})
     assert report.error is not None and report.error.details.get("resource") == "processes", report.error

@@ -265,7 +265,7 @@ def test_parameters_are_described_and_checked(server: PrefectServer, model: Mode
         for name, schema in flow.parameters.properties.items():
             assert schema["title"] and schema["description"], f"{flow.name}.{name}"
     backend = pipeline.parameters.properties["backend"]
-    assert {"enum": ["auto", "docker", "kubernetes", "process"], "type": "string"} in backend["anyOf"]
+    assert {"enum": ["auto", "bubblewrap", "docker", "kubernetes", "process"], "type": "string"} in backend["anyOf"]
     with pytest.raises(ParameterTypeError):
         pipeline(str(model("unstarted", GOOD)), backend="podman")
 

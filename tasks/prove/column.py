@@ -183,9 +183,7 @@ class _Runs:
             return enough.is_set() or self._stop.is_set()
 
         with ThreadPoolExecutor(2, "autoscorer-prove-two") as two:
-            runs = [
-                two.submit(self._ended, root, each, cancelled) for root, each in zip(roots, heard, strict=True)
-            ]
+            runs = [two.submit(self._ended, root, each, cancelled) for root, each in zip(roots, heard, strict=True)]
             try:
                 until = time.monotonic() + _PATIENCE
                 while _together(*heard) < _TOGETHER and time.monotonic() < until:

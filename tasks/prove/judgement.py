@@ -183,7 +183,9 @@ def refused(*also: int) -> Judge:
         if not answer:
             raise NotTried("the numbers of system calls are known for x86_64 and aarch64 only")
         reached = {name: code for name, code in answer.items() if code not in {*_REFUSED, *also}}
-        return _named(f"{name} ({errno.errorcode.get(code, code) if code else 'granted'})" for name, code in reached.items())
+        return _named(
+            f"{name} ({errno.errorcode.get(code, code) if code else 'granted'})" for name, code in reached.items()
+        )
 
     return judge
 

@@ -82,7 +82,8 @@ class Outside:
             "working_dir": "/workspace",
         }
         meta = {
-            **{"task_type": "classification", "scorer": "classification_f1"},
+            "task_type": "classification",
+            "scorer": "classification_f1",
             "params": {"pass_threshold": self.facts.threshold},
             **job,
             "container": container,

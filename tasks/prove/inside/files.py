@@ -35,9 +35,9 @@ _SEARCHED = ("/tmp", "/var", "/run", "/etc", "/home", "/root", "/mnt", "/srv", "
 _SEARCH_SECONDS = 4.0
 _LARGEST = 1 << 20
 # Files of /proc that tell of the whole machine or lead into its memory.
-_HIDDEN = ("kcore", "keys", "timer_list", "sched_debug", "latency_stats", "kmsg", "acpi", "scsi")
+_HIDDEN = ("kcore", "keys", "timer_list", "sched_debug", "latency_stats", "acpi", "scsi")
 _SETTINGS = (
-    *("kernel/core_pattern", "kernel/hostname", "kernel/ns_last_pid", "kernel/randomize_va_space", "kernel/modprobe"),
+    *("kernel/core_pattern", "kernel/hostname", "kernel/randomize_va_space", "kernel/modprobe"),
     *("vm/overcommit_memory", "vm/swappiness", "fs/file-max", "net/ipv4/ip_forward", "net/ipv4/ip_default_ttl"),
     *("net/ipv4/ping_group_range", "user/max_user_namespaces"),
 )
@@ -113,8 +113,21 @@ def hidden_files(told: dict[str, Any]) -> list[str]:
 
 def places_written(told: dict[str, Any]) -> list[str]:
     """Folders in which a file can be made, where it is not the model's to make one."""
-    mounted = {line.split()[4].encode().decode("unicode_escape") for line in _text("/proc/self/mountinfo").splitlines()}
-    usual = {"/", "/usr", "/usr/bin", "/usr/local", "/etc", "/var", "/var/tmp", "/bin", "/lib", "/home", "/root", "/run"}
+    mounted = {_unescaped(line.split()[4]) for line in _text("/proc/self/mountinfo").splitlines()}
+    usual = {
+        "/",
+        "/usr",
+        "/usr/bin",
+        "/usr/local",
+        "/etc",
+        "/var",
+        "/var/tmp",
+        "/bin",
+        "/lib",
+        "/home",
+        "/root",
+        "/run",
+    }
     found = []
     for folder in sorted({*mounted, *usual, root(), "/opt", "/srv", "/mnt", "/dev", "/sys", "/sys/fs/cgroup"}):
         # What belongs to the model: its output, and folders in memory that are its own.
@@ -140,10 +153,8 @@ def input_written(told: dict[str, Any]) -> list[str]:
             os.link(path, linked)
             os.unlink(linked)
             found.append(f"link {path}")
-    for folder in (data, os.path.join(here, "input")):
-        if _makes(os.path.join(folder, "new")):
-            found.append(f"new file in {folder}")
-    return found
+    folders = (data, os.path.join(here, "input"))
+    return found + [f"new file in {folder}" for folder in folders if _makes(os.path.join(folder, "new"))]
 
 
 def kernel_settings(told: dict[str, Any]) -> list[str]:
@@ -181,6 +192,11 @@ def devices(told: dict[str, Any]) -> list[str]:
                 if (stat.S_ISBLK(mode) or stat.S_ISCHR(mode)) and name not in harmless:
                     found.append(path)
     return found
+
+
+def _unescaped(path: str) -> str:
+    """A path as the kernel tells it in mountinfo, where a space is ``\\040``."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)
 
 
 def _planted(path: str) -> list[str]:

@@ -32,38 +32,37 @@ __all__ = [
 _libc = ctypes.CDLL(None, use_errno=True)
 _MACHINES = {"x86_64": 0, "aarch64": 1}
 _GET_NO_NEW_PRIVS, _GET_SECCOMP = 39, 21
-# Name: (number on x86_64, number on aarch64, arguments). A kernel that is reached refuses these arguments for another
+# Name: ((number on x86_64, number on aarch64), arguments). A kernel that is reached refuses these arguments for another
 # reason than rights, and they do nothing where it does not refuse them.
-CALLS: dict[str, tuple[int, int, tuple[int, ...]]] = {
-    "io_uring_setup": (425, 425, (8, 0)),
-    "io_uring_enter": (426, 426, (-1, 0, 0, 0)),
-    "io_uring_register": (427, 427, (-1, 0, 0, 0)),
-    "userfaultfd": (323, 282, (1,)),
-    "keyctl": (250, 219, (0, -3, 0)),
-    "add_key": (248, 217, (0, 0, 0, 0, -3)),
-    "request_key": (249, 218, (0, 0, 0, -3)),
-    "bpf": (321, 280, (-1, 0, 0)),
-    "perf_event_open": (298, 241, (0, 0, -1, -1, 0)),
-    "unshare": (272, 97, (0x10000000,)),
-    "clone": (56, 220, (0x10000011, 0, 0, 0, 0)),
-    "clone3": (435, 435, (0, 0)),
-    "setns": (308, 268, (-1, 0)),
-    "mount": (165, 40, (0, 0, 0, 0, 0)),
-    "pivot_root": (155, 41, (0, 0)),
-    "fsopen": (430, 430, (0, 0)),
-    "open_tree": (428, 428, (-100, 0, 0)),
-    "move_mount": (429, 429, (-1, 0, -1, 0, 0)),
-    "open_by_handle_at": (304, 265, (-1, 0, 0)),
-    "kexec_load": (246, 104, (0, 0, 0, 0xFFFF)),
-    "init_module": (175, 105, (0, 0, 0)),
-    "finit_module": (313, 273, (-1, 0, 0)),
-    "delete_module": (176, 106, (0, 0)),
-    "swapon": (167, 224, (0, 0)),
-    "acct": (163, 89, (1,)),
-    "socket AF_ALG": (41, 198, (38, 5, 0)),
-    "socket AF_VSOCK": (41, 198, (40, 1, 0)),
+CALLS: dict[str, tuple[tuple[int, int], tuple[int, ...]]] = {
+    "io_uring_setup": ((425, 425), (8, 0)),
+    "io_uring_enter": ((426, 426), (-1, 0, 0, 0)),
+    "io_uring_register": ((427, 427), (-1, 0, 0, 0)),
+    "userfaultfd": ((323, 282), (1,)),
+    "keyctl": ((250, 219), (0, -3, 0)),
+    "add_key": ((248, 217), (0, 0, 0, 0, -3)),
+    "request_key": ((249, 218), (0, 0, 0, -3)),
+    "bpf": ((321, 280), (-1, 0, 0)),
+    "perf_event_open": ((298, 241), (0, 0, -1, -1, 0)),
+    "unshare": ((272, 97), (0x10000000,)),
+    "clone": ((56, 220), (0x10000011, 0, 0, 0, 0)),
+    "clone3": ((435, 435), (0, 0)),
+    "setns": ((308, 268), (-1, 0)),
+    "mount": ((165, 40), (0, 0, 0, 0, 0)),
+    "pivot_root": ((155, 41), (0, 0)),
+    "fsopen": ((430, 430), (0, 0)),
+    "open_tree": ((428, 428), (-100, 0, 0)),
+    "move_mount": ((429, 429), (-1, 0, -1, 0, 0)),
+    "open_by_handle_at": ((304, 265), (-1, 0, 0)),
+    "kexec_load": ((246, 104), (0, 0, 0, 0xFFFF)),
+    "init_module": ((175, 105), (0, 0, 0)),
+    "finit_module": ((313, 273), (-1, 0, 0)),
+    "delete_module": ((176, 106), (0, 0)),
+    "swapon": ((167, 224), (0, 0)),
+    "acct": ((163, 89), (1,)),
+    "socket AF_ALG": ((41, 198), (38, 5, 0)),
+    "socket AF_VSOCK": ((41, 198), (40, 1, 0)),
 }
-_USER_SPACES = ("unshare", "clone")
 
 
 def calls(told: dict[str, Any], *names: str) -> dict[str, int]:
@@ -71,11 +70,7 @@ def calls(told: dict[str, Any], *names: str) -> dict[str, int]:
     machine = _MACHINES.get(platform.machine())
     if machine is None:
         return {}
-    return {name: _in_child(_number(name, machine), CALLS[name][2]) for name in names}
-
-
-def _number(name: str, machine: int) -> int:
-    return CALLS[name][machine]
+    return {name: _in_child(CALLS[name][0][machine], CALLS[name][1]) for name in names}
 
 
 def _in_child(number: int, arguments: tuple[int, ...]) -> int:
@@ -105,10 +100,10 @@ def other_doors(told: dict[str, Any]) -> dict[str, int]:
     enter = kind(ctypes.addressof(ctypes.c_char.from_buffer(page)))
 
     def by_i386(number: int, argument: int) -> int:
-        return max(-enter(number, argument), 0)
+        return max(-int(enter(number, argument)), 0)
 
     for number, argument in ((425, 8), (426, -1), (427, -1), (374, 1), (288, 0), (357, 0), (310, 0x10000000)):
-        found[f"i386 {number}"] = _forked(lambda n=number, a=argument: by_i386(n, a))  # type: ignore[misc]
+        found[f"i386 {number}"] = _forked(lambda n=number, a=argument: by_i386(n, a))
     return found
 
 

@@ -19,14 +19,14 @@ _MIB = 1 << 20
 
 
 def memory(told: dict[str, Any]) -> None:
-    held = []
-    for _ in range(2 * told["memory"] // _MIB):
-        held.append(bytearray(os.urandom(4096)) * 256)
+    held = [bytearray(os.urandom(4096)) * 256 for _ in range(2 * told["memory"] // _MIB)]
+    held.clear()
 
 
 def processes(told: dict[str, Any]) -> None:
     """Sleepers. A few thousand refusals are what a fork bomb is known by."""
-    children, refused = [], 0
+    children: list[int] = []
+    refused = 0
     try:
         while len(children) < 2 * told["pids"] and refused < 5000:
             try:

@@ -31,7 +31,7 @@ def main(name: str) -> None:
         meet(told)
         return
     if name == "everything":
-        answers = {key: _tried(told, tries, asks) for key, (tries, asks) in told["tries"].items()}
+        answers: dict[str, Any] = {key: _tried(told, tries, asks) for key, (tries, asks) in told["tries"].items()}
     else:
         LIMITS[name](told)
         answers = {"finished": True}

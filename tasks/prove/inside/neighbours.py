@@ -62,9 +62,8 @@ def _seen(told: dict[str, Any], other: str) -> list[str]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
         probe.connect(f"\0autoscorer-prove-{other}")
         found.append("its socket")
-    for folder in ("/tmp", "/dev/shm", "/var/tmp", "/run", "/var/lock"):
-        if os.path.exists(os.path.join(folder, f"autoscorer-prove-{other}")):
-            found.append(f"its file in {folder}")
+    folders = ("/tmp", "/dev/shm", "/var/tmp", "/run", "/var/lock")
+    found += [f"its file in {each}" for each in folders if os.path.exists(f"{each}/autoscorer-prove-{other}")]
     if _libc.shmget(ctypes.c_int(told["keys"][other]), ctypes.c_size_t(0), 0) >= 0:
         found.append("its shared memory")
     return sorted(set(found))

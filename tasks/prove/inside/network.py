@@ -95,6 +95,6 @@ def _reaches(address: str) -> bool:
 
 
 def _named(error: OSError) -> str:
-    if isinstance(error, socket.timeout):  # noqa: UP041 - not the same in an image's older Python
+    if isinstance(error, socket.timeout):  # an image's Python may be older than that they are one
         return "timeout"
     return errno.errorcode.get(error.errno or 0, str(error))

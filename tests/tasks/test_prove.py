@@ -162,7 +162,7 @@ def _shows_the_workspace(real: Seal) -> Seal:
 
 def _hands_on_the_environment(real: Seal) -> Seal:
     def seal(*args: Any, **kwargs: Any) -> list[str]:
-        return ["--setenv", "PROVE_SECRET", os.environ["PROVE_SECRET"], *real(*args, **kwargs)]
+        return [*real(*args, **kwargs), "--setenv", "PROVE_SECRET", os.environ["PROVE_SECRET"]]
 
     return seal
 

@@ -8,6 +8,7 @@ import glob
 import os
 import re
 import stat
+import sys
 import time
 from collections.abc import Iterator
 
@@ -240,8 +241,11 @@ def _makes(path: str) -> bool:
 def _files(folders: tuple[str, ...]) -> Iterator[str]:
     """Plain files that are not large, for as long as there is time."""
     end = time.monotonic() + _SEARCH_SECONDS
+    # Its own Python may lie in a home, and is tens of thousands of files that are nobody's secret.
+    own = {os.path.realpath(each) for each in (sys.prefix, sys.base_prefix)}
     for top in folders:
-        for parent, _, names in os.walk(top):
+        for parent, below, names in os.walk(top):
+            below[:] = [name for name in below if os.path.join(parent, name) not in own]
             for name in names:
                 if time.monotonic() > end:
                     return

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from . import judgement as judges
 from .judgement import Judge
 
-__all__ = ["ATTACKS", "EVERYTHING", "NEIGHBOURS", "Attack"]
+__all__ = ["ATTACKS", "EVERYTHING", "LIMIT", "NEIGHBOURS", "Attack"]
 
 # Runs of the model: one that tries all that needs no limit, two at once, and one for each attack on a limit.
-EVERYTHING, NEIGHBOURS = "everything", "neighbours"
+EVERYTHING, NEIGHBOURS, LIMIT = "everything", "neighbours", "limit"
 # What docs/sealed-run.md says that a cluster does not hold for one pod.
 _NO_CLUSTER = frozenset({"kubernetes"})
 
@@ -26,10 +26,11 @@ class Attack:
         tries: Function of ``inside`` that tries it; of a run of its own, one of ``inside.limits.LIMITS``.
         judge: Says of its answer what was reached.
         asks: Arguments of that function.
-        run: Which run of the model it is part of.
+        run: Which run of the model it is part of: ``EVERYTHING``, ``NEIGHBOURS``, or ``LIMIT``, one of its own.
         unpromised: Backends that do not promise it.
         silence_holds: Whether no answer in time is as good as a refusal.
         seconds: Of a run of its own: its timeout.
+        memory: Of a run of its own: what it may have, in MiB.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Attack:
     unpromised: frozenset[str] = frozenset()
     silence_holds: bool = False
     seconds: float = 20
+    memory: int = 256
 
 
 def _calls(name: str, promise: str, *asks: str, also: tuple[int, ...] = ()) -> Attack:
@@ -48,11 +50,23 @@ def _calls(name: str, promise: str, *asks: str, also: tuple[int, ...] = ()) -> A
 
 
 def _limit(
-    tries: str, promise: str, judge: Judge, *, seconds: float = 20, unpromised: frozenset[str] = frozenset()
+    tries: str,
+    promise: str,
+    judge: Judge,
+    *,
+    seconds: float = 20,
+    memory: int = 256,
+    unpromised: frozenset[str] = frozenset(),
 ) -> Attack:
-    name = tries.replace("_", "-")
     return Attack(
-        name=name, promise=promise, tries=tries, judge=judge, run=name, seconds=seconds, unpromised=unpromised
+        name=tries.replace("_", "-"),
+        promise=promise,
+        tries=tries,
+        judge=judge,
+        run=LIMIT,
+        seconds=seconds,
+        memory=memory,
+        unpromised=unpromised,
     )
 
 
@@ -258,6 +272,8 @@ ATTACKS: tuple[Attack, ...] = (
         "processes",
         "More processes than it may have end it.",
         judges.ends_with(_TOO_MUCH, "processes"),
+        # Enough for all of them: without control groups what they share is counted for each.
+        memory=1024,
         unpromised=_NO_CLUSTER,
     ),
     _limit("disk", "More output than it may write ends it.", judges.ends_with(_TOO_MUCH, "disk")),

@@ -25,7 +25,7 @@ __all__ = ["Column", "attack_backend"]
 
 _MIB = 1 << 20
 # Small, so that a limit is met in a moment; never more than the operator allows.
-_MEMORY, _DISK, _PIDS, _FILES = 256 * _MIB, 16 * _MIB, 96, 500
+_DISK, _PIDS, _FILES = 16 * _MIB, 96, 500
 # Runs at a time: each takes a second, and much of that is waiting.
 _AT_ONCE = 3
 # Seconds that two models must be seen to run together, and that the second one may take to come.
@@ -155,7 +155,7 @@ class _Runs:
 
     def limit(self, attack: Attack) -> Outcome:
         """One run that takes more than it may."""
-        root = self._lay_out(attack.name, (attack.tries,), seconds=attack.seconds)
+        root = self._lay_out(attack.name, (attack.tries,), seconds=attack.seconds, memory=attack.memory)
         try:
             report = self._run(root)
         except AutoScorerError as error:
@@ -216,15 +216,21 @@ class _Runs:
         return number
 
     def _lay_out(
-        self, name: str, program: tuple[str, ...], *, seconds: float, told: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        program: tuple[str, ...],
+        *,
+        seconds: float,
+        memory: int = 256,
+        told: Mapping[str, Any] | None = None,
     ) -> Path:
         top = self._settings.security.limits
-        memory, disk, timeout = min(_MEMORY, top.memory), min(_DISK, top.disk), min(seconds, top.timeout)
-        job: dict[str, Any] = {"timeout": timeout, "resources": {"memory": memory, "disk": disk, "cpu": 1}}
-        job["container"] = {"shm_size": min(memory, top.shm_size)}
+        most, disk, timeout = min(memory * _MIB, top.memory), min(_DISK, top.disk), min(seconds, top.timeout)
+        job: dict[str, Any] = {"timeout": timeout, "resources": {"memory": most, "disk": disk, "cpu": 1}}
+        job["container"] = {"shm_size": min(most, top.shm_size)}
         if self._image is not None:
             job["container"]["image"] = self._image
-        used = {"memory": memory, "disk": disk, "pids": top.pids, "output_files": top.output_files, "timeout": timeout}
+        used = {"memory": most, "disk": disk, "pids": top.pids, "output_files": top.output_files, "timeout": timeout}
         return self._around.workspace(f"{self._backend}-{name}", program, job, {**used, **(told or {})}, self._archive)
 
     def _run(

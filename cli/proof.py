@@ -32,10 +32,13 @@ def render_proof(data: dict[str, Any]) -> None:
         cells = [row["outcomes"].get(name) for name in columns]
         table.add_row(row["attack"], *(_cell(cell) for cell in cells))
     console.print(table)
+    empty = {name: why for name in columns if (why := _why_nothing(data, name)) is not None}
+    for name, why in empty.items():
+        console.print(Text.assemble((f"{name}: not tried", "yellow"), "  ", printable(why)), soft_wrap=True)
     for row in data["attacks"]:
         for name in columns:
             cell = row["outcomes"].get(name)
-            if cell is not None and cell["why"]:
+            if cell is not None and cell["why"] and name not in empty:
                 style = _STYLES[cell["state"]] if cell["promised"] else "dim"
                 console.print(
                     Text.assemble((f"{row['attack']}, {name}: {cell['state']}", style), "  ", printable(cell["why"])),
@@ -58,6 +61,13 @@ def _cell(cell: dict[str, Any] | None) -> Any:
         return Text("–", style="dim")
     promised = cell["promised"] or cell["state"] == "held"
     return Text(cell["state"], style=_STYLES[cell["state"]]) if promised else Text(f"({cell['state']})", style="dim")
+
+
+def _why_nothing(data: dict[str, Any], name: str) -> str | None:
+    """Why nothing of a column could be tried, where that has one reason."""
+    cells = [row["outcomes"][name] for row in data["attacks"] if name in row["outcomes"]]
+    whys = {cell["why"] for cell in cells}
+    return whys.pop() if len(whys) == 1 and {cell["state"] for cell in cells} == {"not tried"} else None
 
 
 def _described(backend: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ __all__ = ["Column", "attack_backend"]
 
 _MIB = 1 << 20
 # Small, so that a limit is met in a moment; never more than the operator allows.
-_DISK, _PIDS, _FILES = 16 * _MIB, 96, 500
+_DISK, _PIDS, _FILES = 16 * _MIB, 256, 500
 # Runs at a time: each takes a second, and much of that is waiting.
 _AT_ONCE = 3
 # Seconds that two models must be seen to run together, and that the second one may take to come.
@@ -144,12 +144,14 @@ class _Runs:
         try:
             report = self._run(root)
         except AutoScorerError as error:
+            if error.code is ErrorCode.CANCELLED:
+                raise
             return None, f"{error.code}: {error.message}"
         self.image_used = report.image.reference if report.image is not None else None
         self.notes = report.notes
         if report.error is not None:
             log = report.error.details.get("log") or []
-            return None, f"{report.error.code}: {report.error.message} {' '.join(log[-2:])}".strip()
+            return None, f"{report.error.code}: {report.error.message} {' '.join(log[-1:])}".strip()
         answers: dict[str, Any] = json.loads((root / "output" / "answers.json").read_text())
         return answers, ""
 
@@ -159,8 +161,6 @@ class _Runs:
         try:
             report = self._run(root)
         except AutoScorerError as error:
-            if error.code is ErrorCode.CANCELLED and self._stop.is_set():
-                return Outcome(State.NOT_TRIED, "cancelled")
             return Outcome(State.NOT_TRIED, f"{error.code}: {error.message}")
         answer: dict[str, Any] = {"code": None}
         if report.error is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -128,7 +129,9 @@ def _layer(binary: Path, files: list[Path]) -> bytes:
                     tar.addfile(header, file)
 
         for path in sorted({*paths, binary}):
-            add(str(path), content=path, mode=0o755 if path in libraries or path == binary else 0o644)
+            # Compiled code may go away at any moment, when something is installed; it is not needed.
+            with contextlib.suppress(FileNotFoundError) if path.suffix == ".pyc" else contextlib.nullcontext():
+                add(str(path), content=path, mode=0o755 if path in libraries or path == binary else 0o644)
         for path in sorted(libraries):
             for name in _names_of(path):
                 add(name, link=path.name)

@@ -143,8 +143,10 @@ class _Runs:
         root = self._lay_out(EVERYTHING, (EVERYTHING,), seconds=120, told={"tries": tries})
         try:
             report = self._run(root)
+            if report.error is not None and report.error.code is ErrorCode.CANCELLED:
+                raise report.error
         except AutoScorerError as error:
-            if error.code is ErrorCode.CANCELLED:
+            if error.code is ErrorCode.CANCELLED:  # by a signal: nothing else ends this run
                 raise
             return None, f"{error.code}: {error.message}"
         self.image_used = report.image.reference if report.image is not None else None

@@ -112,7 +112,7 @@ def test_a_signal_in_the_middle_leaves_nothing(settings: Settings) -> None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     told, _ = process.communicate(timeout=60)
-    assert process.returncode == 1 and json.loads(told)["error"]["code"] == "CANCELLED"
+    assert (process.returncode, json.loads(told)["error"]["code"]) == (1, "CANCELLED"), told
     assert not (settings.home / "prove").exists() and not any(runs.iterdir())
     mark = str(process.pid)
     for path in Path("/proc").glob("[0-9]*/cmdline"):

@@ -147,7 +147,7 @@ class _Runs:
                 raise report.error
         except AutoScorerError as error:
             if error.code is ErrorCode.CANCELLED:  # by a signal: nothing else ends this run
-                raise
+                raise AutoScorerError(ErrorCode.CANCELLED, error.message) from None
             return None, f"{error.code}: {error.message}"
         self.image_used = report.image.reference if report.image is not None else None
         self.notes = report.notes

@@ -113,7 +113,7 @@ def _settings(settings: Settings, image: str | None, archive: Path | None) -> Se
     limits = top.model_copy(update={"pids": min(top.pids, _PIDS), "output_files": min(top.output_files, _FILES)})
     changes: dict[str, Any] = {"limits": limits}
     if image is not None:
-        changes |= {"allowed_images": (image, "*"), "allow_image_ids": True}
+        changes |= {"allowed_images": ("*",), "allow_image_ids": True}
     if archive is not None:
         changes["allow_image_archive"] = True
     return settings.model_copy(update={"security": settings.security.model_copy(update=changes)})

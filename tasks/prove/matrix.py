@@ -109,8 +109,10 @@ def prove(
     columns = [_column(name, settings, asked, image) for name in dict.fromkeys(backends or _configured(settings))]
     sealed = [column for column in columns if column.is_there and column.backend != "process"]
     if not sealed and "process" not in asked:
-        whys = " ".join(f"{column.backend}: {column.detail} {_ADVICE.get(column.backend, '')}" for column in columns)
-        raise AutoScorerError(ErrorCode.BACKEND_UNAVAILABLE, f"Nothing here can seal a model. {whys}".strip())
+        whys = " ".join(
+            f"{column.backend}: {column.detail} {_ADVICE.get(column.backend, '')}".strip() for column in columns
+        )
+        raise AutoScorerError(ErrorCode.BACKEND_UNAVAILABLE, f"Nothing here can seal a model. {whys}")
     with outside(settings) as around:
         for column in columns:
             if column.is_there:

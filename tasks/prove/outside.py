@@ -33,8 +33,10 @@ _SIOCGIFADDR = 0x8915
 _OWN = (".bash_history", ".netrc", ".pgpass", ".git-credentials", ".docker/config.json", ".aws/credentials")
 _SYSTEM = ("/etc/shadow", "/etc/gshadow", "/etc/sudoers", "/etc/ssh/ssh_host_ed25519_key", "/etc/krb5.keytab")
 _MARKED_FOLDERS = ("/tmp", "/dev/shm", "/var/tmp", "/run", "/var/lock")
-# So that a run ends in a moment, and can't end by chance: as the program's own name says, `python3` is the image's.
-_START = "import sys; sys.path.insert(0, 'input/data'); from inside.main import main; main(sys.argv[1])"
+_START = (
+    "import os, sys; sys.path.insert(0, os.path.join(os.environ['AUTOSCORER_WORKSPACE'], 'input', 'data')); "
+    "from inside.main import main; main(sys.argv[1])"
+)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from autoscorer.core.config import Settings, load_settings
 from autoscorer.core.errors import AutoScorerError
 from autoscorer.executors.bubblewrap import executor as bubblewrap
 from autoscorer.executors.bubblewrap.executor import BubblewrapExecutor
+from autoscorer.executors.docker import executor as docker_executor
 from autoscorer.tasks.prove import column as column_module
 from autoscorer.tasks.prove.attacks import ATTACKS, EVERYTHING, NEIGHBOURS
 from autoscorer.tasks.prove.matrix import prove
@@ -205,6 +206,60 @@ def test_a_weakened_seal_is_told_by_its_line(
     broken = {name for name, cell in _cells(proof.to_dict(), "bubblewrap").items() if cell["state"] == "not held"}
     assert told <= broken <= told | also
     assert not proof.holds
+
+
+def _without(key: str, text: str) -> Callable[[dict[str, Any]], None]:
+    def change(host: dict[str, Any]) -> None:
+        host[key] = [each for each in host[key] if not each.startswith(text)]
+
+    return change
+
+
+def _with(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(host: dict[str, Any]) -> None:
+        host[key] = value
+
+    return change
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "told", "also"),
+    [
+        pytest.param(_without("SecurityOpt", "no-new"), {"filter", "setuid"}, set(), id="new-privileges"),
+        pytest.param(_with("CapDrop", []), {"capabilities"}, set(), id="capabilities"),
+        pytest.param(
+            _with("NetworkMode", "host"),
+            {"interfaces", "network", "abstract-sockets"},
+            {"dns", "kernel-settings"},
+            id="the-hosts-network",
+        ),
+        pytest.param(
+            _with("PidMode", "host"), {"host-processes"}, {"tracing", "first-process"}, id="the-hosts-processes"
+        ),
+    ],
+)
+def test_a_weakened_container_is_told_by_its_line(
+    docker_client: Any,
+    settings: Settings,
+    clean: None,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[dict[str, Any]], None],
+    told: set[str],
+    also: set[str],
+) -> None:
+    real = docker_executor.container_config
+
+    def config(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        made = real(*args, **kwargs)
+        change(made["HostConfig"])
+        return made
+
+    monkeypatch.setattr(docker_executor, "container_config", config)
+    monkeypatch.setattr(column_module, "ATTACKS", _quick())
+    cells = _cells(prove(settings, backends=["docker"]).to_dict(), "docker")
+    broken = {name for name, cell in cells.items() if cell["state"] == "not held"}
+    assert told <= broken <= told | also, cells
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from ...core.errors import AutoScorerError, ErrorCode
 from ...executors.base import Observer, SilentObserver
 from ...executors.supervise import RunReport
 from ..run import run_workspace
-from .attacks import ATTACKS, EVERYTHING, NEIGHBOURS, Attack
+from .attacks import ATTACKS, EVERYTHING, LIMIT, NEIGHBOURS, Attack
 from .judgement import Facts, Outcome, State, judged, outcome
 from .outside import Outside
 
@@ -83,22 +83,19 @@ def attack_backend(
     pool = ThreadPoolExecutor(_AT_ONCE, "autoscorer-prove")
     try:
         answers, why = runs.everything()
-        first = [attack for attack in ATTACKS if attack.run == EVERYTHING]
-        for attack in first:
-            said = None if answers is None else answers.get(attack.name)
-            done = outcome(said, attack.judge, runs.facts, silence_holds=attack.silence_holds)
-            column.outcomes[attack.name] = done if answers is not None else Outcome(State.NOT_TRIED, why)
-        others = [attack for attack in ATTACKS if attack.run != EVERYTHING]
-        if answers is None:  # nor would they run
-            column.outcomes.update({attack.name: Outcome(State.NOT_TRIED, why) for attack in others})
+        if answers is None:  # nor would the other runs do anything
+            column.outcomes = {attack.name: Outcome(State.NOT_TRIED, why) for attack in ATTACKS}
             return
         tried: dict[str, Future[Outcome]] = {
-            attack.name: pool.submit(runs.limit, attack) for attack in others if attack.run != NEIGHBOURS
+            attack.name: pool.submit(runs.limit, attack) for attack in ATTACKS if attack.run == LIMIT
         }
-        for attack in others:
-            column.outcomes[attack.name] = (
-                runs.neighbours(attack, pool) if attack.run == NEIGHBOURS else tried[attack.name].result()
-            )
+        for attack in ATTACKS:
+            if attack.run == EVERYTHING:
+                said = answers.get(attack.name)
+                done = outcome(said, attack.judge, runs.facts, silence_holds=attack.silence_holds)
+            else:
+                done = runs.neighbours(attack) if attack.run == NEIGHBOURS else tried[attack.name].result()
+            column.outcomes[attack.name] = done
     finally:
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
@@ -169,7 +166,7 @@ class _Runs:
             answer = {"code": report.error.code.value, "resource": report.error.details.get("resource")}
         return judged(answer, attack.judge, self.facts)
 
-    def neighbours(self, attack: Attack, pool: ThreadPoolExecutor) -> Outcome:
+    def neighbours(self, attack: Attack) -> Outcome:
         """Two runs at once; both are ended as soon as they have looked for each other long enough."""
         if self._concurrency() == 1:
             return Outcome(State.NOT_TRIED, f"executors.{self._backend}.concurrency is 1: no two models run at once")

@@ -12,7 +12,7 @@ from ...core.errors import AutoScorerError, ErrorCode
 from ...executors.backends import make_executor
 from .attacks import ATTACKS
 from .column import Column, attack_backend
-from .judgement import State
+from .judgement import Outcome, State
 from .outside import Outside, outside
 from .python_image import remove_images, write_python_image
 
@@ -154,7 +154,11 @@ def _try(column: Column, settings: Settings, around: Outside, image: str | None)
         attack_backend(column, settings, around, image=with_image, archive=None)
         return
     archive = around.folder / "image.tar"
-    write_python_image(archive, around.token)
+    try:
+        write_python_image(archive, around.token)
+    except AutoScorerError as error:
+        column.outcomes = {attack.name: Outcome(State.NOT_TRIED, error.message) for attack in ATTACKS}
+        return
     try:
         attack_backend(column, settings, around, image=None, archive=archive)
         column.image = "this machine's Python"

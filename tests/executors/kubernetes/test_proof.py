@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from autoscorer.core.config import Settings, load_settings
 from autoscorer.core.errors import AutoScorerError
 from autoscorer.tasks.prove import column as column_module
-from autoscorer.tasks.prove.attacks import ATTACKS
 from autoscorer.tasks.prove.matrix import prove
 
 from ...support.fake_kubernetes import FakeKubernetes
-
-
-def cells(proof: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {row["attack"]: row["outcomes"]["kubernetes"] for row in proof["attacks"] if row["outcomes"]}
+from ...support.proofs import cells, some
 
 
 @pytest.mark.slow
 def test_a_cluster_is_attacked_as_any_backend(
     in_cluster: Settings, cluster: FakeKubernetes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = {"user", "host-processes", "interfaces", "two-models", "links", "scorer-params"}
-    monkeypatch.setattr(column_module, "ATTACKS", tuple(attack for attack in ATTACKS if attack.name in names))
+    tried = some("user", "host-processes", "interfaces", "two-models", "links", "scorer-params")
+    monkeypatch.setattr(column_module, "ATTACKS", tried)
     proof = prove(load_settings(), backends=["kubernetes"], image="python:3").to_dict()
-    found = cells(proof)
+    found = cells(proof, "kubernetes")
     # Its pods are processes of this host.
     assert found["host-processes"]["state"] == found["two-models"]["state"] == "not held", found
     assert found["scorer-params"]["state"] == found["links"]["state"] == "held", found

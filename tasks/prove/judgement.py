@@ -240,6 +240,8 @@ def first_process_may_no_more(answer: Any, facts: Facts) -> str:
     more += [name for name in ("NoNewPrivs", "Seccomp") if int(first.get(name, 0)) < int(own.get(name, 0))]
     more += [f"another namespace ({name})" for name in answer["other_spaces"]]
     more += ["user"] if first.get("Uid") != own.get("Uid") else []
+    # A folder of another root that is open is a way out.
+    more += [f"{path}, which it holds open" for path in _texts(answer["files"])]
     if more:
         return f"process 1 can be taken over ({', '.join(answer['reached'])}), and has more: {', '.join(more)}"
     if int(own.get("CapEff", "0"), 16):

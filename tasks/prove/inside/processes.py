@@ -38,6 +38,7 @@ def first_process(told: dict[str, Any]) -> dict[str, Any]:
         "reached": _reached(1) if os.getpid() != 1 else [],
         "rights": [_rights("1"), _rights("self")],
         "other_spaces": sorted(name for name, same in spaces.items() if not same),
+        "files": _files("1") if os.getpid() != 1 else [],
     }
 
 
@@ -64,6 +65,15 @@ def _reached(pid: int) -> list[str]:
         ways.append("ptrace")
         _libc.ptrace(_PTRACE_DETACH, pid, None, None)
     return ways
+
+
+def _files(pid: str) -> list[str]:
+    """Files and folders that a process holds open, where they can be seen; pipes and the like have no path."""
+    found = []
+    for path in glob.glob(f"/proc/{pid}/fd/*"):
+        with contextlib.suppress(OSError):
+            found.append(os.readlink(path))
+    return sorted(each for each in found if each.startswith("/") and each != "/dev/null")
 
 
 def _rights(pid: str) -> dict[str, str]:

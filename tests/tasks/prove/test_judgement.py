@@ -36,8 +36,15 @@ def job(**keys: Any) -> str:
     return json.dumps({"task_type": "classification", **keys})
 
 
-def first(reached: list[str], spaces: tuple[str, ...] = (), **rights: str) -> dict[str, Any]:
-    return {"reached": reached, "rights": [{**PROCESS, **rights}, PROCESS], "other_spaces": [*spaces]}
+def first(
+    reached: list[str], spaces: tuple[str, ...] = (), files: tuple[str, ...] = (), **rights: str
+) -> dict[str, Any]:
+    return {
+        "reached": reached,
+        "rights": [{**PROCESS, **rights}, PROCESS],
+        "other_spaces": [*spaces],
+        "files": [*files],
+    }
 
 
 TABLE: list[tuple[Judge, Any, State, str]] = [
@@ -99,6 +106,7 @@ TABLE: list[tuple[Judge, Any, State, str]] = [
     (judges.first_process_may_no_more, first(["ptrace"], NoNewPrivs="0"), NOT_HELD, "NoNewPrivs"),
     (judges.first_process_may_no_more, first(["ptrace"], Uid="0\t0\t0\t0"), NOT_HELD, "user"),
     (judges.first_process_may_no_more, first(["ptrace"], ("mnt",)), NOT_HELD, "another namespace (mnt)"),
+    (judges.first_process_may_no_more, first(["ptrace"], files=("/srv",)), NOT_HELD, "/srv"),
     (judges.core_dumps_are_off, [0, 0], HELD, ""),
     (judges.core_dumps_are_off, [0, -1], NOT_HELD, "-1"),
     (judges.within, 1024, HELD, ""),

@@ -30,7 +30,6 @@ class Attack:
         unpromised: Backends that do not promise it.
         silence_holds: Whether no answer in time is as good as a refusal.
         seconds: Of a run of its own: its timeout.
-        memory: Of a run of its own: what it may have, in MiB.
     """
 
     name: str
@@ -42,7 +41,6 @@ class Attack:
     unpromised: frozenset[str] = frozenset()
     silence_holds: bool = False
     seconds: float = 20
-    memory: int = 256
 
 
 def _calls(name: str, promise: str, *asks: str, also: tuple[int, ...] = ()) -> Attack:
@@ -55,7 +53,6 @@ def _limit(
     judge: Judge,
     *,
     seconds: float = 20,
-    memory: int = 256,
     unpromised: frozenset[str] = frozenset(),
 ) -> Attack:
     return Attack(
@@ -65,7 +62,6 @@ def _limit(
         judge=judge,
         run=LIMIT,
         seconds=seconds,
-        memory=memory,
         unpromised=unpromised,
     )
 
@@ -272,8 +268,6 @@ ATTACKS: tuple[Attack, ...] = (
         "processes",
         "More processes than it may have end it.",
         judges.ends_with(_TOO_MUCH, "processes"),
-        # Enough for all of them: without control groups what they share is counted for each.
-        memory=1024,
         unpromised=_NO_CLUSTER,
     ),
     _limit("disk", "More output than it may write ends it.", judges.ends_with(_TOO_MUCH, "disk")),

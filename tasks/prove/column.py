@@ -25,7 +25,7 @@ __all__ = ["Column", "attack_backend"]
 
 _MIB = 1 << 20
 # Small, so that a limit is met in a moment; never more than the operator allows.
-_DISK, _PIDS, _FILES = 16 * _MIB, 256, 500
+_MEMORY, _DISK, _PIDS, _FILES = 256 * _MIB, 16 * _MIB, 256, 500
 # Runs at a time: each takes a second, and much of that is waiting.
 _AT_ONCE = 3
 # Seconds that two models must be seen to run together, and that the second one may take to come.
@@ -156,7 +156,7 @@ class _Runs:
 
     def limit(self, attack: Attack) -> Outcome:
         """One run that takes more than it may."""
-        root = self._lay_out(attack.name, (attack.tries,), seconds=attack.seconds, memory=attack.memory)
+        root = self._lay_out(attack.name, (attack.tries,), seconds=attack.seconds)
         try:
             report = self._run(root)
         except AutoScorerError as error:
@@ -220,11 +220,10 @@ class _Runs:
         program: tuple[str, ...],
         *,
         seconds: float,
-        memory: int = 256,
         told: Mapping[str, Any] | None = None,
     ) -> Path:
         top = self._settings.security.limits
-        most, disk, timeout = min(memory * _MIB, top.memory), min(_DISK, top.disk), min(seconds, top.timeout)
+        most, disk, timeout = min(_MEMORY, top.memory), min(_DISK, top.disk), min(seconds, top.timeout)
         job: dict[str, Any] = {"timeout": timeout, "resources": {"memory": most, "disk": disk, "cpu": 1}}
         job["container"] = {"shm_size": min(most, top.shm_size)}
         if self._image is not None:

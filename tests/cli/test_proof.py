@@ -15,12 +15,12 @@ import pytest
 from autoscorer.cli.doctor import exit_code, render
 from autoscorer.cli.main import main
 from autoscorer.core.config import Settings
-from autoscorer.executors.bubblewrap.executor import BubblewrapExecutor
 from autoscorer.tasks.prove.attacks import ATTACKS
 from autoscorer.tasks.prove.column import Column
 from autoscorer.tasks.prove.judgement import Outcome, State
 from autoscorer.tasks.prove.matrix import Proof
 
+from ..support.proofs import need_bubblewrap
 from ..support.terminal import in_terminal
 
 
@@ -92,7 +92,7 @@ def test_a_machine_that_seals_nothing(
 
 @pytest.mark.slow
 def test_in_a_terminal_and_under_90_seconds(settings: Settings) -> None:
-    BubblewrapExecutor(settings).check()
+    need_bubblewrap(settings)
     began = time.monotonic()
     code, shown = in_terminal("doctor", "--prove", "--backend", "bubblewrap")
     assert code == 0, shown
@@ -102,7 +102,7 @@ def test_in_a_terminal_and_under_90_seconds(settings: Settings) -> None:
 
 @pytest.mark.slow
 def test_a_signal_in_the_middle_leaves_nothing(settings: Settings) -> None:
-    BubblewrapExecutor(settings).check()
+    need_bubblewrap(settings)
     command = [sys.executable, "-m", "autoscorer", "doctor", "--prove", "--backend", "bubblewrap"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     runs = settings.home / "runs"

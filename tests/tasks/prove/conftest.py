@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from autoscorer.core.config import Settings
-from autoscorer.executors.bubblewrap.executor import BubblewrapExecutor
 
 from ...support.prefect_server import eventually
+from ...support.proofs import need_bubblewrap
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def clean(settings: Settings) -> Iterator[None]:
 @pytest.fixture
 def sandbox(settings: Settings) -> None:
     """Bubblewrap, where this kernel lets it seal."""
-    BubblewrapExecutor(settings).check()
+    need_bubblewrap(settings)
 
 
 def _marks() -> list[Path]:

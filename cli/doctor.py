@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..core.config import Settings
-from ..core.errors import AutoScorerError
+from ..core.errors import AutoScorerError, ErrorCode
 from ..core.version import __version__
 
 if TYPE_CHECKING:
@@ -33,9 +33,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also run two small pods in the cluster, to see whether the models' network is closed (takes a minute)",
     )
+    parser.add_argument(
+        "--prove",
+        action="store_true",
+        help="attack each backend of this machine from inside, and show which attacks it holds against (a minute)",
+    )
+    parser.add_argument(
+        "--backend",
+        metavar="NAME",
+        action="append",
+        default=[],
+        choices=("bubblewrap", "docker", "kubernetes", "process"),
+        help="with --prove: this backend; may be given several times (default: those that are configured)",
+    )
+    parser.add_argument(
+        "--image",
+        metavar="IMAGE",
+        help="with --prove: an image with Python for docker and kubernetes (default for docker: one that is made of "
+        "this machine's own Python, and removed afterwards)",
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    if args.prove:
+        from .proof import run_proof
+
+        return run_proof(args)
+    if args.backend or args.image is not None:
+        raise AutoScorerError(ErrorCode.INVALID_REQUEST, "--backend and --image go with --prove.")
     checks: list[Check] = []
     looks: tuple[tuple[str, Callable[[Settings], Iterator[Check]]], ...] = (
         ("python", _python),
@@ -58,11 +83,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def exit_code(data: dict[str, Any]) -> int:
-    """3 when something that the main job needs does not work."""
+    """3 when something that the main job needs does not work; of a proof 1 when something promised does not hold."""
+    if "attacks" in data and not data["holds"]:
+        return 1
     return 0 if data["ok"] else 3
 
 
 def render(data: dict[str, Any], args: argparse.Namespace) -> None:
+    if "attacks" in data:
+        from .proof import render_proof
+
+        render_proof(data)
+        return
     from rich.console import Console
     from rich.text import Text
 

@@ -53,6 +53,13 @@ class DockerExecutor(Executor):
     def check(self) -> str:
         with engine_errors("ask the Docker Engine"):
             info = self.client.info()
+        if "Rootless" in info:  # Docker says it among the security options
+            raise AutoScorerError(
+                ErrorCode.BACKEND_UNAVAILABLE,
+                "What answers is Podman, which AutoScorer does not support: over its Docker-compatible socket it takes "
+                "no seccomp profile, and where it is rootless it maps the model's user to one whose files the caller "
+                "can't read. Use Docker Engine, or the backend bubblewrap, which needs no engine.",
+            )
         options = info.get("SecurityOptions") or []
         if not any("name=seccomp" in option for option in options):
             raise AutoScorerError(

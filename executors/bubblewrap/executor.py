@@ -39,7 +39,7 @@ from ..seccomp import seccomp_program
 from ..uids import DEFAULT_RANGE, UidLease, can_give, lease_uid
 from .command import Bubblewrap, find_bubblewrap, unavailable
 from .group import RunGroup
-from .root import Root, host_root, own_environment
+from .root import Root, environment_of, host_root
 from .sandbox import Plan, Sandbox, memory_file
 from .seal import needed_mount_points, seal, system
 from .watch import TreeWatch
@@ -92,7 +92,7 @@ class BubblewrapExecutor(Executor):
         program, info = memory_file(seccomp_program() or b""), os.pipe()
         mounts, root = _Mounts(found), host_root(())
         options = ["--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--clearenv"]
-        options += ["--seccomp", str(program), "--info-fd", str(info[1]), *system(root, mounts.seen)]
+        options += ["--seccomp", str(program), "--info-fd", str(info[1]), "--tmpfs", "/", *system(root, mounts.seen)]
         options += ["--proc", "/proc", "--dev", "/dev", "--chdir", "/"]
         user = NOBODY if os.geteuid() == 0 else None
         try:
@@ -127,7 +127,7 @@ class BubblewrapExecutor(Executor):
         source = sandbox_source(spec.workspace, spec.job, self._settings)
         if source == "host":
             named = self._settings.executors.bubblewrap.python
-            self._root = host_root((named,) if named else own_environment())
+            self._root = host_root(environment_of(named))
             version = "python" if named else f"python-{sys.version.split()[0]}"
             return Image(reference="host", id="host", digest=version, source="host")
         found, image = self._unpacked(source, spec, observer)
@@ -163,7 +163,7 @@ class BubblewrapExecutor(Executor):
         mounts = _Mounts(found)
         command, code = self._command(spec), None
         if self._root.image is None:
-            code = _lay_out_code(spec, staged)
+            code = _lay_out_code(spec, staged, self._root)
         else:
             mount_points(self._root.image, *needed_mount_points(spec, self._root, staged))
         self._group = RunGroup.make(spec.run_id, spec.limits)
@@ -322,7 +322,7 @@ class _Mounts:
         return f"/tmp/{name}"
 
 
-def _lay_out_code(spec: RunSpec, staged: Staged) -> Path:
+def _lay_out_code(spec: RunSpec, staged: Staged, root: Root) -> Path:
     """The workspace's own files beside the mount points, as a folder that is ``/workspace``."""
     code = staged.folder / "code"
     for path in build_context(spec.workspace):
@@ -333,6 +333,9 @@ def _lay_out_code(spec: RunSpec, staged: Staged) -> Path:
         shutil.copy2(path, target, follow_symlinks=False)
     for name in ("input", "output"):
         (code / name).mkdir(parents=True, exist_ok=True)
+    for folder in root.folders:
+        if folder.is_relative_to(CONTAINER_ROOT):  # this host has a folder of that name
+            (code / folder.relative_to(CONTAINER_ROOT)).mkdir(parents=True, exist_ok=True)
     (code / "meta.json").touch()
     for path in [code, *code.rglob("*")]:
         if not path.is_symlink():

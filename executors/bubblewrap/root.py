@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Root", "host_root"]
+__all__ = ["Root", "environment_of", "host_root"]
 
 # Of /etc what programs need to find their libraries, the time and certificates; nothing that tells of the host's users.
 _ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "ssl/certs", "fonts")
@@ -59,6 +59,12 @@ def host_root(prefixes: tuple[Path, ...]) -> Root:
     return Root(folders=tuple(folders), links=tuple(links), environment={"PYTHONDONTWRITEBYTECODE": "1"})
 
 
-def own_environment() -> tuple[Path, ...]:
-    """The folders of the Python that runs this: of its virtual environment, and of what that is made from."""
-    return tuple(dict.fromkeys(Path(each).resolve() for each in (sys.prefix, sys.base_prefix)))
+def environment_of(prefix: Path | None) -> tuple[Path, ...]:
+    """The folders of a Python environment: a virtual one's own, and what it is made from.
+
+    Args:
+        prefix: Its folder; that of the Python that runs this when None.
+    """
+    if prefix is None:
+        return tuple(dict.fromkeys(Path(each).resolve() for each in (sys.prefix, sys.base_prefix)))
+    return tuple(dict.fromkeys((prefix, (prefix / "bin" / "python3").resolve().parent.parent)))

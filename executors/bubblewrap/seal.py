@@ -51,13 +51,15 @@ def seal(
         # User, PID, IPC, UTS, network and mount namespaces, and of control groups where the kernel has them.
         *("--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session", "--clearenv"),
         *("--hostname", "model", "--seccomp", str(seccomp), "--info-fd", str(info)),
-        *system(root, seen),
+        *_top(root, seen),
         *("--dev", "/dev", *_memory("/dev/shm", min(limits.shm_size, limits.memory)), "--remount-ro", "/dev"),
         *("--proc", "/proc", *_hidden(), *_memory("/tmp", limits.tmp)),
         *_cpus(),
     ]
     if code is not None:
         options += ["--ro-bind", seen(code), CONTAINER_ROOT]
+    # After what covers them: a Python environment may well lie below /tmp.
+    options += system(root, seen)
     for path in memory_volumes(root.volumes, [*_covered(mounts)]):
         options += _memory(path, limits.tmp) if path != "/dev/shm" else []
     for source, target, writable in mounts:
@@ -124,20 +126,24 @@ def _covered(mounts: Sequence[tuple[Path, str, bool]]) -> Iterator[str]:
 
 
 def system(root: Root, seen: Callable[[Path], str]) -> list[str]:
-    """Options that mount the model's system.
+    """Options that mount the folders of the host that the model's system is made of; none where it is an image.
 
     Args:
         root: It.
         seen: As ``seal``.
     """
-    if root.image is not None:
-        return ["--ro-bind", seen(root.image), "/"]
-    options = ["--size", "1048576", "--perms", "0755", "--tmpfs", "/"]
+    options = []
     for folder in root.folders:
         options += ["--ro-bind", seen(folder), str(folder)]
     for path, target in root.links:
         options += ["--symlink", target, path]
     return options
+
+
+def _top(root: Root, seen: Callable[[Path], str]) -> list[str]:
+    if root.image is not None:
+        return ["--ro-bind", seen(root.image), "/"]
+    return ["--size", "1048576", "--perms", "0755", "--tmpfs", "/"]
 
 
 def _memory(path: str, size: int) -> list[str]:

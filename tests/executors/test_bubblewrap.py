@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -79,6 +81,29 @@ def test_an_operator_names_the_python(run: Run, log: Callable[[], str], monkeypa
     report = run("", container={"cmd": ["python3", "-c", "import sys; print(sys.prefix)"]})
     assert report.error is None, report.error
     assert log().strip() == str(Path(sys.base_prefix).resolve())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["/tmp", "/workspace"])
+def test_a_python_environment_may_lie_where_the_seal_mounts_something(
+    run: Run, log: Callable[[], str], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    if place == "/workspace" and os.geteuid() != 0:
+        pytest.skip("only root can make that folder")
+    there = Path(place)
+    with tempfile.TemporaryDirectory(dir=there if there.exists() else None) as scratch:
+        made = Path(scratch)
+        if not there.exists():
+            made = there / "environments"
+        try:
+            subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(made / "env")], check=True)
+            monkeypatch.setenv("AUTOSCORER_EXECUTORS__BUBBLEWRAP__PYTHON", str(made / "env"))
+            report = run("", container={"cmd": ["python3", "-c", "import sys; print(sys.prefix)"]})
+        finally:
+            if made == there / "environments":
+                shutil.rmtree(there)
+    assert report.error is None, (report.error, log())
+    assert log().strip() == str(made / "env")
 
 
 def test_it_begins_in_the_workspace(run: Run, log: Callable[[], str]) -> None:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from ..schemas.image_reference import parse_image
 from ..schemas.job import Bytes
+from .config_gpu import GpuDevices
 from .config_kubernetes import KubernetesExecutor
 from .config_limits import ResourceDefaults, ResourceLimits
 from .config_user import MOST_UID, ModelUser
@@ -123,6 +124,7 @@ class Executors(_Section):
     docker: DockerExecutor = Field(default_factory=DockerExecutor)
     kubernetes: KubernetesExecutor = Field(default_factory=KubernetesExecutor)
     process: ProcessExecutor = Field(default_factory=ProcessExecutor)
+    gpu: GpuDevices = Field(default_factory=GpuDevices)
 
     @property
     def uses_kubernetes(self) -> bool:
@@ -215,6 +217,11 @@ class Security(_Section):
         "(docs/sealed-run.md#building); `any` is for workspaces that you trust.",
     )
     network_policies: tuple[Literal["none", "bridge"], ...] = Field(("none",), description="What a job may ask for.")
+    allow_shared_gpu: bool = Field(
+        False,
+        description="Let models have GPUs that others use at the same time, by time-slicing or MPS, which keep neither "
+        "memory nor faults apart. A MIG slice is not shared.",
+    )
     limits: ResourceLimits = Field(default_factory=ResourceLimits)
     defaults: ResourceDefaults = Field(default_factory=ResourceDefaults)
     disclosure: Disclosure = Field(default_factory=Disclosure)

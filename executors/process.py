@@ -81,6 +81,8 @@ class ProcessExecutor(Executor):
             )
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         environment.update({"HOME": str(code), "PYTHONDONTWRITEBYTECODE": "1", **spec.job.container.env})
+        # Of the devices of this host it sees those that it has leased, and without a lease none.
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in spec.gpus)
         # Last, because it is also the mark by which the run's processes are found.
         environment[ROOT_VARIABLE] = str(staged.folder)
         self._staged = staged.folder

@@ -15,9 +15,9 @@ from ..core.workspace import Workspace
 from ..executors.backends import make_executor
 from ..executors.base import Observer, SilentObserver
 from ..executors.limits import effective_limits
+from ..executors.places import place
 from ..executors.reaper import reap_if_needed
 from ..executors.records import RunRecords
-from ..executors.slots import slot
 from ..executors.supervise import RunReport, run_sealed
 from . import prefect_task
 from .results.failures import ScoringFailed, located, save_failure
@@ -111,7 +111,7 @@ def run(
         name = backend or settings.executors.default
         check_backend(space, name)
         observer = observer or SilentObserver()
-        with slot(settings, "docker" if name == "auto" else name, cancelled, observer) as waited:
+        with place(settings, "docker" if name == "auto" else name, limits, cancelled, observer) as given:
             report = run_sealed(
                 make_executor(name, settings),
                 space,
@@ -121,7 +121,8 @@ def run(
                 observer=observer,
                 cancelled=cancelled,
                 labels=labels,
-                queue_seconds=waited,
+                gpus=given.gpus,
+                queue_seconds=given.waited,
             )
     except AutoScorerError as error:
         saved = save_failure(space, error, settings=settings, job=job, timing=timing)

@@ -32,8 +32,8 @@ class GpuUse:
     # Seconds in which a device computed, of all of them together.
     seconds: float | None = None
     notes: list[str] = field(default_factory=list)
-    # Processes that computed on a device after the run had ended, by its UUID.
-    left: dict[str, list[int]] = field(default_factory=dict)
+    # What was wrong with a device after the run had ended, by its UUID.
+    left: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As the Result's ``resources`` have it."""
@@ -43,13 +43,13 @@ class GpuUse:
         """What the operator must know, where something was left on a device."""
         if not self.left:
             return None
-        told = "; ".join(f"{uuid}: {', '.join(map(str, pids))}" for uuid, pids in self.left.items())
+        told = "; ".join(f"{uuid}: {what}" for uuid, what in self.left.items())
         return AutoScorerError(
             ErrorCode.BACKEND_UNAVAILABLE,
-            f"The run has ended, and processes still compute on its GPUs ({told}): either the model's could not be "
-            "ended, or somebody else used the devices meanwhile. These are not given out until that ends; the operator "
-            "must look.",
-            details={"processes": self.left},
+            f"The run has ended, and its GPUs are not free ({told}): the model's processes could not be ended, or "
+            "somebody else used the devices meanwhile, or one has failed. They are not given out like this; the "
+            "operator must look.",
+            details={"devices": self.left},
         )
 
 
@@ -82,8 +82,8 @@ def watched_gpus(gpus: Sequence[Gpu]) -> Iterator[GpuUse]:
         # Of a device that is shared on purpose nobody can say whose they are.
         alone = [gpu.uuid for gpu in gpus if gpu.shared is None]
         use.left = _left(nv, alone)
-        for uuid, pids in use.left.items():
-            logger.error("after a run, processes still compute on %s: %s", uuid, ", ".join(map(str, pids)))
+        for uuid, what in use.left.items():
+            logger.error("after a run %s is not free: %s", uuid, what)
 
 
 class _Watch:
@@ -124,10 +124,18 @@ class _Watch:
             use.seconds = (use.seconds or 0.0) + passed * sum(known)
 
 
-def _left(nv: Any, uuids: list[str]) -> dict[str, list[int]]:
+def _left(nv: Any, uuids: list[str]) -> dict[str, str]:
     deadline = time.monotonic() + LEAVING
-    while found := {uuid: pids for uuid in uuids if (pids := compute_processes(nv, uuid))}:
+    while found := {uuid: what for uuid in uuids if (what := _wrong_with(nv, uuid))}:
         if time.monotonic() >= deadline:
             return found
         time.sleep(PAUSE)
     return {}
+
+
+def _wrong_with(nv: Any, uuid: str) -> str | None:
+    try:
+        pids = compute_processes(nv, uuid)
+    except nv.NVMLError as error:
+        return f"NVML says: {error}"
+    return f"processes {', '.join(map(str, pids))} compute on it" if pids else None

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from autoscorer.core.locks import acquire, held, is_at, is_locked, lock_byte, open_lock, try_lock, unlock_byte
+from autoscorer.core.locks import (
+    acquire,
+    held,
+    is_at,
+    is_locked,
+    lock_byte,
+    open_lock,
+    open_shared_lock,
+    try_lock,
+    unlock,
+    unlock_byte,
+)
 
 Hold = Callable[[str], "subprocess.Popen[str]"]
 
@@ -131,3 +143,27 @@ def test_a_byte_is_free_once_it_is_let_go_of_though_a_fork_has_the_file_open(pat
     child.wait()
     os.close(fd)
     os.close(other)
+
+
+def test_a_lock_that_every_user_may_have_whoever_made_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    before = os.umask(0o077)
+    try:
+        first = open_shared_lock(path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert os.listdir(tmp_path) == ["lock"]
+    path.chmod(0o444)  # as somebody sees it who may not write to it
+    second = open_shared_lock(path)
+    assert try_lock(first) and not try_lock(second)
+    unlock(first)
+    assert try_lock(second, shared=True) and try_lock(first, shared=True)
+    unlock(first)
+    third = open_shared_lock(path)
+    assert not try_lock(third), "one that is shared is held all the same"
+    for fd in (first, second, third):
+        os.close(fd)
+    (tmp_path / "link").symlink_to(path)
+    with pytest.raises(OSError, match="symbolic links"):
+        open_shared_lock(tmp_path / "link")

@@ -34,7 +34,7 @@ class GpuDevices(BaseModel):
     lease_dir: Path | None = Field(
         None,
         description="Folder of the leases, the same for all that share these devices; when absent `/run/lock`, or "
-        "`/dev/shm` where not everybody may write there.",
+        "`/dev/shm` where not everybody may write there, and in a container the home.",
     )
 
     @field_validator("devices", mode="before")

@@ -44,8 +44,11 @@ def open_shared_lock(path: Path) -> int:
     """
     while True:
         try:
-            # To read is enough for a lock. Where everybody may write, the kernel does not let O_CREAT open the file of
-            # another user (fs.protected_regular).
+            # Without O_CREAT: where everybody may write, the kernel does not let it open the file of another user
+            # (fs.protected_regular).
+            return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except PermissionError:
+            # To read is enough for a lock, but for one on NFS.
             return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             pass

@@ -21,6 +21,7 @@ from urllib.parse import quote
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode, suggest
 from ...core.locks import acquire, is_at, open_shared_lock, try_lock, unlock
+from ...core.processes import is_in_container
 from ...core.storage import writing_home
 from ..base import Gpu, Observer, RunLimits
 from .inventory import Inventory, take_inventory
@@ -96,11 +97,14 @@ def leased_gpus(
 def lease_folder(settings: Settings) -> Path:
     """Where the locks lie: one folder for all homes and users of this host, or the operator's.
 
-    By the folder's mode and not by what this process may do: all users must come to the same.
+    By the folder's mode and not by what this process may do: all users must come to the same. In a container it would
+    be that container's alone, so the locks lie in the home, which containers of one installation share.
     """
     configured = settings.executors.gpu.lease_dir
     if configured is not None:
         return configured
+    if is_in_container():
+        return settings.home / "slots"
     usual = Path("/run/lock")
     with contextlib.suppress(OSError):
         # For everybody, and nobody removes what others made.
@@ -118,6 +122,9 @@ class _Taker:
         self._settings, self._limits, self._nv = settings, limits, nv
         self._held_by_containers = held_by_containers
         self._folder = lease_folder(settings)
+        if self._folder.is_relative_to(settings.home):
+            with writing_home(settings.home):
+                self._folder.mkdir(parents=True, exist_ok=True)
         self._inventory: Inventory | None = None
         self._looked = 0.0
         # Devices that containers had at the last look; and why a device was not taken that no run has.

@@ -498,11 +498,24 @@ def test_a_device_that_comes_while_a_run_waits_is_seen(host: Host, monkeypatch: 
 # --- where the leases lie ---------------------------------------------------------------------------------------
 
 
-def test_the_folder_of_the_leases_is_the_same_for_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_folder_of_the_leases_is_the_same_for_all(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: Path
+) -> None:
+    monkeypatch.setattr(lease, "is_in_container", lambda: False)
     everybodys = Path("/run/lock").stat().st_mode & 0o1002 == 0o1002
     assert lease_folder(load_settings()) == Path("/run/lock" if everybodys else "/dev/shm")
+    monkeypatch.setattr(lease, "is_in_container", lambda: True)
+    assert lease_folder(load_settings()) == home / "slots", "another container has another /run/lock"
     monkeypatch.setenv("AUTOSCORER_EXECUTORS__GPU__LEASE_DIR", str(tmp_path))
     assert lease_folder(load_settings()) == tmp_path
+
+
+def test_leases_in_the_home_hold_too(host: Host, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AUTOSCORER_EXECUTORS__GPU__LEASE_DIR")
+    monkeypatch.setattr(lease, "is_in_container", lambda: True)
+    host.has(gpu(0))
+    with leasing():
+        assert waits() and (home / "slots" / "autoscorer-gpu.GPU-0").is_file()
 
 
 def test_a_folder_that_is_not_there_is_told(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -167,3 +168,38 @@ def test_a_lock_that_every_user_may_have_whoever_made_it(tmp_path: Path) -> None
     (tmp_path / "link").symlink_to(path)
     with pytest.raises(OSError, match="symbolic links"):
         open_shared_lock(tmp_path / "link")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.parametrize("maker", [0, 65534])
+def test_users_share_a_lock_in_a_folder_of_everybody(maker: int) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # pytest's own folders are for their user alone
+        folder = Path(name)
+        folder.chmod(0o1777)
+        other = 65534 - maker
+        assert _as_user(maker, lambda: open_shared_lock(folder / "lock") and True)
+        assert (folder / "lock").stat().st_uid == maker
+        mine = open_shared_lock(folder / "lock")
+        assert _as_user(other, lambda: try_lock(open_shared_lock(folder / "lock")))
+        assert try_lock(mine)
+        for user in (maker, other):
+            assert not _as_user(user, lambda: try_lock(open_shared_lock(folder / "lock")))
+        os.close(mine)
+
+
+def _as_user(uid: int, ask: Callable[[], bool]) -> bool:
+    """What a process of another user is answered."""
+    child = os.fork()
+    if child == 0:
+        code = 2
+        try:
+            os.setgroups([])
+            os.setgid(uid)
+            os.setuid(uid)
+            os.umask(0o077)
+            code = 0 if ask() else 1
+        finally:
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, 1), "it failed"
+    return code == 0

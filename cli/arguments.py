@@ -36,9 +36,9 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     """Which backend runs the model."""
     parser.add_argument(
         "--backend",
-        choices=("auto", "docker", "kubernetes", "process"),
-        help="docker, kubernetes: sealed; process: unsealed, for code you trust; auto: docker or nothing (default: "
-        "configuration)",
+        choices=("auto", "bubblewrap", "docker", "kubernetes", "process"),
+        help="docker, kubernetes, bubblewrap: sealed; process: unsealed, for code you trust; auto: docker, or "
+        "bubblewrap where there is none (default: configuration)",
     )
 
 

@@ -15,8 +15,9 @@ from .progress import progress
 
 EXAMPLES = ("classification", "regression", "detection")
 _NOT_COPIED = shutil.ignore_patterns("output", "logs", ".*", "__*")
-# What says that this machine can't run the examples sealed, and not that an example is broken.
-_NO_DOCKER = (ErrorCode.BACKEND_UNAVAILABLE, ErrorCode.IMAGE_PULL_FAILED, ErrorCode.IMAGE_BUILD_FAILED)
+_BEST_FIRST = ("docker", "bubblewrap", "process")
+# What says that a backend can't run the examples on this machine, and not that an example is broken.
+_NOT_HERE = (ErrorCode.BACKEND_UNAVAILABLE, ErrorCode.IMAGE_PULL_FAILED, ErrorCode.IMAGE_BUILD_FAILED)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dir", metavar="DIR", default="autoscorer-demo", help="where the copies go (default: ./autoscorer-demo)"
     )
     parser.add_argument(
-        "--backend", choices=("auto", "docker", "process"), help="auto: docker where it works, else process (default)"
+        "--backend",
+        choices=("auto", "bubblewrap", "docker", "process"),
+        help="auto: docker where it works, else bubblewrap, else process (default)",
     )
 
 
@@ -32,20 +35,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     target = Path(args.dir)
     rows: list[dict[str, Any]] = []
     note = ""
-    backend = args.backend or "auto"
+    asked = args.backend or "auto"
+    backends = [*_BEST_FIRST] if asked == "auto" else [asked]
     for name in EXAMPLES:
         workspace = _copy(name, target)
         started = time.monotonic()
-        used = "docker" if backend == "auto" else backend
-        result = _pipeline(workspace, used, args)
-        if backend == "auto" and result.error is not None and result.error.code in _NO_DOCKER:
-            note = (
-                "The examples ran UNSEALED, as processes, because Docker can't run them here. "
-                f"{result.error.code}: {result.error.message}"
-            )
-            print(note, file=sys.stderr)
-            backend = used = "process"
-            result = _pipeline(workspace, used, args)
+        result, told = _first_that_works(workspace, backends, args)
+        note = told or note
+        used = backends[0]
         if result.error is not None:
             error = result.error
             raise AutoScorerError(
@@ -66,6 +63,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             }
         )
     return {"examples": rows, "note": note or None}
+
+
+def _first_that_works(workspace: Path, backends: list[str], args: argparse.Namespace) -> tuple[Result, str]:
+    """Run an example on the first backend that can, and say what that means; those that can't go from the list."""
+    note = ""
+    while True:
+        result = _pipeline(workspace, backends[0], args)
+        if result.error is None or result.error.code not in _NOT_HERE or len(backends) == 1:
+            return result, note
+        why = f"{backends.pop(0)} can't run them here. {result.error.code}: {result.error.message}"
+        how = "sealed by bubblewrap" if backends[0] == "bubblewrap" else "UNSEALED, as processes"
+        note = f"The examples ran {how}, because {why}"
+        print(note, file=sys.stderr)
 
 
 def _pipeline(workspace: Path, backend: str, args: argparse.Namespace) -> Result:

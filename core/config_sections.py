@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from ..schemas.image_reference import parse_image
 from ..schemas.job import Bytes
+from .config_bubblewrap import BubblewrapExecutor
 from .config_gpu import GpuDevices
 from .config_kubernetes import KubernetesExecutor
 from .config_limits import ResourceDefaults, ResourceLimits
@@ -118,9 +119,10 @@ class ProcessExecutor(_Section):
 class Executors(_Section):
     """Which backend runs a model."""
 
-    default: Literal["auto", "docker", "kubernetes", "process"] = Field(
+    default: Literal["auto", "bubblewrap", "docker", "kubernetes", "process"] = Field(
         "auto", description="Backend when a command names none."
     )
+    bubblewrap: BubblewrapExecutor = Field(default_factory=BubblewrapExecutor)
     docker: DockerExecutor = Field(default_factory=DockerExecutor)
     kubernetes: KubernetesExecutor = Field(default_factory=KubernetesExecutor)
     process: ProcessExecutor = Field(default_factory=ProcessExecutor)

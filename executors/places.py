@@ -30,7 +30,7 @@ def place(
 
     Args:
         settings: The configuration.
-        executor: ``docker``, ``kubernetes`` or ``process``.
+        executor: The backend's name, not ``auto``.
         limits: What the run may use.
         cancelled: Asked again and again while it waits.
         observer: Told of the stage ``wait``, if it has to.

@@ -20,6 +20,8 @@ from typing import Any
 from ..core.config import Settings
 from ..core.errors import AutoScorerError
 from ..core.processes import ProcessIdentity
+from .bubblewrap.group import remove_group
+from .bubblewrap.sandbox import kill_by_name
 from .files import remove_tree
 from .process import kill_staged
 from .records import RunRecord, RunRecords
@@ -205,9 +207,11 @@ def _engines(settings: Settings, connect: Connect | None) -> list[_Engine]:
     """Where runs may be: what the configuration says, and whatever a record is of."""
     used = {record.backend for record in RunRecords(settings.home).all()}
     found: list[_Engine] = []
-    # An installation in a cluster has no Docker Engine, and nobody waits for the word that there is none.
-    if connect is not None or settings.executors.default != "kubernetes" or "docker" in used:
-        found.append(_Docker(settings, connect))
+    default = settings.executors.default
+    # An installation in a cluster or of bubblewrap has no Docker Engine, and nobody waits for the word that there is
+    # none; elsewhere there may be one.
+    if connect is not None or "docker" in used or default not in ("kubernetes", "bubblewrap"):
+        found.append(_Docker(settings, connect, is_sure=connect is not None or "docker" in used or default == "docker"))
     if settings.executors.uses_kubernetes or "kubernetes" in used:
         found.append(_Kubernetes(settings))
     return found
@@ -233,8 +237,10 @@ class _Engine(ABC):
 class _Docker(_Engine):
     backend = "docker"
 
-    def __init__(self, settings: Settings, connect: Connect | None) -> None:
+    def __init__(self, settings: Settings, connect: Connect | None, *, is_sure: bool) -> None:
         self._settings, self._connect = settings, connect
+        # Whether there is an engine at all: one that was never used, and does not answer, has nothing of ours.
+        self._is_sure = is_sure
         self._made: Any = None
 
     @property
@@ -249,7 +255,12 @@ class _Docker(_Engine):
         from .docker.container_config import LABEL, NAME
         from .docker.engine import engine_errors
 
-        client = self._client
+        try:
+            client = self._client
+        except AutoScorerError:
+            if self._is_sure:
+                raise
+            return []
         with engine_errors("list the containers"):
             found = client.containers(all=True, filters={"label": [LABEL + label for label in ("run", *labels)]})
         own = []
@@ -302,6 +313,9 @@ def _clear(record: RunRecord, done: Reaped) -> None:
     try:
         if record.backend == "process":
             kill_staged(staged)
+        elif record.backend == "bubblewrap":
+            kill_by_name(record.run_id)
+            remove_group(record.run_id)
         for staged in (record.staged, *record.elsewhere):
             if os.path.lexists(staged):
                 _restore(record.workspace, staged)

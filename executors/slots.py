@@ -33,7 +33,7 @@ def slot(
 
     Args:
         settings: The configuration; ``executors.<executor>.concurrency`` is the number of slots.
-        executor: ``docker``, ``kubernetes`` or ``process``.
+        executor: ``bubblewrap``, ``docker``, ``kubernetes`` or ``process``.
         cancelled: Asked again and again while it waits.
         observer: Told of the stage ``wait``, if it has to.
 
@@ -67,6 +67,7 @@ def slot(
 
 def _limit(settings: Settings, executor: str) -> int | None:
     limits = {
+        "bubblewrap": settings.executors.bubblewrap.concurrency,
         "docker": settings.executors.docker.concurrency,
         "kubernetes": settings.executors.kubernetes.concurrency,
         "process": settings.executors.process.concurrency,

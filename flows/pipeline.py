@@ -64,10 +64,11 @@ ParamsField = Annotated[
     Field(title="Scorer params", description="Added to meta.json's params, and stronger than they are."),
 ]
 BackendName = Annotated[
-    Literal["auto", "docker", "kubernetes", "process"] | None,
+    Literal["auto", "bubblewrap", "docker", "kubernetes", "process"] | None,
     Field(
         title="Backend",
-        description="docker: sealed. process: unsealed, for code you trust. auto: docker or nothing. Empty: as the "
+        description="docker, kubernetes, bubblewrap: sealed. process: unsealed, for code you trust. auto: docker, or "
+        "bubblewrap where there is none. Empty: as the "
         "worker is configured.",
     ),
 ]

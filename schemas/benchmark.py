@@ -133,8 +133,8 @@ class Benchmark(_Strict):
         default_factory=lambda: ResourceRequest(), description="What a submission gets, and may ask for at most."
     )
     timeout: Number = Field(DEFAULT_TIMEOUT, gt=0, description="Seconds a model may run at most.")
-    backends: tuple[Literal["docker", "kubernetes", "process"], ...] = Field(
-        ("docker", "kubernetes"), min_length=1, description="Where models may run."
+    backends: tuple[Literal["bubblewrap", "docker", "kubernetes", "process"], ...] = Field(
+        ("bubblewrap", "docker", "kubernetes"), min_length=1, description="Where models may run."
     )
     phases: tuple[Phase, ...] = Field((), description="When submissions are taken; always, when there are none.")
     quota: Quota = Field(default_factory=lambda: Quota(), description="Of each team.")

@@ -43,7 +43,7 @@ Priority = Literal["high", "normal", "low"]
 # What a token may do: an organiser everything with the benchmarks it names, an admin everything; both see the ground
 # truth there.
 Role = Literal["submit", "organiser", "admin"]
-BackendName = Literal["auto", "docker", "kubernetes", "process"]
+BackendName = Literal["auto", "bubblewrap", "docker", "kubernetes", "process"]
 # What a workspace is validated for.
 Purpose = Literal["score", "pipeline"]
 FOR = (

@@ -12,7 +12,7 @@ from ..core.errors import AutoScorerError
 from ..core.meta import Meta, read_meta
 from ..core.storage import fault_of, naming_full_disks
 from ..core.workspace import Workspace
-from ..executors.backends import make_executor
+from ..executors.backends import chosen_backend, make_executor
 from ..executors.base import Observer, SilentObserver
 from ..executors.limits import effective_limits
 from ..executors.places import place
@@ -111,7 +111,8 @@ def run(
         name = backend or settings.executors.default
         check_backend(space, name)
         observer = observer or SilentObserver()
-        with place(settings, "docker" if name == "auto" else name, limits, cancelled, observer) as given:
+        name = chosen_backend(name, settings)
+        with place(settings, name, limits, cancelled, observer) as given:
             report = run_sealed(
                 make_executor(name, settings),
                 space,

@@ -15,7 +15,8 @@ from ..core.errors import AutoScorerError, ErrorCode, InvalidWorkspace
 from ..core.exposure import refuse_links, visible_inputs
 from ..core.meta import Meta, read_meta
 from ..core.workspace import TABLE_SUFFIXES, Workspace
-from ..executors.images.policy import archive_of, image_source
+from ..executors.backends import chosen_backend
+from ..executors.images.policy import archive_of, image_source, sandbox_source
 from ..executors.limits import check_limits
 from ..executors.stage import refuse_exposure
 from ..schemas.aliases import our_scorer
@@ -112,14 +113,8 @@ def validate(
             check_backend(space, backend or settings.executors.default)
         for problem in check_limits(job, settings):
             found.add(problem)
-        if (backend or settings.executors.default) == "process":
-            if not job.container.cmd:
-                found.add(
-                    AutoScorerError(ErrorCode.INVALID_META, "container.cmd: the process backend needs a command.")
-                )
-        else:
-            with found.collect():
-                image = image_source(space, job, settings)
+        with found.collect():
+            image = _image(space, job, backend or settings.executors.default, settings)
     with found.collect():
         space.ground_truth()
     if purpose == "pipeline":
@@ -151,6 +146,26 @@ def validate(
     }
 
 
+def _image(space: Workspace, job: Job, backend: str, settings: Settings) -> str | None:
+    """Where the model's image comes from; None where it runs without one."""
+    if backend == "process":
+        if not job.container.cmd:
+            raise AutoScorerError(ErrorCode.INVALID_META, "container.cmd: the process backend needs a command.")
+        return None
+    if backend == "auto" and job.container.cmd and not _has_image(space, job):
+        # Docker has nothing to run here; what would be taken in its place may do without an image.
+        backend = chosen_backend(backend, settings)
+    if backend == "bubblewrap":
+        source = sandbox_source(space, job, settings)
+        return None if source == "host" else source
+    return image_source(space, job, settings)
+
+
+def _has_image(space: Workspace, job: Job) -> bool:
+    dockerfile = os.path.lexists(space.root / "Dockerfile")
+    return job.container.image is not None or archive_of(space) is not None or dockerfile
+
+
 def _has_predictions(space: Workspace, scorer: str | None) -> bool:
     """Whether there is something to score. Whether it can be read is told later."""
     try:
@@ -165,10 +180,9 @@ def _has_predictions(space: Workspace, scorer: str | None) -> bool:
 
 def _names_a_model(space: Workspace, job: Job, backend: str | None, settings: Settings) -> bool:
     """Whether the workspace says at all what to run."""
-    if (backend or settings.executors.default) == "process":
-        return bool(job.container.cmd)
-    dockerfile = os.path.lexists(space.root / "Dockerfile")
-    return job.container.image is not None or archive_of(space) is not None or dockerfile
+    if (backend or settings.executors.default) in ("process", "bubblewrap") and job.container.cmd:
+        return True
+    return (backend or settings.executors.default) != "process" and _has_image(space, job)
 
 
 def _check_scorer(

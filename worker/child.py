@@ -190,7 +190,7 @@ class _Parameters(BaseModel):
 
 
 class _ValidateParameters(_Parameters):
-    backend: Literal["auto", "docker", "kubernetes", "process"] | None = None
+    backend: Literal["auto", "bubblewrap", "docker", "kubernetes", "process"] | None = None
     purpose: Literal["score", "pipeline"] | None = None
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "id_refused",
     "image_source",
     "refused_dockerfile",
+    "sandbox_source",
     "which_images",
     "with_prefix",
 ]
@@ -59,6 +60,27 @@ def image_source(workspace: Workspace, job: Job, settings: Settings) -> str:
         "Give one of them.",
         details={"key": "container.image"},
     )
+
+
+def sandbox_source(workspace: Workspace, job: Job, settings: Settings) -> str:
+    """Say what a model's system will be where no engine builds images: ``reference``, ``archive`` or ``host``.
+
+    Raises:
+        AutoScorerError: As ``image_source``; ``IMAGE_BUILD_FAILED`` for a Dockerfile that alone says what to run.
+    """
+    if job.container.image is not None or archive_of(workspace) is not None:
+        return image_source(workspace, job, settings)
+    if job.container.cmd:
+        return "host"
+    if (workspace.root / "Dockerfile").is_file():
+        raise AutoScorerError(
+            ErrorCode.IMAGE_BUILD_FAILED,
+            "A Dockerfile needs a container engine, and the backend bubblewrap has none. Build it elsewhere and bring "
+            "the image as image.tar (`docker save`, or `buildah push IMAGE docker-archive:image.tar`), or give "
+            "container.cmd, which then runs on the host's own system.",
+            details={"log": []},
+        )
+    return image_source(workspace, job, settings)
 
 
 def checked_dockerfile(workspace: Workspace, settings: Settings) -> tuple[bytes, list[Base]]:

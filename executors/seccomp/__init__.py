@@ -1,7 +1,7 @@
 """The profile of system calls of every sealed model, as an engine takes it and as the kernel does.
 
 ``profile.json`` is the default one of moby/profiles as of June 2026 (Apache-2.0), with its names sorted.
-``scripts/seccomp_programs.py`` makes the programs from it.
+``scripts/seccomp.py`` makes the programs from it.
 """
 
 from __future__ import annotations

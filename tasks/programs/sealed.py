@@ -16,7 +16,7 @@ from pathlib import Path
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode, Fault, Stage
 from ...core.workspace import Workspace, write_atomic
-from ...executors.backends import make_executor
+from ...executors.backends import chosen_backend, make_executor
 from ...executors.base import SilentObserver
 from ...executors.files import link_tree, remove_tree
 from ...executors.limits import check_limits, effective_limits
@@ -123,7 +123,7 @@ def run_program(
         AutoScorerError: ``SCORER_ERROR`` where it is the fault of the program or of its image;
             ``BACKEND_UNAVAILABLE``, ``IMAGE_PULL_FAILED``, ``STORAGE_FULL``.
     """
-    name = "docker" if settings.executors.default == "auto" else settings.executors.default
+    name = chosen_backend(settings.executors.default, settings)
     if name not in backends:
         raise AutoScorerError(
             ErrorCode.BACKEND_UNAVAILABLE,

@@ -21,9 +21,7 @@ PROFILES = {name: json.loads((FOLDER / "seccomp" / f"{name}.json").read_text()) 
 
 
 def test_the_files_are_what_is_made_of_the_engines_profile() -> None:
-    done = subprocess.run(
-        [sys.executable, "scripts/node_seccomp.py", "--check"], cwd=ROOT, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "scripts/seccomp.py", "--check"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -56,8 +54,8 @@ def test_every_way_into_a_kernel_of_64_bits_is_filtered() -> None:
 
 
 def test_a_condition_that_is_not_known_is_never_left_out() -> None:
-    script: dict[str, Any] = {"__name__": "not-main", "__file__": str(ROOT / "scripts" / "node_seccomp.py")}
-    exec((ROOT / "scripts" / "node_seccomp.py").read_text(), script)
+    script: dict[str, Any] = {"__name__": "not-main", "__file__": str(ROOT / "scripts" / "seccomp.py")}
+    exec((ROOT / "scripts" / "seccomp.py").read_text(), script)
     profile = {
         "defaultAction": "SCMP_ACT_ERRNO",
         "defaultErrnoRet": 1,

@@ -1,10 +1,16 @@
-"""Write the seccomp profile as programs for the kernel, which run where no container engine compiles it.
+"""Write the seccomp profile for those who don't take it as the Docker Engine does: nodes of a cluster, and the kernel.
 
-libseccomp does it, once, here: a machine that seals by bubblewrap needs neither the library nor its version. The rules
-are those that a cluster's nodes are given (``node_seccomp.py``): for a container without any capability.
+The engine's form has conditions: rules for an architecture, for a capability, from a kernel on. A kubelet passes a
+profile to the runtime as it is, and containerd reads it in the form of the OCI, which has no conditions: it would take
+every rule, those for CAP_SYS_ADMIN among them. So the conditions are settled here, for a container without any
+capability on a kernel from 4.8 on, and for one architecture in each file.
 
-    .venv/bin/python scripts/seccomp_programs.py            writes executors/seccomp/{x86_64,aarch64}.bpf
-    .venv/bin/python scripts/seccomp_programs.py --check    only says which are out of date
+bubblewrap hands a program to the kernel. libseccomp compiles it, once, here: a machine that seals by bubblewrap needs
+neither the library nor its version.
+
+    .venv/bin/python scripts/seccomp.py            writes deployments/kubernetes/seccomp/{amd64,arm64}.json and
+                                                   executors/seccomp/{x86_64,aarch64}.bpf
+    .venv/bin/python scripts/seccomp.py --check    only says which are out of date
 """
 
 from __future__ import annotations
@@ -16,15 +22,18 @@ import json
 import os
 import struct
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from node_seccomp import ROOT, SOURCE, settled
-
-FOLDER = ROOT / "executors" / "seccomp"
-# As `platform.machine()` says it, and as Go does.
-MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "executors" / "seccomp" / "profile.json"
+FOLDER = ROOT / "deployments" / "kubernetes" / "seccomp"
+ARCHITECTURES = {"amd64": "SCMP_ARCH_X86_64", "arm64": "SCMP_ARCH_AARCH64"}
+PROGRAMS = ROOT / "executors" / "seccomp"
+# As `platform.machine()` names them.
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+_KERNEL = (4, 8)
 # AUDIT_ARCH_* of <linux/audit.h>.
 _TOKENS = {
     "SCMP_ARCH_X86_64": 0xC000003E,
@@ -71,22 +80,66 @@ class _Argument(ctypes.Structure):
 
 
 def main(arguments: list[str]) -> int:
-    """Write or check the programs; the exit code is 1 where a checked one is out of date."""
-    parser = argparse.ArgumentParser(prog="scripts/seccomp_programs.py", description="Writes seccomp programs.")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where a program is out of date")
+    """Write or check the files; the exit code is 1 where a checked one is out of date."""
+    parser = argparse.ArgumentParser(prog="scripts/seccomp.py", description="Writes the seccomp profile's other forms.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where a file is out of date")
     check = parser.parse_args(arguments).check
-    profile = json.loads(SOURCE.read_text(encoding="utf-8"))
     stale = False
-    for machine, name in MACHINES.items():
-        path = FOLDER / f"{machine}.bpf"
-        program = compiled(settled(profile, name))
-        if path.exists() and path.read_bytes() == program:
+    for path, content in files(json.loads(SOURCE.read_text(encoding="utf-8"))):
+        if path.exists() and path.read_bytes() == content:
             continue
         stale = True
-        print(f"{path.relative_to(ROOT)} {'is out of date; run scripts/seccomp_programs.py' if check else 'written'}")
+        print(f"{path.relative_to(ROOT)} {'is out of date; run scripts/seccomp.py' if check else 'written'}")
         if not check:
-            path.write_bytes(program)
+            path.write_bytes(content)
     return 1 if check and stale else 0
+
+
+def files(profile: dict[str, Any]) -> Iterator[tuple[Path, bytes]]:
+    """Every file that is made from the profile, and what is to be in it."""
+    for name in ARCHITECTURES:
+        own = settled(profile, name)
+        yield FOLDER / f"{name}.json", (json.dumps(own, indent=2) + "\n").encode()
+        yield PROGRAMS / f"{MACHINES[name]}.bpf", compiled(own)
+
+
+def settled(profile: dict[str, Any], architecture: str) -> dict[str, Any]:
+    """The profile without conditions, for a container without capabilities.
+
+    Args:
+        profile: In the engine's form.
+        architecture: Of the nodes, as Go calls it.
+    """
+    (entry,) = [each for each in profile["archMap"] if each["architecture"] == ARCHITECTURES[architecture]]
+    return {
+        "defaultAction": profile["defaultAction"],
+        "defaultErrnoRet": profile["defaultErrnoRet"],
+        "architectures": [entry["architecture"], *entry["subArchitectures"]],
+        "syscalls": [
+            {key: rule[key] for key in ("names", "action", "errnoRet", "args") if key in rule}
+            for rule in profile["syscalls"]
+            if _holds(rule, architecture)
+        ],
+    }
+
+
+def _holds(rule: dict[str, Any], architecture: str) -> bool:
+    """Whether a rule holds for a container without capabilities.
+
+    Raises:
+        ValueError: For a condition that is not known here; leaving it out could open what it closes.
+    """
+    includes, excludes = rule.get("includes", {}), rule.get("excludes", {})
+    unknown = {*(includes.keys() - {"caps", "arches", "minKernel"}), *(excludes.keys() - {"caps", "arches"})}
+    if unknown:
+        raise ValueError(f"conditions that are not known here: {', '.join(sorted(unknown))}")
+    if includes.get("caps"):
+        return False
+    if includes.get("arches") and architecture not in includes["arches"]:
+        return False
+    if "minKernel" in includes and tuple(map(int, includes["minKernel"].split("."))) > _KERNEL:
+        raise ValueError(f"a rule needs kernel {includes['minKernel']}, and nodes may have an earlier one")
+    return architecture not in excludes.get("arches", [])
 
 
 def compiled(profile: dict[str, Any]) -> bytes:

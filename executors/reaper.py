@@ -167,19 +167,15 @@ def gpus_of_containers(settings: Settings, *, required: bool, connect: Connect |
 
     Args:
         settings: The configuration.
-        required: Whether a Docker Engine must answer: else there is nothing where none does.
+        required: Whether there must be a Docker Engine: else there is nothing where none is to be reached.
         connect: How to reach the Docker Engine; tests give their own.
 
     Raises:
         AutoScorerError: ``BACKEND_UNAVAILABLE``.
     """
-    engine = _Docker(settings, connect)
+    engine = _Docker(settings, connect, is_sure=required)
     try:
         found = [container.labels.get("gpus", "") for container in engine.list("gpus")]
-    except AutoScorerError:
-        if required:
-            raise
-        return frozenset()
     finally:
         engine.close()
     return frozenset(uuid for text in found for uuid in text.split(",") if uuid)

@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         ("python", _python),
         ("home", _home),
         ("docker", _docker),
+        ("bubblewrap", _bubblewrap),
         ("kubernetes", partial(_kubernetes, probe=args.probe)),
         ("gpus", _gpus),
         ("leftovers", _leftovers),
@@ -128,11 +129,11 @@ def _docker(settings: Settings) -> Iterator[Check]:
     except AutoScorerError as error:
         yield Check(
             "docker",
-            # Where models run in a cluster, nothing here needs it.
-            "warn" if settings.executors.default == "kubernetes" else "fail",
+            # Where models run elsewhere, or bubblewrap takes its place, nothing here needs it.
+            "fail" if settings.executors.default == "docker" else "warn",
             error.message,
             "Install and start Docker Engine (Debian, Ubuntu: apt-get install docker.io), and join the group docker. "
-            "Without it only code that you trust can be run, by --backend process.",
+            "Without it no Dockerfile is built; bubblewrap runs the rest.",
         )
         return
     finally:
@@ -147,6 +148,35 @@ def _docker(settings: Settings) -> Iterator[Check]:
         )
 
     yield _watch(settings, unwatched)
+
+
+def _bubblewrap(settings: Settings) -> Iterator[Check]:
+    from ..executors.bubblewrap.executor import BubblewrapExecutor, limits_held
+
+    executor = BubblewrapExecutor(settings)
+    try:
+        yield Check("bubblewrap", "ok", f"{executor.check()}; limits are held by {limits_held()}")
+    except AutoScorerError as error:
+        # Alone, it is what stands between models and this machine; beside Docker it is a second choice.
+        needed = settings.executors.default == "bubblewrap" or (
+            settings.executors.default == "auto" and not _docker_answers(settings)
+        )
+        yield Check("bubblewrap", "fail" if needed else "warn", error.message)
+    finally:
+        executor.close()
+
+
+def _docker_answers(settings: Settings) -> bool:
+    from ..executors.docker.executor import DockerExecutor
+
+    executor = DockerExecutor(settings)
+    try:
+        executor.check()
+    except AutoScorerError:
+        return False
+    finally:
+        executor.close()
+    return True
 
 
 def _kubernetes(settings: Settings, *, probe: bool) -> Iterator[Check]:

@@ -161,6 +161,11 @@ class Images(_Section):
     )
     build_args: dict[str, str] = Field(default_factory=dict, description="For every build, such as `BASE_IMAGE`.")
     max_archive: Bytes = Field(20 * Gi, description="Largest `image.tar`, unpacked.")
+    store_size: Bytes = Field(
+        20 * Gi,
+        description="Room for images that are unpacked in the home, for runs without an engine: those used longest ago "
+        "go first, never one in use. A larger image is refused.",
+    )
 
     @field_validator("pull_policy", mode="before")
     @classmethod

@@ -24,6 +24,7 @@ __all__ = [
     "try_lock",
     "unlock",
     "unlock_byte",
+    "wait_lock",
 ]
 
 
@@ -81,6 +82,16 @@ def try_lock(fd: int, *, shared: bool = False) -> bool:
 def unlock(fd: int) -> None:
     """Let go of an open file, for every process that shares it: one that was forked meanwhile would keep the lock."""
     fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def wait_lock(fd: int, *, shared: bool = False) -> None:
+    """Lock an open file, and wait for it where another one holds it.
+
+    Args:
+        fd: Its descriptor. A lock that it has already becomes one of the other kind; others may come in between.
+        shared: Hold it together with others that share it, and shut out who wants it alone.
+    """
+    fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
 
 
 def acquire(path: Path, *, mode: int = 0o644) -> int | None:

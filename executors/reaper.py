@@ -154,7 +154,7 @@ def own_containers(settings: Settings, *, connect: Connect | None = None) -> lis
         AutoScorerError: ``BACKEND_UNAVAILABLE`` when the Docker Engine or the cluster does not answer.
     """
     found: list[OwnContainer] = []
-    for engine in _engines(settings, connect):
+    for engine in _engines(settings, connect, must_answer=True):
         try:
             found += engine.list()
         finally:
@@ -199,15 +199,22 @@ def _remove_by_label(
     return removed, silent
 
 
-def _engines(settings: Settings, connect: Connect | None) -> list[_Engine]:
-    """Where runs may be: what the configuration says, and whatever a record is of."""
+def _engines(settings: Settings, connect: Connect | None, *, must_answer: bool = False) -> list[_Engine]:
+    """Where runs may be: what the configuration says, and whatever a record is of.
+
+    Args:
+        settings: The configuration.
+        connect: How to reach the Docker Engine.
+        must_answer: Whether a Docker Engine that may be there, and does not answer, is an error in any case.
+    """
     used = {record.backend for record in RunRecords(settings.home).all()}
     found: list[_Engine] = []
     default = settings.executors.default
     # An installation in a cluster or of bubblewrap has no Docker Engine, and nobody waits for the word that there is
     # none; elsewhere there may be one.
     if connect is not None or "docker" in used or default not in ("kubernetes", "bubblewrap"):
-        found.append(_Docker(settings, connect, is_sure=connect is not None or "docker" in used or default == "docker"))
+        sure = must_answer or connect is not None or "docker" in used or default == "docker"
+        found.append(_Docker(settings, connect, is_sure=sure))
     if settings.executors.uses_kubernetes or "kubernetes" in used:
         found.append(_Kubernetes(settings))
     return found

@@ -22,9 +22,9 @@ __all__ = ["verdict"]
 _DISK = re.compile(
     r"No space left on device|File too large|Disk quota exceeded|File size limit exceeded|\[Errno (28|27|122)\]"
 )
-_MEMORY = re.compile(r"^(\S+\.)?MemoryError\b|std::bad_alloc|Cannot allocate memory|Out of memory", re.MULTILINE)
+_MEMORY = re.compile(r"^(\S+\.)?MemoryError\b|std::bad_alloc|Cannot allocate memory|[Oo]ut of memory", re.MULTILINE)
 _FORKS = re.compile(
-    r"can't (fork|start new thread)|[Ff]ork.*Resource temporarily unavailable|BlockingIOError: \[Errno 11\]"
+    r"(can't|[Cc]annot) (fork|start new thread)|[Ff]ork.*Resource temporarily unavailable|BlockingIOError: \[Errno 11\]"
 )
 LOG_LINES = 20
 

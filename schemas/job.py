@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from .aliases import META_KEYS, META_URIS, our_scorer
 from .gpu import GpuType
 from .image_reference import parse_image
+from .json_values import is_plain
 
 __all__ = [
     "DEFAULT_TIMEOUT",
@@ -97,9 +98,9 @@ def _env_name(value: str) -> str:
     return value
 
 
-def _env_value(value: Any) -> Any:
-    if not isinstance(value, str) or "\0" in value:
-        raise ValueError(f"expected text, got {value!r}")
+def _program_text(value: Any) -> Any:
+    if not isinstance(value, str) or not is_plain(value):
+        raise ValueError(f"expected text without NUL or lone surrogates, got {value!r}")
     return value
 
 
@@ -126,7 +127,7 @@ Bytes = Annotated[int, BeforeValidator(parse_bytes, json_schema_input_type=int |
 Memory = Annotated[Bytes, AfterValidator(_enough_memory)]
 Number = Annotated[float, BeforeValidator(_number)]
 EnvName = Annotated[str, AfterValidator(_env_name)]
-EnvValue = Annotated[str, BeforeValidator(_env_value)]
+ProgramText = Annotated[str, BeforeValidator(_program_text)]
 Encoding = Annotated[str, BeforeValidator(_encoding)]
 
 
@@ -138,8 +139,8 @@ class Container(_Strict):
     """The model's container."""
 
     image: str | None = Field(None, description="Image reference; may be absent with a Dockerfile.")
-    cmd: tuple[str, ...] = Field((), description="Command; the image's own when empty.")
-    env: dict[EnvName, EnvValue] = Field(
+    cmd: tuple[ProgramText, ...] = Field((), description="Command; the image's own when empty.")
+    env: dict[EnvName, ProgramText] = Field(
         default_factory=dict, description="Environment of the model; nothing else is passed."
     )
     shm_size: Bytes | None = Field(None, description="/dev/shm in bytes; the operator's default when absent.")

@@ -32,6 +32,7 @@ _FRESH = 1.0
 _EXECUTORS_FRESH = 15.0
 _NO_ENGINE = "the Docker Engine does not answer, or can't seal a run; the API's log says why"
 _NO_CLUSTER = "the Kubernetes cluster does not answer, or is not set up; the API's log says why"
+_NO_BUBBLEWRAP = "bubblewrap is not there, or the kernel does not let it seal; the API's log says why"
 _UNWATCHED = "not every limit of a model can be watched from here; `autoscorer doctor` says which, and what to do"
 
 
@@ -217,9 +218,25 @@ def _executors(settings: Settings) -> dict[str, Check]:
     finally:
         executor.close()
     found = {"docker": docker}
+    if settings.executors.default == "bubblewrap" or docker.state == "unavailable":
+        found["bubblewrap"] = _bubblewrap(settings)
     if settings.executors.uses_kubernetes:
         found["kubernetes"] = _cluster(settings)
     return {**found, "process": Check(state="ok", detail="unsealed; only for code that is trusted")}
+
+
+def _bubblewrap(settings: Settings) -> Check:
+    from ..executors.bubblewrap.executor import BubblewrapExecutor
+
+    executor = BubblewrapExecutor(settings)
+    try:
+        executor.check()
+        return Check(state="ok", detail="models are sealed without an engine")
+    except AutoScorerError as error:
+        logger.warning("bubblewrap can't run models: %s", error.message)
+        return Check(state="unavailable", detail=_NO_BUBBLEWRAP)
+    finally:
+        executor.close()
 
 
 def _cluster(settings: Settings) -> Check:

@@ -46,6 +46,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(mark)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A server that tests shared ends with the last of their files, before fixtures of the next one take minutes."""
+    end_unneeded(item.path)
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """With REQUIRE_ALL_TESTS set, as in CI, a skipped test is a failed one: nothing may be green unseen."""
@@ -71,12 +77,6 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     for record in RunRecords(folder).all():
         for place in record.elsewhere:
             remove_tree(place)
-
-
-@pytest.fixture(autouse=True)
-def no_server_idles(request: pytest.FixtureRequest) -> None:
-    """A server that tests shared ends with the last of their files."""
-    end_unneeded(request.path)
 
 
 @pytest.fixture(autouse=True)

@@ -31,16 +31,20 @@ from ..base import (
 )
 from ..cgroup import PROC
 from ..deleted_files import DeletedFiles
+from ..images.mounts import mount_points
+from ..images.policy import archive_of, sandbox_source
+from ..images.registry import RegistryImages
+from ..images.unpacked import ImageStore, UnpackedImage
 from ..seccomp import seccomp_program
 from ..uids import DEFAULT_RANGE, UidLease, can_give, lease_uid
 from .command import Bubblewrap, find_bubblewrap, unavailable
 from .group import RunGroup
 from .root import Root, host_root, own_environment
 from .sandbox import Plan, Sandbox, memory_file
-from .seal import seal, system
+from .seal import needed_mount_points, seal, system
 from .watch import TreeWatch
 
-__all__ = ["BubblewrapExecutor"]
+__all__ = ["BubblewrapExecutor", "limits_held"]
 
 NOBODY = (65534, 65534)
 _GROUP_HELD = "Limits were held by control groups."
@@ -71,6 +75,7 @@ class BubblewrapExecutor(Executor):
         self._deleted: DeletedFiles | None = None
         self._meta: int | None = None
         self._usage = Usage()
+        self._notes: list[str] = []
 
     def check(self) -> str:
         found = find_bubblewrap(self._settings)
@@ -119,22 +124,48 @@ class BubblewrapExecutor(Executor):
         return usual if volume == Path("/") else (*usual, volume / ".autoscorer-runs")
 
     def prepare(self, spec: RunSpec, observer: Observer) -> Image:
-        if not spec.job.container.cmd:
-            raise AutoScorerError(
-                ErrorCode.INVALID_META,
-                "Without an image there is nothing to take a command from: give container.cmd in meta.json.",
-                details={"key": "container.cmd"},
+        source = sandbox_source(spec.workspace, spec.job, self._settings)
+        if source == "host":
+            named = self._settings.executors.bubblewrap.python
+            self._root = host_root((named,) if named else own_environment())
+            version = "python" if named else f"python-{sys.version.split()[0]}"
+            return Image(reference="host", id="host", digest=version, source="host")
+        found, image = self._unpacked(source, spec, observer)
+        self._notes = [*image.notes]
+        config = image.config
+        self._root = Root(
+            image=image.rootfs,
+            environment=dict(each.partition("=")[::2] for each in config.env),
+            working_dir=config.working_dir,
+            volumes=config.volumes,
+            entrypoint=config.entrypoint,
+            command=config.cmd,
+        )
+        return found
+
+    def _unpacked(self, source: str, spec: RunSpec, observer: Observer) -> tuple[Image, UnpackedImage]:
+        """The image on the disk, kept there until ``close``."""
+        settings, workspace = self._settings, spec.workspace
+        store = ImageStore(settings.home, settings.images.store_size)
+        if source == "reference":
+            return self._held.enter_context(
+                RegistryImages(store, settings).image(str(spec.job.container.image), observer)
             )
-        named = self._settings.executors.bubblewrap.python
-        self._root = host_root((named,) if named else own_environment())
-        version = "python" if named else f"python-{sys.version.split()[0]}"
-        return Image(reference="host", id="host", digest=version, source="host")
+        archive = archive_of(workspace)
+        assert archive is not None
+        observer.stage("load", archive.name)
+        image = self._held.enter_context(store.archive(archive, settings.images.max_archive, observer.progress))
+        return Image(reference=archive.name, id=image.id, digest=image.id, source=source), image
 
     def start(self, spec: RunSpec, image: Image, staged: Staged, on_log: Callable[[bytes], None]) -> None:
         assert self._root is not None
         found = find_bubblewrap(self._settings)
         mounts = _Mounts(found)
-        code = _lay_out_code(spec, staged) if self._root.image is None else None
+        command, code = self._command(spec), None
+        if self._root.image is None:
+            code = _lay_out_code(spec, staged)
+        else:
+            mount_points(self._root.image, *needed_mount_points(spec, self._root, staged))
         self._group = RunGroup.make(spec.run_id, spec.limits)
         self._meta = os.open(staged.meta, os.O_RDONLY | os.O_CLOEXEC)
         program, info = memory_file(seccomp_program() or b""), os.pipe()
@@ -151,7 +182,7 @@ class BubblewrapExecutor(Executor):
             None if self._group is not None else max(math.ceil(spec.limits.cpu), 1),
         )
         try:
-            self._sandbox = Sandbox(plan, options, self._command(spec), (self._meta, program), info, on_log)
+            self._sandbox = Sandbox(plan, options, command, (self._meta, program), info, on_log)
         finally:
             os.close(program)
         if self._group is None and self._sandbox.first is not None:
@@ -160,8 +191,15 @@ class BubblewrapExecutor(Executor):
             self._deleted = DeletedFiles(watched.processes)
 
     def _command(self, spec: RunSpec) -> list[str]:
-        command = list(spec.job.container.cmd or ())
-        if self._root is not None and self._root.image is None and command[0] in ("python", "python3"):
+        assert self._root is not None
+        command = [*self._root.entrypoint, *(spec.job.container.cmd or self._root.command)]
+        if not command:
+            raise AutoScorerError(
+                ErrorCode.CONTAINER_FAILED,
+                "The image names no command, and meta.json has no container.cmd. Give one of them.",
+                details={"exit_code": 127, "log": []},
+            )
+        if self._root.image is None and command[0] in ("python", "python3"):
             named = self._settings.executors.bubblewrap.python
             command[0] = str(named / "bin" / command[0]) if named else sys.executable
         return command
@@ -198,7 +236,7 @@ class BubblewrapExecutor(Executor):
         return frozenset(blind)
 
     def notes(self) -> list[str]:
-        notes = [_GROUP_HELD if self._group is not None else _WATCH_HELD]
+        notes = [*self._notes, _GROUP_HELD if self._group is not None else _WATCH_HELD]
         if self._root is not None and self._root.image is None:
             notes.append(
                 "The workspace has no image that bubblewrap can run, so the model ran on the host's own system, "
@@ -250,6 +288,13 @@ class BubblewrapExecutor(Executor):
         if self._lease is not None:
             self._lease.release()
             self._lease = None
+
+
+def limits_held() -> str:
+    """What would hold the limits of a run of this process, in a few words."""
+    if RunGroup.can_be_made():
+        return "control groups"
+    return "rlimits and a watch, because this user can't make control groups"
 
 
 class _Mounts:

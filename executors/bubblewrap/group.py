@@ -63,6 +63,19 @@ class RunGroup:
             _remove(folders.values())
             return None
 
+    @staticmethod
+    def can_be_made(root: Path = CGROUPS, proc: Path = PROC) -> bool:
+        """Whether this process may make one."""
+        name = group_name(f"try-{os.getpid()}")
+        try:
+            parents = [parent / name for parent in _parents(root, proc).values()]
+            for folder in parents:
+                folder.mkdir()
+                folder.rmdir()
+        except OSError:
+            return False
+        return bool(parents)
+
     @property
     def joins(self) -> list[Path]:
         """Files to write a PID to, so that it belongs to the run."""

@@ -25,6 +25,8 @@ class Root:
         environment: Variables of the image.
         working_dir: Where the image begins; empty where it does not say.
         volumes: Paths that become small folders in memory.
+        entrypoint: What the image runs, before its command or the job's.
+        command: What it runs where the job names none.
     """
 
     image: Path | None = None
@@ -33,6 +35,8 @@ class Root:
     environment: dict[str, str] = field(default_factory=dict)
     working_dir: str = ""
     volumes: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
 
 
 def host_root(prefixes: tuple[Path, ...]) -> Root:

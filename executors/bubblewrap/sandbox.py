@@ -61,6 +61,9 @@ class Sandbox:
         info: tuple[int, int],
         on_log: Callable[[bytes], None],
     ) -> None:
+        if any("\0" in each for each in (*options, *command)):
+            # What comes here was checked before; a NUL would end an option, and what follows would be the next one.
+            raise ValueError("an option holds a NUL")
         reader, writer = info
         # By a descriptor: what is on its command line, every user of the host can read.
         told = memory_file("\0".join([*options, ""]).encode())

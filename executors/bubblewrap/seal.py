@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from ..base import CONTAINER_ROOT, ROOT_VARIABLE, RunSpec, Staged
 from ..volumes import memory_volumes
 from .root import Root
 
-__all__ = ["mount_points", "seal", "system"]
+__all__ = ["needed_mount_points", "seal", "system"]
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CPUS = Path("/sys/devices/system/cpu")
@@ -58,7 +58,7 @@ def seal(
     ]
     if code is not None:
         options += ["--ro-bind", seen(code), CONTAINER_ROOT]
-    for path in memory_volumes(root.volumes, [target for _, target, _ in mounts] + ["/tmp"]):
+    for path in memory_volumes(root.volumes, [*_covered(mounts)]):
         options += _memory(path, limits.tmp) if path != "/dev/shm" else []
     for source, target, writable in mounts:
         options += ["--bind" if writable else "--ro-bind", seen(source), target]
@@ -83,14 +83,20 @@ def working_dir(spec: RunSpec, root: Root) -> str:
     return spec.job.container.working_dir or (image if image not in ("", "/") else CONTAINER_ROOT)
 
 
-def mount_points(spec: RunSpec, root: Root, staged: Staged) -> tuple[list[str], list[str]]:
-    """Folders and files that a read-only root must have for the seal."""
+def needed_mount_points(spec: RunSpec, root: Root, staged: Staged) -> tuple[list[str], list[str]]:
+    """Folders and files that a read-only root must have for the seal.
+
+    They stay in the image for other workspaces, so none of them is called after anything of this one: what is mounted
+    inside of ``input`` has its place in the staged folder.
+    """
     folders = ["/dev", "/proc", "/sys", "/tmp", CONTAINER_ROOT, working_dir(spec, root)]
     files = [f"{CONTAINER_ROOT}/meta.json"]
+    tops = [target for source, target, _ in _mounts(spec, staged) if source == staged.folder / "input"]
     for source, target, _ in _mounts(spec, staged):
-        (folders if source.is_dir() else files).append(target)
-    ours = [*folders, *files]
-    return folders + memory_volumes(root.volumes, ours), files
+        if not any(PurePosixPath(top) in PurePosixPath(target).parents for top in tops):
+            (folders if source.is_dir() else files).append(target)
+    volumes = memory_volumes(root.volumes, [*_covered(_mounts(spec, staged))])
+    return folders + [path for path in volumes if path != "/dev/shm"], files
 
 
 def _mounts(spec: RunSpec, staged: Staged) -> Sequence[tuple[Path, str, bool]]:
@@ -109,6 +115,12 @@ def _mounts(spec: RunSpec, staged: Staged) -> Sequence[tuple[Path, str, bool]]:
             if PurePosixPath(target).is_relative_to(top)
         ]
     return mounts
+
+
+def _covered(mounts: Sequence[tuple[Path, str, bool]]) -> Iterator[str]:
+    """Where something is mounted in any case, so that a volume of the image gives way."""
+    yield from (target for _, target, _ in mounts)
+    yield from ("/tmp", f"{CONTAINER_ROOT}/meta.json")
 
 
 def system(root: Root, seen: Callable[[Path], str]) -> list[str]:

@@ -26,10 +26,10 @@ from ...core.errors import AutoScorerError, ErrorCode, Stage
 from ...core.tar_stream import TarSource, members
 from ...core.workspace import open_regular
 
-__all__ = ["untagged"]
+__all__ = ["MAX_MANIFEST", "MAX_MEMBERS", "member_path", "untagged", "unzipped"]
 
-_MAX_MANIFEST = 4 * 1024 * 1024
-_MAX_MEMBERS = 20_000
+MAX_MANIFEST = 4 * 1024 * 1024
+MAX_MEMBERS = 20_000
 _BLOCK = tarfile.BLOCKSIZE
 _NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 
@@ -75,12 +75,12 @@ def _copy(archive: Path, target: IO[bytes], tag: str, max_bytes: int) -> None:
     kinds: dict[str, bytes] = {}
     with (
         open_regular(archive, stage=Stage.EXECUTION) as file,
-        _unzipped(file) as plain,
+        unzipped(file) as plain,
         tarfile.open(fileobj=target, mode="w") as out,
     ):
         source = TarSource(plain, max_bytes)
-        for member in members(source, _MAX_MEMBERS):
-            path = _checked(member, kinds)
+        for member in members(source, MAX_MEMBERS):
+            path = member_path(member, kinds)
             if path in ("", "repositories"):  # the archive's own folder, or the names of old engines
                 source.skip(member.size)
                 continue
@@ -89,7 +89,7 @@ def _copy(archive: Path, target: IO[bytes], tag: str, max_bytes: int) -> None:
             header.type, header.linkname = member.type, member.linkname
             header.mode = 0o755 if member.isdir() else 0o644
             if path in ("manifest.json", "index.json"):
-                if member.size > _MAX_MANIFEST:
+                if member.size > MAX_MANIFEST:
                     raise ValueError(f"{path} is {member.size:,} bytes long")
                 content = json.loads(source.exactly(member.size))
                 data = json.dumps(_manifest(content, tag) if path == "manifest.json" else _index(content)).encode()
@@ -108,7 +108,8 @@ def _copy(archive: Path, target: IO[bytes], tag: str, max_bytes: int) -> None:
 
 
 @contextlib.contextmanager
-def _unzipped(file: IO[bytes]) -> Iterator[IO[bytes] | gzip.GzipFile]:
+def unzipped(file: IO[bytes]) -> Iterator[IO[bytes] | gzip.GzipFile]:
+    """The plain tar in a file that may be packed by gzip."""
     zipped = file.read(2) == b"\x1f\x8b"
     file.seek(0)
     if not zipped:
@@ -118,8 +119,12 @@ def _unzipped(file: IO[bytes]) -> Iterator[IO[bytes] | gzip.GzipFile]:
         yield plain
 
 
-def _checked(member: tarfile.TarInfo, kinds: dict[str, bytes]) -> str:
-    """The member's path, plain and new; ``kinds`` holds those before it."""
+def member_path(member: tarfile.TarInfo, kinds: dict[str, bytes]) -> str:
+    """The member's path, plain and new; ``kinds`` holds those before it.
+
+    Raises:
+        ValueError: It has none, or is not what may lie in an image archive.
+    """
     name = member.name
     path = name.removeprefix("./").rstrip("/")
     if path in ("", ".") and member.isdir():

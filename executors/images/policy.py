@@ -66,11 +66,18 @@ def sandbox_source(workspace: Workspace, job: Job, settings: Settings) -> str:
     """Say what a model's system will be where no engine builds images: ``reference``, ``archive`` or ``host``.
 
     Raises:
-        AutoScorerError: As ``image_source``; ``IMAGE_BUILD_FAILED`` for a Dockerfile that alone says what to run.
+        AutoScorerError: As ``image_source``; ``IMAGE_NOT_ALLOWED`` for the workspace's own files where it may not build
+            from them either; ``IMAGE_BUILD_FAILED`` for a Dockerfile that alone says what to run.
     """
     if job.container.image is not None or archive_of(workspace) is not None:
         return image_source(workspace, job, settings)
     if job.container.cmd:
+        if not settings.security.builds:
+            raise AutoScorerError(
+                ErrorCode.IMAGE_NOT_ALLOWED,
+                "Running a workspace's own files without an image is not allowed here (security.allow_build); name an "
+                "image in meta.json.",
+            )
         return "host"
     if (workspace.root / "Dockerfile").is_file():
         raise AutoScorerError(

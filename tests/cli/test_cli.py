@@ -158,9 +158,21 @@ def test_doctor_tells_what_does_not_work(
     monkeypatch.setenv("AUTOSCORER_PREFECT__API_URL", "http://127.0.0.1:9/api")
     code, answer, _ = _json(capsys, "doctor")
     states = {check["name"]: check["state"] for check in answer["data"]["checks"]}
-    assert code == 3 and answer["data"]["ok"] is False
-    assert states["docker"] == "fail" and states["prefect"] == "warn" and states["scorers"] == "ok"
+    # bubblewrap takes Docker's place.
+    assert code == 0 and answer["data"]["ok"] is True
+    assert states["docker"] == states["prefect"] == "warn" and states["bubblewrap"] == states["scorers"] == "ok"
     assert all(check["advice"] for check in answer["data"]["checks"] if check["state"] != "ok")
+
+
+def test_doctor_fails_where_nothing_can_seal_a_model(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    monkeypatch.setenv("AUTOSCORER_EXECUTORS__BUBBLEWRAP__COMMAND", str(tmp_path / "bwrap"))
+    code, answer, _ = _json(capsys, "doctor")
+    states = {check["name"]: check["state"] for check in answer["data"]["checks"]}
+    assert code == 3 and answer["data"]["ok"] is False
+    assert (states["docker"], states["bubblewrap"]) == ("warn", "fail")
 
 
 @pytest.mark.docker

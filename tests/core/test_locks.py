@@ -23,6 +23,7 @@ from autoscorer.core.locks import (
     try_lock,
     unlock,
     unlock_byte,
+    wait_lock,
 )
 
 Hold = Callable[[str], "subprocess.Popen[str]"]
@@ -203,3 +204,18 @@ def _as_user(uid: int, ask: Callable[[], bool]) -> bool:
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert code in (0, 1), "it failed"
     return code == 0
+
+
+def test_a_shared_lock_is_many_ones_and_shuts_out_who_wants_it_alone(path: Path, hold: Hold) -> None:
+    sharing = hold("fd = open_lock(path); wait_lock(fd, shared=True)")
+    assert sharing.stdout and sharing.stdout.readline() == "held\n"
+    fd, other = open_lock(path), open_lock(path)
+    wait_lock(fd, shared=True)
+    assert not try_lock(other) and is_locked(path) is False, "who only looks would share it, too"
+    os.close(fd)
+    assert not try_lock(other)
+    waiting = hold("fd = open_lock(path); wait_lock(fd)")
+    sharing.communicate(timeout=60)
+    assert waiting.stdout and waiting.stdout.readline() == "held\n"
+    assert not try_lock(other) and is_locked(path)
+    os.close(other)

@@ -184,6 +184,7 @@ def test_an_unknown_key_is_named_with_its_nearest(meta: dict[str, Any], key: str
         ({"container": {"cmd": "python predict.py"}}, "container.cmd"),
         ({"container": {"cmd": {"a": 1}}}, "container.cmd"),
         ({"container": {"cmd": ["python", 1]}}, "container.cmd.1"),
+        ({"container": {"cmd": ["python", "x\0y"]}}, "container.cmd.1"),
         ({"container": {"env": []}}, "container.env"),
         ({"container": {"env": {"A": 1}}}, "container.env.A"),
         ({"container": {"env": {"A": None}}}, "container.env.A"),

@@ -94,12 +94,8 @@ def tutorial(tmp_path: Path) -> tuple[Path, list[Step], list[Step]]:
     return folder, steps, tracked
 
 
-def _unsealed(steps: list[Step]) -> list[Step]:
-    """As the tutorial tells those who have no Docker."""
-    return [
-        step._replace(command=step.command.replace("pipeline flowers", "pipeline flowers --backend process"))
-        for step in steps
-    ]
+# Nothing else is different for those who have no Docker.
+WITHOUT_DOCKER = {"DOCKER_HOST": "unix:///no/such/socket"}
 
 
 @pytest.mark.slow
@@ -107,14 +103,16 @@ def _unsealed(steps: list[Step]) -> list[Step]:
 def test_the_readmes_example_runs_as_it_is_written(name: str, tmp_path: Path) -> None:
     steps = _steps(read(name).partition("<!-- example -->")[2].partition("<!-- /example -->")[0])
     assert len(steps) == 5
-    _play(tmp_path, _unsealed(steps), {})
+    _play(tmp_path, steps, WITHOUT_DOCKER)
 
 
 @pytest.mark.slow
 def test_the_tutorial_runs_as_it_is_written_without_docker(tutorial: Any) -> None:
     folder, steps, _ = tutorial
-    _play(folder, _unsealed(steps), {})
+    _play(folder, steps, WITHOUT_DOCKER)
     assert (folder / "flowers" / "output" / "artifacts" / "report.html").is_file()
+    info = json.loads((folder / "flowers" / "logs" / "run_info.json").read_text())
+    assert info["backend"] == "bubblewrap"
 
 
 @pytest.mark.docker
@@ -135,9 +133,9 @@ def test_the_tutorials_run_is_recorded(tutorial: Any, server: PrefectServer) -> 
     usual, address = "http://127.0.0.1:4200", server.api_url.removesuffix("/api")
     here = [
         Step(step.command.replace(usual, address), tuple(line.replace(usual, address) for line in step.expected))
-        for step in _unsealed(tracked)
+        for step in tracked
     ]
-    _play(folder, here, server.environment)
+    _play(folder, here, {**server.environment, **WITHOUT_DOCKER})
     assert server.flow_run("flowers")["state_type"] == "COMPLETED"
 
 
@@ -154,7 +152,7 @@ def test_the_services_examples_run_as_they_are_written(installation: Installatio
     address = {"AUTOSCORER_API_URL": installation.url, "AUTOSCORER_API_TOKEN": installation.token("admin")}
     steps = [step for step in steps if not step.command.startswith("export AUTOSCORER_API_")]
     steps = [
-        step._replace(command=re.sub("^autoscorer submit flowers", r"\g<0> --backend process", step.command))
+        step._replace(command=re.sub("^autoscorer submit flowers", r"\g<0> --backend bubblewrap", step.command))
         for step in steps
     ]
     before = set(installation.root.iterdir())
@@ -167,9 +165,12 @@ def test_the_services_examples_run_as_they_are_written(installation: Installatio
 
 @pytest.mark.slow
 def test_the_demo_prints_the_scores_that_the_tutorial_shows(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "autoscorer", "demo", "--backend", "process", "--dir", str(tmp_path / "demo")]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "autoscorer", "demo", "--dir", str(tmp_path / "demo")]
+    environment = {**os.environ, **WITHOUT_DOCKER}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     examples = json.loads(done.stdout)["data"]["examples"]
+    assert {example["backend"] for example in examples} == {"bubblewrap"}
+    assert "sealed by bubblewrap" in done.stderr
     for name in ("docs/tutorial.md", "docs/zh/tutorial.md"):
         shown = {
             row[0]: row

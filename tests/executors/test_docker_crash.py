@@ -161,9 +161,9 @@ def test_an_engine_that_is_away_is_ours(
 ) -> None:
     root = make_workspace(container={"image": "x", "cmd": ["true"]})
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nothing.sock")
-    code, answer = _command("run", str(root))
+    code, answer = _command("run", str(root), "--backend", "docker")
     assert (code, answer["error"]["code"]) == (3, "BACKEND_UNAVAILABLE")
-    assert "--backend process" in answer["error"]["message"]
+    assert "Docker Engine" in answer["error"]["message"]
     result = result_of(root)
     assert result["error"]["code"] == "BACKEND_UNAVAILABLE"
     assert set(os.listdir(root / ".autoscorer")) <= {"lock", "artifacts"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -26,26 +27,36 @@ from autoscorer.tasks.run import run_workspace
 
 from ..support.markdown import BASE_IMAGE
 from ..support.prefect_server import eventually
-from ..support.sealed_backends import HOSTILE_BACKEND, DockerBackend, KubernetesBackend, SealedBackend
+from ..support.sealed_backends import (
+    HOSTILE_BACKENDS,
+    BubblewrapBackend,
+    DockerBackend,
+    KubernetesBackend,
+    SealedBackend,
+)
 
 pytestmark = pytest.mark.docker
 
 Attack = Callable[..., RunReport]
 
 
-@pytest.fixture(scope="module")
-def sealed(docker_client: Any, busybox: str) -> Iterator[SealedBackend]:
-    """The backend that is attacked: Docker, or the cluster of ``scripts/test-kubernetes``."""
-    if HOSTILE_BACKEND == "docker":
+@pytest.fixture(scope="module", params=HOSTILE_BACKENDS)
+def sealed(
+    request: pytest.FixtureRequest, docker_client: Any, busybox: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SealedBackend]:
+    """The backend that is attacked: Docker, then bubblewrap; or the cluster of ``scripts/test-kubernetes``."""
+    if request.param == "docker":
         yield DockerBackend(docker_client)
-        return
-    with KubernetesBackend.with_namespace(busybox) as cluster:
-        yield cluster
+    elif request.param == "bubblewrap":
+        yield BubblewrapBackend(docker_client, tmp_path_factory.mktemp("images"))
+    else:
+        with KubernetesBackend.with_namespace(busybox) as cluster:
+            yield cluster
 
 
-@pytest.fixture(params=[HOSTILE_BACKEND])
-def backend(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+@pytest.fixture
+def backend(sealed: SealedBackend) -> str:
+    return sealed.name
 
 
 @pytest.fixture(autouse=True)
@@ -72,8 +83,8 @@ def attack(
     def run(script: str, *, timeout: float = 20, labels: dict[str, str] | None = None, **meta: Any) -> RunReport:
         resources = {"memory": "64Mi", "disk": "20Mi", **meta.pop("resources", {})}
         container = {"image": busybox, "cmd": ["sh", "-c", script], **meta.pop("container", {})}
-        container["image"] = sealed.image(container["image"])
         root = make_workspace(container=container, resources=resources, timeout=timeout, **meta)
+        sealed.give(root, container["image"])
         before = _digest(root / "input")
         volumes.update(_volumes(docker_client))
         free = shutil.disk_usage(root).free
@@ -154,7 +165,8 @@ def test_scorer_params_are_not_told(attack: Attack, tmp_path: Path) -> None:
 
 def test_there_is_no_network(attack: Attack, sealed: SealedBackend, tmp_path: Path) -> None:
     report = attack(
-        "echo interfaces: $(ls /sys/class/net); wget -T 3 -O- http://127.0.0.1:9 ; nslookup example.com; "
+        "echo interfaces: $(ls /sys/class/net || tail -n +3 /proc/net/dev | cut -d: -f1); "
+        "wget -T 3 -O- http://127.0.0.1:9 ; nslookup example.com; "
         "ping -c1 -W1 172.17.0.1"
     )
     assert _code(report) == "CONTAINER_FAILED"
@@ -168,7 +180,7 @@ def test_the_seal_as_the_model_sees_it(attack: Attack, sealed: SealedBackend, tm
     assert "uid=0" not in log
     assert "CapEff:\t0000000000000000" in log and "CapBnd:\t0000000000000000" in log
     assert "NoNewPrivs:\t1" in log and "Seccomp:\t2" in log
-    assert "overlay on / type overlay (ro" in log
+    assert re.search(r" on / type \w+ \(ro[,)]", log)
     assert "HOME=/tmp" in log and "AUTOSCORER_WORKSPACE=/workspace" in log
     assert not sealed.has_init or "init" in log.splitlines()[-1], "no init process"
 
@@ -353,7 +365,7 @@ def test_an_image_cannot_choose_its_user_or_health_check(
     info = json.loads((tmp_path / "ws" / "logs" / "run_info.json").read_text())
     assert int(_log(tmp_path)) == info["uid"] == info["gid"] != 0
     # Only root can hand folders to others, and so give each model a uid of its own.
-    assert info["uid"] in DEFAULT_RANGE if os.geteuid() == 0 or backend != "docker" else info["uid"] == os.geteuid()
+    assert info["uid"] in DEFAULT_RANGE if os.geteuid() == 0 or backend == "kubernetes" else info["uid"] == os.geteuid()
 
 
 def test_an_endless_log(attack: Attack, sealed: SealedBackend, tmp_path: Path) -> None:

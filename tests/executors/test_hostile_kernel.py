@@ -1,4 +1,4 @@
-"""Models that ask the shared kernel for what it should refuse, on a real Docker Engine.
+"""Models that ask the shared kernel for what it should refuse, on a real Docker Engine and under bubblewrap.
 
 What a shell can do is in test_hostile.py; here the model is Python and makes the system calls itself.
 """
@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -25,9 +26,11 @@ from autoscorer.core.workspace import Workspace
 from autoscorer.executors import stage
 from autoscorer.tasks.run import run_workspace
 
+from ..support.sealed_backends import BubblewrapBackend, DockerBackend, SealedBackend
+
 pytestmark = pytest.mark.docker
 
-Ask = Callable[[str], Any]
+Ask = Callable[..., Any]
 
 REFUSED = {errno.EPERM, errno.ENOSYS}
 
@@ -68,14 +71,25 @@ def call(number, *arguments):
 """
 
 
+@pytest.fixture(scope="module", params=["docker", "bubblewrap"])
+def sealed(
+    request: pytest.FixtureRequest, docker_client: Any, tmp_path_factory: pytest.TempPathFactory
+) -> SealedBackend:
+    """The backend that is asked. A cluster's nodes have a kernel of their own."""
+    if request.param == "docker":
+        return DockerBackend(docker_client)
+    return BubblewrapBackend(docker_client, tmp_path_factory.mktemp("images"))
+
+
 @pytest.fixture
-def ask(python_image: str, make_workspace: Callable[..., Path], settings: Settings) -> Ask:
+def ask(sealed: SealedBackend, python_image: str, make_workspace: Callable[..., Path], settings: Settings) -> Ask:
     """Run Python as the model; what it writes to ``answer`` comes back as JSON."""
 
-    def run(script: str) -> Any:
+    def run(script: str, name: str = "ws") -> Any:
         code = script + "\nopen('/workspace/output/answer', 'w').write(json.dumps(answer))"
-        root = make_workspace(container={"image": python_image, "cmd": ["python3", "-c", code]}, timeout=60)
-        report = run_workspace(root, settings=settings, backend="docker")
+        root = make_workspace(name, container={"image": python_image, "cmd": ["python3", "-c", code]}, timeout=60)
+        sealed.give(root, python_image)
+        report = run_workspace(root, settings=settings, backend=sealed.name)
         assert report.error is None, report.error.to_dict()
         return json.loads((root / "output" / "answer").read_text())
 
@@ -138,6 +152,92 @@ def test_what_models_need_of_the_kernel_is_there(ask: Ask) -> None:
         "answer = [subprocess.run(['true']).returncode, multiprocessing.Pool(2).map(abs, [-1, -2])]"
     )
     assert answer == [0, [1, 2]]
+
+
+def test_what_listens_on_this_host_does_not_hear_it(ask: Ask) -> None:
+    """Sockets without a file have a name that all of a network namespace share, whatever is mounted."""
+    name = f"\0autoscorer-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as listener, socket.create_server(("127.0.0.1", 0)) as other:
+        listener.bind(name)
+        listener.listen()
+        port = other.getsockname()[1]
+        answer = ask(
+            "import errno, json, socket\n"
+            "def tried(one, where):\n"
+            "    try: one.connect(where)\n"
+            "    except OSError as error: return errno.errorcode[error.errno]\n"
+            "    return 'connected'\n"
+            f"answer = [tried(socket.socket(socket.AF_UNIX), {name!r}),"
+            f" tried(socket.socket(), ('127.0.0.1', {port}))]"
+        )
+    assert answer == ["ECONNREFUSED", "ECONNREFUSED"]
+
+
+def test_it_has_no_terminal_to_type_into(ask: Ask) -> None:
+    """TIOCSTI pushes characters into a terminal, as if its person had typed them."""
+    answer = ask(
+        "import errno, fcntl, json, os\n"
+        "def tried(act):\n"
+        "    try: act()\n"
+        "    except OSError as error: return errno.errorcode[error.errno]\n"
+        "    return 'done'\n"
+        "answer = [tried(lambda fd=fd: fcntl.ioctl(fd, 0x5412, b'x')) for fd in range(3)]\n"
+        "answer += [tried(lambda: os.open('/dev/tty', os.O_RDWR))]"
+    )
+    assert answer == ["ENOTTY", "ENOTTY", "ENOTTY", "ENXIO"]
+
+
+def test_it_sees_and_traces_no_process_but_its_own(ask: Ask) -> None:
+    answer = ask(
+        CALL
+        + f"""
+import os
+pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+outside = {os.getpid()}
+answer = {{
+    "pids": pids,
+    "outside": os.path.exists(f"/proc/{{outside}}"),
+    "roots": sorted({{os.path.realpath(f"/proc/{{pid}}/root") for pid in pids}}),
+    "truth": [os.path.exists(f"/proc/{{pid}}/root/workspace/input/gt.csv") for pid in pids],
+    # PTRACE_ATTACH to the first, process_vm_readv and kill of one that is not there.
+    "kill": call(62, outside, 9),
+}}
+# Whatever it does to the first process here, that one has no more rights than it has itself.
+status = open("/proc/1/status").read()
+answer["first"] = [line.split()[1] for line in status.splitlines() if line.startswith(("CapEff", "Seccomp:", "NoNew"))]
+"""
+    )
+    assert len(answer["pids"]) <= 4 and not answer["outside"], answer
+    assert answer["roots"] == ["/"] and not any(answer["truth"])
+    assert answer["kill"] == errno.ESRCH
+    assert answer["first"] == ["0000000000000000", "1", "2"]
+
+
+def test_two_models_at_once_do_not_meet(ask: Ask) -> None:
+    """Each leaves its name wherever it may, and looks for the other's."""
+
+    def script(own: str, other: str) -> str:
+        return f"""
+import json, mmap, os, socket, time
+for place in ("/tmp", "/dev/shm"):
+    open(f"{{place}}/{own}", "w").write("{own}")
+one = socket.socket(socket.AF_UNIX); one.bind("\\0{own}"); one.listen()
+end, answer = time.monotonic() + 8, []
+while time.monotonic() < end:
+    for place in ("/tmp/{other}", "/dev/shm/{other}"):
+        answer += [place] if os.path.exists(place) else []
+    for pid in [name for name in os.listdir("/proc") if name.isdigit()]:
+        try: answer += [pid] if b"own = " b"'{other}'" in open(f"/proc/{{pid}}/cmdline", "rb").read() else []
+        except OSError: pass
+    try: socket.socket(socket.AF_UNIX).connect("\\0{other}"); answer += ["socket"]
+    except OSError: pass
+    time.sleep(0.05)
+own = '{own}'
+"""
+
+    with ThreadPoolExecutor(2) as pool:
+        told = [*pool.map(lambda names: ask(script(*names), names[0]), [("left", "right"), ("right", "left")])]
+    assert told == [[], []]
 
 
 def test_the_smallest_share_of_a_cpu_holds(

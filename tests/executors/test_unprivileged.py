@@ -19,6 +19,11 @@ from autoscorer.core.meta import load_job
 from autoscorer.core.workspace import Workspace
 from autoscorer.executors.base import KillReason, RunLimits
 from autoscorer.executors.files import audit, measure, remove_tree
+from autoscorer.executors.images.mounts import mount_points
+from autoscorer.executors.images.unpacked import ImageStore
+
+from ..support.images import docker_files, file, layer, pack
+from ..support.images import folder as folder_entry
 
 LIMITS = RunLimits(
     cpu=1, memory=1024**3, gpu=0, disk=1000, shm_size=1, timeout=60, pids=10, nofile=64, tmp=1, output_files=100, log=1
@@ -175,3 +180,24 @@ def test_clearing_up_needs_no_root(folder: Path) -> None:
 
     assert as_a_user(run) == "[]"
     assert shutil.rmtree.avoids_symlink_attacks
+
+
+def test_an_image_of_closed_folders_is_unpacked_changed_and_removed(folder: Path) -> None:
+    lower = [
+        folder_entry("closed", 0), file("closed/secret", b"x", 0), folder_entry("closed/in", 0o500),
+        file("closed/in/f", b"1", 0), folder_entry("gone", 0), file("gone/f", b"", 0),
+    ]  # fmt: skip
+    upper = [file("closed/in/f", b"2", 0o400), file("closed/.wh.secret"), file(".wh.gone")]
+    pack(folder / "image.tar", docker_files([layer(lower), layer(upper)]))
+    pack(folder / "other.tar", docker_files([layer([file("data", bytes(60_000))])]))
+
+    def unpack() -> tuple[list[str], bytes, int]:
+        store = ImageStore(folder / "home", 100_000)
+        with store.archive(folder / "image.tar", 10**6) as image:
+            mount_points(image.rootfs, ["/closed/in/proc"])
+            names = sorted(path.relative_to(image.rootfs).as_posix() for path in image.rootfs.rglob("*"))
+            content = (image.rootfs / "closed/in/f").read_bytes()
+        with store.archive(folder / "other.tar", 10**6):
+            return names, content, sum(len(name) == 64 for name in os.listdir(folder / "home" / "images"))
+
+    assert as_a_user(unpack) == str((["closed", "closed/in", "closed/in/f", "closed/in/proc"], b"2", 1))

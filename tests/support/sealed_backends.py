@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shlex
 import subprocess
+import threading
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from autoscorer.core.config import Settings, load_settings
 from autoscorer.core.processes import ProcessIdentity
+from autoscorer.executors.bubblewrap.group import group_name
+from autoscorer.executors.bubblewrap.sandbox import process_name
+from autoscorer.executors.cgroup import CGROUPS
 from autoscorer.executors.docker.container_config import LABEL
 from autoscorer.executors.kubernetes.api import KubernetesApi
 from autoscorer.executors.kubernetes.kubeconfig import find_access
@@ -21,10 +28,10 @@ from autoscorer.executors.kubernetes.session import close_sessions
 
 from .prefect_server import eventually
 
-__all__ = ["HOSTILE_BACKEND", "DockerBackend", "KubernetesBackend", "SealedBackend"]
+__all__ = ["HOSTILE_BACKENDS", "BubblewrapBackend", "DockerBackend", "KubernetesBackend", "SealedBackend", "left_of"]
 
 # scripts/test-kubernetes sets it. A cluster is not what every development machine has, nor CI.
-HOSTILE_BACKEND = "kubernetes" if os.environ.get("TEST_KUBERNETES") else "docker"
+HOSTILE_BACKENDS = ("kubernetes",) if os.environ.get("TEST_KUBERNETES") else ("docker", "bubblewrap")
 
 
 class SealedBackend(ABC):
@@ -41,8 +48,8 @@ class SealedBackend(ABC):
     overhead = 10.0
 
     @abstractmethod
-    def image(self, name: str) -> str:
-        """Make an image of the local engine available to it."""
+    def give(self, root: Path, image: str) -> None:
+        """Make an image of the local engine, which a workspace's meta.json names, available to it."""
 
     @abstractmethod
     def left(self) -> list[Any]:
@@ -55,8 +62,8 @@ class DockerBackend(SealedBackend):
     def __init__(self, client: Any) -> None:
         self._client = client
 
-    def image(self, name: str) -> str:
-        return name
+    def give(self, root: Path, image: str) -> None:
+        pass
 
     def left(self) -> list[Any]:
         return [
@@ -66,6 +73,49 @@ class DockerBackend(SealedBackend):
             if container["Labels"].get(LABEL + "workspace") == "ws"
             and container["Labels"].get(LABEL + "owner") == ProcessIdentity.current().text
         ]
+
+
+class BubblewrapBackend(SealedBackend):
+    """It has no engine: the image lies in the workspace, as ``docker save`` writes it."""
+
+    name = "bubblewrap"
+
+    def __init__(self, client: Any, folder: Path) -> None:
+        self._client, self._folder = client, folder
+        self._roots: list[Path] = []
+        self._saving = threading.Lock()
+
+    def give(self, root: Path, image: str) -> None:
+        self._roots.append(root)
+        saved = self._folder / f"{hashlib.sha256(image.encode()).hexdigest()}.tar"
+        with self._saving:
+            if not saved.exists():
+                with saved.open("wb") as file:
+                    for chunk in self._client.get_image(image):
+                        file.write(chunk)
+        os.link(saved, root / "image.tar")
+        meta = json.loads((root / "meta.json").read_text())
+        del meta["container"]["image"]
+        (root / "meta.json").write_text(json.dumps(meta))
+
+    def left(self) -> list[Any]:
+        found: list[Any] = []
+        while self._roots:
+            with suppress(FileNotFoundError):
+                info = json.loads((self._roots.pop() / "logs" / "run_info.json").read_text())
+                found += left_of(info["run_id"])
+        return found
+
+
+def left_of(run_id: str) -> list[Path]:
+    """Processes and control groups of a run of bubblewrap's."""
+    found = [path for path in CGROUPS.glob(f"**/{group_name(run_id)}") if path.is_dir()]
+    name = process_name(run_id).encode()
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):
+            if process.name.isdigit() and (process / "cmdline").read_bytes().split(b"\0")[0] == name:
+                found.append(process)
+    return found
 
 
 class KubernetesBackend(SealedBackend):
@@ -84,7 +134,7 @@ class KubernetesBackend(SealedBackend):
         }
         self._loaded: set[str] = set()
         self.api = KubernetesApi(find_access(load_settings().executors.kubernetes))
-        self.image(helper)
+        self.load(helper)
 
     @classmethod
     @contextmanager
@@ -104,13 +154,15 @@ class KubernetesBackend(SealedBackend):
             one.api.request("DELETE", f"/api/v1/namespaces/{one.namespace}", "remove the namespace")
             one.api.close()
 
-    def image(self, name: str) -> str:
+    def give(self, root: Path, image: str) -> None:
+        self.load(image)
+
+    def load(self, image: str) -> None:
         # What a cluster's nodes take images with: such as `kind load docker-image`.
-        if name not in self._loaded:
+        if image not in self._loaded:
             command = shlex.split(os.environ["KUBERNETES_LOAD_IMAGE"])
-            subprocess.run([*command, name], check=True, capture_output=True)
-            self._loaded.add(name)
-        return name
+            subprocess.run([*command, image], check=True, capture_output=True)
+            self._loaded.add(image)
 
     def left(self) -> list[Any]:
         own = f"{LABEL}process={process_label(ProcessIdentity.current().text)}"

@@ -21,7 +21,7 @@ from autoscorer.executors.kubernetes.watch import PodWatch, TrackedPod
 
 from ...support.fake_kubernetes import FakeKubernetes
 from ...support.prefect_server import eventually
-from ...support.sealed_backends import HOSTILE_BACKEND, KubernetesBackend
+from ...support.sealed_backends import HOSTILE_BACKENDS, KubernetesBackend
 
 Json = dict[str, Any]
 
@@ -90,7 +90,7 @@ class Place:
 
 @pytest.fixture(scope="module")
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    if HOSTILE_BACKEND == "kubernetes":
+    if "kubernetes" in HOSTILE_BACKENDS:
         busybox = request.getfixturevalue("busybox")
         with KubernetesBackend.with_namespace(busybox) as cluster:
             yield Place(cluster.api, cluster.namespace, busybox)

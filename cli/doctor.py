@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         ("docker", _docker),
         ("bubblewrap", _bubblewrap),
         ("kubernetes", partial(_kubernetes, probe=args.probe)),
+        ("gpus", _gpus),
         ("leftovers", _leftovers),
         ("config", _config),
         ("images", _images),
@@ -266,6 +267,29 @@ def _network(settings: Settings, *, probe: bool) -> Check:
         detail = "a pod of the runs' namespace reached another one, or the API server: models have a network"
         return Check("network", "fail", detail, advice)
     return Check("network", "warn", "could not be tried: the helper image has no nc that listens", advice)
+
+
+def _gpus(settings: Settings) -> Iterator[Check]:
+    """Nothing where neither the machine nor the configuration has any."""
+    from ..executors.gpu.inventory import take_inventory
+    from ..executors.gpu.lease import lease_folder
+
+    try:
+        found = take_inventory(settings)
+    except AutoScorerError as error:
+        configured = settings.executors.gpu.devices != "auto" or settings.security.defaults.gpu > 0
+        if configured and settings.executors.default != "kubernetes":
+            yield Check("gpus", "warn", error.message, "Jobs that ask for GPUs fail here until then (docs/gpus.md).")
+        return
+    for line in found.left_out:
+        advice = "Repair it, or name the devices that models get in executors.gpu.devices (docs/gpus.md)."
+        yield Check("gpus", "warn", f"not given out: {line}", advice)
+    if not found.gpus:
+        return
+    types = [gpu.type or "a GPU of a type that nobody tells" for gpu in found.gpus]
+    told = ", ".join(f"{types.count(name)} × {name}" for name in dict.fromkeys(types))
+    advice = "" if found.is_seen else "pip install 'autoscorer[gpu]' brings what measures them and sees other users."
+    yield Check("gpus", "ok" if found.is_seen else "warn", f"{told}; leases lie in {lease_folder(settings)}", advice)
 
 
 def _watch(settings: Settings, unwatched: frozenset[Watched]) -> Check:

@@ -28,6 +28,11 @@ def render(data: dict[str, Any], args: argparse.Namespace) -> None:
     used = data["resources"]
     memory = f"{used['peak_memory_bytes'] / 2**20:.0f} MiB" if used["peak_memory_bytes"] else "unknown memory"
     cpu = f"{used['cpu_seconds']:.2f} CPU seconds" if used["cpu_seconds"] is not None else "unknown CPU time"
-    print(f"The model ran for {data['run_seconds']:.2f} s ({memory}, {cpu}) and left {used['output_files']} files.")
+    parts = [memory, cpu]
+    if used["gpu_memory_bytes"] is not None:
+        parts.append(f"{used['gpu_memory_bytes'] / 2**20:.0f} MiB of GPU memory")
+    if used["gpu_seconds"] is not None:
+        parts.append(f"{used['gpu_seconds']:.2f} GPU seconds")
+    print(f"The model ran for {data['run_seconds']:.2f} s ({', '.join(parts)}) and left {used['output_files']} files.")
     for note in data["notes"]:
         print(f"note: {note}")

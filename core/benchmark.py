@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from ..schemas.benchmark import Benchmark, Board, Phase, Quota, Withheld
 from ..schemas.job import DataFiles, Job, ResourceRequest
-from .errors import AutoScorerError, ErrorCode, InvalidWorkspace, Stage
+from .errors import AutoScorerError, ErrorCode, InvalidWorkspace, Stage, suggest
 from .strict_json import parse_model, read_text
 from .submissions import BENCHMARK_FILE, SUBMISSIONS, benchmark_of
 from .workspace import Workspace
@@ -149,8 +149,16 @@ def _within(spec: Benchmark, job: Job) -> tuple[ResourceRequest, list[AutoScorer
     for name in ResourceRequest.model_fields:
         asked, most = getattr(job.resources, name), getattr(spec.resources, name)
         given[name] = most if asked is None else asked
-        if asked is not None and most is not None and asked > most:
+        if asked is None or most is None:
+            continue
+        if name == "gpu_types":
+            if others := [kind for kind in asked if kind not in most]:
+                problems.append(_other_type(others[0], most))
+        elif asked > most:
             problems.append(_too_much(f"resources.{name}", asked, most))
+    if job.resources.gpu == 0:
+        # Which ones the benchmark gives is nothing to a submission that wants none.
+        given |= {name: getattr(job.resources, name) for name in ("gpu_types", "gpu_memory")}
     if "timeout" in job.model_fields_set and job.timeout > spec.timeout:
         problems.append(_too_much("timeout", job.timeout, spec.timeout))
     return ResourceRequest.model_construct(**given), problems
@@ -162,6 +170,16 @@ def _too_much(key: str, asked: float, most: float) -> AutoScorerError:
         f"{key}: {asked:g} is above the benchmark's maximum of {most:g}. Ask for less.",
         stage=Stage.VALIDATION,
         details={"key": key, "value": asked, "maximum": most},
+    )
+
+
+def _other_type(kind: str, allowed: Sequence[str]) -> AutoScorerError:
+    key = "resources.gpu_types"
+    return AutoScorerError(
+        ErrorCode.INVALID_META,
+        f"{key}: the benchmark gives no {kind!r}{suggest(kind, allowed)}. It gives {', '.join(allowed)}.",
+        stage=Stage.VALIDATION,
+        details={"key": key, "value": kind, "allowed": list(allowed)},
     )
 
 

@@ -8,11 +8,24 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["acquire", "held", "is_at", "is_locked", "lock_byte", "open_lock", "try_lock", "unlock_byte", "wait_lock"]
+__all__ = [
+    "acquire",
+    "held",
+    "is_at",
+    "is_locked",
+    "lock_byte",
+    "open_lock",
+    "open_shared_lock",
+    "try_lock",
+    "unlock",
+    "unlock_byte",
+    "wait_lock",
+]
 
 
 def open_lock(path: Path, *, mode: int = 0o644) -> int:
@@ -24,13 +37,51 @@ def open_lock(path: Path, *, mode: int = 0o644) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
 
 
-def try_lock(fd: int) -> bool:
-    """Lock an open file; False when another one holds it."""
+def open_shared_lock(path: Path) -> int:
+    """A descriptor of a lock file that every user may lock, whoever made it; its folder may be ``/run/lock``.
+
+    Raises:
+        OSError: It can't be opened or made.
+    """
+    while True:
+        try:
+            # Without O_CREAT: where everybody may write, the kernel does not let it open the file of another user
+            # (fs.protected_regular).
+            return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except PermissionError:
+            # To read is enough for a lock, but for one on NFS.
+            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            pass
+        # Nobody sees it before everybody may open it, whatever the umask is.
+        made = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        fd = os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(fd, 0o644)
+            with contextlib.suppress(FileExistsError):
+                os.link(made, path)
+        finally:
+            os.close(fd)
+            os.unlink(made)
+
+
+def try_lock(fd: int, *, shared: bool = False) -> bool:
+    """Lock an open file; False when another one holds it.
+
+    Args:
+        fd: The open file.
+        shared: Whether others may have it too who share it.
+    """
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
+
+
+def unlock(fd: int) -> None:
+    """Let go of an open file, for every process that shares it: one that was forked meanwhile would keep the lock."""
+    fcntl.flock(fd, fcntl.LOCK_UN)
 
 
 def wait_lock(fd: int, *, shared: bool = False) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "describe_exit",
     "die_with_parent",
     "has_exited",
+    "is_in_container",
     "kill_processes",
     "kill_session",
 ]
@@ -137,6 +138,11 @@ def _machine() -> str:
         if re.fullmatch("[0-9a-f]{32}", text):
             return hashlib.sha256(b"autoscorer machine " + text.encode()).hexdigest()[:16]
     return ""
+
+
+def is_in_container() -> bool:
+    """Whether this process is in a PID namespace of its own, and what it sees is not the host's."""
+    return _pid_namespace() not in ("", _FIRST_PID_NAMESPACE)
 
 
 def _pid_namespace() -> str:

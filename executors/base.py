@@ -15,6 +15,7 @@ from ..schemas.job import Job
 __all__ = [
     "Ending",
     "Executor",
+    "Gpu",
     "Image",
     "Interruption",
     "KillReason",
@@ -47,8 +48,29 @@ class RunLimits:
     tmp: int
     output_files: int
     log: int
+    # Types of GPU, any of which will do; and bytes of memory that each must have.
+    gpu_types: tuple[str, ...] = ()
+    gpu_memory: int = 0
     # What the workspace's disk must keep free; below it the run ends.
     free_disk: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """A GPU of this host, or a MIG slice of one."""
+
+    # As ``nvidia-smi -L`` shows it: GPU-… or MIG-….
+    uuid: str
+    # As ``schemas.gpu.gpu_type`` writes it; None where NVML could not be asked.
+    type: str | None = None
+    memory: int | None = None
+    # Number of the device node that a GPU, or the GPU of a slice, has.
+    minor: int | None = None
+    # Of a slice: its GPU, and its numbers in there (GPU instance and compute instance).
+    parent: str | None = None
+    instance: tuple[int, int] | None = None
+    # How others use it at the same time ("MPS"); None where it is not shared, as far as is known.
+    shared: str | None = None
 
 
 class KillReason(StrEnum):
@@ -136,6 +158,8 @@ class RunSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
     # Other paths in the container at which a part of CONTAINER_ROOT is seen as well: {"/app/input": "input"}.
     places: Mapping[str, str] = field(default_factory=dict)
+    # Devices of this host that are the run's alone while it lasts.
+    gpus: tuple[Gpu, ...] = ()
     # Asked while the run waits to begin; True ends that.
     cancelled: Callable[[], bool] = field(default=lambda: False, compare=False)
 

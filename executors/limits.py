@@ -32,6 +32,7 @@ def check_limits(job: Job, settings: Settings) -> Iterator[AutoScorerError]:
                 f"{key}: {_shown(value)} is above the operator's maximum of {_shown(most)}. Ask for less.",
                 details={"key": key, "value": value, "maximum": most},
             )
+    yield from _check_gpus(job, settings)
     if job.network_policy not in settings.security.network_policies:
         allowed = ", ".join(settings.security.network_policies)
         yield AutoScorerError(
@@ -54,6 +55,8 @@ def effective_limits(job: Job, settings: Settings) -> RunLimits:
         cpu=asked.cpu or min(usual.cpu, top.cpu),
         memory=asked.memory or min(usual.memory, top.memory),
         gpu=asked.gpu if asked.gpu is not None else min(usual.gpu, top.gpu),
+        gpu_types=asked.gpu_types or (),
+        gpu_memory=asked.gpu_memory or 0,
         disk=asked.disk or min(usual.disk, top.disk),
         shm_size=job.container.shm_size or min(usual.shm_size, top.shm_size),
         timeout=min(job.timeout if "timeout" in job.model_fields_set else usual.timeout, top.timeout),
@@ -64,6 +67,28 @@ def effective_limits(job: Job, settings: Settings) -> RunLimits:
         log=top.log,
         free_disk=top.free_disk,
     )
+
+
+def _check_gpus(job: Job, settings: Settings) -> Iterator[AutoScorerError]:
+    asked, most = job.resources, settings.executors.gpu.max_per_type
+    usual = min(settings.security.defaults.gpu, settings.security.limits.gpu)
+    number = asked.gpu if asked.gpu is not None else usual
+    for key in ("gpu_types", "gpu_memory"):
+        if number == 0 and getattr(asked, key) is not None:
+            yield AutoScorerError(
+                ErrorCode.INVALID_META,
+                f"resources.{key} says which GPUs are wanted, and resources.gpu asks for none. Set resources.gpu.",
+                details={"key": f"resources.{key}"},
+            )
+    if asked.gpu_types and all(most.get(name, number) < number for name in asked.gpu_types):
+        maxima = {name: most[name] for name in asked.gpu_types}
+        told = ", ".join(f"{name}: {maximum}" for name, maximum in maxima.items())
+        yield AutoScorerError(
+            ErrorCode.INVALID_META,
+            f"resources.gpu: {_shown(number)} is above the operator's maximum for each of resources.gpu_types: {told}. "
+            "Ask for less.",
+            details={"key": "resources.gpu", "value": number, "maximum": max(maxima.values())},
+        )
 
 
 def _shown(value: float) -> str:

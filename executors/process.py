@@ -40,6 +40,7 @@ class ProcessExecutor(Executor):
         self._reader: threading.Thread | None = None
         self._before = resource.getrusage(resource.RUSAGE_CHILDREN)
         self._usage = Usage()
+        self._has_gpus = False
 
     def check(self) -> str:
         return "process: runs trusted code only, unsealed"
@@ -81,8 +82,11 @@ class ProcessExecutor(Executor):
             )
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         environment.update({"HOME": str(code), "PYTHONDONTWRITEBYTECODE": "1", **spec.job.container.env})
+        # Of the devices of this host it sees those that it has leased, and without a lease none.
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in spec.gpus)
         # Last, because it is also the mark by which the run's processes are found.
         environment[ROOT_VARIABLE] = str(staged.folder)
+        self._has_gpus = bool(spec.gpus)
         self._staged = staged.folder
         command = list(spec.job.container.cmd)
         if command[0] in ("python", "python3"):
@@ -94,7 +98,8 @@ class ProcessExecutor(Executor):
             die_with_parent(parent)
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             for kind, value in (
-                (resource.RLIMIT_AS, limits.memory),
+                # CUDA reserves addresses for the memory of the host and of all devices, far beyond what it uses.
+                *([] if spec.gpus else [(resource.RLIMIT_AS, limits.memory)]),
                 (resource.RLIMIT_FSIZE, limits.disk),
                 (resource.RLIMIT_NOFILE, limits.nofile),
                 (resource.RLIMIT_CPU, int(limits.timeout * max(limits.cpu, 1)) + 60),
@@ -128,6 +133,11 @@ class ProcessExecutor(Executor):
         with contextlib.suppress(OSError, ValueError):
             while data := os.read(self._process.stdout.fileno(), 65536):
                 on_log(data)
+
+    def notes(self) -> list[str]:
+        if not self._has_gpus:
+            return []
+        return ["The model's memory was not limited: CUDA needs more addresses than such a limit leaves it."]
 
     def poll(self, seconds: float) -> bool:
         assert self._process is not None

@@ -28,7 +28,16 @@ from .records import RunRecord, RunRecords
 
 Connect = Callable[[Settings], Any]
 
-__all__ = ["OwnContainer", "Reaped", "clear_flow_run", "own_containers", "reap", "reap_if_needed", "remove_by_label"]
+__all__ = [
+    "OwnContainer",
+    "Reaped",
+    "clear_flow_run",
+    "gpus_of_containers",
+    "own_containers",
+    "reap",
+    "reap_if_needed",
+    "remove_by_label",
+]
 
 
 @dataclass
@@ -151,6 +160,25 @@ def own_containers(settings: Settings, *, connect: Connect | None = None) -> lis
         finally:
             engine.close()
     return found
+
+
+def gpus_of_containers(settings: Settings, *, required: bool, connect: Connect | None = None) -> frozenset[str]:
+    """UUIDs of the GPUs that containers of ours have on this host, of every home and whether or not their owners live.
+
+    Args:
+        settings: The configuration.
+        required: Whether there must be a Docker Engine: else there is nothing where none is to be reached.
+        connect: How to reach the Docker Engine; tests give their own.
+
+    Raises:
+        AutoScorerError: ``BACKEND_UNAVAILABLE``.
+    """
+    engine = _Docker(settings, connect, is_sure=required)
+    try:
+        found = [container.labels.get("gpus", "") for container in engine.list("gpus")]
+    finally:
+        engine.close()
+    return frozenset(uuid for text in found for uuid in text.split(",") if uuid)
 
 
 def _remove_by_label(

@@ -24,8 +24,9 @@ from ..core.storage import no_room
 from ..core.workspace import TABLE_SUFFIXES, Workspace, write_atomic
 from ..schemas.job import Job
 from ..schemas.result import Resources
-from .base import Executor, Image, KillReason, Observer, RunLimits, RunSpec, Staged, Watched
+from .base import Executor, Gpu, Image, KillReason, Observer, RunLimits, RunSpec, Staged, Watched
 from .files import Audit, audit, measure, remove_tree
+from .gpu.usage import GpuUse, watched_gpus
 from .log import CappedLog
 from .records import RunRecords
 from .run_clock import RunClock
@@ -66,10 +67,12 @@ class RunReport:
     image: Image | None = None
     # uid and gid that the model ran as.
     owner: tuple[int, int] | None = None
+    # Devices of this host that were the run's alone.
+    gpus: tuple[Gpu, ...] = ()
     # Whether the model could not read where the workspace lies; None when nothing was staged.
     neutral_paths: bool | None = None
     resources: Resources = field(default_factory=Resources)
-    # Of waiting for one of the places that executors.<backend>.concurrency gives; None without such a limit.
+    # Of waiting for GPUs and for one of the places that executors.<backend>.concurrency gives; None without both.
     queue_seconds: float | None = None
     pull_seconds: float | None = None
     run_seconds: float | None = None
@@ -88,6 +91,7 @@ class RunReport:
             "image": asdict(self.image) if self.image else None,
             "uid": self.owner[0] if self.owner else None,
             "gid": self.owner[1] if self.owner else None,
+            "gpus": [{"uuid": gpu.uuid, "type": gpu.type, "memory": gpu.memory} for gpu in self.gpus],
             "neutral_paths": self.neutral_paths,
             "resources": self.resources.model_dump(mode="json"),
             "queue_seconds": self.queue_seconds,
@@ -117,6 +121,7 @@ def run_sealed(
     cancelled: Callable[[], bool] = lambda: False,
     labels: Mapping[str, str] | None = None,
     places: Mapping[str, str] | None = None,
+    gpus: tuple[Gpu, ...] = (),
     queue_seconds: float | None = None,
 ) -> RunReport:
     """Run a workspace's model and deliver what it wrote.
@@ -133,6 +138,7 @@ def run_sealed(
         cancelled: Asked again and again; True ends the run.
         labels: Laid on the container.
         places: As in ``RunSpec``.
+        gpus: The same.
         queue_seconds: How long the caller waited before this, for the report.
 
     Returns:
@@ -151,9 +157,10 @@ def run_sealed(
         network=job.network_policy,
         labels={**(labels or {}), "owner": ProcessIdentity.current().text},
         places=places or {},
+        gpus=gpus,
         cancelled=cancelled,
     )
-    report = RunReport(run_id, executor.name, queue_seconds=queue_seconds)
+    report = RunReport(run_id, executor.name, gpus=gpus, queue_seconds=queue_seconds)
     if not executor.sealed:
         report.notes.append(UNSEALED)
     staged: Staged | None = None
@@ -180,8 +187,10 @@ def run_sealed(
                 with ThreadPoolExecutor(1, "autoscorer-digest") as pool:
                     # The data is hashed while the model runs, so that it costs a long run nothing.
                     digest = pool.submit(input_digest, workspace)
-                    _watch(executor, spec, report, staged, log, cancelled)
+                    with watched_gpus(gpus) as gpu_use:
+                        _watch(executor, spec, report, staged, log, cancelled)
                 report.input_sha256 = digest.result()
+                _of_gpus(report, gpu_use)
             finally:
                 executor.remove()
                 removed = True
@@ -306,6 +315,18 @@ def _watch(
         report.notes.append(
             "The kernel ended a process of the model for memory; the model itself went on and succeeded."
         )
+
+
+def _of_gpus(report: RunReport, use: GpuUse) -> None:
+    report.resources = report.resources.model_copy(update=use.to_dict())
+    report.notes.extend(use.notes)
+    left = use.error()
+    if left is None:
+        return
+    if report.error is None:
+        raise left
+    # The submission's own failure stands: a model that leaves its device in this state is not run again for it.
+    report.notes.append(left.message)
 
 
 def _measure(executor: Executor, staged: Staged, limits: RunLimits) -> KillReason | None:

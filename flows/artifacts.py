@@ -288,6 +288,8 @@ def _provenance(result: Result) -> list[list[str]]:
         "Backend": used.backend,
         "Peak memory": size(used.peak_memory_bytes) if used.peak_memory_bytes is not None else None,
         "CPU time": duration(used.cpu_seconds) if used.cpu_seconds is not None else None,
+        "Peak GPU memory": size(used.gpu_memory_bytes) if used.gpu_memory_bytes is not None else None,
+        "GPU time": duration(used.gpu_seconds) if used.gpu_seconds is not None else None,
         "Timing": ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items()),
         "AutoScorer": v.autoscorer,
         "When": v.timestamp,

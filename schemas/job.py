@@ -17,6 +17,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from .aliases import META_KEYS, META_URIS, our_scorer
+from .gpu import GpuType
 from .image_reference import parse_image
 from .json_values import is_plain
 
@@ -180,7 +181,18 @@ class ResourceRequest(_Strict):
     cpu: Number | None = Field(None, ge=MIN_CPU, description="CPUs, may be a fraction.")
     memory: Memory | None = Field(None, description="Bytes; swap is never added.")
     gpu: int | None = Field(None, ge=0, description="GPUs.", strict=True)
+    gpu_types: tuple[GpuType, ...] | None = Field(
+        None, max_length=64, description="Types of GPU, any of which will do; any type when absent."
+    )
+    gpu_memory: Bytes | None = Field(None, description="Bytes of memory that each GPU must have.")
     disk: Bytes | None = Field(None, description="Bytes the model may write to output.")
+
+    @field_validator("gpu_types", mode="before")
+    @classmethod
+    def _a_list(cls, value: Any) -> Any:
+        if isinstance(value, str) or value == []:
+            raise ValueError("expected a list of one type or more, such as ['A100-SXM4-80GB']")
+        return value
 
 
 class DataFiles(_Strict):

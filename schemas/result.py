@@ -91,6 +91,8 @@ class Resources(_Model):
 
     peak_memory_bytes: int | None = None
     cpu_seconds: float | None = None
+    gpu_memory_bytes: int | None = Field(None, description="Peak of all GPUs together, above what was in use before.")
+    gpu_seconds: float | None = Field(None, description="In which a GPU computed, of all of them together.")
     output_bytes: int | None = None
     output_files: int | None = None
     exit_code: int | None = None

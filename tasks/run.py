@@ -15,9 +15,9 @@ from ..core.workspace import Workspace
 from ..executors.backends import chosen_backend, make_executor
 from ..executors.base import Observer, SilentObserver
 from ..executors.limits import effective_limits
+from ..executors.places import place
 from ..executors.reaper import reap_if_needed
 from ..executors.records import RunRecords
-from ..executors.slots import slot
 from ..executors.supervise import RunReport, run_sealed
 from . import prefect_task
 from .results.failures import ScoringFailed, located, save_failure
@@ -112,7 +112,7 @@ def run(
         check_backend(space, name)
         observer = observer or SilentObserver()
         name = chosen_backend(name, settings)
-        with slot(settings, name, cancelled, observer) as waited:
+        with place(settings, name, limits, cancelled, observer) as given:
             report = run_sealed(
                 make_executor(name, settings),
                 space,
@@ -122,7 +122,8 @@ def run(
                 observer=observer,
                 cancelled=cancelled,
                 labels=labels,
-                queue_seconds=waited,
+                gpus=given.gpus,
+                queue_seconds=given.waited,
             )
     except AutoScorerError as error:
         saved = save_failure(space, error, settings=settings, job=job, timing=timing)

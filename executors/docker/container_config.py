@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..base import CONTAINER_ROOT, ROOT_VARIABLE, Image, RunSpec, Staged
+from ..gpu.environment import gpu_environment
 from ..seccomp import seccomp_profile
 from ..volumes import memory_volumes
+from .gpus import NO_GPUS, GpuRequest
 
 __all__ = ["LABEL", "NAME", "container_config"]
 
@@ -29,6 +31,8 @@ def container_config(
     volumes: list[str],
     image_folder: str = "",
     engine_path: Callable[[Path], Path] = lambda path: path,
+    gpus: GpuRequest = NO_GPUS,
+    image_env: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The whole seal, as the body of the Engine's create request. docs/sealed-run.md says why each line is there.
 
@@ -41,6 +45,8 @@ def container_config(
             writable without limit on the host's disk.
         image_folder: The image's own working folder; empty where it names none.
         engine_path: How the engine names a folder of this process.
+        gpus: How its devices are asked for.
+        image_env: The image's own variables, as NAME=VALUE.
 
     Raises:
         AutoScorerError: ``CONTAINER_FAILED`` for a volume that no container can have.
@@ -57,25 +63,20 @@ def container_config(
     ours = {mount["Target"] for mount in mounts}
     for path in memory_volumes(volumes, ours):
         tmpfs.setdefault(path, f"rw,nosuid,nodev,noexec,size={limits.tmp},mode=1777")
+    environment = {ROOT_VARIABLE: CONTAINER_ROOT, "HOME": "/tmp", "USER": "model", **job.container.env}
+    named = [*environment, *(each.partition("=")[0] for each in image_env)]
     deadline = int(time.time() + limits.timeout + GRACE)
     config: dict[str, Any] = {
         "Image": image.id,
         "User": f"{owner[0]}:{owner[1]}",
         # The user has no entry in the image, and libraries ask for its name and want a place for their caches.
-        "Env": [
-            f"{key}={value}"
-            for key, value in {
-                ROOT_VARIABLE: CONTAINER_ROOT,
-                "HOME": "/tmp",
-                "USER": "model",
-                **job.container.env,
-            }.items()
-        ],
+        "Env": [f"{key}={value}" for key, value in {**environment, **gpu_environment(named, gpus.visible)}.items()],
         "Labels": {
             LABEL + "run": spec.run_id,
             LABEL + "deadline": str(deadline),
             LABEL + "workspace": spec.workspace.name,
             LABEL + "uid": str(owner[0]),
+            **({LABEL + "gpus": ",".join(gpu.uuid for gpu in spec.gpus)} if spec.gpus else {}),
             **{LABEL + key: value for key, value in spec.labels.items()},
         },
         # BuildKit notes / for every image that does not say.
@@ -115,7 +116,7 @@ def container_config(
             "RestartPolicy": {"Name": "no"},
             "AutoRemove": False,
             "OomKillDisable": False,
-            "DeviceRequests": [{"Driver": "", "Count": limits.gpu, "Capabilities": [["gpu"]]}] if limits.gpu else [],
+            "DeviceRequests": list(gpus.devices),
         },
     }
     if job.container.cmd:

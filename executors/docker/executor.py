@@ -20,6 +20,7 @@ from .attach import AttachedOutput
 from .container_config import LABEL, NAME, container_config
 from .end import ContainerEnd, patiently
 from .engine import connect, engine_errors, engine_exceptions, knock, short
+from .gpus import NO_GPUS, gpu_request
 from .host_paths import engine_paths, own_container
 from .images import DockerImages
 from .watch import BLIND_ADVICE, DockerWatch, unwatched_here
@@ -150,7 +151,15 @@ class DockerExecutor(Executor):
             volumes = sorted(inside.get("Volumes") or {})
             folder = inside.get("WorkingDir") or ""
             config = container_config(
-                spec, image, staged, self.owner(), volumes, folder, engine_paths(self.client, own_container())
+                spec,
+                image,
+                staged,
+                self.owner(),
+                volumes,
+                folder,
+                engine_paths(self.client, own_container()),
+                gpu_request(spec.gpus, self.client.info()) if spec.gpus else NO_GPUS,
+                inside.get("Env") or (),
             )
             chosen_by_image = [*volumes, config["WorkingDir"]]
             config["HostConfig"]["Runtime"] = self._settings.executors.docker.runtime

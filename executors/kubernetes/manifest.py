@@ -13,6 +13,7 @@ from ...core.config_kubernetes import KubernetesExecutor
 from ..base import CONTAINER_ROOT, ROOT_VARIABLE, RunSpec
 from ..docker.container_config import GRACE, NAME
 from ..files import MAX_DEPTH
+from .gpus import gpu_variables, node_requirements
 from .names import INPUT, KEEPER, MODEL, job_name, labels_and_annotations
 from .scripts import KEEP, WAIT, shell
 
@@ -112,9 +113,8 @@ def job_manifest(spec: RunSpec, seal: Seal, settings: Settings) -> Json:
     if seal.own_users:
         pod["hostUsers"] = False
     pod.update(_placement(configured))
-    if spec.limits.gpu and configured.gpu_types:
-        wanted = {"key": configured.gpu_type_label, "operator": "In", "values": list(configured.gpu_types)}
-        terms = [{"matchExpressions": [wanted]}]
+    if wanted := node_requirements(spec, settings):
+        terms = [{"matchExpressions": wanted}]
         pod["affinity"] = {
             "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
         }
@@ -199,6 +199,7 @@ def _model(spec: RunSpec, seal: Seal, settings: Settings) -> Json:
     if limits.gpu:
         amounts[configured.gpu_resource] = str(limits.gpu)
     told = {ROOT_VARIABLE: CONTAINER_ROOT, "HOME": "/tmp", "USER": "model", **_NO_SERVICE, **job.container.env}
+    told = gpu_variables(told, spec, settings)
     if configured.transfer == "stream":
         mounts: list[Json] = [
             {"name": "staged", "mountPath": CONTAINER_ROOT, "readOnly": True},

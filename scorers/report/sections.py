@@ -334,6 +334,10 @@ def resources(result: Result, say: Language) -> str:
         pairs.append((say("Peak memory"), size(used.peak_memory_bytes)))
     if used.cpu_seconds is not None:
         pairs.append((say("CPU time"), duration(used.cpu_seconds, say)))
+    if used.gpu_memory_bytes is not None:
+        pairs.append((say("Peak GPU memory"), size(used.gpu_memory_bytes)))
+    if used.gpu_seconds is not None:
+        pairs.append((say("GPU time"), duration(used.gpu_seconds, say)))
     if used.output_bytes is not None:
         written = size(used.output_bytes)
         if used.output_files:

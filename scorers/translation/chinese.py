@@ -65,6 +65,8 @@ _PAGE = {
     "Exit code": "退出码",
     "Peak memory": "内存峰值",
     "CPU time": "CPU 时间",
+    "Peak GPU memory": "GPU 显存峰值",
+    "GPU time": "GPU 时间",
     "Output": "输出",
     "{size} in {count} file": "{size}，{count} 个文件",
     "{size} in {count} files": "{size}，{count} 个文件",

@@ -20,9 +20,9 @@ from ...executors.backends import chosen_backend, make_executor
 from ...executors.base import SilentObserver
 from ...executors.files import link_tree, remove_tree
 from ...executors.limits import check_limits, effective_limits
+from ...executors.places import place
 from ...executors.reaper import reap_if_needed
 from ...executors.records import RunRecords
-from ...executors.slots import slot
 from ...executors.supervise import UNSEALED, RunReport, new_run_id, run_sealed
 from ...schemas.job import Job
 
@@ -174,17 +174,19 @@ def _put(source: Path, target: Path, *, linked: bool) -> None:
 def _run(space: Workspace, job: Job, backend: str, settings: Settings) -> RunReport:
     observer = SilentObserver()
     try:
-        with slot(settings, backend, lambda: False, observer) as waited:
+        limits = effective_limits(job, settings)
+        with place(settings, backend, limits, lambda: False, observer) as given:
             report = run_sealed(
                 make_executor(backend, settings),
                 space,
                 job,
-                effective_limits(job, settings),
+                limits,
                 records=RunRecords(settings.home),
                 observer=observer,
                 labels={"purpose": "scoring"},
                 places=PLACES,
-                queue_seconds=waited,
+                gpus=given.gpus,
+                queue_seconds=given.waited,
             )
     except AutoScorerError as error:
         raise _of_program(error, job) from None

@@ -16,6 +16,7 @@ from autoscorer.cli.main import COMMANDS, main
 from autoscorer.scorers.registry import ScorerRegistry
 from autoscorer.scorers.registry import registry as registry_module
 
+from ..support.gpus import Host, gpu
 from ..support.processes import clean_environment
 from ..support.terminal import in_terminal, on_a_terminal
 
@@ -294,3 +295,25 @@ def test_scoring_imports_nothing_heavy(scored: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script, str(scored)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+
+
+def test_doctor_lists_the_gpus(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told() -> list[tuple[str, str]]:
+        _, answer, _ = _json(capsys, "doctor")
+        return [(check["state"], check["detail"]) for check in answer["data"]["checks"] if check["name"] == "gpus"]
+
+    folder = tmp_path / "host"
+    folder.mkdir()
+    host = Host(folder, monkeypatch)
+    assert told() == [], "a machine without a GPU has no line of it"
+    host.has(gpu(0), gpu(1), gpu(2, mode=2))
+    assert told() == [
+        ("warn", "not given out: GPU-2: its compute mode is Prohibited"),
+        ("ok", f"2 × A100-SXM4-80GB; leases lie in {folder}"),
+    ]
+    monkeypatch.delenv("FAKE_NVML")
+    assert told() == []
+    monkeypatch.setenv("AUTOSCORER_SECURITY__DEFAULTS__GPU", "1")
+    assert [state for state, _ in told()] == ["warn"]

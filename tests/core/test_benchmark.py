@@ -163,6 +163,27 @@ def test_asking_for_more_is_refused_by_name(submission: Path) -> None:
     }
 
 
+def test_gpus_are_those_that_the_benchmark_gives(submission: Path) -> None:
+    given = {"gpu": 2, "gpu_types": ["A100-SXM4-80GB", "H100-PCIe"], "gpu_memory": "40Gi"}
+    change_spec(BenchmarkFolder(submission.parents[2]), resources=given)
+
+    def ask(**resources: Any) -> Any:
+        (submission / "meta.json").write_text(json.dumps({"resources": resources}))
+        return read_meta(Workspace(submission))
+
+    asked = ask().job.resources
+    assert (asked.gpu, asked.gpu_types, asked.gpu_memory) == (2, ("A100-SXM4-80GB", "H100-PCIe"), 40 * 1024**3)
+    asked = ask(gpu=1, gpu_types=["NVIDIA H100 PCIe"], gpu_memory="10Gi").job.resources
+    assert (asked.gpu, asked.gpu_types, asked.gpu_memory) == (1, ("H100-PCIe",), 10 * 1024**3)
+    asked = ask(gpu=0).job.resources
+    assert (asked.gpu, asked.gpu_types, asked.gpu_memory) == (0, None, None)
+    error = ask(gpu_types=["H100-PCIe", "A100-SXM4-40GB"]).error
+    assert error is not None and error.details["key"] == "resources.gpu_types"
+    assert "gives no 'A100-SXM4-40GB'; did you mean 'A100-SXM4-80GB'?" in error.message
+    error = ask(gpu_memory="80Gi").error
+    assert error is not None and error.details["key"] == "resources.gpu_memory"
+
+
 def test_a_benchmark_json_that_is_wrong_is_told_as_such(submission: Path) -> None:
     (submission / "meta.json").write_text("{}")
     (submission.parents[2] / "benchmark.json").write_text('{"name": "flowers"}')

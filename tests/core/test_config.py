@@ -215,6 +215,11 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path, text: str) -> None:
         ("executors.docker.uid_range", "9-5"), ("executors.docker.uid_range", "1-2147483648"),
         ("executors.docker.uid_range", "1-2\n"),
         ("executors.docker", {"user": "1:1", "uid_range": "1-2"}),
+        ("executors.gpu.devices", "all"), ("executors.gpu.devices", "0"), ("executors.gpu.devices", [0]),
+        ("executors.gpu.devices", ["0"]), ("executors.gpu.devices", ["GPU-1::0"]), ("executors.gpu.devices", None),
+        ("executors.gpu.devices", ["GPU-1", "GPU-1"]), ("executors.gpu.lease_dir", "locks"),
+        ("executors.gpu.max_per_type", {"A100": -1}), ("executors.gpu.max_per_type", {"A100/x": 1}),
+        ("executors.gpu.max_per_type", {"A100": 1, "NVIDIA A100": 2}), ("security.allow_shared_gpu", "maybe"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_named_by_its_key(tmp_path: Path, key: str, value: Any) -> None:

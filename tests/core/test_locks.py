@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +19,9 @@ from autoscorer.core.locks import (
     is_locked,
     lock_byte,
     open_lock,
+    open_shared_lock,
     try_lock,
+    unlock,
     unlock_byte,
     wait_lock,
 )
@@ -141,6 +145,65 @@ def test_a_byte_is_free_once_it_is_let_go_of_though_a_fork_has_the_file_open(pat
     child.wait()
     os.close(fd)
     os.close(other)
+
+
+def test_a_lock_that_every_user_may_have_whoever_made_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    before = os.umask(0o077)
+    try:
+        first = open_shared_lock(path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert os.listdir(tmp_path) == ["lock"]
+    path.chmod(0o444)  # as somebody sees it who may not write to it
+    second = open_shared_lock(path)
+    assert try_lock(first) and not try_lock(second)
+    unlock(first)
+    assert try_lock(second, shared=True) and try_lock(first, shared=True)
+    unlock(first)
+    third = open_shared_lock(path)
+    assert not try_lock(third), "one that is shared is held all the same"
+    for fd in (first, second, third):
+        os.close(fd)
+    (tmp_path / "link").symlink_to(path)
+    with pytest.raises(OSError, match="symbolic links"):
+        open_shared_lock(tmp_path / "link")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.parametrize("maker", [0, 65534])
+def test_users_share_a_lock_in_a_folder_of_everybody(maker: int) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # pytest's own folders are for their user alone
+        folder = Path(name)
+        folder.chmod(0o1777)
+        other = 65534 - maker
+        assert _as_user(maker, lambda: open_shared_lock(folder / "lock") and True)
+        assert (folder / "lock").stat().st_uid == maker
+        mine = open_shared_lock(folder / "lock")
+        assert _as_user(other, lambda: try_lock(open_shared_lock(folder / "lock")))
+        assert try_lock(mine)
+        for user in (maker, other):
+            assert not _as_user(user, lambda: try_lock(open_shared_lock(folder / "lock")))
+        os.close(mine)
+
+
+def _as_user(uid: int, ask: Callable[[], bool]) -> bool:
+    """What a process of another user is answered."""
+    child = os.fork()
+    if child == 0:
+        code = 2
+        try:
+            os.setgroups([])
+            os.setgid(uid)
+            os.setuid(uid)
+            os.umask(0o077)
+            code = 0 if ask() else 1
+        finally:
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, 1), "it failed"
+    return code == 0
 
 
 def test_a_shared_lock_is_many_ones_and_shuts_out_who_wants_it_alone(path: Path, hold: Hold) -> None:

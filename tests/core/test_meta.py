@@ -123,6 +123,7 @@ def test_two_spellings_that_differ_are_refused_by_name(meta: dict[str, Any], key
         ({"container": {"command": []}}, "container.command", "cmd"),
         ({"resources": {"memmory": "1g"}}, "resources.memmory", "memory"),
         ({"resources": {"gpuz": 1}}, "resources.gpuz", "gpu"),
+        ({"resources": {"gpu_type": ["A100"]}}, "resources.gpu_type", "gpu_types"),
         ({"zzzz": 1}, "zzzz", None),
         ({"": 1}, "", None),
     ],
@@ -159,6 +160,14 @@ def test_an_unknown_key_is_named_with_its_nearest(meta: dict[str, Any], key: str
         ({"resources": {"gpu": -1}}, "resources.gpu"),
         ({"resources": {"gpu": 0.5}}, "resources.gpu"),
         ({"resources": {"gpu": "all"}}, "resources.gpu"),
+        ({"resources": {"gpu_types": "A100"}}, "resources.gpu_types"),
+        ({"resources": {"gpu_types": []}}, "resources.gpu_types"),
+        ({"resources": {"gpu_types": [1]}}, "resources.gpu_types.0"),
+        ({"resources": {"gpu_types": ["A100", "a/b"]}}, "resources.gpu_types.1"),
+        ({"resources": {"gpu_types": [""]}}, "resources.gpu_types.0"),
+        ({"resources": {"gpu_types": ["A" * 64]}}, "resources.gpu_types.0"),
+        ({"resources": {"gpu_memory": "much"}}, "resources.gpu_memory"),
+        ({"resources": {"gpu_memory": 0}}, "resources.gpu_memory"),
         ({"resources": {"memory": True}}, "resources.memory"),
         ({"resources": {"memory": 0}}, "resources.memory"),
         ({"resources": {"memory": -5}}, "resources.memory"),
@@ -514,6 +523,20 @@ def test_a_job_that_asks_for_nothing_is_never_refused_for_it() -> None:
     limits = effective_limits(parse({}), SMALL)
     assert (limits.cpu, limits.memory, limits.gpu, limits.disk) == (2, Gi, 1, Gi)
     assert (limits.shm_size, limits.timeout) == (Mi, 60)
+
+
+def test_which_gpus_are_wanted_is_nothing_without_a_gpu() -> None:
+    kind = {"gpu_types": ["NVIDIA A100-SXM4-80GB"], "gpu_memory": "40Gi"}
+    plain = Settings()
+    errors = list(check_limits(parse({"resources": kind}), plain))
+    assert [error.details["key"] for error in errors] == ["resources.gpu_types", "resources.gpu_memory"]
+    assert all(
+        error.code is ErrorCode.INVALID_META and "resources.gpu asks for none" in error.message for error in errors
+    )
+    # Where the operator gives every job one, it says which.
+    assert list(check_limits(parse({"resources": kind}), SMALL)) == []
+    limits = effective_limits(parse({"resources": {"gpu": 1, **kind}}), plain)
+    assert (limits.gpu, limits.gpu_types, limits.gpu_memory) == (1, ("A100-SXM4-80GB",), 40 * Gi)
 
 
 @pytest.mark.parametrize("spelling", ["timeout", "time_limit"])

@@ -197,7 +197,7 @@ def test_nothing_of_our_environment_reaches_the_model(space: Workspace, monkeypa
     assert seen["AUTOSCORER_WORKSPACE"].startswith(str(space.scratch))
     assert set(seen) <= {
         "MODE", "PATH", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "OPENBLAS_CORETYPE", "HOME",
-        "PYTHONDONTWRITEBYTECODE", "AUTOSCORER_WORKSPACE",
+        "PYTHONDONTWRITEBYTECODE", "AUTOSCORER_WORKSPACE", "CUDA_VISIBLE_DEVICES",
     }  # fmt: skip
 
 

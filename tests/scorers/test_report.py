@@ -126,7 +126,14 @@ def classification(workspace: Path) -> Result:
             "intervals": {"f1_macro": {"low": 0.83, "high": 0.93, "method": "delta"}},
             "artifacts": writer.artifacts,
             "timing": {"validate": 0.02, "run": 12.5, "load": 0.01, "compute": 0.004, "save": 0.02, "total": 13.0},
-            "resources": {"peak_memory_bytes": 3 << 28, "cpu_seconds": 14.2, "exit_code": 0, "backend": "docker"},
+            "resources": {
+                "peak_memory_bytes": 3 << 28,
+                "cpu_seconds": 14.2,
+                "gpu_memory_bytes": 5 << 30,
+                "gpu_seconds": 11.3,
+                "exit_code": 0,
+                "backend": "docker",
+            },
             "versioning": {
                 "autoscorer": "0.1.0",
                 "scorer": "classification_f1",
@@ -165,6 +172,7 @@ class TestContent:
             *("team-7", "classification", "classification_f1 1.0.0", "2026-11-22 18:20:11 UTC", "0.8812", "✓ Pass"),
             *("Rank B", "95 % interval 0.8300 to 0.9300", "delta", "To pass: at least 0.8", "0.9107", "112"),
             *("f1/<b>bird</b> is undefined: it was never predicted.", "undefined", "768.0 MiB", "14.2 s", "12.5 s"),
+            *("5.0 GiB", "11.3 s"),
             *("a" * 64, "b" * 64, "c" * 64, "worker-3", "registry.example.org/team-7/model:2", "pass_threshold"),
         ):
             assert piece in page.text, piece

@@ -1,0 +1,1 @@
+"""GPUs of this host: which there are, who has which, and what was used of them."""

@@ -23,7 +23,6 @@ from ..base import (
     Image,
     KillReason,
     Observer,
-    RunLimits,
     RunSpec,
     Staged,
     Usage,
@@ -31,6 +30,7 @@ from ..base import (
 )
 from ..cgroup import PROC
 from ..deleted_files import DeletedFiles
+from ..gpu.binds import device_binds
 from ..images.mounts import mount_points
 from ..images.policy import archive_of, sandbox_source
 from ..images.registry import RegistryImages
@@ -161,7 +161,7 @@ class BubblewrapExecutor(Executor):
         assert self._root is not None
         found = find_bubblewrap(self._settings)
         mounts = _Mounts(found)
-        command, code = self._command(spec), None
+        command, code, gpus = self._command(spec), None, device_binds(spec.gpus)
         if self._root.image is None:
             code = _lay_out_code(spec, staged, self._root)
         else:
@@ -170,7 +170,15 @@ class BubblewrapExecutor(Executor):
         self._meta = os.open(staged.meta, os.O_RDONLY | os.O_CLOEXEC)
         program, info = memory_file(seccomp_program() or b""), os.pipe()
         options = seal(
-            spec, self._root, staged, seen=mounts.seen, code=code, meta=self._meta, seccomp=program, info=info[1]
+            spec,
+            self._root,
+            staged,
+            seen=mounts.seen,
+            code=code,
+            gpus=gpus,
+            meta=self._meta,
+            seccomp=program,
+            info=info[1],
         )
         plan = Plan(
             spec.run_id,
@@ -178,7 +186,7 @@ class BubblewrapExecutor(Executor):
             tuple(mounts.pairs),
             self.owner() if os.geteuid() == 0 else None,
             tuple(self._group.joins) if self._group is not None else (),
-            tuple(_rlimits(spec.limits, self.owner()[0], is_alone=self._group is None)),
+            tuple(_rlimits(spec, self.owner()[0], is_alone=self._group is None)),
             None if self._group is not None else max(math.ceil(spec.limits.cpu), 1),
         )
         try:
@@ -351,15 +359,17 @@ def _lay_out_code(spec: RunSpec, staged: Staged, root: Root) -> Path:
     return code
 
 
-def _rlimits(limits: RunLimits, uid: int, *, is_alone: bool) -> Iterable[tuple[int, int]]:
+def _rlimits(spec: RunSpec, uid: int, *, is_alone: bool) -> Iterable[tuple[int, int]]:
     """Limits of each process; where nothing else holds them, those of all together as well as they go."""
+    limits = spec.limits
     yield resource.RLIMIT_CORE, 0
     yield resource.RLIMIT_NOFILE, limits.nofile
     # One file at a time is held to the limit by the kernel, all together by the supervisor.
     yield resource.RLIMIT_FSIZE, max(limits.disk, limits.tmp, limits.shm_size)
     if is_alone:
-        # Libraries reserve more than they use; what is used is counted.
-        yield resource.RLIMIT_DATA, 2 * limits.memory + 256 * 1024**2
+        if not spec.gpus:  # CUDA reserves many times what it uses
+            # Libraries reserve more than they use; what is used is counted.
+            yield resource.RLIMIT_DATA, 2 * limits.memory + 256 * 1024**2
         # The kernel counts the user's other processes and threads as well.
         yield resource.RLIMIT_NPROC, _threads_of(uid) + limits.pids
 

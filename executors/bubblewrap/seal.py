@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from ..base import CONTAINER_ROOT, ROOT_VARIABLE, RunSpec, Staged
+from ..gpu.binds import NO_DEVICES, DeviceBinds
 from ..volumes import memory_volumes
 from .root import Root
 
 __all__ = ["needed_mount_points", "seal", "system"]
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Where an image finds the driver: in a folder that is there in any case and made anew for each run.
+_LIBRARIES = "/dev/nvidia-libraries"
 _CPUS = Path("/sys/devices/system/cpu")
 # What container engines hide of /proc: it tells of the whole machine, or leads into its memory.
 _HIDDEN_FILES = ("kcore", "keys", "latency_stats", "sched_debug", "timer_list")
@@ -25,6 +28,7 @@ def seal(
     *,
     seen: Callable[[Path], str],
     code: Path | None,
+    gpus: DeviceBinds = NO_DEVICES,
     meta: int,
     seccomp: int,
     info: int,
@@ -37,6 +41,7 @@ def seal(
         staged: The staged folder.
         seen: How bubblewrap reaches a path of this process.
         code: Folder that ``/workspace`` is, where no image has one; it holds the mount points.
+        gpus: Device nodes of the run's GPUs, and what an image lacks of their driver.
         meta: Descriptor of the model's meta.json. It is the last thing that is mounted, so that whether it was read
             tells whether the sandbox was complete.
         seccomp: Descriptor of the program of system calls.
@@ -52,7 +57,14 @@ def seal(
         *("--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session", "--clearenv"),
         *("--hostname", "model", "--seccomp", str(seccomp), "--info-fd", str(info)),
         *_top(root, seen),
-        *("--dev", "/dev", *_memory("/dev/shm", min(limits.shm_size, limits.memory)), "--remount-ro", "/dev"),
+        *(
+            "--dev",
+            "/dev",
+            *_devices(root, gpus, seen),
+            *_memory("/dev/shm", min(limits.shm_size, limits.memory)),
+            "--remount-ro",
+            "/dev",
+        ),
         *("--proc", "/proc", *_hidden(), *_memory("/tmp", limits.tmp)),
         *_cpus(),
     ]
@@ -67,16 +79,21 @@ def seal(
     if root.image is None:
         options += ["--remount-ro", "/"]
     options += ["--perms", "0644", "--ro-bind-data", str(meta), f"{CONTAINER_ROOT}/meta.json"]
-    for name, value in environment(spec, root).items():
+    for name, value in environment(spec, root, gpus).items():
         options += ["--setenv", name, value]
     return [*options, "--chdir", working_dir(spec, root)]
 
 
-def environment(spec: RunSpec, root: Root) -> Mapping[str, str]:
+def environment(spec: RunSpec, root: Root, gpus: DeviceBinds = NO_DEVICES) -> Mapping[str, str]:
     """The model's variables: the image's, ours, and the job's over both."""
     # The user has no entry in the image, and libraries ask for its name and want a place for their caches.
     ours = {ROOT_VARIABLE: CONTAINER_ROOT, "HOME": "/tmp", "USER": "model"}
-    return {"PATH": DEFAULT_PATH, **root.environment, **ours, **spec.job.container.env}
+    found = {"PATH": DEFAULT_PATH, **root.environment, **ours, **spec.job.container.env}
+    if gpus.devices:
+        found["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in spec.gpus)
+        if root.image is not None:
+            found["LD_LIBRARY_PATH"] = ":".join(filter(None, (_LIBRARIES, found.get("LD_LIBRARY_PATH"))))
+    return found
 
 
 def working_dir(spec: RunSpec, root: Root) -> str:
@@ -137,6 +154,14 @@ def system(root: Root, seen: Callable[[Path], str]) -> list[str]:
         options += ["--ro-bind", seen(folder), str(folder)]
     for path, target in root.links:
         options += ["--symlink", target, path]
+    return options
+
+
+def _devices(root: Root, gpus: DeviceBinds, seen: Callable[[Path], str]) -> list[str]:
+    options = [part for node in gpus.devices for part in ("--dev-bind", seen(node), str(node))]
+    if root.image is not None:  # the host's own system has them
+        for library in gpus.libraries:
+            options += ["--ro-bind", seen(library.resolve()), f"{_LIBRARIES}/{library.name}"]
     return options
 
 

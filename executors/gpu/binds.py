@@ -14,7 +14,7 @@ from pathlib import Path
 from ...core.errors import AutoScorerError, ErrorCode
 from ..base import Gpu
 
-__all__ = ["DeviceBinds", "device_binds"]
+__all__ = ["NO_DEVICES", "DeviceBinds", "device_binds"]
 
 # Of the driver, what programs that compute load. What draws, encodes or decodes is left out.
 _LIBRARIES = re.compile(
@@ -39,6 +39,9 @@ class DeviceBinds:
     libraries: tuple[Path, ...]
 
 
+NO_DEVICES = DeviceBinds((), ())
+
+
 def device_binds(
     gpus: Sequence[Gpu],
     *,
@@ -58,7 +61,7 @@ def device_binds(
         AutoScorerError: ``BACKEND_UNAVAILABLE`` where a node, its number or the library of CUDA is not to be found.
     """
     if not gpus:
-        return DeviceBinds((), ())
+        return NO_DEVICES
     nodes = [dev / name for name in ("nvidiactl", "nvidia-uvm")]
     for gpu in gpus:
         nodes.append(dev / f"nvidia{_minor(gpu, proc)}")

@@ -6,23 +6,30 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from autoscorer.core.config import Settings, load_settings
 from autoscorer.core.errors import AutoScorerError
+from autoscorer.core.meta import load_job
+from autoscorer.core.workspace import Workspace
 from autoscorer.executors.backends import chosen_backend, make_executor
-from autoscorer.executors.bubblewrap import command
+from autoscorer.executors.base import Gpu, SilentObserver
+from autoscorer.executors.bubblewrap import command, executor
 from autoscorer.executors.bubblewrap.group import RunGroup
+from autoscorer.executors.gpu.binds import DeviceBinds
+from autoscorer.executors.limits import effective_limits
 from autoscorer.executors.reaper import reap
 from autoscorer.executors.records import RunRecords
-from autoscorer.executors.supervise import RunReport
+from autoscorer.executors.supervise import RunReport, run_sealed
 from autoscorer.tasks.run import run_workspace
 from autoscorer.tasks.validate import validate_workspace
 
@@ -161,6 +168,60 @@ def test_an_image_keeps_nothing_of_a_workspace(
     (rootfs,) = (home / "images").glob("*/rootfs")
     assert (rootfs / "workspace" / "input").is_dir()
     assert not [path for path in rootfs.rglob("*") if path.name == "secret-name"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a device node")
+@pytest.mark.parametrize("with_image", [False, True])
+def test_a_gpus_nodes_and_driver_are_there_and_no_other_ones(
+    make_workspace: Callable[..., Path],
+    docker_client: Any,
+    busybox: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    with_image: bool,
+) -> None:
+    """There is no GPU here: another device stands for one."""
+    nodes = [Path(f"/dev/autoscorer-test-{os.getpid()}-{number}") for number in range(2)]
+    library = tmp_path / "libcuda.so.1"
+    library.write_text("driver")
+    gpu = Gpu(uuid="GPU-1")
+    monkeypatch.setattr(
+        executor, "device_binds", lambda gpus: DeviceBinds((nodes[0],), (library,)) if gpus else DeviceBinds((), ())
+    )
+    script = f"ls /dev > {OUTPUT}; ls /dev/nvidia-libraries; cat {nodes[0]} && env | grep -E 'CUDA|LD_'; true"
+    root = make_workspace(container={"cmd": ["sh", "-c", script], "image": busybox})
+    if with_image:
+        BubblewrapBackend(docker_client, tmp_path).give(root, busybox)
+    else:
+        meta = json.loads((root / "meta.json").read_text())
+        del meta["container"]["image"]
+        (root / "meta.json").write_text(json.dumps(meta))
+    settings, space = load_settings(), Workspace(root)
+    job = load_job(space)
+    try:
+        for node in nodes:
+            os.mknod(node, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+            node.chmod(0o666)
+        with space.lock():
+            report = run_sealed(
+                make_executor("bubblewrap", settings),
+                space,
+                job,
+                replace(effective_limits(job, settings), gpu=1),
+                records=RunRecords(settings.home),
+                observer=SilentObserver(),
+                gpus=(gpu,),
+            )
+    finally:
+        for node in nodes:
+            node.unlink(missing_ok=True)
+    assert report.error is None, report.error
+    there = (root / "output" / "pred.csv").read_text().split()
+    assert nodes[0].name in there and nodes[1].name not in there
+    told = (root / "logs" / "container.log").read_text()
+    assert "CUDA_VISIBLE_DEVICES=GPU-1" in told
+    assert ("libcuda.so.1" in told.splitlines()) is with_image
+    assert ("LD_LIBRARY_PATH=/dev/nvidia-libraries" in told) is with_image
 
 
 # --- limits, with a control group and without -----------------------------------------------------------------------

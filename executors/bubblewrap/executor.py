@@ -348,8 +348,8 @@ def _lay_out_code(spec: RunSpec, staged: Staged, root: Root) -> Path:
     for path in [code, *code.rglob("*")]:
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
-    folder = PurePosixPath(spec.job.container.working_dir or CONTAINER_ROOT)
-    inside = folder.relative_to(CONTAINER_ROOT) if folder.is_relative_to(CONTAINER_ROOT) else None
+    begins = PurePosixPath(spec.job.container.working_dir or CONTAINER_ROOT)
+    inside = begins.relative_to(CONTAINER_ROOT) if begins.is_relative_to(CONTAINER_ROOT) else None
     if inside is None or not (code / inside).is_dir():
         raise AutoScorerError(
             ErrorCode.CONTAINER_FAILED,

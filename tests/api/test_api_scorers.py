@@ -23,14 +23,14 @@ from ..support.local_api import LocalApi, serve_locally
 from ..support.prefect_server import eventually
 from ..support.workspaces import write_workspace
 
+pytestmark = pytest.mark.slow  # all together; each is quick
+
 TRUTH = "id,label\na,SECRET-TRUTH-1\nb,SECRET-TRUTH-2\n"
 
 SCORER = '''
 from autoscorer.schemas.result import Result
 from autoscorer.scorers.base import BaseScorer, ScorerParams
 from autoscorer.scorers.registry import register
-
-pytestmark = pytest.mark.slow  # all together; each is quick
 
 class Params(ScorerParams):
     factor: float = 1.0

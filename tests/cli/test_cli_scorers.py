@@ -18,11 +18,11 @@ from autoscorer.scorers.registry import ScorerRegistry
 from autoscorer.scorers.registry import registry as registry_module
 from autoscorer.scorers.registry.builtin import BUILTIN_MODULES
 
+pytestmark = pytest.mark.slow  # all together; each is quick
+
 SCORER = '''\
 from autoscorer.scorers.registry import register
 from autoscorer.scorers.base_csv import BaseCSVScorer
-
-pytestmark = pytest.mark.slow  # all together; each is quick
 
 @register("{name}")
 class Custom(BaseCSVScorer):

@@ -30,6 +30,8 @@ from ..support.installation import installation as installation
 from ..support.local_api import LocalApi, serve_locally
 from ..support.prefect_server import eventually
 
+pytestmark = pytest.mark.slow  # all together; each is quick
+
 SUBMIT, ADMIN = ({"Authorization": f"Bearer {token}"} for token in ("sss-token", "aaa-token"))
 NAMES = (
     "confusion_matrix.json", "confusion_matrix.svg", "per_class.csv", "per_class.svg", "errors.csv", "report.html",
@@ -417,8 +419,6 @@ def test_a_scorer_of_ones_own_tells_its_score_and_what_it_declares(attacker: Att
 from autoscorer.schemas.result import Disclosed, Result
 from autoscorer.scorers.base import BaseScorer
 from autoscorer.scorers.registry import register
-
-pytestmark = pytest.mark.slow  # all together; each is quick
 
 @register("teller")
 class Teller(BaseScorer):

@@ -31,7 +31,8 @@ def test_a_scorer_that_is_loaded_or_watched_scores_at_once(installation: Install
     installation.workspace("live-ws")
     file = write(tmp_path / "scorers" / "live.py", "live_one", value=0.25)
     assert installation.call("POST", "/scorers/load", {"path": str(file)})[0] == 403
-    assert installation.call("POST", "/scorers/load", {"path": str(file)}, role="admin")[0] == 200
+    status, body = installation.call("POST", "/scorers/load", {"path": str(file)}, role="admin")
+    assert status == 200, body
     first = scored(installation, "live-ws", "live_one")
     assert first["summary"]["score"] == 0.25
 

@@ -28,6 +28,8 @@ from ..support.facade import ADMIN, SUBMIT, Facade, facade, facade_settings
 from ..support.prefect_server import eventually
 from ..support.workspaces import write_workspace
 
+pytestmark = pytest.mark.slow  # all together; each is quick
+
 META = json.dumps({"task_type": "classification", "scorer": "classification_f1", "description": "the new one"})
 
 
@@ -167,8 +169,6 @@ from pathlib import Path
 from autoscorer.core.config import Settings
 from autoscorer.service.workspaces.roots import WorkspaceRoots
 from autoscorer.service.workspaces.uploads import Uploads
-
-pytestmark = pytest.mark.slow  # all together; each is quick
 
 async def main():
     root, archives = Path(sys.argv[1]), [Path(each).read_bytes() for each in sys.argv[2:]]

@@ -26,7 +26,6 @@ from pydantic import SecretStr
 
 from ..support.examples import examples
 from ..support.installation import Installation
-from ..support.installation import installation as installation
 from ..support.local_api import LocalApi, serve_locally
 from ..support.prefect_server import eventually
 

@@ -55,6 +55,8 @@ def until_unneeded(name: str, end: Callable[[], None]) -> None:
         name: Of the fixture.
         end: Ends it.
     """
+    # A module that imports the fixture, which all tests have from conftest.py, would start a second one.
+    assert name not in _ends, f"there are two of {name}, and the first would idle until the end"
     _ends[name] = end
 
 

@@ -91,9 +91,12 @@ def test_it_writes_to_its_output_alone(run: Run, tmp_path: Path, attack: str) ->
 
 
 def test_it_has_no_network(run: Run, tmp_path: Path) -> None:
-    result = run(f"ls /sys/class/net; if wget -T 3 -q -O - http://1.1.1.1; then exit 1; fi\n{gives('1')}")
+    result = run(
+        f"echo interfaces: $(ls /sys/class/net); if wget -T 3 -q -O - http://1.1.1.1; then exit 1; fi\n{gives('1')}"
+    )
     assert result.error is None, log_of(tmp_path)
-    assert log_of(tmp_path).split()[0] == "lo"
+    # Not necessarily the first line: stdout and stderr come in two streams.
+    assert "interfaces: lo" in log_of(tmp_path).split("\n")
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,18 @@ def write_layout(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
+def _content(path: Path, mode: int) -> bytes:
+    """What is in a file, also where its owner, who this may be, may not read it."""
+    try:
+        return path.read_bytes()
+    except PermissionError:
+        path.chmod(mode | 0o400)
+        try:
+            return path.read_bytes()
+        finally:
+            path.chmod(mode)
+
+
 def snapshot(root: Path) -> dict[str, tuple[Any, ...]]:
     """What lies below a folder: kind, mode and content of each path. No link is followed."""
     found: dict[str, tuple[Any, ...]] = {}
@@ -157,7 +169,7 @@ def snapshot(root: Path) -> dict[str, tuple[Any, ...]]:
             elif stat.S_ISDIR(status.st_mode):
                 found[key] = ("folder", mode)
             elif stat.S_ISREG(status.st_mode):
-                found[key] = ("file", mode, Path(path).read_bytes())
+                found[key] = ("file", mode, _content(Path(path), mode))
             else:
                 found[key] = ("other", status.st_mode)
     return found

@@ -33,6 +33,7 @@ __all__ = [
 # What is planted outside begins so. In two parts: this file lies in the input, and must not find itself.
 _PLANTED = re.compile("PROVE" + r"-[A-Z]+-[0-9a-f]{16}")
 _SEARCHED = ("/tmp", "/var", "/run", "/etc", "/home", "/root", "/mnt", "/srv", "/opt", "/media", "/dev/shm")
+# Of a processor: a machine with much to do must not end the search early.
 _SEARCH_SECONDS = 4.0
 _LARGEST = 1 << 20
 # Files of /proc that tell of the whole machine or lead into its memory.
@@ -240,14 +241,14 @@ def _makes(path: str) -> bool:
 
 def _files(folders: tuple[str, ...]) -> Iterator[str]:
     """Plain files that are not large, for as long as there is time."""
-    end = time.monotonic() + _SEARCH_SECONDS
+    end = time.process_time() + _SEARCH_SECONDS
     # Its own Python may lie in a home, and is tens of thousands of files that are nobody's secret.
     own = {os.path.realpath(each) for each in (sys.prefix, sys.base_prefix)}
     for top in folders:
         for parent, below, names in os.walk(top):
             below[:] = [name for name in below if os.path.join(parent, name) not in own]
             for name in names:
-                if time.monotonic() > end:
+                if time.process_time() > end:
                     return
                 path = os.path.join(parent, name)
                 with contextlib.suppress(OSError):

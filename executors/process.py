@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import shutil
 import subprocess
 import sys
 import threading
@@ -18,9 +17,9 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from ..core.errors import AutoScorerError, ErrorCode
-from ..core.exposure import build_context
 from ..core.processes import die_with_parent, has_exited, kill_processes, kill_session
 from .base import CONTAINER_ROOT, ROOT_VARIABLE, Ending, Executor, Image, Observer, RunSpec, Staged, Usage
+from .stage import no_such_folder, stage_code
 
 __all__ = ["ProcessExecutor", "kill_staged"]
 
@@ -62,24 +61,13 @@ class ProcessExecutor(Executor):
             point = staged.folder / "input" / name
             point.rmdir() if point.is_dir() else point.unlink()
             point.symlink_to(path)
-        code = staged.folder / "code"
-        for path in build_context(spec.workspace):
-            if not (path.is_symlink() or path.is_file()):
-                continue  # a FIFO or a socket is no code, and reading it may never end
-            target = code / path.relative_to(spec.workspace.root)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, target, follow_symlinks=False)
-        code.mkdir(exist_ok=True)
+        code = stage_code(spec, staged)
         # The program finds its data and its output beside itself, as in a container that begins in the workspace.
         for name in ("input", "output", "meta.json"):
             (code / name).symlink_to(Path("..", name))
         folder = code / _below_workspace(spec.job.container.working_dir)
         if not folder.is_dir():
-            raise AutoScorerError(
-                ErrorCode.CONTAINER_FAILED,
-                f"container.working_dir is {spec.job.container.working_dir!r}, and the workspace has no such folder.",
-                details={"exit_code": 127, "log": []},
-            )
+            raise no_such_folder(spec)
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         environment.update({"HOME": str(code), "PYTHONDONTWRITEBYTECODE": "1", **spec.job.container.env})
         # Of the devices of this host it sees those that it has leased, and without a lease none.

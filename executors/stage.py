@@ -11,19 +11,62 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.errors import AutoScorerError, ErrorCode, Stage
-from ..core.exposure import exposures, ground_truths, refuse_links, visible_inputs
+from ..core.exposure import build_context, exposures, ground_truths, refuse_links, visible_inputs
 from ..core.meta import model_meta
 from ..core.text import escape
 from ..core.workspace import Workspace
 from .base import RunSpec, Staged
 from .files import exchange, link_tree, remove_tree
 
-__all__ = ["clear", "deliver", "refuse_exposure", "stage_run", "staged_at"]
+__all__ = [
+    "clear",
+    "deliver",
+    "no_such_folder",
+    "refuse_exposure",
+    "stage_code",
+    "stage_run",
+    "staged_at",
+    "usual_stage_roots",
+]
 
 
 def staged_at(root: Path, run_id: str) -> Path:
     """Where a run is staged in one of the executor's ``stage_roots``; the name tells nothing of the workspace."""
     return root / f"autoscorer-{run_id}"
+
+
+def usual_stage_roots(home: Path, workspace: Workspace) -> tuple[Path, ...]:
+    """Where runs of a workspace are staged unless the operator says: the first of these that is on its mount."""
+    usual = (Path("/var/tmp"), home / "stage")
+    volume = next(folder for folder in workspace.root.parents if folder.is_mount())
+    return usual if volume == Path("/") else (*usual, volume / ".autoscorer-runs")
+
+
+def stage_code(spec: RunSpec, staged: Staged) -> Path:
+    """Copy the workspace's own files into a folder of the staged run, for a model that has no image.
+
+    Args:
+        spec: The run.
+        staged: Its staged folder.
+    """
+    code = staged.folder / "code"
+    for path in build_context(spec.workspace):
+        if not (path.is_symlink() or path.is_file()):
+            continue  # a FIFO or a socket is no code, and reading it may never end
+        target = code / path.relative_to(spec.workspace.root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, target, follow_symlinks=False)
+    code.mkdir(exist_ok=True)
+    return code
+
+
+def no_such_folder(spec: RunSpec) -> AutoScorerError:
+    """The error for a working folder that those files do not have."""
+    return AutoScorerError(
+        ErrorCode.CONTAINER_FAILED,
+        f"container.working_dir is {spec.job.container.working_dir!r}, and the workspace has no such folder.",
+        details={"exit_code": 127, "log": []},
+    )
 
 
 def stage_run(spec: RunSpec, owner: tuple[int, int], roots: Sequence[Path] = ()) -> Staged:

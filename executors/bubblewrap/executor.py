@@ -7,14 +7,12 @@ import math
 import os
 import re
 import resource
-import shutil
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
-from ...core.exposure import build_context
 from ...core.workspace import Workspace
 from ..base import (
     CONTAINER_ROOT,
@@ -36,6 +34,7 @@ from ..images.policy import archive_of, sandbox_source
 from ..images.registry import RegistryImages
 from ..images.unpacked import ImageStore, UnpackedImage
 from ..seccomp import seccomp_program
+from ..stage import no_such_folder, stage_code, usual_stage_roots
 from ..uids import DEFAULT_RANGE, UidLease, can_give, lease_uid
 from .command import Bubblewrap, find_bubblewrap, unavailable
 from .group import RunGroup
@@ -119,9 +118,7 @@ class BubblewrapExecutor(Executor):
         return self._lease.uid, self._lease.uid
 
     def stage_roots(self, workspace: Workspace) -> tuple[Path, ...]:
-        volume = next(folder for folder in workspace.root.parents if folder.is_mount())
-        usual = (Path("/var/tmp"), self._settings.home / "stage")
-        return usual if volume == Path("/") else (*usual, volume / ".autoscorer-runs")
+        return usual_stage_roots(self._settings.home, workspace)
 
     def prepare(self, spec: RunSpec, observer: Observer) -> Image:
         source = sandbox_source(spec.workspace, spec.job, self._settings)
@@ -332,15 +329,9 @@ class _Mounts:
 
 def _lay_out_code(spec: RunSpec, staged: Staged, root: Root) -> Path:
     """The workspace's own files beside the mount points, as a folder that is ``/workspace``."""
-    code = staged.folder / "code"
-    for path in build_context(spec.workspace):
-        if not (path.is_symlink() or path.is_file()):
-            continue  # a FIFO or a socket is no code, and reading it may never end
-        target = code / path.relative_to(spec.workspace.root)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, target, follow_symlinks=False)
+    code = stage_code(spec, staged)
     for name in ("input", "output"):
-        (code / name).mkdir(parents=True, exist_ok=True)
+        (code / name).mkdir(exist_ok=True)
     for folder in root.folders:
         if folder.is_relative_to(CONTAINER_ROOT):  # this host has a folder of that name
             (code / folder.relative_to(CONTAINER_ROOT)).mkdir(parents=True, exist_ok=True)
@@ -351,11 +342,7 @@ def _lay_out_code(spec: RunSpec, staged: Staged, root: Root) -> Path:
     begins = PurePosixPath(spec.job.container.working_dir or CONTAINER_ROOT)
     inside = begins.relative_to(CONTAINER_ROOT) if begins.is_relative_to(CONTAINER_ROOT) else None
     if inside is None or not (code / inside).is_dir():
-        raise AutoScorerError(
-            ErrorCode.CONTAINER_FAILED,
-            f"container.working_dir is {spec.job.container.working_dir!r}, and the workspace has no such folder.",
-            details={"exit_code": 127, "log": []},
-        )
+        raise no_such_folder(spec)
     return code
 
 

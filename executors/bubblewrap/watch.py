@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..base import KillReason, RunLimits, Usage
+from ..base import KillReason, RunLimits
 from ..cgroup import PROC
 
 __all__ = ["TreeWatch"]
@@ -63,10 +63,6 @@ class TreeWatch:
             self.exceeds = KillReason.PROCESSES
         # A tenth of the time at most goes into looking.
         self._next = time.monotonic() + max(_PAUSE, 10 * (time.monotonic() - now))
-
-    def usage(self) -> Usage:
-        """The most that was seen."""
-        return Usage(peak_memory=self.peak_memory)
 
 
 def _namespace(process: Path) -> int | None:

@@ -15,6 +15,7 @@ from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
 from ...core.workspace import Workspace
 from ..base import Ending, Executor, Image, Observer, RunSpec, Staged, Usage, Watched
+from ..stage import usual_stage_roots
 from ..uids import DEFAULT_RANGE, UidLease, can_give, lease_uid, parse_range
 from .attach import AttachedOutput
 from .container_config import LABEL, NAME, container_config
@@ -136,9 +137,7 @@ class DockerExecutor(Executor):
         configured = self._settings.executors.docker.stage_dir
         if configured is not None:
             return (configured,)
-        usual = (Path("/var/tmp"), self._settings.home / "stage")
-        volume = next(folder for folder in workspace.root.parents if folder.is_mount())
-        return usual if volume == Path("/") else (*usual, volume / ".autoscorer-runs")
+        return usual_stage_roots(self._settings.home, workspace)
 
     def prepare(self, spec: RunSpec, observer: Observer) -> Image:
         return DockerImages(self.client, self._settings).resolve(spec.workspace, spec.job, observer)

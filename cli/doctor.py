@@ -190,24 +190,20 @@ def _bubblewrap(settings: Settings) -> Iterator[Check]:
         yield Check("bubblewrap", "ok", f"{executor.check()}; limits are held by {limits_held()}")
     except AutoScorerError as error:
         # Alone, it is what stands between models and this machine; beside Docker it is a second choice.
-        needed = settings.executors.default == "bubblewrap" or (
-            settings.executors.default == "auto" and not _docker_answers(settings)
-        )
+        needed = settings.executors.default == "bubblewrap" or not _something_seals(settings)
         yield Check("bubblewrap", "fail" if needed else "warn", error.message)
     finally:
         executor.close()
 
 
-def _docker_answers(settings: Settings) -> bool:
-    from ..executors.docker.executor import DockerExecutor
+def _something_seals(settings: Settings) -> bool:
+    """Whether the default backend, where it is a choice of several, comes to any of them."""
+    from ..executors.backends import chosen_backend
 
-    executor = DockerExecutor(settings)
     try:
-        executor.check()
+        chosen_backend(settings.executors.default, settings)
     except AutoScorerError:
         return False
-    finally:
-        executor.close()
     return True
 
 

@@ -23,7 +23,7 @@ from autoscorer.executors.images.tree import MAX_LEVELS, Tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ..support.harmless import harmless_folder
+from ..support.harmless import tmp_path as tmp_path
 from ..support.images import Entry, digest, entry, file, folder, hard_link, layer, link, snapshot
 
 LIMIT = 64 * 1024**2
@@ -48,13 +48,6 @@ def put(root: Path, *tars: bytes, budget: LayerBudget | None = None, blobs: list
             apply_layer(into, io.BufferedReader(io.BytesIO(stored)), digests, budget)  # type: ignore[arg-type]
         into.finish()
     return budget
-
-
-@pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """With nobody's rights alone: a fault here must not reach the files of this machine."""
-    with harmless_folder() as folder:
-        yield folder
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,18 +11,11 @@ import pytest
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.executors.images.mounts import mount_points
 
-from ..support.harmless import harmless_folder
+from ..support.harmless import tmp_path as tmp_path
 from ..support.images import snapshot
 
 FOLDERS = ["/proc", "/dev", "/tmp", "/workspace/input", "/workspace/output", "/data/of/a/volume", "/"]
 FILES = ["/workspace/meta.json", "/etc/passwd"]
-
-
-@pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """With nobody's rights alone: a fault here must not reach the files of this machine."""
-    with harmless_folder() as folder:
-        yield folder
 
 
 @pytest.fixture

@@ -5,22 +5,22 @@ Such a test, run as root on a broken unpacker, can remove the ``/etc`` of a mach
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from autoscorer.executors.files import remove_tree
 
-__all__ = ["harmless_folder"]
+__all__ = ["tmp_path"]
 
 _NOBODY = 65534
 
 
-@contextlib.contextmanager
-def harmless_folder() -> Iterator[Path]:
-    """A folder of nobody's; from root, this process has nobody's rights on files inside the block."""
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder of nobody's, in the place of pytest's; root has nobody's rights on files meanwhile."""
     # pytest's own folder may be entered by its owner alone.
     folder = Path(tempfile.mkdtemp(prefix="autoscorer-harmless-"))
     mine = (os.geteuid(), os.getegid())

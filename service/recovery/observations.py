@@ -46,7 +46,7 @@ def observe(files: FlowRunFiles, run: FlowRun | None, known: KnownRun | None) ->
         return here
     claim = files.read_claim()
     if known.remaining is None:
-        found = ClaimStatus.NONE
+        found = ClaimStatus.RELEASED if here.state == "RUNNING" else ClaimStatus.NONE
     elif known.remaining < 0:
         found = ClaimStatus.EXPIRED
     elif here.claim is ClaimStatus.DEAD and claim is not None and claim.attempt == known.attempt:

@@ -29,6 +29,8 @@ class ClaimStatus(StrEnum):
     OUT_OF_SIGHT = "out of sight"
     # Its worker said for too long nothing, wherever it is: dead, or as good as dead.
     EXPIRED = "expired"
+    # Prefect says that it runs, and hosts say in their ledger that the last one of them has let go of it.
+    RELEASED = "released"
 
 
 class WorkerState(StrEnum):
@@ -120,7 +122,9 @@ def decide(run: RunObservation, timeouts: Timeouts) -> RecoveryAction:
         case "PENDING":
             lost = dead or run.seconds >= _start_timeout(run, timeouts)
         case "RUNNING":
-            lost = dead  # without a claim its heartbeats tell, by making it CRASHED
+            # Without a claim its heartbeats tell, by making it CRASHED. A worker that stood still before it began may
+            # say that it begins after another host has put the run back: then nobody has it, and nothing beats.
+            lost = dead or (run.claim is ClaimStatus.RELEASED and run.seconds >= timeouts.stuck)
         case "CRASHED":
             if not dead and not run.deployed:
                 return RecoveryAction.LEAVE  # a run of somebody's own process (--track); Crashed is how it ended

@@ -149,7 +149,7 @@ class Reconciler:
         if observation.claim in (ClaimStatus.ALIVE, ClaimStatus.DEAD):
             # A dead claim is for ``recover``: it ends what the dead worker has left before it looks at the run.
             return RecoveryAction.LEAVE, observation
-        if observation.claim is ClaimStatus.EXPIRED:
+        if observation.claim in (ClaimStatus.EXPIRED, ClaimStatus.RELEASED):
             return await self._decided(run, observation), observation
         taker = await self._taker(run, observation)
         if taker is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from autoscorer.executors.docker.container_config import LABEL
 from autoscorer.flows.hooks import clear_up
 from autoscorer.flows.pipeline import pipeline
 from autoscorer.service.flow_runs import FlowRuns
+from autoscorer.service.ledger.maintenance import upgrade_ledger
 from autoscorer.service.prefect.automations import SILENCE, ensure_crash_automation
 from autoscorer.service.prefect.client import PrefectApi
 from autoscorer.service.recovery.claims import WorkerIdentity, claim_message, parse_claim
@@ -37,13 +39,16 @@ from hypothesis import strategies as st
 from prefect.client.orchestration import get_client
 from prefect.states import Crashed
 
+from ..support.ledger import opened
 from ..support.lost_runs import Runs, Taken, ask, dead_owner, of_another_container, runs, settings_with, take
+from ..support.postgres import Postgres, own_postgres, postgres
 from ..support.prefect_server import PrefectServer, eventually, server
 from ..support.workspaces import result_of
 
-__all__ = ["runs", "server", "take"]
+__all__ = ["own_postgres", "postgres", "runs", "server", "take"]
 
 NONE, ALIVE, DEAD, FAR = ClaimStatus.NONE, ClaimStatus.ALIVE, ClaimStatus.DEAD, ClaimStatus.OUT_OF_SIGHT
+RELEASED = ClaimStatus.RELEASED
 LEAVE, CLEAR, REPORT = RecoveryAction.LEAVE, RecoveryAction.CLEAR, RecoveryAction.REPORT
 REQUEUE, CANCEL, FORGET = RecoveryAction.REQUEUE, RecoveryAction.CANCEL, RecoveryAction.FORGET
 TIMEOUTS = Timeouts(stuck=60, crashed=5, longest=3600)
@@ -112,6 +117,11 @@ def _case(action: RecoveryAction, state: str | None, claim: ClaimStatus, seconds
         _case(CANCEL, "CRASHED", NONE, 5, cancelling=True),
         _case(CANCEL, "CRASHED", DEAD, cancelling=True),
         _case(LEAVE, "CRASHED", NONE, 1e9, deployed=False),
+        # Its worker began after another host had put it back, and dropped it.
+        _case(LEAVE, "RUNNING", RELEASED, 59),
+        _case(REQUEUE, "RUNNING", RELEASED, 60),
+        _case(LEAVE, "RUNNING", RELEASED, 60, busy=True),
+        _case(REPORT, "RUNNING", RELEASED, 60, outcome_age=60),
         # Its process saved how it ended, and should have said so by now.
         _case(LEAVE, "RUNNING", NONE, 600, outcome_age=59),
         _case(REPORT, "RUNNING", NONE, 600, outcome_age=60),
@@ -235,6 +245,38 @@ def test_a_worker_on_another_host_is_judged_by_its_signs_of_life(
     runs.set(run, "RUNNING")
     _look(settings, runs, run)
     assert runs.state(run)[0] == ("RUNNING" if online else "SCHEDULED")
+
+
+@pytest.mark.prefect
+@pytest.mark.postgres
+def test_a_run_that_began_on_a_host_after_another_one_had_put_it_back_is_put_back_again(
+    runs: Runs, make_workspace: Callable[..., Path], postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTOSCORER_LEDGER_URL", postgres.ledger_url())
+    settings, run, slow = settings_with(stuck_after=0.5), runs.make(make_workspace()), ProcessIdentity.current()
+
+    async def story(prefect: PrefectApi) -> list[str]:
+        await upgrade_ledger(settings)
+        async with opened(settings) as ledger:
+            known = FlowRuns(settings, ledger)
+            reconciler = Reconciler(known, prefect)
+            # A host takes it and stands still; its claim is over, and another host puts the run back.
+            runs.set(run, "PENDING", message=claim_message(WorkerIdentity("slow", slow)))
+            assert await ledger.take_run(run, slow.text, "slow", -1) == 1
+            (line,) = await reconciler.look({run: runs.get(run)})
+            assert "back in its queue" in line and runs.state(run)[0] == "SCHEDULED"
+            # The first one goes on, says that it begins, and learns that the run is not its own any more.
+            runs.set(run, "RUNNING")
+            late = Claim(slow, name="slow", attempt=1)
+            assert not await known.is_current(late, run)
+            await known.release(run, late)
+            assert await reconciler.look({run: runs.get(run)}) == [], "it may be told in a moment"
+            await asyncio.sleep(0.6)
+            return await reconciler.look({run: runs.get(run)})
+
+    (line,) = ask(settings, story)
+    assert run in line and "back in its queue" in line and "Nobody has worked on it" in line
+    assert runs.state(run)[0] == "SCHEDULED"
 
 
 @pytest.mark.prefect

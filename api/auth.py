@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 # Served without a token: probes have none, and the page asks for it. Nothing of a task is in them.
 PUBLIC = frozenset({"/", "/records", "/docs", "/healthz", "/readyz", "/openapi.json", "/favicon.ico"})
-PUBLIC_BELOW = "/static/"
+PUBLIC_BELOW = ("/static/", "/ui/")
 # /signed/{signature}/tasks/{task_id}/…: the signature stands for a token.
 SIGNED = "/signed/"
 

@@ -1,11 +1,16 @@
-"""The pages: of the records, and of the API itself. Both are static, and ask this API like any other client."""
+"""The pages: of the records and all that belongs to them, and of the API itself. Both are static, and ask this API
+like any other client."""
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from fastapi import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from ...core.errors import AutoScorerError, ErrorCode
 from ..routing import ApiRouter
@@ -16,19 +21,34 @@ router = ApiRouter("service")
 
 _API = Path(__file__).resolve().parent.parent
 _STATIC, _VENDOR = _API / "static", _API / "vendor"
-# Named one by one: nothing else can be asked for, whatever lies there.
-_CSS, _JS = "text/css; charset=utf-8", "text/javascript; charset=utf-8"
-_SCRIPTS = (
-    *("address.js", "api.js", "detail.js", "dom.js", "failure.js", "failures.js", "files.js", "job.js", "language.js"),
-    *("list.js", "log.js", "members.js", "records.js", "views.js", "words.js"),
-)
-_FILES = {
-    "records.css": (_STATIC, _CSS),
-    "icon.svg": (_STATIC, "image/svg+xml"),
-    **dict.fromkeys((*_SCRIPTS, "docs.js"), (_STATIC, _JS)),
-    "swagger-ui.css": (_VENDOR / "swagger-ui", _CSS),
-    "swagger-ui-bundle.js": (_VENDOR / "swagger-ui", _JS),
-}
+_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file of the pages, as it is and packed: read once, since it is a part of this program."""
+
+    content: bytes
+    packed: bytes
+    media_type: str
+    etag: str
+
+    @classmethod
+    def read(cls, path: Path, media_type: str) -> Self:
+        content = path.read_bytes()
+        return cls(content, gzip.compress(content, mtime=0), media_type, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+
+
+def _files() -> dict[str, _File]:
+    """All that can be asked for, by its name below ``/static``: nothing else is, whatever lies there."""
+    below = [(path.relative_to(_STATIC).as_posix(), path) for path in sorted(_STATIC.rglob("*"))]
+    vendored = [(path.name, path) for path in (*_VENDOR.glob("preact/*.js"), *_VENDOR.glob("swagger-ui/*"))]
+    return {name: _File.read(path, _TYPES[path.suffix]) for name, path in (*below, *vendored) if path.suffix in _TYPES}
+
+
+_FILES = _files()
+_PAGE = _File.read(_STATIC / "index.html", "text/html; charset=utf-8")
+_DOCS = _File.read(_STATIC / "docs.html", "text/html; charset=utf-8")
 # Its own script and style, the API it came from, and nothing else; it stands in no other page.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'{}; connect-src 'self'; base-uri 'none'; "
@@ -46,25 +66,34 @@ _HEADERS = {
 }
 
 
+def _answer(request: Request, file: _File, headers: dict[str, str] = _HEADERS) -> Response:
+    more = {**headers, "ETag": file.etag, "Vary": "Accept-Encoding"}
+    if file.etag in (request.headers.get("if-none-match") or ""):
+        return Response(status_code=304, headers=more)
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        return Response(file.packed, media_type=file.media_type, headers={**more, "Content-Encoding": "gzip"})
+    return Response(file.content, media_type=file.media_type, headers=more)
+
+
 @router.get("/", include_in_schema=False)
 @router.get("/records", include_in_schema=False)
-async def records() -> Response:
-    """The page of the records, which asks for a token where one is needed."""
-    return FileResponse(_STATIC / "records.html", media_type="text/html; charset=utf-8", headers=_HEADERS)
+@router.get("/ui/{view:path}", include_in_schema=False)
+async def page(request: Request) -> Response:
+    """The page, which asks for a token where one is needed; which view it shows, its scripts read in the address."""
+    return _answer(request, _PAGE)
 
 
 @router.get("/docs", include_in_schema=False)
-async def docs() -> Response:
+async def docs(request: Request) -> Response:
     """A page of this API, with every route, to try them; *Authorize* takes the token."""
     # The icons of its style sheet stand in the sheet itself.
-    headers = {**_HEADERS, "Content-Security-Policy": _POLICY.format(" data:")}
-    return FileResponse(_STATIC / "docs.html", media_type="text/html; charset=utf-8", headers=headers)
+    return _answer(request, _DOCS, {**_HEADERS, "Content-Security-Policy": _POLICY.format(" data:")})
 
 
-@router.get("/static/{name}", include_in_schema=False)
+@router.get("/static/{name:path}", include_in_schema=False)
 async def static(request: Request, name: str) -> Response:
     """What belongs to these pages."""
-    if name not in _FILES:
+    file = _FILES.get(name)
+    if file is None:
         raise AutoScorerError(ErrorCode.NOT_FOUND, "There is nothing at this address; /openapi.json lists what is.")
-    folder, media_type = _FILES[name]
-    return FileResponse(folder / name, media_type=media_type, headers=_HEADERS)
+    return _answer(request, file)

@@ -1,13 +1,15 @@
 // Which language the page speaks, and how it writes numbers, times and sizes in it.
 
-import { failures } from "./failures.js";
-import { LANGUAGES, words } from "./words.js";
+import { signal } from "/static/preact.js";
+import { failures } from "/static/words/failures.js";
+import { LANGUAGES, words } from "/static/words/words.js";
 
 const KEPT = "autoscorer-language";
 // Written the same way in every part of the page: the tags a browser and a screen reader know.
 const TAGS = { en: "en", zh: "zh-CN" };
 
-let now = "en";
+// What is drawn with a word is drawn anew when the language changes.
+const now = signal("en");
 let tools = {};
 
 const known = (name) => LANGUAGES.find((one) => (name || "").toLowerCase().split("-")[0] === one);
@@ -26,12 +28,14 @@ export function firstLanguage() {
     || (navigator.languages || [navigator.language]).map(known).find(Boolean) || "en";
 }
 
-export const language = () => now;
+export const language = () => now.value;
+export const otherLanguage = () => LANGUAGES.find((one) => one !== now.value);
+export const tagOf = (name) => TAGS[name];
 
 /** Speak a language from now on; `keep` remembers the choice in this browser. */
 export function speak(name, keep = false) {
-  now = known(name) || "en";
-  const tag = TAGS[now];
+  const next = known(name) || "en";
+  const tag = TAGS[next];
   tools = {
     plural: new Intl.PluralRules(tag),
     long: new Intl.DateTimeFormat(tag, { dateStyle: "medium", timeStyle: "medium" }),
@@ -41,19 +45,14 @@ export function speak(name, keep = false) {
   };
   if (keep) {
     try {
-      localStorage.setItem(KEPT, now);
+      localStorage.setItem(KEPT, next);
     } catch { /* it holds for this tab */ }
   }
   document.documentElement.lang = tag;
-  document.title = t("page.title");
-  // The button to another language is written in that one.
-  document.getElementById("language").lang = TAGS[LANGUAGES.find((one) => one !== now)];
-  for (const element of document.querySelectorAll("[data-t]")) element.textContent = t(element.dataset.t);
-  for (const element of document.querySelectorAll("[data-t-label]")) element.setAttribute("aria-label", t(element.dataset.tLabel));
-  for (const element of document.querySelectorAll("[data-t-hint]")) element.setAttribute("placeholder", t(element.dataset.tHint));
+  now.value = next;
 }
 
-const pick = (pair) => pair[LANGUAGES.indexOf(now)];
+const pick = (pair) => pair[LANGUAGES.indexOf(now.value)];
 
 /** The words for a key, with what is put in. */
 export function t(key, values = {}) {

@@ -1,0 +1,79 @@
+// Asking the API, with the token of this tab where there is one.
+
+import { signal } from "/static/preact.js";
+import { t } from "/static/core/language.js";
+
+const KEY = "autoscorer-token";
+
+/** An answer that is an error of the catalogue; status 0 where nothing answered. */
+export class Refused extends Error {
+  constructor(status, error) {
+    super(error.message);
+    this.status = status;
+    this.code = error.code;
+    this.stage = error.stage;
+    this.details = error.details;
+  }
+}
+
+/** The token that this tab asks with, or an empty text. */
+export const token = signal(sessionStorage.getItem(KEY) || "");
+
+/** Why nothing is shown: "asked" where a token is needed, "wrong" where the one that was given is not known; else empty. */
+export const outside = signal("");
+
+export function keepToken(value) {
+  if (value) sessionStorage.setItem(KEY, value);
+  else sessionStorage.removeItem(KEY);
+  outside.value = "";
+  token.value = value;
+}
+
+async function send(path, { body, headers, ...options } = {}) {
+  const asker = token.value;
+  const all = { ...headers, ...(asker ? { Authorization: `Bearer ${asker}` } : {}) };
+  let content = body;
+  if (body !== undefined && !(body instanceof Blob) && !(body instanceof FormData)) {
+    all["Content-Type"] = "application/json";
+    content = JSON.stringify(body);
+  }
+  let answer;
+  try {
+    answer = await fetch(path, { ...options, body: content, headers: all, cache: "no-cache", credentials: "omit" });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused(0, { code: "AWAY", message: t("api.away") });
+  }
+  if (answer.ok) return answer;
+  const { error } = await decoded(answer);
+  // Refused before somebody signed in or out: who is there now has not been tried.
+  if (answer.status === 401 && asker === token.value) {
+    sessionStorage.removeItem(KEY);
+    token.value = "";
+    outside.value = asker ? "wrong" : "asked";
+  }
+  throw new Refused(answer.status, error);
+}
+
+async function decoded(answer) {
+  try {
+    return await answer.json();
+  } catch {
+    throw new Refused(answer.status, { code: "BROKEN", message: t("api.broken", { status: String(answer.status) }) });
+  }
+}
+
+/** What the API answers to a question, without the envelope. */
+export async function ask(path, options) {
+  const body = await decoded(await send(path, options));
+  return body.ok === true && "data" in body ? body.data : body;
+}
+
+/** The same, to be acted on: POST unless told otherwise. */
+export const act = (path, body, method = "POST") => ask(path, { method, body });
+
+/** The bytes of a file. */
+export const fetchFile = async (path) => (await send(path)).arrayBuffer();
+
+/** An answer that comes bit by bit. */
+export const fetchStream = async (path, options) => (await send(path, options)).body;

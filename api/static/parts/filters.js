@@ -1,0 +1,67 @@
+// What the list of records is narrowed to. All of it stands in the address.
+
+import { html, useEffect, useRef, useState } from "/static/preact.js";
+import { change, route, to } from "/static/core/address.js";
+import { keep, kept } from "/static/core/kept.js";
+import { t, word } from "/static/core/language.js";
+
+const STATES = ["queued,running,cancelling", "queued", "running", "cancelling", "completed", "failed", "cancelled"];
+const ACTIONS = ["pipeline", "run", "score", "validate", "batch", "rag-score"];
+// Milliseconds after the last letter.
+const TYPING = 250;
+
+function Choice({ id, label, value, of, onChange }) {
+  return html`<label class="field"><span>${label}</span><select id=${id} value=${value} onChange=${(event) => onChange(event.target.value)}>
+    <option value="">${t("filter.all")}</option>${of.map(([key, said]) => html`<option value=${key}>${said}</option>`)}</select></label>`;
+}
+
+function Saved({ query }) {
+  const [all, set] = useState(() => kept("filters", []));
+  const address = route.value.query.toString();
+  const known = all.find((each) => each.query === address);
+  const save = (next) => {
+    keep("filters", next);
+    set(next);
+  };
+  const name = [query.get("q"), query.get("state") && stateWord(query.get("state")), query.get("action") && word("action", query.get("action")), query.get("scorer"), query.get("sort")].filter(Boolean).join(" · ");
+  return html`<details class="menu"><summary>${t("filter.saved")}</summary><div>
+    ${all.length === 0 && html`<p class="muted">${t("filter.saved.none")}</p>`}
+    <ul class="plain">${all.map((each) => html`<li><a href=${`${to("records")}?${each.query}`}><bdi>${each.name}</bdi></a>
+      <button type="button" class="quiet" aria-label=${t("filter.forget", { name: each.name })} onClick=${() => save(all.filter((other) => other !== each))}>×</button></li>`)}</ul>
+    ${address && !known && name && html`<button type="button" onClick=${() => save([...all, { name, query: address }])}>${t("filter.save")}</button>`}
+  </div></details>`;
+}
+
+const stateWord = (state) => (state === STATES[0] ? t("filter.active") : word("state", state));
+
+export function Filters({ query }) {
+  const field = useRef(null);
+  const timer = useRef(0);
+  const q = query.get("q") || "";
+  // Going back changes what is looked for; what is being typed stays.
+  useEffect(() => {
+    if (document.activeElement !== field.current) field.current.value = q;
+  }, [q]);
+  const set = (values, options) => change({ ...values, cursor: "" }, options);
+  const typed = () => {
+    clearTimeout(timer.current);
+    timer.current = setTimeout(() => set({ q: field.current.value.trim() }, { replace: true }), TYPING);
+  };
+  const submit = (event) => {
+    event.preventDefault();
+    clearTimeout(timer.current);
+    set({ q: field.current.value.trim() });
+  };
+  const verdict = query.get("pass") || "";
+  return html`<form id="filters" role="search" aria-label=${t("filter.label")} onSubmit=${submit}>
+    <label class="field grow"><span>${t("filter.name")}</span>
+      <input id="q" ref=${field} type="search" defaultValue=${q} autocomplete="off" spellcheck=${false} maxlength="200" placeholder=${t("filter.name.hint")} onInput=${typed} /></label>
+    <details class="narrowing" open=${!matchMedia("(max-width: 640px)").matches}><summary>${t("filter.label")}</summary><div class="choices">
+    <${Choice} id="state" label=${t("filter.state")} value=${query.get("state") || ""} of=${STATES.map((state) => [state, stateWord(state)])} onChange=${(state) => set({ state })} />
+    <${Choice} id="pass" label=${t("filter.pass")} value=${verdict} of=${[["true", t("state.passed")], ["false", t("state.unpassed")]]} onChange=${(pass) => set({ pass })} />
+    <${Choice} id="action" label=${t("filter.action")} value=${query.get("action") || ""} of=${ACTIONS.map((action) => [action, word("action", action)])} onChange=${(action) => set({ action })} />
+    ${["scorer", "benchmark", "team"].filter((key) => query.get(key)).map((key) => html`<a class="tag" href=${to("records", "", { ...Object.fromEntries(query), [key]: "", cursor: "" })}>
+      ${t(`list.${key}`)}: <bdi>${query.getAll(key).join(", ")}</bdi> ×</a>`)}
+    <${Saved} query=${query} /></div></details>
+  </form>`;
+}

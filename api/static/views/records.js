@@ -1,0 +1,117 @@
+// The list of records: a page at a time, as the address asks for it.
+
+import { html, useEffect, useRef, useState } from "/static/preact.js";
+import { change, chosen, route, to, trail } from "/static/core/address.js";
+import { csv, save } from "/static/core/csv.js";
+import { keep, kept } from "/static/core/kept.js";
+import { t } from "/static/core/language.js";
+import { useAsked } from "/static/core/live.js";
+import { useTitle } from "/static/core/title.js";
+import { COLUMNS, MORE_IN_CSV } from "/static/parts/columns.js";
+import { Filters } from "/static/parts/filters.js";
+import { Refusal } from "/static/parts/failure.js";
+import { Selected } from "/static/parts/selected.js";
+
+const PAGE = 100;
+const SORTS = ["created", ...COLUMNS.map((column) => column.sort).filter((sort) => sort && sort !== "created")];
+
+/** What the address asks of the list, as the API is asked for it. */
+function asked(query) {
+  const params = new URLSearchParams({ limit: String(PAGE) });
+  for (const key of ["q", "action", "scorer", "pass", "benchmark", "team", "since", "until", "cursor"]) {
+    for (const value of query.getAll(key)) if (value) params.append(key, value);
+  }
+  for (const state of (query.get("state") || "").split(",").filter(Boolean)) params.append("state", state);
+  const sort = chosen(query, "sort", SORTS.flatMap((each) => [each, `-${each}`]));
+  if (query.has("sort")) params.set("sort", sort);
+  return params;
+}
+
+function Head({ columns, sort, all, onAll }) {
+  const turned = (key) => (sort === key ? `-${key}` : key);
+  return html`<thead role="rowgroup"><tr role="row">
+    <th role="columnheader" scope="col" class="pick"><input type="checkbox" aria-label=${t("list.all")} checked=${all} onChange=${(event) => onAll(event.target.checked)} /></th>
+    ${columns.map(({ key, word, sort: by, isNumber }) => html`<th role="columnheader" scope="col" key=${key} data-key=${key} class=${isNumber ? "num" : null}
+      aria-sort=${by && sort === by ? "ascending" : by && sort === `-${by}` ? "descending" : null}>
+      ${by ? html`<button type="button" class="sort" onClick=${() => change({ sort: turned(by), cursor: "" })}>${t(word)}<span aria-hidden="true">${sort === by ? " ↑" : sort === `-${by}` ? " ↓" : ""}</span></button>` : t(word)}</th>`)}
+  </tr></thead>`;
+}
+
+function Row({ task, columns, picked, onPick }) {
+  return html`<tr role="row" data-id=${task.id}>
+    <td role="cell" class="pick"><input type="checkbox" aria-label=${t("list.pick")} checked=${picked} onChange=${(event) => onPick(task.id, event.target.checked)} /></td>
+    ${columns.map(({ key, cell, isNumber, label }) => html`<td role="cell" key=${key} data-key=${key} class=${isNumber ? "num" : null} data-label=${label ? t(label) : null}>${cell(task)}</td>`)}
+  </tr>`;
+}
+
+function Pages({ page, cursor, onTurn }) {
+  if (!cursor && !page.next_cursor) return null;
+  const turn = (next, led) => {
+    change({ cursor: next }, { led });
+    onTurn();
+  };
+  return html`<nav id="pages" class="buttons" aria-label=${t("list.pages")}>
+    <button type="button" id="first" disabled=${!cursor} onClick=${() => turn("", [])}>${t("list.first")}</button>
+    <button type="button" id="previous" disabled=${!cursor} onClick=${() => turn(trail().at(-1) || "", trail().slice(0, -1))}>${t("list.previous")}</button>
+    <button type="button" id="next" disabled=${!page.next_cursor} onClick=${() => turn(page.next_cursor, [...trail(), cursor])}>${t("list.next")}</button>
+  </nav>`;
+}
+
+function Empty({ query }) {
+  const name = query.get("q");
+  const isFiltered = [...query.keys()].some((key) => !["sort", "lang"].includes(key));
+  const text = query.get("cursor") ? t("list.none.page") : name ? t("list.none.named", { name }) : isFiltered ? t("list.none.filtered") : t("list.none");
+  return html`<p class="empty" id="empty">${text} ${isFiltered && html`<a href=${to("records")}>${t("filter.clear")}</a>`}</p>`;
+}
+
+function Columns({ hidden, onHide }) {
+  return html`<details class="menu"><summary>${t("list.columns")}</summary><div>${COLUMNS.slice(1).map(({ key, word }) => html`
+    <label class="check"><input type="checkbox" checked=${!hidden.includes(key)} onChange=${(event) => onHide(key, !event.target.checked)} /> ${t(word)}</label>`)}</div></details>`;
+}
+
+export default function Records() {
+  const { query } = route.value;
+  const title = useRef(null);
+  const [picked, pick] = useState([]);
+  const [hidden, hide] = useState(() => kept("columns", COLUMNS.filter((column) => column.isExtra).map((column) => column.key)));
+  const params = asked(query);
+  const path = `/tasks?${params}`;
+  const last = useRef(null);
+  const { data, problem, again } = useAsked(path);
+  useTitle(query.get("q") ? t("list.titled", { name: query.get("q") }) : t("list.title"));
+  useEffect(() => pick([]), [path]);
+  // Another filter: what is there stays until the answer has come.
+  if (data) last.current = data;
+  const page = data || (problem ? null : last.current);
+  const columns = COLUMNS.filter((column) => !hidden.includes(column.key));
+  const sort = params.get("sort") || "-created";
+  const onHide = (key, isHidden) => {
+    const next = isHidden ? [...hidden, key] : hidden.filter((each) => each !== key);
+    keep("columns", next);
+    hide(next);
+  };
+  const onCsv = () => save("records.csv", csv([
+    [...columns.map((column) => column.key), ...MORE_IN_CSV.map(([key]) => key)],
+    ...page.tasks.map((task) => [...columns.map((column) => column.csv(task)), ...MORE_IN_CSV.map(([, value]) => value(task))]),
+  ]));
+  const from = (page?.before || 0) + 1;
+  const isPart = page && (query.get("cursor") || page.next_cursor) && page.tasks.length;
+  const chosenTasks = page ? page.tasks.filter((task) => picked.includes(task.id)) : [];
+  return html`<section id="list" class="card" aria-labelledby="title">
+    <div class="title-line"><h1 id="title" ref=${title} tabindex="-1">${t("list.title")}</h1>
+      <p id="count" class="muted" role="status">${page && (isPart ? t("list.range", { from, to: from + page.tasks.length - 1, total: page.total }) : t("list.count", { n: page.total }))}</p>
+      <div class="tools"><${Columns} hidden=${hidden} onHide=${onHide} />
+        <button type="button" id="csv" disabled=${!page?.tasks.length} onClick=${onCsv}>${t("list.csv")}</button></div></div>
+    <${Filters} query=${query} />
+    <${Refusal} of=${problem} />
+    <${Selected} tasks=${chosenTasks} onDone=${() => { pick([]); again(); }} />
+    ${page && page.tasks.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-labelledby="title">
+      <table role="table" class=${data ? "records" : "records stale"}>
+        <${Head} columns=${columns} sort=${sort} all=${picked.length === page.tasks.length} onAll=${(isOn) => pick(isOn ? page.tasks.map((task) => task.id) : [])} />
+        <tbody role="rowgroup" id="rows">${page.tasks.map((task) => html`<${Row} key=${task.id} task=${task} columns=${columns} picked=${picked.includes(task.id)}
+          onPick=${(id, isOn) => pick(isOn ? [...picked, id] : picked.filter((each) => each !== id))} />`)}</tbody>
+      </table></div>`}
+    ${page && !page.tasks.length && html`<${Empty} query=${query} />`}
+    ${page && html`<${Pages} page=${page} cursor=${query.get("cursor") || ""} onTurn=${() => title.current.focus()} />`}
+  </section>`;
+}

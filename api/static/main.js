@@ -13,6 +13,16 @@ import { SignIn } from "/static/parts/sign-in.js";
 const VIEWS = {
   records: ["nav.records", () => import("/static/views/records.js")],
   record: [null, () => import("/static/views/record.js")],
+  jobs: ["nav.jobs", () => import("/static/views/jobs.js")],
+  job: [null, () => import("/static/views/job.js")],
+  compare: [null, () => import("/static/views/compare.js")],
+  benchmarks: ["nav.benchmarks", () => import("/static/views/benchmarks.js")],
+  benchmark: [null, () => import("/static/views/benchmark.js")],
+  workspaces: ["nav.workspaces", () => import("/static/views/workspaces.js")],
+  workspace: [null, () => import("/static/views/workspace.js")],
+  submit: ["nav.submit", () => import("/static/views/submit.js")],
+  scorers: ["nav.scorers", () => import("/static/views/scorers.js")],
+  service: ["nav.service", () => import("/static/views/service.js")],
 };
 
 const loaded = signal({});

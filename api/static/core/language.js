@@ -2,7 +2,7 @@
 
 import { signal } from "/static/preact.js";
 import { failures } from "/static/words/failures.js";
-import { LANGUAGES, words } from "/static/words/words.js";
+import { LANGUAGES, words } from "/static/words/index.js";
 
 const KEPT = "autoscorer-language";
 // Written the same way in every part of the page: the tags a browser and a screen reader know.

@@ -1,0 +1,4 @@
+// Words of the scorers; as words.js has them.
+
+export const words = {
+};

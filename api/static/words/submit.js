@@ -1,0 +1,4 @@
+// Words of submitting; as words.js has them.
+
+export const words = {
+};

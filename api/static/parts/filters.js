@@ -5,8 +5,8 @@ import { change, route, to } from "/static/core/address.js";
 import { keep, kept } from "/static/core/kept.js";
 import { t, word } from "/static/core/language.js";
 
-const STATES = ["queued,running,cancelling", "queued", "running", "cancelling", "completed", "failed", "cancelled"];
-const ACTIONS = ["pipeline", "run", "score", "validate", "batch", "rag-score"];
+export const STATES = ["queued,running,cancelling", "queued", "running", "cancelling", "completed", "failed", "cancelled"];
+export const ACTIONS = ["pipeline", "run", "score", "validate", "batch", "rag-score"];
 // Milliseconds after the last letter.
 const TYPING = 250;
 

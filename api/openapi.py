@@ -84,7 +84,6 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
     for name in ("HTTPValidationError", "ValidationError"):
         components.get("schemas", {}).pop(name, None)
     document["security"] = [{"bearer": []}]
-    components["parameters"] = {"IfNoneMatch": _IF_NONE_MATCH}
     for path, operations in document["paths"].items():
         if "get" in operations:
             _complete_get(operations["get"])
@@ -104,4 +103,4 @@ def _complete_get(operation: dict[str, Any]) -> None:
             "description": "It is what the tag in `If-None-Match` is of; nothing is sent again.",
             "headers": _TAG,
         }
-        operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/IfNoneMatch"})
+        operation.setdefault("parameters", []).append(_IF_NONE_MATCH)

@@ -4,7 +4,8 @@ import { Component, html, render, signal, useEffect } from "/static/preact.js";
 import { change, follow, route, to } from "/static/core/address.js";
 import { keepToken, outside, token } from "/static/core/api.js";
 import { firstLanguage, language, otherLanguage, speak, t, tagOf } from "/static/core/language.js";
-import { trouble, useAsked } from "/static/core/live.js";
+import { never, trouble, useAsked } from "/static/core/live.js";
+import { startListening } from "/static/core/stream.js";
 import { Question } from "/static/parts/dialog.js";
 import { Refusal } from "/static/parts/failure.js";
 import { SignIn } from "/static/parts/sign-in.js";
@@ -35,7 +36,7 @@ async function load(name) {
 // --- the frame -------------------------------------------------------------------------------------------------------
 
 function Service() {
-  const { data, problem } = useAsked("/readyz", { pause: () => 15000 });
+  const { data, problem } = useAsked("/readyz", { concerns: never, pause: () => 15000 });
   const state = trouble.value ? "away" : problem ? "unready" : data ? "ready" : null;
   if (!state) return null;
   return html`<details id="service" class=${state}>
@@ -118,4 +119,5 @@ takeToken();
 addEventListener("hashchange", takeToken);
 speak(firstLanguage());
 follow();
+startListening();
 render(html`<${Page} />`, document.body);

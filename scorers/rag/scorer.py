@@ -35,7 +35,7 @@ _MAIN = "rag_score"
 class RagParams(ScorerParams):
     """Params of ``rag``."""
 
-    # The schema lists them for forms; a name that is none of them is refused by ``check_metrics``, which knows a near one.
+    # The schema lists them, for forms. ``check_metrics`` refuses what is none of them, and names a near one.
     metrics: tuple[Annotated[str, Field(json_schema_extra={"enum": [*METRICS]})], ...] | None = Field(
         None, min_length=1, description="Names of metrics; those that fit the files and the configuration when absent."
     )

@@ -11,7 +11,7 @@ export const words = {
   "health.server": ["Prefect server", "Prefect 服务器"],
   "health.scheduler": ["Scheduler", "调度器"],
   "health.pool": ["Work pool", "工作池"],
-  "health.workers": ["Workers of", "worker："],
+  "health.workers": ["Workers of", "worker，工作池"],
   "health.executor": ["Backend", "运行后端"],
   "health.told": ["(does not decide)", "（不影响是否就绪）"],
   "level.ok": ["ok", "正常"],

@@ -70,7 +70,8 @@ const minutes = (before, now) => (now.time - before.time) / 60000;
 
 function Trends({ looks }) {
   const plain = (key) => looks.map((each) => [each.time, each[key]]);
-  const shared = { span: SPAN };
+  // The width grows with what there is, so that the first minute is not a dot.
+  const shared = { span: Math.max(RATE_OVER, looks.at(-1).time - looks[0].time) };
   return html`<div class="trends">
     <${Trend} ...${shared} label=${t("health.waiting")} points=${plain("queued")} />
     <${Trend} ...${shared} label=${t("health.running")} points=${plain("running")} />

@@ -16,10 +16,9 @@ from ..core.provenance import utc_now
 from ..core.version import __version__
 from .context import context_of
 from .outgoing import outgoing
+from .representation import JSON, represented
 
 __all__ = ["JSON", "encode", "envelope", "enveloped", "error_envelope", "failure"]
-
-JSON = "application/json"
 
 _encoder = msgspec.json.Encoder()
 
@@ -42,7 +41,10 @@ def enveloped(
     request: HTTPConnection, told: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     """As ``envelope``, for JSON that ``outgoing`` has let out."""
-    body = encode({"ok": True, "data": told, "meta": _meta(context_of(request).request_id)})
+    data, meta = encode(told), encode(_meta(context_of(request).request_id))
+    body = b'{"ok":true,"data":%b,"meta":%b}' % (data, meta)
+    if status == 200 and request.scope["method"] == "GET":
+        return represented(request, data, body, headers)
     return Response(body, status, headers, media_type=JSON)
 
 

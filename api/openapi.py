@@ -43,6 +43,20 @@ TAGS = [
     {"name": "service", "description": "Whether all is well, and how much there is to do."},
 ]
 
+_IF_NONE_MATCH = {
+    "name": "If-None-Match",
+    "in": "header",
+    "description": "The `ETag` of an answer that you have: 304, and no body, while it would be told the same.",
+    "schema": {"type": "string"},
+    "example": 'W/"4c1d0f5b8f0c6f2c9a7b3e5d1f806a42"',
+}
+_TAG = {
+    "ETag": {
+        "description": "Of what is told and to whom, not of the envelope's `meta`; weak.",
+        "schema": {"type": "string"},
+    }
+}
+
 
 def describe(app: FastAPI) -> None:
     """Complete what ``app.openapi()`` gives."""
@@ -71,7 +85,22 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
         components.get("schemas", {}).pop(name, None)
     document["security"] = [{"bearer": []}]
     for path, operations in document["paths"].items():
+        if "get" in operations:
+            _complete_get(operations["get"])
         for operation in operations.values():
             if path in PUBLIC or path.startswith(SIGNED):
                 operation["security"] = []
     return document
+
+
+def _complete_get(operation: dict[str, Any]) -> None:
+    """Say that an answer in an envelope has a tag, and need not be sent twice."""
+    served = operation["responses"].get("200", {})
+    schema = served.get("content", {}).get("application/json", {}).get("schema", {})
+    if "/Envelope_" in schema.get("$ref", ""):
+        served["headers"] = _TAG | served.get("headers", {})
+        operation["responses"]["304"] = {
+            "description": "It is what the tag in `If-None-Match` is of; nothing is sent again.",
+            "headers": _TAG,
+        }
+        operation.setdefault("parameters", []).append(_IF_NONE_MATCH)

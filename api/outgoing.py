@@ -59,7 +59,7 @@ class Outgoing:
 
     def __init__(self, disclosure: Disclosure, redact: Callable[[Any], Any]) -> None:
         self._disclosure, self._redact = disclosure, redact
-        self.sees_truth = disclosure.sees_truth
+        self.sees_truth, self.digits = disclosure.sees_truth, disclosure.digits
 
     def answer(self, data: BaseModel) -> Json:
         """What a route answers, as JSON.

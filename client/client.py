@@ -16,7 +16,17 @@ from ..core.config import Settings, load_settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.home_token import home_token
 from ..schemas.result import Result
-from ..schemas.task import Action, BackendName, BatchView, Priority, SingleAction, TaskList, TaskState, TaskView
+from ..schemas.task import (
+    Action,
+    BackendName,
+    BatchView,
+    Priority,
+    SingleAction,
+    TaskList,
+    TaskSort,
+    TaskState,
+    TaskView,
+)
 from .benchmarks import BenchmarkCalls
 from .connection import ANSWER, LOOPBACK, ApiAway, Connection, checked_host, task_path
 from .logs import follow_log, read_log
@@ -321,22 +331,30 @@ class Client(BenchmarkCalls):
         states: Sequence[TaskState | str] = (),
         workspace: str | os.PathLike[str] | None = None,
         q: str | None = None,
-        scorer: str | None = None,
-        action: Action | None = None,
+        scorer: str | Sequence[str] | None = None,
+        action: Action | Sequence[Action] | None = None,
+        passed: bool | None = None,
+        benchmark: str | None = None,
+        team: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        sort: TaskSort | None = None,
         limit: int = 50,
     ) -> TaskList:
-        """The newest tasks for which everything given holds.
+        """The first tasks for which everything given holds, by default the newest.
 
         Args:
             states: In one of these.
             workspace: Of this workspace.
             q: Part of a name: of a workspace, a job, a batch's member.
-            scorer: Of this scorer.
-            action: Of this action.
+            scorer: Of this scorer, or of one of these.
+            action: Of this action, or of one of these.
+            passed: Whose Result has this verdict.
+            benchmark: Of this benchmark's submissions.
+            team: Of this team's submissions.
             since: Created then or later.
             until: Created before then.
+            sort: By what, with a ``-`` from the greatest down; the newest first when None.
             limit: Most tasks; as many pages are read as it takes.
 
         Returns:
@@ -346,11 +364,20 @@ class Client(BenchmarkCalls):
         Raises:
             AutoScorerError: ``INVALID_REQUEST``, ``FORBIDDEN``.
         """
-        params = _given(
-            q=q, scorer=scorer, action=action, since=since and since.isoformat(), until=until and until.isoformat(),
-            state=[str(state) for state in states] or None,
-            workspace=None if workspace is None else sendable(workspace),
-        )  # fmt: skip
+        asked = {
+            "q": q,
+            "state": [str(state) for state in states] or None,
+            "workspace": None if workspace is None else sendable(workspace),
+            "scorer": scorer,
+            "action": action,
+            "pass": passed,
+            "benchmark": benchmark,
+            "team": team,
+            "since": since and since.isoformat(),
+            "until": until and until.isoformat(),
+            "sort": sort,
+        }
+        params = _given(**asked)
         found: list[TaskView] = []
         for page in pages(self._api, "/tasks", params, "tasks", limit):
             listed = self._read(TaskList, page)

@@ -6,11 +6,12 @@ of those people is made from it.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from .workspace import SHARED
 
-__all__ = ["WITHHELD_ERROR", "disclosed_result", "interval", "is_board_only", "rounded"]
+__all__ = ["WITHHELD_ERROR", "disclosed_result", "interval", "is_board_only", "rounded", "told_alike"]
 
 Json = dict[str, Any]
 
@@ -74,6 +75,29 @@ def rounded(value: Any, digits: int) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return float(f"{value:.{digits}g}")
+
+
+def told_alike(value: float, digits: int) -> tuple[float, float]:
+    """The least and the greatest number that ``rounded`` makes the same of as of this one."""
+    told = rounded(value, digits)
+    if told is None or told == 0.0:
+        return 0.0, 0.0
+    if told < 0:
+        least, greatest = told_alike(-told, digits)
+        return -greatest, -least
+    # What is half as large is told as less, and what is twice as large as more, or as infinite.
+    inside = min(told, sys.float_info.max)
+    least, greatest = inside, inside
+    for outside in (inside / 2, min(inside * 2, sys.float_info.max)):
+        # Of the greatest numbers all that are greater are told alike.
+        edge = outside if rounded(outside, digits) == told else inside
+        while (middle := outside + (edge - outside) / 2) not in (outside, edge):
+            if rounded(middle, digits) == told:
+                edge = middle
+            else:
+                outside = middle
+        least, greatest = min(least, edge), max(greatest, edge)
+    return least, greatest
 
 
 def interval(data: Json, digits: int) -> Json:

@@ -33,6 +33,7 @@ __all__ = [
     "SubmitRequest",
     "TaskList",
     "TaskOutcome",
+    "TaskSort",
     "TaskState",
     "TaskView",
 ]
@@ -50,6 +51,11 @@ FOR = (
     "What it is to be valid for: `score` (predictions, and nothing to run) or `pipeline`. When absent, scoring where "
     "there are predictions and nothing to run, else a pipeline. Means something to validate alone."
 )
+# By what a list is sorted: from the least up, and with a - from the greatest down.
+TaskSort = Literal[
+    "created", "-created", "ended", "-ended", "score", "-score", "name", "-name", "scorer", "-scorer", "state",
+    "-state", "seconds", "-seconds",
+]  # fmt: skip
 CallbackState = Literal["waiting", "pending", "delivered", "failed"]
 
 
@@ -241,14 +247,14 @@ class TaskView(BaseModel):
 
 
 class TaskList(BaseModel):
-    """One page of tasks, newest first, without their results."""
+    """One page of tasks, without their results."""
 
     model_config = ConfigDict(extra="forbid")
 
     tasks: list[TaskView]
     next_cursor: str | None = Field(description="Give it as `cursor` to go on; null on the last page.")
     total: int = Field(description="How many tasks there are in all, on every page together.")
-    before: int = Field(0, description="How many of them are newer than this page's.")
+    before: int = Field(0, description="How many of them come before this page's, in this order.")
 
 
 class BatchSummary(BaseModel):

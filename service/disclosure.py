@@ -125,12 +125,14 @@ class Disclosure:
     Attributes:
         sees_truth: Whether answers go out as they are: to admins, to organisers, who are answered of their benchmarks
             alone, and where ``api.show_errors`` says so to all but teams.
+        digits: How many digits of a score are told; None for all.
     """
 
     def __init__(self, settings: Settings, role: Role | None, team: str | None = None) -> None:
         self._sees_installation = role == "admin" or (settings.api.show_errors and team is None)
         self.sees_truth = role in SEES_TRUTH or self._sees_installation
         self._digits = settings.security.disclosure.digits
+        self.digits = None if self.sees_truth else self._digits
 
     # --- what a scoring made --------------------------------------------------------------------------------
 

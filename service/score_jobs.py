@@ -29,7 +29,7 @@ from ..scorers.rag.evaluate import requested
 from ..tasks.rag import known_scores, sample_of
 from .job_records import STATUSES, job_record
 from .ledger.derived import folded
-from .ledger.records import NewTask, StoredResult, TaskFilter, TaskRow
+from .ledger.records import NewTask, Place, StoredResult, TaskFilter, TaskRow
 from .ledger.task_ids import first_id_at, is_task_id, new_task_id
 from .policy import Act, Caller, may, scope_of
 from .submissions import check_size
@@ -157,15 +157,16 @@ class ScoreJobs:
             states=tuple(state for state, status in STATUSES.items() if status == query.status),
             name=None if query.text is None else folded(query.text),
             metric=query.metric,
-            action=ACTION,
+            actions=(ACTION,),
             since=None if query.since is None else first_id_at(query.since.timestamp()),
             until=None if query.until is None else first_id_at(query.until.timestamp()),
             scope=scope_of(caller),
         )
         limit = min(max(query.limit, 1), _PAGE)
-        rows, total, _ = await self._tasks.ledger.page(wanted, query.cursor, limit + 1)
-        jobs = [job_record(row, left, whole=False) for row, left in rows[:limit]]
-        return JobPage(jobs=jobs, total=total, next_cursor=rows[limit - 1][0].id if len(rows) > limit else None)
+        after = None if query.cursor is None else Place(None, query.cursor)
+        page = await self._tasks.ledger.page(wanted, after, limit)
+        jobs = [job_record(row, left, whole=False) for row, left in page.rows]
+        return JobPage(jobs=jobs, total=page.total, next_cursor=None if page.next is None else page.next.id)
 
     async def remove(self, job_id: str, *, caller: Caller) -> JobRecord:
         """Cancel a job that has not ended, or forget one that has; as it was. Raises ``NOT_FOUND``."""

@@ -36,7 +36,7 @@ from .sync.deployments import DeploymentIds
 from .sync.dispatcher import Dispatcher
 from .sync.follower import Follower
 from .sync.leadership import Leadership
-from .task_query import TaskQuery
+from .task_query import TaskQuery, cursor_of, place_of
 from .webhooks.delivery import CallbackDelivery
 from .workspaces.replacing import means
 from .workspaces.roots import WorkspaceRoots
@@ -246,24 +246,25 @@ class TaskService:
                         return
                 await ended.wait()
 
-    async def list(self, query: TaskQuery, *, scope: Scope = EVERYTHING) -> TaskList:
-        """Some tasks, newest first, without their ``result``: ``get`` has it.
+    async def list(self, query: TaskQuery, *, scope: Scope = EVERYTHING, digits: int | None = None) -> TaskList:
+        """Some tasks, without their ``result``: ``get`` has it.
 
         Args:
-            query: Which.
+            query: Which, and in which order.
             scope: Which of them whoever asks may see.
+            digits: How many digits of a score they are told; None for all.
 
         Raises:
-            AutoScorerError: ``INVALID_REQUEST`` for a cursor that is none, and as ``WorkspaceRoots.locate``.
+            AutoScorerError: ``INVALID_REQUEST`` for a cursor of another list and as ``WorkspaceRoots.locate``.
         """
         workspace = None if query.workspace is None else await self._located(query.workspace)
-        wanted = query.filter(workspace, scope)
-        limit = min(max(query.limit, 1), _PAGE)
-        rows, total, before = await self.ledger.page(wanted, query.cursor, limit + 1)
-        progress = await self._progress(row for row, _ in rows[:limit])
-        tasks = [self._shown(row, progress, outcome) for row, outcome in rows[:limit]]
-        cursor = rows[limit - 1][0].id if len(rows) > limit else None
-        return TaskList(tasks=tasks, next_cursor=cursor, total=total, before=before)
+        wanted, order = query.filter(workspace, scope, digits), query.order
+        after = None if query.cursor is None else place_of(query.cursor, wanted, order)
+        page = await self.ledger.page(wanted, after, min(max(query.limit, 1), _PAGE), order)
+        progress = await self._progress(row for row, _ in page.rows)
+        tasks = [self._shown(row, progress, outcome) for row, outcome in page.rows]
+        cursor = None if page.next is None else cursor_of(page.next, wanted, order)
+        return TaskList(tasks=tasks, next_cursor=cursor, total=page.total, before=page.before)
 
     async def cancel(self, task_id: str) -> TaskView:
         """End a task; one that was cancelled before is answered as it is.

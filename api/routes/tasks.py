@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Body, Depends, Header, Path, Query
-from pydantic import ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import StringConstraints, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from ...core.errors import AutoScorerError, ErrorCode
-from ...schemas.task import Action, SubmitRequest, TaskList, TaskState, TaskView
+from ...schemas.task import Action, SubmitRequest, TaskList, TaskSort, TaskState, TaskView
 from ...service.policy import Act, scope_of
 from ...service.prefect.client import PAGE
 from ...service.task_logs import LogPage, follow, read_page
@@ -45,6 +45,8 @@ IdempotencyKey = Annotated[
         description="A word of your choice. The same word again within a day answers with the first's task.",
     ),
 ]
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ].*)?", re.ASCII)
 
@@ -121,29 +123,54 @@ async def list_tasks(
             "to work on, and its members once it has ended.",
         ),
     ] = None,
-    scorer: Annotated[str | None, Query(min_length=1, max_length=200)] = None,
-    action: Annotated[Action | None, Query()] = None,
+    scorer: Annotated[list[Name] | None, Query(description="Any of these; may be given several times.")] = None,
+    action: Annotated[list[Action] | None, Query(description="Any of these; may be given several times.")] = None,
+    passed: Annotated[
+        bool | None, Query(alias="pass", description="The Result's verdict, `outcome.pass`; without one neither.")
+    ] = None,
+    benchmark: Annotated[str | None, Query(min_length=1, max_length=4096, description="Of its submissions.")] = None,
+    team: Annotated[str | None, Query(min_length=1, max_length=64, description="Of its submissions.")] = None,
     since: Annotated[
         Moment | None,
         Query(description="Created then or later: a date or time of ISO 8601; UTC where no zone is given."),
     ] = None,
     until: Annotated[Moment | None, Query(description="Created before then; as `since`.")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
-    cursor: Annotated[str | None, Query(max_length=500, description="`next_cursor` of the page before.")] = None,
+    sort: Annotated[
+        TaskSort,
+        Query(
+            description="From the least up, and with a leading `-` from the greatest down: `-created` is the newest "
+            "first. `name` is the workspace's, or what is shown in its place; `seconds` is `run_seconds`; `score` is "
+            "compared as it is shown, whatever its metric. What has no such value comes last either way, equal ones "
+            "are in the order of `created`."
+        ),
+    ] = "-created",
+    cursor: Annotated[
+        str | None,
+        Query(
+            max_length=2000,
+            description="`next_cursor` of the page before: of the same `sort`, the same filters and the same token.",
+        ),
+    ] = None,
 ) -> Response:
-    """Tasks, newest first, without their results: those that the token may see."""
+    """Tasks without their results, the newest first unless `sort` says otherwise: those that the token may see."""
     query = TaskQuery(
         states=tuple(state or ()),
         workspace=workspace,
         name=q,
-        scorer=scorer,
-        action=action,
+        scorers=tuple(scorer or ()),
+        actions=tuple(action or ()),
+        passed=passed,
+        benchmark=benchmark,
+        team=team,
         since=aware(since),
         until=aware(until),
         limit=limit,
         cursor=cursor,
+        sort=sort,
     )
-    return envelope(request, await tasks_of(request).list(query, scope=scope_of(caller)))
+    digits = outgoing(request).digits
+    return envelope(request, await tasks_of(request).list(query, scope=scope_of(caller), digits=digits))
 
 
 @router.get(

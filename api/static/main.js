@@ -1,10 +1,11 @@
 // The frame of the page: what there is to look at, who looks, in which language, and the view that the address asks for.
 
 import { Component, html, render, signal, useEffect } from "/static/preact.js";
-import { follow, route, to } from "/static/core/address.js";
+import { change, follow, route, to } from "/static/core/address.js";
 import { keepToken, outside, token } from "/static/core/api.js";
 import { firstLanguage, language, otherLanguage, speak, t, tagOf } from "/static/core/language.js";
-import { trouble, useAsked } from "/static/core/live.js";
+import { never, trouble, useAsked } from "/static/core/live.js";
+import { startListening } from "/static/core/stream.js";
 import { Question } from "/static/parts/dialog.js";
 import { Refusal } from "/static/parts/failure.js";
 import { SignIn } from "/static/parts/sign-in.js";
@@ -35,12 +36,19 @@ async function load(name) {
 // --- the frame -------------------------------------------------------------------------------------------------------
 
 function Service() {
-  const { data, problem } = useAsked("/readyz", { pause: () => 15000 });
+  const { data, problem } = useAsked("/readyz", { concerns: never, pause: () => 15000 });
   const state = trouble.value ? "away" : problem ? "unready" : data ? "ready" : null;
   if (!state) return null;
   return html`<details id="service" class=${state}>
     <summary><span class="dot" aria-hidden="true"></span><span>${t(`service.${state}`)}</span></summary>
     <p>${state === "ready" ? t("service.ready.text") : state === "away" ? t("api.away") : problem.message}</p></details>`;
+}
+
+function switchLanguage() {
+  const other = otherLanguage();
+  speak(other, true);
+  // A link that names a language is handed on with the one that is read now.
+  if (route.value.query.has("lang")) change({ lang: other }, { replace: true });
 }
 
 function Header() {
@@ -53,7 +61,7 @@ function Header() {
     <div class="account">
       <${Service} />
       <a href="/docs">${t("page.api")}</a>
-      <button type="button" id="language" lang=${tagOf(other)} aria-label=${t("page.other.label")} onClick=${() => speak(other, true)}>${t("page.other")}</button>
+      <button type="button" id="language" lang=${tagOf(other)} aria-label=${t("page.other.label")} onClick=${switchLanguage}>${t("page.other")}</button>
       ${token.value && html`<button type="button" id="sign-out" onClick=${() => { keepToken(""); outside.value = "asked"; }}>${t("token.out")}</button>`}
     </div>
   </header>`;
@@ -82,7 +90,7 @@ function View() {
     if (known && !There) load(known).catch((error) => { trouble.value = error; });
   }, [known, There]);
   if (!known) return html`<p class="empty">${t("page.nothing")} <a href=${to("records")}>${t("nav.records")}</a></p>`;
-  return html`<${Guard} of=${`${view}/${id}`}>${There && html`<${There} key=${`${view}/${id}`} id=${id} />`}</>`;
+  return html`<${Guard} of=${`${view}/${id}`}>${There && html`<${There} key=${`${view}/${id}/${token.value}`} id=${id} />`}</>`;
 }
 
 function Page() {
@@ -111,4 +119,5 @@ takeToken();
 addEventListener("hashchange", takeToken);
 speak(firstLanguage());
 follow();
+startListening();
 render(html`<${Page} />`, document.body);

@@ -33,7 +33,7 @@ from sqlalchemy import (
 
 from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.task import TaskState
-from .derived import names_of
+from .derived import names_of, sort_name
 from .queries import (
     EXCLUSIVE,
     KEYED,
@@ -161,6 +161,7 @@ def _values(task: NewTask) -> dict[str, Any]:
         "parameters": json.dumps(task.parameters, allow_nan=False),
         "state": TaskState.QUEUED.value,
         "callback_state": "waiting" if task.callback_url else None,
+        "sort_name": sort_name(task.request),
     }
 
 
@@ -221,6 +222,6 @@ def _at_once(*, keyed: bool) -> Any:
     return union_all(select(made, nothing, other), *answers).add_cte(name.cte("named"))
 
 
-_COLUMNS = [*_FIELDS, "state", "callback_state"]
+_COLUMNS = [*_FIELDS, "state", "callback_state", "sort_name"]
 _BARE = [column(each.name, each.type) for each in ROW]
 _AT_ONCE, _AT_ONCE_WITH_KEY = _at_once(keyed=False), _at_once(keyed=True)

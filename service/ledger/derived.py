@@ -10,12 +10,14 @@ from typing import Any
 from ...core.disclosed import is_board_only
 from ..prefect.model import Json
 
-__all__ = ["folded", "metric_name", "names_of", "outcome_of"]
+__all__ = ["folded", "metric_name", "names_of", "outcome_of", "sort_name", "sorted_by"]
 
 # What else a Result's summary holds; the main metric stands there under its own name.
 _NO_METRIC = ("score", "pass", "rank", "higher_is_better")
 # Characters of one name; a path has no more.
 _LONGEST_NAME = 4096
+# And of one that is sorted by: an entry of an index has its limits.
+_LONGEST_SORTED = 200
 
 
 def outcome_of(result: Any) -> Json | None:
@@ -51,6 +53,25 @@ def names_of(request: Mapping[str, Any], result: Any = None, job_id: str | None 
     """
     found = [folded(name) for name in _names(request, result, job_id)]
     return "\n".join(dict.fromkeys([*found, *map(metric_name, _texts(request.get("metrics") or []))]))
+
+
+def sort_name(request: Mapping[str, Any]) -> str | None:
+    """The name that a list shows of a task, as it is sorted: of its workspace, or what stands for it."""
+    workspaces = request.get("workspaces")
+    several = ", ".join(_texts(workspaces)) if isinstance(workspaces, list) else ""
+    shown = next(_texts([request.get("workspace"), request.get("question"), several]), None)
+    return None if shown is None else folded(shown)[:_LONGEST_SORTED]
+
+
+def sorted_by(outcome: Mapping[str, Any] | None) -> Json:
+    """What a list is sorted by and filtered of an outcome of ``outcome_of``: columns of the table ``tasks``."""
+    told = _mapping(outcome)
+    score, passed = _number(told.get("score")), told.get("pass")
+    return {
+        "score": None if score is None else float(score),
+        "passed": int(passed) if isinstance(passed, bool) else None,
+        "board_only": 1 if told.get("board_only") is True else None,
+    }
 
 
 def folded(text: str) -> str:

@@ -18,7 +18,7 @@ from ...core.config import Settings
 from ...schemas.benchmark import Quota
 from ...schemas.quota import QuotaLeft
 from ...schemas.task import TaskView
-from . import accepting, flow_runs, leases, queries, quotas, shared
+from . import accepting, flow_runs, leases, lists, queries, quotas, shared
 from . import statements as sql
 from .postgres import PostgresDatabase
 from .records import NewTask, TaskRow
@@ -182,7 +182,7 @@ class Ledger:
     to_cancel = _reads(queries.to_cancel)
     spent = _reads(quotas.spent)
     counts = _reads(queries.counts)
-    page = _scans(queries.page)
+    page = _scans(lists.page)
     latest_of = _scans(queries.latest_of)
 
     async def view(self, task_id: str) -> TaskView:

@@ -24,10 +24,8 @@ from sqlalchemy import (
 
 from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.task import ACTIVE, TaskState
-from ..policy import SEVERAL, Scope
-from .derived import metric_name
-from .records import CallbackDue, StoredResult, TaskFilter, TaskRow
-from .tables import ACTIVE_STATES, idempotency, names, outcomes, tasks
+from .records import CallbackDue, StoredResult, TaskRow
+from .tables import ACTIVE_STATES, idempotency, outcomes, tasks
 from .tables import counts as counts_table
 
 __all__ = [
@@ -49,7 +47,6 @@ __all__ = [
     "known_flow_run",
     "latest_of",
     "outcome",
-    "page",
     "row",
     "row_of",
     "rows_of",
@@ -237,69 +234,3 @@ def counts(db: Connection) -> dict[str, int]:
     """How many tasks there are, by state."""
     found = {state: int(number) for state, number in db.execute(_COUNTS)}
     return {state.value: found.get(state.value, 0) for state in TaskState}
-
-
-# --- lists ----------------------------------------------------------------------------------------------------
-
-
-def page(
-    db: Connection, wanted: TaskFilter, before: str | None, limit: int
-) -> tuple[list[tuple[TaskRow, StoredResult]], int, int]:
-    """At most ``limit`` of the tasks that are wanted, newest first, from ``before`` on.
-
-    Returns:
-        The tasks, each with what it left but its Result; how many there are in all; and how many come before the page.
-    """
-    conditions = _conditions(wanted)
-    counted = select(func.count()).select_from(tasks).where(*conditions)
-    if wanted == TaskFilter(states=wanted.states):  # no rows are counted for the usual questions
-        found = counts(db)
-        total = sum(found[state.value] for state in wanted.states or TaskState)
-    else:
-        total = int(db.scalar(counted) or 0)
-    newer = 0
-    asked = (
-        select(*ROW, outcomes.c.error, outcomes.c.outcome)
-        .join(outcomes, outcomes.c.task_id == tasks.c.id, isouter=True)
-        .where(*conditions)
-        .order_by(tasks.c.id.desc())
-        .limit(limit)
-    )
-    if before is not None:
-        newer = int(db.scalar(counted.where(tasks.c.id >= before)) or 0)
-        asked = asked.where(tasks.c.id < before)
-    return [(TaskRow(*each[:-2]), StoredResult(None, *each[-2:])) for each in db.execute(asked)], total, newer
-
-
-def _seen(scope: Scope) -> list[ColumnElement[bool]]:
-    """The same of the rows that ``policy.may`` says of each."""
-    if scope.everything:
-        return []
-    if scope.benchmarks is not None:
-        return [tasks.c.benchmark.in_(sorted(scope.benchmarks))]
-    if scope.team is not None:
-        # What is NULL is not equal, nor is it unequal.
-        return [tasks.c.team == scope.team, tasks.c.benchmark != SEVERAL]
-    return [tasks.c.benchmark.is_(None), or_(tasks.c.action != "rag-score", tasks.c.caller == scope.owner)]
-
-
-def _conditions(wanted: TaskFilter) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = []
-    if wanted.states:
-        found.append(tasks.c.state.in_([state.value for state in wanted.states]))
-    for part in (wanted.name, None if wanted.metric is None else metric_name(wanted.metric)):
-        if part is not None:
-            named = names.c.names.contains(part, autoescape=True)
-            found.append(tasks.c.id.in_(select(names.c.task_id).where(named)))
-    found += _seen(wanted.scope)
-    equal = {
-        tasks.c.workspace: wanted.workspace,
-        tasks.c.scorer: wanted.scorer,
-        tasks.c.action: wanted.action,
-    }
-    found += [column == value for column, value in equal.items() if value is not None]
-    if wanted.since is not None:
-        found.append(tasks.c.id >= wanted.since)
-    if wanted.until is not None:
-        found.append(tasks.c.id < wanted.until)
-    return found

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ...core.errors import AutoScorerError, ErrorCode
 from ...schemas.result import ErrorInfo
@@ -28,6 +28,9 @@ __all__ = [
     "CallbackDue",
     "NewTask",
     "Observed",
+    "Order",
+    "Page",
+    "Place",
     "ScorerChange",
     "SharedScorer",
     "SharedScorers",
@@ -126,19 +129,52 @@ class StoredResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """How a list is sorted. What has no such value comes last either way; what has the same is in the order of ids."""
+
+    by: Literal["created", "ended", "score", "name", "scorer", "state", "seconds"] = "created"
+    descending: bool = True
+
+
+class Place(NamedTuple):
+    """A task's place in an order: the value that it is sorted by, as it is told to whoever asks, and its id."""
+
+    value: str | float | None
+    id: str
+
+
+class Page(NamedTuple):
+    """Some tasks of a list, each with what it left but its Result.
+
+    ``total`` is how many there are in all, ``before`` how many come before these, ``next`` the place after which the
+    next page begins; None on the last.
+    """
+
+    rows: list[tuple[TaskRow, StoredResult]]
+    total: int
+    before: int
+    next: Place | None
+
+
+@dataclass(frozen=True, slots=True)
 class TaskFilter:
     """Which tasks to list; None and () ask for all. ``name`` is folded; ``since`` and ``until`` are ids."""
 
     states: tuple[TaskState, ...] = ()
     workspace: str | None = None
     name: str | None = None
-    scorer: str | None = None
-    action: str | None = None
+    scorers: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()
     since: str | None = None
     until: str | None = None
     metric: str | None = None
+    passed: bool | None = None
+    benchmark: str | None = None
+    team: str | None = None
     # Which of them whoever asks may see.
     scope: Scope = EVERYTHING
+    # How many digits of a score they are told, and none of what a leaderboard alone tells; None: all of it.
+    digits: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

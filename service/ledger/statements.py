@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 
 from ...core.errors import AutoScorerError, ErrorCode
-from .derived import names_of, outcome_of
+from .derived import names_of, outcome_of, sorted_by
 from .queries import ROW, is_active, is_in, row, rows_of
 from .quotas import settle
 from .records import Observed, TaskEnd, TaskRow
@@ -212,6 +212,9 @@ _FINISHED = (
         dispatching=0,
         callback_state=case((tasks.c.callback_url.is_(None), null()), else_="pending"),
         callback_at=bindparam("now"),
+        score=bindparam("reached", type_=Double),
+        passed=bindparam("over", type_=Integer),
+        board_only=bindparam("hidden", type_=Integer),
     )
     .returning(tasks.c.team, tasks.c.started_at)
 )
@@ -232,6 +235,8 @@ def _leaving(dialect: str) -> Any:
 
 def _finish(db: Connection, end: TaskEnd) -> bool:
     now = time.time()
+    outcome = outcome_of(end.result)
+    sorts = sorted_by(outcome)
     ended = {
         "task": end.task_id,
         "as": end.state.value,
@@ -241,6 +246,9 @@ def _finish(db: Connection, end: TaskEnd) -> bool:
         "began": end.started_at,
         "at": now if end.ended_at is None else end.ended_at,
         "now": now,
+        "reached": sorts["score"],
+        "over": sorts["passed"],
+        "hidden": sorts["board_only"],
     }
     found = db.execute(_FINISHED, ended).first()
     if found is None:
@@ -248,7 +256,7 @@ def _finish(db: Connection, end: TaskEnd) -> bool:
     team, started_at = found
     if team is not None:
         settle(db, end, started=started_at is not None, at=now)
-    left = {"result": _dump(end.result), "error": _dump(end.error), "outcome": _dump(outcome_of(end.result))}
+    left = {"result": _dump(end.result), "error": _dump(end.error), "outcome": _dump(outcome)}
     db.execute(_leaving(db.dialect.name), {"task_id": end.task_id, **left})
     if more := names_of({}, end.result):
         db.execute(_RENAMED, {"task": end.task_id, "more": "\n" + more})

@@ -36,6 +36,7 @@ __all__ = [
     "revision",
     "scorer_files",
     "scorer_watches",
+    "seconds",
     "secrets",
     "submissions",
     "tasks",
@@ -91,7 +92,15 @@ tasks = Table(
     # Of a task about submissions: the benchmark's name, and the team where it is about one alone.
     Column("benchmark", Text),
     Column("team", Text),
+    # What lists are sorted by and the row has nowhere else: its name, folded and cut; of a Result the score, whether
+    # it passed, and whether teams are told of both by a leaderboard alone (1, else NULL).
+    Column("sort_name", Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")),
+    Column("score", Double),
+    Column("passed", Integer),
+    Column("board_only", Integer),
 )
+# From begun to ended.
+seconds = tasks.c.ended_at - tasks.c.started_at
 
 
 def _index(name: str, *columns: str, where: str | None = None, unique: bool = False) -> None:
@@ -108,7 +117,13 @@ _index("by_scorer", "scorer", "id")
 _index("by_action", "action", "id")
 _index("by_benchmark", "benchmark", "id", where="benchmark IS NOT NULL")
 _index("by_team", "team", "id", where="team IS NOT NULL")
-_index("by_end", "ended_at", where="ended_at IS NOT NULL")
+# Of what lists are sorted by: whoever has no such value stands in none, so that a task costs little before it ends.
+_index("by_end", "ended_at", "id", where="ended_at IS NOT NULL")
+_index("by_name", "sort_name", "id", where="sort_name IS NOT NULL")
+_index("by_score", "score", "id", where="score IS NOT NULL")
+_index("by_passed", "passed", "id", where="passed IS NOT NULL")
+_TOOK = text("ended_at - started_at IS NOT NULL")
+Index("by_seconds", seconds, tasks.c.id, sqlite_where=_TOOK, postgresql_where=_TOOK)
 _index("callbacks_due", "callback_at", where="callback_state = 'pending'")
 
 # Submissions of teams that were accepted, for their quotas: they count also when their tasks are forgotten.

@@ -185,6 +185,13 @@ def test_tasks_are_listed_by_what_is_asked(client: Client, served: Served) -> No
     assert [task.id for task in client.tasks(states=["failed"]).tasks] == [served.failed]
     assert [task.id for task in client.tasks(q="TEAM-A").tasks] == [served.batch, served.scored]
     assert [task.id for task in client.tasks(workspace="team-b", action="score").tasks] == [served.failed]
+    assert [task.id for task in client.tasks(sort="created").tasks] == [served.scored, served.failed, served.batch]
+    assert [task.id for task in client.tasks(action=["score", "batch"], sort="-score", limit=2).tasks][:1] == [
+        served.scored
+    ]
+    assert (
+        client.tasks(scorer=["nobody", "none"]).total == client.tasks(passed=True, team="a", benchmark="b").total == 0
+    )
     short = client.tasks(limit=2)
     assert len(short.tasks) == 2 and short.total == 3 and short.next_cursor is not None
 

@@ -63,7 +63,7 @@ def test_an_earlier_ledger_is_taken_over_with_everything_in_it(settings: Setting
 
     async def work() -> None:
         async with opened(settings) as ledger:
-            rows, total, _ = await ledger.page(TaskFilter(), None, 10)
+            rows, total, *_ = await ledger.page(TaskFilter(), None, 10)
             assert total == 4 and [row.state for row, _ in rows] == ["queued", "running", "failed", "completed"]
             assert await ledger.counts() == {
                 "queued": 1, "running": 1, "cancelling": 0, "completed": 1, "failed": 1, "cancelled": 0,

@@ -79,7 +79,7 @@ def test_it_is_moved_to_postgresql_and_back(
     async def look() -> None:
         async with opened(shared) as ledger:
             assert (await ledger.counts())["completed"] == 600
-            _, total, _ = await ledger.page(TaskFilter(name="job 7"), None, 1)
+            _, total, *_ = await ledger.page(TaskFilter(name="job 7"), None, 1)
             assert total == sum(1 for n in range(1, 1200, 2) if str(n).startswith("7"))
 
     asyncio.run(look())

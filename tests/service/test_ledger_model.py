@@ -160,7 +160,7 @@ class Machine(LedgerMachine):
     def says_what_the_model_says(self) -> None:
         states = [t.state for t in self.known.values()]
         assert self.do(lambda: self.ledger.counts()) == {s.value: states.count(s.value) for s in TaskState}
-        rows, total, _ = self.do(lambda: self.ledger.page(TaskFilter(), None, 500))
+        rows, total, *_ = self.do(lambda: self.ledger.page(TaskFilter(), None, 500))
         assert total == len(states)
         assert [(row.id, row.state, row.flow_run_id, row.dispatch) for row, _ in rows] == [
             (t.id, t.state, t.flow_run, t.dispatch) for t in sorted(self.known.values(), key=lambda t: t.id)[::-1]

@@ -10,7 +10,7 @@ import pytest
 from autoscorer.core.config import Settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.schemas.task import Role, TaskState
-from autoscorer.service.ledger.records import TaskFilter
+from autoscorer.service.ledger.records import Place, TaskFilter
 from autoscorer.service.ledger.sqlite import SqliteDatabase
 from autoscorer.service.policy import SEVERAL, Act, Caller, Subject, check, may, scope_of
 from hypothesis import HealthCheck, given
@@ -114,15 +114,15 @@ def test_a_list_holds_what_may_be_seen_and_counts_nothing_else(
                 task = new(f"/{uuid4()}", action, caller=asker, benchmark=benchmark, team=team, scorer=scorer)
                 known.append((await ledger.add(task))[0])
             seen = sorted(row.id for row in known if may(caller, Act.SEE, row.subject_of))
-            wanted = TaskFilter(scorer=scorer, scope=scope_of(caller))
-            rows, total, _ = await ledger.page(wanted, None, 100)
+            wanted = TaskFilter(scorers=(scorer,), scope=scope_of(caller))
+            rows, total, *_ = await ledger.page(wanted, None, 100)
             assert [row.id for row, _ in rows] == seen[::-1] and total == len(seen)
             # By pages of one, with what is counted before each.
-            before: str | None = None
+            after: Place | None = None
             for number, task_id in enumerate(seen[::-1]):
-                (page,), *counted = await ledger.page(wanted, before, 1)
-                assert (page[0].id, counted) == (task_id, [total, number])
-                before = task_id
+                (row,), *counted, after = await ledger.page(wanted, after, 1)
+                assert (row[0].id, counted) == (task_id, [total, number])
+            assert after is None
 
     asyncio.run(work())
 
@@ -139,7 +139,7 @@ def test_a_list_looks_at_nothing_but_what_may_be_seen(settings: Settings, caller
             scanner.set_trace_callback(asked.append)
             # An organiser's tasks of one state are looked for among all of that state.
             for states in ((), (TaskState.QUEUED,))[: 1 if caller is ORGANISER else 2]:
-                await ledger.page(TaskFilter(states=states, scope=scope_of(caller)), "f" * 32, 10)
+                await ledger.page(TaskFilter(states=states, scope=scope_of(caller)), Place(None, "f" * 32), 10)
             scanner.set_trace_callback(None)
             for statement in asked:
                 plan = [str(each[3]) for each in scanner.execute("EXPLAIN QUERY PLAN " + statement)]

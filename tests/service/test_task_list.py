@@ -69,7 +69,7 @@ def test_a_list_shows_the_score_without_the_result(settings: Settings) -> None:
             await ledger.finish([TaskEnd(scored.id, TaskState.COMPLETED, result=RESULT)])
             error = {"code": "MISMATCH", "message": "m", "stage": "scoring", "details": {}}
             await ledger.finish([TaskEnd(failed.id, TaskState.FAILED, result={**RESULT, "error": error}, error=error)])
-            rows, total, _ = await ledger.page(TaskFilter(), None, 10)
+            rows, total, *_ = await ledger.page(TaskFilter(), None, 10)
             views = [row.view(outcome) for row, outcome in rows]
             assert [view.id for view in views] == [waiting.id, failed.id, scored.id] and total == 3
             assert all(view.result is None for view in views)

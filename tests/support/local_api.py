@@ -47,10 +47,10 @@ class MadeUpTasks:
         self.settings: Any = None
         self.roots: Any = None
 
-    async def list(self, query: TaskQuery, *, scope: Scope) -> TaskList:
+    async def list(self, query: TaskQuery, *, scope: Scope, digits: int | None) -> TaskList:
         found = [t for t in self.tasks.values() if not query.states or t.state in query.states]
         found = [t for t in found if query.workspace in (None, t.workspace)]
-        found = [t for t in found if query.action in (None, t.action)]
+        found = [t for t in found if not query.actions or t.action in query.actions]
         if query.name is not None:
             names = {t.id: " ".join([t.workspace or "", *(t.workspaces or [])]).lower() for t in found}
             found = [t for t in found if query.name.lower() in names[t.id]]

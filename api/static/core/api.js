@@ -29,9 +29,9 @@ export function keepToken(value) {
   token.value = value;
 }
 
-async function send(path, { body, headers, ...options } = {}) {
+async function send(path, { body, headers, kept, ...options } = {}) {
   const asker = token.value;
-  const all = { ...headers, ...(asker ? { Authorization: `Bearer ${asker}` } : {}) };
+  const all = { ...headers, ...(asker ? { Authorization: `Bearer ${asker}` } : {}), ...(kept?.etag ? { "If-None-Match": kept.etag } : {}) };
   let content = body;
   if (body !== undefined && !(body instanceof Blob) && !(body instanceof FormData)) {
     all["Content-Type"] = "application/json";
@@ -39,12 +39,12 @@ async function send(path, { body, headers, ...options } = {}) {
   }
   let answer;
   try {
-    answer = await fetch(path, { ...options, body: content, headers: all, cache: "no-cache", credentials: "omit" });
+    answer = await fetch(path, { ...options, body: content, headers: all, cache: "no-store", credentials: "omit" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0, { code: "AWAY", message: t("api.away") });
   }
-  if (answer.ok) return answer;
+  if (answer.ok || (kept?.etag && answer.status === 304)) return answer;
   const { error } = await decoded(answer);
   // Refused before somebody signed in or out: who is there now has not been tried.
   if (answer.status === 401 && asker === token.value) {
@@ -63,10 +63,19 @@ async function decoded(answer) {
   }
 }
 
-/** What the API answers to a question, without the envelope. */
+/** What the API answers to a question, without the envelope.
+ *
+ * @param options As of fetch; `body` is sent as JSON. `kept` is an object of the caller's: where the answer is the same as
+ *     the last one that was asked for with it, it is that one, and has not been sent again.
+ */
 export async function ask(path, options) {
-  const body = await decoded(await send(path, options));
-  return body.ok === true && "data" in body ? body.data : body;
+  const kept = options?.kept;
+  const answer = await send(path, options);
+  if (answer.status === 304) return kept.data;
+  const body = await decoded(answer);
+  const data = body.ok === true && "data" in body ? body.data : body;
+  if (kept) Object.assign(kept, { etag: answer.headers.get("ETag"), data });
+  return data;
 }
 
 /** The same, to be acted on: POST unless told otherwise. */

@@ -1,63 +1,78 @@
-// What has changed is asked for again: a view says what it shows, and is told when to look.
+// What is shown is asked for again when it has changed: as the stream tells it, or now and then where there is none.
 
 import { effect, signal, useEffect, useRef, useState } from "/static/preact.js";
 import { Refused, ask, outside, token } from "/static/core/api.js";
+import { isLive, listen } from "/static/core/stream.js";
 
 const ACTIVE_PAUSE = 2000;
 const IDLE_PAUSE = 5000;
 const AWAY_PAUSE = 3000;
+// With a stream, in case that it has told less than there is.
+const LIVE_PAUSE = 60000;
+// Between two looks that the stream has caused.
+const LEAST_PAUSE = 700;
 
 /** What is wrong with reaching the API, for the whole page: the last refusal, or null. */
 export const trouble = signal(null);
 
-/** Ask for something now, and again while it may change.
+/** Ask for something now, and again when it may have changed.
  *
  * @param path What to ask for; null asks for nothing.
- * @param options.pause Milliseconds between two looks, from what was answered: null ends them. By default a task's.
+ * @param options.concerns Whether a change that is told may be seen in it; by default each one may.
+ * @param options.pause Milliseconds between two looks without a stream, from what was answered: null ends them.
  * @returns {data, problem, again}: the last answer for this path, why there is none, and a function that asks at once.
  */
-export function useAsked(path, { pause = usual } = {}) {
-  const [state, set] = useState({ path: null, data: null, problem: null });
+export function useAsked(path, { concerns = () => true, pause = usual } = {}) {
+  const [state, set] = useState({ of: null, data: null, problem: null });
   const look = useRef(() => {});
   const asker = token.value;
   const isOut = outside.value;
+  // What was asked for before somebody signed out or in is not shown to who is there now.
+  const of = `${asker} ${path}`;
   useEffect(() => {
     if (!path || isOut) return undefined;
     const ended = new AbortController();
+    const kept = { etag: null };
     let timer = 0;
-    let asked = 0;
-    let kept = null;
+    let at = 0;
+    let number = 0;
+    const later = (wait) => {
+      clearTimeout(timer);
+      at = Date.now() + wait;
+      timer = setTimeout(() => (document.hidden ? waitToBeSeen() : now()), wait);
+    };
+    const waitToBeSeen = () => document.addEventListener("visibilitychange", now, { once: true, signal: ended.signal });
     const now = async () => {
       clearTimeout(timer);
-      const number = ++asked;
+      const mine = ++number;
       let wait = AWAY_PAUSE;
       try {
-        const data = await ask(path, { signal: ended.signal });
-        if (number !== asked) return;
+        const data = await ask(path, { signal: ended.signal, kept });
+        if (mine !== number) return;
         wait = pause(data);
         trouble.value = null;
-        const text = JSON.stringify(data);
-        // The same again draws nothing anew.
-        if (text !== kept) set({ path, data, problem: null });
-        kept = text;
+        set((known) => (known.of === of && known.data === data ? known : { of, data, problem: null }));
       } catch (error) {
-        if (ended.signal.aborted || number !== asked) return;
-        if (error.status === 401) return;
+        if (ended.signal.aborted || mine !== number || error.status === 401) return;
         // What was there stays to be read while the API is away.
-        if (error instanceof Refused && error.status) set({ path, data: null, problem: error });
+        if (error instanceof Refused && error.status) set({ of, data: null, problem: error });
         else trouble.value = error;
       }
-      if (wait !== null) timer = setTimeout(() => (document.hidden ? later() : now()), wait);
+      if (wait !== null) later(isLive.value && !trouble.value ? Math.max(wait, LIVE_PAUSE) : wait);
     };
-    const later = () => document.addEventListener("visibilitychange", now, { once: true, signal: ended.signal });
+    const stop = listen((event) => {
+      if (event.type !== "reset" && !concerns(event)) return;
+      if (at - Date.now() > LEAST_PAUSE || !timer) later(LEAST_PAUSE);
+    });
     look.current = now;
     now();
     return () => {
+      stop();
       ended.abort();
       clearTimeout(timer);
     };
   }, [path, asker, isOut]);
-  const isOwn = state.path === path && !isOut;
+  const isOwn = state.of === of && !isOut;
   return { data: isOwn ? state.data : null, problem: isOwn ? state.problem : null, again: () => look.current() };
 }
 
@@ -70,6 +85,9 @@ function usual(data) {
 
 /** Once and no more. */
 export const once = () => null;
+
+/** No change of a task is seen in it. */
+export const never = () => false;
 
 // Whoever signs out has no trouble any more.
 effect(() => { if (outside.value) trouble.value = null; });

@@ -45,7 +45,7 @@ export function useFiles(task) {
 /** A file, opened in a tab of its own, where it may neither run anything nor reach this page. */
 export function FileLink({ file, base, children, look, id }) {
   if (!base || !file.kept) return html`<${Name} text=${file.name} />`;
-  return html`<a id=${id} class=${look} href=${`${base}/artifacts/${encoded(file.file)}`} target="_blank" rel="noopener noreferrer">${children || html`<${Name} text=${file.name} />`}</a>`;
+  return html`<a id=${id} class=${look} data-file=${file.file} href=${`${base}/artifacts/${encoded(file.file)}`} target="_blank" rel="noopener noreferrer">${children || html`<${Name} text=${file.name} />`}</a>`;
 }
 
 /** What the picture's author says that it shows: an SVG's own description. */
@@ -74,7 +74,7 @@ function Picture({ task, file, base }) {
       URL.revokeObjectURL(made);
     };
   }, [address]);
-  if (state?.reason) return html`<p class="muted">${t("plots.gone", { name: file.name, reason: state.reason })}</p>`;
+  if (state?.reason) return html`<figure><p class="muted">${t("plots.gone", { name: file.name, reason: state.reason })}</p></figure>`;
   return html`<figure>
     ${state && html`<img src=${state.address} alt=${state.text || file.name} onError=${() => set({ reason: t("plots.unreadable") })} />`}
     <figcaption><${FileLink} file=${file} base=${base} /></figcaption></figure>`;

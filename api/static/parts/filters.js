@@ -5,8 +5,8 @@ import { change, route, to } from "/static/core/address.js";
 import { keep, kept } from "/static/core/kept.js";
 import { t, word } from "/static/core/language.js";
 
-const STATES = ["queued,running,cancelling", "queued", "running", "cancelling", "completed", "failed", "cancelled"];
-const ACTIONS = ["pipeline", "run", "score", "validate", "batch", "rag-score"];
+export const STATES = ["queued,running,cancelling", "queued", "running", "cancelling", "completed", "failed", "cancelled"];
+export const ACTIONS = ["pipeline", "run", "score", "validate", "batch", "rag-score"];
 // Milliseconds after the last letter.
 const TYPING = 250;
 
@@ -37,25 +37,35 @@ const stateWord = (state) => (state === STATES[0] ? t("filter.active") : word("s
 export function Filters({ query }) {
   const field = useRef(null);
   const timer = useRef(0);
+  // Whether nothing has been typed since the field was left: only the first letter is a step to go back to.
+  const isFresh = useRef(true);
   const q = query.get("q") || "";
   // Going back changes what is looked for; what is being typed stays.
   useEffect(() => {
     if (document.activeElement !== field.current) field.current.value = q;
   }, [q]);
   const set = (values, options) => change({ ...values, cursor: "" }, options);
+  const search = () => {
+    clearTimeout(timer.current);
+    set({ q: field.current.value.trim() }, { replace: !isFresh.current });
+    isFresh.current = false;
+  };
   const typed = () => {
     clearTimeout(timer.current);
-    timer.current = setTimeout(() => set({ q: field.current.value.trim() }, { replace: true }), TYPING);
+    timer.current = setTimeout(search, TYPING);
+  };
+  const left = () => {
+    search();
+    isFresh.current = true;
   };
   const submit = (event) => {
     event.preventDefault();
-    clearTimeout(timer.current);
-    set({ q: field.current.value.trim() });
+    search();
   };
   const verdict = query.get("pass") || "";
   return html`<form id="filters" role="search" aria-label=${t("filter.label")} onSubmit=${submit}>
     <label class="field grow"><span>${t("filter.name")}</span>
-      <input id="q" ref=${field} type="search" defaultValue=${q} autocomplete="off" spellcheck=${false} maxlength="200" placeholder=${t("filter.name.hint")} onInput=${typed} /></label>
+      <input id="q" ref=${field} type="search" defaultValue=${q} autocomplete="off" spellcheck=${false} maxlength="200" placeholder=${t("filter.name.hint")} onInput=${typed} onChange=${left} /></label>
     <details class="narrowing" open=${!matchMedia("(max-width: 640px)").matches}><summary>${t("filter.label")}</summary><div class="choices">
     <${Choice} id="state" label=${t("filter.state")} value=${query.get("state") || ""} of=${STATES.map((state) => [state, stateWord(state)])} onChange=${(state) => set({ state })} />
     <${Choice} id="pass" label=${t("filter.pass")} value=${verdict} of=${[["true", t("state.passed")], ["false", t("state.unpassed")]]} onChange=${(pass) => set({ pass })} />

@@ -1,6 +1,6 @@
 // The members of a batch: how many, who is best, and one of them by a part of its name. What is looked for is in the address.
 
-import { html } from "/static/preact.js";
+import { html, useLayoutEffect, useRef } from "/static/preact.js";
 import { change, route, to } from "/static/core/address.js";
 import { count, meaning, seconds, t, word } from "/static/core/language.js";
 import { Facts, Figure, Name, Part, Span, Table } from "/static/parts/basic.js";
@@ -21,6 +21,17 @@ function Board({ board }) {
   const found = member ? board.filter((row) => String(row.workspace).toLowerCase().includes(member.toLowerCase())) : board;
   const from = Math.min(Math.max(0, first), Math.max(0, Math.floor((found.length - 1) / PAGE) * PAGE));
   const page = found.slice(from, from + PAGE);
+  const buttons = useRef(null);
+  const turned = useRef(null);
+  // A button that has led to its end can't keep the focus: the other one has it.
+  useLayoutEffect(() => {
+    if (turned.current) (turned.current.disabled ? buttons.current?.querySelector("button:not(:disabled)") : turned.current)?.focus();
+    turned.current = null;
+  }, [from]);
+  const turn = (event, to_) => {
+    turned.current = event.currentTarget;
+    change({ first: to_ || "" });
+  };
   const rows = page.map((row) => [
     html`<a href=${to("workspace", row.workspace)}><${Name} text=${row.workspace} /></a>`, row.place === null ? "–" : count(row.place),
     html`<${Figure} value=${row.score} />`,
@@ -32,9 +43,9 @@ function Board({ board }) {
         onInput=${(event) => change({ member: event.target.value.trim(), first: "" }, { replace: true })} /></label>
     <p class="muted" role="status">${found.length ? t("list.range", { from: from + 1, to: from + page.length, total: found.length }) : t("batch.nobody", { name: member })}</p>
     ${rows.length > 0 && html`<${Table} label=${t("batch.board")} head=${head} rows=${rows} />`}
-    ${found.length > PAGE && html`<p class="buttons">
-      <button type="button" id="members-back" disabled=${from === 0} onClick=${() => change({ first: from - PAGE || "" })}>${t("batch.previous")}</button>
-      <button type="button" id="members-on" disabled=${from + PAGE >= found.length} onClick=${() => change({ first: from + PAGE })}>${t("batch.next")}</button></p>`}</>`;
+    ${found.length > PAGE && html`<p class="buttons" ref=${buttons}>
+      <button type="button" id="members-back" disabled=${from === 0} onClick=${(event) => turn(event, from - PAGE)}>${t("batch.previous")}</button>
+      <button type="button" id="members-on" disabled=${from + PAGE >= found.length} onClick=${(event) => turn(event, from + PAGE)}>${t("batch.next")}</button></p>`}</>`;
 }
 
 /** Counts and leaderboard of a batch. */

@@ -59,9 +59,9 @@ function Outcome({ task }) {
 }
 
 export default function Record({ id }) {
-  const { data: task, problem, again } = useAsked(`/tasks/${encodeURIComponent(id)}`);
+  const { data: task, problem, again } = useAsked(`/tasks/${encodeURIComponent(id)}`, { concerns: (event) => event.id === id });
   const isBatch = task?.action === "batch";
-  const batch = useAsked(isBatch ? `/batch/${encodeURIComponent(id)}` : null);
+  const batch = useAsked(isBatch ? `/batch/${encodeURIComponent(id)}` : null, { concerns: (event) => event.id === id });
   const files = useFiles(task);
   const title = useRef(null);
   const before = useRef("");

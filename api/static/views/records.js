@@ -8,7 +8,7 @@ import { t } from "/static/core/language.js";
 import { useAsked } from "/static/core/live.js";
 import { useTitle } from "/static/core/title.js";
 import { COLUMNS, MORE_IN_CSV } from "/static/parts/columns.js";
-import { Filters } from "/static/parts/filters.js";
+import { ACTIONS, Filters, STATES } from "/static/parts/filters.js";
 import { Refusal } from "/static/parts/failure.js";
 import { Selected } from "/static/parts/selected.js";
 
@@ -18,10 +18,14 @@ const SORTS = ["created", ...COLUMNS.map((column) => column.sort).filter((sort) 
 /** What the address asks of the list, as the API is asked for it. */
 function asked(query) {
   const params = new URLSearchParams({ limit: String(PAGE) });
-  for (const key of ["q", "action", "scorer", "pass", "benchmark", "team", "since", "until", "cursor"]) {
+  for (const key of ["q", "scorer", "benchmark", "team", "since", "until", "cursor"]) {
     for (const value of query.getAll(key)) if (value) params.append(key, value);
   }
-  for (const state of (query.get("state") || "").split(",").filter(Boolean)) params.append("state", state);
+  // What no list has is left out, and does no harm.
+  const known = { state: STATES, action: ACTIONS, pass: ["true", "false"] };
+  for (const [key, values] of Object.entries(known)) {
+    for (const one of (query.get(key) || "").split(",")) if (values.includes(one)) params.append(key, one);
+  }
   const sort = chosen(query, "sort", SORTS.flatMap((each) => [each, `-${each}`]));
   if (query.has("sort")) params.set("sort", sort);
   return params;

@@ -108,6 +108,7 @@ LOG_EXAMPLE: Json = {
 
 SCORER_EXAMPLE: Json = {
     "id": "my_scorer",
+    "aliases": [],
     "name": "my_scorer",
     "version": "1.0.0",
     "description": "Share of right labels.",

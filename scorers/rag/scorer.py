@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from pydantic import Field, field_validator
 
@@ -35,7 +35,8 @@ _MAIN = "rag_score"
 class RagParams(ScorerParams):
     """Params of ``rag``."""
 
-    metrics: tuple[str, ...] | None = Field(
+    # The schema lists them, for forms. ``check_metrics`` refuses what is none of them, and names a near one.
+    metrics: tuple[Annotated[str, Field(json_schema_extra={"enum": [*METRICS]})], ...] | None = Field(
         None, min_length=1, description="Names of metrics; those that fit the files and the configuration when absent."
     )
     weights: dict[str, float] | None = Field(

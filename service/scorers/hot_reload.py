@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from ...core.config import Settings
 from ...core.errors import AutoScorerError, ErrorCode
-from ...schemas.aliases import our_scorer
+from ...schemas.aliases import SCORERS, our_scorer
 from ...schemas.result import ErrorInfo
 from ...scorers.registry import ScorerRegistry, get_registry
 from ...scorers.registry.entry import LoadFailure, ScorerEntry
@@ -367,6 +367,7 @@ class ScorerService:
         return ScorerView.model_validate(
             {
                 **data,
+                "aliases": [theirs for theirs, ours in SCORERS.items() if ours == entry.id],
                 "source": self._shown(entry.source) if entry.source else None,
                 "failed_at": failure.failed_at.isoformat() if failure else None,
             }

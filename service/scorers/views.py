@@ -32,6 +32,7 @@ class ScorerView(_View):
     """A scorer."""
 
     id: str = Field(description="What `scorer` takes.", examples=["classification_f1"])
+    aliases: list[str] = Field(default_factory=list, description="Ids of the first system that mean it as well.")
     name: str
     version: str
     description: str

@@ -140,6 +140,8 @@ def test_the_built_in_scorers_are_listed_with_their_params(api: LocalApi) -> Non
     assert one["params_schema"]["properties"]["pass_threshold"]
     assert (one["origin"], one["status"], len(one["sha256"])) == ("builtin", "ok", 64)
     assert not one["source"].startswith("/")
+    aliases = {scorer["id"]: scorer["aliases"] for scorer in data["scorers"] if scorer["aliases"]}
+    assert aliases == {"classification_accuracy": ["classification_acc"]}
     assert api.error("GET", "/scorers/nonesuch")[:2] == (404, "SCORER_NOT_FOUND")
 
 

@@ -90,6 +90,9 @@ export function number(value) {
   return Number(shown) === Math.sign(value) ? String(value) : shown;
 }
 
+/** A number that changes while one looks, such as a rate: digits after the point only where it is small. */
+export const rough = (value) => (value === null || value === undefined ? "–" : Math.abs(value) >= 10 || Number.isInteger(value) ? count(value) : fixed(value, 1));
+
 /** A share, such as the level of an interval. */
 export const percent = (value) => value.toLocaleString(tools.tag, { style: "percent", maximumSignificantDigits: 4 });
 

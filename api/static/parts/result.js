@@ -21,8 +21,9 @@ export function mainMetric(result) {
 
 function Threshold({ result }) {
   const needed = result.versioning?.params?.pass_threshold;
-  if (typeof needed !== "number") return html`${t("score.nothreshold")}`;
-  return html`${t(result.summary.higher_is_better === false ? "score.most" : "score.least", { threshold: String(needed) })}`;
+  // Of a trial the verdict may be there without what it was held against.
+  if (typeof needed !== "number") return typeof result.summary.pass === "boolean" ? null : html`${t("score.nothreshold")} · `;
+  return html`${t(result.summary.higher_is_better === false ? "score.most" : "score.least", { threshold: String(needed) })} · `;
 }
 
 /** Metric, value, verdict, interval, threshold and direction. */
@@ -40,7 +41,7 @@ export function Headline({ result }) {
     ${interval && html`<p title=${`${interval.low} – ${interval.high}`}>
       ${t("score.interval", { level: percent(interval.level ?? 0.95), low: number(interval.low), high: number(interval.high) })}
       ${interval.method && html`<${Muted}> (<${Name} text=${interval.method} />)</>`}</p>`}
-    <p><${Threshold} result=${result} /><${Muted}> · ${t(higher === false ? "score.lower" : "score.higher")}</></p>
+    <p><${Threshold} result=${result} /><${Muted}>${t(higher === false ? "score.lower" : "score.higher")}</></p>
   </div>`;
 }
 

@@ -69,6 +69,8 @@ SUBMITTED_EXAMPLE: Json = {
     "task_id": "0190f2d4a1b34c5e8f90a1b2c3d4e5f6",
     "state": "completed",
     "score": 0.93,
+    "low": 0.9,
+    "high": 0.95,
     "pass": True,
     "version": 1,
     "error": None,
@@ -78,6 +80,7 @@ BOARD_EXAMPLE: Json = {
     "benchmark": "flowers",
     "part": "public",
     "released": False,
+    "team": "team-a",
     "rows": [
         {
             "place": 1,

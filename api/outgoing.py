@@ -114,9 +114,12 @@ def _batch(disclosure: Disclosure, batch: BatchView) -> BatchView:
 
 def _scored(disclosure: Disclosure, view: _Scored) -> _Scored:
     """A line about a Result: its score rounded, or left out with what follows from it."""
+    fields = set(type(view).model_fields)
     if view.board_only:
-        return view.model_copy(update=dict.fromkeys({"score", "passed", "rank"} & set(type(view).model_fields)))
-    return view.model_copy(update={"score": disclosure.number(view.score)})
+        return view.model_copy(update=dict.fromkeys({"score", "low", "high", "passed", "rank"} & fields))
+    return view.model_copy(
+        update={key: disclosure.number(getattr(view, key)) for key in {"score", "low", "high"} & fields}
+    )
 
 
 def _workspace(disclosure: Disclosure, view: WorkspaceView) -> WorkspaceView:

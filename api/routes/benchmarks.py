@@ -51,7 +51,11 @@ _CSV = (
 )
 async def list_benchmarks(request: Request, caller: Anybody) -> Response:
     """Folders with a benchmark.json under the workspace roots. Nothing of a ground truth is told."""
-    return envelope(request, await asyncio.to_thread(catalogue.list_benchmarks, _roots(request), caller))
+    page = await asyncio.to_thread(catalogue.list_benchmarks, _roots(request), caller)
+    tasks = tasks_of(request)
+    for view in page.benchmarks:
+        view.left = await submitting.left_of_team(tasks, view.name, view.quota, caller) if view.error is None else None
+    return envelope(request, page)
 
 
 @router.post(

@@ -14,7 +14,7 @@ from autoscorer.schemas.task import TaskState
 from autoscorer.tasks.benchmarks.release import release
 
 from ..support.benchmarks import change_spec, rows, write_benchmark
-from ..support.teams import Benches, form, serving
+from ..support.teams import TOKENS, Benches, form, serving
 from ..support.workspaces import write_workspace
 
 # Together half a minute of processes and applications of their own.
@@ -53,6 +53,7 @@ def test_predictions_get_a_workspace_and_a_task_that_scores_them(benches: Benche
     assert seen["state"] == "completed" and seen["outcome"]["score"] == 0.75
     (listed,) = benches.call("team-a", "GET", "/benchmarks/flowers/submissions").data["submissions"]
     assert (listed["task_id"], listed["state"], listed["score"], listed["number"]) == (task["id"], "completed", 0.75, 1)
+    assert listed["low"] < 0.75 < listed["high"]
     # Nothing of what came in stays beside it.
     assert list((benches.root / "flowers" / ".autoscorer" / "incoming").iterdir()) == []
 
@@ -124,6 +125,16 @@ def test_the_quota_is_kept_and_what_is_left_is_told(benches: Benches) -> None:
     for_a = benches.hand_in("flowers", rows("xyxx"), team="team-a")
     assert for_a.status == 202 and for_a.data["quota"] is None
     assert benches.call("team-a", "GET", "/benchmarks/flowers").data["left"]["left"] == 1
+
+
+def test_the_list_says_what_is_left_of_each_to_a_team_alone(benches: Benches) -> None:
+    benches.hand_in("team-a", rows("xyxx"))
+    for who, left in (("team-a", 2), ("team-b", 3)):
+        listed = {each["name"]: each["left"] for each in benches.call(who, "GET", "/benchmarks").data["benchmarks"]}
+        assert listed["flowers"]["left_today"] == left and listed["dogs"]["left_today"] is None
+        assert listed["flowers"] == benches.call(who, "GET", "/benchmarks/flowers").data["left"]
+    for who in ("flowers", "submit", "admin"):
+        assert [each["left"] for each in benches.call(who, "GET", "/benchmarks").data["benchmarks"]] == [None, None]
 
 
 def test_racing_requests_get_as_many_as_there_are(benches: Benches) -> None:
@@ -266,6 +277,8 @@ def test_of_others_a_team_sees_what_the_benchmark_says(benches: Benches) -> None
     ]
     assert [row["label"] for row in board(benches, "team-a", "flowers")] == [None, "words of team-a"]
     assert [row["label"] for row in board(benches, "flowers", "flowers")] == ["words of team-b", "words of team-a"]
+    teams = {who: benches.call(who, "GET", "/benchmarks/flowers/leaderboard").data["team"] for who in TOKENS}
+    assert {who: team for who, team in teams.items() if team} == {"team-a": "team-a", "team-b": "team-b"}
     text = benches.call("team-a", "GET", "/benchmarks/flowers/leaderboard?format=csv")
     assert text.headers["content-type"].startswith("text/csv") and b"words of team-b" not in text.body
     change_spec_of(benches, visibility="anonymous")
@@ -316,6 +329,8 @@ def test_where_a_board_has_a_margin_it_alone_tells_a_team_of_scores(benches: Ben
         assert answer.status == 200 and "0.75" not in text and "75.0" not in text and "75 %" not in text, address
         assert "0.75" in benches.call("flowers", "GET", address).body.decode() or "artifacts" in address, address
     assert benches.call("team-a", "GET", f"/batch/{batch.data['id']}").status == 404
+    for item in (history[0], benches.call("team-a", "GET", "/benchmarks/flowers/submissions").data["submissions"][0]):
+        assert {item[key] for key in ("score", "low", "high", "pass")} == {None}
     shown = benches.call("team-a", "GET", f"/tasks/{task}").data
     assert shown["outcome"]["score"] is None and shown["result"]["summary"]["score"] is None
     assert shown["result"]["metrics"] == shown["result"]["intervals"] == {} and [*shown["result"]["artifacts"]] == [

@@ -24,7 +24,9 @@ function scales(rows) {
   }
   for (const [metric, [from, until]] of all) {
     const pad = (until - from) * 0.05 || Math.abs(until) * 0.05 || 1;
-    all.set(metric, [from - pad, until + pad]);
+    // A share ends at 0 and 1.
+    const isShare = from >= 0 && until <= 1;
+    all.set(metric, isShare ? [Math.max(0, from - pad), Math.min(1, until + pad)] : [from - pad, until + pad]);
   }
   return all;
 }
@@ -74,8 +76,8 @@ export function Board({ rows, label, find, nobody, name, who, whoWord, columns, 
   return html`<div class="board-tools">
       ${rows.length > FEW || member ? html`<${SearchField} id="member" name="member" label=${find} value=${member} also=${{ first: "" }} />` : null}
       ${children}
+      <p class="muted" role="status">${found.length ? t("list.range", { from: from + 1, to: from + page.length, total: found.length }) : nobody(member)}</p>
       <button type="button" id="board-csv" onClick=${onCsv}>${t("list.csv")}</button></div>
-    <p class="muted" role="status">${found.length ? t("list.range", { from: from + 1, to: from + page.length, total: found.length }) : nobody(member)}</p>
     ${page.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-label=${label}><table class="board">
       <thead><tr><th scope="col" class="num">${t("batch.place")}</th><th scope="col">${whoWord}</th><th scope="col" class="num">${t("batch.score")}</th>
         <th scope="col">${t("metrics.interval")}</th>${columns.map(({ word, isNumber: right }) => html`<th scope="col" class=${right ? "num" : null}>${t(word)}</th>`)}</tr></thead>

@@ -19,7 +19,7 @@ function Sign({ look, children }) {
 export function Course({ points, line, label, marked }) {
   const some = points.filter((each) => typeof each.value === "number");
   if (!some.length) return null;
-  const ends = some.length > 1 ? [some[0].short, some.at(-1).short] : [];
+  const ends = points.length > 1 ? [points[0].short, points.at(-1).short] : [];
   return html`<figure class="course"><${History} points=${points} line=${line} label=${label} ends=${ends} />
     <figcaption><ul class="plain signs">
       ${some.some((each) => typeof each.low === "number") && some.length > 1 && html`<${Sign} look="band">${t("course.band")}</>`}

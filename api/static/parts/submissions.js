@@ -22,17 +22,18 @@ function outcomeOf(each) {
 
 function Row({ of: each, isCounted, onChoose, withTeam }) {
   const outcome = outcomeOf(each);
+  const isScored = !each.error && (each.score !== null || each.board_only);
   const at = each.task_id ? to("record", each.task_id) : to("workspace", each.workspace);
-  return html`<tr data-number=${each.number}>
-    <th scope="row"><a href=${at}>#${each.number}</a>${each.label && html`<${Small}><${Name} text=${each.label} /></>`}</th>
-    ${withTeam && html`<td><a href=${to("benchmark", route.value.id, { team: each.team })}><${Name} text=${each.team} /></a></td>`}
-    <td>${outcome && html`<${Chip} state=${outcome} />`}${each.error && html`<${Small}>${meaning(each.error)?.title || html`<${Name} text=${each.error} />`}</>`}</td>
-    <td class="num">${each.board_only ? html`<span class="muted">${t("board.only")}</span>` : html`<strong><${Figure} value=${each.score} /></strong><${Small}><${Span} of=${each} /></>`}</td>
-    <td>${word("kind", each.kind)}</td>
-    <td><${Time} text=${each.submitted_at} short />${each.late && html`<${Small}>${t("bench.late")}</>`}</td>
-    <td>${isCounted ? html`<span class="state completed">${t("board.counts.now")}</span>`
-      : onChoose && each.state === "completed" && !each.late && !each.error && html`<button type="button" class="choose" onClick=${onChoose} aria-label=${t("board.choose.label", { n: each.number })}>${t("board.choose")}</button>`}</td>
-    <td><a href=${to("workspace", each.workspace)}>${t("list.workspace")}</a></td>
+  return html`<tr role="row" data-number=${each.number}>
+    <td role="cell" data-key="name"><a href=${at}>#${each.number}</a>${each.label && html`<${Small}><${Name} text=${each.label} /></>`}</td>
+    ${withTeam && html`<td role="cell" data-key="team"><a href=${to("benchmark", route.value.id, { team: each.team })}><${Name} text=${each.team} /></a></td>`}
+    <td role="cell" data-key="state">${outcome && html`<${Chip} state=${outcome} />`}${each.error && html`<${Small}>${meaning(each.error)?.title || html`<${Name} text=${each.error} />`}</>`}</td>
+    <td role="cell" data-key="score" class="num">${each.board_only ? html`<span class="muted">${t("board.only")}</span>` : html`<strong><${Figure} value=${each.score} /></strong><${Small}><${Span} of=${each} /></>`}</td>
+    <td role="cell" data-key="kind">${word("kind", each.kind)}</td>
+    <td role="cell" data-key="submitted"><${Time} text=${each.submitted_at} short />${each.late && html`<${Small}>${t("bench.late")}</>`}</td>
+    <td role="cell" data-key="counts">${isCounted ? html`<span class="state completed">${t("board.counts.now")}</span>`
+      : onChoose && isScored && !each.late && html`<button type="button" class="choose slim" onClick=${onChoose} aria-label=${t("board.choose.label", { n: each.number })}>${t("board.choose")}</button>`}</td>
+    <td role="cell" data-key="workspace"><a href=${to("workspace", each.workspace)}>${t("list.workspace")}</a></td>
   </tr>`;
 }
 
@@ -67,7 +68,9 @@ export function Submissions({ of: benchmark, board, onChosen }) {
   const page = asked.data;
   const all = page?.submissions || [];
   const teams = new Set(all.map((each) => each.team));
-  const counted = new Set((board?.rows || []).filter((row) => row.team !== null).map((row) => `${row.team} ${row.number}`));
+  // Which of a team's is best may be another one of the withheld part; what it has chosen is one for both.
+  const isMarked = board?.part === "public" || benchmark.leaderboard?.choose === "chosen";
+  const counted = new Set((isMarked ? board?.rows || [] : []).filter((row) => row.team !== null).map((row) => `${row.team} ${row.number}`));
   const before = useRef(team);
   // Whoever has asked for a team's looks at them.
   useEffect(() => {
@@ -85,17 +88,19 @@ export function Submissions({ of: benchmark, board, onChosen }) {
     onChosen();
     asked.again();
   };
+  // A team's own are all its.
+  const withTeam = !team && !board?.team;
   const isChosen = benchmark.leaderboard?.choose === "chosen";
-  const head = ["board.number", ...(team ? [] : ["list.team"]), "list.state", "list.score", "board.kind", "board.submitted", "board.counts", ""];
+  const head = ["board.number", ...(withTeam ? ["list.team"] : []), "list.state", "list.score", "board.kind", "board.submitted", "board.counts", ""];
   return html`<section class="part" aria-labelledby="submissions-title" id="submissions">
     <div class="title-line"><h2 id="submissions-title" ref=${title} tabindex="-1">${team ? html`${t("board.submissions")}: <${Name} text=${team} />` : t("board.submissions")}</h2>
       <p class="muted" role="status">${page && t("board.submissions.count", { n: page.total })}</p>
       ${team && html`<a href=${to("benchmark", benchmark.name, { part: query.get("part") })}>${t("board.all")}</a>`}</div>
     <${Refusal} of=${asked.problem || problem} />
     ${teams.size === 1 && html`<${Course} points=${courseOf(all)} label=${all[0].team} marked=${t("course.versions")} />`}
-    ${all.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-labelledby="submissions-title"><table>
-      <thead><tr>${head.map((key) => html`<th scope="col" class=${key === "list.score" ? "num" : null}>${key && t(key)}</th>`)}</tr></thead>
-      <tbody>${all.map((each) => html`<${Row} key=${each.workspace} of=${each} withTeam=${!team} isCounted=${counted.has(`${each.team} ${each.number}`)}
+    ${all.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-labelledby="submissions-title"><table role="table" class="records">
+      <thead role="rowgroup"><tr role="row">${head.map((key) => html`<th role="columnheader" scope="col" class=${key === "list.score" ? "num" : null}>${key && t(key)}</th>`)}</tr></thead>
+      <tbody role="rowgroup">${all.map((each) => html`<${Row} key=${each.workspace} of=${each} withTeam=${withTeam} isCounted=${counted.has(`${each.team} ${each.number}`)}
         onChoose=${isChosen && (() => choose(each))} />`)}</tbody></table></div>`}
     ${page && !all.length && html`<p class="empty">${t(team ? "board.submissions.hidden" : "board.submissions.none")}</p>`}
     ${page && html`<${Pages} next=${page.next_cursor} cursor=${cursor} onTurn=${() => title.current.focus()} />`}

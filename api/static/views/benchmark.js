@@ -58,13 +58,18 @@ function Rules({ of: benchmark }) {
   ]} />`;
 }
 
-function columnsOf(isWhole) {
+function columnsOf(rows) {
+  const left = [
+    ...(rows.some((row) => row.submitted_at) ? [] : ["board.submitted"]),
+    ...(rows.some((row) => row.number !== null) ? [] : ["board.counts"]),
+    ...(rows.some((row) => row.outdated) ? [] : ["board.version"]),
+  ];
   return [
     { word: "board.counts", cell: (row) => row.number !== null && html`#${row.number}${row.label && html`<${Small}><${Name} text=${row.label} /></>`}` },
     { word: "board.submissions", isNumber: true, cell: (row) => number(row.submissions) },
     { word: "board.submitted", cell: (row) => row.submitted_at && html`<${Time} text=${row.submitted_at} short />` },
     { word: "board.version", isNumber: true, cell: (row) => html`${row.version}${row.outdated && html`<${Small}>${t("board.outdated")}</>`}` },
-  ].filter(({ word: key }) => isWhole || !["board.submitted"].includes(key));
+  ].filter(({ word: key }) => !left.includes(key));
 }
 
 function Standing({ of: benchmark, board, part }) {
@@ -80,11 +85,11 @@ function Standing({ of: benchmark, board, part }) {
     <h2 id="board-title">${t("batch.board")}</h2>
     ${metric && html`<p class="muted"><${Name} text=${metric} /> · ${t(isHigher === false ? "score.lower" : "score.higher")}${frozen && ` · ${t("board.frozen")}`}</p>`}
     ${benchmark.withheld && html`<p class="tabs" role="group" aria-label=${t("board.parts")}>${PARTS.map((each) => html`
-      <a href=${to("benchmark", benchmark.name, { team: query.get("team"), part: each === PARTS[0] ? "" : each })} aria-current=${each === part ? "true" : null}>${t(`part.${each}`)}</a>`)}</p>`}
+      <a href=${to("benchmark", benchmark.name, { team: query.get("team"), part: each === PARTS[0] ? "" : each })} aria-current=${each === part ? "true" : null}>${t(`parts.${each}`)}</a>`)}</p>`}
     <${Refusal} of=${problem} />
     ${data && !data.rows.length && html`<p class="empty" id="empty">${t("board.none")}</p>`}
     ${data && data.rows.length > 0 && html`<${Board} rows=${data.rows} label=${t("batch.board")} find=${t("board.find")} nobody=${(name) => t("board.nobody", { name })}
-      name=${(row) => row.team ?? ""} whoWord=${t("list.team")} who=${whoOf} columns=${columnsOf(data.rows.some((row) => row.submitted_at))}
+      name=${(row) => row.team ?? ""} whoWord=${t("list.team")} who=${whoOf} columns=${columnsOf(data.rows)}
       file=${`${benchmark.name.replaceAll("/", "-")}-leaderboard.csv`} keys=${KEYS} isOwn=${(row) => data.team !== null && row.team === data.team} />`}
   </section>`;
 }

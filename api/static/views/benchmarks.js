@@ -17,7 +17,7 @@ function Best({ row }) {
   return html`<strong><${Figure} value=${row.score} /></strong> <${Direction} isHigher=${row.higher_is_better} /><${Small}><${Span} of=${row} /></>`;
 }
 
-function Row({ of: benchmark }) {
+function Row({ of: benchmark, isTeam }) {
   const { data: board, problem } = useAsked(benchmark.error ? null : addressOf(benchmark.name, "/leaderboard"), slowly);
   const best = board?.rows.find((row) => row.place === 1);
   const own = board?.team ? board.rows.find((row) => row.team === board.team) : null;
@@ -27,25 +27,28 @@ function Row({ of: benchmark }) {
     <td role="cell" data-key="open"><${OpenChip} of=${benchmark} /></td>
     <td role="cell" data-key="phase" data-label=${t("bench.phase")}>${!benchmark.error && html`<${PhaseName} of=${benchmark} />`}</td>
     <td role="cell" data-key="deadline" data-label=${t("bench.deadline")}>${!benchmark.error && html`<${Deadline} of=${benchmark} />`}</td>
-    <td role="cell" data-key="left" data-label=${t("bench.left")}>${quotaLeft(benchmark.left)}</td>
     <td role="cell" data-key="best" class="num" data-label=${t("bench.best")}>${problem ? html`<span class="muted" title=${problem.message}>–</span>` : best && html`<${Best} row=${best} />`}</td>
-    <td role="cell" data-key="own" class="num" data-label=${t("bench.own")}>${own && html`<${Figure} value=${own.score} />${own.place !== null && html`<${Small}>${t("bench.place", { n: own.place })}</>`}`}</td>
+    ${isTeam && html`<td role="cell" data-key="own" class="num" data-label=${t("bench.own")}>${own && html`<strong><${Figure} value=${own.score} /></strong>${own.place !== null && html`<${Small}>${t("bench.place", { n: own.place })}</>`}`}</td>
+      <td role="cell" data-key="left" data-label=${t("bench.left")}>${quotaLeft(benchmark.left)}</td>`}
   </tr>`;
 }
 
-const HEAD = ["bench.name", "list.state", "bench.phase", "bench.deadline", "bench.left", "bench.best", "bench.own"];
+const HEAD = ["bench.name", "bench.state", "bench.phase", "bench.deadline", "bench.best"];
+// To a token of a team.
+const OF_A_TEAM = ["bench.own", "bench.left"];
 
 export default function Benchmarks() {
   const { data, problem } = useAsked("/benchmarks", slowly);
   useTitle(t("nav.benchmarks"));
   const all = data?.benchmarks || [];
+  const isTeam = all.some((each) => each.left);
   return html`<section class="card" aria-labelledby="title">
     <div class="title-line"><h1 id="title" tabindex="-1">${t("nav.benchmarks")}</h1>
       <p id="count" class="muted" role="status">${data && t("bench.count", { n: all.length })}</p></div>
     <${Refusal} of=${problem} />
     ${all.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-labelledby="title"><table role="table" class="records">
-      <thead role="rowgroup"><tr role="row">${HEAD.map((key, column) => html`<th role="columnheader" scope="col" class=${column > 4 ? "num" : null}>${t(key)}</th>`)}</tr></thead>
-      <tbody role="rowgroup" id="rows">${all.map((each) => html`<${Row} key=${each.name} of=${each} />`)}</tbody></table></div>`}
+      <thead role="rowgroup"><tr role="row">${[...HEAD, ...(isTeam ? OF_A_TEAM : [])].map((key) => html`<th role="columnheader" scope="col" class=${["bench.best", "bench.own"].includes(key) ? "num" : null}>${t(key)}</th>`)}</tr></thead>
+      <tbody role="rowgroup" id="rows">${all.map((each) => html`<${Row} key=${each.name} of=${each} isTeam=${isTeam} />`)}</tbody></table></div>`}
     ${data && !all.length && html`<p class="empty" id="empty">${t("bench.none")}</p>`}
   </section>`;
 }

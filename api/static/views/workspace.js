@@ -6,7 +6,7 @@ import { act } from "/static/core/api.js";
 import { moment, t, word } from "/static/core/language.js";
 import { once, useAsked } from "/static/core/live.js";
 import { useTitle } from "/static/core/title.js";
-import { Facts, Name, Small, Time } from "/static/parts/basic.js";
+import { Facts, Fold, Name, Small, Time } from "/static/parts/basic.js";
 import { confirmed } from "/static/parts/dialog.js";
 import { Failure, Refusal } from "/static/parts/failure.js";
 import { Course } from "/static/parts/history.js";
@@ -53,20 +53,20 @@ function Shown({ name, item }) {
     ${!item.stands && html`<p><a href=${to("workspace", name)}>${t("space.last.link")}</a></p>`}
     <${Refusal} of=${problem} />
     ${result?.error && html`<${Failure} error=${result.error} />`}
-    ${result && !result.error && html`<${Headline} result=${result} /><${Metrics} result=${result} /><${Notes} result=${result} />`}
+    ${result && !result.error && html`<${Headline} result=${result} /><${Fold} summary=${t("metrics.title")} open=${!item.stands}><${Metrics} result=${result} /></><${Notes} result=${result} />`}
   </section>`;
 }
 
 function Row({ name, of: each, isShown }) {
   const place = each.task_id ? to("record", each.task_id) : to("workspace", name, { result: each.id });
-  return html`<tr class=${isShown ? "own" : null} data-id=${each.id}>
-    <th scope="row"><a href=${place}><${Time} text=${each.time} /></a>${each.stands && html`<${Small}>${t("space.stands")}</>`}</th>
-    <td><${Verdict} of=${each} /></td>
-    <td class="num"><${Score} of=${each} /></td>
-    <td>${each.metric && html`<${Name} text=${each.metric} />`}</td>
-    <td>${each.scorer && html`<${Name} text=${each.scorer} />`}</td>
-    <td>${each.changed.length > 0 && html`<span class="state queued">${changesOf(each)}</span>`}</td>
-    <td><a href=${to("workspace", name, { result: each.id })}>${t("space.result")}</a></td>
+  return html`<tr role="row" class=${isShown ? "own" : null} data-id=${each.id}>
+    <td role="cell" data-key="name"><a href=${place}><${Time} text=${each.time || each.id} /></a>${each.stands && html`<${Small}>${t("space.stands")}</>`}</td>
+    <td role="cell" data-key="verdict"><${Verdict} of=${each} /></td>
+    <td role="cell" data-key="score" class="num"><${Score} of=${each} /></td>
+    <td role="cell" data-key="metric">${each.metric && html`<${Name} text=${each.metric} />`}</td>
+    <td role="cell" data-key="scorer">${each.scorer && html`<${Name} text=${each.scorer} />`}</td>
+    <td role="cell" data-key="changed" data-label=${t("space.changed")}>${each.changed.length > 0 && html`<span class="state queued">${changesOf(each)}</span>`}</td>
+    <td role="cell" data-key="result"><a href=${to("workspace", name, { result: each.id })}>${t("space.result")}</a></td>
   </tr>`;
 }
 
@@ -89,9 +89,9 @@ function Past({ name, page, shown, onTurn, cursor }) {
     <div class="title-line"><h2 id="history-title">${t("space.history")}</h2><p class="muted" role="status">${t("space.results", { n: page.total })}</p></div>
     ${!all.length && html`<p class="empty" id="empty">${t("space.history.none")}</p>`}
     <${Course} points=${courseOf(all)} line=${line} label=${metric} marked=${t("course.changed")} />
-    ${all.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-labelledby="history-title"><table>
-      <thead><tr>${HEAD.map((key) => html`<th scope="col" class=${key === "list.score" ? "num" : null}>${key && t(key)}</th>`)}</tr></thead>
-      <tbody id="rows">${all.map((each) => html`<${Row} key=${each.id} name=${name} of=${each} isShown=${shown?.id === each.id} />`)}</tbody></table></div>`}
+    ${all.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-labelledby="history-title"><table role="table" class="records">
+      <thead role="rowgroup"><tr role="row">${HEAD.map((key) => html`<th role="columnheader" scope="col" class=${key === "list.score" ? "num" : null}>${key && t(key)}</th>`)}</tr></thead>
+      <tbody role="rowgroup" id="rows">${all.map((each) => html`<${Row} key=${each.id} name=${name} of=${each} isShown=${shown?.id === each.id} />`)}</tbody></table></div>`}
     <${Pages} next=${page.next_cursor} cursor=${cursor} onTurn=${onTurn} />
   </section>`;
 }

@@ -17,6 +17,7 @@ from ..schemas.task import BatchView, TaskList, TaskView
 from ..service.batches.leaderboard import leaderboard
 from ..service.benchmarks.board import BoardView
 from ..service.benchmarks.catalogue import BenchmarkPage, BenchmarkView
+from ..service.benchmarks.public import PublicBoardView
 from ..service.benchmarks.submitted import SubmissionPage, SubmissionView
 from ..service.benchmarks.submitting import HandedIn
 from ..service.disclosure import Disclosure
@@ -187,6 +188,7 @@ HARMLESS: set[type[BaseModel]] = {
     DeletedWorkspace,
     LinkView,
     LoadedView,
+    PublicBoardView,
     ReadyView,
     ReloadedView,
     ScorerList,

@@ -290,6 +290,67 @@ def test_of_others_a_team_sees_what_the_benchmark_says(benches: Benches) -> None
     assert len(board(benches, "flowers", "flowers")) == len(board(benches, "admin", "flowers")) == 2
 
 
+def test_a_public_leaderboard_takes_no_token_and_tells_what_any_token_is_told(benches: Benches) -> None:
+    for who, labels in (("team-a", "xyxx"), ("team-b", "xyxy")):
+        benches.score(benches.hand_in(who, rows(labels), label=f"words of {who}").data)
+    public = "/public/benchmarks/flowers"
+    # Whether there is one that is not public is as little known as what it is about.
+    for name in ("flowers", "cats", "plain", "..", "flowers/submissions/team-a"):
+        answer = benches.call(None, "GET", f"/public/benchmarks/{name}")
+        assert (answer.status, answer.error["code"]) == (404, "BENCHMARK_NOT_FOUND"), name
+        assert "is not" not in answer.error["message"]
+    change_spec_of(benches, leaderboard={"public": True})
+    told = benches.call(None, "GET", public).data
+    assert (
+        told["title"] == "Flowers"
+        and told["board"] == benches.call("submit", "GET", "/benchmarks/flowers/leaderboard").data
+    )
+    text = json.dumps(told)
+    assert "words of" not in text and "params" not in text
+    for path in (
+        "/benchmarks",
+        "/benchmarks/flowers",
+        "/benchmarks/flowers/leaderboard",
+        "/benchmarks/flowers/submissions",
+    ):
+        assert benches.call(None, "GET", path).status == 401, path
+    assert benches.call(None, "POST", public, {}).status in (404, 405)
+    # What the organiser changes holds at once: names go, and the board does.
+    change_spec_of(benches, visibility="anonymous")
+    assert [row["team"] for row in benches.call(None, "GET", public).data["board"]["rows"]] == [None, None]
+    change_spec_of(benches, leaderboard={"public": True, "margin": 0.3})
+    rounded = [row["score"] for row in benches.call(None, "GET", public).data["board"]["rows"]]
+    assert rounded == [pytest.approx(0.9), pytest.approx(0.6)]
+    change_spec_of(benches, leaderboard={})
+    assert benches.call(None, "GET", public).status == 404
+
+
+def test_of_a_public_leaderboard_the_withheld_part_is_told_once_it_is_released(benches: Benches) -> None:
+    benches.score(benches.hand_in("team-a", rows("xyyx"), benchmark="dogs").data)
+    change_spec_of(benches, "dogs", leaderboard={"public": True})
+    private = "/public/benchmarks/dogs?part=private"
+    assert benches.call(None, "GET", private).error["code"] == "FORBIDDEN"
+    assert benches.call(None, "GET", private.replace("private", "secret")).status == 422
+    from autoscorer.core.benchmark import BenchmarkFolder
+
+    release(BenchmarkFolder(benches.root / "dogs"))
+    assert [row["score"] for row in benches.call(None, "GET", private).data["board"]["rows"]] == [0.0]
+
+
+@pytest.mark.slow
+def test_a_public_leaderboard_is_rounded_even_where_all_errors_are_shown(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    truth = "id,label\n" + "".join(f"r{n},{'xy'[n % 2]}\n" for n in range(7))
+    write_benchmark(root, "flowers", truth=truth, leaderboard={"public": True})
+    with serving(root, api={"show_errors": True}) as benches:
+        benches.score(benches.hand_in("team-a", truth.replace("r0,x", "r0,y")).data)
+        (row,) = benches.call(None, "GET", "/public/benchmarks/flowers").data["board"]["rows"]
+        assert row["score"] == 0.8571 and board(benches, "flowers", "flowers")[0]["score"] == pytest.approx(
+            6 / 7, abs=1e-12
+        )
+
+
 def test_the_withheld_part_is_organisers_alone_until_it_is_released(benches: Benches) -> None:
     benches.score(benches.hand_in("team-a", rows("xyyx"), benchmark="dogs").data)
     assert [row["score"] for row in board(benches, "team-a", "dogs")] == [1.0]

@@ -1,11 +1,10 @@
-"""The views of benchmarks and workspaces: what they show is what the API answers, to each kind of token what it may see."""
+"""The views of benchmarks and workspaces: what they show is what the API answers, and to whom it answers that."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -192,6 +191,27 @@ def test_where_the_board_alone_tells_of_scores_the_page_tells_no_others(browser:
     assert "0.75" not in text(browser, "main")
 
 
+def test_a_public_board_is_shown_without_a_token_and_no_other_is(browser: Browser, benches: Benches) -> None:
+    address = f"{benches.api.url}/ui/benchmark/flowers?view=public&lang=en"
+    browser.open(benches.api.url + "/healthz")
+    browser.value("sessionStorage.clear()")
+    browser.open(address)
+    browser.wait_for("document.querySelector('[role=alert]')")
+    assert "no public leaderboard" in text(browser, "[role=alert]") and "Flowers" not in text(browser, "main")
+    change_spec(BenchmarkFolder(benches.root / "flowers"), leaderboard={"public": True})
+    browser.open(address)
+    browser.wait_for("document.querySelectorAll('.board tbody tr').length === 3")
+    assert cells(browser, ".board tbody th") == ["team-b", "team-a", "twin"]
+    assert HOSTILE not in text(browser, "main") and browser.value("document.querySelector('#submissions')") is None
+    # What is more takes a token.
+    browser.value("document.querySelector('article > p:last-child a').click()")
+    browser.wait_for("document.querySelector('#sign-in')")
+    looks(browser, benches, "flowers", "/ui/benchmark/flowers")
+    browser.wait_for("document.querySelector('#public')")
+    click(browser, "#public")
+    browser.wait_for("location.search === '?view=public' && document.querySelector('.board')")
+
+
 def test_what_is_not_there_and_what_can_not_be_used_is_said(browser: Browser, benches: Benches) -> None:
     looks(browser, benches, "admin", "/ui/benchmark/cats")
     browser.wait_for("document.querySelector('[role=alert]')")
@@ -245,7 +265,7 @@ TRUTH = "id,label\n" + "".join(f"r{n},{'cat' if n % 3 else 'dog'}\n" for n in ra
 def predictions(wrong: int) -> str:
     lines = TRUTH.splitlines()[1:]
     return "id,label\n" + "".join(
-        f"{l.split(',')[0]},{'dog' if n < wrong else l.split(',')[1]}\n" for n, l in enumerate(lines)
+        f"{line.split(',')[0]},{'dog' if n < wrong else line.split(',')[1]}\n" for n, line in enumerate(lines)
     )
 
 

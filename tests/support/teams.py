@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autoscorer.core.benchmark import BenchmarkFolder
 from autoscorer.core.config import Settings
 from autoscorer.schemas.task import TaskState
 from autoscorer.service.ledger.records import TaskEnd
@@ -99,4 +98,4 @@ def serving(root: Path, **sections: Any) -> Iterator[Benches]:
     entries = (roles.get(who, f"organiser:{{}}@{who}").format(token) for who, token in TOKENS.items())
     settings: Settings = facade_settings(root, api_tokens=",".join(entries), **sections)
     with facade(settings) as api:
-        yield Benches(api, BenchmarkFolder(root / "flowers").root.parent)
+        yield Benches(api, root.resolve())

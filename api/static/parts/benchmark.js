@@ -5,7 +5,7 @@ import { meaning, number, t } from "/static/core/language.js";
 import { Name, Small, Time } from "/static/parts/basic.js";
 
 /** Where the API tells of a benchmark, whose name may be a path. */
-export const addressOf = (name, rest = "") => `/benchmarks/${name.split("/").map(encodeURIComponent).join("/")}${rest}`;
+export const addressOf = (name, rest = "", base = "/benchmarks") => `${base}/${name.split("/").map(encodeURIComponent).join("/")}${rest}`;
 
 export const titleOf = (benchmark) => benchmark.title || benchmark.name;
 

@@ -72,12 +72,14 @@ function columnsOf(rows) {
   ].filter(({ word: key }) => !left.includes(key));
 }
 
-function Standing({ of: benchmark, board, part }) {
+/** `isPublic` says that whoever looks may have no token, and so sees nothing else of a team. */
+function Standing({ of: benchmark, board, part, isPublic }) {
   const { data, problem } = board;
   const { query } = route.value;
   const frozen = benchmark.leaderboard?.freeze && Date.parse(benchmark.leaderboard.freeze) <= Date.now();
-  const whoOf = (row) => html`${row.team === null ? html`<span class="muted">${t("board.hidden")}</span>`
-    : html`<a href=${to("benchmark", benchmark.name, { part: query.get("part"), team: row.team })}><${Name} text=${row.team} /></a>`}
+  const link = (values) => to("benchmark", benchmark.name, { view: isPublic && "public", ...values });
+  const whoOf = (row) => html`${row.team === null ? html`<span class="muted">${t("board.hidden")}</span>` : isPublic ? html`<${Name} text=${row.team} />`
+    : html`<a href=${link({ part: query.get("part"), team: row.team })}><${Name} text=${row.team} /></a>`}
     ${row.team !== null && row.team === data.team && html` <span class="state running">${t("board.you")}</span>`}`;
   const metric = data?.rows[0]?.metric;
   const isHigher = data?.rows[0]?.higher_is_better;
@@ -85,7 +87,7 @@ function Standing({ of: benchmark, board, part }) {
     <h2 id="board-title">${t("batch.board")}</h2>
     ${metric && html`<p class="muted"><${Name} text=${metric} /> · ${t(isHigher === false ? "score.lower" : "score.higher")}${frozen && ` · ${t("board.frozen")}`}</p>`}
     ${benchmark.withheld && html`<p class="tabs" role="group" aria-label=${t("board.parts")}>${PARTS.map((each) => html`
-      <a href=${to("benchmark", benchmark.name, { team: query.get("team"), part: each === PARTS[0] ? "" : each })} aria-current=${each === part ? "true" : null}>${t(`parts.${each}`)}</a>`)}</p>`}
+      <a href=${link({ team: query.get("team"), part: each === PARTS[0] ? "" : each })} aria-current=${each === part ? "true" : null}>${t(`parts.${each}`)}</a>`)}</p>`}
     <${Refusal} of=${problem} />
     ${data && !data.rows.length && html`<p class="empty" id="empty">${t("board.none")}</p>`}
     ${data && data.rows.length > 0 && html`<${Board} rows=${data.rows} label=${t("batch.board")} find=${t("board.find")} nobody=${(name) => t("board.nobody", { name })}
@@ -99,7 +101,30 @@ function Unusable({ code }) {
   return html`<div class="problem" role="alert"><strong>${known?.title || code}</strong>${known && html`<br />${known.advice}`}</div>`;
 }
 
+/** What the organiser shows to anybody: it is asked for without a token as well. */
+function Public({ id }) {
+  const title = useRef(null);
+  const part = chosen(route.value.query, "part", PARTS);
+  const { data: benchmark, problem } = useAsked(addressOf(id, `?part=${part}`, "/public/benchmarks"), slowly);
+  const name = benchmark ? titleOf(benchmark) : id;
+  useTitle(name);
+  useEffect(() => title.current?.focus(), [id]);
+  return html`<article class="card wide" aria-labelledby="title">
+    <div class="title-line"><h1 id="title" ref=${title} tabindex="-1"><${Name} text=${name} /></h1>${benchmark && html`<${OpenChip} of=${benchmark} />`}</div>
+    <${Refusal} of=${problem} />
+    ${benchmark && html`
+      ${benchmark.description && html`<p class="sentence lead" dir="auto">${benchmark.description}</p>`}
+      <${About} of=${benchmark} />
+      <${Standing} of=${benchmark} board=${{ data: benchmark.board }} part=${part} isPublic />`}
+    <p><a href=${to("benchmark", id)}>${t("bench.all")}</a></p>
+  </article>`;
+}
+
 export default function Benchmark({ id }) {
+  return html`<${route.value.query.get("view") === "public" ? Public : Whole} id=${id} />`;
+}
+
+function Whole({ id }) {
   const { query } = route.value;
   const title = useRef(null);
   const part = chosen(query, "part", PARTS);
@@ -119,7 +144,8 @@ export default function Benchmark({ id }) {
       ${benchmark.description && html`<p class="sentence lead" dir="auto">${benchmark.description}</p>`}
       <${About} of=${benchmark} />
       <p class="buttons">${benchmark.is_open && html`<a class="button" id="submit" href=${to("submit", "", { benchmark: benchmark.name })}>${t("nav.submit")}</a>`}
-        <a class="button second" href=${to("records", "", { benchmark: benchmark.name })}>${t("nav.records")}</a></p>
+        <a class="button second" href=${to("records", "", { benchmark: benchmark.name })}>${t("nav.records")}</a>
+        ${benchmark.leaderboard?.public && html`<a class="button second" id="public" href=${to("benchmark", benchmark.name, { view: "public" })}>${t("bench.public")}</a>`}</p>
       <${Fold} summary=${t("bench.rules")}><${Rules} of=${benchmark} /></>
       <${Standing} of=${benchmark} board=${board} part=${part} />
       <${Submissions} of=${benchmark} board=${board.data} onChosen=${board.again} />`}

@@ -38,6 +38,8 @@ export const words = {
   "bench.released": ["released", "已公布"],
   "bench.releases": ["to be released on", "公布时间："],
   "bench.unreleased": ["not released yet", "尚未公布"],
+  "bench.public": ["Public page", "公开页面"],
+  "bench.all": ["Rules and submissions, with a token", "凭令牌查看规则和提交"],
   "quota.today": ["{n} today", "今日 {n} 次"],
   "quota.total": ["{n} in all", "总共 {n} 次"],
   "quota.once": ["{n} at once", "可同时进行 {n} 次"],

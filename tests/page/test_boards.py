@@ -105,6 +105,38 @@ def test_the_list_says_until_when_how_often_and_who_is_first(browser: Browser, b
     browser.wait_for("location.pathname === '/ui/benchmark/flowers' && document.title.startsWith('Flowers')")
 
 
+@pytest.mark.parametrize(
+    ("phases", "is_open", "told"),
+    [
+        ([], True, {"phase": None}),
+        ([{"name": "a"}], True, {"phase": "a"}),
+        ([{"name": "a", "close": "2000-01-01T00:00:00Z"}], False, {"phase": None}),
+        ([{"name": "a", "close": "2000-01-01T00:00:00Z", "late": "accept"}], True, {"phase": "a", "isLate": True}),
+        (
+            [{"name": "a", "close": "2000-01-01T00:00:00Z", "late": "accept"}, {"name": "b", "close": FAR}],
+            True,
+            {"phase": "b", "deadline": FAR},
+        ),
+        (
+            [{"name": "a", "close": "2000-01-01T00:00:00Z"}, {"name": "b", "open": FAR}],
+            False,
+            {"phase": "b", "next": FAR},
+        ),
+    ],
+    ids=["none", "always", "over", "late", "second", "coming"],
+)
+def test_the_phase_that_is_shown_is_the_one_that_a_submission_would_be_of(
+    browser: Browser, benches: Benches, phases: list[dict[str, str]], is_open: bool, told: dict[str, object]
+) -> None:
+    change_spec(BenchmarkFolder(benches.root / "flowers"), phases=phases)
+    view = benches.call("admin", "GET", "/benchmarks/flowers").data
+    assert view["is_open"] == is_open
+    browser.open(benches.api.url)
+    found = browser.value(f"import('/static/parts/benchmark.js').then(m => m.phaseOf({json.dumps(view)}))")
+    name = found["phase"]["name"] if found["phase"] else None
+    assert {**{key: value for key, value in found.items() if value is not None}, "phase": name} == told
+
+
 def test_the_board_is_the_apis_with_ties_and_ones_own_row(browser: Browser, benches: Benches) -> None:
     looks(browser, benches, "team-a", "/ui/benchmark/flowers")
     browser.wait_for("document.querySelectorAll('.board tbody tr').length === 3")

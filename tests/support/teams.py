@@ -14,7 +14,7 @@ from autoscorer.schemas.task import TaskState
 from autoscorer.service.ledger.records import TaskEnd
 from autoscorer.tasks.score import score_workspace
 
-from .calls import Answer
+from .calls import Answer, call
 from .facade import ADMIN, SUBMIT, Facade, facade, facade_settings
 
 __all__ = ["ADMIN", "SUBMIT", "TOKENS", "Benches", "form", "serving"]
@@ -49,7 +49,7 @@ class Benches:
     def call(self, who: str | None, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """One request with somebody's token; with none for None."""
         shown = None if who is None else TOKENS.get(who, who)
-        return self.api.call(method, path, body, token=shown or "", headers=headers)
+        return call(self.api.url + path, method, body, token=shown, headers=headers)
 
     def hand_in(
         self,

@@ -5,15 +5,21 @@ import { route, to } from "/static/core/address.js";
 import { act } from "/static/core/api.js";
 import { meaning, moment, t, word } from "/static/core/language.js";
 import { useAsked } from "/static/core/live.js";
-import { Chip, Figure, Name, Small, Span, Time } from "/static/parts/basic.js";
+import { Chip, Name, Small, Time } from "/static/parts/basic.js";
 import { addressOf } from "/static/parts/benchmark.js";
 import { Refusal } from "/static/parts/failure.js";
 import { Course } from "/static/parts/history.js";
 import { Pages } from "/static/parts/pages.js";
+import { isActive } from "/static/parts/task.js";
+import { Score } from "/static/parts/workspace.js";
 
 const PAGE = 100;
 // Of one team: its course is drawn whole.
 const WHOLE = 500;
+// Milliseconds: each look reads the Results of all that are shown.
+const ACTIVE_PAUSE = 3000;
+const IDLE_PAUSE = 15000;
+const pause = ({ submissions }) => (submissions.some((each) => isActive(each)) ? ACTIVE_PAUSE : IDLE_PAUSE);
 
 function outcomeOf(each) {
   if (each.state !== "completed" && each.state !== null) return each.state;
@@ -27,12 +33,14 @@ function Row({ of: each, isCounted, onChoose, withTeam }) {
   return html`<tr role="row" data-number=${each.number}>
     <td role="cell" data-key="name"><a href=${at}>#${each.number}</a>${each.label && html`<${Small}><${Name} text=${each.label} /></>`}</td>
     ${withTeam && html`<td role="cell" data-key="team"><a href=${to("benchmark", route.value.id, { team: each.team })}><${Name} text=${each.team} /></a></td>`}
-    <td role="cell" data-key="state">${outcome && html`<${Chip} state=${outcome} />`}${each.error && html`<${Small}>${meaning(each.error)?.title || html`<${Name} text=${each.error} />`}</>`}</td>
-    <td role="cell" data-key="score" class="num">${each.board_only ? html`<span class="muted">${t("board.only")}</span>` : html`<strong><${Figure} value=${each.score} /></strong><${Small}><${Span} of=${each} /></>`}</td>
+    <td role="cell" data-key="state">${outcome && html`<${Chip} state=${outcome} />`}${each.error && html`
+      <${Small}>${meaning(each.error)?.title || html`<${Name} text=${each.error} />`}</>`}</td>
+    <td role="cell" data-key="score" class="num"><${Score} of=${each} /></td>
     <td role="cell" data-key="kind">${word("kind", each.kind)}</td>
     <td role="cell" data-key="submitted"><${Time} text=${each.submitted_at} short />${each.late && html`<${Small}>${t("bench.late")}</>`}</td>
     <td role="cell" data-key="counts">${isCounted ? html`<span class="state completed">${t("board.counts.now")}</span>`
-      : onChoose && isScored && !each.late && html`<button type="button" class="choose slim" onClick=${onChoose} aria-label=${t("board.choose.label", { n: each.number })}>${t("board.choose")}</button>`}</td>
+      : onChoose && isScored && !each.late && html`
+        <button type="button" class="choose slim" onClick=${onChoose} aria-label=${t("board.choose.label", { n: each.number })}>${t("board.choose")}</button>`}</td>
     <td role="cell" data-key="workspace"><a href=${to("workspace", each.workspace)}>${t("list.workspace")}</a></td>
   </tr>`;
 }
@@ -64,7 +72,7 @@ export function Submissions({ of: benchmark, board, onChosen }) {
   const team = query.get("team") || "";
   const cursor = query.get("cursor") || "";
   const params = new URLSearchParams({ limit: String(team ? WHOLE : PAGE), ...(team && { team }), ...(cursor && { cursor }) });
-  const asked = useAsked(addressOf(benchmark.name, `/submissions?${params}`));
+  const asked = useAsked(addressOf(benchmark.name, `/submissions?${params}`), { pause });
   const page = asked.data;
   const all = page?.submissions || [];
   const teams = new Set(all.map((each) => each.team));

@@ -33,7 +33,9 @@ function resources(of) {
 }
 
 function Phase({ of: { name, open, close, late } }) {
-  return html`<li><${Name} text=${name} />: ${open ? html`<${Time} text=${open} />` : t("bench.fromever")} – ${close ? html`<${Time} text=${close} />` : t("bench.forever")}${late === "accept" && t("value.and") + t("bench.late")}</li>`;
+  const moment = (text, never) => (text ? html`<${Time} text=${text} />` : t(never));
+  return html`<li><${Name} text=${name} />: ${moment(open, "bench.fromever")} – ${moment(close, "bench.forever")}
+    ${late === "accept" && t("value.and") + t("bench.late")}</li>`;
 }
 
 function Rules({ of: benchmark }) {

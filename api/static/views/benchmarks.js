@@ -28,7 +28,8 @@ function Row({ of: benchmark, isTeam }) {
     <td role="cell" data-key="phase" data-label=${t("bench.phase")}>${!benchmark.error && html`<${PhaseName} of=${benchmark} />`}</td>
     <td role="cell" data-key="deadline" data-label=${t("bench.deadline")}>${!benchmark.error && html`<${Deadline} of=${benchmark} />`}</td>
     <td role="cell" data-key="best" class="num" data-label=${t("bench.best")}>${problem ? html`<span class="muted" title=${problem.message}>–</span>` : best && html`<${Best} row=${best} />`}</td>
-    ${isTeam && html`<td role="cell" data-key="own" class="num" data-label=${t("bench.own")}>${own && html`<strong><${Figure} value=${own.score} /></strong>${own.place !== null && html`<${Small}>${t("bench.place", { n: own.place })}</>`}`}</td>
+    ${isTeam && html`<td role="cell" data-key="own" class="num" data-label=${t("bench.own")}>${own && html`<strong><${Figure} value=${own.score} /></strong>
+        ${own.place !== null && html`<${Small}>${t("bench.place", { n: own.place })}</>`}`}</td>
       <td role="cell" data-key="left" data-label=${t("bench.left")}>${quotaLeft(benchmark.left)}</td>`}
   </tr>`;
 }
@@ -36,6 +37,7 @@ function Row({ of: benchmark, isTeam }) {
 const HEAD = ["bench.name", "bench.state", "bench.phase", "bench.deadline", "bench.best"];
 // To a token of a team.
 const OF_A_TEAM = ["bench.own", "bench.left"];
+const NUMBERS = ["bench.best", "bench.own"];
 
 export default function Benchmarks() {
   const { data, problem } = useAsked("/benchmarks", slowly);
@@ -47,7 +49,8 @@ export default function Benchmarks() {
       <p id="count" class="muted" role="status">${data && t("bench.count", { n: all.length })}</p></div>
     <${Refusal} of=${problem} />
     ${all.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-labelledby="title"><table role="table" class="records">
-      <thead role="rowgroup"><tr role="row">${[...HEAD, ...(isTeam ? OF_A_TEAM : [])].map((key) => html`<th role="columnheader" scope="col" class=${["bench.best", "bench.own"].includes(key) ? "num" : null}>${t(key)}</th>`)}</tr></thead>
+      <thead role="rowgroup"><tr role="row">${[...HEAD, ...(isTeam ? OF_A_TEAM : [])].map((key) => html`
+        <th role="columnheader" scope="col" class=${NUMBERS.includes(key) ? "num" : null}>${t(key)}</th>`)}</tr></thead>
       <tbody role="rowgroup" id="rows">${all.map((each) => html`<${Row} key=${each.name} of=${each} isTeam=${isTeam} />`)}</tbody></table></div>`}
     ${data && !all.length && html`<p class="empty" id="empty">${t("bench.none")}</p>`}
   </section>`;

@@ -15,7 +15,8 @@ import { Headline, Metrics, Notes } from "/static/parts/result.js";
 import { Score, Verdict, addressOf, submissionOf } from "/static/parts/workspace.js";
 
 const PAGE = 200;
-const PAUSE = 10000;
+// Milliseconds: each look reads the Results of all that are shown.
+const PAUSE = 15000;
 
 const changesOf = (each) => each.changed.map((part) => word("changed", part)).join(t("value.and"));
 

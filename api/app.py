@@ -13,6 +13,7 @@ from ..core.config import Settings
 from ..core.errors import AutoScorerError
 from ..core.version import __version__
 from ..schemas.task import TaskView
+from ..service.benchmarks.public import PublicBoards
 from ..service.links import SignedLinks
 from ..service.readiness import Readiness
 from ..service.score_jobs import ScoreJobs
@@ -99,6 +100,7 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.settings, app.state.roots, app.state.metrics = settings, roots, metrics
+    app.state.public_boards = PublicBoards(settings, roots)
     app.state.access, app.state.links = access, SignedLinks(settings.home)
     app.state.tasks, app.state.failure = None, None
     errors.register(app)

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from .auth import PUBLIC, SIGNED
+from .auth import PUBLIC, PUBLIC_BELOW, SIGNED
 
 __all__ = ["DESCRIPTION", "TAGS", "describe"]
 
@@ -88,7 +88,7 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
         if "get" in operations:
             _complete_get(operations["get"])
         for operation in operations.values():
-            if path in PUBLIC or path.startswith(SIGNED):
+            if path in PUBLIC or path.startswith((*PUBLIC_BELOW, SIGNED)):
                 operation["security"] = []
     return document
 

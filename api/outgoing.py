@@ -17,6 +17,7 @@ from ..schemas.task import BatchView, TaskList, TaskView
 from ..service.batches.leaderboard import leaderboard
 from ..service.benchmarks.board import BoardView
 from ..service.benchmarks.catalogue import BenchmarkPage, BenchmarkView
+from ..service.benchmarks.public import PublicBoardView
 from ..service.benchmarks.submitted import SubmissionPage, SubmissionView
 from ..service.benchmarks.submitting import HandedIn
 from ..service.disclosure import Disclosure
@@ -114,9 +115,12 @@ def _batch(disclosure: Disclosure, batch: BatchView) -> BatchView:
 
 def _scored(disclosure: Disclosure, view: _Scored) -> _Scored:
     """A line about a Result: its score rounded, or left out with what follows from it."""
+    fields = set(type(view).model_fields)
     if view.board_only:
-        return view.model_copy(update=dict.fromkeys({"score", "passed", "rank"} & set(type(view).model_fields)))
-    return view.model_copy(update={"score": disclosure.number(view.score)})
+        return view.model_copy(update=dict.fromkeys({"score", "low", "high", "passed", "rank"} & fields))
+    return view.model_copy(
+        update={key: disclosure.number(getattr(view, key)) for key in {"score", "low", "high"} & fields}
+    )
 
 
 def _workspace(disclosure: Disclosure, view: WorkspaceView) -> WorkspaceView:
@@ -184,6 +188,7 @@ HARMLESS: set[type[BaseModel]] = {
     DeletedWorkspace,
     LinkView,
     LoadedView,
+    PublicBoardView,
     ReadyView,
     ReloadedView,
     ScorerList,

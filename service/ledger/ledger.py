@@ -179,6 +179,7 @@ class Ledger:
     outcome = _reads(queries.outcome)
     active = _reads(queries.active)
     known_flow_run = _reads(queries.known_flow_run)
+    of_flow_runs = _scans(queries.of_flow_runs)
     to_cancel = _reads(queries.to_cancel)
     spent = _reads(quotas.spent)
     counts = _reads(queries.counts)

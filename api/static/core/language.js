@@ -107,7 +107,8 @@ export function seconds(value) {
 export function bytes(value) {
   if (typeof value !== "number") return "";
   if (value < 1024) return `${count(value)} B`;
-  return value < 1024 ** 2 ? `${fixed(value / 1024, 1)} KiB` : `${fixed(value / 1024 ** 2, 1)} MiB`;
+  if (value < 1024 ** 2) return `${fixed(value / 1024, 1)} KiB`;
+  return value < 1024 ** 3 ? `${fixed(value / 1024 ** 2, 1)} MiB` : `${fixed(value / 1024 ** 3, 1)} GiB`;
 }
 
 /** A moment: [as text, in full], or null for what is none. */

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from autoscorer.scorers.rag.templates import Template
 
 from ..scorers.rag.test_judged_metrics import FOUR, RIGHT, judging

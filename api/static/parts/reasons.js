@@ -79,7 +79,8 @@ function Judged({ metric, score, passages, onlyBad, tools }) {
  */
 export function Reasons({ metrics, passages, tools }) {
   const onlyBad = route.value.query.get("only") === "unsupported";
-  const there = inOrder(Object.keys(metrics)).filter((metric) => metrics[metric].claims.length || metrics[metric].reason);
+  // Why a metric has no score stands beside it already.
+  const there = inOrder(Object.keys(metrics)).filter((metric) => metrics[metric].claims.length || (metrics[metric].status === "ok" && metrics[metric].reason));
   const bad = there.flatMap((metric) => metrics[metric].claims).filter((claim) => claim.verdict === false).length;
   const hasClaims = there.some((metric) => metrics[metric].claims.length);
   if (!there.length) return html`<h3>${t("job.reasons")}</h3><p class="muted">${t("job.reasons.none")}</p>`;

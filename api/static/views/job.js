@@ -3,7 +3,7 @@
 import { html, useEffect, useRef, useState } from "/static/preact.js";
 import { go, to } from "/static/core/address.js";
 import { act } from "/static/core/api.js";
-import { count, moment, number, percent, t, word } from "/static/core/language.js";
+import { count, moment, number, percent, seconds, t, word } from "/static/core/language.js";
 import { once, useAsked } from "/static/core/live.js";
 import { useTitle } from "/static/core/title.js";
 import { Chip, Facts, Figure, Mono, Muted, Name, Part, Small, Table, Time, Value } from "/static/parts/basic.js";
@@ -14,6 +14,8 @@ import { Log } from "/static/parts/log.js";
 import { Share, inOrder, saysOf } from "/static/parts/metrics.js";
 import { Passages } from "/static/parts/passages.js";
 import { Reasons, chosenClaim, judgedPassages } from "/static/parts/reasons.js";
+
+const LONGEST_HEADING = 160;
 
 const isActive = (job) => ["queued", "running"].includes(job.status);
 
@@ -63,6 +65,15 @@ function errorOf(job, task) {
   return { code, message, stage: "", details: {} };
 }
 
+const took = (ms) => (ms >= 1000 ? seconds(ms / 1000) : ms >= 1 ? t("job.milliseconds", { n: Math.round(ms) }) : "");
+
+/** The question as a heading: one that is too long for it is told in full below. */
+function headingOf(job, asked) {
+  const { question } = job.request_summary;
+  if (!asked || asked.question === question) return question || job.job_id;
+  return asked.question.length <= LONGEST_HEADING ? asked.question : `${question}…`;
+}
+
 function cost(value) {
   return value === null ? "–" : value ? number(value) : "";
 }
@@ -84,7 +95,7 @@ function Scores({ job }) {
     ...(calls ? [each.cached ? t("job.cached", { n: each.calls + each.cached, cached: each.cached }) : each.calls ? count(each.calls) : ""] : []),
     ...(tokens ? [each.prompt_tokens || each.completion_tokens ? t("job.tokens.both", { prompt: each.prompt_tokens, completion: each.completion_tokens }) : ""] : []),
     ...(price ? [cost(each.cost)] : []),
-    each.ms ? t("job.milliseconds", { n: Math.round(each.ms) }) : "",
+    took(each.ms),
   ]);
   return html`<${Part} title=${t("metrics.title")} id="scores"><${Table} label=${t("metrics.title")} head=${head} rows=${rows} /></>`;
 }
@@ -128,7 +139,7 @@ function About({ job, task }) {
     [t("task.state"), html`<${Chip} state=${job.status} />`],
     [t("job.who"), job.caller && html`<${Name} text=${job.caller} />`],
     [t("task.created"), html`<${Time} text=${job.created_at} />`],
-    [t("job.took"), typeof job.latency_ms === "number" && t("job.milliseconds", { n: Math.round(job.latency_ms) })],
+    [t("job.took"), typeof job.latency_ms === "number" && took(job.latency_ms)],
     [t("task.repeats"), job.retry_of && html`<a href=${to("job", job.retry_of)}>${job.retry_of}</a>`],
     [t("task.reason"), task?.reason && html`<${Name} text=${task.reason} />`],
     [t("task.callback"), task?.callback && word("callback", task.callback.state)],
@@ -145,7 +156,7 @@ export default function Job({ id }) {
   const title = useRef(null);
   const before = useRef("");
   const [said, say] = useState("");
-  const name = job ? job.request_summary.question || job.job_id : "";
+  const name = job ? headingOf(job, asked.data) : "";
   useTitle(name);
   useEffect(() => title.current?.focus(), [id]);
   const now = job ? job.status : "";

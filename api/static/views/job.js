@@ -12,8 +12,9 @@ import { confirmed } from "/static/parts/dialog.js";
 import { Failure, Refusal } from "/static/parts/failure.js";
 import { Log } from "/static/parts/log.js";
 import { Share, inOrder, saysOf } from "/static/parts/metrics.js";
+import { NotesByPeople, Verdicts, useNotes } from "/static/parts/notes.js";
 import { Passages } from "/static/parts/passages.js";
-import { Reasons, chosenClaim, judgedPassages } from "/static/parts/reasons.js";
+import { Reasons, chosenClaim, judgedPassages, keyOf } from "/static/parts/reasons.js";
 
 const LONGEST_HEADING = 160;
 
@@ -153,6 +154,7 @@ export default function Job({ id }) {
   const { data: job, problem, again } = useAsked(path);
   const asked = useAsked(job ? `${path}/request` : null, { pause: once });
   const task = useAsked(job ? `/tasks/${encodeURIComponent(id)}` : null);
+  const notes = useNotes(job ? id : null);
   const title = useRef(null);
   const before = useRef("");
   const [said, say] = useState("");
@@ -164,6 +166,7 @@ export default function Job({ id }) {
     if (before.current && before.current !== now) say(t("detail.said", { name, state: word("state", now) }));
     before.current = now;
   }, [now]);
+  const tools = (metric, place) => html`<${Verdicts} notes=${notes} sample=${keyOf(metric, place)} metric=${metric} label=${t("note.about", { sample: keyOf(metric, place) })} />`;
   const done = job && Object.keys(job.scores).length + job.skipped_metrics.length;
   return html`<article id="job" class="card wide" aria-labelledby="title">
     <p class="crumb"><a href=${to("jobs")}>${t("nav.jobs")}</a></p>
@@ -177,7 +180,8 @@ export default function Job({ id }) {
         <p class="muted">${t("job.done", { done, total: job.request_summary.metrics.length })}</p>`}
       <${Buttons} job=${job} onDone=${again} />
       <${Scores} job=${job} />
-      <${Content} job=${job} asked=${asked.data} problem=${asked.problem} />
+      <${Content} job=${job} asked=${asked.data} problem=${asked.problem} tools=${tools} />
+      <${NotesByPeople} notes=${notes} />
       <${Measured} job=${job} asked=${asked.data} />
       <${About} job=${job} task=${task.data} />
       <${Log} task=${id} goesOn=${isActive(job)} />

@@ -73,6 +73,9 @@ function Filters({ query, metrics }) {
   </form>`;
 }
 
+/** A long name of a metric may break after each word of it. */
+const broken = (name) => name.split("_").map((part, place, all) => html`${part}${place < all.length - 1 && html`_<wbr />`}`);
+
 const judgeOf = (job) => job.request_summary.judge_model;
 
 function Row({ job, metrics }) {
@@ -81,23 +84,23 @@ function Row({ job, metrics }) {
   return html`<tr role="row" data-id=${job.job_id}>
     ${cell("name", html`<a href=${to("job", job.job_id)}><${Name} text=${question || job.job_id} /></a>${answer && html`<${Small}><${Name} text=${answer} /></>`}`)}
     ${cell("state", html`<${Chip} state=${job.status} />`)}
+    ${cell("created", html`<${Time} text=${job.created_at} short />`)}
     ${cell("score", typeof job.weighted_score === "number" ? html`<strong><${Share} value=${job.weighted_score} /></strong>` : null, { isNumber: true })}
     ${metrics.map((metric) => cell(`metric-${metric}`,
       metric in job.scores ? html`<${Share} value=${job.scores[metric]} />` : job.skipped_metrics.includes(metric) ? html`<${Share} status="skipped" />` : null,
       { label: metric, isNumber: true }))}
     ${cell("judge", judgeOf(job) && html`<${Name} text=${judgeOf(job)} />`, { label: t("job.judge") })}
     ${cell("who", job.caller && html`<${Name} text=${job.caller} />`, { label: t("jobs.who") })}
-    ${cell("created", html`<${Time} text=${job.created_at} short />`)}
   </tr>`;
 }
 
 function Table({ jobs, metrics, isStale }) {
   const head = (key, children, isNumber, title) => html`<th role="columnheader" scope="col" key=${key} data-key=${key} class=${isNumber ? "num" : null} title=${title || null}>${children}</th>`;
-  return html`<div class="scroll" tabindex="0" role="region" aria-labelledby="title"><table role="table" class=${isStale ? "records stale" : "records"}>
+  return html`<div class="scroll" tabindex="0" role="region" aria-labelledby="title"><table role="table" class=${isStale ? "records jobs stale" : "records jobs"}>
     <thead role="rowgroup"><tr role="row">
-      ${head("name", t("job.question"))}${head("state", t("filter.state"))}${head("score", t("job.weighted"), true)}
-      ${metrics.map((metric) => head(`metric-${metric}`, html`<${Name} text=${metric} />`, true, saysOf(metric)))}
-      ${head("judge", t("job.judge"))}${head("who", t("jobs.who"))}${head("created", t("list.created"))}</tr></thead>
+      ${head("name", t("job.question"))}${head("state", t("filter.state"))}${head("created", t("list.created"))}${head("score", t("job.weighted"), true)}
+      ${metrics.map((metric) => head(`metric-${metric}`, html`<bdi>${broken(metric)}</bdi>`, true, saysOf(metric)))}
+      ${head("judge", t("job.judge"))}${head("who", t("jobs.who"))}</tr></thead>
     <tbody role="rowgroup" id="rows">${jobs.map((job) => html`<${Row} key=${job.job_id} job=${job} metrics=${metrics} />`)}</tbody>
   </table></div>`;
 }

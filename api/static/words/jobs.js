@@ -57,7 +57,6 @@ export const words = {
   "job.cancel.text": ["Cancel this job? What it has done so far is not kept.", "取消这条评分？已完成的部分不会保留。"],
   "job.retry": ["Score again what failed", "重新评分失败的指标"],
   "job.again": ["Score again", "重新评分"],
-  "job.raw": ["As JSON", "JSON"],
 
   "verdict.supported": ["supported", "有依据"],
   "verdict.unsupported": ["not supported", "无依据"],

@@ -1,7 +1,7 @@
 // The frame of the page: what there is to look at, who looks, in which language, and the view that the address asks for.
 
 import { Component, html, render, signal, useEffect } from "/static/preact.js";
-import { follow, route, to } from "/static/core/address.js";
+import { change, follow, route, to } from "/static/core/address.js";
 import { keepToken, outside, token } from "/static/core/api.js";
 import { firstLanguage, language, otherLanguage, speak, t, tagOf } from "/static/core/language.js";
 import { trouble, useAsked } from "/static/core/live.js";
@@ -43,6 +43,13 @@ function Service() {
     <p>${state === "ready" ? t("service.ready.text") : state === "away" ? t("api.away") : problem.message}</p></details>`;
 }
 
+function switchLanguage() {
+  const other = otherLanguage();
+  speak(other, true);
+  // A link that names a language is handed on with the one that is read now.
+  if (route.value.query.has("lang")) change({ lang: other }, { replace: true });
+}
+
 function Header() {
   const other = otherLanguage();
   const { view } = route.value;
@@ -53,7 +60,7 @@ function Header() {
     <div class="account">
       <${Service} />
       <a href="/docs">${t("page.api")}</a>
-      <button type="button" id="language" lang=${tagOf(other)} aria-label=${t("page.other.label")} onClick=${() => speak(other, true)}>${t("page.other")}</button>
+      <button type="button" id="language" lang=${tagOf(other)} aria-label=${t("page.other.label")} onClick=${switchLanguage}>${t("page.other")}</button>
       ${token.value && html`<button type="button" id="sign-out" onClick=${() => { keepToken(""); outside.value = "asked"; }}>${t("token.out")}</button>`}
     </div>
   </header>`;
@@ -82,7 +89,7 @@ function View() {
     if (known && !There) load(known).catch((error) => { trouble.value = error; });
   }, [known, There]);
   if (!known) return html`<p class="empty">${t("page.nothing")} <a href=${to("records")}>${t("nav.records")}</a></p>`;
-  return html`<${Guard} of=${`${view}/${id}`}>${There && html`<${There} key=${`${view}/${id}`} id=${id} />`}</>`;
+  return html`<${Guard} of=${`${view}/${id}`}>${There && html`<${There} key=${`${view}/${id}/${token.value}`} id=${id} />`}</>`;
 }
 
 function Page() {

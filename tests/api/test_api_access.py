@@ -452,7 +452,7 @@ def test_the_link_signs_the_page_in_and_leaves_no_token_in_the_address(browser: 
         curl(api.url + "/submit", *as_json(SUBMIT_UNSEALED), "-H", f"Authorization: Bearer {token}")
         browser.open(f"{api.url}/#token={token}")
         browser.wait_for("document.querySelectorAll('#rows tr').length === 1")
-        assert browser.value("[location.href, document.querySelector('#token-dialog').open]") == [api.url + "/", False]
+        assert browser.value("[location.href, document.querySelector('#sign-in')]") == [api.url + "/", None]
         assert browser.value("[Object.values(sessionStorage), localStorage.length, document.cookie]") == [
             [token],
             0,

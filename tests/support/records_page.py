@@ -128,6 +128,6 @@ def visit(page: Browser, address: str) -> str:
 
 
 def sign_in(page: Browser, token: str) -> None:
-    page.wait_for("document.querySelector('#token-dialog').open && document.activeElement.id === 'token'")
+    page.wait_for("document.activeElement.id === 'token'")
     page.value(f"document.querySelector('#token').value = {json.dumps(token)}")
     page.press("Enter", code=13, text="\r")

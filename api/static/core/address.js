@@ -21,9 +21,11 @@ function decoded(part) {
 /** The view that the address asks for: its name, what it is of, and everything after the question mark. */
 export const route = signal(read());
 
-/** The address of a view. What is empty does not stand in it. */
+/** The address of a view. What is empty does not stand in it; a language that the address names goes along. */
 export function to(view, id = "", query = {}) {
   const asked = new URLSearchParams();
+  const lang = route.value.query.get("lang");
+  if (lang && !("lang" in query)) asked.set("lang", lang);
   for (const [key, value] of Object.entries(query)) {
     for (const one of Array.isArray(value) ? value : [value]) {
       if (one !== "" && one !== null && one !== undefined && one !== false) asked.append(key, String(one));

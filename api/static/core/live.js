@@ -17,10 +17,12 @@ export const trouble = signal(null);
  * @returns {data, problem, again}: the last answer for this path, why there is none, and a function that asks at once.
  */
 export function useAsked(path, { pause = usual } = {}) {
-  const [state, set] = useState({ path: null, data: null, problem: null });
+  const [state, set] = useState({ of: null, data: null, problem: null });
   const look = useRef(() => {});
   const asker = token.value;
   const isOut = outside.value;
+  // What was asked for before somebody signed out or in is not shown to who is there now.
+  const of = `${asker} ${path}`;
   useEffect(() => {
     if (!path || isOut) return undefined;
     const ended = new AbortController();
@@ -38,13 +40,13 @@ export function useAsked(path, { pause = usual } = {}) {
         trouble.value = null;
         const text = JSON.stringify(data);
         // The same again draws nothing anew.
-        if (text !== kept) set({ path, data, problem: null });
+        if (text !== kept) set({ of, data, problem: null });
         kept = text;
       } catch (error) {
         if (ended.signal.aborted || number !== asked) return;
         if (error.status === 401) return;
         // What was there stays to be read while the API is away.
-        if (error instanceof Refused && error.status) set({ path, data: null, problem: error });
+        if (error instanceof Refused && error.status) set({ of, data: null, problem: error });
         else trouble.value = error;
       }
       if (wait !== null) timer = setTimeout(() => (document.hidden ? later() : now()), wait);
@@ -57,7 +59,7 @@ export function useAsked(path, { pause = usual } = {}) {
       clearTimeout(timer);
     };
   }, [path, asker, isOut]);
-  const isOwn = state.path === path && !isOut;
+  const isOwn = state.of === of && !isOut;
   return { data: isOwn ? state.data : null, problem: isOwn ? state.problem : null, again: () => look.current() };
 }
 

@@ -1,8 +1,8 @@
 // What the browser's tab says.
 
-import { useEffect } from "/static/preact.js";
+import { useLayoutEffect } from "/static/preact.js";
 
 /** Name the view that is open. */
 export function useTitle(text) {
-  useEffect(() => { document.title = text ? `${text} · AutoScorer` : "AutoScorer"; }, [text]);
+  useLayoutEffect(() => { document.title = text ? `${text} · AutoScorer` : "AutoScorer"; }, [text]);
 }

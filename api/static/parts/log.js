@@ -1,6 +1,6 @@
 // A task's log: asked for from where it was left off, shown as text, searched as one types.
 
-import { html, useEffect, useRef, useState } from "/static/preact.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "/static/preact.js";
 import { ask, token } from "/static/core/api.js";
 import { clock, t } from "/static/core/language.js";
 import { Part } from "/static/parts/basic.js";
@@ -58,7 +58,7 @@ export function Log({ task, goesOn }) {
   const part = wanted.toLowerCase();
   const shown = (records || []).map(line).filter((each) => !part || each.toLowerCase().includes(part));
   const text = shown.join("\n");
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (place.current && isAtEnd.current) place.current.scrollTop = place.current.scrollHeight;
   }, [text]);
   const left = records ? whole - records.length : 0;

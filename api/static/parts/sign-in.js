@@ -3,11 +3,13 @@
 import { html, useEffect, useRef, useState } from "/static/preact.js";
 import { keepToken } from "/static/core/api.js";
 import { t } from "/static/core/language.js";
+import { useTitle } from "/static/core/title.js";
 
 /** A form for a token; `wasRefused` says that the last one was not known. */
 export function SignIn({ wasRefused }) {
   const field = useRef(null);
   const [isEmpty, setEmpty] = useState(false);
+  useTitle(t("token.title"));
   useEffect(() => field.current.focus(), []);
   const problem = isEmpty ? t("token.empty") : wasRefused ? t("token.wrong") : "";
   const submit = (event) => {

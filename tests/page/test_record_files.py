@@ -17,7 +17,7 @@ from ..support.facade import ADMIN, SUBMIT
 from ..support.records_page import Done, click, scored, served, sign_in, text, visit
 
 pytestmark = pytest.mark.slow
-READY = "document.querySelector('#detail-below dl')"
+READY = "document.querySelector('#detail .part dl')"
 
 
 @pytest.fixture
@@ -93,8 +93,8 @@ def test_what_is_gone_is_said_and_leads_nowhere(browser: Browser, root: Path) ->
     with served(root, [Done("team", result=first)]) as (url, ids):
         browser.open(f"{url}/?lang=en#{ids['team']}", width=1300)
         browser.wait_for(READY)
-        assert text(browser, "#detail-body").count("no longer kept") >= 2
-        assert "has made room for newer runs" in text(browser, "#detail-body")
+        assert text(browser, "#detail").count("no longer kept") >= 2
+        assert "has made room for newer runs" in text(browser, "#detail")
         assert browser.value("document.querySelector('a.button')") is None
         assert f"{first['summary']['score']:.4f}" in text(browser, ".hero")
 
@@ -119,7 +119,7 @@ def test_who_signs_out_takes_the_pictures_along(browser: Browser, root: Path) ->
         picture = browser.value("document.querySelector('#detail figure img').src")
         assert picture.startswith("blob:")
         click(browser, "#sign-out")
-        browser.wait_for("!document.querySelector('#outside').hidden")
+        browser.wait_for("document.querySelector('#sign-in')")
         browser.wait_for("document.querySelectorAll('#detail img, #rows tr').length === 0")
         # Its address leads nowhere any more.
         browser.value(

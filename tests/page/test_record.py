@@ -26,7 +26,7 @@ FAILED: dict[str, Any] = {
         "log": ["Traceback (most recent call last):", '  File "/app/predict.py", line 3', "ValueError: 'é'\t\"x\""],
     },
 }
-READY = "document.querySelector('#detail-below dl')"
+READY = "document.querySelector('#detail .part dl')"
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_a_scored_task_begins_with_metric_value_interval_threshold_and_direction
     with served(root, [Done("low", result=result)]) as (url, ids):
         browser.open(f"{url}/?lang=en#{ids['low']}", width=1300)
         browser.wait_for(READY)
-        first = browser.value("[...document.querySelector('#detail-body').children].map(e => e.className)")
+        first = browser.value("[...document.querySelector('#detail').children].map(e => e.className)")
         assert first[0] == "hero"
         said = text(browser, ".hero")
         interval = result["intervals"]["f1_macro"]
@@ -90,8 +90,8 @@ def test_plots_are_shown_as_pictures_that_run_nothing(browser: Browser, root: Pa
         alts = browser.value("[...document.querySelectorAll('#detail figure img')].map(i => i.alt)")
         assert "A <b> plot" in alts and all(alts)
         assert text(browser, "#detail figure > p").startswith("broken.png can't be shown")
-        assert "gone.svg no longer kept" in text(browser, "#detail-body")
-        assert browser.value("document.title") == "AutoScorer records"
+        assert "gone.svg no longer kept" in text(browser, "#detail")
+        assert browser.value("document.title") == "plotted · AutoScorer"
 
 
 def test_a_submit_token_sees_the_shared_plots(browser: Browser, root: Path) -> None:
@@ -113,15 +113,14 @@ def test_classes_beyond_the_first_dozen_are_folded_and_made_when_they_are_opened
     with served(root, [Done("many", result=result)]) as (url, ids):
         browser.open(f"{url}/?lang=en#{ids['many']}", width=1300)
         browser.wait_for(READY)
-        body = text(browser, "#detail-body")
+        body = text(browser, "#detail")
         assert "c011" in body and "c012" not in body and "288 more classes" in body
-        assert browser.value("document.querySelectorAll('details[data-fold] table').length") == 0
-        browser.value("document.querySelector('details[data-fold] summary').focus()")
+        assert browser.value("document.querySelectorAll('.part details table').length") == 0
+        browser.value("document.querySelector('.part details summary').focus()")
         browser.press(" ", code=32, text=" ")
-        browser.wait_for("document.querySelector('details[data-fold] table')")
+        browser.wait_for("document.querySelector('.part details table')")
         rows = browser.value(
-            "[...document.querySelectorAll('details[data-fold] tbody tr')]"
-            ".map(r => [...r.children].map(c => c.innerText))"
+            "[...document.querySelectorAll('.part details tbody tr')].map(r => [...r.children].map(c => c.innerText))"
         )
         assert len(rows) == 288 and rows[-1][0] == "c299" and rows[-1][1:] == ["0.0427", "0.0427"]
 
@@ -169,7 +168,7 @@ def test_what_was_found_by_validate_is_told_without_json(browser: Browser, root:
     with served(root, [Done("v", action="validate", result=found)]) as (url, ids):
         browser.open(f"{url}/?lang=en#{ids['v']}", width=1300)
         browser.wait_for(READY)
-        said = text(browser, "#detail-body")
+        said = text(browser, "#detail")
         assert "valid\nyes" in said and "one, two" in said and "{" not in said
 
 
@@ -179,21 +178,21 @@ def test_what_somebody_looks_at_stays_when_the_task_changes(browser: Browser, ro
     with served(root, [Done("stays", result=result)]) as (url, ids):
         browser.open(f"{url}/?lang=en#{ids['stays']}", width=1300)
         browser.wait_for(READY)
-        click(browser, "details[data-fold] summary")
-        browser.wait_for("document.querySelector('details[data-fold] table')")
+        click(browser, ".part details summary")
+        browser.wait_for("document.querySelector('.part details table')")
         # The files' links have no id of their own.
-        browser.value("[...document.querySelectorAll('#detail-body li a')].find(a => a.innerText === 'errors').focus()")
-        browser.value("window.old = document.querySelector('#detail-body').firstChild")
+        browser.value("[...document.querySelectorAll('#detail li a')].find(a => a.innerText === 'errors').focus()")
+        browser.value("window.old = document.querySelector('#detail').firstChild")
         click(browser, "#language")
         browser.wait_for("!old.isConnected")
-        assert browser.value("document.querySelector('details[data-fold]').open")
-        browser.value("[...document.querySelectorAll('#detail-body li a')].find(a => a.innerText === 'errors').focus()")
-        browser.value("window.old = document.querySelector('#detail-body').firstChild")
+        assert browser.value("document.querySelector('.part details').open")
+        browser.value("[...document.querySelectorAll('#detail li a')].find(a => a.innerText === 'errors').focus()")
+        browser.value("window.old = document.querySelector('#detail').firstChild")
         # As a change of the task does: drawn anew while the link has the focus.
         browser.value("dispatchEvent(new PopStateEvent('popstate'))")
         browser.wait_for("!old.isConnected")
         assert browser.value("document.activeElement.innerText") == "errors"
-        assert browser.value("document.querySelector('details[data-fold] table') !== null")
+        assert browser.value("document.querySelector('.part details table') !== null")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -211,7 +211,7 @@ class TestSwitch:
             browser.open(f"{url}/?lang=zh#{ids.get(number, '')}", width=width)
             browser.wait_for("document.querySelectorAll('#rows tr').length === 7")
             if number:
-                browser.wait_for("document.querySelector('#detail-below dl')")
+                browser.wait_for("document.querySelector('#detail .part dl')")
             browser.wait_for("document.querySelector('#service-state').textContent")
             assert browser.value("[document.documentElement.lang, document.title]") == ["zh-CN", "AutoScorer 记录"]
             shown = browser.value(
@@ -237,7 +237,7 @@ class TestSwitch:
         browser.open(f"{url}/#{ids['1']}", width=1300)
         browser.value("localStorage.clear()")
         browser.call("Page.reload")
-        browser.wait_for("document.querySelector('#detail-below dl')")
+        browser.wait_for("document.querySelector('#detail .part dl')")
         assert browser.value("document.documentElement.lang") == "en"
         assert browser.value("localStorage.length") == 0
         browser.value("document.querySelector('#language').focus()")
@@ -246,7 +246,7 @@ class TestSwitch:
         assert browser.value("document.activeElement.id") == "language"
         assert "通过" in text(browser, ".hero") and "越高越好" in text(browser, ".hero")
         assert "通过" in text(browser, f"[data-id='{ids['1']}']")
-        assert "2026年" in text(browser, "#detail-below") or "年" in text(browser, "#detail-below")
+        assert "2026年" in text(browser, "#detail") or "年" in text(browser, "#detail")
         # Remembered in this browser; the address is stronger, and says so itself once it is switched.
         browser.open(f"{url}/", width=1300)
         browser.wait_for("document.querySelectorAll('#rows tr').length === 7")

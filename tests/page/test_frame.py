@@ -1,7 +1,9 @@
-"""The records page in a real browser: it shows what the API answers, does what it is asked to, and nothing else."""
+"""The page in a real browser: it shows what the API answers, does what it is asked to, and nothing else."""
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -12,13 +14,13 @@ from typing import Any
 import pytest
 from autoscorer.core.config import Settings
 from autoscorer.schemas.task import TaskView
-from pydantic import SecretStr
 
 from ..support.browser import CONTRAST, Browser
 from ..support.browser import browser as browser
 from ..support.local_api import LocalApi, MadeUpTasks, serve_locally
 
-STATIC = Path(__file__).parents[2] / "api" / "static"
+API = Path(__file__).parents[2] / "api"
+STATIC, PREACT = API / "static", API / "vendor" / "preact" / "preact.js"
 EVIL = '<img src=x onerror="document.title=1">"\'</script><script>document.title=1</script>\u202e'
 RESULT: dict[str, Any] = {
     "job_id": "team-done",
@@ -81,13 +83,6 @@ def click(page: Browser, selector: str) -> None:
     page.value(f"document.querySelector({json.dumps(selector)}).click()")
 
 
-def choose(page: Browser, state: str) -> None:
-    page.value(
-        f"(() => {{ const s = document.querySelector('#state'); s.value = {json.dumps(state)};"
-        " s.dispatchEvent(new Event('change')); })()"
-    )
-
-
 @pytest.mark.slow
 class TestPage:
     @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -99,20 +94,21 @@ class TestPage:
             ("/", "document.querySelectorAll('#rows tr').length === 7"),
             ("/records#t-done", "document.querySelector('#detail .score')"),
             ("/#t-failed", "document.querySelector('#detail .problem')"),
-            ("/#t-evil", "document.querySelector('#detail .facts')"),
+            ("/ui/record/t-evil", "document.querySelector('#detail .facts')"),
+            ("/ui/nothing", "document.querySelector('.empty a')"),
         ):
             browser.open(api.url + address, width=width, scheme=scheme)
             browser.wait_for(there)
-            browser.wait_for("document.querySelector('#service-state').textContent")
+            browser.wait_for("document.querySelector('#service')")
             assert browser.value("document.documentElement.scrollWidth") <= width
             assert browser.value(CONTRAST) == []
-            assert browser.value("document.title") == "AutoScorer records"
+            assert browser.value("document.title").endswith("AutoScorer")
             assert browser.value("document.querySelectorAll('#detail img, #detail script, #rows img').length") == 0
         assert all(url.startswith(api.url + "/") for url in browser.requests())
         # Nothing but /readyz fails: the Prefect server is away here.
         complaints = [str(item) for item in browser.complaints()]
         assert [text for text in complaints if "/readyz" not in text] == []
-        assert browser.value("document.querySelector('#service-state').textContent") == "not ready"
+        assert browser.value("document.querySelector('#service summary').innerText") == "not ready"
 
     def test_every_part_has_a_name_that_is_read_out(self, browser: Browser, api: LocalApi) -> None:
         browser.open(api.url + "/#t-done", width=1300)
@@ -127,7 +123,7 @@ class TestPage:
         ]
         assert nameless == []
         roles = {node["role"]["value"] for node in tree if not node.get("ignored")}
-        assert {"main", "banner", "search", "table", "columnheader", "status", "heading"} <= roles
+        assert {"main", "banner", "navigation", "article", "table", "columnheader", "status", "heading"} <= roles
         assert browser.value("document.documentElement.lang") == "en"
         assert browser.value("new Set([...document.querySelectorAll('[id]')].map(e => e.id)).size") == browser.value(
             "document.querySelectorAll('[id]').length"
@@ -136,50 +132,48 @@ class TestPage:
     def test_it_works_by_keyboard(self, browser: Browser, api: LocalApi) -> None:
         browser.open(api.url + "/", width=1300)
         browser.wait_for("document.querySelectorAll('#rows tr').length === 7")
+        browser.press("Tab", code=9)
+        assert browser.value("document.activeElement.className") == "skip"
+        browser.press("Enter", code=13, text="\r")
+        browser.wait_for("document.activeElement.id === 'main'")
         browser.value("document.querySelector('[data-id=t-failed] a').focus()")
         browser.press("Enter", code=13, text="\r")
-        browser.wait_for("document.activeElement.id === 'detail-title' && document.querySelector('#detail .problem')")
-        browser.press("Escape", code=27)
-        browser.wait_for("document.querySelector('#detail').hidden")
-        assert browser.value("document.activeElement.closest('tr').dataset.id") == "t-failed"
-
-    def test_tasks_are_filtered_by_state_and_workspace(self, browser: Browser, api: LocalApi) -> None:
-        browser.open(api.url + "/", width=1300)
+        browser.wait_for("document.activeElement.id === 'title' && document.querySelector('#detail .problem')")
+        assert browser.value("[location.pathname, document.title]") == [
+            "/ui/record/t-failed", "round-1/team-failed · AutoScorer",
+        ]  # fmt: skip
+        browser.value("history.back()")
         browser.wait_for("document.querySelectorAll('#rows tr').length === 7")
-        choose(browser, "queued,running,cancelling")
-        browser.wait_for("document.querySelectorAll('#rows tr').length === 3")
-        assert rows(browser) == ["t-queued", "t-running", "t-cancelling"]
-        choose(browser, "")
-        browser.value("document.querySelector('#q').value = 'team-done'")
-        click(browser, "#filters button")
-        browser.wait_for("document.querySelectorAll('#rows tr').length === 1")
-        assert rows(browser) == ["t-done"]
-        browser.value(f"document.querySelector('#q').value = {json.dumps(EVIL)}")
-        choose(browser, "failed")
-        browser.wait_for("!document.querySelector('#empty').hidden")
-        assert EVIL in browser.value("document.querySelector('#empty').textContent")
+        assert browser.value("document.title") == "Records · AutoScorer"
 
     def test_it_follows_by_itself_and_keeps_the_place(self, browser: Browser, api: LocalApi) -> None:
-        browser.open(api.url + "/#t-running", width=1300)
-        browser.wait_for("document.querySelector('#cancel') && document.querySelectorAll('#rows tr').length === 7")
+        browser.open(api.url + "/", width=1300)
+        browser.wait_for("document.querySelectorAll('#rows tr').length === 7")
         browser.value("window.row = document.querySelector('[data-id=t-running]'); row.querySelector('a').focus()")
         api.tasks.tasks["t-running"] = a_task("t-running", "completed", result=RESULT)
         api.tasks.tasks = {"t-new": a_task("t-new", "queued"), **api.tasks.tasks}
-        browser.wait_for(
-            "document.querySelectorAll('#rows tr').length === 8 && document.querySelector('#detail .score')"
-        )
+        browser.wait_for("document.querySelectorAll('#rows tr').length === 8")
         assert rows(browser)[0] == "t-new"
+        browser.wait_for("row.querySelector('.state').innerText === 'completed'")
         assert browser.value("row === document.querySelector('[data-id=t-running]')")
         assert browser.value("document.activeElement === row.querySelector('a')")
+
+    def test_a_record_follows_by_itself_and_says_how_it_ended(self, browser: Browser, api: LocalApi) -> None:
+        browser.open(api.url + "/#t-running", width=1300)
+        browser.wait_for("document.querySelector('#cancel')")
+        api.tasks.tasks["t-running"] = a_task("t-running", "completed", result=RESULT)
+        browser.wait_for("document.querySelector('#detail .score')")
+        browser.wait_for("document.querySelector('#said').textContent === 'round-1/team-running: passed'")
 
     def test_a_task_is_cancelled_after_a_question(self, browser: Browser, api: LocalApi) -> None:
         browser.open(api.url + "/#t-running", width=1300)
         browser.wait_for("document.querySelector('#cancel')")
         click(browser, "#cancel")
-        assert browser.value("document.activeElement.id") == "confirm-no"
+        browser.wait_for("document.activeElement.id === 'confirm-no'")
         click(browser, "#confirm-no")
         assert api.tasks.calls == []
         click(browser, "#cancel")
+        browser.wait_for("document.querySelector('#confirm-yes')")
         click(browser, "#confirm-yes")
         browser.wait_for("document.querySelector('#detail .state').textContent === 'cancelled'")
         assert api.tasks.calls == [("cancel", "t-running")]
@@ -188,7 +182,7 @@ class TestPage:
         browser.open(api.url + "/#t-failed", width=1300)
         browser.wait_for("document.querySelector('#retry')")
         click(browser, "#retry")
-        browser.wait_for("location.hash === '#t-failed-2' && document.querySelector('#cancel')")
+        browser.wait_for("location.pathname === '/ui/record/t-failed-2' && document.querySelector('#cancel')")
         assert api.tasks.calls == [("retry", "t-failed")]
 
     def test_a_log_is_shown_as_text_and_grows(
@@ -206,10 +200,10 @@ class TestPage:
         monkeypatch.setattr(api.tasks.ledger, "row", row)
         monkeypatch.setattr(api.tasks.prefect, "logs", logs)
         browser.open(api.url + "/#t-running", width=1300)
-        browser.wait_for("document.querySelector('#log').textContent.split('\\n').length === 451")
+        browser.wait_for("document.querySelector('#log')?.textContent.split('\\n').length === 451")
         assert EVIL in browser.value("document.querySelector('#log').textContent")
         messages.append("and one more")
-        browser.wait_for("document.querySelector('#log').textContent.split('\\n').length === 452")
+        browser.wait_for("document.querySelector('#log')?.textContent.split('\\n').length === 452")
         assert browser.value("document.querySelector('#log').textContent").count("line 449") == 1
         assert browser.value("(l => l.scrollTop + l.clientHeight > l.scrollHeight - 5)(document.querySelector('#log'))")
 
@@ -221,63 +215,52 @@ class TestPage:
             fill(api.tasks)
             browser.open(api.url + "/", width=1300)
             browser.wait_for("document.querySelectorAll('#rows tr').length === 7")
-        browser.wait_for("!document.querySelector('#problem').hidden")
-        assert "does not answer" in browser.value("document.querySelector('#problem').textContent")
+        browser.wait_for("document.querySelector('main > .problem')?.innerText.includes('does not answer')")
         assert browser.value("document.querySelectorAll('#rows tr').length") == 7
 
 
-TOKENS = SecretStr("submit:sss-token,admin:aaa-token")
-
-
-@pytest.mark.slow
-def test_a_token_is_asked_for_and_kept_in_the_tab_only(
-    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = tmp_path / "root"
-    root.mkdir()
-    with serve_locally(
-        Settings(workspace_roots=(root,), home=tmp_path / "home", api_tokens=TOKENS), monkeypatch
-    ) as api:
-        fill(api.tasks)
-        browser.open(api.url + "/#t-done", width=1300)
-        browser.wait_for("document.querySelector('#token-dialog').open && document.activeElement.id === 'token'")
-        assert rows(browser) == []
-        for value, accepted in (("wrong", False), ("aaa-token", True)):
-            browser.value(f"document.querySelector('#token').value = {json.dumps(value)}")
-            browser.press("Enter", code=13, text="\r")
-            browser.wait_for(
-                "document.querySelectorAll('#rows tr').length === 7 && document.querySelector('#problem').hidden"
-                if accepted
-                else "document.querySelector('#token-problem').textContent.includes('does not know that token')"
-            )
-        assert browser.value("[Object.values(sessionStorage), localStorage.length, document.cookie]") == [
-            ["aaa-token"], 0, "",
-        ]  # fmt: skip
-        assert not any("aaa-token" in url for url in browser.requests())
-        # Who has signed out sees nothing of any task, and is not pressed to sign in again.
-        click(browser, "#sign-out")
-        browser.wait_for("!document.querySelector('#outside').hidden")
-        assert browser.value("sessionStorage.length") == 0
-        assert browser.value("document.activeElement.id") == "outside-in"
-        assert "team-done" not in browser.value("document.body.innerText")
-        browser.value("document.dispatchEvent(new Event('visibilitychange'))")
-        browser.value("new Promise(r => setTimeout(r, 300))")
-        assert browser.value("document.querySelector('#token-dialog').open") is False
-
-
 def test_the_page_is_closed_by_its_headers(api: LocalApi) -> None:
-    for path in ("/", "/records", *(f"/static/{each.name}" for each in STATIC.iterdir() if each.suffix != ".html")):
+    names = [
+        each.relative_to(STATIC).as_posix() for each in STATIC.rglob("*") if each.suffix in (".js", ".css", ".svg")
+    ]
+    for path in ("/", "/records", "/ui/record/x", "/static/preact.js", *(f"/static/{name}" for name in names)):
         answer = api.client.get(path)
-        assert answer.status_code == 200
+        assert answer.status_code == 200, path
         policy = answer.headers["content-security-policy"]
         assert policy.startswith("default-src 'none'") and "unsafe" not in policy
         assert answer.headers["x-content-type-options"] == "nosniff"
-    for path in ("/static/", "/static/records.html", "/static/..%2f..%2fapp.py", "/static/%2e%2e/app.py", "/static/x"):
+        # After an update nobody sees the old one; what has not changed is not sent again.
+        assert answer.headers["cache-control"] == "no-cache"
+        again = api.client.get(path, headers={"If-None-Match": answer.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        plain = api.client.get(path, headers={"Accept-Encoding": "identity"})
+        assert "content-encoding" not in plain.headers and plain.text == answer.text
+    for path in ("/static/", "/static/index.html", "/static/..%2f..%2fapp.py", "/static/%2e%2e/app.py", "/static/x"):
         assert api.error("GET", path)[:2] == (404, "NOT_FOUND")
 
 
 def test_the_page_puts_no_markup_together() -> None:
-    script = "".join(each.read_text() for each in STATIC.glob("*.js"))
+    script = "".join(each.read_text() for each in STATIC.rglob("*.js"))
     assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|new Function|https?:", script)
-    html = (STATIC / "records.html").read_text()
+    html = (STATIC / "index.html").read_text()
     assert not re.search(r"<style|\son\w+=|https?:|style=|<script(?![^>]*\bsrc=)", html)
+
+
+def test_it_is_small_and_no_script_is_long() -> None:
+    own = [*STATIC.rglob("*.js"), STATIC / "page.css", STATIC / "index.html"]
+    long = {path.name: count for path in own if (count := len(path.read_text().splitlines())) > 300}
+    assert long == {}
+    packed = sum(len(gzip.compress(path.read_bytes())) for path in [*own, PREACT] if path.name != "docs.js")
+    assert packed <= 100 * 1024, packed
+
+
+def test_what_is_loaded_ahead_is_there() -> None:
+    ahead = re.findall(r'rel="modulepreload" href="/static/([^"]+)"', (STATIC / "index.html").read_text())
+    assert ahead and all((STATIC / name).is_file() for name in ahead if name != "preact.js")
+
+
+def test_what_others_have_made_is_what_the_readme_says() -> None:
+    assert hashlib.sha256(PREACT.read_bytes()).hexdigest() in (PREACT.parent / "README.md").read_text()
+    assert {each.name for each in PREACT.parent.iterdir()} == {
+        "LICENSE.htm", "LICENSE.preact", "LICENSE.signals", "README.md", "preact.js",
+    }  # fmt: skip

@@ -6,9 +6,11 @@ import asyncio
 from typing import Annotated
 
 from fastapi import Body, Path, Query
+from pydantic import AfterValidator
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ...schemas.json_values import plain_text
 from ...schemas.note import NoteBody, NotePage, NoteView
 from ...service.labels import labels_of
 from ...service.notes import delete_note, list_notes, write_note
@@ -63,7 +65,9 @@ async def get_notes(
     caller: Anybody,
     task_id: TaskId,
     sample: Annotated[
-        str | None, Query(min_length=1, max_length=1000, description="Only those about this one.")
+        str | None,
+        Query(min_length=1, max_length=1000, description="Only those about this one."),
+        AfterValidator(plain_text),
     ] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     cursor: Annotated[str | None, Query(max_length=64, description="`next_cursor` of the page before.")] = None,

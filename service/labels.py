@@ -87,8 +87,8 @@ def _of_answer(answer: Json, said: _Said) -> dict[str, tuple[int, bool]]:
     judged = [name for name in scores if name in METRICS and METRICS[name].judge] if isinstance(scores, dict) else []
     found: dict[str, tuple[int, bool]] = {}
     for metric, verdict in said.items():
-        name = judged[0] if metric is None and len(judged) == 1 else metric
-        if name in judged and (name not in found or found[name][0] < verdict[0]):
+        name = metric if metric is not None else judged[0] if len(judged) == 1 else None
+        if name is not None and name in judged and (name not in found or found[name][0] < verdict[0]):
             found[name] = verdict
     return found
 

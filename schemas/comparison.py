@@ -119,7 +119,7 @@ class Comparison(_Model):
     a: ComparisonSide
     b: ComparisonSide
     comparable: bool | None = Field(
-        description="Whether the scores measure the same: false where a note says why not, null where that is not known."
+        description="Whether the scores measure the same: false where a note says why not, null where nobody knows."
     )
     better: Literal["a", "b", "equal"] | None = Field(
         description="Which score is better, in the metric's direction, whatever the intervals; null unless comparable."

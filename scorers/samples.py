@@ -1,4 +1,4 @@
-"""What a scoring of tables keeps of each row, for whoever looks at the rows of a Result or holds two against each other."""
+"""What a scoring of tables keeps of each row, for whoever looks at rows, or at those in which two Results differ."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _absolute_errors(table: AlignedTable) -> RowValues:
 
 def _verdicts(table: AlignedTable, given: RowValues | None) -> NDArray[np.bool_] | None:
     if given is not None:
-        ones = given.values == 1.0
+        ones: NDArray[np.bool_] = given.values == 1.0
         if (ones | (given.values == 0.0)).all():
             return ones if given.measure.higher_is_better else ~ones
     if table.values == "text":

@@ -29,8 +29,8 @@ _SCORER, _ANSWERS = "rag", "answers"
 def labels_of(roots: WorkspaceRoots, task: TaskView, notes: Iterable[NoteRow], *, threshold: float) -> list[Json]:
     """The labels that a task's notes come to, in the order of the answers. Reads a file.
 
-    A note counts where it names a metric that a judge was asked for, or where there is one such metric alone. Of several
-    on one metric of one answer the newest counts.
+    A note counts where it names a metric that a judge was asked for, or where there is one such metric alone. Of
+    several on one metric of one answer the newest counts.
 
     Args:
         roots: Where workspaces lie.
@@ -48,8 +48,7 @@ def labels_of(roots: WorkspaceRoots, task: TaskView, notes: Iterable[NoteRow], *
     if versioning.get("scorer") != _SCORER:
         raise AutoScorerError(
             ErrorCode.NOT_FOUND,
-            f"Labels are of answers that a judge has judged: of tasks of the scorer {_SCORER}, and the task {task.id} is "
-            "none that has ended.",
+            f"Labels are of answers that a judge has judged: the task {task.id} has no Result of the scorer {_SCORER}.",
         )
     said = _said(notes)
     opened = open_task_artifact(roots, task, _ANSWERS, everything=True)
@@ -88,8 +87,8 @@ def _of_answer(answer: Json, said: _Said) -> dict[str, tuple[int, bool]]:
     judged = [name for name in scores if name in METRICS and METRICS[name].judge] if isinstance(scores, dict) else []
     found: dict[str, tuple[int, bool]] = {}
     for metric, verdict in said.items():
-        name = judged[0] if metric is None and len(judged) == 1 else metric
-        if name in judged and (name not in found or found[name][0] < verdict[0]):
+        name = metric if metric is not None else judged[0] if len(judged) == 1 else None
+        if name is not None and name in judged and (name not in found or found[name][0] < verdict[0]):
             found[name] = verdict
     return found
 

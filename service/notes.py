@@ -1,8 +1,8 @@
 """Notes on tasks: who writes, sees and deletes which.
 
-Whoever may see a task may write on it. A note by somebody who sees the ground truth may quote it, so it is shown to those
-alone who see it as well; all other notes are shown to whoever may see the task. So an organiser sees a team's notes, and
-the team does not see the organiser's.
+Whoever may see a task may write on it. A note by somebody who sees the ground truth may quote it, so it is shown to
+those alone who see it as well. All other notes are shown to whoever may see the task: an organiser sees a team's notes,
+and the team does not see the organiser's.
 """
 
 from __future__ import annotations

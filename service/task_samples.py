@@ -1,7 +1,7 @@
 """The samples of a task: read from what its own Result lists, by its sha256.
 
-Whether a row is right says what its truth is: it is what was predicted, or it is not. So nobody is told of any sample who
-may not see the ground truth (docs/decisions/0029-samples-compare-notes.md).
+Whether a row is right says what its truth is: it is what was predicted, or it is not. So nobody is told of any sample
+who may not see the ground truth (docs/decisions/0029-samples-compare-notes.md).
 """
 
 from __future__ import annotations
@@ -184,7 +184,8 @@ def _of_rows(file: SampleFile) -> KeptSamples:
         for ident, verdict, guess, truth, value in zip(file.ids, verdicts, predicted, expected, values, strict=True)
     ]
     counts = None if file.right is None else SampleCounts(right=file.right, wrong=file.total - file.right)
-    measure = file.measure and Measure(name=file.measure.name, higher_is_better=file.measure.higher_is_better)
+    given = file.measure
+    measure = None if given is None else Measure(name=given.name, higher_is_better=given.higher_is_better)
     return KeptSamples(file.total, samples, counts, measure)
 
 
@@ -218,7 +219,8 @@ def answers_of(content: bytes) -> Iterator[dict[str, Any]]:
 
 def _answer(answer: dict[str, Any]) -> Sample:
     metrics = answer.get("metrics")
-    scores = {str(name): _number(each.get("score")) for name, each in metrics.items()} if _is_of_dicts(metrics) else {}
+    named = metrics.items() if isinstance(metrics, dict) else ()
+    scores = {str(name): _number(each.get("score")) for name, each in named if isinstance(each, dict)}
     return Sample(
         id=answer["id"],
         predicted=_text(answer.get("answer")),
@@ -227,10 +229,6 @@ def _answer(answer: dict[str, Any]) -> Sample:
         value=_number(answer.get("weighted_score")),
         metrics=scores,
     )
-
-
-def _is_of_dicts(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(each, dict) for each in value.values())
 
 
 def _number(value: Any) -> float | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Body, Path, Query
+from pydantic import AfterValidator
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ...schemas.json_values import plain_text
 from ...schemas.note import NoteBody, NotePage, NoteView
 from ...service.labels import labels_of
 from ...service.notes import delete_note, list_notes, write_note
@@ -28,6 +30,17 @@ router = ApiRouter("samples and notes")
 
 NoteId = Annotated[str, Path(min_length=1, max_length=64, examples=[NOTE_EXAMPLE["id"]])]
 _NDJSON = "application/x-ndjson"
+_BODIES: dict[str, Any] = {
+    "task": {"summary": "On the task", "value": {"text": "The model was trained on half of the data."}},
+    "sample": {
+        "summary": "On a sample",
+        "value": {"text": "The ground truth is wrong.", "sample": "r017", "verdict": "disagree"},
+    },
+    "answer": {
+        "summary": "On what a judge said of an answer",
+        "value": {"sample": "q17", "metric": "faithfulness", "verdict": "agree"},
+    },
+}
 _LABEL = {
     "sample": {"question": "Capital of France?", "answer": "Paris.", "contexts": ["Paris is the capital."]},
     "metric": "faithfulness",
@@ -41,7 +54,9 @@ _LABEL = {
     summary="Write a note on a task",
     responses={**served(201, NoteView, "It is kept; or it was there already.", NOTE_EXAMPLE), **answers(404, 409)},
 )
-async def add_note(request: Request, caller: Anybody, task_id: TaskId, body: Annotated[NoteBody, Body()]) -> Response:
+async def add_note(
+    request: Request, caller: Anybody, task_id: TaskId, body: Annotated[NoteBody, Body(openapi_examples=_BODIES)]
+) -> Response:
     """Keep what somebody says of a task or of one of its samples. Notes by those who see the ground truth are shown to
     those alone; others to whoever may see the task. They leave with the task. A token may write 100 on each."""
     await seen_task(request, caller, task_id, Act.ANNOTATE)
@@ -63,7 +78,9 @@ async def get_notes(
     caller: Anybody,
     task_id: TaskId,
     sample: Annotated[
-        str | None, Query(min_length=1, max_length=1000, description="Only those about this one.")
+        str | None,
+        Query(min_length=1, max_length=1000, description="Only those about this one."),
+        AfterValidator(plain_text),
     ] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     cursor: Annotated[str | None, Query(max_length=64, description="`next_cursor` of the page before.")] = None,

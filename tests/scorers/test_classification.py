@@ -136,7 +136,8 @@ def test_the_order_of_the_files_changes_no_byte(workspace, tmp_path):
         rng.shuffle(predicted)
     assert seen[0] == seen[1]
     assert set(seen[0][1]) == {
-        "confusion_matrix.json", "confusion_matrix.svg", "errors.csv", "per_class.csv", "per_class.svg", "samples.json.gz",
+        "confusion_matrix.json", "confusion_matrix.svg", "errors.csv", "per_class.csv", "per_class.svg",
+        "samples.json.gz",
         "shared/confusion_matrix.json", "shared/confusion_matrix.svg", "shared/per_class.csv", "shared/per_class.svg",
     }  # fmt: skip
 

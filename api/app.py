@@ -35,6 +35,8 @@ __all__ = ["create_app"]
 _ROUTERS = (
     "tasks",
     "score_jobs",
+    "samples",
+    "notes",
     "artifacts",
     "actions",
     "batch",

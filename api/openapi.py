@@ -31,6 +31,10 @@ The page `/docs` shows this document, and tries its requests. It needs no networ
 
 TAGS = [
     {"name": "tasks", "description": "Submit, follow, cancel and repeat."},
+    {
+        "name": "samples and notes",
+        "description": "The rows of a task, two tasks side by side, what people say of them.",
+    },
     {"name": "actions", "description": "Submit and wait for the outcome."},
     {"name": "batch", "description": "Many workspaces, and who is best."},
     {

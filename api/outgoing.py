@@ -12,7 +12,10 @@ from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 
 from ..core.errors import AutoScorerError
+from ..schemas.comparison import Comparison
+from ..schemas.note import NotePage, NoteView
 from ..schemas.result import Result
+from ..schemas.samples import SamplePage
 from ..schemas.task import BatchView, TaskList, TaskView
 from ..service.batches.leaderboard import leaderboard
 from ..service.benchmarks.board import BoardView
@@ -34,6 +37,7 @@ from ..service.scorers.views import (
 )
 from ..service.task_artifacts import TaskArtifacts
 from ..service.task_logs import LogPage
+from ..service.task_samples import check_sees_samples
 from ..service.workspaces.history import HistoryItem, HistoryPage
 from ..service.workspaces.listing import WorkspacePage
 from ..service.workspaces.reading import RunLog, WorkspaceView
@@ -74,6 +78,10 @@ class Outgoing:
             data = POLICY[type(data)](self._disclosure, data)
         told: Json = self._redact(data.model_dump(by_alias=True))
         return told
+
+    def task(self, task: TaskView) -> TaskView:
+        """A task, of which something is made that is answered: as much of it as may be seen."""
+        return self._disclosure.task(task)
 
     def error(self, error: AutoScorerError) -> Json:
         """An error, as JSON."""
@@ -156,6 +164,12 @@ def _log_page(disclosure: Disclosure, page: LogPage) -> LogPage:
     return page.model_copy(update={"records": kept})
 
 
+def _samples(disclosure: Disclosure, page: SamplePage) -> SamplePage:
+    # Routes have asked already; this is for those that are still to come.
+    check_sees_samples(disclosure.sees_truth)
+    return page
+
+
 def _trial(disclosure: Disclosure, trial: TrialView) -> TrialView:
     return TrialView.model_validate(disclosure.trial(trial.model_dump(by_alias=True)))
 
@@ -172,12 +186,13 @@ POLICY: dict[type[BaseModel], Callable[[Disclosure, Any], BaseModel]] = {
     Result: _result,
     RunLog: _run_log,
     LogPage: _log_page,
+    SamplePage: _samples,
     TrialView: _trial,
     HandedIn: lambda disclosure, handed: handed.model_copy(update={"task": disclosure.task(handed.task)}),
     SubmissionPage: _submissions,
 }
 # Of the installation and its scorers; no ground truth is near. Artifacts are listed for whoever asks, and links signed
-# for their role; so are benchmarks described and leaderboards made.
+# for their role; so are benchmarks described, leaderboards made, tasks compared and notes read.
 HARMLESS: set[type[BaseModel]] = {
     AcceptView,
     Alive,
@@ -185,10 +200,13 @@ HARMLESS: set[type[BaseModel]] = {
     BenchmarkView,
     BoardView,
     ChosenView,
+    Comparison,
     DeletedWorkspace,
     LinkView,
     LoadedView,
     PublicBoardView,
+    NotePage,
+    NoteView,
     ReadyView,
     ReloadedView,
     ScorerList,

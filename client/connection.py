@@ -110,6 +110,15 @@ class Connection:
         """
         return self._data(self._send("POST", path, json=body)[0])
 
+    def delete(self, path: str) -> Any:
+        """The data of a DELETE.
+
+        Raises:
+            ApiAway: As for ``get``.
+            AutoScorerError: As for ``get``.
+        """
+        return self._data(self._send("DELETE", path)[0])
+
     def submit(self, path: str, body: Json | None, key: str | None = None) -> tuple[Json, bool]:
         """Submit a task. Where the answer is lost it is sent again, and is accepted once all the same.
 

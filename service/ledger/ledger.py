@@ -18,7 +18,7 @@ from ...core.config import Settings
 from ...schemas.benchmark import Quota
 from ...schemas.quota import QuotaLeft
 from ...schemas.task import TaskView
-from . import accepting, flow_runs, leases, lists, queries, quotas, shared
+from . import accepting, flow_runs, leases, lists, notes, queries, quotas, shared
 from . import statements as sql
 from .postgres import PostgresDatabase
 from .records import NewTask, TaskRow
@@ -170,6 +170,14 @@ class Ledger:
 
     due_callbacks = _scans(queries.due_callbacks)
     callback_done = _writes(sql.callback_done)
+
+    # --- what people say of tasks ----------------------------------------------------------------------------
+
+    add_note = _writes(notes.add_note)
+    delete_note = _writes(notes.delete_note)
+    notes_page = _scans(notes.notes_page)
+    find_note = _reads(notes.find_note)
+    verdicts = _scans(notes.verdicts)
 
     # --- reading --------------------------------------------------------------------------------------------
 

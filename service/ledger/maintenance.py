@@ -21,12 +21,23 @@ from .ledger import in_ledger, is_there
 from .records import NewTask, TaskEnd
 from .revisions import HEAD, check_revision, current_revision, is_empty, upgrade
 from .statements import finish
-from .tables import changes, idempotency, names, outcomes, scorer_files, scorer_watches, secrets, submissions, tasks
+from .tables import (
+    changes,
+    idempotency,
+    names,
+    notes,
+    outcomes,
+    scorer_files,
+    scorer_watches,
+    secrets,
+    submissions,
+    tasks,
+)
 
 __all__ = ["export_ledger", "import_ended", "import_ledger", "upgrade_if_there", "upgrade_ledger"]
 
 # In this order each row comes after the one that it refers to. The counts follow from the tasks.
-_TASKS: dict[str, Table] = {table.name: table for table in (tasks, outcomes, names, idempotency, submissions)}
+_TASKS: dict[str, Table] = {table.name: table for table in (tasks, outcomes, names, notes, idempotency, submissions)}
 # What several homes have in common, in PostgreSQL; the one home of a ledger in a file has it in files of its own.
 _SHARED: dict[str, Table] = {table.name: table for table in (secrets, changes, scorer_files, scorer_watches)}
 _TABLES = _TASKS | _SHARED

@@ -32,6 +32,7 @@ __all__ = [
     "leases",
     "metadata",
     "names",
+    "notes",
     "outcomes",
     "revision",
     "scorer_files",
@@ -160,6 +161,25 @@ names = Table(
     Column("names", Text, nullable=False),
     sqlite_with_rowid=False,
 )
+
+# What people say of a task or of one of its samples.
+notes = Table(
+    "notes",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("task_id", Text, ForeignKey(tasks.c.id, ondelete="CASCADE"), nullable=False),
+    # The caller's name, and what that one was and saw when it was written.
+    Column("author", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("team", Text),
+    Column("of_truth", Integer, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("sample", Text),
+    Column("metric", Text),
+    Column("verdict", Text),
+    Column("created_at", Double, nullable=False),
+)
+Index("notes_of", notes.c.task_id, notes.c.id)
 
 idempotency = Table(
     "idempotency",

@@ -1,14 +1,20 @@
-// Going through a list that the API gives a page at a time. The cursor stands in the address, and where one came from in the history.
+// Turning the pages of a list that hands out cursors. The cursor stands in the address, and where one came from in the history.
 
 import { html } from "/static/preact.js";
 import { change, trail } from "/static/core/address.js";
 import { t } from "/static/core/language.js";
 
-/** First, previous and next page; nothing where there is one page only. `onTurn` is told after each step. */
-export function Pages({ next, cursor, onTurn, id = "pages" }) {
+/** First, previous, next; nothing where all stands on one page.
+ *
+ * @param next The cursor of the next page, or null.
+ * @param cursor The cursor of this one, or an empty text.
+ * @param onTurn Called when somebody turns: a good time to move the focus.
+ * @param name Under which the cursor stands in the address; `id` is that of the buttons' place.
+ */
+export function Pages({ next, cursor, onTurn = () => {}, name = "cursor", id = "pages" }) {
   if (!cursor && !next) return null;
   const turn = (to, led) => {
-    change({ cursor: to }, { led });
+    change({ [name]: to }, { led });
     onTurn();
   };
   return html`<nav id=${id} class="buttons" aria-label=${t("list.pages")}>

@@ -22,6 +22,7 @@ from ..support.workspaces import write_workspace
 pytestmark = pytest.mark.slow  # one application for all of them
 
 TRUTH = "id,label\na,x\nb,y\nc,TRUTH-OF-FLOWERS\nd,y\n"
+WITHHELD = "id,label,Usage\na,x,Public\nb,y,Public\nc,x,Private\nd,y,Private\n"
 NOT_THERE = "01a22999-3ce1-72c0-81ae-fbec794b3031"
 
 
@@ -46,7 +47,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def scene(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     root = tmp_path_factory.mktemp("root")
     write_benchmark(root, "flowers", truth=TRUTH)
-    write_benchmark(root, "dogs")
+    write_benchmark(root, "dogs", truth=WITHHELD, withheld={"column": "Usage"})
     write_workspace(root, "plain", truth="id,label\na,x\nb,y\n", pred="id,label\na,x\nb,<script>\n")
     with serving(root, api={"max_wait": 0.05, "rate_limit": 1e6, "rate_burst": 1_000_000}) as benches:
         first = handed_in(benches, "team-a", "xyyx")
@@ -108,6 +109,14 @@ def test_nobody_else_is_told_of_any(scene: Scene) -> None:
     hidden = scene.benches.call("team-b", "GET", f"/tasks/{scene.first}/samples").error
     nowhere = scene.benches.call("team-b", "GET", f"/tasks/{NOT_THERE}/samples").error
     assert hidden["message"].replace(scene.first, NOT_THERE) == nowhere["message"]
+
+
+def test_of_a_withheld_part_there_are_none(scene: Scene) -> None:
+    handed = scene.benches.hand_in("team-a", rows("xxyy"), benchmark="dogs").data
+    scene.benches.score(handed)
+    page = scene.benches.call("dogs", "GET", f"/tasks/{handed['task']['id']}/samples").data
+    assert [(each["id"], each["verdict"]) for each in page["samples"]] == [("b", "wrong"), ("a", "right")]
+    assert page["total"] == 2
 
 
 def test_what_has_no_samples_says_why(scene: Scene) -> None:

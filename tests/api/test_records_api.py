@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from autoscorer.client import Client
 from autoscorer.core.config import Settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
+from autoscorer.schemas.result import Result
 from autoscorer.schemas.task import TaskState
 from autoscorer.tasks.score import score_workspace
 
@@ -324,6 +326,39 @@ def test_labels_are_for_those_who_may_see_the_truth(scene: Scene) -> None:
         ("admin", scene.plain, 404),
     ):
         assert scene.benches.call(who, "GET", f"/tasks/{task}/labels").status == status
+
+
+def test_verdicts_on_a_judges_come_out_as_labels(scene: Scene) -> None:
+    """Of an admin's notes alone: somebody who may not see the truth counts for nothing."""
+    folder = write_workspace(scene.benches.root, "answers")
+    answer = {"question": "Capital?", "answer": "Paris.", "contexts": ["c"], "ground_truth": "Paris."}
+    scores = {"faithfulness": {"score": 0.9, "status": "ok"}, "token_f1": {"score": 0.1, "status": "ok"}}
+    lines = "".join(json.dumps({"id": f"q{n}", **answer, "answer": f"{n}", "metrics": scores}) + "\n" for n in range(3))
+    (folder / "output" / "artifacts").mkdir()
+    (folder / "output" / "artifacts" / "answers.jsonl").write_text(lines)
+    sha256 = hashlib.sha256(lines.encode()).hexdigest()
+    result = Result.model_validate(
+        {"artifacts": {"answers": {"path": "output/artifacts/answers.jsonl", "sha256": sha256}}}
+    )
+    result.versioning.scorer = "rag"
+    task = scene.benches.call("admin", "POST", "/submit", {"action": "score", "workspace": "answers"}).data["id"]
+    scene.benches.end(task, state=TaskState.COMPLETED, result=result.to_dict())
+    write(scene, "admin", task, sample="q0", metric="faithfulness", verdict="agree")
+    write(scene, "admin", task, sample="q1", verdict="disagree", text="It quotes nothing.")
+    write(scene, "submit", task, sample="q2", verdict="agree")
+    found = scene.benches.call("admin", "GET", f"/tasks/{task}/labels")
+    assert found.status == 200 and found.headers["content-type"] == "application/x-ndjson"
+    labels = [json.loads(line) for line in found.body.splitlines()]
+    assert [(each["sample"]["answer"], each["metric"], each["label"]) for each in labels] == [
+        ("0", "faithfulness", True), ("1", "faithfulness", False),
+    ]  # fmt: skip
+    stricter = scene.benches.call("admin", "GET", f"/tasks/{task}/labels?threshold=0.95")
+    assert [json.loads(line)["label"] for line in stricter.body.splitlines()] == [False, True]
+    assert scene.benches.call("admin", "GET", f"/tasks/{task}/labels?threshold=2").status == 422
+    assert scene.benches.call("submit", "GET", f"/tasks/{task}/labels").status == 403
+    with Client(scene.benches.api.url, ADMIN, settings=Settings()) as client:
+        assert client.labels(task) == labels
+        assert [each.id for each in client.samples(task).samples] == ["q0", "q1", "q2"]
 
 
 # --- the client -----------------------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ _LONGEST = 1000
 # Characters of ids and labels together, and rows that are read at a time: neither may take more memory than the table.
 _MOST_TEXT = 8 * 1024**2
 _TOGETHER = 1000
+# Rows that are looked through at a time.
+_STRIDE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +102,8 @@ def _verdicts(table: AlignedTable, given: RowValues | None) -> NDArray[np.bool_]
 def _order(is_right: NDArray[np.bool_] | None, given: RowValues | None) -> NDArray[np.intp]:
     """Where the rows are that are kept: the wrong ones first, of these and of the right ones the worst first."""
     if is_right is not None:
-        wrong = np.flatnonzero(~is_right)[:MAX_SAMPLES]
-        right = np.flatnonzero(is_right)[: MAX_SAMPLES - len(wrong)]
-        return np.concatenate([wrong, right])
+        wrong = _first(is_right, False, MAX_SAMPLES)
+        return np.concatenate([wrong, _first(is_right, True, MAX_SAMPLES - len(wrong))])
     assert given is not None
     badness = -given.values if given.measure.higher_is_better else given.values
     if len(badness) > MAX_SAMPLES:
@@ -113,6 +114,18 @@ def _order(is_right: NDArray[np.bool_] | None, given: RowValues | None) -> NDArr
     else:
         places = np.arange(len(badness))
     return places[np.argsort(-badness[places], kind="stable")]
+
+
+def _first(flags: NDArray[np.bool_], wanted: bool, most: int) -> NDArray[np.intp]:
+    """Where the first flags of a kind are. A list of all of them would take eight times the memory of the flags."""
+    found: list[NDArray[np.intp]] = []
+    for start in range(0, len(flags), _STRIDE):
+        some = np.flatnonzero(flags[start : start + _STRIDE] == wanted)[:most] + start
+        found.append(some)
+        most -= len(some)
+        if most == 0:
+            break
+    return np.concatenate([np.zeros(0, np.intp), *found])
 
 
 def _add(kept: SampleFile, table: AlignedTable, places: NDArray[np.intp], known: dict[int, int]) -> int:

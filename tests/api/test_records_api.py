@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from autoscorer.client import Client
 from autoscorer.core.config import Settings
 from autoscorer.core.errors import AutoScorerError, ErrorCode
+from autoscorer.schemas.result import Result
 from autoscorer.schemas.task import TaskState
 from autoscorer.tasks.score import score_workspace
 
@@ -22,6 +24,7 @@ from ..support.workspaces import write_workspace
 pytestmark = pytest.mark.slow  # one application for all of them
 
 TRUTH = "id,label\na,x\nb,y\nc,TRUTH-OF-FLOWERS\nd,y\n"
+WITHHELD = "id,label,Usage\na,x,Public\nb,y,Public\nc,x,Private\nd,y,Private\n"
 NOT_THERE = "01a22999-3ce1-72c0-81ae-fbec794b3031"
 
 
@@ -46,7 +49,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def scene(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     root = tmp_path_factory.mktemp("root")
     write_benchmark(root, "flowers", truth=TRUTH)
-    write_benchmark(root, "dogs")
+    write_benchmark(root, "dogs", truth=WITHHELD, withheld={"column": "Usage"})
     write_workspace(root, "plain", truth="id,label\na,x\nb,y\n", pred="id,label\na,x\nb,<script>\n")
     with serving(root, api={"max_wait": 0.05, "rate_limit": 1e6, "rate_burst": 1_000_000}) as benches:
         first = handed_in(benches, "team-a", "xyyx")
@@ -108,6 +111,14 @@ def test_nobody_else_is_told_of_any(scene: Scene) -> None:
     hidden = scene.benches.call("team-b", "GET", f"/tasks/{scene.first}/samples").error
     nowhere = scene.benches.call("team-b", "GET", f"/tasks/{NOT_THERE}/samples").error
     assert hidden["message"].replace(scene.first, NOT_THERE) == nowhere["message"]
+
+
+def test_of_a_withheld_part_there_are_none(scene: Scene) -> None:
+    handed = scene.benches.hand_in("team-a", rows("xxyy"), benchmark="dogs").data
+    scene.benches.score(handed)
+    page = scene.benches.call("dogs", "GET", f"/tasks/{handed['task']['id']}/samples").data
+    assert [(each["id"], each["verdict"]) for each in page["samples"]] == [("b", "wrong"), ("a", "right")]
+    assert page["total"] == 2
 
 
 def test_what_has_no_samples_says_why(scene: Scene) -> None:
@@ -315,6 +326,39 @@ def test_labels_are_for_those_who_may_see_the_truth(scene: Scene) -> None:
         ("admin", scene.plain, 404),
     ):
         assert scene.benches.call(who, "GET", f"/tasks/{task}/labels").status == status
+
+
+def test_verdicts_on_a_judges_come_out_as_labels(scene: Scene) -> None:
+    """Of an admin's notes alone: somebody who may not see the truth counts for nothing."""
+    folder = write_workspace(scene.benches.root, "answers")
+    answer = {"question": "Capital?", "answer": "Paris.", "contexts": ["c"], "ground_truth": "Paris."}
+    scores = {"faithfulness": {"score": 0.9, "status": "ok"}, "token_f1": {"score": 0.1, "status": "ok"}}
+    lines = "".join(json.dumps({"id": f"q{n}", **answer, "answer": f"{n}", "metrics": scores}) + "\n" for n in range(3))
+    (folder / "output" / "artifacts").mkdir()
+    (folder / "output" / "artifacts" / "answers.jsonl").write_text(lines)
+    sha256 = hashlib.sha256(lines.encode()).hexdigest()
+    result = Result.model_validate(
+        {"artifacts": {"answers": {"path": "output/artifacts/answers.jsonl", "sha256": sha256}}}
+    )
+    result.versioning.scorer = "rag"
+    task = scene.benches.call("admin", "POST", "/submit", {"action": "score", "workspace": "answers"}).data["id"]
+    scene.benches.end(task, state=TaskState.COMPLETED, result=result.to_dict())
+    write(scene, "admin", task, sample="q0", metric="faithfulness", verdict="agree")
+    write(scene, "admin", task, sample="q1", verdict="disagree", text="It quotes nothing.")
+    write(scene, "submit", task, sample="q2", verdict="agree")
+    found = scene.benches.call("admin", "GET", f"/tasks/{task}/labels")
+    assert found.status == 200 and found.headers["content-type"] == "application/x-ndjson"
+    labels = [json.loads(line) for line in found.body.splitlines()]
+    assert [(each["sample"]["answer"], each["metric"], each["label"]) for each in labels] == [
+        ("0", "faithfulness", True), ("1", "faithfulness", False),
+    ]  # fmt: skip
+    stricter = scene.benches.call("admin", "GET", f"/tasks/{task}/labels?threshold=0.95")
+    assert [json.loads(line)["label"] for line in stricter.body.splitlines()] == [False, True]
+    assert scene.benches.call("admin", "GET", f"/tasks/{task}/labels?threshold=2").status == 422
+    assert scene.benches.call("submit", "GET", f"/tasks/{task}/labels").status == 403
+    with Client(scene.benches.api.url, ADMIN, settings=Settings()) as client:
+        assert client.labels(task) == labels
+        assert [each.id for each in client.samples(task).samples] == ["q0", "q1", "q2"]
 
 
 # --- the client -----------------------------------------------------------------------------------------------------

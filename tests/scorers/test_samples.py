@@ -121,6 +121,7 @@ def test_of_many_rows_the_wrong_or_worst_ones_are_kept_whatever_their_order(
 ) -> None:
     monkeypatch.setattr(module, "MAX_SAMPLES", 40)
     monkeypatch.setattr(module, "_TOGETHER", 7)
+    monkeypatch.setattr(module, "_STRIDE", 11)
     truth = {f"r{n:03}": str(n % 10) for n in range(300)}
     predicted = {
         ident: str(int(label) + (n % 10 == 3) * (n // 10 + 1)) for n, (ident, label) in enumerate(truth.items())

@@ -260,10 +260,9 @@ class TaskService:
         wanted = query.filter(workspace, scope)
         limit = min(max(query.limit, 1), _PAGE)
         rows, total, before = await self.ledger.page(wanted, query.cursor, limit + 1)
-        progress = await self._progress(row for row, _ in rows[:limit])
-        tasks = [self._shown(row, progress, outcome) for row, outcome in rows[:limit]]
+        tasks = await self.in_list(rows[:limit])
         cursor = rows[limit - 1][0].id if len(rows) > limit else None
-        return TaskList(tasks=tasks, next_cursor=cursor, total=total, before=before)
+        return TaskList(tasks=[*tasks], next_cursor=cursor, total=total, before=before)
 
     async def cancel(self, task_id: str) -> TaskView:
         """End a task; one that was cancelled before is answered as it is.
@@ -327,6 +326,15 @@ class TaskService:
 
     # --- views ----------------------------------------------------------------------------------------------
 
+    async def in_list(self, found: Sequence[tuple[TaskRow, StoredResult]]) -> Sequence[TaskView]:
+        """Tasks as a list shows them."""
+        progress = await self._progress(row for row, _ in found)
+        return [self._shown(row, progress, outcome) for row, outcome in found]
+
+    async def view(self, task_id: str) -> TaskView:
+        """One task as ``get`` shows it, as far as the ledger knows by now. Raises ``NOT_FOUND``."""
+        return await self._view(await self.ledger.row(task_id))
+
     async def _view(self, row: TaskRow) -> TaskView:
         if row.is_final:
             return row.view(await self.ledger.outcome(row.id))
@@ -389,5 +397,5 @@ class TaskService:
             logger.warning("%s", line)
 
     async def _prune(self) -> None:
-        while await self.ledger.prune(time.time()):
+        while await self.ledger.prune(time.time()) or await self.ledger.forget_changes():
             await asyncio.sleep(0.1)  # others write, too

@@ -175,6 +175,11 @@ class TaskEvents:
 
     # --- who listens ----------------------------------------------------------------------------------------
 
+    @property
+    def number(self) -> int:
+        """How many listen."""
+        return len(self._listeners)
+
     @asynccontextmanager
     async def listening(
         self, caller: Caller, *, task_id: str | None = None, after: str | None = None

@@ -28,7 +28,8 @@ from ..schemas.task import (
     TaskView,
 )
 from .benchmarks import BenchmarkCalls
-from .connection import ANSWER, LOOPBACK, Connection, checked_host, task_path
+from .connection import ANSWER, LOOPBACK, ApiAway, Connection, checked_host, task_path
+from .events import Event, follow_events, follow_task
 from .logs import follow_log, read_log
 from .paging import pages
 from .polling import poll
@@ -323,6 +324,27 @@ class Client(BenchmarkCalls, RecordCalls):
         """
         path = task_path(identifier(task), "/logs")
         return follow_log(self._api, path, self._on_away) if follow else read_log(self._api, path)
+
+    def events(self, task: TaskView | str | None = None, *, after: str | None = None) -> Iterator[Event]:
+        """What happens to tasks, as it happens, also through a restart of the API: without an end, or to one task until
+        it has ended.
+
+        Args:
+            task: The task, or its id; None for all that the token may see.
+            after: ``Event.id`` of the last one that is known: what has changed since comes first. Not with ``task``.
+
+        Yields:
+            ``hello`` first, and whenever the connection was made anew. ``task`` with a task as ``tasks`` lists it;
+            ``gone`` with the ``id`` of one that is no more; ``reset`` where more has changed than is told: ``tasks``
+            tells what there is. With ``task`` it is shown as ``task`` shows it; each line of its log comes once, as
+            ``log``; and ``end`` is the last one.
+
+        Raises:
+            AutoScorerError: ``NOT_FOUND``, ``UNAUTHORIZED``.
+        """
+        if task is not None:
+            return follow_task(self._api, _id(task), self._on_away)
+        return follow_events(self._api, after, self._on_away)
 
     # --- many tasks -----------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from ...core.config import Settings
 from ...schemas.benchmark import Quota
 from ...schemas.quota import QuotaLeft
 from ...schemas.task import TaskView
-from . import accepting, flow_runs, leases, lists, notes, queries, quotas, shared
+from . import accepting, changes, flow_runs, leases, lists, notes, queries, quotas, shared
 from . import statements as sql
 from .postgres import PostgresDatabase
 from .records import NewTask, TaskRow
@@ -193,6 +193,13 @@ class Ledger:
     counts = _reads(queries.counts)
     page = _scans(lists.page)
     latest_of = _scans(queries.latest_of)
+
+    # --- what has changed -----------------------------------------------------------------------------------
+
+    changed_since = _scans(changes.changed_since)
+    listed = _scans(changes.listed)
+    under_way = _scans(changes.under_way)
+    forget_changes = _writes(changes.forget_changes)
 
     async def view(self, task_id: str) -> TaskView:
         """One task as the facade shows it, with what it left. Raises ``NOT_FOUND``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     ColumnElement,
     Double,
@@ -40,6 +41,7 @@ __all__ = [
     "seconds",
     "secrets",
     "submissions",
+    "task_changes",
     "tasks",
 ]
 
@@ -260,6 +262,22 @@ changes = Table(
     Column("name", Text, primary_key=True),
     Column("number", Integer, nullable=False),
 )
+
+# When each task was changed last, of those that were lately, the forgotten ones among them; triggers keep it. The
+# number is of SQLite how often any task was changed (in ``changes``), of PostgreSQL the transaction that did it: of a
+# snapshot it says which transactions have all ended, and of a sequence nobody could say what is still to come.
+task_changes = Table(
+    "task_changes",
+    metadata,
+    Column("task_id", Text, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    # By the database's clock.
+    Column("at", Double, nullable=False),
+    # Whose it is, as ``TaskRow.subject_of`` says: a task that is gone says it no more.
+    *(Column(name, Text) for name in ("benchmark", "team", "owner")),
+    sqlite_with_rowid=False,
+)
+Index("task_changes_number", task_changes.c.number)
 
 # Scorer files as they last loaded, by the path that they had in the home that keeps them up to date.
 scorer_files = Table(

@@ -150,6 +150,8 @@ def asked(method: str, path: str, things: Things) -> Iterator[tuple[str, Any]]:
             address = re.sub(r"{(\w+)}", lambda found: own[found[1]], path)  # noqa: B023 - used at once
             if path in QUERIES:
                 address += f"?{'search' if path == '/workspaces' else 'workspace'}={name}"
+            elif path == "/events":  # what all may listen to is in test_events.py
+                address += f"?task={things.task}"
             elif path == "/benchmarks/{name}/submissions":
                 address += "?team=team-a"
             elif path == "/compare":
@@ -205,7 +207,7 @@ def test_what_is_another_teams_is_not_there(scene: Scene, method: str, path: str
             assert answer.status == nothing.status, (who, address, answer.body, nothing.body)
             assert told(answer, scene.theirs) == told(nothing, scene.none), (who, address)
             assert answer.status in (403, 404, 422) or answer.data is not None, (who, address)
-            if ("{" in path and not path.startswith("/benchmarks")) or (method, path) in BODIES:
+            if path == "/events" or ("{" in path and not path.startswith("/benchmarks")) or (method, path) in BODIES:
                 assert answer.status in (403, 404), (who, address, answer.status)
 
 

@@ -28,7 +28,7 @@ from ..schemas.task import (
     TaskView,
 )
 from .benchmarks import BenchmarkCalls
-from .connection import ANSWER, LOOPBACK, ApiAway, Connection, checked_host, task_path
+from .connection import ANSWER, LOOPBACK, Connection, checked_host, task_path
 from .events import Event, follow_events, follow_task
 from .logs import follow_log, read_log
 from .paging import pages
@@ -343,7 +343,7 @@ class Client(BenchmarkCalls, RecordCalls):
             AutoScorerError: ``NOT_FOUND``, ``UNAUTHORIZED``.
         """
         if task is not None:
-            return follow_task(self._api, _id(task), self._on_away)
+            return follow_task(self._api, identifier(task), self._on_away)
         return follow_events(self._api, after, self._on_away)
 
     # --- many tasks -----------------------------------------------------------------------------------------

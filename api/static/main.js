@@ -89,7 +89,7 @@ function View() {
   useEffect(() => {
     if (known && !There) load(known).catch((error) => { trouble.value = error; });
   }, [known, There]);
-  if (!known) return html`<p class="empty">${t("page.nothing")} <a href=${to("records")}>${t("nav.records")}</a></p>`;
+  if (!known) return html`<section class="card"><h1>${t("page.nothing")}</h1><p class="empty"><a href=${to("records")}>${t("nav.records")}</a></p></section>`;
   return html`<${Guard} of=${`${view}/${id}`}>${There && html`<${There} key=${`${view}/${id}/${token.value}`} id=${id} />`}</>`;
 }
 

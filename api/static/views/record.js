@@ -79,7 +79,7 @@ export default function Record({ id }) {
   }, [now]);
   return html`<article id="record" class="card" aria-labelledby="title">
     <p class="crumb"><a href=${to("records")}>${t("nav.records")}</a></p>
-    <h1 id="title" ref=${title} tabindex="-1">${name ? html`<${Name} text=${name} />` : "…"}</h1>
+    <h1 id="title" ref=${title} tabindex="-1">${name || problem ? html`<${Name} text=${name || id} />` : "…"}</h1>
     <p id="said" class="unseen" role="status">${said}</p>
     <${Refusal} of=${problem} />
     ${task && html`<div id="detail">

@@ -89,7 +89,7 @@ export default function Records() {
   const from = (page?.before || 0) + 1;
   const isPart = page && (query.get("cursor") || page.next_cursor) && page.tasks.length;
   const chosenTasks = page ? page.tasks.filter((task) => picked.includes(task.id)) : [];
-  return html`<section id="list" class="card" aria-labelledby="title">
+  return html`<section id="list" class="card">
     <div class="title-line"><h1 id="title" ref=${title} tabindex="-1">${t("list.title")}</h1>
       <p id="count" class="muted" role="status">${page && (isPart ? t("list.range", { from, to: from + page.tasks.length - 1, total: page.total }) : t("list.count", { n: page.total }))}</p>
       <div class="tools"><${Columns} hidden=${hidden} onHide=${onHide} />

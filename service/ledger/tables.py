@@ -38,7 +38,6 @@ __all__ = [
     "revision",
     "scorer_files",
     "scorer_watches",
-    "seconds",
     "secrets",
     "submissions",
     "task_changes",
@@ -101,9 +100,9 @@ tasks = Table(
     Column("score", Double),
     Column("passed", Integer),
     Column("board_only", Integer),
+    # From begun to ended.
+    Column("seconds", Double),
 )
-# From begun to ended.
-seconds = tasks.c.ended_at - tasks.c.started_at
 
 
 def _index(name: str, *columns: str, where: str | None = None, unique: bool = False) -> None:
@@ -125,8 +124,7 @@ _index("by_end", "ended_at", "id", where="ended_at IS NOT NULL")
 _index("by_name", "sort_name", "id", where="sort_name IS NOT NULL")
 _index("by_score", "score", "id", where="score IS NOT NULL")
 _index("by_passed", "passed", "id", where="passed IS NOT NULL")
-_TOOK = text("ended_at - started_at IS NOT NULL")
-Index("by_seconds", seconds, tasks.c.id, sqlite_where=_TOOK, postgresql_where=_TOOK)
+_index("by_seconds", "seconds", "id", where="seconds IS NOT NULL")
 _index("callbacks_due", "callback_at", where="callback_state = 'pending'")
 
 # Submissions of teams that were accepted, for their quotas: they count also when their tasks are forgotten.

@@ -21,7 +21,7 @@ from typing import Self
 from ..core.backoff import delays
 from ..core.errors import AutoScorerError
 from ..schemas.task import TaskView
-from .ledger.changes import KEPT, Position, TaskChange
+from .ledger.changes import KEPT, WORD, Position, TaskChange
 from .policy import Act, Caller, Subject, may
 from .tasks import TaskService
 
@@ -39,8 +39,6 @@ _AWAY = (1.0, 5.0)
 _MOST_CHANGES, _MOST_FRESH, _BREATH = 20_000, 2_000, 10.0
 # Tasks that a listener may be behind with, and may have missed when it comes back.
 MOST_PENDING, MOST_MISSED = 500, 500
-# The ledger's own word, which tells its positions from those of a ledger that was here before.
-_NAME = "events"
 _ID = re.compile(r"([0-9]{1,18})-([0-9]{1,11})-([0-9a-f]{8})", re.ASCII)
 
 
@@ -219,7 +217,7 @@ class TaskEvents:
     async def _begin(self) -> None:
         ledger = self._tasks.ledger
         if not self._epoch:
-            self._epoch = (await ledger.secret(_NAME, secrets.token_hex(4)))[:8]
+            self._epoch = (await ledger.secret(WORD, secrets.token_hex(4)))[:8]
         position = (await ledger.changed_since(None, 0)).now
         self._seen, self._under_way = {}, dict.fromkeys(await ledger.under_way())
         self._position = position

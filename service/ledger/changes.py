@@ -20,8 +20,22 @@ from .queries import ROW, is_in
 from .records import StoredResult, TaskRow
 from .tables import changes, clock, outcomes, task_changes, tasks
 
-__all__ = ["KEPT", "Position", "TaskChange", "TaskChanges", "changed_since", "forget_changes", "listed", "under_way"]
+__all__ = [
+    "COUNTER",
+    "KEPT",
+    "WORD",
+    "Position",
+    "TaskChange",
+    "TaskChanges",
+    "changed_since",
+    "forget_changes",
+    "listed",
+    "under_way",
+]
 
+# The secret of a ledger that tells its positions from those of another one, and the counter of its changes: no export
+# has them.
+WORD, COUNTER = "events", "tasks"
 # Seconds for which it is known which tasks were changed. Whoever comes back later asks for the list anew.
 KEPT = 3600.0
 # What is older than this is deleted, some at once: others wait for it. Later than `KEPT`, as whoever reads takes time.
@@ -77,7 +91,7 @@ def _now(dialect: str) -> Any:
         snapshot = func.txid_current_snapshot()
         number: ColumnElement[int] = func.txid_snapshot_xmin(snapshot, type_=BigInteger)
         return select(number, func.txid_snapshot_xmax(snapshot, type_=BigInteger), clock(dialect))
-    counted = select(changes.c.number).where(changes.c.name == literal_column("'tasks'")).scalar_subquery()
+    counted = select(changes.c.number).where(changes.c.name == literal_column(f"'{COUNTER}'")).scalar_subquery()
     number = func.coalesce(counted, 0) + 1
     return select(number, number, clock(dialect))
 

@@ -13,6 +13,7 @@ from autoscorer.cli.main import main
 from autoscorer.core.config import Settings, load_settings
 from autoscorer.schemas.benchmark import Quota
 from autoscorer.schemas.task import TaskState
+from autoscorer.service.ledger.changes import WORD
 from autoscorer.service.ledger.ledger import in_ledger
 from autoscorer.service.ledger.maintenance import upgrade_ledger
 from autoscorer.service.ledger.notes import NewNote
@@ -45,6 +46,7 @@ def everything(settings: Settings) -> dict[str, Any]:
 def filled(settings: Settings) -> Settings:
     async def fill() -> None:
         async with opened(settings) as ledger:
+            await ledger.secret(WORD, "of this ledger alone")
             for n in range(1200):
                 keyed: Any = {"key": f"k{n}" if n % 3 else None, "request_hash": "h"}
                 if n % 100:

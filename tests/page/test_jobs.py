@@ -57,7 +57,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[s
             answer_correctness=MetricScore(status="undefined", reason="The ground truth makes no claim."),
             answer_relevancy=MetricScore(status="skipped", reason="It needs embeddings."), **scores(token_f1=0.25)),
     ]  # fmt: skip
-    with served(root, tasks) as found:
+    with served(root, tasks, home=root.with_name("home")) as found:
         yield found
 
 
@@ -176,8 +176,8 @@ def test_only_what_does_not_hold_and_the_claim_that_is_marked_stand_in_the_addre
 ) -> None:
     url, ids = jobs
     browser.open(f"{url}/ui/job/{ids['rich']}?lang=en", width=1300)
-    browser.wait_for(f"{READY} && document.querySelectorAll('.claim').length === 5")
-    click(browser, "[data-claim='faithfulness.1'] [aria-pressed]")
+    browser.wait_for(f"{READY} && document.querySelectorAll('.claim .show').length === 2")
+    click(browser, "[data-claim='faithfulness.1'] .show")
     browser.wait_for("document.querySelector('mark')")
     assert browser.value("[...document.querySelectorAll('#passage-1 mark')].map(each => each.innerText)") == [
         "Paris is the capital of France"
@@ -256,7 +256,8 @@ def test_a_job_that_failed_says_why_in_full_and_one_that_waits_has_no_score(
 def own(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """A service of a test's own, which asks for tokens."""
     (tmp_path / "root").mkdir()
-    tasks = [job("others", "Of others?", faithfulness=FAITHFUL), job("waits", "When?", state=None)]
+    free = {"judge_model": None, "metrics": ["token_f1"], "ground_truth": "Paris."}
+    tasks = [job("others", "Of others?", faithfulness=FAITHFUL), job("waits", "When?", state=None, request=free)]
     with served(tmp_path / "root", tasks, tokens=True) as found:
         yield found
 

@@ -52,7 +52,7 @@ function Claim({ metric, claim, place, passages, isPassage, children }) {
         : html`<span class="claim-text"><${Name} text=${claim.text} /></span>`}</p>
     ${claim.reason && html`<${Reason} text=${claim.reason} passages=${passages} />`}
     ${(passages.length > 0 && !isPassage) || children ? html`<p class="claim-tools">
-      ${passages.length > 0 && !isPassage && html`<button type="button" class="quiet" aria-pressed=${isChosen} onClick=${() => change({ claim: isChosen ? "" : key }, { replace: true })}>${t(isChosen ? "job.hide" : "job.show")}</button>`}
+      ${passages.length > 0 && !isPassage && html`<button type="button" class="quiet show" aria-pressed=${isChosen} onClick=${() => change({ claim: isChosen ? "" : key }, { replace: true })}>${t(isChosen ? "job.hide" : "job.show")}</button>`}
       ${children}</p>` : null}
   </li>`;
 }

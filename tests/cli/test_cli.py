@@ -193,7 +193,8 @@ def test_on_a_terminal_a_person_reads(scored: Path) -> None:
 
 NEEDED = {
     **{name: ["."] for name in ("init", "validate", "run", "score", "pipeline", "result", "submit", "batch", "upload")},
-    **{name: ["0" * 26] for name in ("cancel", "leaderboard", "logs", "retry")},
+    **{name: ["0" * 26] for name in ("cancel", "leaderboard", "logs", "retry", "samples")},
+    "compare": ["0" * 26, "1" * 26],
     "scorers": ["list"],
     "judge": ["calibrations"],
     "ledger": ["upgrade"],

@@ -158,7 +158,8 @@ def test_everything_is_reached_by_keyboard_in_order_and_is_seen_to_be(
         )
         if now is None or browser.value("left.size") == 0:
             break
-        assert now[1], (view, now)
+        # A date has fields of its own inside, which the browser marks.
+        assert now[1] or 'type="date"' in now[0], (view, now)
         browser.press("Tab", code=9)
     assert browser.value("[...left].filter(e => e.isConnected).map(e => e.outerHTML.slice(0, 120))") == [], view
 

@@ -15,7 +15,7 @@ import pytest
 from autoscorer.core.config import Settings
 from autoscorer.schemas.task import TaskView
 
-from ..support.browser import CONTRAST, Browser
+from ..support.browser import Browser
 from ..support.browser import browser as browser
 from ..support.local_api import LocalApi, MadeUpTasks, serve_locally
 

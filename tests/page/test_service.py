@@ -140,7 +140,8 @@ def test_the_text_format_is_read_as_prometheus_writes_it(browser: Browser, api: 
     code = f"""import('/static/core/prometheus.js').then(({{ samples, total }}) => {{
       const found = samples({json.dumps(TEXT)});
       const sums = [['one'], ['one_total'], ['one_total', {{ method: 'PUT' }}], ['unknown'], ['absent'], ['bucket']];
-      return JSON.stringify([sums.map(each => total(found, ...each)), found.get('one_total').map(each => each.labels.route)]);
+      const routes = found.get('one_total').map(each => each.labels.route);
+      return JSON.stringify([sums.map(each => total(found, ...each)), routes]);
     }})"""
     sums, routes = json.loads(browser.value(code))
     assert sums == [3, 2.5, 0.5, None, None, None] and routes == ["/a,b{c}", 'say "hi" \\ \n']

@@ -107,7 +107,7 @@ export function Submissions({ of: benchmark, board, onChosen }) {
     <${Refusal} of=${asked.problem || problem} />
     ${teams.size === 1 && html`<${Course} points=${courseOf(all)} label=${all[0].team} marked=${t("course.versions")} />`}
     ${all.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-labelledby="submissions-title"><table role="table" class="records">
-      <thead role="rowgroup"><tr role="row">${head.map((key) => html`<th role="columnheader" scope="col" class=${key === "list.score" ? "num" : null}>${key && t(key)}</th>`)}</tr></thead>
+      <thead role="rowgroup"><tr role="row">${head.map((key) => (key ? html`<th role="columnheader" scope="col" class=${key === "list.score" ? "num" : null}>${t(key)}</th>` : html`<td role="cell"></td>`))}</tr></thead>
       <tbody role="rowgroup">${all.map((each) => html`<${Row} key=${each.workspace} of=${each} withTeam=${withTeam} isCounted=${counted.has(`${each.team} ${each.number}`)}
         onChoose=${isChosen && (() => choose(each))} />`)}</tbody></table></div>`}
     ${page && !all.length && html`<p class="empty">${t(team ? "board.submissions.hidden" : "board.submissions.none")}</p>`}

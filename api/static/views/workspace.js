@@ -91,7 +91,7 @@ function Past({ name, page, shown, onTurn, cursor }) {
     ${!all.length && html`<p class="empty" id="empty">${t("space.history.none")}</p>`}
     <${Course} points=${courseOf(all)} line=${line} label=${metric} marked=${t("course.changed")} />
     ${all.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-labelledby="history-title"><table role="table" class="records">
-      <thead role="rowgroup"><tr role="row">${HEAD.map((key) => html`<th role="columnheader" scope="col" class=${key === "list.score" ? "num" : null}>${key && t(key)}</th>`)}</tr></thead>
+      <thead role="rowgroup"><tr role="row">${HEAD.map((key) => (key ? html`<th role="columnheader" scope="col" class=${key === "list.score" ? "num" : null}>${t(key)}</th>` : html`<td role="cell"></td>`))}</tr></thead>
       <tbody role="rowgroup" id="rows">${all.map((each) => html`<${Row} key=${each.id} name=${name} of=${each} isShown=${shown?.id === each.id} />`)}</tbody></table></div>`}
     <${Pages} next=${page.next_cursor} cursor=${cursor} onTurn=${onTurn} />
   </section>`;

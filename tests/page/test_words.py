@@ -181,7 +181,7 @@ def test_no_script_holds_words_beside_the_dictionary() -> None:
     known = {
         # Names that are the same in both, and words of the web's own.
         "AutoScorer", "GET", "POST", "Authorization", "Bearer \0", "AWAY", "BROKEN", "Escape", "AbortError",
-        "noopener noreferrer", "Content-Type", "xMidYMid meet", "records stale",
+        "noopener noreferrer", "Content-Type", "Idempotency-Key", "xMidYMid meet", "records stale",
     }  # fmt: skip
     beside = {(Path(path).name, each) for path, kind, text in found for each in prose_of(kind, text)}
     assert {each for each in beside if each[1] not in known} == set()

@@ -10,7 +10,8 @@ export function initialOf({ initial, isNeeded }) {
   if (initial === undefined) return isNeeded ? t("param.needed") : "–";
   if (initial === null) return "–";
   if (typeof initial === "boolean") return t(initial ? "value.yes" : "value.no");
-  return Array.isArray(initial) && initial.every((each) => typeof each !== "object") ? initial.join(", ") : typeof initial === "object" ? JSON.stringify(initial) : String(initial);
+  if (typeof initial !== "object") return String(initial);
+  return Array.isArray(initial) && initial.every((each) => typeof each !== "object") ? initial.join(", ") : JSON.stringify(initial);
 }
 
 /** What it takes, in words. */

@@ -29,7 +29,8 @@ export function WorkspaceSearch({ onPick }) {
     <${Refusal} of=${problem} />
     <p class="unseen" role="status">${page && t("submit.find.count", { n: page.workspaces.length })}</p>
     ${page && (page.workspaces.length ? html`<ul class="picks" id="found">${page.workspaces.map((each) => html`<li key=${each.name}>
-      <button type="button" class="pick-one" onClick=${() => onPick(each)}><${Name} text=${each.name} /> ${each.scorer && html`<${Muted}><${Name} text=${each.scorer} /></>`}</button></li>`)}</ul>`
+      <button type="button" class="pick-one" onClick=${() => onPick(each)}><${Name} text=${each.name} />
+        ${each.scorer && html` <${Muted}><${Name} text=${each.scorer} /></>`}</button></li>`)}</ul>`
       : html`<p class="muted">${wanted ? t("submit.find.none", { name: wanted }) : t("submit.find.nothing")}</p>`)}
     ${page?.next_cursor && html`<p class="muted">${t("submit.find.more")}</p>`}
   </div>`;

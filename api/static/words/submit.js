@@ -71,6 +71,7 @@ export const words = {
   "submit.is.archive": ["Archive of an image", "镜像归档"],
   "submit.is.unknown": ["Its name does not say what it is", "无法从文件名判断类型"],
   "submit.image": ["Image", "镜像"],
+  "submit.image.example": ["registry.example.org/team/model:1", "例如 registry.example.org/team/model:1"],
   "submit.image.missing": ["Name the image.", "请填写镜像名称。"],
   "submit.team.hint": ["Whose submission it is. Your token is no team’s.", "这次提交属于哪个团队（你的令牌不属于任何团队）。"],
   "submit.label": ["Label", "备注"],

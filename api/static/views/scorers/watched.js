@@ -48,7 +48,8 @@ export function Watched({ of: { all, isTold, problem }, onDone }) {
         ${!place.is_there && html` <span class="state failed">${t("scorers.gone")}</span>`}
         <div class="muted">${place.scorers.map((id, index) => html`${index ? t("value.and") : null}<a href=${to("scorers", id)}><${Name} text=${id} /></a>`)}
           ${place.errors.length > 0 && html` <span class="wrong">${t("scorers.wrong", { n: place.errors.length })}</span>`}</div></div>
-      <button type="button" class="unwatch" disabled=${isBusy} onClick=${() => unwatch(place)} aria-label=${t("scorers.unwatch.label", { path: place.path })}>${t("scorers.unwatch")}</button></li>`)}</ul>`}
+      <button type="button" class="unwatch" disabled=${isBusy} onClick=${() => unwatch(place)}
+        aria-label=${t("scorers.unwatch.label", { path: place.path })}>${t("scorers.unwatch")}</button></li>`)}</ul>`}
     <p role="status" class="good">${said}</p>
     ${refused && html`<div role="alert"><${Failure} error=${refused} /></div>`}</section>`;
 }

@@ -69,7 +69,8 @@ function Hand({ benchmark }) {
       <span id="file-hint" class="hint">${t("submit.file.hint")}</span>
       ${file && html`<span class="hint" role="status">${kind} · ${bytes(file.size)}</span>`}
       ${told && isMissing && html`<span class="wrong" role="alert">${t("upload.missing")}</span>`}</div>`
-      : html`<${Text} id="image" label=${t("submit.image")} value=${image} maxlength="1000" placeholder="registry.example.org/team/model:1" problem=${told && isMissing && t("submit.image.missing")} onInput=${setImage} />`}
+      : html`<${Text} id="image" label=${t("submit.image")} value=${image} maxlength="1000" placeholder=${t("submit.image.example")}
+        problem=${told && isMissing && t("submit.image.missing")} onInput=${setImage} />`}
     <div class="fields">
       ${!isTeam && html`<${Text} id="team" label=${t("list.team")} value=${team} maxlength="64" hint=${t("submit.team.hint")} onInput=${setTeam} />`}
       <${Text} id="label" label=${t("submit.label")} value=${label} maxlength="200" spellcheck=${true} hint=${t("submit.label.hint")} onInput=${setLabel} />

@@ -1,6 +1,7 @@
 // What every kind of work that is handed in is asked: which scorer with which params, where it runs, how soon.
 
 import { html, useRef, useState } from "/static/preact.js";
+import { change } from "/static/core/address.js";
 import { ask } from "/static/core/api.js";
 import { t, word } from "/static/core/language.js";
 import { once, useAsked } from "/static/core/live.js";
@@ -53,7 +54,12 @@ export function useScoring(own, scorer) {
 }
 
 /** Which scorer. `own` is the one that is taken where none is chosen. */
-export function ScorerChoice({ scoring, own, scorer, onChange }) {
+export function ScorerChoice({ scoring, own, scorer }) {
+  const onChange = (next) => {
+    // Params of another one mean nothing to it.
+    scoring.set({});
+    change({ scorer: next }, { replace: true });
+  };
   const options = scoring.all.map((each) => [each.id, `${each.id} ${each.version}`]);
   if (scorer && !scoring.one) options.push([scorer, scorer]);
   return html`<${Choice} id="scorer" label=${t("submit.scorer")} value=${scorer} onChange=${onChange}

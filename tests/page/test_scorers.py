@@ -90,7 +90,7 @@ def test_a_trial_shows_its_numbers_and_leaves_the_workspace_alone(
 ) -> None:
     api.call("POST", "/scorers/load", {"path": str(file)}, token=ADMIN)
     before = sorted(path.name for path in (tmp_path / "root" / "ws" / "output").iterdir())
-    open_as(browser, api.url, "/ui/scorers/mine?lang=en", SUBMIT)
+    open_as(browser, api.url, "/ui/scorers/mine?lang=en", ADMIN)
     click_on(browser, "#found button")
     click_on(browser, "#try details summary")
     write(browser, "#param-factor", "11")
@@ -101,12 +101,13 @@ def test_a_trial_shows_its_numbers_and_leaves_the_workspace_alone(
     browser.wait_for("document.querySelector('#tried')")
     assert "0.7500" in shown(browser)
     assert sorted(path.name for path in (tmp_path / "root" / "ws" / "output").iterdir()) == before
-    # The address leads back to it; a workspace that is not there is told of.
+    # The address leads back to it. A workspace that is not there is told of, and who may not try this scorer on it.
     assert browser.value("location.pathname + location.search") == "/ui/scorers/mine?lang=en&workspace=ws"
-    open_as(browser, api.url, "/ui/scorers/mine?lang=en&workspace=nonesuch", SUBMIT)
-    click_on(browser, "#try-it")
-    browser.wait_for("document.querySelector('#try .failure')")
-    assert "WORKSPACE_NOT_FOUND" in shown(browser)
+    for workspace, token, code in (("nonesuch", ADMIN, "WORKSPACE_NOT_FOUND"), ("ws", SUBMIT, "FORBIDDEN")):
+        open_as(browser, api.url, f"/ui/scorers/mine?lang=en&workspace={workspace}", token)
+        click_on(browser, "#try-it")
+        browser.wait_for("document.querySelector('#try .failure')")
+        assert code in shown(browser)
 
 
 def test_an_admin_loads_watches_reloads_and_unloads_a_file(browser: Browser, api: Facade, file: Path) -> None:

@@ -373,9 +373,13 @@ def test_every_kind_fits_and_can_be_read_and_names_from_outside_stay_text(
     with facade(facade_settings(root, tokens=False)) as api:
         address = f"/ui/submit?lang=en&kind={kind}&benchmark=flowers"
         open_as(browser, api.url, address, width=width, scheme=scheme)
-        browser.wait_for({"workspace": "document.querySelectorAll('#found li').length === 4",
-                          "benchmark": "document.querySelector('#hand-in')", "batch": "document.querySelector('#scorer')",
-                          "answer": "document.querySelector('#metrics')"}[kind])  # fmt: skip
+        there = {
+            "workspace": "document.querySelectorAll('#found li').length === 4",
+            "benchmark": "document.querySelector('#hand-in')",
+            "batch": "document.querySelector('#scorer')",
+            "answer": "document.querySelector('#metrics')",
+        }
+        browser.wait_for(there[kind])
         if kind == "batch":
             click_on(browser, "#batch details summary")
             browser.wait_for("document.querySelectorAll('#found li').length === 4")

@@ -22,7 +22,7 @@ export function takes({ kind, limits, choices }) {
   const what = kind === "number" ? t(limits.type === "integer" ? "param.takes.whole" : "param.takes.number")
     : kind === "choice" || kind === "names" ? choices.map(String).join(", ")
       : kind === "truth" ? t("param.takes.truth") : kind === "text" ? t("param.takes.text")
-        : kind === "list" ? t("param.takes.list") : kind === "either" ? t("param.takes.either") : t("param.takes.json");
+        : kind === "list" ? t("param.takes.list") : kind === "either" ? t("param.takes.either") : t("param.takes.encoded");
   return [what, range].filter(Boolean).join(t("value.and"));
 }
 

@@ -116,7 +116,7 @@ export const words = {
   "param.whole": ["It must be a whole number.", "必须是整数。"],
   "param.range": ["It is out of range.", "超出允许范围。"],
   "param.length": ["It has too few or too many values.", "数值个数不符合要求。"],
-  "param.json": ["It is not valid JSON.", "不是有效的 JSON。"],
+  "param.broken": ["It is not valid JSON.", "不是有效的 JSON。"],
   "param.between": ["{low} to {high}", "{low} 到 {high}"],
   "param.from": ["from {low}", "不小于 {low}"],
   "param.until": ["up to {high}", "不大于 {high}"],
@@ -126,7 +126,7 @@ export const words = {
   "param.takes.text": ["text", "文本"],
   "param.takes.list": ["values with commas between them", "用逗号分隔的值"],
   "param.takes.either": ["text, or a list in JSON", "文本，或 JSON 列表"],
-  "param.takes.json": ["JSON", "JSON 格式"],
+  "param.takes.encoded": ["JSON", "JSON 格式"],
 
   "answer.question": ["Question", "问题"],
   "answer.question.missing": ["The question is needed.", "必须填写问题。"],

@@ -81,8 +81,23 @@ export function ScorerParams({ scoring }) {
 export const Priority = ({ value, onChange }) => html`<${Choice} id="priority" label=${t("task.priority")} value=${value} onChange=${onChange}
   of=${PRIORITIES.map((each) => [each, each === "normal" ? t("submit.priority.normal") : word("priority", each)])} />`;
 
-/** Ask for work; the key lets an answer that was lost cost nothing. */
-export const handIn = (path, body) => ask(path, { method: "POST", body, headers: { "Idempotency-Key": newKey() } });
+// What was asked for last and got no answer: it may have been accepted.
+let unanswered = { asked: "", key: "" };
+
+/** Ask for work. Asked for again after its answer was lost, it is the same work. */
+export async function handIn(path, body) {
+  const asked = `${path} ${JSON.stringify(body)}`;
+  const key = unanswered.asked === asked ? unanswered.key : newKey();
+  unanswered = { asked, key };
+  try {
+    const data = await ask(path, { method: "POST", body, headers: { "Idempotency-Key": key } });
+    unanswered = { asked: "", key: "" };
+    return data;
+  } catch (error) {
+    if (error.status) unanswered = { asked: "", key: "" };
+    throw error;
+  }
+}
 
 /** What was asked for and how it went: {isBusy, problem, attempt}; `attempt` does work that may be refused. */
 export function useAttempt() {

@@ -13,10 +13,12 @@ from ..core.config import Settings
 from ..core.errors import AutoScorerError
 from ..core.version import __version__
 from ..schemas.task import TaskView
+from ..service.benchmarks.public import PublicBoards
 from ..service.links import SignedLinks
 from ..service.readiness import Readiness
 from ..service.score_jobs import ScoreJobs
 from ..service.scorers.hot_reload import ScorerService
+from ..service.task_events import TaskEvents
 from ..service.tasks import TaskService
 from ..service.workspaces.roots import WorkspaceRoots
 from ..service.workspaces.uploads import Uploads
@@ -33,7 +35,10 @@ __all__ = ["create_app"]
 # The busiest first: addresses are compared one after the other.
 _ROUTERS = (
     "tasks",
+    "events",
     "score_jobs",
+    "samples",
+    "notes",
     "artifacts",
     "actions",
     "batch",
@@ -54,8 +59,8 @@ def create_app(settings: Settings) -> FastAPI:
 
     Returns:
         The application. Its ``state`` holds ``settings``, ``roots``, ``metrics``, ``access`` and ``links``,
-        in its lifespan also ``tasks``, ``scorers``, ``readiness``, and ``stopping``: set it and answers that wait or
-        stream come to their end. ``failure`` is the error that kept it from starting, or None.
+        in its lifespan also ``tasks``, ``events``, ``scorers``, ``readiness``, and ``stopping``: set it and answers
+        that wait or stream come to their end. ``failure`` is the error that kept it from starting, or None.
 
     Raises:
         AutoScorerError: ``INVALID_REQUEST`` where the home's token is needed and can't be made.
@@ -79,6 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
                 state.scorers = await running.enter_async_context(scorers)
                 state.uploads = await running.enter_async_context(Uploads.running(settings, roots))
                 await running.enter_async_context(metrics.watching(tasks))
+                state.events = await running.enter_async_context(TaskEvents.running(tasks, state.stopping))
                 state.readiness, state.tasks = Readiness(settings, tasks.prefect, tasks.ledger), tasks
             except AutoScorerError as error:
                 # Told by whoever serves: raised here, the web server would log it with a traceback.
@@ -99,6 +105,7 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.settings, app.state.roots, app.state.metrics = settings, roots, metrics
+    app.state.public_boards = PublicBoards(settings, roots)
     app.state.access, app.state.links = access, SignedLinks(settings.home)
     app.state.tasks, app.state.failure = None, None
     errors.register(app)

@@ -24,6 +24,7 @@ from .context import context_of
 
 __all__ = [
     "PUBLIC",
+    "PUBLIC_BELOW",
     "Authenticator",
     "check_backend",
     "is_loopback_name",
@@ -32,9 +33,10 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-# Served without a token: probes have none, and the page asks for it. Nothing of a task is in them.
+# Served without a token: probes have none, and the page asks for it. Nothing of a task is in them. Below /public/ is
+# what an organiser shows to anybody.
 PUBLIC = frozenset({"/", "/records", "/docs", "/healthz", "/readyz", "/openapi.json", "/favicon.ico"})
-PUBLIC_BELOW = ("/static/", "/ui/")
+PUBLIC_BELOW = ("/static/", "/ui/", "/public/")
 # /signed/{signature}/tasks/{task_id}/…: the signature stands for a token.
 SIGNED = "/signed/"
 

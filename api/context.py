@@ -6,6 +6,7 @@ import asyncio
 import re
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ class RequestContext:
         task_id: The task that it is about, for the log.
         status: Of the answer, once that has begun.
         timeout: Ends the request.
+        ask_again: Says who asks, by the tokens of this moment, as it was asked when the request came in.
     """
 
     request_id: str
@@ -44,6 +46,14 @@ class RequestContext:
     task_id: str | None = None
     status: int | None = None
     timeout: asyncio.Timeout | None = None
+    ask_again: Callable[[], Caller | None] | None = None
+
+    def is_still_valid(self) -> bool:
+        """Whether the caller's token is good for the same still; for streams, which outlive tokens."""
+        try:
+            return self.ask_again is None or self.ask_again() == self.caller
+        except AutoScorerError:
+            return False
 
     def allow(self, seconds: float | None) -> None:
         """Let this request take ``seconds`` longer than the usual timeout; None lifts it, as for a stream."""

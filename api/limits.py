@@ -8,6 +8,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -107,8 +108,9 @@ class RequestLimits:
         return self._api.request_timeout * (1 if is_upload else 0.5)
 
     def _admit(self, scope: Scope, context: RequestContext) -> None:
+        context.ask_again = partial(self._authenticator.check, scope, context.headers)
         try:
-            context.caller = self._authenticator.check(scope, context.headers)
+            context.caller = context.ask_again()
         except AutoScorerError:
             # Guessing is as slow as asking.
             self._take(_address(scope))

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from .auth import PUBLIC, SIGNED
+from .auth import PUBLIC, PUBLIC_BELOW, SIGNED
 
 __all__ = ["DESCRIPTION", "TAGS", "describe"]
 
@@ -31,6 +31,10 @@ The page `/docs` shows this document, and tries its requests. It needs no networ
 
 TAGS = [
     {"name": "tasks", "description": "Submit, follow, cancel and repeat."},
+    {
+        "name": "samples and notes",
+        "description": "The rows of a task, two tasks side by side, what people say of them.",
+    },
     {"name": "actions", "description": "Submit and wait for the outcome."},
     {"name": "batch", "description": "Many workspaces, and who is best."},
     {
@@ -88,7 +92,7 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
         if "get" in operations:
             _complete_get(operations["get"])
         for operation in operations.values():
-            if path in PUBLIC or path.startswith(SIGNED):
+            if path in PUBLIC or path.startswith((*PUBLIC_BELOW, SIGNED)):
                 operation["security"] = []
     return document
 

@@ -7,7 +7,14 @@ from typing import Any
 from ..service.benchmarks.submitting import Handed, ImageSubmission
 from .models import TASK_EXAMPLE
 
-__all__ = ["BENCHMARK_EXAMPLE", "BOARD_EXAMPLE", "HANDED_EXAMPLE", "SUBMISSION_BODY", "SUBMITTED_EXAMPLE"]
+__all__ = [
+    "BENCHMARK_EXAMPLE",
+    "BOARD_EXAMPLE",
+    "HANDED_EXAMPLE",
+    "PUBLIC_EXAMPLE",
+    "SUBMISSION_BODY",
+    "SUBMITTED_EXAMPLE",
+]
 
 Json = dict[str, Any]
 
@@ -29,7 +36,7 @@ BENCHMARK_EXAMPLE: Json = {
     "quota": {"per_day": 5, "total": 100, "at_once": 2},
     "left": _LEFT,
     "visibility": "leaderboard",
-    "leaderboard": {"choose": "best", "decimals": None, "margin": None, "freeze": None},
+    "leaderboard": {"choose": "best", "decimals": None, "margin": None, "freeze": None, "public": True},
     "withheld": {"released": False, "release": None},
     "error": None,
 }
@@ -69,6 +76,8 @@ SUBMITTED_EXAMPLE: Json = {
     "task_id": "0190f2d4a1b34c5e8f90a1b2c3d4e5f6",
     "state": "completed",
     "score": 0.93,
+    "low": 0.9,
+    "high": 0.95,
     "pass": True,
     "version": 1,
     "error": None,
@@ -78,6 +87,7 @@ BOARD_EXAMPLE: Json = {
     "benchmark": "flowers",
     "part": "public",
     "released": False,
+    "team": "team-a",
     "rows": [
         {
             "place": 1,
@@ -95,6 +105,19 @@ BOARD_EXAMPLE: Json = {
             "outdated": False,
         }
     ],
+}
+
+
+PUBLIC_EXAMPLE: Json = {
+    **{
+        key: BENCHMARK_EXAMPLE[key]
+        for key in ("name", "title", "description", "phases", "is_open", "leaderboard", "withheld")
+    },
+    "board": {
+        **BOARD_EXAMPLE,
+        "team": None,
+        "rows": [{**BOARD_EXAMPLE["rows"][0], "number": None, "label": None, "submitted_at": None}],
+    },
 }
 
 

@@ -60,11 +60,17 @@ HISTORY_EXAMPLE: Json = {
     "id": "20261122T210000.123456Z",
     "time": "2026-11-22T21:00:00Z",
     "score": 0.91,
+    "low": 0.89,
+    "high": 0.93,
     "metric": "f1_macro",
+    "pass_threshold": 0.9,
     "pass": True,
     "rank": "A",
     "scorer": "classification_f1",
     "error": None,
+    "changed": ["image"],
+    "flow_run_id": "3f0c1d0a-5b7e-4f36-89aa-01c2d3e4f506",
+    "task_id": "0190f2d4a1b34c5e8f90a1b2c3d4e5f6",
     "stands": True,
 }
 

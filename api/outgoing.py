@@ -12,11 +12,15 @@ from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 
 from ..core.errors import AutoScorerError
+from ..schemas.comparison import Comparison
+from ..schemas.note import NotePage, NoteView
 from ..schemas.result import Result
+from ..schemas.samples import SamplePage
 from ..schemas.task import BatchView, TaskList, TaskView
 from ..service.batches.leaderboard import leaderboard
 from ..service.benchmarks.board import BoardView
 from ..service.benchmarks.catalogue import BenchmarkPage, BenchmarkView
+from ..service.benchmarks.public import PublicBoardView
 from ..service.benchmarks.submitted import SubmissionPage, SubmissionView
 from ..service.benchmarks.submitting import HandedIn
 from ..service.disclosure import Disclosure
@@ -33,6 +37,7 @@ from ..service.scorers.views import (
 )
 from ..service.task_artifacts import TaskArtifacts
 from ..service.task_logs import LogPage
+from ..service.task_samples import check_sees_samples
 from ..service.workspaces.history import HistoryItem, HistoryPage
 from ..service.workspaces.listing import WorkspacePage
 from ..service.workspaces.reading import RunLog, WorkspaceView
@@ -74,6 +79,10 @@ class Outgoing:
         told: Json = self._redact(data.model_dump(by_alias=True))
         return told
 
+    def task(self, task: TaskView) -> TaskView:
+        """A task, of which something is made that is answered: as much of it as may be seen."""
+        return self._disclosure.task(task)
+
     def error(self, error: AutoScorerError) -> Json:
         """An error, as JSON."""
         told: Json = self._redact(self._disclosure.error(error.to_dict()))
@@ -114,9 +123,12 @@ def _batch(disclosure: Disclosure, batch: BatchView) -> BatchView:
 
 def _scored(disclosure: Disclosure, view: _Scored) -> _Scored:
     """A line about a Result: its score rounded, or left out with what follows from it."""
+    fields = set(type(view).model_fields)
     if view.board_only:
-        return view.model_copy(update=dict.fromkeys({"score", "passed", "rank"} & set(type(view).model_fields)))
-    return view.model_copy(update={"score": disclosure.number(view.score)})
+        return view.model_copy(update=dict.fromkeys({"score", "low", "high", "passed", "rank"} & fields))
+    return view.model_copy(
+        update={key: disclosure.number(getattr(view, key)) for key in {"score", "low", "high"} & fields}
+    )
 
 
 def _workspace(disclosure: Disclosure, view: WorkspaceView) -> WorkspaceView:
@@ -152,6 +164,12 @@ def _log_page(disclosure: Disclosure, page: LogPage) -> LogPage:
     return page.model_copy(update={"records": kept})
 
 
+def _samples(disclosure: Disclosure, page: SamplePage) -> SamplePage:
+    # Routes have asked already; this is for those that are still to come.
+    check_sees_samples(disclosure.sees_truth)
+    return page
+
+
 def _trial(disclosure: Disclosure, trial: TrialView) -> TrialView:
     return TrialView.model_validate(disclosure.trial(trial.model_dump(by_alias=True)))
 
@@ -168,12 +186,13 @@ POLICY: dict[type[BaseModel], Callable[[Disclosure, Any], BaseModel]] = {
     Result: _result,
     RunLog: _run_log,
     LogPage: _log_page,
+    SamplePage: _samples,
     TrialView: _trial,
     HandedIn: lambda disclosure, handed: handed.model_copy(update={"task": disclosure.task(handed.task)}),
     SubmissionPage: _submissions,
 }
 # Of the installation and its scorers; no ground truth is near. Artifacts are listed for whoever asks, and links signed
-# for their role; so are benchmarks described and leaderboards made.
+# for their role; so are benchmarks described, leaderboards made, tasks compared and notes read.
 HARMLESS: set[type[BaseModel]] = {
     AcceptView,
     Alive,
@@ -181,9 +200,13 @@ HARMLESS: set[type[BaseModel]] = {
     BenchmarkView,
     BoardView,
     ChosenView,
+    Comparison,
     DeletedWorkspace,
     LinkView,
     LoadedView,
+    PublicBoardView,
+    NotePage,
+    NoteView,
     ReadyView,
     ReloadedView,
     ScorerList,

@@ -68,7 +68,7 @@ def main() -> int:
     wanted = args.parts or PARTS
     if unknown := set(wanted) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
-    with tempfile.TemporaryDirectory() as folder, _postgres(Path(folder)) as database:
+    with tempfile.TemporaryDirectory() as folder, postgres(Path(folder)) as database:
         bench = Bench(Path(folder), database, args.scale)
         failed = [part for part in PARTS if part in wanted and not getattr(bench, part)()]
     if failed:
@@ -88,9 +88,9 @@ class Bench:
         """POST /submit to three APIs, and to one on a file."""
         count = max(CLIENTS, int(2100 * self.scale) // ROUNDS)
         with ExitStack() as stack:
-            url = self._ledger("submit")
-            shared = [stack.enter_context(self._api("shared", url)) for _ in range(REPLICAS)]
-            file = [stack.enter_context(self._api("file", None))]
+            url = self.ledger("submit")
+            shared = [stack.enter_context(self.api("shared", url)) for _ in range(REPLICAS)]
+            file = [stack.enter_context(self.api("file", None))]
             for apis in (shared, file):
                 self._submitted(apis, 5 * CLIENTS, CLIENTS)
             # Of each round the seconds of each request, of the round, and of CPU.
@@ -101,10 +101,10 @@ class Bench:
             api, database = (sum(each[kind] for each in found) / len(times) for kind in (2, 3))
             print(
                 f"{f'POST /submit, {name}':38} p50 {statistics.median(times) * 1e3:.1f} ms, "
-                f"p95 {_quantile(times, 95) * 1e3:.1f} ms, {rate:.0f} a second; CPU {api * 1e3:.2f} ms of the API and "
+                f"p95 {quantile(times, 95) * 1e3:.1f} ms, {rate:.0f} a second; CPU {api * 1e3:.2f} ms of the API and "
                 f"{database * 1e3:.2f} of the database each, so 500 a second take {500 * (api + database):.1f} cores"
             )
-        p95 = _quantile([seconds for ours, _ in rounds for seconds in ours[0]], 95)
+        p95 = quantile([seconds for ours, _ in rounds for seconds in ours[0]], 95)
         ratio = statistics.median(statistics.median(a[0]) / statistics.median(b[0]) for a, b in rounds)
         print(f"{'PostgreSQL to file':38} p50 {ratio:.2f} x    limit p95 50 ms")
         return p95 <= 0.050
@@ -127,7 +127,7 @@ class Bench:
         submit, *lists = "POST /submit", *(f"GET /tasks?{query}" for query in (*LISTS, SEARCH))
         # Of each kind and each of the two, the seconds that each request of a round took.
         times: dict[str, tuple[list[list[float]], list[list[float]]]] = {what: ([], []) for what in (submit, *lists)}
-        with self._api("full", self._url(schema)) as full, self._api("empty", self._ledger(f"no_{schema}")) as empty:
+        with self.api("full", self._url(schema)) as full, self.api("empty", self.ledger(f"no_{schema}")) as empty:
             for api in (full, empty):  # a whole page, so that both lists are as long
                 self._submitted([api], 4 * ASKED, FEW)
                 api.settle()
@@ -141,7 +141,7 @@ class Bench:
                 statistics.median(one) / statistics.median(other) for one, other in zip(ours, theirs, strict=True)
             )
             took = [seconds for some in ours for seconds in some]
-            p95, limits = _quantile(took, 95), []
+            p95, limits = quantile(took, 95), []
             if what in (submit, lists[0]):  # what is filtered finds less in an empty one
                 limits.append("limit 1.2 x")
                 ok = ok and ratio <= 1.2
@@ -161,16 +161,16 @@ class Bench:
 
     def _submitted(self, apis: Sequence[Api], count: int, clients: int) -> tuple[list[float], float, float, float]:
         """Submit so many; the seconds of each, of all, and of CPU: the APIs' and PostgreSQL's."""
-        names = self._workspaces(count)
+        names = self.workspaces(count)
         pids = [[api.process.pid for api in apis], [self.database.process.pid]]
-        before, started = [_cpu(each) for each in pids], time.perf_counter()
+        before, started = [cpu(each) for each in pids], time.perf_counter()
         times, ids = asyncio.run(submit_all([api.port for api in apis], names, clients))
         took = time.perf_counter() - started
         assert len(ids) == count
-        apis_cpu, database_cpu = (_cpu(each) - past for each, past in zip(pids, before, strict=True))
+        apis_cpu, database_cpu = (cpu(each) - past for each, past in zip(pids, before, strict=True))
         return times, took, apis_cpu, database_cpu
 
-    def _workspaces(self, count: int) -> list[str]:
+    def workspaces(self, count: int) -> list[str]:
         """Names of workspaces that nobody has submitted."""
         names = [f"new/{self._made + number:06}" for number in range(count)]
         self._made += count
@@ -182,7 +182,7 @@ class Bench:
         return names
 
     def _fill(self, schema: str, count: int, **how: str) -> None:
-        self._ledger(schema)
+        self.ledger(schema)
         (self.root / "old" / "7").mkdir(parents=True, exist_ok=True)  # the one that is asked for
         started = time.perf_counter()
         self.database.run(FILLED.format(schema=schema, count=count, root=self.root, **how))
@@ -192,7 +192,7 @@ class Bench:
     def _url(self, schema: str) -> str:
         return f"postgresql+asyncpg://autoscorer@127.0.0.1:{self.database.port}/postgres?schema={schema}"
 
-    def _ledger(self, schema: str) -> str:
+    def ledger(self, schema: str) -> str:
         """An empty one."""
         url = self._url(schema)
         command = [sys.executable, "-m", "autoscorer", "ledger", "upgrade"]
@@ -212,7 +212,7 @@ class Bench:
         }
 
     @contextmanager
-    def _api(self, home: str, url: str | None) -> Iterator[Api]:
+    def api(self, home: str, url: str | None) -> Iterator[Api]:
         api = Api(free_port(), self._environment(home, url), self.folder)
         try:
             api.wait()
@@ -246,10 +246,10 @@ class Api:
     def settle(self) -> None:
         """Until it has taken in what its ledger has."""
         until = time.monotonic() + 60
-        before, now = 0.0, _cpu([self.process.pid])
+        before, now = 0.0, cpu([self.process.pid])
         while now - before > 0.1 and time.monotonic() < until:
             time.sleep(1)
-            before, now = now, _cpu([self.process.pid])
+            before, now = now, cpu([self.process.pid])
 
 
 class Postgres:
@@ -293,7 +293,7 @@ class Postgres:
 
 
 @contextmanager
-def _postgres(folder: Path) -> Iterator[Postgres]:
+def postgres(folder: Path) -> Iterator[Postgres]:
     database = Postgres(folder)
     try:
         yield database
@@ -302,7 +302,7 @@ def _postgres(folder: Path) -> Iterator[Postgres]:
         database.process.wait(60)
 
 
-def _cpu(pids: Sequence[int]) -> float:
+def cpu(pids: Sequence[int]) -> float:
     """Seconds of CPU that these processes have taken, with those below them."""
     ticks = 0
     for pid in (each for top in pids for each in tree(top)):
@@ -312,7 +312,7 @@ def _cpu(pids: Sequence[int]) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def _quantile(times: list[float], percent: int) -> float:
+def quantile(times: list[float], percent: int) -> float:
     return statistics.quantiles(times, n=100)[percent - 1]
 
 

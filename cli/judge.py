@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..core.errors import AutoScorerError, ErrorCode
+from .api_client import add_api, connect
 from .arguments import add_common, positive
 from .output import bounds, number, printable
 
@@ -50,10 +52,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threshold", metavar="SCORE", type=_share, default=None, help="scores from here on are a yes (default: 0.5)"
     )
     calibrate.add_argument("--workspace", metavar="WORKSPACE", help="folder whose answers the labels name by their ids")
+    labels = action("labels", "write what people said of a judge's verdicts in notes on a task, for calibrate to read")
+    labels.add_argument("task_id", metavar="TASK_ID", help="a task of the scorer rag, as status shows it")
+    labels.add_argument("file", metavar="FILE", help="JSON lines are written there")
+    labels.add_argument(
+        "--threshold", metavar="SCORE", type=_share, default=None, help="scores from here on are a yes (default: 0.5)"
+    )
+    add_api(labels)
     action("calibrations", "list the calibrations of this home, newest first")
 
 
 def run(args: argparse.Namespace) -> Json:
+    if args.action == "labels":
+        return _write_labels(args)
     from ..scorers.rag.calibration import Calibrations
 
     kept = Calibrations(args.settings.home)
@@ -88,6 +99,21 @@ def run(args: argparse.Namespace) -> Json:
         "notes": [note for each in made for note in _notes(each)],
         "spent": {"calls": spent.calls, "tokens": spent.tokens if spent.tokens_known else None, "cost": spent.cost},
     }
+
+
+def _write_labels(args: argparse.Namespace) -> Json:
+    import json
+
+    from ..core.workspace import write_atomic
+
+    with connect(args) as client:
+        found = client.labels(args.task_id, threshold=0.5 if args.threshold is None else args.threshold)
+    text = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in found)
+    try:
+        write_atomic(Path(args.file).absolute(), text.encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        raise AutoScorerError(ErrorCode.INVALID_REQUEST, f"{args.file!r} can't be written: {error.strerror}.") from None
+    return {"task_id": args.task_id, "labels": len(found), "file": args.file}
 
 
 @contextlib.contextmanager
@@ -154,6 +180,9 @@ def render(data: Json, args: argparse.Namespace) -> None:
     from . import terminal
 
     console = terminal.console()
+    if args.action == "labels":
+        console.print(Text(printable(f"{data['labels']:,} labels were written to {data['file']}")), soft_wrap=True)
+        return
     if args.action == "calibrations":
         if not data["calibrations"]:
             console.print(

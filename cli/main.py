@@ -49,6 +49,8 @@ COMMANDS = {
     "cancel": "end a task of the API",
     "retry": "do once more what a task that has ended was asked for",
     "logs": "show a task's log",
+    "samples": "show the rows of a task, the wrong ones first",
+    "compare": "hold two tasks against each other: scores, params, versions, and the samples that differ",
     "batch": "work on many workspaces as one task of the API, or with --local here, and show who is best",
     "leaderboard": "show who of a batch is best, also while it goes on",
     "workspaces": "list the workspaces of the API, with what their last Result says",

@@ -2,5 +2,6 @@
 
 from .client import Client
 from .connection import ApiAway, ApiBusy
+from .events import Event
 
-__all__ = ["ApiAway", "ApiBusy", "Client"]
+__all__ = ["ApiAway", "ApiBusy", "Client", "Event"]

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from ..core.config import Settings, load_settings
 from ..core.errors import AutoScorerError, ErrorCode
@@ -28,10 +28,12 @@ from ..schemas.task import (
     TaskView,
 )
 from .benchmarks import BenchmarkCalls
-from .connection import ANSWER, LOOPBACK, ApiAway, Connection, checked_host, task_path
+from .connection import ANSWER, LOOPBACK, Connection, checked_host, task_path
+from .events import Event, follow_events, follow_task
 from .logs import follow_log, read_log
 from .paging import pages
 from .polling import poll
+from .records import RecordCalls, identifier, read_model
 
 __all__ = ["Client", "error_of", "sendable"]
 
@@ -39,7 +41,7 @@ Json = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class Client(BenchmarkCalls):
+class Client(BenchmarkCalls, RecordCalls):
     """The REST API of an installation, for Python. Use it with ``with``, or ``close`` it.
 
     Every error is an ``AutoScorerError`` with a code of the catalogue: what the API answered, or ``ApiAway``
@@ -209,7 +211,7 @@ class Client(BenchmarkCalls):
         Raises:
             AutoScorerError: ``NOT_FOUND``; ``CONFLICT`` while the task has not ended.
         """
-        return self._submit(task_path(_id(task), "/retry"), None, idempotency_key, on_known)
+        return self._submit(task_path(identifier(task), "/retry"), None, idempotency_key, on_known)
 
     def _submit(
         self, path: str, body: Json | None, key: str | None, on_known: Callable[[TaskView], None] | None
@@ -231,7 +233,7 @@ class Client(BenchmarkCalls):
         Raises:
             AutoScorerError: ``NOT_FOUND``.
         """
-        return self._read(TaskView, self._api.get(task_path(_id(task))))
+        return self._read(TaskView, self._api.get(task_path(identifier(task))))
 
     def wait(
         self,
@@ -305,7 +307,7 @@ class Client(BenchmarkCalls):
         Raises:
             AutoScorerError: ``NOT_FOUND``; ``CONFLICT`` when it has ended otherwise.
         """
-        return self._read(TaskView, self._api.post(task_path(_id(task), "/cancel")))
+        return self._read(TaskView, self._api.post(task_path(identifier(task), "/cancel")))
 
     def logs(self, task: TaskView | str, *, follow: bool = False) -> Iterator[Json]:
         """A task's log.
@@ -320,8 +322,29 @@ class Client(BenchmarkCalls):
         Raises:
             AutoScorerError: ``NOT_FOUND``.
         """
-        path = task_path(_id(task), "/logs")
+        path = task_path(identifier(task), "/logs")
         return follow_log(self._api, path, self._on_away) if follow else read_log(self._api, path)
+
+    def events(self, task: TaskView | str | None = None, *, after: str | None = None) -> Iterator[Event]:
+        """What happens to tasks, as it happens, also through a restart of the API: without an end, or to one task until
+        it has ended.
+
+        Args:
+            task: The task, or its id; None for all that the token may see.
+            after: ``Event.id`` of the last one that is known: what has changed since comes first. Not with ``task``.
+
+        Yields:
+            ``hello`` first, and whenever the connection was made anew. ``task`` with a task as ``tasks`` lists it;
+            ``gone`` with the ``id`` of one that is no more; ``reset`` where more has changed than is told: ``tasks``
+            tells what there is. With ``task`` it is shown as ``task`` shows it; each line of its log comes once, as
+            ``log``; and ``end`` is the last one.
+
+        Raises:
+            AutoScorerError: ``NOT_FOUND``, ``UNAUTHORIZED``.
+        """
+        if task is not None:
+            return follow_task(self._api, identifier(task), self._on_away)
+        return follow_events(self._api, after, self._on_away)
 
     # --- many tasks -----------------------------------------------------------------------------------------
 
@@ -393,7 +416,7 @@ class Client(BenchmarkCalls):
         Raises:
             AutoScorerError: ``NOT_FOUND``, also for a task that is not a batch.
         """
-        return self._read(BatchView, self._api.get(task_path(_id(task)).replace("/tasks/", "/batch/", 1)))
+        return self._read(BatchView, self._api.get(task_path(identifier(task)).replace("/tasks/", "/batch/", 1)))
 
     def leaderboard(self, task: TaskView | str) -> list[Json]:
         """Who of a batch is best, so far.
@@ -459,15 +482,7 @@ class Client(BenchmarkCalls):
         return send(self._api, Path(os.path.abspath(path)), name, on_progress)
 
     def _read(self, model: type[Model], data: Any) -> Model:
-        # A later API may tell more than this client knows.
-        try:
-            return model.model_validate(data, extra="ignore")
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise ApiAway(
-                self.url, f"its {model.__name__} can't be read ({where}: {first['msg']}); it may be of another version"
-            ) from None
+        return read_model(self._api, model, data)
 
 
 def error_of(task: TaskView) -> AutoScorerError | None:
@@ -479,10 +494,6 @@ def error_of(task: TaskView) -> AutoScorerError | None:
     error = AutoScorerError.from_dict(task.error.model_dump())
     error.details["task_id"] = task.id
     return error
-
-
-def _id(task: TaskView | str) -> str:
-    return task.id if isinstance(task, TaskView) else task
 
 
 def _given(**values: Any) -> Json:

@@ -6,6 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import IO, Any, Self
 from urllib.parse import quote, urlsplit
 
@@ -110,6 +111,15 @@ class Connection:
         """
         return self._data(self._send("POST", path, json=body)[0])
 
+    def delete(self, path: str) -> Any:
+        """The data of a DELETE.
+
+        Raises:
+            ApiAway: As for ``get``.
+            AutoScorerError: As for ``get``.
+        """
+        return self._data(self._send("DELETE", path)[0])
+
     def submit(self, path: str, body: Json | None, key: str | None = None) -> tuple[Json, bool]:
         """Submit a task. Where the answer is lost it is sent again, and is accepted once all the same.
 
@@ -165,20 +175,39 @@ class Connection:
             ApiAway: As for ``get``, also in the middle.
             AutoScorerError: As for ``get``.
         """
+        with self._streamed(path, params, {"accept": "application/x-ndjson"}) as response:
+            for line in response.iter_lines():
+                if line.strip():
+                    yield self._line(line)
+
+    def parts(
+        self, path: str, params: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    ) -> Iterator[bytes]:
+        """The bytes of a stream, as they come.
+
+        Raises:
+            ApiAway: As for ``get``, also in the middle.
+            AutoScorerError: As for ``get``.
+        """
+        with self._streamed(path, params, headers or {}) as response:
+            yield from response.iter_bytes()
+
+    @contextmanager
+    def _streamed(
+        self, path: str, params: Mapping[str, Any] | None, headers: Mapping[str, str]
+    ) -> Iterator[httpx.Response]:
         try:
             with self._http.stream(
                 "GET",
                 path,
                 params=dict(params or {}),
-                headers={"accept": "application/x-ndjson"},
+                headers=dict(headers),
                 timeout=httpx.Timeout(SILENCE, connect=CONNECT),
             ) as response:
                 if response.status_code != 200:
                     response.read()
                     self._data(response)
-                for line in response.iter_lines():
-                    if line.strip():
-                        yield self._line(line)
+                yield response
         except httpx.HTTPError as error:
             raise self._away(error) from None
 

@@ -39,6 +39,7 @@ MEDIA_TYPES = {
     ".png": "image/png",
     ".txt": "text/plain",
     ".md": "text/markdown",
+    ".gz": "application/gzip",
 }
 
 

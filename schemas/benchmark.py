@@ -117,6 +117,9 @@ class Board(_Strict):
         "rounded to it.",
     )
     freeze: Moment | None = Field(None, description="From then on the leaderboard that teams see stays as it is.")
+    public: bool = Field(
+        False, strict=True, description="Whether anybody may see the leaderboard as teams see it, without a token."
+    )
 
 
 class Benchmark(_Strict):
@@ -148,6 +151,12 @@ class Benchmark(_Strict):
     @classmethod
     def _in_our_spelling(cls, value: str) -> str:
         return our_scorer(value)
+
+    @model_validator(mode="after")
+    def _shown_to_all(self) -> Self:
+        if self.leaderboard.public and self.visibility == "nothing":
+            raise ValueError("leaderboard.public shows what visibility allows, which is nothing; set anonymous")
+        return self
 
     @field_validator("phases")
     @classmethod

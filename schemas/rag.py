@@ -20,7 +20,9 @@ __all__ = [
     "ClaimVerdict",
     "JobPage",
     "JobRecord",
+    "JobRequest",
     "JobStatus",
+    "JudgedBy",
     "MetricScore",
     "MetricStatus",
     "RequestSummary",
@@ -240,6 +242,37 @@ class RequestSummary(BaseModel):
         )
 
 
+class JudgedBy(BaseModel):
+    """Which models gave the scores of one answer, and by which words they were asked."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    models: dict[str, str] = Field(default_factory=dict, description="judge, embeddings: profile and model.")
+    prompts: dict[str, str] = Field(
+        default_factory=dict, description="The questions that the metrics ask a judge: name to sha256 of their words."
+    )
+    calibrated: dict[str, str] = Field(
+        default_factory=dict,
+        description="Metric to the time of its calibration, of those whose judge was held against people as it was "
+        "asked here.",
+    )
+
+
+class JobRequest(BaseModel):
+    """What one job was asked for, in full."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    question: str
+    answer: str
+    contexts: list[str] | None = None
+    ground_truth: str | None = None
+    metrics: list[str] | None = Field(None, description="Null where those were taken that fit.")
+    judge_model: str | None = None
+    embedding_model: str | None = None
+    weights: dict[str, float] | None = None
+
+
 class JobRecord(BaseModel):
     """What became of one request."""
 
@@ -249,6 +282,7 @@ class JobRecord(BaseModel):
     status: JobStatus
     created_at: str = Field(description="ISO 8601, UTC.")
     finished_at: str | None = None
+    caller: str | None = Field(None, description="Who asked: a name that stays the same for a token.")
     request_summary: RequestSummary
     scores: dict[str, float | None] = Field(
         default_factory=dict, description="Metric to score, of those that are done; null where it has none."
@@ -261,6 +295,9 @@ class JobRecord(BaseModel):
     error: str | None = None
     metrics: dict[str, MetricScore] = Field(
         default_factory=dict, description="All that is known of each metric; not in lists."
+    )
+    judged_by: JudgedBy | None = Field(
+        None, description="Who was asked; not in lists, and null where no model was, or nobody has noted it."
     )
     retry_of: str | None = Field(None, description="The job of which this one repeats what failed.")
 

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ..core.errors import AutoScorerError, ErrorCode
+from ..core.sample_file import Measure
 from ..core.workspace import ArtifactWriter, Workspace
 from ..schemas.result import Result, Summary
 from .artifacts import MAX_ERROR_ROWS, csv_text, share_matrix, write_errors
@@ -37,6 +38,7 @@ from .base import BaseScorer, ScorerParams
 from .metrics.coarse import coarse_matrix
 from .metrics.confusion import count_matrix
 from .metrics.intervals import mean_interval
+from .samples import RowValues, write_samples
 from .tables.aligned import AlignedTable, Columns, Values, check_table, load_aligned
 from .tables.arrays import Floats
 
@@ -70,6 +72,9 @@ class BaseCSVScorer(BaseScorer):
     Params: ClassVar[type[ScorerParams]] = CSVParams
 
     _loaded: tuple[object, AlignedTable, float] | None = None
+    # What was compared, where that is not the table as it was read; and what ``per_row`` said of each row.
+    _compared: AlignedTable | None = None
+    _row_values: RowValues | None = None
 
     def compute(self, table: AlignedTable, params: Any) -> Mapping[str, float | None] | Result:
         """Compute the metrics.
@@ -112,6 +117,7 @@ class BaseCSVScorer(BaseScorer):
                 f"{values.dtype} of the shape {values.shape}.",
             )
         main = self.metric
+        self._row_values = RowValues(Measure(main, higher_is_better=self.higher_is_better), numbers)
         interval = mean_interval(numbers, params.confidence_level)
         return main_result(
             main,
@@ -177,6 +183,7 @@ class BaseCSVScorer(BaseScorer):
         if parsed.artifacts:
             writer = ArtifactWriter(workspace)
             self.write_artifacts(writer, table, parsed)
+            write_samples(writer, self._compared or table, self._row_values)
             result.artifacts = {**result.artifacts, **writer.artifacts}
             result.disclosed.artifacts = {**result.disclosed.artifacts, **writer.shared}
             result.timing.save = time.perf_counter() - computed

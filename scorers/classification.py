@@ -77,12 +77,11 @@ class _Classification(BaseCSVScorer):
 
     _matrix: ConfusionMatrix
     _coarse: CoarseMatrix
-    _table: AlignedTable
 
     def compute(self, table: AlignedTable, params: Any) -> Result:
         """Count the matrix once, and derive everything from it."""
         decided = None if params.threshold is None else decide(table, params.threshold, params.positive_label)
-        self._table = table = table if decided is None else decided.table
+        self._compared = table = table if decided is None else decided.table
         matrix = count_matrix(table.truth_codes, table.prediction_codes, table.labels)
         self._matrix = matrix
         values = metrics_of(matrix.hits, matrix.truth, matrix.predicted)
@@ -147,7 +146,7 @@ class _Classification(BaseCSVScorer):
         rows = zip(_shown(matrix.labels), *(map(column.item, range(len(column))) for column in columns), strict=True)
         header = ("label", "precision", "recall", "f1", "support", "predicted")
         writer.write("per_class", "per_class.csv", csv_text(header, rows))
-        write_errors(writer, self._table)
+        write_errors(writer, self._compared or table)
         writer.write("confusion_matrix_plot", "confusion_matrix.svg", plots.counted_confusion_svg(matrix))
         worst = plots.lowest(f1)
         labels = [matrix.labels[index] for index in worst.tolist()]

@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
 from ..core.config import Settings
@@ -217,7 +219,14 @@ class FlowRuns:
 
 def _progress(files: FlowRunFiles) -> RunProgress:
     total = files.read_total()
-    return RunProgress(files.read_stage(), len(files.member_outcomes()) if total is not None else 0, total)
+    done = 0 if total is None else _members_of(files.folder, files.journal_identity())
+    return RunProgress(files.read_stage(), done, total)
+
+
+@lru_cache(maxsize=256)
+def _members_of(folder: Path, journal: tuple[int, int] | None) -> int:
+    """How many outcomes a batch's journal holds; they may be thousands, and are read again only when they grow."""
+    return 0 if journal is None else len(FlowRunFiles(folder.parent.parent, folder.name).member_outcomes())
 
 
 def _lay(files: FlowRunFiles, known: KnownRun, outcomes: list[Json]) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..schemas.rag import JobRecord, JobStatus, MetricScore, RequestSummary, ScoreRequest, scores_of
+from ..schemas.rag import JobRecord, JobStatus, JudgedBy, MetricScore, RequestSummary, ScoreRequest, scores_of
 from ..schemas.task import TaskState
 from ..scorers.rag.evaluate import in_all
 from ..tasks.rag import sample_of
@@ -53,6 +53,7 @@ def job_record(
         status=STATUSES[TaskState(row.state)],
         created_at=iso(row.created_at),
         finished_at=iso(row.ended_at),
+        caller=row.caller,
         request_summary=_summary(json.loads(row.request)),
         scores=scores_of(metrics) if metrics else told,
         weighted_score=weighted,
@@ -62,6 +63,7 @@ def job_record(
         skip_reasons=skipped,
         error=None if error is None else f"{error['code']}: {error['message']}",
         metrics=metrics if whole else {},
+        judged_by=JudgedBy.model_validate(result["judged_by"]) if whole and result.get("judged_by") else None,
         retry_of=row.retry_of,
     )
 

@@ -78,6 +78,8 @@ class Act(StrEnum):
     READ_ARTIFACTS = "read artifacts"
     # What tells of single rows of the ground truth: samples, complete errors, tables and reports.
     SEE_TRUTH = "see ground truth"
+    # Write notes on a task; which ones somebody is shown, `service.notes` says.
+    ANNOTATE = "write notes on"
     CANCEL = "cancel"
     RETRY = "retry"
     # Validate, run, score what is there; also many as a batch.
@@ -96,7 +98,7 @@ class Act(StrEnum):
 
 
 _ANYBODY = frozenset({Act.DESCRIBE})
-_OF_A_TEAM = frozenset({Act.SEE, Act.READ_LOGS, Act.READ_ARTIFACTS, Act.CANCEL, Act.RETRY, Act.SUBMIT})
+_OF_A_TEAM = frozenset({Act.SEE, Act.READ_LOGS, Act.READ_ARTIFACTS, Act.ANNOTATE, Act.CANCEL, Act.RETRY, Act.SUBMIT})
 _OF_WHOEVER_ASKED = frozenset({Act.CANCEL, Act.RETRY})
 _OF_AN_ORGANISER = _OF_A_TEAM | {Act.SEE_TRUTH, Act.WORK, Act.TRY_SCORER}
 _OF_A_SUBMITTER = frozenset(Act) - {Act.SEE_TRUTH, Act.SUBMIT, Act.CHANGE}

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from ..core.backoff import periodic
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.workspace import write_atomic
-from ..schemas.rag import JobPage, JobRecord, JobStatus, RequestSummary, ScoreRequest
+from ..schemas.rag import JobPage, JobRecord, JobRequest, JobStatus, RequestSummary, ScoreRequest
 from ..schemas.task import TaskView
 from ..scorers.judge.runtime import check_models
 from ..scorers.rag.catalogue import check_metrics
@@ -44,6 +44,10 @@ Json = dict[str, Any]
 
 ACTION = "rag-score"
 _PAGE = 200
+_NOT_KEPT = (
+    "It is not known what this job was asked for: it was imported, or started in Prefect with parameters that the API "
+    "does not take."
+)
 # Seconds between two looks for old records.
 _PRUNE = 3600.0
 
@@ -142,6 +146,13 @@ class ScoreJobs:
         """One job, with what is known of each metric so far. Raises ``NOT_FOUND``."""
         return await self._record(await self._row(job_id, caller))
 
+    async def request(self, job_id: str, *, caller: Caller) -> JobRequest:
+        """What a job was asked for, in full. Raises ``NOT_FOUND``, also where nobody has kept it."""
+        found = _asked(await self._row(job_id, caller))
+        if found is None:
+            raise AutoScorerError(ErrorCode.NOT_FOUND, _NOT_KEPT)
+        return JobRequest.model_validate(found.model_dump())
+
     async def list(self, query: JobQuery, *, caller: Caller) -> JobPage:
         """Jobs, newest first, without what is known of each metric.
 
@@ -194,14 +205,9 @@ class ScoreJobs:
         known = {
             name: score.model_dump(mode="json") for name, score in record.metrics.items() if score.status != "failed"
         }
-        try:
-            request = ScoreRequest.model_validate(json.loads(row.parameters)["request"])
-        except (ValidationError, KeyError):
-            raise AutoScorerError(
-                ErrorCode.INVALID_REQUEST,
-                "It is not known what this job was asked for: it was imported, or started in Prefect with parameters "
-                "that the API does not take. Ask for it anew.",
-            ) from None
+        request = _asked(row)
+        if request is None:
+            raise AutoScorerError(ErrorCode.INVALID_REQUEST, f"{_NOT_KEPT} Ask for it anew.")
         callback = row.callback_url if caller.name == row.caller else None
         request = request.model_copy(update={"priority": row.priority, "callback_url": callback})
         return await self.submit(request, caller=caller, idempotency_key=idempotency_key, retry_of=job_id, known=known)
@@ -265,6 +271,14 @@ class ScoreJobs:
             return job_record(row, await self._tasks.ledger.outcome(row.id) or StoredResult(None, None), whole=True)
         entries = [] if row.flow_run_id is None else await self._tasks.flow_runs.members(row.flow_run_id)
         return job_record(row, StoredResult(None, None), whole=True, so_far=known_scores(entries))
+
+
+def _asked(row: TaskRow) -> ScoreRequest | None:
+    """What a job was asked for; None where that is not known."""
+    try:
+        return ScoreRequest.model_validate(json.loads(row.parameters)["request"])
+    except (ValidationError, KeyError):
+        return None
 
 
 def job_file(home: Path, job_id: str) -> Path:

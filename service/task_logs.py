@@ -13,7 +13,7 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -84,7 +84,7 @@ async def read_page(tasks: TaskService, task_id: str, offset: int, limit: int) -
     return LogPage(records=records, next_offset=offset + len(found) if len(found) == limit else None)
 
 
-async def follow(tasks: TaskService, task_id: str, stopping: asyncio.Event) -> AsyncIterator[Json]:
+async def follow(tasks: TaskService, task_id: str, stopping: asyncio.Event) -> AsyncGenerator[Json, None]:
     """The log as it grows, until the task has ended or ``stopping`` is set.
 
     Yields:

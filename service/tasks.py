@@ -261,10 +261,9 @@ class TaskService:
         wanted, order = query.filter(workspace, scope, digits), query.order
         after = None if query.cursor is None else place_of(query.cursor, wanted, order)
         page = await self.ledger.page(wanted, after, min(max(query.limit, 1), _PAGE), order)
-        progress = await self._progress(row for row, _ in page.rows)
-        tasks = [self._shown(row, progress, outcome) for row, outcome in page.rows]
+        tasks = await self.in_list(page.rows)
         cursor = None if page.next is None else cursor_of(page.next, wanted, order)
-        return TaskList(tasks=tasks, next_cursor=cursor, total=page.total, before=page.before)
+        return TaskList(tasks=[*tasks], next_cursor=cursor, total=page.total, before=page.before)
 
     async def cancel(self, task_id: str) -> TaskView:
         """End a task; one that was cancelled before is answered as it is.
@@ -328,6 +327,15 @@ class TaskService:
 
     # --- views ----------------------------------------------------------------------------------------------
 
+    async def in_list(self, found: Sequence[tuple[TaskRow, StoredResult]]) -> Sequence[TaskView]:
+        """Tasks as a list shows them."""
+        progress = await self._progress(row for row, _ in found)
+        return [self._shown(row, progress, outcome) for row, outcome in found]
+
+    async def view(self, task_id: str) -> TaskView:
+        """One task as ``get`` shows it, as far as the ledger knows by now. Raises ``NOT_FOUND``."""
+        return await self._view(await self.ledger.row(task_id))
+
     async def _view(self, row: TaskRow) -> TaskView:
         if row.is_final:
             return row.view(await self.ledger.outcome(row.id))
@@ -390,5 +398,5 @@ class TaskService:
             logger.warning("%s", line)
 
     async def _prune(self) -> None:
-        while await self.ledger.prune(time.time()):
+        while await self.ledger.prune(time.time()) or await self.ledger.forget_changes():
             await asyncio.sleep(0.1)  # others write, too

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.errors import AutoScorerError, ErrorCode
-from ..schemas.rag import MetricScore, SampleScores, ScoreRequest, scores_of
+from ..schemas.rag import JudgedBy, MetricScore, SampleScores, ScoreRequest, scores_of
 from ..scorers.judge.runtime import JudgeRuntime
+from ..scorers.rag.calibrated import judged_by
 from ..scorers.rag.catalogue import check_metrics
 from ..scorers.rag.evaluate import evaluate, requested
 from ..scorers.rag.run import models_of
@@ -47,10 +49,12 @@ class Scored:
     Attributes:
         scores: All of its metrics.
         seconds: That it took.
+        judged_by: Who was asked; None where nobody has noted it.
     """
 
     scores: SampleScores
     seconds: float
+    judged_by: JudgedBy | None = None
 
 
 async def score_answer(
@@ -91,7 +95,9 @@ async def score_answer(
         known=before,
         on_metric=lambda name, score: on_metric({"metric": name, "score": score.model_dump(mode="json")}),
     )
-    return Scored(scores, time.monotonic() - begun)
+    # In a thread: calibrations are files.
+    noted = await asyncio.to_thread(judged_by, metrics, models, runtime.home)
+    return Scored(scores, time.monotonic() - begun, noted)
 
 
 def known_scores(journal: Iterable[Mapping[str, Any]]) -> dict[str, MetricScore]:
@@ -103,12 +109,13 @@ def known_scores(journal: Iterable[Mapping[str, Any]]) -> dict[str, MetricScore]
     return found
 
 
-def result_of_scores(scores: SampleScores, latency_ms: float | None) -> Json:
+def result_of_scores(scores: SampleScores, latency_ms: float | None, judged_by: JudgedBy | None = None) -> Json:
     """What a job leaves.
 
     Args:
         scores: What its answer came to.
         latency_ms: Milliseconds that it took; None where nobody knows.
+        judged_by: Who was asked, where somebody has noted it.
     """
     return {
         # As a Result has it, for lists.
@@ -120,6 +127,7 @@ def result_of_scores(scores: SampleScores, latency_ms: float | None) -> Json:
         "scores": scores_of(scores.metrics),
         **scores.model_dump(mode="json"),
         "latency_ms": latency_ms,
+        **({} if judged_by is None else {"judged_by": judged_by.model_dump(mode="json")}),
     }
 
 
@@ -132,7 +140,7 @@ def outcome_of_scores(scored: Scored) -> Json:
     scores = scored.scores
     tried = [each for each in scores.metrics.values() if each.status != "skipped"]
     failed = [each for each in tried if each.status == "failed"]
-    data = result_of_scores(scores, round(1000 * scored.seconds, 3))
+    data = result_of_scores(scores, round(1000 * scored.seconds, 3), scored.judged_by)
     if tried and len(failed) == len(tried):
         first = failed[0]
         error = AutoScorerError(

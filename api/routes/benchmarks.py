@@ -15,6 +15,7 @@ from ...service.benchmarks import board, catalogue, submitted, submitting
 from ...service.benchmarks.board import BoardView, Part
 from ...service.benchmarks.catalogue import BenchmarkPage, BenchmarkView
 from ...service.benchmarks.incoming import Incoming
+from ...service.benchmarks.public import PublicBoards, PublicBoardView
 from ...service.benchmarks.submitted import SubmissionPage
 from ...service.benchmarks.submitting import Handed, HandedIn, ImageSubmission
 from ...service.workspaces.roots import WorkspaceRoots
@@ -28,7 +29,14 @@ from ..envelope import envelope, enveloped
 from ..errors import invalid_request
 from ..models import ChosenBody, ChosenView
 from ..multipart import receive_form
-from ..openapi_benchmarks import BENCHMARK_EXAMPLE, BOARD_EXAMPLE, HANDED_EXAMPLE, SUBMISSION_BODY, SUBMITTED_EXAMPLE
+from ..openapi_benchmarks import (
+    BENCHMARK_EXAMPLE,
+    BOARD_EXAMPLE,
+    HANDED_EXAMPLE,
+    PUBLIC_EXAMPLE,
+    SUBMISSION_BODY,
+    SUBMITTED_EXAMPLE,
+)
 from ..outgoing import outgoing
 from ..routing import ApiRouter, answers, served
 from .tasks import Anybody, IdempotencyKey
@@ -51,7 +59,11 @@ _CSV = (
 )
 async def list_benchmarks(request: Request, caller: Anybody) -> Response:
     """Folders with a benchmark.json under the workspace roots. Nothing of a ground truth is told."""
-    return envelope(request, await asyncio.to_thread(catalogue.list_benchmarks, _roots(request), caller))
+    page = await asyncio.to_thread(catalogue.list_benchmarks, _roots(request), caller)
+    tasks = tasks_of(request)
+    for view in page.benchmarks:
+        view.left = await submitting.left_of_team(tasks, view.name, view.quota, caller) if view.error is None else None
+    return envelope(request, page)
 
 
 @router.post(
@@ -175,6 +187,18 @@ async def get_leaderboard(
         headers = {"Content-Disposition": 'attachment; filename="leaderboard.csv"', "Vary": "Accept"}
         return Response(content, headers=headers, media_type="text/csv")
     return enveloped(request, leaving.answer(view), headers={"Vary": "Accept"})
+
+
+@router.get(
+    "/public/benchmarks/{name:path}",
+    summary="A leaderboard that is public",
+    responses={**served(200, PublicBoardView, "The board, best first.", PUBLIC_EXAMPLE), **answers(404)},
+)
+async def get_public_board(request: Request, name: str, part: Part = "public") -> Response:
+    """What anybody may see of a benchmark whose `leaderboard.public` is true: its description, and its leaderboard as a
+    token sees it that is of no team. Needs no token."""
+    boards: PublicBoards = request.app.state.public_boards
+    return envelope(request, await boards.look(name, part))
 
 
 @router.put(

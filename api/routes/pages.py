@@ -36,7 +36,7 @@ class _File:
     @classmethod
     def read(cls, path: Path, media_type: str) -> Self:
         content = path.read_bytes()
-        return cls(content, gzip.compress(content, mtime=0), media_type, f"\"{hashlib.sha256(content).hexdigest()}\"")
+        return cls(content, gzip.compress(content, mtime=0), media_type, f'"{hashlib.sha256(content).hexdigest()}"')
 
 
 def _files() -> dict[str, _File]:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ...schemas.rag import JobPage, JobRecord, ScoreRequest
+from ...schemas.rag import JobPage, JobRecord, JobRequest, ScoreRequest
 from ...service.policy import Act
 from ...service.score_jobs import JobQuery, ScoreJobs
 from ..auth import require
@@ -39,6 +39,7 @@ _RECORD: dict[str, Any] = {
     "status": "completed",
     "created_at": "2026-11-22T21:00:00.000Z",
     "finished_at": "2026-11-22T21:00:01.000Z",
+    "caller": "submit-1f2e3d4c",
     "request_summary": {
         "question": "What is the capital of France?",
         "answer": "Paris is the capital of France.",
@@ -143,6 +144,17 @@ async def get_job(request: Request, caller: Asker, job_id: JobId) -> Response:
     """Scores as they come, and why; with claims, tokens and cost of each metric."""
     context_of(request).task_id = job_id
     return _answer(request, await _jobs(request).get(job_id, caller=caller))
+
+
+@router.get(
+    "/api/score/jobs/{job_id}/request",
+    summary="What a job was asked for",
+    responses={**bare(200, JobRequest, "In full.", _REQUEST), **answers(404)},
+)
+async def get_request(request: Request, caller: Asker, job_id: JobId) -> Response:
+    """Question, answer, contexts and ground truth in full, and what was chosen. 404 also where nobody has kept them."""
+    context_of(request).task_id = job_id
+    return _answer(request, await _jobs(request).request(job_id, caller=caller))
 
 
 @router.delete(

@@ -28,7 +28,7 @@ from ..outgoing import outgoing
 from ..routing import ApiRouter, answers, served
 from ..seeing import seen_task
 
-__all__ = ["Anybody", "IdempotencyKey", "Moment", "TaskId", "aware", "router"]
+__all__ = ["MOST_FOLLOWERS", "Anybody", "IdempotencyKey", "Moment", "TaskId", "aware", "router"]
 
 router = ApiRouter("tasks")
 
@@ -67,7 +67,7 @@ def _moment(value: Any, parse: ValidatorFunctionWrapHandler) -> datetime:
 Moment = Annotated[datetime, WrapValidator(_moment)]
 
 # Followers at once: each asks Prefect every second.
-_MOST_STREAMS = 64
+MOST_FOLLOWERS = 64
 _NDJSON = "application/x-ndjson"
 _RECORD = {"time": "2026-11-22T21:00:01Z", "level": "info", "source": "flow", "message": "stage run"}
 _LOG = served(
@@ -273,10 +273,10 @@ async def task_logs(
 
 async def _stream(request: Request, task_id: str) -> Response:
     state = request.app.state
-    if state.streams >= _MOST_STREAMS:
+    if state.streams >= MOST_FOLLOWERS:
         raise AutoScorerError(
             ErrorCode.RATE_LIMITED,
-            f"{_MOST_STREAMS} readers follow logs already. Try again later, or ask without follow.",
+            f"{MOST_FOLLOWERS} readers follow logs already. Try again later, or ask without follow.",
             details={"retry_after": 10},
         )
     tasks = tasks_of(request)

@@ -17,6 +17,7 @@ from ...service.policy import Act
 from ...service.workspaces import listing, ownership, reading
 from ...service.workspaces.history import HistoryPage, list_history, past_result
 from ...service.workspaces.listing import WorkspacePage
+from ...service.workspaces.origins import name_tasks
 from ...service.workspaces.reading import ArtifactFile, RunLog, WorkspaceView
 from ...service.workspaces.replacing import DeletedWorkspace, refuse_root
 from ...service.workspaces.roots import WorkspaceRoots
@@ -224,7 +225,10 @@ async def get_history(
         root, _ = ownership.seen_workspace(roots, name, caller, Act.SEE)
         return list_history(root, roots.name(root), limit=limit, cursor=cursor)
 
-    return envelope(request, await asyncio.to_thread(read))
+    found = await asyncio.to_thread(read)
+    if isinstance(found, HistoryPage):
+        found = await name_tasks(found, tasks_of(request).ledger, caller)
+    return envelope(request, found)
 
 
 @router.get(

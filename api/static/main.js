@@ -3,33 +3,35 @@
 import { Component, html, render, signal, useEffect } from "/static/preact.js";
 import { change, follow, route, to } from "/static/core/address.js";
 import { keepToken, outside, token } from "/static/core/api.js";
-import { firstLanguage, language, otherLanguage, speak, t, tagOf } from "/static/core/language.js";
+import { firstLanguage, language, learn, otherLanguage, speak, t, tagOf } from "/static/core/language.js";
 import { never, trouble, useAsked } from "/static/core/live.js";
 import { startListening } from "/static/core/stream.js";
 import { Question } from "/static/parts/dialog.js";
 import { Refusal } from "/static/parts/failure.js";
 import { SignIn } from "/static/parts/sign-in.js";
 
-// In the order of the menu; those without a word of it are reached from another view.
+// In the order of the menu: its word there (those without one are reached from another view), and the dictionaries it needs.
 const VIEWS = {
-  records: ["nav.records", () => import("/static/views/records.js")],
-  record: [null, () => import("/static/views/record.js")],
-  jobs: ["nav.jobs", () => import("/static/views/jobs.js")],
-  job: [null, () => import("/static/views/job.js")],
-  compare: [null, () => import("/static/views/compare.js")],
-  benchmarks: ["nav.benchmarks", () => import("/static/views/benchmarks.js")],
-  benchmark: [null, () => import("/static/views/benchmark.js")],
-  workspaces: ["nav.workspaces", () => import("/static/views/workspaces.js")],
-  workspace: [null, () => import("/static/views/workspace.js")],
-  submit: ["nav.submit", () => import("/static/views/submit.js")],
-  scorers: ["nav.scorers", () => import("/static/views/scorers.js")],
-  service: ["nav.service", () => import("/static/views/service.js")],
+  records: ["nav.records", []],
+  record: [null, ["boards", "compare", "jobs"]],
+  jobs: ["nav.jobs", ["jobs"]],
+  job: [null, ["compare", "jobs"]],
+  compare: [null, ["boards", "compare", "jobs", "scorers"]],
+  benchmarks: ["nav.benchmarks", ["boards"]],
+  benchmark: [null, ["boards"]],
+  workspaces: ["nav.workspaces", ["boards"]],
+  workspace: [null, ["boards", "compare"]],
+  submit: ["nav.submit", ["submit"]],
+  scorers: ["nav.scorers", ["compare", "scorers", "submit"]],
+  service: ["nav.service", ["service"]],
 };
 
 const loaded = signal({});
 
 async function load(name) {
-  const module = await VIEWS[name][1]();
+  const dictionaries = VIEWS[name][1].map((each) => import(`/static/words/${each}.js`));
+  const [module, ...known] = await Promise.all([import(`/static/views/${name}.js`), ...dictionaries]);
+  for (const { words } of known) learn(words);
   loaded.value = { ...loaded.value, [name]: module.default };
 }
 
@@ -89,7 +91,7 @@ function View() {
   useEffect(() => {
     if (known && !There) load(known).catch((error) => { trouble.value = error; });
   }, [known, There]);
-  if (!known) return html`<p class="empty">${t("page.nothing")} <a href=${to("records")}>${t("nav.records")}</a></p>`;
+  if (!known) return html`<section class="card"><h1>${t("page.nothing")}</h1><p class="empty"><a href=${to("records")}>${t("nav.records")}</a></p></section>`;
   return html`<${Guard} of=${`${view}/${id}`}>${There && html`<${There} key=${`${view}/${id}/${token.value}`} id=${id} />`}</>`;
 }
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypeVar
 
 from ...core.bounds import shortened
@@ -57,6 +58,11 @@ class JudgeRuntime:
         self._dialects: dict[tuple[str, str], Dialect] = {}
         self._once: Once | None = None
         self._spend: Spend | None = None
+
+    @property
+    def home(self) -> Path:
+        """The installation's folder, where calibrations lie."""
+        return self._settings.home
 
     def session(
         self,

@@ -77,7 +77,9 @@ def pr_curves_svg(recall: np.ndarray, curves: Mapping[str, np.ndarray], *, title
                 f"The curve {name!r} must have {x.size} points, as recall has; got {y.size}.",
             )
         dash = ' stroke-dasharray="6 4"' if k >= len(_LIGHT_LINES) else ""
-        line = f'class="k{k % len(_LIGHT_LINES)}" fill="none" stroke-width="2" stroke-linejoin="round"{dash}'
+        # What is drawn from all the others, their mean, is told from them at once.
+        thick = 4 if isinstance(name, OwnName) else 2
+        line = f'class="k{k % len(_LIGHT_LINES)}" fill="none" stroke-width="{thick}" stroke-linejoin="round"{dash}'
         d = _line(panel, x, y)
         if d:
             parts.append(f'<path {line} d="{d}"/>')

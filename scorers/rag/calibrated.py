@@ -7,13 +7,16 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ...schemas.calibration import Calibration, Rate
+from ...schemas.rag import JudgedBy
 from ...schemas.result import Result
 from .calibration import Calibrations, calibration_key
 from .catalogue import METRICS
 from .corrected import Corrected, are_alike, prediction_powered, rogan_gladen
+from .evaluate import Models
 from .run import DatasetScores
+from .templates import prompt_digests
 
-__all__ = ["add_corrected", "add_note", "uncalibrated"]
+__all__ = ["add_corrected", "add_note", "judged_by", "uncalibrated"]
 
 
 def add_corrected(result: Result, run: DatasetScores, home: Path, level: float) -> None:
@@ -51,6 +54,28 @@ def uncalibrated(run: DatasetScores, home: Path, counted: Collection[str]) -> tu
     kept = Calibrations(home)
     return tuple(
         metric for metric in _judged(run) if metric in counted and kept.find(calibration_key(metric, run.asked)) is None
+    )
+
+
+def judged_by(metrics: Collection[str], models: Models, home: Path) -> JudgedBy | None:
+    """Who is asked for some metrics, and by which words; None where they ask no model.
+
+    Args:
+        metrics: Names of metrics.
+        models: Who is asked.
+        home: Where calibrations are kept.
+    """
+    judged = [name for name in metrics if METRICS[name].judge and models.judges]
+    embedded = models.embedder is not None and any(METRICS[name].is_embedded for name in metrics)
+    if not judged and not embedded:
+        return None
+    kept, digests = Calibrations(home), prompt_digests()
+    known = {name: kept.find(calibration_key(name, models)) for name in judged}
+    asked = {"judge": bool(judged), "embeddings": embedded}
+    return JudgedBy(
+        models={what: name for what, name in models.names.items() if asked[what]},
+        prompts={each: digests[each] for name in judged for each in METRICS[name].prompts},
+        calibrated={name: found.made_at for name, found in known.items() if found is not None},
     )
 
 

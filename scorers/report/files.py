@@ -47,8 +47,10 @@ def figures(artifacts: Mapping[str, Artifact], workspace: Path, say: Language) -
         source = f"data:image/svg+xml;base64,{base64.b64encode(content).decode('ascii')}"
         picture = f'<img{slim} alt="{text(described or name, longest=2000)}" src="{source}">'
         title = label(artifact.path.rsplit("/", 1)[-1])
+        # On a telephone a large picture keeps its size, so that its words can be read; half of it is beyond the edge.
+        more = "" if slim else f'<p class="sideways">{say("Scroll sideways to see the whole.")}</p>'
         caption = f'<figcaption><a href="{address}">{title}</a></figcaption>' if address else ""
-        shown.append(f"<figure>{picture}{caption}</figure>")
+        shown.append(f"{more}<figure>{picture}{caption}</figure>")
     if not shown:
         return ""
     return f'<section class="card"><h2>{say("Plots")}</h2><div class="figures">{"".join(shown)}</div></section>'

@@ -28,7 +28,14 @@ _FILE = "report.html"
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
-def render_report(result: Result, workspace: Path, *, language: ReportLanguage = "en", shared: bool = False) -> str:
+def render_report(
+    result: Result,
+    workspace: Path,
+    *,
+    language: ReportLanguage = "en",
+    name: str | None = None,
+    shared: bool = False,
+) -> str:
     """Render a Result as one self-contained HTML page.
 
     Args:
@@ -36,13 +43,17 @@ def render_report(result: Result, workspace: Path, *, language: ReportLanguage =
         workspace: Its workspace: plots and errors.csv are read from ``output/artifacts/`` when the Result names
             them; a file that is missing, too large or not a plain file is left out.
         language: Which one is shown first.
+        name: What the service calls the workspace: the title, where meta.json names the job no other way.
         shared: Whether it is for those who may not see the ground truth: ``result`` is what they may have of it.
 
     Returns:
         HTML. Links are relative to ``output/artifacts/``.
     """
     first = LANGUAGES[language]
-    job = result.job_id or workspace.resolve().name
+    folder = workspace.resolve().name
+    job = result.job_id or folder
+    if name is not None and job == folder:
+        job = name  # many workspaces may have a folder of that name
     picks = "".join(
         f'<input type="radio" name="lang" class="pick" id="in-{key}" aria-label="{each.name}"'
         f"{' checked' if each is first else ''}>"
@@ -90,35 +101,41 @@ def _page(result: Result, job: str, workspace: Path, say: Language, *, shared: b
     )
 
 
-def write_report(result: Result, workspace: Path, *, language: ReportLanguage = "en") -> Artifact:
+def write_report(
+    result: Result, workspace: Path, *, language: ReportLanguage = "en", name: str | None = None
+) -> Artifact:
     """Render the report and write it to ``output/artifacts/report.html``, whole or not at all.
 
     Args:
         result: As for ``render_report``, as complete as it will be: what is added later is not in the page.
         workspace: Its workspace.
         language: Which one is shown first.
+        name: As for ``render_report``.
 
     Returns:
         The artifact, measured; add it to the Result under the name ``report``.
     """
-    page = render_report(result, workspace, language=language).encode()
+    page = render_report(result, workspace, language=language, name=name).encode()
     writer = ArtifactWriter(workspace)
     writer.write("report", _FILE, page)
     return _measured(writer.artifacts["report"], page)
 
 
-def write_shared_report(shown: Result, workspace: Path, *, language: ReportLanguage = "en") -> Artifact:
+def write_shared_report(
+    shown: Result, workspace: Path, *, language: ReportLanguage = "en", name: str | None = None
+) -> Artifact:
     """Write the report of those who may not see the ground truth to ``output/artifacts/shared/report.html``.
 
     Args:
         shown: What they may have of a Result (``core.disclosed``), its artifacts being the shared ones.
         workspace: Its workspace.
         language: Which one is shown first.
+        name: As for ``render_report``.
 
     Returns:
         The artifact, measured; add it to what the Result discloses under the name ``report``.
     """
-    page = render_report(shown, workspace, language=language, shared=True).encode()
+    page = render_report(shown, workspace, language=language, name=name, shared=True).encode()
     writer = ArtifactWriter(workspace)
     writer.share("report", _FILE, page)
     return _measured(writer.shared["report"], page)

@@ -92,6 +92,7 @@ _PAGE = {
     "{count} rows, from errors.csv.": "共 {count} 行，来自 errors.csv。",
     "1 row, from errors.csv.": "共 1 行，来自 errors.csv。",
     "All of them": "查看全部",
+    "Scroll sideways to see the whole.": "左右滑动可查看完整图表。",
     "Artifacts": "文件",
     "Name": "名称",
     "File": "文件名",

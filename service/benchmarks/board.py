@@ -31,6 +31,7 @@ class BoardView(BaseModel):
     benchmark: str
     part: Part = Field(description="Of a benchmark that withholds no part there is one board alone, the public one.")
     released: bool = Field(description="Whether the private one may be seen.")
+    team: str | None = Field(None, description="Of a team's token: whose row is its own.")
     rows: list[Json] = Field(description="Best first: place, team, score, low, high, metric, number, label, …")
 
 
@@ -71,7 +72,7 @@ def leaderboard(
     rows = board_of(folder, spec, private=part == "private", as_team=not sees_all)
     if not sees_all:
         rows = [_rounded(row, number) for row in _shown(rows, spec.visibility, caller.team)]
-    return BoardView(benchmark=name, part=part, released=released, rows=rows)
+    return BoardView(benchmark=name, part=part, released=released, team=caller.team, rows=rows)
 
 
 def _shown(rows: list[Json], visibility: Visibility, team: str | None) -> list[Json]:

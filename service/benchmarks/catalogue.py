@@ -20,7 +20,15 @@ from ..workspaces.listing import MAX_DEPTH, is_text
 from ..workspaces.ownership import benchmark_around
 from ..workspaces.roots import WorkspaceRoots
 
-__all__ = ["BenchmarkPage", "BenchmarkView", "benchmark_named", "find_benchmarks", "list_benchmarks", "view_benchmark"]
+__all__ = [
+    "BenchmarkPage",
+    "BenchmarkView",
+    "WithheldView",
+    "benchmark_named",
+    "find_benchmarks",
+    "list_benchmarks",
+    "view_benchmark",
+]
 
 
 class WithheldView(BaseModel):

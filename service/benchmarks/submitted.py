@@ -39,6 +39,8 @@ class SubmissionView(BaseModel):
     task_id: str | None = Field(None, description="The last task that worked on it.")
     state: TaskState | None = Field(None, description="Of that task.")
     score: float | None = Field(None, description="Of the last Result.")
+    low: float | None = Field(None, description="Where the score's interval begins; null where it has none.")
+    high: float | None = Field(None, description="Where it ends.")
     passed: bool | None = Field(None, alias="pass", description="Of the last Result.")
     board_only: bool = Field(
         False,

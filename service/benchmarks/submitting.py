@@ -16,7 +16,7 @@ from ...core.errors import AutoScorerError, ErrorCode
 from ...core.scores import read_submission
 from ...core.workspace import TABLE_SUFFIXES
 from ...executors.files import remove_tree
-from ...schemas.benchmark import Kind, Submission
+from ...schemas.benchmark import Kind, Quota, Submission
 from ...schemas.quota import QuotaLeft
 from ...schemas.task import BackendName, SubmitRequest, TaskView
 from ...tasks.benchmarks.adding import Source, add_submission, open_phase
@@ -32,6 +32,7 @@ __all__ = [
     "HandedIn",
     "ImageSubmission",
     "kind_of",
+    "left_of_team",
     "quota_left",
     "refuse_in_vain",
     "submit",
@@ -133,7 +134,12 @@ async def quota_left(tasks: TaskService, folder: BenchmarkFolder, name: str, cal
     if caller.team is None:
         return None
     spec = await asyncio.to_thread(folder.read)
-    return left_of(await tasks.ledger.spent(name, caller.team), spec.quota)
+    return await left_of_team(tasks, name, spec.quota, caller)
+
+
+async def left_of_team(tasks: TaskService, name: str, quota: Quota, caller: Caller) -> QuotaLeft | None:
+    """What a team has left of a benchmark's quota; None for who is no team."""
+    return None if caller.team is None else left_of(await tasks.ledger.spent(name, caller.team), quota)
 
 
 async def refuse_in_vain(tasks: TaskService, folder: BenchmarkFolder, name: str, caller: Caller) -> None:

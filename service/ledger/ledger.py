@@ -18,7 +18,7 @@ from ...core.config import Settings
 from ...schemas.benchmark import Quota
 from ...schemas.quota import QuotaLeft
 from ...schemas.task import TaskView
-from . import accepting, flow_runs, leases, lists, queries, quotas, shared
+from . import accepting, changes, flow_runs, leases, lists, notes, queries, quotas, shared
 from . import statements as sql
 from .postgres import PostgresDatabase
 from .records import NewTask, TaskRow
@@ -171,6 +171,14 @@ class Ledger:
     due_callbacks = _scans(queries.due_callbacks)
     callback_done = _writes(sql.callback_done)
 
+    # --- what people say of tasks ----------------------------------------------------------------------------
+
+    add_note = _writes(notes.add_note)
+    delete_note = _writes(notes.delete_note)
+    notes_page = _scans(notes.notes_page)
+    find_note = _reads(notes.find_note)
+    verdicts = _scans(notes.verdicts)
+
     # --- reading --------------------------------------------------------------------------------------------
 
     row = _reads(queries.row)
@@ -179,11 +187,19 @@ class Ledger:
     outcome = _reads(queries.outcome)
     active = _reads(queries.active)
     known_flow_run = _reads(queries.known_flow_run)
+    of_flow_runs = _scans(queries.of_flow_runs)
     to_cancel = _reads(queries.to_cancel)
     spent = _reads(quotas.spent)
     counts = _reads(queries.counts)
     page = _scans(lists.page)
     latest_of = _scans(queries.latest_of)
+
+    # --- what has changed -----------------------------------------------------------------------------------
+
+    changed_since = _scans(changes.changed_since)
+    listed = _scans(changes.listed)
+    under_way = _scans(changes.under_way)
+    forget_changes = _writes(changes.forget_changes)
 
     async def view(self, task_id: str) -> TaskView:
         """One task as the facade shows it, with what it left. Raises ``NOT_FOUND``."""

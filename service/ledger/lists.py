@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, func, not_, null, or_, select, true
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, not_, null, or_, select, true
 
 from ...core.disclosed import rounded, told_alike
 from ...schemas.task import TaskState
@@ -20,7 +20,7 @@ from ..policy import SEVERAL, Scope
 from .derived import metric_name
 from .queries import ROW, counts
 from .records import Order, Page, Place, StoredResult, TaskFilter, TaskRow
-from .tables import names, outcomes, seconds, tasks
+from .tables import names, outcomes, tasks
 
 __all__ = ["page"]
 
@@ -31,7 +31,7 @@ _KEYS: dict[str, ColumnElement[Any]] = {
     "name": tasks.c.sort_name,
     "scorer": tasks.c.scorer,
     "state": tasks.c.state,
-    "seconds": seconds,
+    "seconds": tasks.c.seconds,
 }
 
 
@@ -156,15 +156,18 @@ def _count(db: Connection, conditions: Sequence[ColumnElement[bool]]) -> int:
     return int(db.scalar(select(func.count()).select_from(tasks).where(*conditions)) or 0)
 
 
+_ROWS = (
+    select(*ROW, outcomes.c.error, outcomes.c.outcome)
+    .join(outcomes, outcomes.c.task_id == tasks.c.id, isouter=True)
+    .where(tasks.c.id.in_(bindparam("them", expanding=True)))
+)
+
+
 def _rows(db: Connection, task_ids: Sequence[str]) -> dict[str, tuple[TaskRow, StoredResult]]:
     if not task_ids:
         return {}
-    asked = (
-        select(*ROW, outcomes.c.error, outcomes.c.outcome)
-        .join(outcomes, outcomes.c.task_id == tasks.c.id, isouter=True)
-        .where(tasks.c.id.in_(task_ids))
-    )
-    return {each[0]: (TaskRow(*each[:-2]), StoredResult(None, *each[-2:])) for each in db.execute(asked)}
+    found = db.execute(_ROWS, {"them": task_ids})
+    return {each[0]: (TaskRow(*each[:-2]), StoredResult(None, *each[-2:])) for each in found}
 
 
 # --- which of them ------------------------------------------------------------------------------------------

@@ -17,19 +17,33 @@ from ...core.secret_file import CALLBACK_SECRET, LINK_KEY, EmptySecret, read_sec
 from ...core.workspace import write_atomic
 from ..prefect.model import Json
 from .accepting import adopt
+from .changes import COUNTER, WORD
 from .ledger import in_ledger, is_there
 from .records import NewTask, TaskEnd
 from .revisions import HEAD, check_revision, current_revision, is_empty, upgrade
 from .statements import finish
-from .tables import changes, idempotency, names, outcomes, scorer_files, scorer_watches, secrets, submissions, tasks
+from .tables import (
+    changes,
+    idempotency,
+    names,
+    notes,
+    outcomes,
+    scorer_files,
+    scorer_watches,
+    secrets,
+    submissions,
+    tasks,
+)
 
 __all__ = ["export_ledger", "import_ended", "import_ledger", "upgrade_if_there", "upgrade_ledger"]
 
 # In this order each row comes after the one that it refers to. The counts follow from the tasks.
-_TASKS: dict[str, Table] = {table.name: table for table in (tasks, outcomes, names, idempotency, submissions)}
+_TASKS: dict[str, Table] = {table.name: table for table in (tasks, outcomes, names, notes, idempotency, submissions)}
 # What several homes have in common, in PostgreSQL; the one home of a ledger in a file has it in files of its own.
 _SHARED: dict[str, Table] = {table.name: table for table in (secrets, changes, scorer_files, scorer_watches)}
 _TABLES = _TASKS | _SHARED
+# What in them is this ledger's alone.
+_OWN = {secrets.name: WORD, changes.name: COUNTER}
 # Rows in memory at a time.
 _TOGETHER = 500
 
@@ -80,7 +94,8 @@ async def export_ledger(settings: Settings, file: IO[str]) -> Json:
         _line(file, {"ledger": HEAD})
         written = dict.fromkeys(_TASKS, 0)
         for name, table in _TABLES.items():
-            for row in db.execution_options(yield_per=_TOGETHER).execute(select(table)).mappings():
+            asked = select(table) if name not in _OWN else select(table).where(table.c.name != _OWN[name])
+            for row in db.execution_options(yield_per=_TOGETHER).execute(asked).mappings():
                 _line(file, {name: dict(row)})
                 written[name] = written.get(name, 0) + 1
         if db.dialect.name == "sqlite":

@@ -46,6 +46,7 @@ __all__ = [
     "keyed_row",
     "known_flow_run",
     "latest_of",
+    "of_flow_runs",
     "outcome",
     "row",
     "row_of",
@@ -169,6 +170,14 @@ _KNOWN_FLOW_RUN = select(tasks.c.id).where(tasks.c.flow_run_id == bindparam("flo
 def known_flow_run(db: Connection, flow_run_id: str) -> bool:
     """Whether a flow run is a task's."""
     return db.scalar(_KNOWN_FLOW_RUN, {"flow_run": flow_run_id}) is not None
+
+
+_OF_FLOW_RUNS = select(*ROW).where(tasks.c.flow_run_id.in_(bindparam("them", expanding=True)))
+
+
+def of_flow_runs(db: Connection, flow_run_ids: Collection[str]) -> dict[str, TaskRow]:
+    """The task of each of these flow runs, of those that are a task's."""
+    return {str(each.flow_run_id): each for each in rows_of(db, _OF_FLOW_RUNS, them=list(flow_run_ids))}
 
 
 def keyed(db: Connection, caller: str, key: str, request_hash: str, since: float) -> TaskRow | None:

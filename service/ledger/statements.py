@@ -199,6 +199,7 @@ _NO_MORE_RUNS = delete(flow_runs).where(
 )
 
 
+_BEGAN = func.coalesce(tasks.c.started_at, bindparam("began", type_=Double))
 _FINISHED = (
     update(tasks)
     .where(tasks.c.id == bindparam("task"), is_active())
@@ -207,8 +208,9 @@ _FINISHED = (
         reason=func.coalesce(bindparam("why", type_=Text), tasks.c.reason),
         scorer=func.coalesce(tasks.c.scorer, bindparam("by", type_=Text)),
         attempts=func.coalesce(tasks.c.earlier_attempts + bindparam("tries", type_=Integer), tasks.c.attempts),
-        started_at=func.coalesce(tasks.c.started_at, bindparam("began", type_=Double)),
+        started_at=_BEGAN,
         ended_at=bindparam("at"),
+        seconds=bindparam("at", type_=Double) - _BEGAN,
         dispatching=0,
         callback_state=case((tasks.c.callback_url.is_(None), null()), else_="pending"),
         callback_at=bindparam("now"),

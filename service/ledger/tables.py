@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     ColumnElement,
     Double,
@@ -32,13 +33,14 @@ __all__ = [
     "leases",
     "metadata",
     "names",
+    "notes",
     "outcomes",
     "revision",
     "scorer_files",
     "scorer_watches",
-    "seconds",
     "secrets",
     "submissions",
+    "task_changes",
     "tasks",
 ]
 
@@ -98,9 +100,9 @@ tasks = Table(
     Column("score", Double),
     Column("passed", Integer),
     Column("board_only", Integer),
+    # From begun to ended.
+    Column("seconds", Double),
 )
-# From begun to ended.
-seconds = tasks.c.ended_at - tasks.c.started_at
 
 
 def _index(name: str, *columns: str, where: str | None = None, unique: bool = False) -> None:
@@ -122,8 +124,7 @@ _index("by_end", "ended_at", "id", where="ended_at IS NOT NULL")
 _index("by_name", "sort_name", "id", where="sort_name IS NOT NULL")
 _index("by_score", "score", "id", where="score IS NOT NULL")
 _index("by_passed", "passed", "id", where="passed IS NOT NULL")
-_TOOK = text("ended_at - started_at IS NOT NULL")
-Index("by_seconds", seconds, tasks.c.id, sqlite_where=_TOOK, postgresql_where=_TOOK)
+_index("by_seconds", "seconds", "id", where="seconds IS NOT NULL")
 _index("callbacks_due", "callback_at", where="callback_state = 'pending'")
 
 # Submissions of teams that were accepted, for their quotas: they count also when their tasks are forgotten.
@@ -160,6 +161,25 @@ names = Table(
     Column("names", Text, nullable=False),
     sqlite_with_rowid=False,
 )
+
+# What people say of a task or of one of its samples.
+notes = Table(
+    "notes",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("task_id", Text, ForeignKey(tasks.c.id, ondelete="CASCADE"), nullable=False),
+    # The caller's name, and what that one was and saw when it was written.
+    Column("author", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("team", Text),
+    Column("of_truth", Integer, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("sample", Text),
+    Column("metric", Text),
+    Column("verdict", Text),
+    Column("created_at", Double, nullable=False),
+)
+Index("notes_of", notes.c.task_id, notes.c.id)
 
 idempotency = Table(
     "idempotency",
@@ -240,6 +260,22 @@ changes = Table(
     Column("name", Text, primary_key=True),
     Column("number", Integer, nullable=False),
 )
+
+# When each task was changed last, of those that were lately, the forgotten ones among them; triggers keep it. The
+# number is of SQLite how often any task was changed (in ``changes``), of PostgreSQL the transaction that did it: of a
+# snapshot it says which transactions have all ended, and of a sequence nobody could say what is still to come.
+task_changes = Table(
+    "task_changes",
+    metadata,
+    Column("task_id", Text, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    # By the database's clock.
+    Column("at", Double, nullable=False),
+    # Whose it is, as ``TaskRow.subject_of`` says: a task that is gone says it no more.
+    *(Column(name, Text) for name in ("benchmark", "team", "owner")),
+    sqlite_with_rowid=False,
+)
+Index("task_changes_number", task_changes.c.number)
 
 # Scorer files as they last loaded, by the path that they had in the home that keeps them up to date.
 scorer_files = Table(

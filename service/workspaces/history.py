@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...core.errors import AutoScorerError, ErrorCode
 from ...core.workspace import result_id
-from ...schemas.result import Result
+from ...schemas.result import Result, Versioning
 from .beneath import open_beneath
 from .listing import wrong_cursor
 from .reading import STANDING, stored_result
 
 __all__ = ["HistoryItem", "HistoryPage", "list_history", "past_result"]
+
+Part = Literal["scorer", "params", "truth", "input", "image"]
 
 _ID = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z(-[0-9]{1,6})?", re.ASCII)
 
@@ -30,7 +34,10 @@ class HistoryItem(BaseModel):
     id: str = Field(description="Its name in the history.", examples=["20261122T210000.123456Z"])
     time: str | None = Field(None, description="When it was made.")
     score: float | None = None
+    low: float | None = Field(None, description="Where the score's interval begins; null where it has none.")
+    high: float | None = Field(None, description="Where it ends.")
     metric: str | None = Field(None, description="What the score is called.")
+    pass_threshold: float | None = Field(None, description="What it took to pass; null where nothing was set.")
     passed: bool | None = Field(None, alias="pass")
     rank: str | None = None
     board_only: bool = Field(
@@ -40,6 +47,15 @@ class HistoryItem(BaseModel):
     )
     scorer: str | None = None
     error: str | None = Field(None, description="Its error code; BAD_FORMAT for a file that is not a Result.")
+    changed: list[Part] = Field(
+        default_factory=list,
+        description="What is another one than for the Result before, by the digests: a score that moved may be due to "
+        "this, and not to the model.",
+    )
+    flow_run_id: str | None = Field(None, description="Of the Prefect flow run that made it; null outside of any.")
+    task_id: str | None = Field(
+        None, description="The task that made it; null where none did, or one that the token may not see."
+    )
     stands: bool = Field(description="Whether it is the workspace's Result today.")
 
 
@@ -71,7 +87,10 @@ def list_history(root: Path, name: str, *, limit: int, cursor: str | None = None
     files = _files(root)
     wanted = sorted((each for each in files if cursor is None or _order(each) < _order(cursor)), key=_order)[::-1]
     page = wanted[:limit]
-    items = [_item(each, _read(root, files[each]), files[each] == STANDING) for each in page]
+    # One more, which the last of the page is compared with.
+    results = {each: _read(root, files[each]) for each in wanted[: limit + 1]}
+    changed = _changes(results)
+    items = [_item(each, results[each], changed[each], files[each] == STANDING) for each in page]
     more = page[-1] if len(wanted) > limit else None
     return HistoryPage(workspace=name, results=items, next_cursor=more, total=len(files))
 
@@ -125,20 +144,53 @@ def _read(root: Path, parts: tuple[str, ...]) -> Result | None:
     return None
 
 
-def _item(item: str, result: Result | None, stands: bool) -> HistoryItem:
+def _changes(results: dict[str, Result | None]) -> dict[str, list[Part]]:
+    """What changed with each of these Results, newest first. One that does not say what it was made by changes
+    nothing."""
+    known: dict[tuple[Part, str], Any] = {}
+    changed: dict[str, list[Part]] = {}
+    for item, result in reversed(results.items()):
+        told = {key: value for key, value in _told(result.versioning) if value} if result is not None else {}
+        changed[item] = [*dict.fromkeys(key[0] for key, value in told.items() if known.get(key, value) != value)]
+        known |= told
+    return changed
+
+
+def _told(of: Versioning) -> Iterator[tuple[tuple[Part, str], Any]]:
+    """What decides a score beside the predictions, as far as a Result says it."""
+    yield ("scorer", "id"), of.scorer
+    yield ("scorer", "version"), of.scorer_version
+    yield ("scorer", "source"), of.scorer_sha256
+    yield ("scorer", "beside"), of.scorer_siblings
+    # Written as text: no params at all are something that was said.
+    yield ("params", "all"), json.dumps(of.params, sort_keys=True, default=str) if of.scorer_version else None
+    yield ("truth", "digest"), of.ground_truth_sha256
+    yield ("input", "digest"), of.input_sha256
+    yield ("image", "digest"), of.image_digest or of.image
+
+
+def _item(item: str, result: Result | None, changed: list[Part], stands: bool) -> HistoryItem:
     if result is None:
         return HistoryItem(id=item, error=ErrorCode.BAD_FORMAT.value, stands=stands)
-    summary = result.summary
+    summary, of = result.summary, result.versioning
     extra: dict[str, Any] = summary.model_extra or {}
+    metric = next((each for each, value in extra.items() if value == summary.score), None)
+    interval = result.intervals.get(metric) if metric is not None else None
+    threshold = of.params.get("pass_threshold")
     return HistoryItem(
         id=item,
-        time=result.versioning.timestamp,
+        time=of.timestamp,
         score=summary.score,
-        metric=next((each for each, value in extra.items() if value == summary.score), None),
+        low=interval.low if interval is not None else None,
+        high=interval.high if interval is not None else None,
+        metric=metric,
+        pass_threshold=threshold if isinstance(threshold, int | float) and not isinstance(threshold, bool) else None,
         passed=summary.passed,
         rank=summary.rank,
-        board_only=result.versioning.benchmark is not None and result.versioning.benchmark.board_only,
-        scorer=result.versioning.scorer,
+        board_only=of.benchmark is not None and of.benchmark.board_only,
+        scorer=of.scorer,
         error=result.error.code if result.error is not None else None,
+        changed=changed,
+        flow_run_id=of.flow_run_id,
         stands=stands,
     )

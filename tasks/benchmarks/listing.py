@@ -35,6 +35,8 @@ def view_submission(root: Path) -> Json:
     except AutoScorerError:
         result = None
     of = result.versioning.benchmark if result is not None else None
+    main = next(iter(result.summary.model_extra or {}), "") if result is not None else ""
+    interval = result.intervals.get(main) if result is not None else None
     return {
         "team": team_of(root),
         "number": number_of(root),
@@ -44,6 +46,8 @@ def view_submission(root: Path) -> Json:
         "phase": about.phase if about else None,
         "late": about.late if about else False,
         "score": result.summary.score if result else None,
+        "low": interval.low if interval else None,
+        "high": interval.high if interval else None,
         "pass": result.summary.passed if result else None,
         "version": of.version if of else None,
         "error": result.error.code if result and result.error else None,

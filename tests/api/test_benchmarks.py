@@ -14,7 +14,7 @@ from autoscorer.schemas.task import TaskState
 from autoscorer.tasks.benchmarks.release import release
 
 from ..support.benchmarks import change_spec, rows, write_benchmark
-from ..support.teams import Benches, form, serving
+from ..support.teams import TOKENS, Benches, form, serving
 from ..support.workspaces import write_workspace
 
 # Together half a minute of processes and applications of their own.
@@ -53,6 +53,7 @@ def test_predictions_get_a_workspace_and_a_task_that_scores_them(benches: Benche
     assert seen["state"] == "completed" and seen["outcome"]["score"] == 0.75
     (listed,) = benches.call("team-a", "GET", "/benchmarks/flowers/submissions").data["submissions"]
     assert (listed["task_id"], listed["state"], listed["score"], listed["number"]) == (task["id"], "completed", 0.75, 1)
+    assert listed["low"] < 0.75 < listed["high"]
     # Nothing of what came in stays beside it.
     assert list((benches.root / "flowers" / ".autoscorer" / "incoming").iterdir()) == []
 
@@ -124,6 +125,16 @@ def test_the_quota_is_kept_and_what_is_left_is_told(benches: Benches) -> None:
     for_a = benches.hand_in("flowers", rows("xyxx"), team="team-a")
     assert for_a.status == 202 and for_a.data["quota"] is None
     assert benches.call("team-a", "GET", "/benchmarks/flowers").data["left"]["left"] == 1
+
+
+def test_the_list_says_what_is_left_of_each_to_a_team_alone(benches: Benches) -> None:
+    benches.hand_in("team-a", rows("xyxx"))
+    for who, left in (("team-a", 2), ("team-b", 3)):
+        listed = {each["name"]: each["left"] for each in benches.call(who, "GET", "/benchmarks").data["benchmarks"]}
+        assert listed["flowers"]["left_today"] == left and listed["dogs"]["left_today"] is None
+        assert listed["flowers"] == benches.call(who, "GET", "/benchmarks/flowers").data["left"]
+    for who in ("flowers", "submit", "admin"):
+        assert [each["left"] for each in benches.call(who, "GET", "/benchmarks").data["benchmarks"]] == [None, None]
 
 
 def test_racing_requests_get_as_many_as_there_are(benches: Benches) -> None:
@@ -266,6 +277,8 @@ def test_of_others_a_team_sees_what_the_benchmark_says(benches: Benches) -> None
     ]
     assert [row["label"] for row in board(benches, "team-a", "flowers")] == [None, "words of team-a"]
     assert [row["label"] for row in board(benches, "flowers", "flowers")] == ["words of team-b", "words of team-a"]
+    teams = {who: benches.call(who, "GET", "/benchmarks/flowers/leaderboard").data["team"] for who in TOKENS}
+    assert {who: team for who, team in teams.items() if team} == {"team-a": "team-a", "team-b": "team-b"}
     text = benches.call("team-a", "GET", "/benchmarks/flowers/leaderboard?format=csv")
     assert text.headers["content-type"].startswith("text/csv") and b"words of team-b" not in text.body
     change_spec_of(benches, visibility="anonymous")
@@ -275,6 +288,67 @@ def test_of_others_a_team_sees_what_the_benchmark_says(benches: Benches) -> None
     assert [(row["place"], row["team"]) for row in board(benches, "team-a", "flowers")] == [(None, "team-a")]
     assert board(benches, "submit", "flowers") == board(benches, "dogs", "flowers") == []
     assert len(board(benches, "flowers", "flowers")) == len(board(benches, "admin", "flowers")) == 2
+
+
+def test_a_public_leaderboard_takes_no_token_and_tells_what_any_token_is_told(benches: Benches) -> None:
+    for who, labels in (("team-a", "xyxx"), ("team-b", "xyxy")):
+        benches.score(benches.hand_in(who, rows(labels), label=f"words of {who}").data)
+    public = "/public/benchmarks/flowers"
+    # Whether there is one that is not public is as little known as what it is about.
+    for name in ("flowers", "cats", "plain", "..", "flowers/submissions/team-a"):
+        answer = benches.call(None, "GET", f"/public/benchmarks/{name}")
+        assert (answer.status, answer.error["code"]) == (404, "BENCHMARK_NOT_FOUND"), name
+        assert "is not" not in answer.error["message"]
+    change_spec_of(benches, leaderboard={"public": True})
+    told = benches.call(None, "GET", public).data
+    assert (
+        told["title"] == "Flowers"
+        and told["board"] == benches.call("submit", "GET", "/benchmarks/flowers/leaderboard").data
+    )
+    text = json.dumps(told)
+    assert "words of" not in text and "params" not in text
+    for path in (
+        "/benchmarks",
+        "/benchmarks/flowers",
+        "/benchmarks/flowers/leaderboard",
+        "/benchmarks/flowers/submissions",
+    ):
+        assert benches.call(None, "GET", path).status == 401, path
+    assert benches.call(None, "POST", public, {}).status in (404, 405)
+    # What the organiser changes holds at once: names go, and the board does.
+    change_spec_of(benches, visibility="anonymous")
+    assert [row["team"] for row in benches.call(None, "GET", public).data["board"]["rows"]] == [None, None]
+    change_spec_of(benches, leaderboard={"public": True, "margin": 0.3})
+    rounded = [row["score"] for row in benches.call(None, "GET", public).data["board"]["rows"]]
+    assert rounded == [pytest.approx(0.9), pytest.approx(0.6)]
+    change_spec_of(benches, leaderboard={})
+    assert benches.call(None, "GET", public).status == 404
+
+
+def test_of_a_public_leaderboard_the_withheld_part_is_told_once_it_is_released(benches: Benches) -> None:
+    benches.score(benches.hand_in("team-a", rows("xyyx"), benchmark="dogs").data)
+    change_spec_of(benches, "dogs", leaderboard={"public": True})
+    private = "/public/benchmarks/dogs?part=private"
+    assert benches.call(None, "GET", private).error["code"] == "FORBIDDEN"
+    assert benches.call(None, "GET", private.replace("private", "secret")).status == 422
+    from autoscorer.core.benchmark import BenchmarkFolder
+
+    release(BenchmarkFolder(benches.root / "dogs"))
+    assert [row["score"] for row in benches.call(None, "GET", private).data["board"]["rows"]] == [0.0]
+
+
+@pytest.mark.slow
+def test_a_public_leaderboard_is_rounded_even_where_all_errors_are_shown(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    truth = "id,label\n" + "".join(f"r{n},{'xy'[n % 2]}\n" for n in range(7))
+    write_benchmark(root, "flowers", truth=truth, leaderboard={"public": True})
+    with serving(root, api={"show_errors": True}) as benches:
+        benches.score(benches.hand_in("team-a", truth.replace("r0,x", "r0,y")).data)
+        (row,) = benches.call(None, "GET", "/public/benchmarks/flowers").data["board"]["rows"]
+        assert row["score"] == 0.8571 and board(benches, "flowers", "flowers")[0]["score"] == pytest.approx(
+            6 / 7, abs=1e-12
+        )
 
 
 def test_the_withheld_part_is_organisers_alone_until_it_is_released(benches: Benches) -> None:
@@ -316,6 +390,8 @@ def test_where_a_board_has_a_margin_it_alone_tells_a_team_of_scores(benches: Ben
         assert answer.status == 200 and "0.75" not in text and "75.0" not in text and "75 %" not in text, address
         assert "0.75" in benches.call("flowers", "GET", address).body.decode() or "artifacts" in address, address
     assert benches.call("team-a", "GET", f"/batch/{batch.data['id']}").status == 404
+    for item in (history[0], benches.call("team-a", "GET", "/benchmarks/flowers/submissions").data["submissions"][0]):
+        assert {item[key] for key in ("score", "low", "high", "pass")} == {None}
     shown = benches.call("team-a", "GET", f"/tasks/{task}").data
     assert shown["outcome"]["score"] is None and shown["result"]["summary"]["score"] is None
     assert shown["result"]["metrics"] == shown["result"]["intervals"] == {} and [*shown["result"]["artifacts"]] == [

@@ -26,7 +26,7 @@ from ..support.teams import Benches, serving
 from ..support.workspaces import write_workspace
 
 # What stands in the other team's things alone.
-MARKS = ("WORDS-OF-TEAM-A", "LINE-OF-TEAM-A", "SECRET-OF-TEAM-A", "TRUTH-OF-FLOWERS")
+MARKS = ("WORDS-OF-TEAM-A", "LINE-OF-TEAM-A", "SECRET-OF-TEAM-A", "TRUTH-OF-FLOWERS", "NOTE-OF-TEAM-A")
 TRUTH = "id,label\na,x\nb,y\nc,TRUTH-OF-FLOWERS\nd,y\n"
 NOT_THERE = "01a22999-3ce1-72c0-81ae-fbec794b3031".replace("-", "")
 # Who must not reach team A's submission to flowers.
@@ -42,6 +42,7 @@ class Things(NamedTuple):
     signature: str
     history: str
     job: str
+    note: str
 
 
 class Scene(NamedTuple):
@@ -88,14 +89,16 @@ def made(benches: Benches) -> Scene:
     assert len(history) == 2
     job = benches.call("admin", "POST", "/api/score/async", {"question": "SECRET-OF-TEAM-A?", "answer": "No."})
     assert job.status == 202, job.body
+    note = benches.call("team-a", "POST", f"/tasks/{task}/notes", {"text": "NOTE-OF-TEAM-A", "sample": "a"}).data["id"]
     benches.score(benches.hand_in("team-b", rows("xyxx")).data)
-    theirs = Things(task, batch.data["id"], handed["workspace"], signature, history[-1]["id"], job.json["job_id"])
+    theirs = Things(task, batch.data["id"], handed["workspace"], signature, history[-1]["id"], job.json["job_id"], note)
     none = Things(
         NOT_THERE,
         NOT_THERE,
         "flowers/submissions/team-a/0099",
         f"{'9' * 10}-submit-{'0' * 64}",
         history[-1]["id"],
+        NOT_THERE,
         NOT_THERE,
     )
     return Scene(benches, theirs, none)
@@ -124,6 +127,7 @@ OTHERS: dict[tuple[str, str], Any] = {
     ("POST", "/scorers/watch"): {"path": "/srv/none.py"},
     ("PUT", "/benchmarks/{name}/chosen"): {"number": 1, "team": "team-a"},
     ("POST", "/benchmarks/{name}/submissions"): {"image": "model:1", "team": "team-a"},
+    ("POST", "/tasks/{task_id}/notes"): {"text": "NOTE-OF-A-STRANGER"},
 }
 # Workspaces are addressed by these.
 FILES = ("report.html", "errors.csv", "result.json", "confusion_matrix.json", "input/gt.csv")
@@ -137,6 +141,7 @@ def asked(method: str, path: str, things: Things) -> Iterator[tuple[str, Any]]:
         "job_id": things.job,
         "signature": things.signature,
         "item": things.history,
+        "note": things.note,
         "id": "classification_accuracy",
     }
     for name in ("flowers",) if is_benchmark else (things.workspace, f"flowers/../{things.workspace}"):
@@ -145,8 +150,12 @@ def asked(method: str, path: str, things: Things) -> Iterator[tuple[str, Any]]:
             address = re.sub(r"{(\w+)}", lambda found: own[found[1]], path)  # noqa: B023 - used at once
             if path in QUERIES:
                 address += f"?{'search' if path == '/workspaces' else 'workspace'}={name}"
+            elif path == "/events":  # what all may listen to is in test_events.py
+                address += f"?task={things.task}"
             elif path == "/benchmarks/{name}/submissions":
                 address += "?team=team-a"
+            elif path == "/compare":
+                address += f"?a={things.task}&b={things.task}"
             body = OTHERS.get((method, path))
             if (method, path) in BODIES:
                 body = {**BODIES[method, path], "workspace": name}
@@ -198,7 +207,7 @@ def test_what_is_another_teams_is_not_there(scene: Scene, method: str, path: str
             assert answer.status == nothing.status, (who, address, answer.body, nothing.body)
             assert told(answer, scene.theirs) == told(nothing, scene.none), (who, address)
             assert answer.status in (403, 404, 422) or answer.data is not None, (who, address)
-            if ("{" in path and not path.startswith("/benchmarks")) or (method, path) in BODIES:
+            if path == "/events" or ("{" in path and not path.startswith("/benchmarks")) or (method, path) in BODIES:
                 assert answer.status in (403, 404), (who, address, answer.status)
 
 
@@ -206,7 +215,10 @@ def test_what_is_another_teams_is_not_there(scene: Scene, method: str, path: str
 def test_nor_is_it_without_a_token(scene: Scene, method: str, path: str) -> None:
     for address, body in asked(method, path, scene.theirs):
         answer = scene.benches.call(None, method, address, body)
-        assert answer.status == 401 or path in ("/healthz", "/readyz"), address
+        # A leaderboard that is not public is not there.
+        assert answer.status == (404 if path.startswith("/public/") else 401) or path in ("/healthz", "/readyz"), (
+            address
+        )
 
 
 def test_their_own_it_is(scene: Scene) -> None:
@@ -219,6 +231,8 @@ def test_their_own_it_is(scene: Scene) -> None:
             f"/tasks/{theirs.task}/artifacts",
             f"/tasks/{theirs.task}/artifacts/report.html",
             f"/tasks/{theirs.task}/result.json",
+            f"/tasks/{theirs.task}/notes",
+            f"/compare?a={theirs.task}&b={theirs.task}",
             f"/batch/{theirs.batch}",
             f"/batch/{theirs.batch}/leaderboard",
             f"/workspaces/{theirs.workspace}",
@@ -233,6 +247,8 @@ def test_their_own_it_is(scene: Scene) -> None:
             # A batch is its benchmark's.
             allowed = not (who == "team-a" and "/batch/" in address)
             assert scene.benches.call(who, "GET", address).status == (200 if allowed else 404), (who, address)
+    for who, status in (("team-a", 403), ("flowers", 200), ("admin", 200)):
+        assert scene.benches.call(who, "GET", f"/tasks/{theirs.task}/samples").status == status, who
     log = scene.benches.call("team-a", "GET", f"/logs?workspace={theirs.workspace}").data
     assert log["log"] == "LINE-OF-TEAM-A\n"
     listed = scene.benches.call("team-a", "GET", "/workspaces").data["workspaces"]

@@ -492,3 +492,32 @@ def test_an_api_that_is_away_is_told(
     answer = json.loads(capsys.readouterr().out)
     assert answer["error"]["code"] == "BACKEND_UNAVAILABLE" and "autoscorer up" in answer["error"]["message"]
     assert main([*command, "--api", "ftp://x"]) == 2
+
+
+def test_events_are_heard_as_the_api_tells_them_and_go_on_after_a_restart(served: Served) -> None:
+    with Client(served.api.url, ADMIN) as client:
+        heard = client.events()
+        hello = next(heard)
+        assert (hello.kind, hello.data["resumed"]) == ("hello", False) and hello.id == hello.data["position"]
+        write_workspace(served.root, "heard-of")
+        task = client.submit("heard-of", action="validate")
+        event = next(heard)
+        assert (event.kind, event.data["id"], event.data["state"]) == ("task", task.id, "queued")
+        heard.close()
+        client.cancel(task)
+        # From an id on nothing is missed.
+        resumed, event = (lambda again: (next(again), next(again)))(client.events(after=hello.id))
+        assert resumed.data["resumed"] is True
+        assert (event.kind, event.data["id"], event.data["state"]) == ("task", task.id, "cancelled")
+        reset = [next(again) for again in [client.events(after="of another ledger")] for _ in range(2)]
+        assert [each.kind for each in reset] == ["hello", "reset"]
+        # Of one task until its end, which has come.
+        about = [*client.events(served.scored)]
+        assert [each.kind for each in about] == ["hello", "task", "end"]
+        assert about[1].data == client.task(served.scored).model_dump(by_alias=True, mode="json")
+        with pytest.raises(AutoScorerError) as caught:
+            next(client.events("0" * 32))
+        assert caught.value.code == "NOT_FOUND"
+    with Client(served.api.url, "no-token") as client, pytest.raises(AutoScorerError) as caught:
+        next(client.events())
+    assert caught.value.code == "UNAUTHORIZED"

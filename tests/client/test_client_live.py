@@ -51,6 +51,42 @@ def test_submit_wait_result_logs_and_retry(installation: Installation, client: C
     assert {record["source"] for record in client.logs(run)} <= {"flow", "model"}
 
 
+def test_a_batch_is_heard_of_as_it_goes_on_and_a_run_with_what_its_model_writes(
+    installation: Installation, client: Client
+) -> None:
+    names = [installation.workspace(f"heard-{number}").name for number in range(4)]
+    heard = client.events()
+    assert next(heard).kind == "hello"
+    batch = client.batch(names, action="score", concurrency=1)
+    told = []
+    for event in heard:
+        if event.kind == "task" and event.data["id"] == batch.id:
+            told.append(event.data)
+            if event.data["state"] == "completed":
+                break
+    heard.close()
+    states = [each["state"] for each in told]
+    assert (
+        states[0] == "queued"
+        and "running" in states
+        and states == sorted(states, key=["queued", "running", "completed"].index)
+    )
+    done = [each["progress"]["done"] for each in told if each["progress"]]
+    assert done == sorted(done) and {each["progress"]["total"] for each in told if each["progress"]} <= {4}
+    (listed,) = [task for task in client.tasks(action="batch").tasks if task.id == batch.id]
+    assert told[-1] == listed.model_dump(by_alias=True, mode="json")
+
+    program = "print('heard from the model', flush=True)"
+    installation.workspace("heard-run", container={"cmd": [sys.executable, "-c", program]})
+    run = client.submit("heard-run", action="run", backend="process")
+    *events, last = client.events(run)
+    assert (last.kind, last.data["state"]) == ("end", "completed")
+    lines = [event.data["message"] for event in events if event.kind == "log"]
+    assert lines.count("heard from the model") == 1
+    final = [event.data for event in events if event.kind == "task"][-1]
+    assert final == client.task(run).model_dump(by_alias=True, mode="json") and final["result"]["exit_code"] == 0
+
+
 def test_predictions_are_handed_in_to_a_benchmark(
     installation: Installation,
     client: Client,

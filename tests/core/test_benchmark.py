@@ -48,6 +48,8 @@ def refused(**changed: Any) -> AutoScorerError:
         ({"backends": []}, "backends:"),
         ({"backends": ["auto"]}, "backends.0:"),
         ({"leaderboard": {"margin": 0}}, "leaderboard.margin:"),
+        ({"leaderboard": {"public": "yes"}}, "leaderboard.public:"),
+        ({"leaderboard": {"public": True}, "visibility": "nothing"}, "shows what visibility allows, which is nothing"),
         ({"resources": {"memory": "lots"}}, "resources.memory:"),
         ({"timeout": "soon"}, "timeout:"),
     ],

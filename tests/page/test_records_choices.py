@@ -30,7 +30,8 @@ def saved(page: Browser, selector: str) -> str:
     """What the browser is given to save by a click."""
     page.value(
         "window.given = null; window.realURL ??= URL.createObjectURL;"
-        "URL.createObjectURL = blob => { blob.arrayBuffer().then(all => { given = new TextDecoder('utf-8', {ignoreBOM: true}).decode(all); }); return realURL(blob); };"
+        "URL.createObjectURL = blob => { blob.arrayBuffer().then(all => {"
+        " given = new TextDecoder('utf-8', {ignoreBOM: true}).decode(all); }); return realURL(blob); };"
     )
     click(page, selector)
     page.wait_for("given !== null")

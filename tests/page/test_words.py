@@ -23,10 +23,21 @@ SCRIPTS = [path for path in sorted(STATIC.rglob("*.js")) if path.parent.name != 
 HOLES = re.compile(r"\{(\w+)\}")
 
 
+DICTIONARIES = [path.stem for path in sorted((STATIC / "words").glob("*.js")) if path.stem != "failures"]
+
+
 def entries(page: Browser, url: str, module: str, name: str) -> dict[str, Any]:
     page.open(f"{url}/?lang=en", width=1300)
-    found = page.value(f"import('/static/{module}').then(m => m.{name})")
+    found = page.value(f"import('/static/words/{module}.js').then(m => m.{name})")
     return dict(found)
+
+
+def all_words(page: Browser, url: str) -> dict[str, dict[str, Any]]:
+    """Each dictionary's words; none is in two."""
+    found = {name: entries(page, url, name, "words") for name in DICTIONARIES}
+    every = [key for words in found.values() for key in words]
+    assert len(every) == len(set(every)), {key for key in every if every.count(key) > 1}
+    return found
 
 
 @pytest.fixture
@@ -37,7 +48,7 @@ def url(tmp_path: Path) -> Any:
 
 
 def test_every_word_stands_in_both_languages_with_the_same_holes(browser: Browser, url: str) -> None:
-    words = entries(browser, url, "words/index.js", "words")
+    words = {key: pair for each in all_words(browser, url).values() for key, pair in each.items()}
     assert len(words) > 150
     for key, pair in words.items():
         assert len(pair) == 2, key
@@ -53,7 +64,7 @@ def test_every_word_stands_in_both_languages_with_the_same_holes(browser: Browse
 
 
 def test_every_code_of_the_catalogue_is_told_in_both(browser: Browser, url: str) -> None:
-    failures = entries(browser, url, "words/failures.js", "failures")
+    failures = entries(browser, url, "failures", "failures")
     own = {"AWAY", "BROKEN"}
     assert set(failures) == {code.value for code in CATALOGUE} | own
     for code, spec in CATALOGUE.items():
@@ -65,18 +76,40 @@ def test_every_code_of_the_catalogue_is_told_in_both(browser: Browser, url: str)
 
 
 def test_every_key_that_is_asked_for_is_there_and_none_is_left_over(browser: Browser, url: str) -> None:
-    words = entries(browser, url, "words/index.js", "words")
+    words = {key: pair for each in all_words(browser, url).values() for key, pair in each.items()}
     code = "\n".join(path.read_text() for path in SCRIPTS)
     files = (".js", ".css", ".csv", ".html", ".json", ".gz", ".tar", ".zip")
-    asked = {each for each in re.findall(r'"([a-z]+(?:\.[a-z]+)+)"', code) if not each.endswith(files)}
+    asked = {each for each in re.findall(r'"([a-z]+(?:\.[a-z]+)+)"', code) if each in words or not each.endswith(files)}
     # Those that end with a word of the service's: t(`list.${key}`), word("state", …).
     lists = set(re.findall(r'word\("(\w+)"', code)) | set(re.findall(r'list="(\w+)"', code)) | {"state"}
     lists |= set(re.findall(r"`([a-z]+(?:\.[a-z]+)*)\.\$\{", code))
     assert asked <= set(words), asked - set(words)
-    left = {each for each in words if each not in asked and each.rpartition(".")[0] not in lists}
+    left = {each for each in words if each not in asked and not any(each.startswith(f"{one}.") for one in lists)}
     assert left == set()
     for state in TaskState:
         assert f"state.{state.value}" in words
+
+
+def _closure(script: Path, seen: set[Path]) -> set[Path]:
+    """A script and all that it imports."""
+    if script not in seen and script.is_file() and script.parent.name != "words":
+        seen.add(script)
+        for name in re.findall(r'from "/static/([^"]+)"', script.read_text()):
+            _closure(STATIC / name, seen)
+    return seen
+
+
+def test_every_view_has_the_dictionaries_of_what_it_says(browser: Browser, url: str) -> None:
+    known = all_words(browser, url)
+    listed = re.findall(r'^  (\w+): \[(?:null|"[\w.]+"), \[([^\]]*)\]\],$', (STATIC / "main.js").read_text(), re.M)
+    assert {view for view, _ in listed} == {path.stem for path in (STATIC / "views").glob("*.js")}
+    for view, names in listed:
+        there = set(known["words"]).union(*(known[name] for name in re.findall(r"\w+", names)))
+        code = "\n".join(path.read_text() for path in _closure(STATIC / "views" / f"{view}.js", set()))
+        lists = set(re.findall(r"`([a-z]+(?:\.[a-z]+)*)\.\$\{", code)) | set(re.findall(r'word\("(\w+)"', code))
+        asked = {each for words in known.values() for each in words if f'"{each}"' in code}
+        asked |= {each for words in known.values() for each in words if each.rpartition(".")[0] in lists}
+        assert asked <= there, (view, asked - there)
 
 
 class _Texts(HTMLParser):
@@ -154,6 +187,8 @@ for (const path of process.argv.slice(1)) {
 }
 """
 # Attributes that are read, out loud or by pointing at them.
+# Names of the style sheet's, several of which an element may have.
+CLASSES = set(re.findall(r"\.([a-z][\w-]*)", (STATIC / "page.css").read_text()))
 READ = re.compile(r"""(?:aria-label|placeholder|title|alt|label)="([^"\0]*[A-Za-z\u3000-\u9fff]{2}[^"\0]*)""")
 
 
@@ -161,9 +196,11 @@ def prose_of(kind: str, text: str) -> list[str]:
     """What a person would read of a string or a template of a script."""
     if kind == "template" and "<" in text:
         shown = re.sub(r"<[^>]*>", "\0", text)
-        return [
-            each.strip() for each in shown.split("\0") if re.search(r"[A-Za-z\u3000-\u9fff]{2}", each)
-        ] + READ.findall(text)
+        return [each.strip() for each in shown.split("\0") if re.search(r"[A-Za-z\u3000-\u9fff]{2}", each)] + [
+            each for each in READ.findall(text) if " " in each or re.search(r"[A-Z\u3000-\u9fff]", each)
+        ]
+    if set(re.split(r"[ \0]+", text.strip())) <= CLASSES:
+        return []
     # Two words in a row, a word that begins with a capital, or Chinese.
     is_prose = re.search(r"[A-Za-z]{2,}[,.:;]? [A-Za-z]{2,}|^\W*[A-Z][a-z]+\b|[\u3000-\u9fff]", text)
     return [text] if is_prose and not re.search(r"[#\[\]=>:]|^data-", text) else []
@@ -181,7 +218,7 @@ def test_no_script_holds_words_beside_the_dictionary() -> None:
     known = {
         # Names that are the same in both, and words of the web's own.
         "AutoScorer", "GET", "POST", "Authorization", "Bearer \0", "AWAY", "BROKEN", "Escape", "AbortError",
-        "noopener noreferrer", "Content-Type", "Idempotency-Key", "xMidYMid meet", "records stale",
+        "noopener noreferrer", "Content-Type", "If-None-Match", "Last-Event-ID", "Idempotency-Key", "ETag",
     }  # fmt: skip
     beside = {(Path(path).name, each) for path, kind, text in found for each in prose_of(kind, text)}
     assert {each for each in beside if each[1] not in known} == set()

@@ -137,6 +137,7 @@ def test_the_order_of_the_files_changes_no_byte(workspace, tmp_path):
     assert seen[0] == seen[1]
     assert set(seen[0][1]) == {
         "confusion_matrix.json", "confusion_matrix.svg", "errors.csv", "per_class.csv", "per_class.svg",
+        "samples.json.gz",
         "shared/confusion_matrix.json", "shared/confusion_matrix.svg", "shared/per_class.csv", "shared/per_class.svg",
     }  # fmt: skip
 
@@ -163,6 +164,7 @@ def test_artifacts_hold_the_matrix_the_classes_and_the_errors(workspace):
         "errors",
         "confusion_matrix_plot",
         "per_class_plot",
+        "samples",
     }
     assert result.artifacts["errors"].path == "output/artifacts/errors.csv"
 
@@ -248,7 +250,7 @@ def test_ten_lines_make_a_scorer(workspace):
     root = workspace([("b", 1), ("a", 5)], [("a", 5.5), ("b", 3)])
     result = WithinOne().score(root, {})
     assert result.summary.score == result.metrics["within_one"] == 0.5
-    assert set(result.artifacts) == {"errors", "residuals"}
+    assert set(result.artifacts) == {"errors", "residuals", "samples"}
     assert (
         root / "output/artifacts/errors.csv"
     ).read_text() == "id,truth,prediction,residual\nb,1.0,3.0,-2.0\na,5.0,5.5,-0.5\n"

@@ -14,7 +14,7 @@ from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.scorers.classification import ClassificationF1
 from autoscorer.scorers.plots.axes import nice_ticks, tick_labels
 from autoscorer.scorers.plots.curves_and_bars import confusion_matrix_svg, per_class_svg, pr_curves_svg, residual_svg
-from autoscorer.scorers.plots.svg import ramp_css, shorten
+from autoscorer.scorers.plots.svg import OwnName, ramp_css, shorten
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -196,6 +196,12 @@ class TestCurves:
         svg = pr_curves_svg(self.recall, {"dog": np.full(101, -1.0), "cat": self.recall[::-1]}, title="PR")
         assert "dog (no data)" in texts(svg)
         assert "cat" in texts(svg)
+
+    def test_a_mean_is_told_from_the_curves_that_it_is_of(self) -> None:
+        svg = pr_curves_svg(self.recall, {OwnName("mean of 2 categories"): self.recall, "cat": self.recall}, title="PR")
+        widths = [each.get("stroke-width") for each in parse(svg).iter() if each.tag.endswith("path")]
+        # In the plot and in its legend.
+        assert widths.count("4") == 2 and widths.count("2") == 2
 
     def test_no_curve_at_all(self) -> None:
         assert "No curve is defined." in texts(pr_curves_svg(self.recall, {}, title="PR"))

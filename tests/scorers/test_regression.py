@@ -84,7 +84,7 @@ def test_the_summary_shows_an_error_where_lower_is_better(workspace):
     assert result.to_dict()["summary"]["rmse"] == result.summary.score
     assert result.summary.higher_is_better is False
     assert RegressionRMSE.rank_thresholds is None
-    assert set(result.artifacts) == {"errors", "residuals"}
+    assert set(result.artifacts) == {"errors", "residuals", "samples"}
     assert result.intervals["rmse"].method == "delta"
 
 

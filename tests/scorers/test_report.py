@@ -177,6 +177,15 @@ class TestContent:
         ):
             assert piece in page.text, piece
 
+    def test_the_title_is_the_job_or_else_the_services_name_of_the_workspace(self, tmp_path: Path) -> None:
+        result = classification(tmp_path)
+        assert "<h1><bdi>team-7</bdi></h1>" in render_whole(result, tmp_path, name="round-1/x")
+        result.job_id = tmp_path.name
+        assert f"<h1><bdi>round-1/{tmp_path.name}</bdi>" in render_whole(
+            result, tmp_path, name=f"round-1/{tmp_path.name}"
+        )
+        assert f"<h1><bdi>{tmp_path.name}</bdi></h1>" in render_whole(result, tmp_path)
+
     def test_the_full_precision_is_in_the_page(self, tmp_path: Path) -> None:
         values = {a["value"] for a in Page(render_report(classification(tmp_path), tmp_path)).attributes("data")}
         assert "0.88123456789" in values
@@ -566,6 +575,40 @@ class TestBrowser:
         assert browser.value("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         browser.value("document.querySelector('details').open = false")
         assert browser.value("document.querySelector('details table').getBoundingClientRect().height") > 50
+
+    def test_on_paper_nothing_is_cut_at_the_edge(self, browser: Browser, pages: list[Path]) -> None:
+        for page in pages:
+            browser.open(page, width=640, media="print")
+            beyond = browser.value(
+                "[...document.querySelectorAll('td, th, img')].filter(each => each.offsetParent"
+                " && each.getBoundingClientRect().right > innerWidth + 1).map(each => each.outerHTML.slice(0, 80))"
+            )
+            assert beyond == []
+
+    def test_on_a_telephone_words_are_whole_and_what_is_beyond_the_edge_is_hinted_at(
+        self, browser: Browser, tmp_path: Path
+    ) -> None:
+        result = classification(tmp_path / "good")
+        result.metrics = {"f1_macro": 0.5, "precision_weighted": 0.5}
+        writer = ArtifactWriter(tmp_path / "good")
+        writer.write("wide", "wide.svg", '<svg xmlns="http://www.w3.org/2000/svg" width="900" height="300"></svg>')
+        result.artifacts |= writer.artifacts
+        page = tmp_path / "good" / write_report(result, tmp_path / "good").path
+        hints = "[...document.querySelectorAll('.sideways')].filter(e => e.offsetParent).length"
+        browser.open(page, width=360)
+        assert browser.value(hints) >= 1
+        # A name that takes more than one line is twice as high.
+        assert browser.value(
+            "(n => n.getBoundingClientRect().height < 40)([...document.querySelectorAll('tbody th')]"
+            ".find(e => e.innerText.includes('precision_weighted')))"
+        )
+        browser.open(page, width=1200)
+        assert browser.value(hints) == 0
+        # Tables take the place that there is.
+        assert browser.value(
+            "(t => t.getBoundingClientRect().width > .85 * t.closest('.card').getBoundingClientRect().width)"
+            "(document.querySelector('.card table'))"
+        )
 
     def test_hostile_names_run_nothing(self, browser: Browser, tmp_path: Path) -> None:
         writer = ArtifactWriter(tmp_path)

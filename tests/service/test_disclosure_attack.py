@@ -34,6 +34,7 @@ pytestmark = pytest.mark.slow  # all together; each is quick
 SUBMIT, ADMIN = ({"Authorization": f"Bearer {token}"} for token in ("sss-token", "aaa-token"))
 NAMES = (
     "confusion_matrix.json", "confusion_matrix.svg", "per_class.csv", "per_class.svg", "errors.csv", "report.html",
+    "samples.json.gz", "shared/samples.json.gz",
     "residuals.svg", "pr_curves.json", "pr_curves.svg", "shared/confusion_matrix.json", "shared/per_class.csv",
     "shared/residuals.svg", "output/result.json", "output/history", "input/gt.csv", "input/gt.json",
 )  # fmt: skip
@@ -85,6 +86,7 @@ class Attacker:
             path: self.api.client.get(path, headers=SUBMIT)
             for path in (
                 "/tasks", "/tasks/one", "/tasks/two", "/tasks/all", "/tasks/one/logs", "/batch/all",
+                "/tasks/one/samples", "/tasks/one/samples?verdict=right", "/tasks/one/labels", "/compare?a=one&b=one",
                 "/batch/all/leaderboard",
                 "/batch/all/leaderboard?format=csv", "/workspaces", f"/workspaces/{name}", f"/result?workspace={name}",
                 f"/logs?workspace={name}", "/metrics", "/scorers", f"/scorers/{scorer}",

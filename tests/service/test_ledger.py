@@ -223,6 +223,7 @@ def test_a_flow_run_is_adopted_once_and_beside_an_active_task(settings: Settings
             assert len(await ledger.adopt(adopted)) == 2
             assert await ledger.adopt([replace(adopted[0], id=new_task_id())]) == []
             assert await ledger.known_flow_run("f1") and not await ledger.known_flow_run("f2")
+            assert (await ledger.of_flow_runs({"f1", "f2"}))["f1"].id == adopted[1].id
             assert await ledger.claim_undispatched(9, without=["score"]) == []
 
     run(work)

@@ -13,11 +13,13 @@ from autoscorer.cli.main import main
 from autoscorer.core.config import Settings, load_settings
 from autoscorer.schemas.benchmark import Quota
 from autoscorer.schemas.task import TaskState
+from autoscorer.service.ledger.changes import WORD
 from autoscorer.service.ledger.ledger import in_ledger
 from autoscorer.service.ledger.maintenance import upgrade_ledger
+from autoscorer.service.ledger.notes import NewNote
 from autoscorer.service.ledger.records import TaskEnd, TaskFilter
 from autoscorer.service.ledger.revisions import HEAD
-from autoscorer.service.ledger.tables import idempotency, names, outcomes, submissions, tasks
+from autoscorer.service.ledger.tables import idempotency, names, notes, outcomes, submissions, tasks
 from sqlalchemy import Connection, select
 
 from ..support.ledger import new, opened
@@ -34,7 +36,7 @@ def everything(settings: Settings) -> dict[str, Any]:
     def read(db: Connection) -> dict[str, Any]:
         return {
             table.name: sorted((tuple(row) for row in db.execute(select(table))), key=repr)
-            for table in (tasks, outcomes, names, idempotency, submissions)
+            for table in (tasks, outcomes, names, notes, idempotency, submissions)
         }
 
     return asyncio.run(in_ledger(settings, read))
@@ -44,6 +46,7 @@ def everything(settings: Settings) -> dict[str, Any]:
 def filled(settings: Settings) -> Settings:
     async def fill() -> None:
         async with opened(settings) as ledger:
+            await ledger.secret(WORD, "of this ledger alone")
             for n in range(1200):
                 keyed: Any = {"key": f"k{n}" if n % 3 else None, "request_hash": "h"}
                 if n % 100:
@@ -51,6 +54,9 @@ def filled(settings: Settings) -> Settings:
                 else:
                     task = new(f"/data/ü{n}", benchmark="flowers", team="a")
                     row, _, _ = await ledger.add_submission(task, Quota(), **keyed)
+                if n % 400 == 0:
+                    said: Any = {"of_truth": bool(n), "text": "é\n", "sample": "r1", "metric": None, "verdict": "agree"}
+                    await ledger.add_note(NewNote(row.id, "admin-1", "admin", None, **said), 1)
                 if n % 2:
                     left = {"summary": {"score": n / 7, "f1": n / 7}, "job_id": f"Job {n}", "text": "é\x00\ud800"}
                     await ledger.finish([TaskEnd(row.id, TaskState.COMPLETED, result=left)])
@@ -66,7 +72,7 @@ def test_it_is_moved_to_postgresql_and_back(
 ) -> None:  # fmt: skip
     before = everything(filled)
     file = tmp_path / "ledger.jsonl"
-    rows = {"tasks": 1200, "outcomes": 600, "names": 1200, "idempotency": 800, "submissions": 12}
+    rows = {"tasks": 1200, "outcomes": 600, "names": 1200, "notes": 3, "idempotency": 800, "submissions": 12}
     code, told = command(capsys, "export", str(file))
     assert (code, told["data"]) == (0, rows)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600 and not list(tmp_path.glob("*.part"))

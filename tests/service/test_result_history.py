@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -9,15 +10,20 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from autoscorer.cli.main import main
 from autoscorer.core.config import Settings
+from autoscorer.service.ledger.ledger import Ledger
+from autoscorer.service.ledger.records import NewTask
+from autoscorer.service.policy import SEVERAL
 from autoscorer.tasks.score import score_workspace
 
 from ..support.facade import ADMIN, SUBMIT, Facade, facade, facade_settings
+from ..support.ledger import new
 from ..support.terminal import in_terminal
 from ..support.workspaces import result_of
 
@@ -142,6 +148,66 @@ def test_over_http_the_history_is_paged_and_each_result_can_be_read(api: Facade,
         ("/workspaces/ws/history/..%2F..%2Finput%2Fgt.csv", "NOT_FOUND"),
     ):
         assert api.call("GET", path, token=ADMIN).error["code"] in (code, "WORKSPACE_NOT_FOUND"), path
+
+
+def test_each_result_says_its_interval_and_what_it_took_to_pass(api: Facade) -> None:
+    failed, best, first = api.call("GET", "/workspaces/ws/history", token=ADMIN).data["results"]
+    assert first["low"] < first["score"] < first["high"] and first["pass_threshold"] == 0.9
+    whole = api.call("GET", f"/workspaces/ws/history/{best['id']}", token=ADMIN).data
+    interval = whole["intervals"]["f1_macro"]
+    assert (best["low"], best["high"]) == (interval["low"], interval["high"])
+    assert (failed["low"], failed["high"]) == (None, None)
+    shown = api.call("GET", "/workspaces/ws/history", token=SUBMIT).data["results"][2]
+    assert shown["low"] == float(f"{first['low']:.4g}") and shown["high"] == float(f"{first['high']:.4g}")
+
+
+def test_what_changed_beside_the_predictions_is_told_with_the_result_that_it_changed_for(
+    api: Facade, three: Path, settings: Settings
+) -> None:
+    def changes() -> list[list[str]]:
+        return [each["changed"] for each in api.call("GET", "/workspaces/ws/history", token=ADMIN).data["results"]]
+
+    assert changes() == [[], [], []]
+    (three / "output" / "pred.csv").write_text(predictions(0))
+    (three / "input" / "gt.csv").write_text(TRUTH.replace("r1,cat", "r1,dog"))
+    score_workspace(three, settings=settings)
+    meta = json.loads((three / "meta.json").read_text())
+    (three / "meta.json").write_text(json.dumps({**meta, "params": {"pass_threshold": 0.5}}))
+    score_workspace(three, settings=settings)
+    score_workspace(three, settings=settings, scorer="classification_accuracy")
+    # Another scorer has other params.
+    assert changes()[:4] == [["scorer", "params"], ["params"], ["truth"], []]
+    # Where a page ends makes no difference.
+    one = api.call("GET", "/workspaces/ws/history?limit=1", token=ADMIN).data["results"][0]
+    assert one["changed"] == ["scorer", "params"]
+    # A submitter learns that the truth changed, and not its digest, which could be tried out.
+    third = api.call("GET", "/workspaces/ws/history", token=SUBMIT)
+    assert third.data["results"][2]["changed"] == ["truth"] and b"sha256" not in third.body
+
+
+def test_the_task_that_made_a_result_is_named_to_those_who_may_see_it(api: Facade, three: Path) -> None:
+    made = [
+        new(str(three), origin="prefect", flow_run_id="own"),
+        new(str(three), origin="prefect", flow_run_id="other"),
+    ]
+    # As of a batch over submissions of several benchmarks.
+    made[1] = replace(made[1], benchmark=SEVERAL)
+    asyncio.run_coroutine_threadsafe(_adopt(api.state.tasks.ledger, made), api.state.loop).result(300)
+    files = sorted((three / "output" / "history").iterdir())
+    for file, flow_run in zip(files, ("own", "other"), strict=True):
+        result = json.loads(file.read_text())
+        result["versioning"]["flow_run_id"] = flow_run
+        file.write_text(json.dumps(result))
+
+    def named(token: str) -> list[str | None]:
+        return [each["task_id"] for each in api.call("GET", "/workspaces/ws/history", token=token).data["results"]]
+
+    assert named(ADMIN) == [None, made[1].id, made[0].id]
+    assert named(SUBMIT) == [None, None, made[0].id]
+
+
+async def _adopt(ledger: Ledger, made: list[NewTask]) -> None:
+    assert len(await ledger.adopt(made)) == len(made)
 
 
 def test_a_submitter_is_shown_rounded_scores_and_no_ground_truth(api: Facade, three: Path) -> None:

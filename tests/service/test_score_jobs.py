@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from autoscorer.scorers.rag.templates import Template
 
 from ..scorers.rag.test_judged_metrics import FOUR, RIGHT, judging
 from ..support.installation import Installation
@@ -110,6 +111,36 @@ def test_an_answer_is_scored_in_the_request(live: Installation) -> None:
     kept = json.loads(eventually(lambda: (live.home / "score-jobs" / f"{record['job_id']}.json").read_text()))
     eventually(lambda: json.loads((live.home / "score-jobs" / f"{record['job_id']}.json").read_text()) == record)
     assert kept["job_id"] == record["job_id"]
+
+
+def test_a_record_says_who_judged_by_which_words_and_who_asked(live: Installation) -> None:
+    record = posted(live, "/api/score", question="Who judged?", metrics=["faithfulness", "token_f1"])
+    assert record["judged_by"] == {
+        "models": {"judge": "one: large"},
+        "prompts": {name: Template(name).sha256 for name in ("claims", "faithfulness")},
+        "calibrated": {},
+    }
+    assert record["caller"].startswith("submit-")
+    free = posted(live, "/api/score", question="Did anybody judge?", metrics=["token_f1"])
+    assert free["judged_by"] is None
+
+
+def test_what_a_job_was_asked_for_is_told_in_full(live: Installation) -> None:
+    asked = {"question": "Long? " * 100, "contexts": [{"text": "one"}, "two"], "metrics": ["token_f1"]}
+    job = posted(live, **asked)["job_id"]
+    status, told = live.call("GET", f"/api/score/jobs/{job}/request")
+    assert status == 200
+    assert told == {
+        "question": asked["question"],
+        "answer": FOUR,
+        "contexts": ["one", "two"],
+        "ground_truth": "T1.",
+        "metrics": ["token_f1"],
+        "judge_model": None,
+        "embedding_model": None,
+        "weights": None,
+    }
+    assert live.call("GET", "/api/score/jobs/0190f2d4-9c0e-7d11-8a6b-5c4d3e2f1a0b/request")[0] == 404
 
 
 def test_the_key_of_a_judge_is_nowhere(live: Installation) -> None:

@@ -93,9 +93,18 @@ def _fill(settings: Settings, root: Path, tasks: Sequence[Done]) -> dict[str, st
 
 
 @contextmanager
-def served(root: Path, tasks: Sequence[Done], *, tokens: bool = False) -> Iterator[tuple[str, dict[str, str]]]:
-    """Serve the API with a ledger of these tasks, the last one the newest; its address, and each task's id."""
-    settings = facade_settings(root, tokens=tokens)
+def served(
+    root: Path, tasks: Sequence[Done], *, tokens: bool = False, home: Path | None = None
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Serve the API with a ledger of these tasks, the last one the newest; its address, and each task's id.
+
+    Args:
+        root: Where workspaces lie.
+        tasks: What the ledger holds.
+        tokens: Whether it asks for tokens.
+        home: Of a service that many tests share; the test's own when None.
+    """
+    settings = facade_settings(root, tokens=tokens, home=home)
     ids = _fill(settings, root, tasks)
     with facade(settings) as api:
         yield f"http://{api.host}:{api.port}", ids

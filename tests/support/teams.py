@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autoscorer.core.benchmark import BenchmarkFolder
 from autoscorer.core.config import Settings
 from autoscorer.schemas.task import TaskState
 from autoscorer.service.ledger.records import TaskEnd
 from autoscorer.tasks.score import score_workspace
 
-from .calls import Answer
+from .calls import Answer, call
 from .facade import ADMIN, SUBMIT, Facade, facade, facade_settings
 
 __all__ = ["ADMIN", "SUBMIT", "TOKENS", "Benches", "form", "serving"]
@@ -50,7 +49,7 @@ class Benches:
     def call(self, who: str | None, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """One request with somebody's token; with none for None."""
         shown = None if who is None else TOKENS.get(who, who)
-        return self.api.call(method, path, body, token=shown or "", headers=headers)
+        return call(self.api.url + path, method, body, token=shown, headers=headers)
 
     def hand_in(
         self,
@@ -99,4 +98,4 @@ def serving(root: Path, **sections: Any) -> Iterator[Benches]:
     entries = (roles.get(who, f"organiser:{{}}@{who}").format(token) for who, token in TOKENS.items())
     settings: Settings = facade_settings(root, api_tokens=",".join(entries), **sections)
     with facade(settings) as api:
-        yield Benches(api, BenchmarkFolder(root / "flowers").root.parent)
+        yield Benches(api, root.resolve())

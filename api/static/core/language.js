@@ -2,12 +2,14 @@
 
 import { signal } from "/static/preact.js";
 import { failures } from "/static/words/failures.js";
-import { LANGUAGES, words } from "/static/words/index.js";
+import { LANGUAGES, words as common } from "/static/words/words.js";
 
 const KEPT = "autoscorer-language";
 // Written the same way in every part of the page: the tags a browser and a screen reader know.
 const TAGS = { en: "en", zh: "zh-CN" };
 
+// Those of all views, and of each view that was opened.
+const words = { ...common };
 // What is drawn with a word is drawn anew when the language changes.
 const now = signal("en");
 let tools = {};
@@ -27,6 +29,9 @@ export function firstLanguage() {
   return known(new URLSearchParams(location.search).get("lang")) || known(kept())
     || (navigator.languages || [navigator.language]).map(known).find(Boolean) || "en";
 }
+
+/** Know the words of one more dictionary. */
+export const learn = (more) => Object.assign(words, more);
 
 export const language = () => now.value;
 export const otherLanguage = () => LANGUAGES.find((one) => one !== now.value);
@@ -107,7 +112,8 @@ export function seconds(value) {
 export function bytes(value) {
   if (typeof value !== "number") return "";
   if (value < 1024) return `${count(value)} B`;
-  return value < 1024 ** 2 ? `${fixed(value / 1024, 1)} KiB` : `${fixed(value / 1024 ** 2, 1)} MiB`;
+  if (value < 1024 ** 2) return `${fixed(value / 1024, 1)} KiB`;
+  return value < 1024 ** 3 ? `${fixed(value / 1024 ** 2, 1)} MiB` : `${fixed(value / 1024 ** 3, 1)} GiB`;
 }
 
 /** A moment: [as text, in full], or null for what is none. */

@@ -68,7 +68,7 @@ export const Lines = ({ text, label }) => html`<pre tabindex="0" role="region" a
 
 /** A heading with what belongs to it; nothing where that is nothing. */
 export function Part({ title, children, id }) {
-  return html`<section class="part" aria-label=${title} id=${id}><h3>${title}</h3>${children}</section>`;
+  return html`<section class="part" id=${id}><h2>${title}</h2>${children}</section>`;
 }
 
 const MOST_ITEMS = 50;

@@ -26,8 +26,9 @@ const EDGE = { left: 56, right: 12, top: 12, bottom: 26 };
  *
  * @param points [{value, low, high, label, mark}]; `mark` says what changed there. A value of null leaves a gap.
  * @param line A value to reach, or nothing.
+ * @param ends What is written below the first point and the last one.
  */
-export function History({ points, line, label }) {
+export function History({ points, line, label, ends = [] }) {
   const numbers = points.flatMap((each) => [each.value, each.low, each.high]).concat(line).filter((each) => typeof each === "number");
   if (!numbers.length) return null;
   let [low, high] = [Math.min(...numbers), Math.max(...numbers)];
@@ -47,6 +48,7 @@ export function History({ points, line, label }) {
     ${banded.length > 1 && html`<polygon class="band" points=${[...path(banded, "high"), ...path(banded, "low").reverse()].join(" ")} />`}
     ${typeof line === "number" && html`<line class="goal" x1=${EDGE.left} x2=${WIDTH - EDGE.right} y1=${y(line)} y2=${y(line)} />`}
     ${there.filter((each) => each.mark).map((each) => html`<line class="mark" x1=${x(each.index)} x2=${x(each.index)} y1=${EDGE.top} y2=${HEIGHT - EDGE.bottom}><title>${each.mark}</title></line>`)}
+    ${ends.map((each, index) => html`<text x=${index ? WIDTH - EDGE.right : EDGE.left} y=${HEIGHT - 8} text-anchor=${index ? "end" : "start"}>${each}</text>`)}
     <polyline class="values" points=${path(there, "value").join(" ")} />
     ${there.map((each) => html`<circle class="value" cx=${x(each.index)} cy=${y(each.value)} r="3.5"><title>${each.label}: ${number(each.value)}</title></circle>`)}
   </svg>`;

@@ -21,7 +21,7 @@ export function Failure({ error }) {
   const listed = many && String(error.message).startsWith(`${problems.length} problems. `);
   const tail = Array.isArray(log) ? log.slice(-LOG_LINES).map(String).join("\n") : log ? String(log) : "";
   return html`<div class="problem failure">
-    <h3 class="first">${known ? known.title : t("failure.title")}</h3>
+    <h2 class="first">${known ? known.title : t("failure.title")}</h2>
     <p class="sentence" dir="auto">${listed ? t("failure.problems", { n: problems.length }) : String(error.message)}</p>
     ${many && html`<ul>${problems.slice(0, MOST_PROBLEMS).map((each) => html`<${Problem} of=${each} />`)}
       ${problems.length > MOST_PROBLEMS && html`<li>${t("value.more", { n: problems.length - MOST_PROBLEMS })}</li>`}</ul>`}

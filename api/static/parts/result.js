@@ -75,7 +75,7 @@ function Classes({ of: [prefixes, classes, columns] }) {
   const head = [t("metrics.class"), ...prefixes.map((each) => html`<${Name} text=${each} />`)];
   const rows = (some) => some.map((each) => [html`<${Name} text=${each} />`, ...columns.map((column) => html`<${Figure} value=${column.get(each)} />`)]);
   const rest = classes.slice(FIRST_CLASSES);
-  return html`<h4>${t("metrics.classes")}</h4>
+  return html`<h3>${t("metrics.classes")}</h3>
     <${Table} label=${t("metrics.classes")} head=${head} rows=${rows(classes.slice(0, FIRST_CLASSES))} />
     ${rest.length > 0 && html`<${Fold} summary=${t("metrics.others", { n: rest.length })}>${() => html`
       <${Table} label=${t("metrics.classes")} head=${head} rows=${rows(rest.slice(0, MOST_CLASSES))} />

@@ -12,8 +12,10 @@ import { Failure, Refusal } from "/static/parts/failure.js";
 import { FileLink, Files, Plots, useFiles } from "/static/parts/files.js";
 import { Log } from "/static/parts/log.js";
 import { Members } from "/static/parts/members.js";
+import { NotesByPeople, useNotes } from "/static/parts/notes.js";
 import { About, Params, Provenance } from "/static/parts/provenance.js";
 import { Headline, Metrics, Notes, isResult } from "/static/parts/result.js";
+import { Samples } from "/static/parts/samples.js";
 import { ended, isActive, nameOf } from "/static/parts/task.js";
 
 function Progress({ of: { done, total } }) {
@@ -63,6 +65,7 @@ export default function Record({ id }) {
   const isBatch = task?.action === "batch";
   const batch = useAsked(isBatch ? `/batch/${encodeURIComponent(id)}` : null, { concerns: (event) => event.id === id });
   const files = useFiles(task);
+  const notes = useNotes(task ? id : null);
   const title = useRef(null);
   const before = useRef("");
   const [said, say] = useState("");
@@ -76,7 +79,7 @@ export default function Record({ id }) {
   }, [now]);
   return html`<article id="record" class="card" aria-labelledby="title">
     <p class="crumb"><a href=${to("records")}>${t("nav.records")}</a></p>
-    <h1 id="title" ref=${title} tabindex="-1">${name ? html`<${Name} text=${name} />` : "…"}</h1>
+    <h1 id="title" ref=${title} tabindex="-1">${name || problem ? html`<${Name} text=${name || id} />` : "…"}</h1>
     <p id="said" class="unseen" role="status">${said}</p>
     <${Refusal} of=${problem} />
     ${task && html`<div id="detail">
@@ -84,8 +87,9 @@ export default function Record({ id }) {
       ${task.progress && isActive(task) && html`<${Progress} of=${task.progress} />`}
       <${Buttons} task=${task} files=${files} onDone=${again} />
       ${batch.data && html`<${Members} batch=${batch.data} />`}
-      ${isResult(task) && html`<${Plots} task=${task} files=${files} /><${Metrics} result=${task.result} /><${Notes} result=${task.result} /><${Files} files=${files} />`}
+      ${isResult(task) && html`<${Plots} task=${task} files=${files} /><${Metrics} result=${task.result} /><${Notes} result=${task.result} /><${Samples} task=${task} notes=${notes} /><${Files} files=${files} />`}
       ${!isResult(task) && task.result && !isBatch && html`<${Part} title=${t("found.title")}><${Value} of=${task.result} /></>`}
+      <${NotesByPeople} notes=${notes} />
       <${Log} task=${task.id} goesOn=${isActive(task)} />
       <${Params} task=${task} /><${About} task=${task} /><${Provenance} task=${task} />
     </div>`}

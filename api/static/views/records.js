@@ -1,7 +1,7 @@
 // The list of records: a page at a time, as the address asks for it.
 
 import { html, useEffect, useRef, useState } from "/static/preact.js";
-import { change, chosen, route, to, trail } from "/static/core/address.js";
+import { change, chosen, route, to } from "/static/core/address.js";
 import { csv, save } from "/static/core/csv.js";
 import { keep, kept } from "/static/core/kept.js";
 import { t } from "/static/core/language.js";
@@ -10,6 +10,7 @@ import { useTitle } from "/static/core/title.js";
 import { COLUMNS, MORE_IN_CSV } from "/static/parts/columns.js";
 import { ACTIONS, Filters, STATES } from "/static/parts/filters.js";
 import { Refusal } from "/static/parts/failure.js";
+import { Pages } from "/static/parts/pages.js";
 import { Selected } from "/static/parts/selected.js";
 
 const PAGE = 100;
@@ -46,19 +47,6 @@ function Row({ task, columns, picked, onPick }) {
     <td role="cell" class="pick"><input type="checkbox" aria-label=${t("list.pick")} checked=${picked} onChange=${(event) => onPick(task.id, event.target.checked)} /></td>
     ${columns.map(({ key, cell, isNumber, label }) => html`<td role="cell" key=${key} data-key=${key} class=${isNumber ? "num" : null} data-label=${label ? t(label) : null}>${cell(task)}</td>`)}
   </tr>`;
-}
-
-function Pages({ page, cursor, onTurn }) {
-  if (!cursor && !page.next_cursor) return null;
-  const turn = (next, led) => {
-    change({ cursor: next }, { led });
-    onTurn();
-  };
-  return html`<nav id="pages" class="buttons" aria-label=${t("list.pages")}>
-    <button type="button" id="first" disabled=${!cursor} onClick=${() => turn("", [])}>${t("list.first")}</button>
-    <button type="button" id="previous" disabled=${!cursor} onClick=${() => turn(trail().at(-1) || "", trail().slice(0, -1))}>${t("list.previous")}</button>
-    <button type="button" id="next" disabled=${!page.next_cursor} onClick=${() => turn(page.next_cursor, [...trail(), cursor])}>${t("list.next")}</button>
-  </nav>`;
 }
 
 function Empty({ query }) {
@@ -101,7 +89,7 @@ export default function Records() {
   const from = (page?.before || 0) + 1;
   const isPart = page && (query.get("cursor") || page.next_cursor) && page.tasks.length;
   const chosenTasks = page ? page.tasks.filter((task) => picked.includes(task.id)) : [];
-  return html`<section id="list" class="card" aria-labelledby="title">
+  return html`<section id="list" class="card">
     <div class="title-line"><h1 id="title" ref=${title} tabindex="-1">${t("list.title")}</h1>
       <p id="count" class="muted" role="status">${page && (isPart ? t("list.range", { from, to: from + page.tasks.length - 1, total: page.total }) : t("list.count", { n: page.total }))}</p>
       <div class="tools"><${Columns} hidden=${hidden} onHide=${onHide} />
@@ -116,6 +104,6 @@ export default function Records() {
           onPick=${(id, isOn) => pick(isOn ? [...picked, id] : picked.filter((each) => each !== id))} />`)}</tbody>
       </table></div>`}
     ${page && !page.tasks.length && html`<${Empty} query=${query} />`}
-    ${page && html`<${Pages} page=${page} cursor=${query.get("cursor") || ""} onTurn=${() => title.current.focus()} />`}
+    ${page && html`<${Pages} next=${page.next_cursor} cursor=${query.get("cursor") || ""} onTurn=${() => title.current.focus()} />`}
   </section>`;
 }

@@ -28,7 +28,7 @@ const cellsOf = (each, isWatched) => [
 
 /** What does not load, and why. */
 function Broken({ errors }) {
-  return errors.length > 0 && html`<section class="part" aria-labelledby="broken"><h2 id="broken">${t("scorers.broken")}</h2>
+  return errors.length > 0 && html`<section class="part"><h2 id="broken">${t("scorers.broken")}</h2>
     ${errors.map((each) => html`<div key=${each.source}><p><strong><${Name} text=${each.source} /></strong> <span class="muted"><${Time} text=${each.failed_at} /></span></p>
       ${each.stale_ids.length > 0 && html`<p class="muted">${t("scorers.stale.of", { names: each.stale_ids.join(", ") })}</p>`}
       <${Failure} error=${each.error} /></div>`)}</section>`;
@@ -56,7 +56,7 @@ function Load({ onDone }) {
     const told = (done) => t("scorers.reloaded", { n: done.changes.filter((each) => each.change !== "unchanged").length, errors: done.errors.length });
     doing(() => act("/scorers/reload", {}), told);
   };
-  return html`<section class="part" aria-labelledby="load"><h2 id="load">${t("scorers.change")}</h2><p class="muted">${t("scorers.change.who")}</p>
+  return html`<section class="part"><h2 id="load">${t("scorers.change")}</h2><p class="muted">${t("scorers.change.who")}</p>
     <form id="load-form" onSubmit=${load}>
       <${Text} id="path" label=${t("scorers.path")} value=${path} maxlength="4096" placeholder=${t("scorers.path.example")} hint=${t("scorers.path.hint")}
         problem=${isMissing && t("scorers.path.missing")} onInput=${setPath} />

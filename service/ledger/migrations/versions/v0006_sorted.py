@@ -16,27 +16,29 @@ down_revision = "0005"
 
 # Rows that are read and written at a time.
 _TOGETHER = 1000
-_SORTED = {"by_name": "sort_name", "by_score": "score", "by_passed": "passed"}
-_TOOK = "ended_at - started_at"
-_COLUMNS = ("sort_name", "score", "passed", "board_only")
+_SORTED = {"by_name": "sort_name", "by_score": "score", "by_passed": "passed", "by_seconds": "seconds"}
+_COLUMNS = ("sort_name", "score", "passed", "board_only", "seconds")
 
 
 def upgrade() -> None:
     """Make the columns, fill them from what is there, then make the indexes."""
     op.add_column("tasks", sa.Column("sort_name", sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")))
-    op.add_column("tasks", sa.Column("score", sa.Double))
-    for name in ("passed", "board_only"):
-        op.add_column("tasks", sa.Column(name, sa.Integer))
+    for name, kind in (
+        ("score", sa.Double),
+        ("passed", sa.Integer),
+        ("board_only", sa.Integer),
+        ("seconds", sa.Double),
+    ):
+        op.add_column("tasks", sa.Column(name, kind))
     _fill(op.get_bind())
-    for name, column in _SORTED.items():
-        _index(name, column, where=f"{column} IS NOT NULL")
-    _index("by_seconds", sa.text(f"({_TOOK})"), where=f"{_TOOK} IS NOT NULL")
     op.drop_index("by_end", "tasks")
-    _index("by_end", "ended_at", where="ended_at IS NOT NULL")
+    for name, column in {**_SORTED, "by_end": "ended_at"}.items():
+        condition = sa.text(f"{column} IS NOT NULL")
+        op.create_index(name, "tasks", [column, "id"], sqlite_where=condition, postgresql_where=condition)
 
 
 def _fill(db: sa.Connection) -> None:
-    tasks = sa.table("tasks", *map(sa.column, ("id", "request", *_COLUMNS)))
+    tasks = sa.table("tasks", *map(sa.column, ("id", "started_at", "ended_at", *_COLUMNS)))
     fill = (
         sa.update(tasks)
         .where(tasks.c.id == sa.bindparam("task", type_=sa.Text))
@@ -45,6 +47,7 @@ def _fill(db: sa.Connection) -> None:
             score=sa.bindparam("of_score", type_=sa.Double),
             passed=sa.bindparam("of_passed", type_=sa.Integer),
             board_only=sa.bindparam("of_board", type_=sa.Integer),
+            seconds=tasks.c.ended_at - tasks.c.started_at,
         )
     )
     for rows in _blocks(db):
@@ -78,14 +81,9 @@ def _filled(task_id: str, request: str, outcome: str | None) -> dict[str, Any]:
     }
 
 
-def _index(name: str, by: str | sa.TextClause, *, where: str) -> None:
-    condition = sa.text(where)
-    op.create_index(name, "tasks", [by, "id"], sqlite_where=condition, postgresql_where=condition)
-
-
 def downgrade() -> None:
     """Drop them."""
-    for name in (*_SORTED, "by_seconds", "by_end"):
+    for name in (*_SORTED, "by_end"):
         op.drop_index(name, "tasks")
     condition = sa.text("ended_at IS NOT NULL")
     op.create_index("by_end", "tasks", ["ended_at"], sqlite_where=condition, postgresql_where=condition)

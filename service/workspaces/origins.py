@@ -1,0 +1,24 @@
+"""Which tasks the Results of a workspace's history are of."""
+
+from __future__ import annotations
+
+from ..ledger.ledger import Ledger
+from ..policy import Act, Caller, may
+from .history import HistoryPage
+
+__all__ = ["name_tasks"]
+
+
+async def name_tasks(page: HistoryPage, ledger: Ledger, caller: Caller) -> HistoryPage:
+    """The page with the tasks that made its Results, as far as somebody may see them.
+
+    Args:
+        page: Of a history.
+        ledger: Knows which task's a flow run is.
+        caller: Who asks.
+    """
+    runs = {each.flow_run_id for each in page.results if each.flow_run_id is not None}
+    tasks = await ledger.of_flow_runs(runs)
+    seen = {run: task.id for run, task in tasks.items() if may(caller, Act.SEE, task.subject_of)}
+    named = [each.model_copy(update={"task_id": seen.get(each.flow_run_id or "")}) for each in page.results]
+    return page.model_copy(update={"results": named})

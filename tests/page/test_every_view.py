@@ -1,0 +1,173 @@
+"""What holds for every view of the page, in both languages: who can't see, point or read English can use it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from autoscorer.schemas.rag import ClaimVerdict, MetricScore
+from autoscorer.schemas.task import TaskState
+
+from ..support.benchmarks import rows, submit, write_benchmark
+from ..support.browser import CONTRAST, Browser
+from ..support.browser import browser as browser
+from ..support.records_page import Done, scored, served
+from .test_jobs import job
+
+pytestmark = pytest.mark.slow
+
+AXE = (Path(__file__).parents[1] / "support" / "axe" / "axe.min.js").read_text()
+# A name that would be markup, one that is read from right to left, and one without a place to break it.
+EVIL = '<img src=x onerror="document.title=1">\u202eevil'
+LONG = "a-very-long-name-without-any-end-" * 4
+ERROR: dict[str, Any] = {
+    "code": "CONTAINER_FAILED",
+    "message": f"The model exited with code 1. {EVIL}",
+    "stage": "execution",
+    "details": {"exit_code": 1, "log": [EVIL, "ValueError: 'é'\t\"x\""]},
+}
+CLAIM = ClaimVerdict(text="Paris is the capital.", verdict=False, reason=f"No passage tells. {EVIL}")
+FAITHFUL = MetricScore(status="ok", score=0.5, claims=[CLAIM], calls=1)
+VIEWS = {
+    "records": "/ui/records",
+    "records, nothing found": "/ui/records?q=nobody",
+    "record": "/ui/record/{good}",
+    "record of a failure": "/ui/record/{bad}",
+    "record of a batch": "/ui/record/{night}",
+    "record that waits": "/ui/record/{waiting}",
+    "record that is not there": "/ui/record/nothing",
+    "jobs": "/ui/jobs",
+    "job": "/ui/job/{job}",
+    "compare": "/ui/compare?a={good}&b={low}",
+    "benchmarks": "/ui/benchmarks",
+    "benchmark": "/ui/benchmark/flowers",
+    "workspaces": "/ui/workspaces",
+    "workspace": "/ui/workspace/good",
+    "submit a workspace": "/ui/submit?kind=workspace&workspace=good",
+    "submit to a benchmark": "/ui/submit?kind=benchmark&benchmark=flowers",
+    "submit a batch": "/ui/submit?kind=batch",
+    "submit an answer": "/ui/submit?kind=answer",
+    "scorers": "/ui/scorers",
+    "scorer": "/ui/scorers/classification_f1",
+    "service": "/ui/service",
+    "nothing": "/ui/nothing",
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str]]]:
+    root = tmp_path_factory.mktemp("page") / "root"
+    root.mkdir()
+    with pytest.MonkeyPatch.context() as patched:
+        # Before any test has a home of its own.
+        patched.setenv("AUTOSCORER_HOME", str(root.parent / "home"))
+        yield from _placed(root)
+
+
+def _placed(root: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    benchmark = write_benchmark(root, description=f"Which flower? {EVIL}", params={"pass_threshold": 0.5})
+    for team, labels in (("red", "xyxy"), ("blue", "xxxy"), ("a" * 60, "yyyy")):
+        assert submit(benchmark, rows(labels), team=team)[1].error is None
+    outcomes = [
+        {"workspace": str(root / f"n/{n}"), "state": "completed", "metric": "f1", "score": n / 9, "pass": n > 4,
+         "interval": {"low": 0.1, "high": 0.9, "level": 0.95}, "higher_is_better": True, "seconds": 1.0, "error": None}
+        for n in range(9)
+    ]  # fmt: skip
+    tasks = [
+        Done("good", result=scored(root, "good", classes=20, rows=400, pass_threshold=0.5)),
+        Done("low", result=scored(root, "low", right=0.4, pass_threshold=0.9)),
+        Done("bad", TaskState.FAILED, error=ERROR),
+        Done("night", action="batch", result={"total": 9, "seconds": 3.0, "outcomes": outcomes}),
+        Done(EVIL, TaskState.CANCELLED),
+        Done(LONG, None, more={"scorer": LONG[:100]}),
+        Done("waiting", None, action="pipeline"),
+        job("job", f"What is the capital of France? {EVIL}", faithfulness=FAITHFUL),
+    ]
+    with served(root, tasks) as found:
+        yield found
+
+
+def opened(page: Browser, place: tuple[str, dict[str, str]], view: str, language: str, **how: Any) -> None:
+    url, ids = place
+    address = VIEWS[view].format(**{name: ids[name] for name in ("good", "low", "bad", "night", "waiting", "job")})
+    page.open(f"{url}{address}{'&' if '?' in address else '?'}lang={language}", **how)
+    page.wait_for("document.querySelector('main > *') && document.title")
+    # Until nothing is asked for any more: what comes in late is looked at, too.
+    page.wait_for(
+        "document.querySelector('h1, .empty') && !document.querySelector('h1')?.textContent.startsWith('…')"
+        " && performance.now() - Math.max(0, ...performance.getEntriesByType('resource').map(r => r.responseEnd)) > 400"
+    )
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_it_can_be_used_by_everybody_and_asks_nobody_else(
+    browser: Browser, place: tuple[str, dict[str, str]], view: str
+) -> None:
+    for language in ("en", "zh"):
+        opened(browser, place, view, language, width=1300)
+        browser.value(AXE)
+        found = browser.value(
+            "axe.run(document, {resultTypes: ['violations']}).then(found => found.violations.map(each =>"
+            " [each.id, each.impact, each.nodes.map(node => node.html.slice(0, 160)).slice(0, 3)]))"
+        )
+        assert found == [], (view, language, json.dumps(found, indent=1))
+        assert browser.value("[document.title === '1', document.querySelectorAll('main img[onerror]').length]") == [
+            False, 0,
+        ]  # fmt: skip
+        assert all(address.startswith((place[0] + "/", "blob:")) for address in browser.requests())
+        # Prefect is away here, so what it alone can say is refused.
+        complaints = [str(each) for each in browser.complaints()]
+        refused = ("/readyz", "/logs", "/ui/", "/tasks/nothing", "/samples", "/queues", "/metrics")
+        assert [each for each in complaints if not any(one in each for one in refused)] == []
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_it_fits_and_reads_well_at_every_width_light_and_dark(
+    browser: Browser, place: tuple[str, dict[str, str]], view: str
+) -> None:
+    for scheme, language in (("light", "zh"), ("dark", "en")):
+        opened(browser, place, view, language, width=320, scheme=scheme)
+        for width in (320, 390, 720, 1440, 2560):
+            browser.call(
+                "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False
+            )
+            browser.value("new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))")
+            assert browser.value("document.documentElement.scrollWidth") <= width, (view, width)
+        assert browser.value(CONTRAST) == [], (view, scheme)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_everything_is_reached_by_keyboard_in_order_and_is_seen_to_be(
+    browser: Browser, place: tuple[str, dict[str, str]], view: str
+) -> None:
+    opened(browser, place, view, "en", width=1300)
+    browser.value("document.activeElement.blur()")
+    wanted = browser.value(
+        "[...document.querySelectorAll('a[href], button, input, select, textarea, summary, [tabindex=\"0\"]')]"
+        ".filter(e => !e.disabled && e.checkVisibility({visibilityProperty: true}) && !e.closest('[inert]')"
+        " && !(e.type === 'radio' && !e.checked)).length"
+    )
+    seen, last = 0, None
+    for _ in range(min(wanted, 60)):
+        browser.press("Tab", code=9)
+        now = browser.value(
+            "(e => [e.outerHTML.slice(0, 120), e !== document.body && e.matches(':focus-visible')"
+            " && getComputedStyle(e).outlineStyle !== 'none'])(document.activeElement)"
+        )
+        assert now[1], (view, now)
+        assert now[0] != last, (view, "the focus stands still", now)
+        seen, last = seen + 1, now[0]
+    assert seen >= 5
+
+
+@pytest.mark.parametrize("view", ["records", "record", "benchmark", "job"])
+def test_it_prints_without_the_frame_and_whole(browser: Browser, place: tuple[str, dict[str, str]], view: str) -> None:
+    opened(browser, place, view, "en", width=760, media="print")
+    assert browser.value("document.querySelector('header').checkVisibility()") is False
+    assert browser.value("document.documentElement.scrollWidth") <= 760
+    assert browser.value(
+        "[...document.querySelectorAll('main .scroll')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    ) == 0  # fmt: skip

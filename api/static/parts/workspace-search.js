@@ -2,7 +2,7 @@
 
 import { html, useRef, useState } from "/static/preact.js";
 import { t } from "/static/core/language.js";
-import { once, useAsked } from "/static/core/live.js";
+import { never, once, useAsked } from "/static/core/live.js";
 import { Muted, Name } from "/static/parts/basic.js";
 import { Refusal } from "/static/parts/failure.js";
 
@@ -15,7 +15,7 @@ export function WorkspaceSearch({ onPick }) {
   const [wanted, want] = useState("");
   const timer = useRef(0);
   const query = new URLSearchParams({ limit: String(SHOWN), ...(wanted ? { search: wanted } : {}) });
-  const { data, problem } = useAsked(`/workspaces?${query}`, { pause: once });
+  const { data, problem } = useAsked(`/workspaces?${query}`, { concerns: never, pause: once });
   const last = useRef(null);
   if (data) last.current = data;
   const page = data || (problem ? null : last.current);

@@ -4,7 +4,7 @@ import { html, useEffect, useRef, useState } from "/static/preact.js";
 import { to } from "/static/core/address.js";
 import { act } from "/static/core/api.js";
 import { t, word } from "/static/core/language.js";
-import { useAsked } from "/static/core/live.js";
+import { never, useAsked } from "/static/core/live.js";
 import { useTitle } from "/static/core/title.js";
 import { Direction, Name, Small, Time } from "/static/parts/basic.js";
 import { Failure, Refusal } from "/static/parts/failure.js";
@@ -69,7 +69,7 @@ function Load({ onDone }) {
 }
 
 function All() {
-  const { data, problem, again } = useAsked("/scorers", { pause: () => PAUSE });
+  const { data, problem, again } = useAsked("/scorers", { concerns: never, pause: () => PAUSE });
   const watched = useWatched();
   const isWatched = (each) => watched.all.some((place) => place.scorers.includes(each.id));
   const changed = () => {

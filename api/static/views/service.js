@@ -3,7 +3,7 @@
 import { html, useEffect, useRef } from "/static/preact.js";
 import { to } from "/static/core/address.js";
 import { count, t, word } from "/static/core/language.js";
-import { useAsked } from "/static/core/live.js";
+import { never, useAsked } from "/static/core/live.js";
 import { useTitle } from "/static/core/title.js";
 import { Name, Time } from "/static/parts/basic.js";
 import { Refusal } from "/static/parts/failure.js";
@@ -32,7 +32,7 @@ function Checks({ of: view }) {
 }
 
 function Readiness() {
-  const { data, problem } = useAsked("/readyz", { pause: () => PAUSE });
+  const { data, problem } = useAsked("/readyz", { concerns: never, pause: () => PAUSE });
   const view = data || (problem?.details?.ledger ? problem.details : null);
   if (!view) return html`<${Refusal} of=${problem} />`;
   return html`<p id="verdict" role="status" class=${view.ready ? "good" : "wrong"}>${t(view.ready ? "health.ready" : "health.unready")}</p><${Checks} of=${view} />`;

@@ -4,7 +4,7 @@ import { html, useEffect, useRef, useState } from "/static/preact.js";
 import { change, go, route, to } from "/static/core/address.js";
 import { act } from "/static/core/api.js";
 import { seconds, t, word } from "/static/core/language.js";
-import { useAsked } from "/static/core/live.js";
+import { never, useAsked } from "/static/core/live.js";
 import { paramsOf, written } from "/static/core/params.js";
 import { useTitle } from "/static/core/title.js";
 import { Direction, Facts, Fold, Mono, Name, Part, Time } from "/static/parts/basic.js";
@@ -98,7 +98,7 @@ function Change({ of: each, onDone }) {
 }
 
 export function One({ id }) {
-  const { data: each, problem, again } = useAsked(`/scorers/${encodeURIComponent(id)}`, { pause: () => PAUSE });
+  const { data: each, problem, again } = useAsked(`/scorers/${encodeURIComponent(id)}`, { concerns: never, pause: () => PAUSE });
   const watched = useWatched();
   const title = useRef(null);
   useTitle(id);

@@ -4,7 +4,7 @@ import { html, useState } from "/static/preact.js";
 import { to } from "/static/core/address.js";
 import { act } from "/static/core/api.js";
 import { t, word } from "/static/core/language.js";
-import { useAsked } from "/static/core/live.js";
+import { never, useAsked } from "/static/core/live.js";
 import { Name } from "/static/parts/basic.js";
 import { confirmed } from "/static/parts/dialog.js";
 import { Failure } from "/static/parts/failure.js";
@@ -13,7 +13,7 @@ const PAUSE = 10000;
 
 /** What is followed: {all, isTold, problem, again}. Whoever may not know is told nothing of it. */
 export function useWatched() {
-  const { data, problem, again } = useAsked("/scorers/watch", { pause: () => PAUSE });
+  const { data, problem, again } = useAsked("/scorers/watch", { concerns: never, pause: () => PAUSE });
   return { all: data?.watched || [], isTold: Boolean(data), problem, again };
 }
 

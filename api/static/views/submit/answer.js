@@ -3,7 +3,7 @@
 import { html, useState } from "/static/preact.js";
 import { go, to } from "/static/core/address.js";
 import { t } from "/static/core/language.js";
-import { once, useAsked } from "/static/core/live.js";
+import { never, once, useAsked } from "/static/core/live.js";
 import { paramsOf } from "/static/core/params.js";
 import { Failure, Refusal } from "/static/parts/failure.js";
 import { Area, Several, Text } from "/static/parts/form-fields.js";
@@ -13,7 +13,7 @@ const MOST_PASSAGES = 200;
 
 /** The names of the metrics, as the scorer of whole tables takes them. */
 function useMetrics() {
-  const { data, problem } = useAsked("/scorers/rag", { pause: once });
+  const { data, problem } = useAsked("/scorers/rag", { concerns: never, pause: once });
   return [paramsOf(data?.params_schema).find((each) => each.name === "metrics")?.choices || [], problem];
 }
 

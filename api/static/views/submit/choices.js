@@ -4,7 +4,7 @@ import { html, useRef, useState } from "/static/preact.js";
 import { change } from "/static/core/address.js";
 import { ask } from "/static/core/api.js";
 import { t, word } from "/static/core/language.js";
-import { once, useAsked } from "/static/core/live.js";
+import { never, once, useAsked } from "/static/core/live.js";
 import { paramsOf, written } from "/static/core/params.js";
 import { newKey } from "/static/core/upload.js";
 import { Fold } from "/static/parts/basic.js";
@@ -15,11 +15,11 @@ const PRIORITIES = ["normal", "high", "low"];
 // Also where this host has them not: a worker may run elsewhere.
 const BACKENDS = ["auto", "docker", "kubernetes", "bubblewrap", "process"];
 
-const useScorers = () => useAsked("/scorers", { pause: once }).data?.scorers || [];
+const useScorers = () => useAsked("/scorers", { concerns: never, pause: once }).data?.scorers || [];
 
 /** The backends that may be chosen, as [value, word] pairs; `among` are those that are allowed, or null for all. */
 export function useBackends(among = null) {
-  const { data, problem } = useAsked("/readyz", { pause: once });
+  const { data, problem } = useAsked("/readyz", { concerns: never, pause: once });
   const here = (data || problem?.details)?.executors || {};
   const said = (name) => (name === "process" ? t("submit.backend.process") : here[name]?.state === "unavailable" ? t("submit.backend.away", { name }) : name);
   const allowed = BACKENDS.filter((name) => name === "auto" || (among ? among.includes(name) : name in here || name === "kubernetes"));

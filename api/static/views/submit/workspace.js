@@ -3,7 +3,7 @@
 import { html, useEffect, useRef, useState } from "/static/preact.js";
 import { change, chosen, go, route, to } from "/static/core/address.js";
 import { bytes, count, t, word } from "/static/core/language.js";
-import { once, useAsked } from "/static/core/live.js";
+import { never, once, useAsked } from "/static/core/live.js";
 import { Chip, Facts, Figure, Name } from "/static/parts/basic.js";
 import { Failure, Refusal } from "/static/parts/failure.js";
 import { Choice, Ways } from "/static/parts/form-fields.js";
@@ -97,7 +97,7 @@ export function WorkspaceForm() {
   const { query } = route.value;
   const name = query.get("workspace") || "";
   const from = chosen(query, "from", FROM);
-  const { data: workspace, problem } = useAsked(name ? workspacePath(name) : null, { pause: once });
+  const { data: workspace, problem } = useAsked(name ? workspacePath(name) : null, { concerns: never, pause: once });
   const [uploaded, setUploaded] = useState(null);
   const onUploaded = (data) => {
     setUploaded(data);

@@ -73,7 +73,7 @@ def test_the_list_says_what_the_api_says_and_each_leads_to_its_own(browser: Brow
         assert scorer["id"] in row and scorer["version"] in row and scorer["metric"] in row
     # Who is no admin is told so, and not that nothing is watched.
     browser.wait_for("document.querySelector('#watched').innerText.includes('told to admins')")
-    click_on(browser, "#all a[href='/ui/scorers/classification_accuracy']")
+    click_on(browser, "#all a[href^='/ui/scorers/classification_accuracy']")
     browser.wait_for("document.querySelector('#params')")
     one = next(scorer for scorer in known if scorer["id"] == "classification_accuracy")
     said = shown(browser)
@@ -90,7 +90,7 @@ def test_a_trial_shows_its_numbers_and_leaves_the_workspace_alone(
 ) -> None:
     api.call("POST", "/scorers/load", {"path": str(file)}, token=ADMIN)
     before = sorted(path.name for path in (tmp_path / "root" / "ws" / "output").iterdir())
-    open_as(browser, api.url, "/ui/scorers/mine?lang=en", SUBMIT)
+    open_as(browser, api.url, "/ui/scorers/mine?lang=en", ADMIN)
     click_on(browser, "#found button")
     click_on(browser, "#try details summary")
     write(browser, "#param-factor", "11")
@@ -101,12 +101,13 @@ def test_a_trial_shows_its_numbers_and_leaves_the_workspace_alone(
     browser.wait_for("document.querySelector('#tried')")
     assert "0.7500" in shown(browser)
     assert sorted(path.name for path in (tmp_path / "root" / "ws" / "output").iterdir()) == before
-    # The address leads back to it; a workspace that is not there is told of.
+    # The address leads back to it. A workspace that is not there is told of, and who may not try this scorer on it.
     assert browser.value("location.pathname + location.search") == "/ui/scorers/mine?lang=en&workspace=ws"
-    open_as(browser, api.url, "/ui/scorers/mine?lang=en&workspace=nonesuch", SUBMIT)
-    click_on(browser, "#try-it")
-    browser.wait_for("document.querySelector('#try .failure')")
-    assert "WORKSPACE_NOT_FOUND" in shown(browser)
+    for workspace, token, code in (("nonesuch", ADMIN, "WORKSPACE_NOT_FOUND"), ("ws", SUBMIT, "FORBIDDEN")):
+        open_as(browser, api.url, f"/ui/scorers/mine?lang=en&workspace={workspace}", token)
+        click_on(browser, "#try-it")
+        browser.wait_for("document.querySelector('#try .failure')")
+        assert code in shown(browser)
 
 
 def test_an_admin_loads_watches_reloads_and_unloads_a_file(browser: Browser, api: Facade, file: Path) -> None:
@@ -115,7 +116,7 @@ def test_an_admin_loads_watches_reloads_and_unloads_a_file(browser: Browser, api
     browser.wait_for("document.querySelector('#path-problem')")
     write(browser, "#path", str(file))
     click_on(browser, "#load-file")
-    browser.wait_for("document.querySelector(\"#all a[href='/ui/scorers/mine']\")")
+    browser.wait_for("document.querySelector(\"#all a[href^='/ui/scorers/mine']\")")
     browser.wait_for("document.querySelector('#watched li')")
     assert "Loaded: mine" in shown(browser)
     # It is followed until somebody stops that; the answer no leaves it.
@@ -126,7 +127,7 @@ def test_an_admin_loads_watches_reloads_and_unloads_a_file(browser: Browser, api
     click_on(browser, "#confirm-yes")
     browser.wait_for("!document.querySelector('#watched li')")
     file.write_text(SOURCE.format(version="2.0.0", help="plain"))
-    click_on(browser, "#all a[href='/ui/scorers/mine']")
+    click_on(browser, "#all a[href^='/ui/scorers/mine']")
     click_on(browser, "#reload")
     browser.wait_for("document.querySelector('main').innerText.includes('2.0.0')")
     assert "new version" in shown(browser)
@@ -157,13 +158,13 @@ def test_a_file_that_does_not_load_any_more_says_why_and_what_is_in_use(
 ) -> None:
     api.call("POST", "/scorers/load", {"path": str(file)}, token=ADMIN)
     open_as(browser, api.url, "/ui/scorers?lang=en", ADMIN)
-    browser.wait_for("document.querySelector(\"#all a[href='/ui/scorers/mine']\")")
+    browser.wait_for("document.querySelector(\"#all a[href^='/ui/scorers/mine']\")")
     file.write_text("def (:")
     os.utime(file, (1, 1))
     click_on(browser, "#reload-all")
     browser.wait_for("document.querySelector('#broken')")
     assert "SCORER_LOAD_ERROR" in shown(browser) and "last good version" in shown(browser)
-    click_on(browser, "#all a[href='/ui/scorers/mine']")
+    click_on(browser, "#all a[href^='/ui/scorers/mine']")
     browser.wait_for("document.querySelector('#scorer-one .problem')")
     assert api.call("GET", "/scorers/mine", token=ADMIN).data["error"].split()[0] in shown(browser)
 

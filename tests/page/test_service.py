@@ -40,7 +40,9 @@ def end(api: Facade, task_id: str) -> None:
     async def finish() -> None:
         now = time.time()
         ending = TaskEnd(task_id, TaskState.COMPLETED, attempts=1, started_at=now - 2, ended_at=now)
-        await api.state.tasks.ledger.finish([ending])
+        tasks = api.state.tasks
+        await tasks.ledger.finish([ending])
+        await tasks._follower.tell([task_id])
 
     asyncio.run_coroutine_threadsafe(finish(), api.state.loop).result(300)
 
@@ -80,7 +82,7 @@ def test_what_waits_is_counted_by_action_and_priority_and_leads_to_the_tasks(bro
     assert cells(browser, "#queues") == [["score", "1", "1", "0", "0"], ["validate", "0", "0", "1", "0"]]
     click_on(browser, "#queues tbody a")
     browser.wait_for("document.querySelectorAll('#rows tr').length === 2")
-    assert browser.value("location.search") == "?action=score&state=queued"
+    assert {"action=score", "state=queued"} <= set(browser.value("location.search").lstrip("?").split("&"))
 
 
 def test_numbers_are_those_of_the_metrics_and_follow_them(browser: Browser, api: Facade) -> None:
@@ -92,9 +94,9 @@ def test_numbers_are_those_of_the_metrics_and_follow_them(browser: Browser, api:
     end(api, task)
     browser.wait_for(f"({now})[0] === '1'")
     browser.wait_for("document.querySelectorAll('#stages tbody tr').length === 2")
-    assert cells(browser, "#stages") == [["score", "waited", "1", "0.0 s"], ["score", "in all", "1", "2.0 s"]] or (
-        [row[:3] for row in cells(browser, "#stages")] == [["score", "waited", "1"], ["score", "in all", "1"]]
-    )
+    # The order is that of the stages in the metrics.
+    waited, in_all = cells(browser, "#stages")
+    assert waited[:3] == ["score", "waited", "1"] and in_all == ["score", "in all", "1", "2.0 s"]
     # Each drawing says in words what it shows.
     labels = browser.value("[...document.querySelectorAll('.trend svg')].map(each => each.getAttribute('aria-label'))")
     assert len(labels) == 6 and labels[0].startswith("Tasks that wait: 1 now, from 1 to 2")

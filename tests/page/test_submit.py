@@ -258,6 +258,24 @@ def test_a_connection_that_breaks_is_told_and_the_same_file_is_sent_again(
         relay.close()
 
 
+@pytest.mark.parametrize(
+    ("token", "limit", "code"), [(TOKENS["team-a"], 1 << 30, "FORBIDDEN"), (ADMIN, 1 << 20, "PAYLOAD_TOO_LARGE")]
+)
+def test_an_upload_that_is_refused_before_its_end_says_why(
+    browser: Browser, tmp_path: Path, token: str, limit: int, code: str
+) -> None:
+    folder = write_workspace(tmp_path, "mine")
+    (folder / "input" / "data" / "large.bin").write_bytes(bytes(range(256)) * 200_000)
+    write_benchmark(tmp_path / "root")
+    with serving(tmp_path / "root", api={"max_upload": limit}) as benches:
+        open_as(browser, benches.api.url, "/ui/submit?lang=en&from=folder", token)
+        choose_files(browser, "#file", folder)
+        browser.wait_for("document.querySelector('#upload [role=status]')")
+        click_on(browser, "#send")
+        browser.wait_for("document.querySelector('#upload .failure')")
+        assert code in shown(browser) and not (tmp_path / "root" / "mine").exists()
+
+
 def test_an_upload_can_be_stopped_and_leaves_nothing(browser: Browser, api: Facade, root: Path, tmp_path: Path) -> None:
     folder = write_workspace(tmp_path, "mine")
     relay = Cut(api)
@@ -309,6 +327,33 @@ def test_a_team_hands_in_predictions_and_is_told_what_it_has_left(browser: Brows
         click_on(browser, "#send")
         task = benches.call("admin", "GET", f"/tasks/{followed(browser)}").data
         assert (task["team"], task["action"]) == ("team-b", "pipeline")
+
+
+LOSE_THE_ANSWER = """
+(() => {
+  const real = window.fetch;
+  window.fetch = async (path, ...more) => {
+    const answer = await real(path, ...more);
+    if (!String(path).endsWith('/submissions')) return answer;
+    window.fetch = real;
+    throw new TypeError('the connection broke');
+  };
+})()
+"""
+
+
+def test_what_was_accepted_and_not_answered_is_not_accepted_twice(browser: Browser, tmp_path: Path) -> None:
+    write_benchmark(tmp_path / "root")
+    with serving(tmp_path / "root") as benches:
+        open_as(browser, benches.api.url, "/ui/submit?lang=en&benchmark=flowers&from=image", TOKENS["team-a"])
+        write(browser, "#image", "registry.example.org/model:1")
+        browser.value(LOSE_THE_ANSWER)
+        click_on(browser, "#send")
+        browser.wait_for("document.querySelector('#hand-in .failure')")
+        click_on(browser, "#send")
+        task = followed(browser)
+        (handed,) = benches.call("team-a", "GET", "/benchmarks/flowers/submissions").data["submissions"]
+        assert handed["task_id"] == task
 
 
 def test_a_batch_of_a_folder_a_pattern_and_what_was_picked(browser: Browser, api: Facade) -> None:
@@ -428,7 +473,7 @@ SCHEMA = {
         ({"must": "1", "names": ["b"], "pair": "1，2.5"}, {"must": 1, "names": ["b"], "pair": [1, 2.5]}, {}),
         ({"must": "1", "pair": "1"}, {"must": 1}, {"pair": "param.length"}),
         ({"must": "1", "judge": "one, two"}, {"must": 1, "judge": "one, two"}, {}),
-        ({"must": "1", "judge": '["one"]', "table": "{"}, {"must": 1, "judge": ["one"]}, {"table": "param.json"}),
+        ({"must": "1", "judge": '["one"]', "table": "{"}, {"must": 1, "judge": ["one"]}, {"table": "param.broken"}),
         ({"must": "1", "table": '{"a": 1}', "text": " "}, {"must": 1, "table": {"a": 1}, "text": " "}, {}),
         ({"must": "1", "share": "Infinity"}, {"must": 1}, {"share": "param.number"}),
     ],

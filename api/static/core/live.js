@@ -15,6 +15,9 @@ const LEAST_PAUSE = 700;
 /** What is wrong with reaching the API, for the whole page: the last refusal, or null. */
 export const trouble = signal(null);
 
+/** No change that the stream tells of is seen in it. */
+export const never = () => false;
+
 /** Ask for something now, and again when it may have changed.
  *
  * @param path What to ask for; null asks for nothing.
@@ -58,7 +61,9 @@ export function useAsked(path, { concerns = () => true, pause = usual } = {}) {
         if (error instanceof Refused && error.status) set({ of, data: null, problem: error });
         else trouble.value = error;
       }
-      if (wait !== null) later(isLive.value && !trouble.value ? Math.max(wait, LIVE_PAUSE) : wait);
+      // What the stream tells nothing of is looked at as often as without it.
+      const isTold = isLive.value && !trouble.value && concerns !== never;
+      if (wait !== null) later(isTold ? Math.max(wait, LIVE_PAUSE) : wait);
     };
     const stop = listen((event) => {
       if (event.type !== "reset" && !concerns(event)) return;
@@ -85,9 +90,6 @@ function usual(data) {
 
 /** Once and no more. */
 export const once = () => null;
-
-/** No change of a task is seen in it. */
-export const never = () => false;
 
 // Whoever signs out has no trouble any more.
 effect(() => { if (outside.value) trouble.value = null; });

@@ -48,7 +48,7 @@ function parsed(text) {
   try {
     return JSON.parse(text);
   } catch {
-    throw new Problem("param.json");
+    throw new Problem("param.broken");
   }
 }
 

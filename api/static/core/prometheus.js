@@ -4,7 +4,7 @@ const LINE = /^([A-Za-z_:][\w:]*)(?:\{(.*)\})? (\S+)/;
 const LABEL = /([A-Za-z_]\w*)="((?:[^"\\]|\\.)*)"/g;
 const ESCAPED = { n: "\n" };
 
-/** All samples by their names: [{labels, value}]. A line that is none is left out. */
+/** All samples by their names: [{labels, value}]. A line that is none is left out; what is not finite is no number here. */
 export function samples(text) {
   const found = new Map();
   for (const line of text.split("\n")) {
@@ -13,7 +13,7 @@ export function samples(text) {
     const labels = {};
     for (const [, key, value] of (inside || "").matchAll(LABEL)) labels[key] = value.replace(/\\(.)/g, (_, mark) => ESCAPED[mark] || mark);
     if (!found.has(name)) found.set(name, []);
-    found.get(name).push({ labels, value: number === "+Inf" ? Infinity : number === "-Inf" ? -Infinity : Number(number) });
+    found.get(name).push({ labels, value: Number(number) });
   }
   return found;
 }

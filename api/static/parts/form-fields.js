@@ -39,7 +39,8 @@ export function Several({ id, label, value, of, onChange, hint }) {
   return html`<fieldset id=${id} class="several" aria-describedby=${below(id, hint)}><legend>${label}</legend>
     <${Below} id=${id} hint=${hint} />
     <div class="checks">${of.map((name) => html`<label class="check" key=${name}>
-      <input type="checkbox" value=${name} checked=${value.includes(name)} onChange=${(event) => turn(name, event.target.checked)} /> <bdi>${name}</bdi></label>`)}</div></fieldset>`;
+      <input type="checkbox" value=${name} checked=${value.includes(name)} onChange=${(event) => turn(name, event.target.checked)} />
+      <bdi>${name}</bdi></label>`)}</div></fieldset>`;
 }
 
 /** A few ways to go on, of which one is taken; `of` are [value, word] pairs. */

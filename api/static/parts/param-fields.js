@@ -10,7 +10,8 @@ export function initialOf({ initial, isNeeded }) {
   if (initial === undefined) return isNeeded ? t("param.needed") : "–";
   if (initial === null) return "–";
   if (typeof initial === "boolean") return t(initial ? "value.yes" : "value.no");
-  return Array.isArray(initial) && initial.every((each) => typeof each !== "object") ? initial.join(", ") : typeof initial === "object" ? JSON.stringify(initial) : String(initial);
+  if (typeof initial !== "object") return String(initial);
+  return Array.isArray(initial) && initial.every((each) => typeof each !== "object") ? initial.join(", ") : JSON.stringify(initial);
 }
 
 /** What it takes, in words. */
@@ -21,7 +22,7 @@ export function takes({ kind, limits, choices }) {
   const what = kind === "number" ? t(limits.type === "integer" ? "param.takes.whole" : "param.takes.number")
     : kind === "choice" || kind === "names" ? choices.map(String).join(", ")
       : kind === "truth" ? t("param.takes.truth") : kind === "text" ? t("param.takes.text")
-        : kind === "list" ? t("param.takes.list") : kind === "either" ? t("param.takes.either") : t("param.takes.json");
+        : kind === "list" ? t("param.takes.list") : kind === "either" ? t("param.takes.either") : t("param.takes.encoded");
   return [what, range].filter(Boolean).join(t("value.and"));
 }
 

@@ -66,6 +66,12 @@ export function useSending() {
   };
 }
 
+function saidOf({ step, wait, done, total }, part) {
+  if (step === "arrived") return t("upload.arrived");
+  if (step === "sending") return t("upload.sending", { part: percent(Math.round(part * 100) / 100), done: bytes(done), total: bytes(total) });
+  return wait === null ? t("upload.broken") : t("upload.again.soon", { seconds: seconds(wait / 1000) });
+}
+
 /** How it goes. */
 export function Sending({ of: { state, again, stop } }) {
   if (!state) return null;
@@ -73,8 +79,7 @@ export function Sending({ of: { state, again, stop } }) {
     return html`${state.isMaybeThere && html`<p class="notice" role="alert">${t("upload.maybe")}</p>`}<${Failure} error=${state.problem} />`;
   }
   const part = state.total ? state.done / state.total : 0;
-  const said = state.step === "broken" ? (state.wait === null ? t("upload.broken") : t("upload.again.soon", { seconds: seconds(state.wait / 1000) }))
-    : state.step === "arrived" ? t("upload.arrived") : t("upload.sending", { part: percent(Math.round(part * 100) / 100), done: bytes(state.done), total: bytes(state.total) });
+  const said = saidOf(state, part);
   return html`<div class="sending" id="sending">
     ${state.step === "broken" ? html`<p class="notice" role="alert">${said}</p>`
       : html`<progress value=${state.step === "arrived" ? null : part} max="1" aria-label=${said} /><p class="muted" id="sending-said">${said}</p>`}

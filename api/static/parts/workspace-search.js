@@ -2,7 +2,7 @@
 
 import { html, useRef, useState } from "/static/preact.js";
 import { t } from "/static/core/language.js";
-import { once, useAsked } from "/static/core/live.js";
+import { never, once, useAsked } from "/static/core/live.js";
 import { Muted, Name } from "/static/parts/basic.js";
 import { Refusal } from "/static/parts/failure.js";
 
@@ -15,7 +15,7 @@ export function WorkspaceSearch({ onPick }) {
   const [wanted, want] = useState("");
   const timer = useRef(0);
   const query = new URLSearchParams({ limit: String(SHOWN), ...(wanted ? { search: wanted } : {}) });
-  const { data, problem } = useAsked(`/workspaces?${query}`, { pause: once });
+  const { data, problem } = useAsked(`/workspaces?${query}`, { concerns: never, pause: once });
   const last = useRef(null);
   if (data) last.current = data;
   const page = data || (problem ? null : last.current);
@@ -29,7 +29,8 @@ export function WorkspaceSearch({ onPick }) {
     <${Refusal} of=${problem} />
     <p class="unseen" role="status">${page && t("submit.find.count", { n: page.workspaces.length })}</p>
     ${page && (page.workspaces.length ? html`<ul class="picks" id="found">${page.workspaces.map((each) => html`<li key=${each.name}>
-      <button type="button" class="pick-one" onClick=${() => onPick(each)}><${Name} text=${each.name} /> ${each.scorer && html`<${Muted}><${Name} text=${each.scorer} /></>`}</button></li>`)}</ul>`
+      <button type="button" class="pick-one" onClick=${() => onPick(each)}><${Name} text=${each.name} />
+        ${each.scorer && html` <${Muted}><${Name} text=${each.scorer} /></>`}</button></li>`)}</ul>`
       : html`<p class="muted">${wanted ? t("submit.find.none", { name: wanted }) : t("submit.find.nothing")}</p>`)}
     ${page?.next_cursor && html`<p class="muted">${t("submit.find.more")}</p>`}
   </div>`;

@@ -4,7 +4,7 @@ import { html, useEffect, useRef, useState } from "/static/preact.js";
 import { to } from "/static/core/address.js";
 import { act } from "/static/core/api.js";
 import { t, word } from "/static/core/language.js";
-import { useAsked } from "/static/core/live.js";
+import { never, useAsked } from "/static/core/live.js";
 import { useTitle } from "/static/core/title.js";
 import { Direction, Name, Small, Time } from "/static/parts/basic.js";
 import { Failure, Refusal } from "/static/parts/failure.js";
@@ -20,8 +20,10 @@ const cellsOf = (each, isWatched) => [
   html`<a href=${to("scorers", each.id)}><${Name} text=${each.id} /></a><${Small}><${Name} text=${each.description} /></>`,
   html`<${Name} text=${each.metric} /> <${Direction} isHigher=${each.higher_is_better} />`,
   html`<${Name} text=${each.version} />`,
-  html`<span title=${each.source}>${word("origin", each.origin.replaceAll("_", "."))}</span>${each.origin !== "builtin" && each.source && html`<${Small}><${Name} text=${each.source} /></>`}`,
-  html`<span class="state ${each.status === "ok" ? "completed" : "failed"}">${word("loading", each.status)}</span>${isWatched && html`<${Small}>${t("scorers.watched")}</>`}`,
+  html`<span title=${each.source}>${word("origin", each.origin.replaceAll("_", ""))}</span>
+    ${each.origin !== "builtin" && each.source && html`<${Small}><${Name} text=${each.source} /></>`}`,
+  html`<span class="state ${each.status === "ok" ? "completed" : "failed"}">${word("loading", each.status)}</span>
+    ${isWatched && html`<${Small}>${t("scorers.watched")}</>`}`,
 ];
 
 /** What does not load, and why. */
@@ -43,13 +45,20 @@ function Load({ onDone }) {
   };
   const load = (event) => {
     event.preventDefault();
-    checked((file) => doing(() => act("/scorers/load", { path: file, watch: isFollowed }), (done) => t("scorers.loaded", { names: done.scorers.map((each) => each.id).join(", ") })));
+    const told = (done) => t("scorers.loaded", { names: done.scorers.map((each) => each.id).join(", ") });
+    checked((file) => doing(() => act("/scorers/load", { path: file, watch: isFollowed }), told));
   };
-  const watch = () => checked((place) => doing(() => act("/scorers/watch", { path: place }), (done) => t("scorers.watching", { path: done.path, names: done.scorers.join(", ") || "–" })));
-  const reload = () => doing(() => act("/scorers/reload", {}), (done) => t("scorers.reloaded", { n: done.changes.filter((each) => each.change !== "unchanged").length, errors: done.errors.length }));
+  const watch = () => {
+    const told = (done) => t("scorers.watching", { path: done.path, names: done.scorers.join(", ") || "–" });
+    checked((place) => doing(() => act("/scorers/watch", { path: place }), told));
+  };
+  const reload = () => {
+    const told = (done) => t("scorers.reloaded", { n: done.changes.filter((each) => each.change !== "unchanged").length, errors: done.errors.length });
+    doing(() => act("/scorers/reload", {}), told);
+  };
   return html`<section class="part"><h2 id="load">${t("scorers.change")}</h2><p class="muted">${t("scorers.change.who")}</p>
     <form id="load-form" onSubmit=${load}>
-      <${Text} id="path" label=${t("scorers.path")} value=${path} maxlength="4096" placeholder="/srv/scorers/my_scorer.py" hint=${t("scorers.path.hint")}
+      <${Text} id="path" label=${t("scorers.path")} value=${path} maxlength="4096" placeholder=${t("scorers.path.example")} hint=${t("scorers.path.hint")}
         problem=${isMissing && t("scorers.path.missing")} onInput=${setPath} />
       <label class="check"><input type="checkbox" id="follow" checked=${isFollowed} onChange=${(event) => follow(event.target.checked)} /> ${t("scorers.follow")}</label>
       <p class="buttons"><button type="submit" id="load-file" disabled=${isBusy}>${t("scorers.load")}</button>
@@ -60,7 +69,7 @@ function Load({ onDone }) {
 }
 
 function All() {
-  const { data, problem, again } = useAsked("/scorers", { pause: () => PAUSE });
+  const { data, problem, again } = useAsked("/scorers", { concerns: never, pause: () => PAUSE });
   const watched = useWatched();
   const isWatched = (each) => watched.all.some((place) => place.scorers.includes(each.id));
   const changed = () => {
@@ -74,7 +83,8 @@ function All() {
   return html`<article id="scorers" class="card wide" aria-labelledby="title">
     <h1 id="title" ref=${title} tabindex="-1">${t("scorers.title")}</h1>
     <${Refusal} of=${problem} />
-    ${data && html`<${Stacked} id="all" label=${t("scorers.title")} head=${head} rows=${data.scorers.map((each) => ({ key: each.id, cells: cellsOf(each, isWatched(each)) }))} />
+    ${data && html`<${Stacked} id="all" label=${t("scorers.title")} head=${head} 
+      rows=${data.scorers.map((each) => ({ key: each.id, cells: cellsOf(each, isWatched(each)) }))} />
     <${Broken} errors=${data.errors} />`}
     <${Watched} of=${watched} onDone=${changed} />
     <${Load} onDone=${changed} />

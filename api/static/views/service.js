@@ -3,7 +3,7 @@
 import { html, useEffect, useRef } from "/static/preact.js";
 import { to } from "/static/core/address.js";
 import { count, t, word } from "/static/core/language.js";
-import { useAsked } from "/static/core/live.js";
+import { never, useAsked } from "/static/core/live.js";
 import { useTitle } from "/static/core/title.js";
 import { Name, Time } from "/static/parts/basic.js";
 import { Refusal } from "/static/parts/failure.js";
@@ -32,10 +32,10 @@ function Checks({ of: view }) {
 }
 
 function Readiness() {
-  const { data, problem } = useAsked("/readyz", { pause: () => PAUSE });
+  const { data, problem } = useAsked("/readyz", { concerns: never, pause: () => PAUSE });
   const view = data || (problem?.details?.ledger ? problem.details : null);
   if (!view) return html`<${Refusal} of=${problem} />`;
-  return html`<p id="verdict" role="status" class=${view.ready ? "good" : "wrong verdict"}>${t(view.ready ? "health.ready" : "health.unready")}</p><${Checks} of=${view} />`;
+  return html`<p id="verdict" role="status" class=${view.ready ? "good" : "wrong"}>${t(view.ready ? "health.ready" : "health.unready")}</p><${Checks} of=${view} />`;
 }
 
 /** What waits and runs, counted from the tasks that this token may see. */
@@ -50,7 +50,9 @@ function Queues() {
     <${Refusal} of=${problem} />
     ${data && !tasks.length && html`<p class="muted">${t("health.idle")}</p>`}
     ${tasks.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-labelledby="queues-title"><table>
-      <thead><tr><th scope="col">${t("list.action")}</th>${PRIORITIES.map((each) => html`<th scope="col" class="num">${t(`health.waits.${each}`)}</th>`)}<th scope="col" class="num">${word("state", "running")}</th></tr></thead>
+      <thead><tr><th scope="col">${t("list.action")}</th>
+        ${PRIORITIES.map((each) => html`<th scope="col" class="num">${t(`health.waits.${each}`)}</th>`)}
+        <th scope="col" class="num">${word("state", "running")}</th></tr></thead>
       <tbody>${actions.map((action) => {
         const own = tasks.filter((task) => task.action === action);
         return html`<tr key=${action}><th scope="row">${word("action", action)}</th>

@@ -45,6 +45,7 @@ export const words = {
   "health.stage.queue": ["waited", "等待"],
   "health.stage.total": ["in all", "总计"],
   "health.versions": ["Versions", "版本"],
+  "health.python": ["Python", "Python 版本"],
   "health.since": ["API started", "API 启动时间"],
   "health.memory": ["Memory of the API", "API 占用内存"],
   "health.cpu": ["Processor time of the API", "API 处理器时间"],

@@ -4,7 +4,7 @@ import { html, useEffect, useRef, useState } from "/static/preact.js";
 import { change, go, route, to } from "/static/core/address.js";
 import { act } from "/static/core/api.js";
 import { seconds, t, word } from "/static/core/language.js";
-import { useAsked } from "/static/core/live.js";
+import { never, useAsked } from "/static/core/live.js";
 import { paramsOf, written } from "/static/core/params.js";
 import { useTitle } from "/static/core/title.js";
 import { Direction, Facts, Fold, Mono, Name, Part, Time } from "/static/parts/basic.js";
@@ -20,15 +20,16 @@ const PAUSE = 5000;
 
 function About({ of: each, places }) {
   const names = [...new Set([each.name, ...each.aliases])].filter((name) => name !== each.id);
+  const siblings = Object.entries(each.siblings);
   return html`<${Facts} of=${[
     [t("scorers.version"), html`<${Name} text=${each.version} />`],
     [t("scorers.task"), html`<${Name} text=${each.task_type} />`],
     [t("list.metric"), html`<${Name} text=${each.metric} /> <${Direction} isHigher=${each.higher_is_better} />`],
     [t("scorers.alias"), names.length > 0 && html`<${Name} text=${names.join(", ")} />`],
-    [t("scorers.origin"), word("origin", each.origin.replaceAll("_", "."))],
+    [t("scorers.origin"), word("origin", each.origin.replaceAll("_", ""))],
     [t("scorers.file"), each.source && html`<${Mono} text=${each.line ? `${each.source}:${each.line}` : each.source} />`],
     ["sha256", each.sha256 && html`<${Mono} text=${each.sha256} />`],
-    [t("scorers.siblings"), Object.keys(each.siblings).length > 0 && html`<ul class="plain">${Object.entries(each.siblings).map(([name, sha]) => html`<li><${Name} text=${name} /> <${Mono} text=${sha} /></li>`)}</ul>`],
+    [t("scorers.siblings"), siblings.length > 0 && html`<ul class="plain">${siblings.map(([name, sha]) => html`<li><${Name} text=${name} /> <${Mono} text=${sha} /></li>`)}</ul>`],
     [t("scorers.since"), html`<${Time} text=${each.loaded_at} />`],
     [t("scorers.watched.title"), places.length > 0 && html`<${Name} text=${places.map((place) => place.path).join(", ")} />`],
   ]} />`;
@@ -62,20 +63,30 @@ function Trial({ of: each }) {
     if (Object.keys(wrong).length) return;
     doing(() => act("/scorers/test", { scorer: each.id, workspace, ...(Object.keys(params).length ? { params } : {}) }));
   };
+  const choose = (name) => {
+    keep(null);
+    change({ workspace: name }, { replace: true });
+  };
+  const fields = () => html`<${ParamFields} schema=${each.params_schema} values=${values} problems=${told ? wrong : {}} onChange=${set} />`;
   return html`<${Part} title=${t("scorers.try")} id="try"><p class="muted">${t("scorers.try.what")}</p>
-    ${!workspace ? html`<${WorkspaceSearch} onPick=${(found) => change({ workspace: found.name }, { replace: true })} />` : html`<form onSubmit=${submit}>
-      <p><strong><${Name} text=${workspace} /></strong> <button type="button" class="quiet" id="choose-other" onClick=${() => { keep(null); change({ workspace: "" }, { replace: true }); }}>${t("submit.other")}</button></p>
-      <${Fold} summary=${t("submit.params")}>${() => html`<${ParamFields} schema=${each.params_schema} values=${values} problems=${told ? wrong : {}} onChange=${set} />`}</>
-      <p class="buttons"><button type="submit" id="try-it" disabled=${isBusy}>${t("scorers.try.go")}</button>${isBusy && html`<span class="muted" role="status">${t("scorers.trying")}</span>`}</p></form>`}
+    ${!workspace ? html`<${WorkspaceSearch} onPick=${(found) => choose(found.name)} />` : html`<form onSubmit=${submit}>
+      <p><strong><${Name} text=${workspace} /></strong>
+        <button type="button" class="quiet" id="choose-other" onClick=${() => choose("")}>${t("submit.other")}</button></p>
+      <${Fold} summary=${t("submit.params")}>${fields}</>
+      <p class="buttons"><button type="submit" id="try-it" disabled=${isBusy}>${t("scorers.try.go")}</button>
+        ${isBusy && html`<span class="muted" role="status">${t("scorers.trying")}</span>`}</p></form>`}
     ${problem && html`<div role="alert"><${Failure} error=${problem} /></div>`}
     ${tried && html`<div id="tried" ref=${place} tabindex="-1" class="checked" role="region" aria-label=${t("scorers.tried")}>
       <${Headline} result=${{ ...tried, versioning: { params } }} /><${Metrics} result=${tried} /><${Notes} result=${tried} />
-      <${Facts} of=${[...Object.entries(tried.seconds).map(([stage, value]) => [html`<${Name} text=${stage} />`, seconds(value)]), [t("scorers.would"), tried.artifacts.join(", ")]]} /></div>`}</>`;
+      <${Facts} of=${[
+        ...Object.entries(tried.seconds).map(([stage, value]) => [html`<${Name} text=${stage} />`, seconds(value)]),
+        [t("scorers.would"), tried.artifacts.join(", ")]]} /></div>`}</>`;
 }
 
 function Change({ of: each, onDone }) {
   const { isBusy, problem, said, doing } = useAct(onDone);
-  const reload = () => doing(() => act("/scorers/reload", { id: each.id }), (done) => done.changes.map((one) => `${one.id}: ${word("change", one.change.replaceAll(" ", "."))}`).join(t("value.and")));
+  const changed = (one) => `${one.id}: ${word("change", one.change.replaceAll(" ", ""))}`;
+  const reload = () => doing(() => act("/scorers/reload", { id: each.id }), (done) => done.changes.map(changed).join(t("value.and")));
   const unload = async () => {
     if (!await confirmed(t("scorers.unload.ask", { path: each.source || each.id }), t("scorers.unload.yes"), t("scorers.no"))) return;
     await doing(() => act(`/scorers/${encodeURIComponent(each.id)}`, undefined, "DELETE").then(() => go(to("scorers"))));
@@ -87,7 +98,7 @@ function Change({ of: each, onDone }) {
 }
 
 export function One({ id }) {
-  const { data: each, problem, again } = useAsked(`/scorers/${encodeURIComponent(id)}`, { pause: () => PAUSE });
+  const { data: each, problem, again } = useAsked(`/scorers/${encodeURIComponent(id)}`, { concerns: never, pause: () => PAUSE });
   const watched = useWatched();
   const title = useRef(null);
   useTitle(id);

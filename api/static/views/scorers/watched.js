@@ -4,7 +4,7 @@ import { html, useState } from "/static/preact.js";
 import { to } from "/static/core/address.js";
 import { act } from "/static/core/api.js";
 import { t, word } from "/static/core/language.js";
-import { useAsked } from "/static/core/live.js";
+import { never, useAsked } from "/static/core/live.js";
 import { Name } from "/static/parts/basic.js";
 import { confirmed } from "/static/parts/dialog.js";
 import { Failure } from "/static/parts/failure.js";
@@ -13,7 +13,7 @@ const PAUSE = 10000;
 
 /** What is followed: {all, isTold, problem, again}. Whoever may not know is told nothing of it. */
 export function useWatched() {
-  const { data, problem, again } = useAsked("/scorers/watch", { pause: () => PAUSE });
+  const { data, problem, again } = useAsked("/scorers/watch", { concerns: never, pause: () => PAUSE });
   return { all: data?.watched || [], isTold: Boolean(data), problem, again };
 }
 
@@ -48,7 +48,8 @@ export function Watched({ of: { all, isTold, problem }, onDone }) {
         ${!place.is_there && html` <span class="state failed">${t("scorers.gone")}</span>`}
         <div class="muted">${place.scorers.map((id, index) => html`${index ? t("value.and") : null}<a href=${to("scorers", id)}><${Name} text=${id} /></a>`)}
           ${place.errors.length > 0 && html` <span class="wrong">${t("scorers.wrong", { n: place.errors.length })}</span>`}</div></div>
-      <button type="button" class="unwatch" disabled=${isBusy} onClick=${() => unwatch(place)} aria-label=${t("scorers.unwatch.label", { path: place.path })}>${t("scorers.unwatch")}</button></li>`)}</ul>`}
+      <button type="button" class="unwatch" disabled=${isBusy} onClick=${() => unwatch(place)}
+        aria-label=${t("scorers.unwatch.label", { path: place.path })}>${t("scorers.unwatch")}</button></li>`)}</ul>`}
     <p role="status" class="good">${said}</p>
     ${refused && html`<div role="alert"><${Failure} error=${refused} /></div>`}</section>`;
 }

@@ -40,7 +40,8 @@ function useMetrics() {
         try {
           const found = samples(await read("/metrics"));
           const now = Date.now();
-          if (!isOver) set((known) => ({ looks: [...known.looks.filter((each) => now - each.time < SPAN), lookOf(now, found)], found, problem: null }));
+          const kept = (looks) => [...looks.filter((each) => now - each.time < SPAN), lookOf(now, found)];
+          if (!isOver) set(({ looks }) => ({ looks: kept(looks), found, problem: null }));
         } catch (problem) {
           // What was there stays to be read while the API is away.
           if (!isOver) set((known) => (problem.status ? { looks: [], found: null, problem } : { ...known, problem }));
@@ -70,15 +71,17 @@ const minutes = (before, now) => (now.time - before.time) / 60000;
 
 function Trends({ looks }) {
   const plain = (key) => looks.map((each) => [each.time, each[key]]);
+  const rate = (key) => changes(looks, (before, now) => (now[key] - before[key]) / minutes(before, now));
+  const waited = changes(looks, (before, now) => (now.began > before.began ? (now.waited - before.waited) / (now.began - before.began) : 0));
   // The width grows with what there is, so that the first minute is not a dot.
   const shared = { span: Math.max(RATE_OVER, looks.at(-1).time - looks[0].time) };
   return html`<div class="trends">
     <${Trend} ...${shared} label=${t("health.waiting")} points=${plain("queued")} />
     <${Trend} ...${shared} label=${t("health.running")} points=${plain("running")} />
     <${Trend} ...${shared} label=${t("health.models")} points=${plain("models")} />
-    <${Trend} ...${shared} label=${t("health.throughput")} unit=${t("health.a.minute")} points=${changes(looks, (before, now) => (now.finished - before.finished) / minutes(before, now))} />
-    <${Trend} ...${shared} label=${t("health.wait")} unit=${t("health.seconds")} points=${changes(looks, (before, now) => (now.began > before.began ? (now.waited - before.waited) / (now.began - before.began) : 0))} />
-    <${Trend} ...${shared} label=${t("health.requests")} unit=${t("health.a.minute")} points=${changes(looks, (before, now) => (now.requests - before.requests) / minutes(before, now))} />
+    <${Trend} ...${shared} label=${t("health.throughput")} unit=${t("health.a.minute")} points=${rate("finished")} />
+    <${Trend} ...${shared} label=${t("health.wait")} unit=${t("health.seconds")} points=${waited} />
+    <${Trend} ...${shared} label=${t("health.requests")} unit=${t("health.a.minute")} points=${rate("requests")} />
   </div>`;
 }
 
@@ -87,11 +90,14 @@ function Stages({ found }) {
   const all = (found.get("autoscorer_stage_seconds_count") || []).filter((each) => each.value > 0);
   const ended = found.get("autoscorer_tasks_finished_total") || [];
   if (!all.length && !ended.length) return html`<p class="muted">${t("health.none.ended")}</p>`;
-  return html`${ended.length > 0 && html`<${Facts} of=${ended.map(({ labels, value }) => [`${word("action", labels.action)}, ${word("state", labels.state)}`, count(value)])} />`}
+  const said = (stage) => (stage === "queue" ? t("health.stage.queue") : stage === "total" ? t("health.stage.total") : word("stage", stage));
+  const endings = ended.map(({ labels, value }) => [[word("action", labels.action), word("state", labels.state)].join(t("value.and")), count(value)]);
+  return html`<${Facts} of=${endings} />
     ${all.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-label=${t("health.stages")}><table id="stages">
-      <thead><tr><th scope="col">${t("list.action")}</th><th scope="col">${t("task.stage")}</th><th scope="col" class="num">${t("health.times")}</th><th scope="col" class="num">${t("health.mean")}</th></tr></thead>
+      <thead><tr><th scope="col">${t("list.action")}</th><th scope="col">${t("task.stage")}</th>
+        <th scope="col" class="num">${t("health.times")}</th><th scope="col" class="num">${t("health.mean")}</th></tr></thead>
       <tbody>${all.map(({ labels, value }) => html`<tr key=${labels.action + labels.stage}><th scope="row">${word("action", labels.action)}</th>
-        <td>${labels.stage === "queue" ? t("health.stage.queue") : labels.stage === "total" ? t("health.stage.total") : word("stage", labels.stage)}</td><td class="num">${count(value)}</td>
+        <td>${said(labels.stage)}</td><td class="num">${count(value)}</td>
         <td class="num">${seconds((total(found, "autoscorer_stage_seconds_sum", labels) ?? 0) / value)}</td></tr>`)}</tbody></table></div>`}`;
 }
 
@@ -102,8 +108,8 @@ function Versions({ found }) {
   const memory = found && total(found, "process_resident_memory_bytes");
   const python = found?.get("python_info")?.[0]?.labels.version;
   return html`<section class="part" id="versions"><h2 id="versions-title">${t("health.versions")}</h2><${Facts} of=${[
-    ["AutoScorer", version && html`<${Name} text=${version} />`],
-    ["Python", python && html`<${Name} text=${python} />`],
+    [t("provenance.autoscorer"), version && html`<${Name} text=${version} />`],
+    [t("health.python"), python && html`<${Name} text=${python} />`],
     [t("health.since"), started && html`<${Time} text=${new Date(started * 1000).toISOString()} />`],
     [t("health.memory"), memory && bytes(memory)],
     [t("health.cpu"), found && seconds(total(found, "process_cpu_seconds_total"))],

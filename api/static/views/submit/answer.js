@@ -3,7 +3,7 @@
 import { html, useState } from "/static/preact.js";
 import { go, to } from "/static/core/address.js";
 import { t } from "/static/core/language.js";
-import { once, useAsked } from "/static/core/live.js";
+import { never, once, useAsked } from "/static/core/live.js";
 import { paramsOf } from "/static/core/params.js";
 import { Failure, Refusal } from "/static/parts/failure.js";
 import { Area, Several, Text } from "/static/parts/form-fields.js";
@@ -13,7 +13,7 @@ const MOST_PASSAGES = 200;
 
 /** The names of the metrics, as the scorer of whole tables takes them. */
 function useMetrics() {
-  const { data, problem } = useAsked("/scorers/rag", { pause: once });
+  const { data, problem } = useAsked("/scorers/rag", { concerns: never, pause: once });
   return [paramsOf(data?.params_schema).find((each) => each.name === "metrics")?.choices || [], problem];
 }
 
@@ -26,8 +26,10 @@ function Passages({ value, onChange }) {
   return html`<fieldset class="passages"><legend>${t("answer.contexts")}</legend><p class="hint">${t("answer.contexts.hint")}</p>
     ${value.map((each, index) => html`<div class="passage" key=${index}>
       <${Area} id=${`passage-${index}`} label=${t("answer.context", { n: index + 1 })} value=${each} rows="2" onInput=${(text) => put(index, text)} />
-      ${value.length > 1 && html`<button type="button" class="quiet" aria-label=${t("answer.context.remove", { n: index + 1 })} onClick=${() => remove(index)}>×</button>`}</div>`)}
-    <p class="buttons"><button type="button" id="passage-more" disabled=${value.length >= MOST_PASSAGES} onClick=${() => onChange([...value, ""])}>${t("answer.context.more")}</button></p></fieldset>`;
+      ${value.length > 1 && html`<button type="button" class="quiet" onClick=${() => remove(index)}
+        aria-label=${t("answer.context.remove", { n: index + 1 })}>×</button>`}</div>`)}
+    <p class="buttons"><button type="button" id="passage-more" disabled=${value.length >= MOST_PASSAGES}
+      onClick=${() => onChange([...value, ""])}>${t("answer.context.more")}</button></p></fieldset>`;
 }
 
 export function AnswerForm() {
@@ -56,12 +58,14 @@ export function AnswerForm() {
     attempt(async () => go(to("job", (await handIn("/api/score/async", body)).job_id)));
   };
   return html`<form id="answer-form" class="stacked" onSubmit=${submit} aria-label=${t("submit.kind.answer")}>
-    <${Area} id="question-text" label=${t("answer.question")} value=${question} rows="2" problem=${told && !question.trim() && t("answer.question.missing")} onInput=${setQuestion} />
+    <${Area} id="question-text" label=${t("answer.question")} value=${question} rows="2"
+      problem=${told && !question.trim() && t("answer.question.missing")} onInput=${setQuestion} />
     <${Area} id="answer-text" label=${t("answer.answer")} value=${answer} onInput=${setAnswer} />
     <${Passages} value=${passages} onChange=${setPassages} />
     <${Area} id="reference" label=${t("answer.reference")} value=${truth} rows="2" hint=${t("answer.reference.hint")} onInput=${setTruth} />
     <${Refusal} of=${away} />
-    ${names.length > 0 && html`<${Several} id="metrics" label=${t("answer.metrics")} hint=${t("answer.metrics.hint")} value=${metrics} of=${names} onChange=${setMetrics} />`}
+    ${names.length > 0 && html`<${Several} id="metrics" label=${t("answer.metrics")} hint=${t("answer.metrics.hint")} value=${metrics} of=${names}
+      onChange=${setMetrics} />`}
     <div class="fields"><${Text} id="judge" label=${t("answer.judge")} value=${judge} maxlength="200" hint=${t("answer.judge.hint")} onInput=${setJudge} />
       <${Priority} value=${priority} onChange=${setPriority} /></div>
     <p class="buttons"><button type="submit" id="submit-answer" disabled=${isBusy}>${t("answer.go")}</button></p>

@@ -33,18 +33,20 @@ export function BatchForm() {
     tell(true);
     const asked = scoring.asked();
     if (!all.length || isOutside || !asked) return;
-    const body = { workspaces: all, action, priority, ...asked, ...(atOnce ? { concurrency: Number(atOnce) } : {}), ...(action !== "score" && backend ? { backend } : {}) };
+    const where = action !== "score" && backend ? { backend } : {};
+    const body = { workspaces: all, action, priority, ...asked, ...where, ...(atOnce ? { concurrency: Number(atOnce) } : {}) };
     attempt(async () => go(to("record", (await handIn("/batch", body)).id)));
   };
   const add = (each) => { if (!all.includes(each.name)) setLines([...all, each.name].join("\n")); };
   return html`<form id="batch" onSubmit=${submit} aria-label=${t("submit.kind.batch")}>
-    <${Area} id="workspaces" label=${t("submit.workspaces")} value=${lines} rows="6" spellcheck=${false} hint=${html`${t("submit.workspaces.hint")} ${all.length > 0 && t("submit.workspaces.count", { n: all.length })}`}
+    <${Area} id="workspaces" label=${t("submit.workspaces")} value=${lines} rows="6" spellcheck=${false}
+      hint=${html`${t("submit.workspaces.hint")} ${all.length > 0 && t("submit.workspaces.count", { n: all.length })}`}
       problem=${told && !all.length && t("submit.workspaces.missing")} onInput=${setLines} />
     <${Fold} summary=${t("submit.workspaces.add")}>${() => html`<${WorkspaceSearch} onPick=${add} />`}</>
     <div class="fields">
       <${Choice} id="action" label=${t("task.action")} value=${action} of=${ACTIONS.map((each) => [each, word("action", each)])} hint=${t(`what.${action}`)}
         onChange=${(next) => change({ action: next }, { replace: true })} />
-      <${ScorerChoice} scoring=${scoring} own="" scorer=${scorer} onChange=${(next) => { scoring.set({}); change({ scorer: next }, { replace: true }); }} />
+      <${ScorerChoice} scoring=${scoring} own="" scorer=${scorer} />
       <${Text} id="concurrency" label=${t("submit.once")} value=${atOnce} inputmode="numeric" placeholder="2" hint=${t("submit.once.hint", { most: MOST_AT_ONCE })}
         problem=${told && isOutside && t("param.range")} onInput=${(value) => setAtOnce(value.trim())} />
       ${action !== "score" && html`<${Choice} id="backend" label=${t("submit.backend")} value=${backend} of=${backends} onChange=${setBackend} />`}

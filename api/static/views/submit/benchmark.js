@@ -3,7 +3,7 @@
 import { html, useState } from "/static/preact.js";
 import { change, chosen, go, route, to } from "/static/core/address.js";
 import { bytes, count, t } from "/static/core/language.js";
-import { once, useAsked } from "/static/core/live.js";
+import { never, once, useAsked } from "/static/core/live.js";
 import { Facts, Name, Time } from "/static/parts/basic.js";
 import { Failure, Refusal } from "/static/parts/failure.js";
 import { Choice, Text, Ways } from "/static/parts/form-fields.js";
@@ -69,7 +69,8 @@ function Hand({ benchmark }) {
       <span id="file-hint" class="hint">${t("submit.file.hint")}</span>
       ${file && html`<span class="hint" role="status">${kind} · ${bytes(file.size)}</span>`}
       ${told && isMissing && html`<span class="wrong" role="alert">${t("upload.missing")}</span>`}</div>`
-      : html`<${Text} id="image" label=${t("submit.image")} value=${image} maxlength="1000" placeholder="registry.example.org/team/model:1" problem=${told && isMissing && t("submit.image.missing")} onInput=${setImage} />`}
+      : html`<${Text} id="image" label=${t("submit.image")} value=${image} maxlength="1000" placeholder=${t("submit.image.example")}
+        problem=${told && isMissing && t("submit.image.missing")} onInput=${setImage} />`}
     <div class="fields">
       ${!isTeam && html`<${Text} id="team" label=${t("list.team")} value=${team} maxlength="64" hint=${t("submit.team.hint")} onInput=${setTeam} />`}
       <${Text} id="label" label=${t("submit.label")} value=${label} maxlength="200" spellcheck=${true} hint=${t("submit.label.hint")} onInput=${setLabel} />
@@ -83,8 +84,8 @@ function Hand({ benchmark }) {
 
 export function BenchmarkForm() {
   const name = route.value.query.get("benchmark") || "";
-  const list = useAsked("/benchmarks", { pause: once });
-  const { data: benchmark, problem } = useAsked(name ? benchmarkPath(name) : null, { pause: once });
+  const list = useAsked("/benchmarks", { concerns: never, pause: once });
+  const { data: benchmark, problem } = useAsked(name ? benchmarkPath(name) : null, { concerns: never, pause: once });
   const all = list.data?.benchmarks || [];
   const options = all.map((each) => [each.name, each.title && each.title !== each.name ? `${each.title} (${each.name})` : each.name]);
   if (name && !all.some((each) => each.name === name)) options.push([name, name]);

@@ -1,9 +1,10 @@
 // What every kind of work that is handed in is asked: which scorer with which params, where it runs, how soon.
 
 import { html, useRef, useState } from "/static/preact.js";
+import { change } from "/static/core/address.js";
 import { ask } from "/static/core/api.js";
 import { t, word } from "/static/core/language.js";
-import { once, useAsked } from "/static/core/live.js";
+import { never, once, useAsked } from "/static/core/live.js";
 import { paramsOf, written } from "/static/core/params.js";
 import { newKey } from "/static/core/upload.js";
 import { Fold } from "/static/parts/basic.js";
@@ -14,11 +15,11 @@ const PRIORITIES = ["normal", "high", "low"];
 // Also where this host has them not: a worker may run elsewhere.
 const BACKENDS = ["auto", "docker", "kubernetes", "bubblewrap", "process"];
 
-const useScorers = () => useAsked("/scorers", { pause: once }).data?.scorers || [];
+const useScorers = () => useAsked("/scorers", { concerns: never, pause: once }).data?.scorers || [];
 
 /** The backends that may be chosen, as [value, word] pairs; `among` are those that are allowed, or null for all. */
 export function useBackends(among = null) {
-  const { data, problem } = useAsked("/readyz", { pause: once });
+  const { data, problem } = useAsked("/readyz", { concerns: never, pause: once });
   const here = (data || problem?.details)?.executors || {};
   const said = (name) => (name === "process" ? t("submit.backend.process") : here[name]?.state === "unavailable" ? t("submit.backend.away", { name }) : name);
   const allowed = BACKENDS.filter((name) => name === "auto" || (among ? among.includes(name) : name in here || name === "kubernetes"));
@@ -53,7 +54,12 @@ export function useScoring(own, scorer) {
 }
 
 /** Which scorer. `own` is the one that is taken where none is chosen. */
-export function ScorerChoice({ scoring, own, scorer, onChange }) {
+export function ScorerChoice({ scoring, own, scorer }) {
+  const onChange = (next) => {
+    // Params of another one mean nothing to it.
+    scoring.set({});
+    change({ scorer: next }, { replace: true });
+  };
   const options = scoring.all.map((each) => [each.id, `${each.id} ${each.version}`]);
   if (scorer && !scoring.one) options.push([scorer, scorer]);
   return html`<${Choice} id="scorer" label=${t("submit.scorer")} value=${scorer} onChange=${onChange}
@@ -75,8 +81,23 @@ export function ScorerParams({ scoring }) {
 export const Priority = ({ value, onChange }) => html`<${Choice} id="priority" label=${t("task.priority")} value=${value} onChange=${onChange}
   of=${PRIORITIES.map((each) => [each, each === "normal" ? t("submit.priority.normal") : word("priority", each)])} />`;
 
-/** Ask for work; the key lets an answer that was lost cost nothing. */
-export const handIn = (path, body) => ask(path, { method: "POST", body, headers: { "Idempotency-Key": newKey() } });
+// What was asked for last and got no answer: it may have been accepted.
+let unanswered = { asked: "", key: "" };
+
+/** Ask for work. Asked for again after its answer was lost, it is the same work. */
+export async function handIn(path, body) {
+  const asked = `${path} ${JSON.stringify(body)}`;
+  const key = unanswered.asked === asked ? unanswered.key : newKey();
+  unanswered = { asked, key };
+  try {
+    const data = await ask(path, { method: "POST", body, headers: { "Idempotency-Key": key } });
+    unanswered = { asked: "", key: "" };
+    return data;
+  } catch (error) {
+    if (error.status) unanswered = { asked: "", key: "" };
+    throw error;
+  }
+}
 
 /** What was asked for and how it went: {isBusy, problem, attempt}; `attempt` does work that may be refused. */
 export function useAttempt() {

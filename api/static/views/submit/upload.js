@@ -40,7 +40,8 @@ export function WorkspaceUpload({ from, onUploaded }) {
       <span id="file-hint" class="hint">${t(isFolder ? "upload.folder.hint" : "upload.archive.hint")}</span>
       ${files.length > 0 && html`<span class="hint" role="status">${t("upload.chosen", { n: files.length, size: bytes(size) })}</span>`}
       ${isMissing && html`<span class="wrong" role="alert">${t("upload.missing")}</span>`}</div>
-    <div class="fields"><${Text} id="name" label=${t("upload.name")} value=${name} maxlength="100" disabled=${sending.isUnderWay} hint=${t("upload.name.hint")} onInput=${setName} /></div>
+    <div class="fields"><${Text} id="name" label=${t("upload.name")} value=${name} maxlength="100"
+      disabled=${sending.isUnderWay} hint=${t("upload.name.hint")} onInput=${setName} /></div>
     <p class="buttons"><button type="submit" id="send" disabled=${sending.isUnderWay}>${t("upload.go")}</button></p>
     <${Sending} of=${sending} />
   </form>`;

@@ -3,7 +3,7 @@
 import { html, useEffect, useRef, useState } from "/static/preact.js";
 import { change, chosen, go, route, to } from "/static/core/address.js";
 import { bytes, count, t, word } from "/static/core/language.js";
-import { once, useAsked } from "/static/core/live.js";
+import { never, once, useAsked } from "/static/core/live.js";
 import { Chip, Facts, Figure, Name } from "/static/parts/basic.js";
 import { Failure, Refusal } from "/static/parts/failure.js";
 import { Choice, Ways } from "/static/parts/form-fields.js";
@@ -24,7 +24,9 @@ function Checked({ id }) {
   return html`<div id="checked" class="checked" aria-live="polite">
     ${isActive(task) && html`<p><${Chip} state=${task.state} /> ${t("submit.checking")}</p>`}
     ${isGood && html`<p class="good">${t(purposes.includes("pipeline") ? "submit.good.pipeline" : "submit.good.score")}</p>`}
-    ${isGood && html`<${Facts} of=${[[t("task.scorer"), task.result?.scorer && html`<${Name} text=${task.result.scorer} />`], [t("provenance.image"), task.result?.image && html`<${Name} text=${task.result.image} />`]]} />`}
+    ${isGood && html`<${Facts} of=${[
+      [t("task.scorer"), task.result?.scorer && html`<${Name} text=${task.result.scorer} />`],
+      [t("provenance.image"), task.result?.image && html`<${Name} text=${task.result.image} />`]]} />`}
     ${task.error && html`<${Failure} error=${task.error} />`}
     ${!isActive(task) && !isGood && !task.error && html`<p><${Chip} state=${ended(task)} /></p>`}
     <p><a href=${to("record", task.id)}>${t("submit.check.record")}</a></p></div>`;
@@ -72,13 +74,14 @@ function Work({ workspace }) {
   const onCheck = () => {
     const asked = body();
     setCheck("");
-    if (asked) checking.attempt(async () => setCheck((await handIn("/validate?wait=0", { ...asked, for: action === "score" ? "score" : "pipeline" })).id));
+    const purpose = action === "score" ? "score" : "pipeline";
+    if (asked) checking.attempt(async () => setCheck((await handIn("/validate?wait=0", { ...asked, for: purpose })).id));
   };
   return html`<form id="work" onSubmit=${submit} aria-label=${t("submit.what")}>
     <div class="fields">
       <${Choice} id="action" label=${t("task.action")} value=${action} hint=${t(`what.${action}`)} of=${ACTIONS.map((each) => [each, word("action", each)])}
         onChange=${(next) => change({ action: next }, { replace: true })} />
-      ${action !== "run" && html`<${ScorerChoice} scoring=${scoring} own=${workspace.scorer} scorer=${scorer} onChange=${(next) => { scoring.set({}); change({ scorer: next }, { replace: true }); }} />`}
+      ${action !== "run" && html`<${ScorerChoice} scoring=${scoring} own=${workspace.scorer} scorer=${scorer} />`}
       ${runs && html`<${Choice} id="backend" label=${t("submit.backend")} value=${backend} of=${backends} onChange=${setBackend} />`}
       <${Priority} value=${priority} onChange=${setPriority} />
     </div>
@@ -94,18 +97,21 @@ export function WorkspaceForm() {
   const { query } = route.value;
   const name = query.get("workspace") || "";
   const from = chosen(query, "from", FROM);
-  const { data: workspace, problem } = useAsked(name ? workspacePath(name) : null, { pause: once });
+  const { data: workspace, problem } = useAsked(name ? workspacePath(name) : null, { concerns: never, pause: once });
   const [uploaded, setUploaded] = useState(null);
   const onUploaded = (data) => {
     setUploaded(data);
     change({ workspace: data.workspace.name, from: "" });
   };
   if (!name) {
-    return html`<${Ways} name="from" label=${t("submit.from")} value=${from} of=${[["there", t("submit.from.there")], ["archive", t("submit.from.archive")], ["folder", t("submit.from.folder")]]}
+    const ways = [["there", t("submit.from.there")], ["archive", t("submit.from.archive")], ["folder", t("submit.from.folder")]];
+    return html`<${Ways} name="from" label=${t("submit.from")} value=${from} of=${ways}
       onChange=${(next) => change({ from: next === "there" ? "" : next }, { replace: true })} />
-      ${from === "there" ? html`<${WorkspaceSearch} onPick=${(each) => change({ workspace: each.name })} />` : html`<${WorkspaceUpload} key=${from} from=${from} onUploaded=${onUploaded} />`}`;
+      ${from === "there" ? html`<${WorkspaceSearch} onPick=${(each) => change({ workspace: each.name })} />`
+        : html`<${WorkspaceUpload} key=${from} from=${from} onUploaded=${onUploaded} />`}`;
   }
+  const isOfThis = uploaded?.workspace.name === workspace?.name;
   return html`<${Refusal} of=${problem} />
     ${problem && html`<p class="buttons"><button type="button" id="choose-other" onClick=${() => change({ workspace: "" })}>${t("submit.other")}</button></p>`}
-    ${workspace && html`<${Chosen} workspace=${workspace} uploaded=${uploaded?.workspace.name === workspace.name ? uploaded : null} /><${Work} key=${workspace.name} workspace=${workspace} />`}`;
+    ${workspace && html`<${Chosen} workspace=${workspace} uploaded=${isOfThis ? uploaded : null} /><${Work} key=${workspace.name} workspace=${workspace} />`}`;
 }

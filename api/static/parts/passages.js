@@ -64,7 +64,7 @@ export function Passages({ of: passages, judged, claim }) {
   const found = passages.map((text) => (claim ? shared(text, claim) : []));
   const size = (runs) => runs.reduce((sum, [from, to]) => sum + to - from, 0);
   const most = Math.max(0, ...found.map(size));
-  return html`<h3 id="passages-title">${t("job.passages")}</h3>
+  return html`<h2 id="passages-title">${t("job.passages")}</h2>
     <p id="marked" class="muted small" role="status">${claim ? t(most ? "job.marked" : "job.unmarked") : ""}</p>
     <ol class="passages" aria-labelledby="passages-title">${passages.map((text, place) => html`
       <li key=${place} id=${`passage-${place + 1}`} tabindex="-1" class=${most && size(found[place]) === most ? "nearest" : null}>

@@ -133,7 +133,7 @@ export default function Jobs() {
   const page = data || (problem ? null : last.current);
   const metrics = inOrder((page?.jobs || []).flatMap((job) => [...Object.keys(job.scores), ...job.skipped_metrics]));
   const known = query.get("metric") && !METRICS.includes(query.get("metric")) ? [...METRICS, query.get("metric")] : METRICS;
-  return html`<section id="list" class="card" aria-labelledby="title">
+  return html`<section id="list" class="card">
     <div class="title-line"><h1 id="title" ref=${title} tabindex="-1">${t("nav.jobs")}</h1>
       <p id="count" class="muted" role="status">${page && t("jobs.count", { n: page.total })}</p>
       <div class="tools"><button type="button" id="csv" disabled=${!page?.jobs.length} onClick=${() => saved(page.jobs, metrics)}>${t("list.csv")}</button></div></div>

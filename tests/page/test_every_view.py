@@ -144,23 +144,23 @@ def test_everything_is_reached_by_keyboard_in_order_and_is_seen_to_be(
     browser: Browser, place: tuple[str, dict[str, str]], view: str
 ) -> None:
     opened(browser, place, view, "en", width=1300)
-    browser.value("document.activeElement.blur()")
-    wanted = browser.value(
+    # From the first one on; a form's field or a title may have the focus already.
+    browser.value("document.querySelector('.skip').focus()")
+    reachable = (
         "[...document.querySelectorAll('a[href], button, input, select, textarea, summary, [tabindex=\"0\"]')]"
-        ".filter(e => !e.disabled && e.checkVisibility({visibilityProperty: true}) && !e.closest('[inert]')"
-        " && !(e.type === 'radio' && !e.checked)).length"
+        ".filter(e => !e.disabled && e.checkVisibility({visibilityProperty: true}) && e.type !== 'radio')"
     )
-    seen, last = 0, None
-    for _ in range(min(wanted, 60)):
-        browser.press("Tab", code=9)
+    browser.value(f"window.left = new Set({reachable})")
+    for _ in range(150):
         now = browser.value(
-            "(e => [e.outerHTML.slice(0, 120), e !== document.body && e.matches(':focus-visible')"
-            " && getComputedStyle(e).outlineStyle !== 'none'])(document.activeElement)"
+            "(e => { left.delete(e); return e === document.body ? null : [e.outerHTML.slice(0, 120),"
+            " e.matches(':focus-visible') && getComputedStyle(e).outlineStyle !== 'none']; })(document.activeElement)"
         )
+        if now is None or browser.value("left.size") == 0:
+            break
         assert now[1], (view, now)
-        assert now[0] != last, (view, "the focus stands still", now)
-        seen, last = seen + 1, now[0]
-    assert seen >= 5
+        browser.press("Tab", code=9)
+    assert browser.value("[...left].filter(e => e.isConnected).map(e => e.outerHTML.slice(0, 120))") == [], view
 
 
 @pytest.mark.parametrize("view", ["records", "record", "benchmark", "job"])

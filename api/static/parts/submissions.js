@@ -100,7 +100,7 @@ export function Submissions({ of: benchmark, board, onChosen }) {
   const withTeam = !team && !board?.team;
   const isChosen = benchmark.leaderboard?.choose === "chosen";
   const head = ["board.number", ...(withTeam ? ["list.team"] : []), "list.state", "list.score", "board.kind", "board.submitted", "board.counts", ""];
-  return html`<section class="part" aria-labelledby="submissions-title" id="submissions">
+  return html`<section class="part" id="submissions">
     <div class="title-line"><h2 id="submissions-title" ref=${title} tabindex="-1">${team ? html`${t("board.submissions")}: <${Name} text=${team} />` : t("board.submissions")}</h2>
       <p class="muted" role="status">${page && t("board.submissions.count", { n: page.total })}</p>
       ${team && html`<a href=${to("benchmark", benchmark.name, { part: query.get("part") })}>${t("board.all")}</a>`}</div>

@@ -85,7 +85,7 @@ function Standing({ of: benchmark, board, part, isPublic }) {
     ${row.team !== null && row.team === data.team && html` <span class="state running">${t("board.you")}</span>`}`;
   const metric = data?.rows[0]?.metric;
   const isHigher = data?.rows[0]?.higher_is_better;
-  return html`<section class="part" aria-labelledby="board-title" id="board">
+  return html`<section class="part" id="board">
     <h2 id="board-title">${t("batch.board")}</h2>
     ${metric && html`<p class="muted"><${Name} text=${metric} /> · ${t(isHigher === false ? "score.lower" : "score.higher")}${frozen && ` · ${t("board.frozen")}`}</p>`}
     ${benchmark.withheld && html`<p class="tabs" role="group" aria-label=${t("board.parts")}>${PARTS.map((each) => html`

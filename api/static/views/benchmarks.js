@@ -44,7 +44,7 @@ export default function Benchmarks() {
   useTitle(t("nav.benchmarks"));
   const all = data?.benchmarks || [];
   const isTeam = all.some((each) => each.left);
-  return html`<section class="card" aria-labelledby="title">
+  return html`<section class="card">
     <div class="title-line"><h1 id="title" tabindex="-1">${t("nav.benchmarks")}</h1>
       <p id="count" class="muted" role="status">${data && t("bench.count", { n: all.length })}</p></div>
     <${Refusal} of=${problem} />

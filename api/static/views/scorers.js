@@ -26,7 +26,7 @@ const cellsOf = (each, isWatched) => [
 
 /** What does not load, and why. */
 function Broken({ errors }) {
-  return errors.length > 0 && html`<section class="part" aria-labelledby="broken"><h2 id="broken">${t("scorers.broken")}</h2>
+  return errors.length > 0 && html`<section class="part"><h2 id="broken">${t("scorers.broken")}</h2>
     ${errors.map((each) => html`<div key=${each.source}><p><strong><${Name} text=${each.source} /></strong> <span class="muted"><${Time} text=${each.failed_at} /></span></p>
       ${each.stale_ids.length > 0 && html`<p class="muted">${t("scorers.stale.of", { names: each.stale_ids.join(", ") })}</p>`}
       <${Failure} error=${each.error} /></div>`)}</section>`;
@@ -47,7 +47,7 @@ function Load({ onDone }) {
   };
   const watch = () => checked((place) => doing(() => act("/scorers/watch", { path: place }), (done) => t("scorers.watching", { path: done.path, names: done.scorers.join(", ") || "–" })));
   const reload = () => doing(() => act("/scorers/reload", {}), (done) => t("scorers.reloaded", { n: done.changes.filter((each) => each.change !== "unchanged").length, errors: done.errors.length }));
-  return html`<section class="part" aria-labelledby="load"><h2 id="load">${t("scorers.change")}</h2><p class="muted">${t("scorers.change.who")}</p>
+  return html`<section class="part"><h2 id="load">${t("scorers.change")}</h2><p class="muted">${t("scorers.change.who")}</p>
     <form id="load-form" onSubmit=${load}>
       <${Text} id="path" label=${t("scorers.path")} value=${path} maxlength="4096" placeholder="/srv/scorers/my_scorer.py" hint=${t("scorers.path.hint")}
         problem=${isMissing && t("scorers.path.missing")} onInput=${setPath} />

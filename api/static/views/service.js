@@ -46,7 +46,7 @@ function Queues() {
   const waits = (task) => task.state === "queued";
   const cell = (some, address) => html`<td class="num">${some.length ? html`<a href=${address}>${count(some.length)}</a>` : html`<span class="muted">0</span>`}</td>`;
   const oldest = tasks.filter(waits).at(-1);
-  return html`<section class="part" id="queues" aria-labelledby="queues-title"><h2 id="queues-title">${t("health.queues")}</h2>
+  return html`<section class="part" id="queues"><h2 id="queues-title">${t("health.queues")}</h2>
     <${Refusal} of=${problem} />
     ${data && !tasks.length && html`<p class="muted">${t("health.idle")}</p>`}
     ${tasks.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-labelledby="queues-title"><table>

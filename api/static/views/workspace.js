@@ -49,7 +49,7 @@ function Buttons({ name }) {
 /** One Result of the history, whole. */
 function Shown({ name, item }) {
   const { data: result, problem } = useAsked(addressOf(name, `/history/${encodeURIComponent(item.id)}`), { pause: once });
-  return html`<section class="part" aria-labelledby="result-title" id="result">
+  return html`<section class="part" id="result">
     <h2 id="result-title">${item.stands ? t("space.last") : html`${t("space.past")} <${Time} text=${item.time} />`}</h2>
     ${!item.stands && html`<p><a href=${to("workspace", name)}>${t("space.last.link")}</a></p>`}
     <${Refusal} of=${problem} />
@@ -86,7 +86,7 @@ function Past({ name, page, shown, onTurn, cursor }) {
   const all = page.results;
   const line = all.find((each) => typeof each.pass_threshold === "number")?.pass_threshold;
   const metric = all.find((each) => each.metric)?.metric || t("list.score");
-  return html`<section class="part" aria-labelledby="history-title" id="history">
+  return html`<section class="part" id="history">
     <div class="title-line"><h2 id="history-title">${t("space.history")}</h2><p class="muted" role="status">${t("space.results", { n: page.total })}</p></div>
     ${!all.length && html`<p class="empty" id="empty">${t("space.history.none")}</p>`}
     <${Course} points=${courseOf(all)} line=${line} label=${metric} marked=${t("course.changed")} />

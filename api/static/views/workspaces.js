@@ -40,7 +40,7 @@ export default function Workspaces() {
   if (data) last.current = data;
   const page = data || (problem ? null : last.current);
   const all = page?.workspaces || [];
-  return html`<section class="card" aria-labelledby="title">
+  return html`<section class="card">
     <div class="title-line"><h1 id="title" ref=${title} tabindex="-1">${t("nav.workspaces")}</h1>
       <p id="count" class="muted" role="status">${page && t(page.next_cursor || cursor ? "space.count.page" : "space.count", { n: all.length })}</p></div>
     <form id="filters" role="search" aria-label=${t("nav.workspaces")} onSubmit=${(event) => event.preventDefault()}>

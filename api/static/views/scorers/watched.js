@@ -40,7 +40,7 @@ export function Watched({ of: { all, isTold, problem }, onDone }) {
     if (!await confirmed(t("scorers.unwatch.ask", { path: place.path }), t("scorers.unwatch.yes"), t("scorers.no"))) return;
     await doing(() => act("/scorers/watch", { id: place.id }, "DELETE"), () => t("scorers.unwatched", { path: place.path }));
   };
-  return html`<section class="part" id="watched" aria-labelledby="watched-title"><h2 id="watched-title">${t("scorers.watched.title")}</h2>
+  return html`<section class="part" id="watched"><h2 id="watched-title">${t("scorers.watched.title")}</h2>
     ${problem && html`<p class="muted">${problem.status === 403 ? t("scorers.watched.who") : problem.message}</p>`}
     ${isTold && !all.length && html`<p class="muted">${t("scorers.watched.none")}</p>`}
     ${all.length > 0 && html`<ul class="rows">${all.map((place) => html`<li key=${place.id}>

@@ -101,7 +101,7 @@ function Versions({ found }) {
   const started = found && total(found, "process_start_time_seconds");
   const memory = found && total(found, "process_resident_memory_bytes");
   const python = found?.get("python_info")?.[0]?.labels.version;
-  return html`<section class="part" id="versions" aria-labelledby="versions-title"><h2 id="versions-title">${t("health.versions")}</h2><${Facts} of=${[
+  return html`<section class="part" id="versions"><h2 id="versions-title">${t("health.versions")}</h2><${Facts} of=${[
     ["AutoScorer", version && html`<${Name} text=${version} />`],
     ["Python", python && html`<${Name} text=${python} />`],
     [t("health.since"), started && html`<${Time} text=${new Date(started * 1000).toISOString()} />`],
@@ -112,9 +112,9 @@ function Versions({ found }) {
 
 export function Course() {
   const { looks, found, problem } = useMetrics();
-  return html`<section class="part" id="course" aria-labelledby="course-title"><h2 id="course-title">${t("health.course")}</h2>
+  return html`<section class="part" id="course"><h2 id="course-title">${t("health.course")}</h2>
       ${problem && (problem.status === 403 ? html`<p id="no-metrics" class="notice">${t("health.forbidden")}</p>` : html`<${Refusal} of=${problem} />`)}
       ${looks.length > 0 && html`<${Trends} looks=${looks} /><p class="muted">${t("health.replica")}</p>`}</section>
-    ${found && html`<section class="part" id="since" aria-labelledby="since-title"><h2 id="since-title">${t("health.stages")}</h2><${Stages} found=${found} /></section>`}
+    ${found && html`<section class="part" id="since"><h2 id="since-title">${t("health.stages")}</h2><${Stages} found=${found} /></section>`}
     <${Versions} found=${found} />`;
 }

@@ -33,7 +33,7 @@ function Checked({ id }) {
 function Chosen({ workspace, uploaded }) {
   const title = useRef(null);
   useEffect(() => title.current.focus(), [workspace.name]);
-  return html`<section class="chosen" aria-labelledby="chosen">
+  return html`<section class="chosen">
     <h2 id="chosen" ref=${title} tabindex="-1"><${Name} text=${workspace.name} /></h2>
     ${uploaded && html`<p class="good" role="status">${t("submit.uploaded", { files: count(uploaded.files), size: bytes(uploaded.size) })}</p>`}
     ${uploaded?.left_out.length > 0 && html`<p class="muted">${t("submit.left")} <bdi>${uploaded.left_out.join(", ")}</bdi></p>`}

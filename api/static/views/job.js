@@ -17,6 +17,8 @@ import { Passages } from "/static/parts/passages.js";
 import { Reasons, chosenClaim, judgedPassages, keyOf } from "/static/parts/reasons.js";
 
 const LONGEST_HEADING = 160;
+// Characters from which a text may scroll: then the keyboard has to reach it.
+const SCROLLS = 400;
 
 const isActive = (job) => ["queued", "running"].includes(job.status);
 
@@ -102,7 +104,7 @@ function Scores({ job }) {
 }
 
 function Text({ title, text, none }) {
-  return html`<h2>${title}</h2>${text ? html`<p class="sentence quoted" dir="auto">${text}</p>` : html`<p class="muted">${none}</p>`}`;
+  return html`<h2>${title}</h2>${text ? html`<p class="sentence quoted" dir="auto" tabindex=${text.length > SCROLLS ? 0 : null}>${text}</p>` : html`<p class="muted">${none}</p>`}`;
 }
 
 /** The texts, and why they are judged as they are: beside each other where there is room. */

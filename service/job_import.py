@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Validati
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..schemas.json_values import plain_text
-from ..schemas.rag import JobStatus, MetricScore, RequestSummary, SampleScores
+from ..schemas.rag import JobStatus, JudgedBy, MetricScore, RequestSummary, SampleScores
 from ..schemas.task import TaskState
 from ..scorers.rag.catalogue import default_weights, weighted
 from ..scorers.rag.sample import Sample
@@ -75,6 +75,7 @@ class _Record(BaseModel):
     skip_reasons: dict[Text, Text] = Field(default_factory=dict)
     error: Text | None = None
     metrics: dict[Text, MetricScore] = Field(default_factory=dict, max_length=200)
+    judged_by: JudgedBy | None = None
 
 
 @dataclass
@@ -207,7 +208,7 @@ def _result(record: _Record, metrics: dict[str, MetricScore]) -> Json:
         named = {name: each.score for name, each in metrics.items()}
         coverage = round(weighted(named, None, default_weights(Sample(ground_truth=truth)))[1], 4)
     scores = SampleScores(metrics=metrics, weighted_score=record.weighted_score, coverage=coverage)
-    return result_of_scores(scores, record.latency_ms)
+    return result_of_scores(scores, record.latency_ms, record.judged_by)
 
 
 def _error(record: _Record) -> Json | None:

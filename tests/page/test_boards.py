@@ -159,7 +159,10 @@ def test_the_board_is_the_apis_with_ties_and_ones_own_row(browser: Browser, benc
     assert f"{HOSTILE} of team-b" not in "".join(lines)
     assert browser.value("document.querySelector('main img')") is None and HOSTILE in text(browser, ".board")
     assert text(browser, "#submit") == "Submit"
-    assert browser.value("document.querySelector('#submit').getAttribute('href')") == "/ui/submit?benchmark=flowers"
+    assert (
+        browser.value("document.querySelector('#submit').getAttribute('href')")
+        == "/ui/submit?lang=en&benchmark=flowers"
+    )
 
 
 def test_a_teams_course_is_shown_to_its_organiser_and_not_to_other_teams(browser: Browser, benches: Benches) -> None:
@@ -168,7 +171,7 @@ def test_a_teams_course_is_shown_to_its_organiser_and_not_to_other_teams(browser
     assert browser.value("document.querySelector('#submissions svg')") is None
     browser.value("[...document.querySelectorAll('.board a')].find(a => a.innerText === 'team-a').click()")
     browser.wait_for("document.querySelectorAll('#submissions tbody tr').length === 2")
-    assert browser.value("location.search") == "?team=team-a"
+    assert browser.value("location.search") == "?lang=en&team=team-a"
     assert browser.value("document.querySelectorAll('#submissions circle').length") == 2
     assert browser.value("document.querySelectorAll('#submissions polygon').length") == 1
     assert browser.value("document.activeElement.id") == "submissions-title"
@@ -190,7 +193,7 @@ def test_the_withheld_part_is_shown_to_an_organiser_and_refused_to_a_team(browse
         assert values(browser, ".board td:nth-of-type(2)") == [1.0]
         browser.value("[...document.querySelectorAll('.tabs a')][1].click()")
         browser.wait_for("document.querySelector('.board td:nth-of-type(2) data')?.value === '0'")
-        assert browser.value("location.search") == "?part=private"
+        assert browser.value("location.search") == "?lang=en&part=private"
         looks(browser, benches, "team-a", "/ui/benchmark/dogs?part=private")
         browser.wait_for("document.querySelector('#board [role=alert]')")
         assert (
@@ -357,7 +360,9 @@ def test_a_workspaces_history_is_drawn_and_told(browser: Browser, root: Path, sp
         assert told[2]["id"] in browser.value("location.search")
         browser.value("history.back()")
         browser.wait_for("document.querySelector('#result .failure')")
-        assert browser.value("document.querySelector('#submit').getAttribute('href')") == "/ui/submit?workspace=ws"
+        assert (
+            browser.value("document.querySelector('#submit').getAttribute('href')") == "/ui/submit?lang=en&workspace=ws"
+        )
         looks(browser, benches, "admin", "/ui/workspace/ws?result=20200101T000000.000000Z")
         browser.wait_for("document.querySelector('#result [role=alert]')")
 

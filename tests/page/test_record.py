@@ -51,6 +51,7 @@ def test_a_scored_task_begins_with_metric_value_interval_threshold_and_direction
         assert "To pass: at least 0.95" in said and "Higher is better" in said and "not passed" in said
         # Rounded for reading, whole in the title.
         assert browser.value("document.querySelector('.hero data').title") == repr(result["summary"]["score"])
+        browser.wait_for("document.querySelector('#detail figure')")
         order = browser.value("[...document.querySelectorAll('#detail h2')].map(e => e.innerText)")
         assert [each for each in order if each in ("Plots", "Metrics", "Log", "Params", "Provenance")] == [
             "Plots", "Metrics", "Log", "Params", "Provenance",

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from autoscorer.cli.main import main
 from autoscorer.core.config import Settings, load_settings
-from autoscorer.schemas.rag import JobRecord, MetricScore, RequestSummary
+from autoscorer.core.errors import AutoScorerError
+from autoscorer.schemas.rag import JobRecord, JudgedBy, MetricScore, RequestSummary
 from autoscorer.schemas.task import TaskState
 from autoscorer.service.ledger.records import TaskEnd
 from autoscorer.service.policy import Caller
@@ -211,16 +212,34 @@ def test_records_of_ours_keep_their_ids(folder: Path, settings: Settings, capsys
         coverage=0.5,
         error="JUDGE_ERROR: no answer",
         metrics={"token_f1": judged, "rouge_l": failed},
+        caller="submit-1f2e3d4c",
+        judged_by=JudgedBy(models={"judge": "main: large"}, prompts={"claims": "ab" * 32}),
     )
     for task in (known, lost):
         written = record.model_copy(update={"job_id": task.id})
         (folder / f"{task.id}.json").write_text(written.model_dump_json())
     assert imported(capsys, folder)[1] == {"imported": 1, "known": 1, "too_old": 0, "skipped": []}
     (job,) = [each for each in listed(settings) if each.job_id == lost.id]
+    # Who had asked is not known to this ledger: it belongs to nobody in particular.
     assert job.caller == "imported"
-    assert job.model_dump(exclude={"created_at", "finished_at", "caller"}) == record.model_dump(
-        exclude={"created_at", "finished_at", "caller"}
-    )
+    other = {"created_at", "finished_at", "caller"}
+    assert job.model_dump(exclude=other) == record.model_dump(exclude=other)
+
+
+def test_what_an_imported_job_was_asked_for_is_not_known(
+    folder: Path, write: Write, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("one")
+    imported(capsys, folder)
+    (job,) = listed(settings)
+
+    async def asked() -> None:
+        async with opened(settings) as ledger:
+            jobs = ScoreJobs(SimpleNamespace(ledger=ledger, settings=settings))  # type: ignore[arg-type]
+            await jobs.request(job.job_id, caller=Caller("anybody", "admin"))
+
+    with pytest.raises(AutoScorerError, match="not known what this job was asked for"):
+        asyncio.run(asked())
 
 
 def test_while_an_api_has_the_file_the_command_says_to_stop_it(

@@ -29,7 +29,7 @@ export function keepToken(value) {
   token.value = value;
 }
 
-async function send(path, { body, headers, kept, ...options } = {}) {
+async function send(path, { body, headers, kept, aside, ...options } = {}) {
   const asker = token.value;
   const all = { ...headers, ...(asker ? { Authorization: `Bearer ${asker}` } : {}), ...(kept?.etag ? { "If-None-Match": kept.etag } : {}) };
   let content = body;
@@ -47,7 +47,7 @@ async function send(path, { body, headers, kept, ...options } = {}) {
   if (answer.ok || (kept?.etag && answer.status === 304)) return answer;
   const { error } = await decoded(answer);
   // Refused before somebody signed in or out: who is there now has not been tried.
-  if (answer.status === 401 && asker === token.value) {
+  if (answer.status === 401 && asker === token.value && !aside) {
     sessionStorage.removeItem(KEY);
     token.value = "";
     outside.value = asker ? "wrong" : "asked";
@@ -84,5 +84,5 @@ export const act = (path, body, method = "POST") => ask(path, { method, body });
 /** The bytes of a file. */
 export const fetchFile = async (path) => (await send(path)).arrayBuffer();
 
-/** An answer that comes bit by bit. */
-export const fetchStream = async (path, options) => (await send(path, options)).body;
+/** An answer that comes bit by bit. It is asked for aside: that it is refused takes nothing off the screen. */
+export const fetchStream = async (path, options) => (await send(path, { ...options, aside: true })).body;

@@ -56,7 +56,10 @@ async function keepReading(signal_) {
     const began = Date.now();
     try {
       await read(signal_);
-    } catch { /* the views ask by themselves, and say what is wrong */ }
+    } catch (error) {
+      // The views ask by themselves, and say what is wrong. Who may not listen now may when somebody has signed in.
+      if (error.status === 401) return;
+    }
     if (signal_.aborted) return;
     isLive.value = false;
     // One that has lived was ended by the server or on the way: it is asked for again at once.

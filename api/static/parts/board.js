@@ -1,6 +1,6 @@
 // A leaderboard, of a benchmark or of a batch: who is where, how sure that is, and all of it as a CSV.
 
-import { html } from "/static/preact.js";
+import { html, useLayoutEffect, useRef } from "/static/preact.js";
 import { change, route } from "/static/core/address.js";
 import { csv, save } from "/static/core/csv.js";
 import { count, number, t } from "/static/core/language.js";
@@ -71,6 +71,17 @@ export function Board({ rows, label, find, nobody, name, who, whoWord, columns, 
   const page = found.slice(from, from + PAGE);
   const scale = scales(rows);
   const many = shared(rows);
+  const buttons = useRef(null);
+  const turned = useRef(null);
+  // A button that has led to its end can't keep the focus: the other one has it.
+  useLayoutEffect(() => {
+    if (turned.current) (turned.current.disabled ? buttons.current?.querySelector("button:not(:disabled)") : turned.current)?.focus();
+    turned.current = null;
+  }, [from]);
+  const turn = (event, next) => {
+    turned.current = event.currentTarget;
+    change({ first: next || "" });
+  };
   const onCsv = () => save(file, csv([keys, ...rows.map((row) => keys.map((key) => (typeof row[key] === "boolean" ? String(row[key]) : row[key])))]));
   const ends = scale.size === 1 ? [...scale.values()][0] : null;
   return html`<div class="board-tools">
@@ -84,7 +95,7 @@ export function Board({ rows, label, find, nobody, name, who, whoWord, columns, 
       <tbody>${page.map((row) => html`<${Row} row=${row} scale=${scale.get(row.metric)} many=${many(row)} who=${who} columns=${columns} isOwn=${isOwn(row)} />`)}</tbody>
     </table></div>`}
     ${ends && page.length > 0 && html`<p class="small muted">${t("board.scale", { from: number(ends[0]), to: number(ends[1]) })}</p>`}
-    ${found.length > PAGE && html`<p class="buttons">
-      <button type="button" id="members-back" disabled=${from === 0} onClick=${() => change({ first: from - PAGE || "" })}>${t("batch.previous")}</button>
-      <button type="button" id="members-on" disabled=${from + PAGE >= found.length} onClick=${() => change({ first: from + PAGE })}>${t("batch.next")}</button></p>`}`;
+    ${found.length > PAGE && html`<p class="buttons" ref=${buttons}>
+      <button type="button" id="members-back" disabled=${from === 0} onClick=${(event) => turn(event, from - PAGE)}>${t("batch.previous")}</button>
+      <button type="button" id="members-on" disabled=${from + PAGE >= found.length} onClick=${(event) => turn(event, from + PAGE)}>${t("batch.next")}</button></p>`}`;
 }

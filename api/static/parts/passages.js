@@ -10,6 +10,8 @@ const TOKEN = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Ha
 const LONG = 5;
 // Tokens that are looked at: a passage may be as long as a book.
 const MOST = 20000;
+// Characters from which a passage may scroll: then the keyboard has to reach it.
+const SCROLLS = 400;
 
 const folded = (text) => text.normalize("NFKC").toLowerCase();
 
@@ -64,10 +66,10 @@ export function Passages({ of: passages, judged, claim }) {
   const found = passages.map((text) => (claim ? shared(text, claim) : []));
   const size = (runs) => runs.reduce((sum, [from, to]) => sum + to - from, 0);
   const most = Math.max(0, ...found.map(size));
-  return html`<h3 id="passages-title">${t("job.passages")}</h3>
+  return html`<h2 id="passages-title">${t("job.passages")}</h2>
     <p id="marked" class="muted small" role="status">${claim ? t(most ? "job.marked" : "job.unmarked") : ""}</p>
     <ol class="passages" aria-labelledby="passages-title">${passages.map((text, place) => html`
-      <li key=${place} id=${`passage-${place + 1}`} tabindex="-1" class=${most && size(found[place]) === most ? "nearest" : null}>
+      <li key=${place} id=${`passage-${place + 1}`} tabindex=${text.length > SCROLLS ? 0 : -1} class=${most && size(found[place]) === most ? "nearest" : null}>
         <p class="passage-head"><strong>${t("job.passage", { place: number(place + 1) })}</strong>
           ${(judged.get(place) || []).map(({ metric, verdict }) => html`<span class="small"><bdi>${metric}</bdi> <${Verdict} metric=${metric} of=${verdict} /></span>`)}</p>
         <p class="sentence" dir="auto"><${Marked} text=${text} runs=${found[place]} /></p></li>`)}</ol>`;

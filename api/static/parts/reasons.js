@@ -64,7 +64,7 @@ function Judged({ metric, score, passages, onlyBad, tools }) {
   if (onlyBad && !shown.length) return null;
   const held = all.filter(({ claim }) => claim.verdict === true).length;
   return html`<section class="judged" aria-label=${metric}>
-    <h4><${Name} text=${metric} />${all.length > 0 && html` <span class="thin">${t("job.held", { held: number(held), n: all.length })}</span>`}</h4>
+    <h3><${Name} text=${metric} />${all.length > 0 && html` <span class="thin">${t("job.held", { held: number(held), n: all.length })}</span>`}</h3>
     ${score.reason && !onlyBad && html`<p class="muted" dir="auto">${score.reason}</p>`}
     ${shown.length > 0 && html`<ul class="claims">${shown.map(({ claim, place }) => html`
       <${Claim} key=${place} metric=${metric} claim=${claim} place=${place} passages=${passages} isPassage=${isPassages}>${tools?.(metric, place)}</>`)}</ul>`}
@@ -83,8 +83,8 @@ export function Reasons({ metrics, passages, tools }) {
   const there = inOrder(Object.keys(metrics)).filter((metric) => metrics[metric].claims.length || (metrics[metric].status === "ok" && metrics[metric].reason));
   const bad = there.flatMap((metric) => metrics[metric].claims).filter((claim) => claim.verdict === false).length;
   const hasClaims = there.some((metric) => metrics[metric].claims.length);
-  if (!there.length) return html`<h3>${t("job.reasons")}</h3><p class="muted">${t("job.reasons.none")}</p>`;
-  return html`<h3>${t("job.reasons")}</h3>
+  if (!there.length) return html`<h2>${t("job.reasons")}</h2><p class="muted">${t("job.reasons.none")}</p>`;
+  return html`<h2>${t("job.reasons")}</h2>
     ${hasClaims && html`<label class="check"><input type="checkbox" id="only" checked=${onlyBad} onChange=${(event) => change({ only: event.target.checked ? "unsupported" : "" })} />
       ${t("job.unsupported")} <span class="muted">(${number(bad)})</span></label>`}
     ${onlyBad && !bad && html`<p class="muted" role="status">${t("job.unsupported.none")}</p>`}

@@ -160,7 +160,7 @@ function Samples({ data }) {
   const { samples } = data;
   const why = data.notes.filter((note) => OF_SAMPLES.includes(note.code));
   const wanted = chosen(query, "change", CHANGES);
-  return html`<section class="part" id="samples"><h3 id="samples-title" ref=${title} tabindex="-1">${t("compare.samples")}</h3>
+  return html`<section class="part" id="samples"><h2 ref=${title} tabindex="-1">${t("compare.samples")}</h2>
     ${why.map((note) => html`<p class="muted" data-code=${note.code}>${saidOf(note)}${note.code === "samples_not_kept" && html` <span dir="auto">${note.text}</span>`}</p>`)}
     ${samples && html`<p>${t("compare.counted", { n: samples.compared, gained: number(samples.gained), lost: number(samples.lost), other: number(samples.other) })}</p>
       ${(samples.kept_a < samples.total_a || samples.kept_b < samples.total_b) && html`<p class="muted">${t("compare.partly", {

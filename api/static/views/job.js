@@ -17,6 +17,8 @@ import { Passages } from "/static/parts/passages.js";
 import { Reasons, chosenClaim, judgedPassages, keyOf } from "/static/parts/reasons.js";
 
 const LONGEST_HEADING = 160;
+// Characters from which a text may scroll: then the keyboard has to reach it.
+const SCROLLS = 400;
 
 const isActive = (job) => ["queued", "running"].includes(job.status);
 
@@ -102,20 +104,20 @@ function Scores({ job }) {
 }
 
 function Text({ title, text, none }) {
-  return html`<h3>${title}</h3>${text ? html`<p class="sentence quoted" dir="auto">${text}</p>` : html`<p class="muted">${none}</p>`}`;
+  return html`<h2>${title}</h2>${text ? html`<p class="sentence quoted" dir="auto" tabindex=${text.length > SCROLLS ? 0 : null}>${text}</p>` : html`<p class="muted">${none}</p>`}`;
 }
 
 /** The texts, and why they are judged as they are: beside each other where there is room. */
 function Content({ job, asked, problem, tools }) {
   const summary = job.request_summary;
   const passages = asked?.contexts || [];
-  return html`<div class="beside"><div>
+  return html`<div class="beside"><div class="part">
       <${Text} title=${t("job.question")} text=${asked?.question ?? summary.question} />
       <${Text} title=${t("job.answer")} text=${asked?.answer ?? summary.answer} none=${t("job.empty")} />
       ${asked?.ground_truth && html`<${Text} title=${t("job.truth")} text=${asked.ground_truth} />`}
       ${problem && html`<p id="short" class="muted">${t("job.short", { reason: problem.message })}</p>`}
       ${passages.length > 0 && html`<${Passages} of=${passages} judged=${judgedPassages(job.metrics, passages)} claim=${chosenClaim(job.metrics)} />`}
-    </div><div id="reasons"><${Reasons} metrics=${job.metrics} passages=${passages} tools=${tools} /></div></div>`;
+    </div><div id="reasons" class="part"><${Reasons} metrics=${job.metrics} passages=${passages} tools=${tools} /></div></div>`;
 }
 
 function Measured({ job, asked }) {
@@ -170,7 +172,7 @@ export default function Job({ id }) {
   const done = job && Object.keys(job.scores).length + job.skipped_metrics.length;
   return html`<article id="job" class="card wide" aria-labelledby="title">
     <p class="crumb"><a href=${to("jobs")}>${t("nav.jobs")}</a></p>
-    <h1 id="title" ref=${title} tabindex="-1">${name ? html`<${Name} text=${name} />` : "…"}</h1>
+    <h1 id="title" ref=${title} tabindex="-1">${name || problem ? html`<${Name} text=${name || id} />` : "…"}</h1>
     <p id="said" class="unseen" role="status">${said}</p>
     <${Refusal} of=${problem} />
     ${job && html`<div id="detail">

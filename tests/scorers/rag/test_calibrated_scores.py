@@ -12,11 +12,15 @@ import pytest
 from autoscorer.core.config import Settings
 from autoscorer.core.disclosed import disclosed_result
 from autoscorer.core.workspace import Workspace
+from autoscorer.scorers.judge.runtime import open_judges
 from autoscorer.scorers.rag.agreement import rate
+from autoscorer.scorers.rag.calibrated import judged_by
 from autoscorer.scorers.rag.calibration import Calibrations, calibrate
 from autoscorer.scorers.rag.corrected import are_alike, prediction_powered, rogan_gladen
 from autoscorer.scorers.rag.dataset import read_dataset
 from autoscorer.scorers.rag.labels import read_labels
+from autoscorer.scorers.rag.run import models_of
+from autoscorer.scorers.rag.templates import prompt_digests
 from autoscorer.tasks.score import score_workspace
 
 from ...support.stub_judge import StubJudge
@@ -134,3 +138,22 @@ def test_scores_are_alike_within_what_they_vary_by() -> None:
     assert are_alike([0.0, 1.0] * 50, [1.0, 0.0, 1.0]) and are_alike([0.5] * 9, [0.5] * 3)
     assert not are_alike([0.0, 1.0] * 50, [1.0] * 100) and not are_alike([0.5] * 9, [0.6] * 3)
     assert are_alike([0.5], [0.9] * 5)
+
+
+def test_who_judged_is_told_with_the_words_of_the_questions_and_which_metrics_are_calibrated(
+    settings: Settings, tmp_path: Path
+) -> None:
+    root = workspace(tmp_path / "w", metrics=["faithfulness"])
+
+    async def told(*metrics: str) -> Any:
+        async with open_judges(settings) as runtime:
+            return judged_by(metrics, models_of(runtime, None, None, None, None), settings.home)
+
+    found = asyncio.run(told("faithfulness", "context_recall", "token_f1"))
+    digests = prompt_digests()
+    assert found.prompts == {name: digests[name] for name in ("claims", "faithfulness", "context_recall")}
+    assert set(found.models) == {"judge"} and not found.calibrated
+    assert asyncio.run(told("token_f1")) is None
+    calibrated(settings, root, {number: number < GOOD for number in range(N)})
+    (kept,), _ = Calibrations(settings.home).all()
+    assert asyncio.run(told("faithfulness", "context_recall")).calibrated == {"faithfulness": kept.made_at}

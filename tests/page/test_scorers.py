@@ -180,6 +180,7 @@ def test_what_a_stranger_wrote_is_text_and_everything_fits(
     ):
         open_as(browser, api.url, address, ADMIN, width=width, scheme=scheme)
         browser.wait_for(f"document.querySelector('{there}')")
+        browser.wait_for("document.querySelector('main').innerText.includes('<img src=x')")
         assert HOSTILE in shown(browser) and not browser.value("document.querySelector('main img')")
         assert browser.value("document.documentElement.scrollWidth") <= width
         assert browser.value(CONTRAST) == []

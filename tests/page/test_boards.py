@@ -244,7 +244,9 @@ def test_a_public_board_is_shown_without_a_token_and_no_other_is(browser: Browse
     looks(browser, benches, "flowers", "/ui/benchmark/flowers")
     browser.wait_for("document.querySelector('#public')")
     click(browser, "#public")
-    browser.wait_for("new URLSearchParams(location.search).get('view') === 'public' && document.querySelector('.board')")
+    browser.wait_for(
+        "new URLSearchParams(location.search).get('view') === 'public' && document.querySelector('.board')"
+    )
 
 
 def test_what_is_not_there_and_what_can_not_be_used_is_said(browser: Browser, benches: Benches) -> None:

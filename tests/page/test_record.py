@@ -95,6 +95,16 @@ def test_plots_are_shown_as_pictures_that_run_nothing(browser: Browser, root: Pa
         assert browser.value("document.title") == "plotted · AutoScorer"
 
 
+def test_a_plot_speaks_the_language_of_the_page(browser: Browser, root: Path) -> None:
+    with served(root, [Done("plotted", result=scored(root, "plotted"))]) as (url, ids):
+        browser.open(f"{url}/?lang=zh#{ids['plotted']}", width=1300)
+        alts = "[...document.querySelectorAll('#detail figure img')].map(i => i.alt).join(' ')"
+        browser.wait_for(f"/[\\u4e00-\\u9fff]/.test({alts})")
+        click(browser, "#language")
+        browser.wait_for(f"{alts}.includes('class') && !/[\\u4e00-\\u9fff]/.test({alts})")
+        browser.value("localStorage.clear()")
+
+
 def test_a_submit_token_sees_the_shared_plots(browser: Browser, root: Path) -> None:
     result = scored(root, "shared", rows=600)
     with served(root, [Done("shared", result=result)], tokens=True) as (url, ids):

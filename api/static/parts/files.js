@@ -2,7 +2,7 @@
 
 import { html, useEffect, useState } from "/static/preact.js";
 import { ask, fetchFile, token } from "/static/core/api.js";
-import { bytes, t } from "/static/core/language.js";
+import { bytes, language, t, tagOf } from "/static/core/language.js";
 import { Muted, Name, Part } from "/static/parts/basic.js";
 
 const PICTURES = { svg: "image/svg+xml", png: "image/png", jpg: "image/jpeg", jpeg: "image/jpeg", webp: "image/webp", gif: "image/gif" };
@@ -48,15 +48,23 @@ export function FileLink({ file, base, children, look, id }) {
   return html`<a id=${id} class=${look} data-file=${file.file} href=${`${base}/artifacts/${encoded(file.file)}`} target="_blank" rel="noopener noreferrer">${children || html`<${Name} text=${file.name} />`}</a>`;
 }
 
-/** What the picture's author says that it shows: an SVG's own description. */
-function described(content) {
+/** What the picture's author says that it shows: an SVG's own description, in this language where it has one. */
+function described(content, tag) {
   const text = new TextDecoder().decode(content.slice(0, 8192));
-  const found = /<desc>([^<]{1,2000})<\/desc>/.exec(text) || /<title>([^<]{1,300})<\/title>/.exec(text);
+  const found = new RegExp(`<desc lang="${tag}">([^<]{1,2000})</desc>`).exec(text)
+    || /<desc>([^<]{1,2000})<\/desc>/.exec(text) || /<title>([^<]{1,300})<\/title>/.exec(text);
   // Its characters are escaped as XML has them; a text node of that document reads them.
   return found ? new DOMParser().parseFromString(`<t>${found[1]}</t>`, "text/xml").documentElement.textContent : "";
 }
 
+/** One of our own plots, which holds its words in every language, with this one's. */
+function spoken(content, tag) {
+  const text = new TextDecoder().decode(content);
+  return text.startsWith("<svg xmlns=") ? text.replace("<svg ", `<svg lang="${tag}" `) : content;
+}
+
 function Picture({ task, file, base }) {
+  const tag = tagOf(language());
   const [state, set] = useState(null);
   const address = `/tasks/${encodeURIComponent(task.id)}/artifacts/${encoded(file.file)}`;
   useEffect(() => {
@@ -66,14 +74,15 @@ function Picture({ task, file, base }) {
     fetchFile(address).then((content) => {
       if (isOver) return;
       // As an image: a browser runs nothing inside it, whatever its bytes say.
-      made = URL.createObjectURL(new Blob([content], { type }));
-      set({ address: made, text: type === PICTURES.svg ? described(content) : "" });
+      const isDrawn = type === PICTURES.svg;
+      made = URL.createObjectURL(new Blob([isDrawn ? spoken(content, tag) : content], { type }));
+      set({ address: made, text: isDrawn ? described(content, tag) : "" });
     }, (error) => set({ reason: error.message }));
     return () => {
       isOver = true;
       URL.revokeObjectURL(made);
     };
-  }, [address]);
+  }, [address, tag]);
   if (state?.reason) return html`<figure><p class="muted">${t("plots.gone", { name: file.name, reason: state.reason })}</p></figure>`;
   return html`<figure>
     ${state && html`<img src=${state.address} alt=${state.text || file.name} onError=${() => set({ reason: t("plots.unreadable") })} />`}

@@ -60,7 +60,7 @@ function described(content, tag) {
 /** One of our own plots, which holds its words in every language, with this one's. */
 function spoken(content, tag) {
   const text = new TextDecoder().decode(content);
-  return text.startsWith("<svg xmlns=") ? text.replace("<svg ", `<svg lang="${tag}" `) : content;
+  return text.startsWith("<svg xmlns=") ? text.replace("<svg ", "<svg lang=" + JSON.stringify(tag) + " ") : content;
 }
 
 function Picture({ task, file, base }) {

@@ -38,7 +38,7 @@ async function load(name) {
 // --- the frame -------------------------------------------------------------------------------------------------------
 
 function Service() {
-  const { data, problem } = useAsked("/readyz", { concerns: never, pause: () => 15000 });
+  const { data, problem } = useAsked("/readyz", { concerns: never, pause: () => 60000 });
   const state = trouble.value ? "away" : problem ? "unready" : data ? "ready" : null;
   if (!state) return null;
   return html`<details id="service" class=${state}>

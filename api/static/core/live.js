@@ -37,7 +37,10 @@ export function useAsked(path, { concerns = () => true, pause = usual } = {}) {
     const ended = new AbortController();
     const kept = { etag: null };
     let timer = 0;
-    let at = 0;
+    // When it is asked for next: not to be said while it is being asked for.
+    let at = Infinity;
+    let isStale = false;
+    let asked = 0;
     let number = 0;
     const later = (wait) => {
       clearTimeout(timer);
@@ -48,6 +51,7 @@ export function useAsked(path, { concerns = () => true, pause = usual } = {}) {
     const now = async () => {
       clearTimeout(timer);
       const mine = ++number;
+      [asked, at, isStale] = [Date.now(), Infinity, false];
       let wait = AWAY_PAUSE;
       try {
         const data = await ask(path, { signal: ended.signal, kept });
@@ -58,16 +62,23 @@ export function useAsked(path, { concerns = () => true, pause = usual } = {}) {
       } catch (error) {
         if (ended.signal.aborted || mine !== number || error.status === 401) return;
         // What was there stays to be read while the API is away.
-        if (error instanceof Refused && error.status) set({ of, data: null, problem: error });
-        else trouble.value = error;
+        if (error instanceof Refused && error.status) {
+          set({ of, data: null, problem: error });
+          // What is refused for now only is asked for again, however often it changes.
+          wait = pause({}) ?? (error.status >= 500 || error.status === 429 ? AWAY_PAUSE : null);
+        } else trouble.value = error;
       }
       // What the stream tells nothing of is looked at as often as without it.
       const isTold = isLive.value && !trouble.value && concerns !== never;
-      if (wait !== null) later(isTold ? Math.max(wait, LIVE_PAUSE) : wait);
+      if (isStale) later(soon());
+      else if (wait !== null) later(isTold ? Math.max(wait, LIVE_PAUSE) : wait);
     };
+    const soon = () => Math.max(0, asked + LEAST_PAUSE - Date.now());
     const stop = listen((event) => {
       if (event.type !== "reset" && !concerns(event)) return;
-      if (at - Date.now() > LEAST_PAUSE || !timer) later(LEAST_PAUSE);
+      // What is being asked for now may be older than what was told.
+      isStale = at === Infinity;
+      if (!isStale && at > Date.now() + soon()) later(soon());
     });
     look.current = now;
     now();

@@ -124,7 +124,7 @@ export default function Jobs() {
   const title = useRef(null);
   const last = useRef(null);
   const { data, problem } = useAsked(`/api/score/jobs?${asked(query)}`, {
-    pause: (page) => (page.jobs.some((job) => ["queued", "running"].includes(job.status)) ? 2000 : 5000),
+    pause: (page) => (page.jobs?.some((job) => ["queued", "running"].includes(job.status)) ? 2000 : 5000),
   });
   const q = query.get("q");
   useTitle(q ? t("jobs.titled", { name: q }) : t("nav.jobs"));

@@ -12,12 +12,12 @@ from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 
 from ..core.errors import AutoScorerError
+from ..flows.batches.leaderboard import leaderboard
 from ..schemas.comparison import Comparison
 from ..schemas.note import NotePage, NoteView
 from ..schemas.result import Result
 from ..schemas.samples import SamplePage
 from ..schemas.task import BatchView, TaskList, TaskView
-from ..service.batches.leaderboard import leaderboard
 from ..service.benchmarks.board import BoardView
 from ..service.benchmarks.catalogue import BenchmarkPage, BenchmarkView
 from ..service.benchmarks.public import PublicBoardView

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import AutoScorerError, ErrorCode
-from ..service.batches.leaderboard import to_csv
+from ..flows.batches.leaderboard import to_csv
 from . import submit
 from .api_client import as_json, connect
 from .arguments import add_backend, add_scorer

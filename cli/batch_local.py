@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import AutoScorerError, ErrorCode
+from ..flows.batches.leaderboard import leaderboard
 from ..flows.batches.local import run_batch
 from ..schemas.task import BatchSummary
-from ..service.batches.leaderboard import leaderboard
 from .arguments import given_params
 from .output import number, printable, say
 from .terminal import console, counting_bar, is_watched

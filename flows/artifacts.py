@@ -13,14 +13,17 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from prefect.artifacts import Artifact, LinkArtifact, MarkdownArtifact, TableArtifact
 from prefect.logging import get_run_logger
 
 from ..core.benchmark import BenchmarkFolder
+from ..core.config import Settings
 from ..core.errors import AutoScorerError
 from ..core.text import visible
 from ..core.workspace import Workspace, open_regular
+from ..core.workspace_names import name_below
 from ..schemas.result import Result
 from ..scorers.report.html import duration, number, size
 from ..tasks.benchmarks.leaderboard import board_of, to_markdown
@@ -86,13 +89,13 @@ def publish(*makers: Callable[[], Any]) -> None:
             return  # the next one would only wait for the same server
 
 
-def publish_result(space: Workspace, result: Result) -> None:
+def publish_result(space: Workspace, result: Result, settings: Settings) -> None:
     """Publish a Result's artifacts, from inside a flow run."""
 
     def creating(make: Callable[[], Artifact]) -> Callable[[], Any]:
         return lambda: make().create()
 
-    publish(*[creating(make) for make in result_artifacts(space, result)])
+    publish(*[creating(make) for make in result_artifacts(space, result, settings)])
 
 
 def rendered(makers: Iterable[Callable[[], Artifact]]) -> list[dict[str, Any]]:
@@ -109,13 +112,14 @@ def rendered(makers: Iterable[Callable[[], Artifact]]) -> list[dict[str, Any]]:
     return bodies
 
 
-def result_artifacts(space: Workspace, result: Result) -> list[Callable[[], Artifact]]:
+def result_artifacts(space: Workspace, result: Result, settings: Settings) -> list[Callable[[], Artifact]]:
     """What makes a Result's artifacts: ``…-result`` (Markdown), ``…-metrics`` (table), ``…-report`` (link); of a
     submission also the benchmark's ``…-leaderboard`` (Markdown).
 
     Args:
         space: The workspace.
         result: Its Result.
+        settings: The configuration: where the API is (``api_url``), the report's link leads to its page.
 
     Returns:
         One maker each; a maker renders, and raises what Prefect does not take.
@@ -142,8 +146,17 @@ def result_artifacts(space: Workspace, result: Result) -> list[Callable[[], Arti
                 description=f"Leaderboard of {benchmark.name}, the public part",
             )
         )
-    report = result.artifacts.get("report")
-    if report is not None:
+    report, called = result.artifacts.get("report"), name_below(space.root, settings.workspace_roots)
+    if report is not None and (page := settings.api_url) is not None and called is not None:
+        makers.append(
+            lambda: LinkArtifact(
+                key=artifact_key(space.root, "report"),
+                link=f"{page.rstrip('/')}/ui/workspace/{quote(called)}",
+                link_text=called,
+                description=f"{name} on the service's page, with its history and its report",
+            )
+        )
+    elif report is not None:
         makers.append(
             lambda: LinkArtifact(
                 key=artifact_key(space.root, "report"),

@@ -20,6 +20,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 from pydantic import Field
 
+from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.meta import read_meta
 from ..core.provenance import current_flow_run
@@ -247,21 +248,21 @@ def _holding(workspace: str, steps: Callable[[str], dict[str, Any]]) -> State[An
                     failure = ScoringFailed.of(failure, saved)
                 ended = persist_outcome(failed_state(failure))
                 if failure.code is not ErrorCode.CANCELLED:
-                    publish_result(space, Result.model_validate(failure.result))
+                    publish_result(space, Result.model_validate(failure.result), settings)
                 return ended
-            return _completed(space, data)
+            return _completed(space, data, settings)
     except AutoScorerError as error:  # not there, or another run holds it: nothing was written
         return persist_outcome(failed_state(error))
     finally:
         current_flow_run.reset(token)
 
 
-def _completed(space: Workspace, data: dict[str, Any]) -> State[Any]:
+def _completed(space: Workspace, data: dict[str, Any], settings: Settings) -> State[Any]:
     if "summary" not in data:  # a run's report: there is no score to show
         return persist_outcome(Completed(message=f"The model ran for {data['run_seconds']:.1f} s.", data=data))
     result = Result.model_validate(data)
     ended = persist_outcome(Completed(message=result_headline(result), data=data))
-    publish_result(space, result)
+    publish_result(space, result, settings)
     return ended
 
 

@@ -220,7 +220,7 @@ def _work(order: Json, files: FlowRunFiles, settings: Settings, scoring: Scoring
     files.save_outcome(outcome_of_state(state))
     channel.send({"ended": True})
     if result is not None:
-        _send_artifacts(Workspace(order["parameters"]["workspace"]), result, channel)
+        _send_artifacts(Workspace(order["parameters"]["workspace"]), result, settings, channel)
 
 
 class _Watcher(SilentObserver):
@@ -260,9 +260,9 @@ def _logged(channel: Channel) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-def _send_artifacts(space: Workspace, result: Result, channel: Channel) -> None:
+def _send_artifacts(space: Workspace, result: Result, settings: Settings, channel: Channel) -> None:
     """Give the worker what the flow would have published itself; after the end, which must not wait for it."""
-    bodies = rendered(result_artifacts(space, result))
+    bodies = rendered(result_artifacts(space, result, settings))
     if bodies:
         channel.send({"artifacts": bodies})
 

@@ -8,8 +8,8 @@ from fastapi import Body, Header, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ...flows.batches.leaderboard import to_csv
 from ...schemas.task import BatchRequest, BatchView, TaskView
-from ...service.batches.leaderboard import to_csv
 from ...service.batches.view import view_batch
 from ..auth import check_backend
 from ..context import tasks_of

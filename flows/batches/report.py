@@ -7,6 +7,9 @@ import contextvars
 import hashlib
 import threading
 from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -18,9 +21,11 @@ from prefect.logging import get_run_logger
 
 from ...core.flowruns import FlowRunFiles
 from ...core.text import visible
+from ...core.workspace_names import name_below
 from ...scorers.report.html import duration, number
 from ..artifacts import plain, publish, table
 from .journal import BatchJournal
+from .leaderboard import leaderboard
 from .outcome import Outcome, batch_headline
 
 __all__ = ["BatchProgress", "batch_key", "publish_batch"]
@@ -148,17 +153,38 @@ class BatchProgress:
             client.update_artifact(self._artifact, ArtifactUpdate(data=percent, description=text))
 
 
-def publish_batch(summary: dict[str, Any], key: str, progress: BatchProgress) -> None:
-    """Show how far it came; publish ``<key>-summary`` (Markdown) and ``<key>-outcomes`` (table), best first."""
-    rows = sorted(summary["outcomes"], key=_best_first)
+def publish_batch(summary: dict[str, Any], key: str, progress: BatchProgress, roots: Sequence[Path]) -> None:
+    """Show how far it came; publish ``<key>-summary`` (Markdown) and ``<key>-outcomes`` (table), best first.
+
+    Args:
+        summary: Of the batch.
+        key: ``batch_key``.
+        progress: What has told of it.
+        roots: The workspace roots: a workspace below one of them is called as the service calls it.
+    """
     title = batch_headline(summary)
+    # Not before it is published: nothing of this is worth a batch.
+    shown = cache(lambda: _shown(summary, roots))
     publish(
         progress.conclude,
-        lambda: create_markdown_artifact(key=f"{key}-summary", markdown=_render(summary, rows), description=title),
+        lambda: create_markdown_artifact(key=f"{key}-summary", markdown=_render(summary, shown()), description=title),
         lambda: create_table_artifact(
-            key=f"{key}-outcomes", table=[_row(outcome) for outcome in rows], description=title
+            key=f"{key}-outcomes", table=[_row(*each) for each in shown()], description=title
         ),
     )
+
+
+def _shown(summary: dict[str, Any], roots: Sequence[Path]) -> list[tuple[Outcome, int | None]]:
+    """The outcomes, best first, by the service's names; and the place of each that has one."""
+    named = [
+        {**each, "workspace": name_below(Path(each["workspace"]), roots) or each["workspace"]}
+        for each in summary["outcomes"]
+    ]
+    places = {row["workspace"]: row["place"] for row in leaderboard(named)}
+    return [
+        (each, places.get(each["workspace"]) if each["state"] == "completed" else None)
+        for each in sorted(named, key=_best_first)
+    ]
 
 
 def _best_first(outcome: Outcome) -> tuple[int, bool, float, str]:
@@ -168,9 +194,10 @@ def _best_first(outcome: Outcome) -> tuple[int, bool, float, str]:
     return (order, score is None, worth, outcome["workspace"])
 
 
-def _row(outcome: Outcome) -> dict[str, Any]:
+def _row(outcome: Outcome, place: int | None) -> dict[str, Any]:
     interval = outcome["interval"] or {}
     return {
+        "place": place,
         # Prefect takes UTF-8 only, and a folder's name may be none.
         "workspace": visible(outcome["workspace"]),
         **{key: outcome[key] for key in ("state", "score", "pass", "rank")},
@@ -181,15 +208,18 @@ def _row(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _render(summary: dict[str, Any], rows: list[Outcome]) -> str:
+def _render(summary: dict[str, Any], rows: Sequence[tuple[Outcome, int | None]]) -> str:
     lines, errors = [], []
-    for outcome in rows[:_SHOWN]:
+    for outcome, place in rows[:_SHOWN]:
+        interval = outcome["interval"]
         name, error = plain(outcome["workspace"]), outcome["error"]
         lines.append(
             [
+                "" if place is None else str(place),
                 name,
                 outcome["state"],
                 "" if outcome["score"] is None else number(outcome["score"]),
+                f"{number(interval['low'])} to {number(interval['high'])}" if interval else "",
                 {True: "pass", False: "fail", None: ""}[outcome["pass"]],
                 plain(outcome["rank"] or ""),
                 "" if outcome["seconds"] is None else duration(outcome["seconds"]),
@@ -198,7 +228,7 @@ def _render(summary: dict[str, Any], rows: list[Outcome]) -> str:
         )
         if error:
             errors.append(f"- {name}: {plain(error['code'])}: {plain(error['message'], longest=1000)}")
-    header = ["Workspace", "State", "Score", "Pass", "Rank", "Time", "Error"]
+    header = ["Place", "Workspace", "State", "Score", "Interval", "Pass", "Rank", "Time", "Error"]
     parts = [f"# {batch_headline(summary)}", f"Took {duration(summary['seconds'])}.", table(header, lines)]
     if len(rows) > len(lines):
         parts.append(f"and {len(rows) - len(lines):,} more in the table artifact")

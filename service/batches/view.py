@@ -9,10 +9,10 @@ from pathlib import PurePath
 from typing import Any
 
 from ...core.errors import AutoScorerError, ErrorCode
+from ...flows.batches.leaderboard import leaderboard
 from ...schemas.task import BatchSummary, BatchView, TaskView
 from ..tasks import TaskService
 from ..workspaces.roots import WorkspaceRoots
-from .leaderboard import leaderboard
 
 __all__ = ["view_batch"]
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 from ...core.config import Settings
 from ...core.disclosed import WITHHELD_ERROR, disclosed_result
 from ...core.workspace import Workspace
+from ...core.workspace_names import name_below
 from ...schemas.result import Result
 
 __all__ = ["write_reports"]
@@ -23,7 +21,7 @@ def write_reports(space: Workspace, result: Result, settings: Settings) -> None:
     """
     from ...scorers.report.report import write_report, write_shared_report
 
-    language, name = settings.scorers.report_language, _name(space.root, settings.workspace_roots)
+    language, name = settings.scorers.report_language, name_below(space.root, settings.workspace_roots)
     shown = Result.model_validate(disclosed_result(result.to_dict(), settings.security.disclosure.digits))
     shown.artifacts = dict(result.disclosed.artifacts)
     if result.error is not None:
@@ -31,10 +29,3 @@ def write_reports(space: Workspace, result: Result, settings: Settings) -> None:
         shown.error = result.error.model_copy(update={"message": WITHHELD_ERROR, "details": {}})
     result.disclosed.artifacts["report"] = write_shared_report(shown, space.root, language=language, name=name)
     result.artifacts["report"] = write_report(result, space.root, language=language, name=name)
-
-
-def _name(workspace: Path, roots: Sequence[Path]) -> str | None:
-    """What the service calls a workspace: its path below the root that it lies in; None outside of all of them."""
-    there = workspace.resolve()
-    below = [there.relative_to(root.resolve()) for root in roots if there.is_relative_to(root.resolve())]
-    return min(below, key=lambda path: len(path.parts)).as_posix() if below else None

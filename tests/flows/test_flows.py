@@ -94,6 +94,20 @@ def test_pipeline_returns_the_result_and_is_recorded_step_by_step(server: Prefec
     assert log.index("stage validate") < log.index("stage run") < log.index("stage collect") < log.index("stage score")
 
 
+def test_the_reports_link_leads_to_the_services_page_where_one_is_configured(
+    server: PrefectServer, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from autoscorer.flows.pipeline import pipeline
+
+    root = model("Linked & shown", GOOD)
+    monkeypatch.setenv("AUTOSCORER_API_URL", "https://scores.example.org/")
+    monkeypatch.setenv("AUTOSCORER_WORKSPACE_ROOTS", str(root.parent))
+    pipeline(str(root), backend="process")
+    (run,) = server.flow_runs("Linked & shown")
+    link = server.artifacts(run["id"])[key_of(root, "report")]["data"]
+    assert "https://scores.example.org/ui/workspace/Linked%20%26%20shown" in link and str(root) not in link
+
+
 def test_artifacts_show_the_result_and_follow_a_workspace(server: PrefectServer, model: Model) -> None:
     from autoscorer.flows.pipeline import pipeline
 
@@ -307,6 +321,7 @@ def test_batch_reports_every_workspace_and_stops_for_none(
     assert [Path(row["workspace"]).name for row in rows] == [
         "c-better", "a-good", "absent", "none-*", "b-bad", "a-good",
     ]  # fmt: skip
+    assert [row["place"] for row in rows] == [1, 2, None, None, None, None]
     assert rows[4]["error"] == "CONTAINER_FAILED"
     assert "CONTAINER\\_FAILED: The model exited" in artifacts["summary"]["data"].replace("\\:", ":")
 

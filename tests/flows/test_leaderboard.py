@@ -8,7 +8,7 @@ import random
 from typing import Any
 
 import pytest
-from autoscorer.service.batches.leaderboard import COLUMNS, leaderboard, to_csv
+from autoscorer.flows.batches.leaderboard import COLUMNS, leaderboard, to_csv
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -14,7 +14,7 @@ from autoscorer.schemas.task import TaskState
 from autoscorer.service.ledger.changes import KEPT
 from autoscorer.service.ledger.ledger import Ledger, in_ledger
 from autoscorer.service.ledger.maintenance import upgrade_ledger
-from autoscorer.service.ledger.migrations.versions import v0006_task_changes
+from autoscorer.service.ledger.migrations.versions import v0008_task_changes
 from autoscorer.service.ledger.records import Observed, TaskEnd
 from autoscorer.service.ledger.tables import task_changes
 from autoscorer.service.policy import Subject
@@ -239,7 +239,7 @@ def test_an_upgraded_ledger_knows_the_changes_from_then_on(settings: Settings) -
         config = Config()
         config.set_main_option("script_location", str(Path(revisions.__file__).parent / "migrations"))
         config.attributes["connection"] = db
-        command.downgrade(config, v0006_task_changes.down_revision)
+        command.downgrade(config, v0008_task_changes.down_revision)
 
     async def work() -> None:
         await upgrade_ledger(settings)

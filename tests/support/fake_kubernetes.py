@@ -155,7 +155,10 @@ class FakeKubernetes:
             if why is None:
                 made = self.store.add("pods", pod)
                 assert made is not None
-                self.node.start(made)
+                if self.store.get("jobs", name) is None:  # meanwhile: the cluster's garbage collector takes it
+                    self.store.remove("pods", made["metadata"]["name"])
+                else:
+                    self.node.start(made)
                 return
             self.node.note(job, "Job", f'Error creating: pods "{name}-" is forbidden: {why}')
             time.sleep(0.3)

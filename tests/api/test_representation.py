@@ -135,6 +135,7 @@ def test_who_does_not_take_it_gets_it_as_it_is(api: Facade) -> None:
         assert "content-encoding" not in answer.headers and answer.json["ok"] is True, asked
 
 
+@pytest.mark.slow
 def test_what_is_short_or_streamed_or_a_file_or_holds_a_secret_is_not_compressed(api: Facade) -> None:
     task = addresses(api)[1]
     assert "content-encoding" not in api.call("GET", "/benchmarks", headers=GZIP).headers

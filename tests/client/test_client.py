@@ -494,6 +494,7 @@ def test_an_api_that_is_away_is_told(
     assert main([*command, "--api", "ftp://x"]) == 2
 
 
+@pytest.mark.slow
 def test_events_are_heard_as_the_api_tells_them_and_go_on_after_a_restart(served: Served) -> None:
     with Client(served.api.url, ADMIN) as client:
         heard = client.events()

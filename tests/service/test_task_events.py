@@ -169,6 +169,7 @@ def test_how_far_a_task_is_is_heard_though_the_ledger_does_not_say_it(settings: 
     asyncio.run(work())
 
 
+@pytest.mark.slow
 def test_nobody_asks_while_nobody_listens_and_one_watcher_asks_for_all(settings: Settings) -> None:
     async def work() -> None:
         async with watched(settings) as it:
@@ -302,6 +303,7 @@ def test_a_position_of_long_ago_or_of_another_ledger_or_with_too_much_after_it_i
 # --- what goes wrong ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_more_changes_than_can_be_told_are_a_reset(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> None:
         async with watched(settings) as it, it.events.listening(ADMIN) as listener:

@@ -28,6 +28,9 @@ from ..support.prefect_server import eventually
 from ..support.teams import TOKENS, Benches, serving
 from ..support.workspaces import write_workspace
 
+# Each serves a facade of its own.
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 
 
@@ -242,7 +245,6 @@ def test_an_id_that_is_not_known_is_answered_with_a_reset(api: Facade, last: str
 # --- what a stream costs --------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_a_reader_who_does_not_read_is_told_to_ask_for_the_list(api: Facade, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task_events, "MOST_PENDING", 50)
     with api.connect() as slow:
@@ -322,7 +324,6 @@ def test_many_who_come_at_once_are_no_more_than_may_be(api: Facade, monkeypatch:
 # --- one task -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_one_task_is_told_as_it_is_asked_for_until_it_has_ended(api: Facade) -> None:
     task, other = submit(api, "one"), submit(api, "two")
     with Events(api.url, f"/events?task={task}", token=SUBMIT) as stream:

@@ -20,6 +20,9 @@ from ..support.facade import ADMIN, SUBMIT, Answer, Facade, facade, facade_setti
 from ..support.ledger import new, opened
 from ..support.workspaces import write_workspace
 
+# Each serves a facade of its own.
+pytestmark = pytest.mark.slow
+
 GZIP = {"Accept-Encoding": "gzip"}
 MANY = "/tasks?limit=60"
 
@@ -135,7 +138,6 @@ def test_who_does_not_take_it_gets_it_as_it_is(api: Facade) -> None:
         assert "content-encoding" not in answer.headers and answer.json["ok"] is True, asked
 
 
-@pytest.mark.slow
 def test_what_is_short_or_streamed_or_a_file_or_holds_a_secret_is_not_compressed(api: Facade) -> None:
     task = addresses(api)[1]
     assert "content-encoding" not in api.call("GET", "/benchmarks", headers=GZIP).headers

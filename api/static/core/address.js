@@ -21,6 +21,9 @@ function decoded(part) {
 /** The view that the address asks for: its name, what it is of, and everything after the question mark. */
 export const route = signal(read());
 
+/** A name with slashes, to stand in an address. */
+export const encoded = (name) => name.split("/").map(encodeURIComponent).join("/");
+
 /** The address of a view. What is empty does not stand in it; a language that the address names goes along. */
 export function to(view, id = "", query = {}) {
   const asked = new URLSearchParams();

@@ -99,6 +99,13 @@ function usual(data) {
   return tasks.some((task) => ACTIVE.includes(task?.state || task?.status)) ? ACTIVE_PAUSE : IDLE_PAUSE;
 }
 
+/** The answer, or the one before while another is asked for: what is there stays until then, unless it is refused. */
+export function useLast(data, problem) {
+  const last = useRef(null);
+  if (data) last.current = data;
+  return data || (problem ? null : last.current);
+}
+
 /** Once and no more. */
 export const once = () => null;
 

@@ -1,11 +1,12 @@
 // What is said of a benchmark wherever it is shown: whether it takes submissions, until when, and what a team has left.
 
 import { html } from "/static/preact.js";
+import { encoded } from "/static/core/address.js";
 import { meaning, number, t } from "/static/core/language.js";
 import { Name, Small, Time } from "/static/parts/basic.js";
 
 /** Where the API tells of a benchmark, whose name may be a path. */
-export const addressOf = (name, rest = "", base = "/benchmarks") => `${base}/${name.split("/").map(encodeURIComponent).join("/")}${rest}`;
+export const addressOf = (name, rest = "", base = "/benchmarks") => `${base}/${encoded(name)}${rest}`;
 
 export const titleOf = (benchmark) => benchmark.title || benchmark.name;
 

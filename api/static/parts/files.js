@@ -1,6 +1,7 @@
 // The files of a task's Result: their pictures, and links that a browser opens also where a token is needed.
 
 import { html, useEffect, useState } from "/static/preact.js";
+import { encoded } from "/static/core/address.js";
 import { ask, fetchFile, token } from "/static/core/api.js";
 import { bytes, language, t, tagOf } from "/static/core/language.js";
 import { Muted, Name, Part } from "/static/parts/basic.js";
@@ -10,7 +11,6 @@ const PICTURES = { svg: "image/svg+xml", png: "image/png", jpg: "image/jpeg", jp
 const RENEWED_AFTER = 420000;
 
 const typeOf = (file) => PICTURES[file.split(".").pop().toLowerCase()];
-const encoded = (file) => file.split("/").map(encodeURIComponent).join("/");
 
 /** What there is of a task's files: {all, problem, base}; `base` is where a browser opens them. */
 export function useFiles(task) {

@@ -4,13 +4,13 @@ import { html, useEffect, useRef, useState } from "/static/preact.js";
 import { change, route, to } from "/static/core/address.js";
 import { keep, kept } from "/static/core/kept.js";
 import { t, word } from "/static/core/language.js";
+import { useTyped } from "/static/core/typing.js";
 
 export const STATES = ["queued,running,cancelling", "queued", "running", "cancelling", "completed", "failed", "cancelled"];
 export const ACTIONS = ["pipeline", "run", "score", "validate", "batch", "rag-score"];
-// Milliseconds after the last letter.
-const TYPING = 250;
 
-function Choice({ id, label, value, of, onChange }) {
+/** One of some values, as [value, word] pairs, or all of them. */
+export function Filter({ id, label, value, of, onChange }) {
   return html`<label class="field"><span>${label}</span><select id=${id} value=${value} onChange=${(event) => onChange(event.target.value)}>
     <option value="">${t("filter.all")}</option>${of.map(([key, said]) => html`<option value=${key}>${said}</option>`)}</select></label>`;
 }
@@ -36,7 +36,6 @@ const stateWord = (state) => (state === STATES[0] ? t("filter.active") : word("s
 
 export function Filters({ query }) {
   const field = useRef(null);
-  const timer = useRef(0);
   // Whether nothing has been typed since the field was left: only the first letter is a step to go back to.
   const isFresh = useRef(true);
   const q = query.get("q") || "";
@@ -46,14 +45,11 @@ export function Filters({ query }) {
   }, [q]);
   const set = (values, options) => change({ ...values, cursor: "" }, options);
   const search = () => {
-    clearTimeout(timer.current);
+    stop();
     set({ q: field.current.value.trim() }, { replace: !isFresh.current });
     isFresh.current = false;
   };
-  const typed = () => {
-    clearTimeout(timer.current);
-    timer.current = setTimeout(search, TYPING);
-  };
+  const [typed, stop] = useTyped(search);
   const left = () => {
     search();
     isFresh.current = true;
@@ -67,9 +63,9 @@ export function Filters({ query }) {
     <label class="field grow"><span>${t("filter.name")}</span>
       <input id="q" ref=${field} type="search" defaultValue=${q} autocomplete="off" spellcheck=${false} maxlength="200" placeholder=${t("filter.name.hint")} onInput=${typed} onChange=${left} /></label>
     <details class="narrowing" open=${!matchMedia("(max-width: 640px)").matches}><summary>${t("filter.label")}</summary><div class="choices">
-    <${Choice} id="state" label=${t("filter.state")} value=${query.get("state") || ""} of=${STATES.map((state) => [state, stateWord(state)])} onChange=${(state) => set({ state })} />
-    <${Choice} id="pass" label=${t("filter.pass")} value=${verdict} of=${[["true", t("state.passed")], ["false", t("state.unpassed")]]} onChange=${(pass) => set({ pass })} />
-    <${Choice} id="action" label=${t("filter.action")} value=${query.get("action") || ""} of=${ACTIONS.map((action) => [action, word("action", action)])} onChange=${(action) => set({ action })} />
+    <${Filter} id="state" label=${t("filter.state")} value=${query.get("state") || ""} of=${STATES.map((state) => [state, stateWord(state)])} onChange=${(state) => set({ state })} />
+    <${Filter} id="pass" label=${t("filter.pass")} value=${verdict} of=${[["true", t("state.passed")], ["false", t("state.unpassed")]]} onChange=${(pass) => set({ pass })} />
+    <${Filter} id="action" label=${t("filter.action")} value=${query.get("action") || ""} of=${ACTIONS.map((action) => [action, word("action", action)])} onChange=${(action) => set({ action })} />
     ${["scorer", "benchmark", "team"].filter((key) => query.get(key)).map((key) => html`<a class="tag" href=${to("records", "", { ...Object.fromEntries(query), [key]: "", cursor: "" })}>
       ${t(`list.${key}`)}: <bdi>${query.getAll(key).join(", ")}</bdi> ×</a>`)}
     <${Saved} query=${query} /></div></details>

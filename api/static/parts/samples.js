@@ -1,9 +1,10 @@
 // The samples of a record: what was predicted, what was expected, and whether that was right. What is looked for is in the address.
 
-import { html, useEffect, useRef } from "/static/preact.js";
+import { html, useRef } from "/static/preact.js";
 import { change, chosen, route } from "/static/core/address.js";
 import { t, word } from "/static/core/language.js";
-import { once, useAsked } from "/static/core/live.js";
+import { once, useAsked, useLast } from "/static/core/live.js";
+import { useTyped } from "/static/core/typing.js";
 import { Figure, Fold, Name, Part, Small } from "/static/parts/basic.js";
 import { Refusal } from "/static/parts/failure.js";
 import { Share, inOrder } from "/static/parts/metrics.js";
@@ -12,8 +13,6 @@ import { Pages } from "/static/parts/pages.js";
 
 const PAGE = 20;
 const VERDICTS = ["", "wrong", "right"];
-// Milliseconds after the last letter.
-const TYPING = 250;
 
 /** Whether a sample was right, in its colour; nothing where there is no right and wrong. */
 export function Right({ of: verdict }) {
@@ -56,16 +55,10 @@ function Rows({ page, notes }) {
 
 function Filters({ hasVerdicts, onFocus }) {
   const { query } = route.value;
-  const timer = useRef(0);
-  useEffect(() => () => clearTimeout(timer.current), []);
-  const typed = (event) => {
-    clearTimeout(timer.current);
-    const { value } = event.target;
-    timer.current = setTimeout(() => change({ find: value.trim(), cursor: "" }, { replace: true }), TYPING);
-  };
+  const [typed] = useTyped((value) => change({ find: value.trim(), cursor: "" }, { replace: true }));
   return html`<div class="choices" role="search" aria-label=${t("samples.find")}>
     <label class="field grow"><span>${t("samples.find")}</span>
-      <input id="sample-find" type="search" ref=${onFocus} defaultValue=${query.get("find") || ""} autocomplete="off" spellcheck=${false} maxlength="200" placeholder=${t("samples.find.hint")} onInput=${typed} /></label>
+      <input id="sample-find" type="search" ref=${onFocus} defaultValue=${query.get("find") || ""} autocomplete="off" spellcheck=${false} maxlength="200" placeholder=${t("samples.find.hint")} onInput=${(event) => typed(event.target.value)} /></label>
     ${hasVerdicts && html`<label class="field"><span>${t("samples.verdict")}</span>
       <select id="sample-verdict" value=${chosen(query, "verdict", VERDICTS)} onChange=${(event) => change({ verdict: event.target.value, cursor: "" })}>
         ${VERDICTS.map((each) => html`<option value=${each}>${each ? word("sample", each) : t("filter.all")}</option>`)}</select></label>`}
@@ -79,11 +72,9 @@ export function Samples({ task, notes }) {
   const asked = new URLSearchParams({ limit: String(PAGE) });
   for (const [key, value] of [["verdict", verdict], ["q", find], ["cursor", cursor]]) if (value) asked.set(key, value);
   const { data, problem } = useAsked(`/tasks/${encodeURIComponent(task.id)}/samples?${asked}`, { pause: once });
-  const last = useRef(null);
   const field = useRef(null);
   // Another filter: what is there stays until the answer has come.
-  if (data) last.current = data;
-  const page = data || (problem ? null : last.current);
+  const page = useLast(data, problem);
   if (problem && [403, 404].includes(problem.status)) {
     return html`<${Part} title=${t("samples.title")} id="samples"><p class="muted">${t(problem.status === 403 ? "samples.hidden" : "samples.none", { reason: problem.message })}</p></>`;
   }

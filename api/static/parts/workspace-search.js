@@ -1,28 +1,22 @@
 // Finding a workspace by a part of its name.
 
-import { html, useRef, useState } from "/static/preact.js";
+import { html, useState } from "/static/preact.js";
+import { encoded } from "/static/core/address.js";
 import { t } from "/static/core/language.js";
-import { never, once, useAsked } from "/static/core/live.js";
+import { never, once, useAsked, useLast } from "/static/core/live.js";
+import { useTyped } from "/static/core/typing.js";
 import { Muted, Name } from "/static/parts/basic.js";
 import { Refusal } from "/static/parts/failure.js";
 
 const SHOWN = 12;
-// Milliseconds after the last letter.
-const TYPING = 250;
 
 /** A field, and what fits it; `onPick` takes a workspace as GET /workspaces lists it. */
 export function WorkspaceSearch({ onPick }) {
   const [wanted, want] = useState("");
-  const timer = useRef(0);
   const query = new URLSearchParams({ limit: String(SHOWN), ...(wanted ? { search: wanted } : {}) });
   const { data, problem } = useAsked(`/workspaces?${query}`, { concerns: never, pause: once });
-  const last = useRef(null);
-  if (data) last.current = data;
-  const page = data || (problem ? null : last.current);
-  const typed = (text) => {
-    clearTimeout(timer.current);
-    timer.current = setTimeout(() => want(text.trim()), TYPING);
-  };
+  const page = useLast(data, problem);
+  const [typed] = useTyped((text) => want(text.trim()));
   return html`<div class="search">
     <label class="field"><span>${t("submit.find")}</span>
       <input id="find-workspace" type="search" autocomplete="off" spellcheck=${false} maxlength="200" onInput=${(event) => typed(event.target.value)} /></label>
@@ -37,4 +31,4 @@ export function WorkspaceSearch({ onPick }) {
 }
 
 /** A workspace's address at the API. */
-export const workspacePath = (name) => `/workspaces/${name.split("/").map(encodeURIComponent).join("/")}`;
+export const workspacePath = (name) => `/workspaces/${encoded(name)}`;

@@ -1,11 +1,12 @@
 // What is said of a workspace wherever it is shown.
 
 import { html } from "/static/preact.js";
+import { encoded } from "/static/core/address.js";
 import { meaning, t } from "/static/core/language.js";
 import { Chip, Figure, Name, Small, Span } from "/static/parts/basic.js";
 
 /** Where the API tells of a workspace, whose name is a path. */
-export const addressOf = (name, rest = "") => `/workspaces/${name.split("/").map(encodeURIComponent).join("/")}${rest}`;
+export const addressOf = (name, rest = "") => `/workspaces/${encoded(name)}${rest}`;
 
 /** What its last Result says in a word, and its rank; nothing where there is none. */
 export function Verdict({ of: { error, pass, rank } }) {

@@ -4,18 +4,18 @@ import { html, useEffect, useRef } from "/static/preact.js";
 import { change, chosen, route, to } from "/static/core/address.js";
 import { csv, save } from "/static/core/csv.js";
 import { t, word } from "/static/core/language.js";
-import { useAsked } from "/static/core/live.js";
+import { useAsked, useLast } from "/static/core/live.js";
 import { useTitle } from "/static/core/title.js";
+import { useTyped } from "/static/core/typing.js";
 import { Chip, Name, Small, Time } from "/static/parts/basic.js";
 import { Refusal } from "/static/parts/failure.js";
+import { Filter } from "/static/parts/filters.js";
 import { METRICS, Share, inOrder, saysOf } from "/static/parts/metrics.js";
 import { Pages } from "/static/parts/pages.js";
 
 const PAGE = 50;
 const STATUSES = ["queued", "running", "completed", "failed"];
 const DAY = /^\d{4}-\d{2}-\d{2}$/;
-// Milliseconds after the last letter.
-const TYPING = 250;
 
 /** The beginning of a day here, or of the one after it, as the API takes a moment; nothing for what is no day. */
 function momentOf(day, after = 0) {
@@ -37,28 +37,18 @@ function asked(query) {
   return params;
 }
 
-function Choice({ id, label, value, of, onChange }) {
-  return html`<label class="field"><span>${label}</span><select id=${id} value=${value} onChange=${(event) => onChange(event.target.value)}>
-    <option value="">${t("filter.all")}</option>${of.map(([key, said]) => html`<option value=${key}>${said}</option>`)}</select></label>`;
-}
-
 function Filters({ query, metrics }) {
   const field = useRef(null);
-  const timer = useRef(0);
   const q = query.get("q") || "";
   // Going back changes what is looked for; what is being typed stays.
   useEffect(() => {
     if (document.activeElement !== field.current) field.current.value = q;
   }, [q]);
-  useEffect(() => () => clearTimeout(timer.current), []);
   const set = (values, options) => change({ ...values, cursor: "" }, options);
-  const typed = () => {
-    clearTimeout(timer.current);
-    timer.current = setTimeout(() => set({ q: field.current.value.trim() }, { replace: true }), TYPING);
-  };
+  const [typed, stop] = useTyped(() => set({ q: field.current.value.trim() }, { replace: true }));
   const submit = (event) => {
     event.preventDefault();
-    clearTimeout(timer.current);
+    stop();
     set({ q: field.current.value.trim() });
   };
   const day = (key) => html`<label class="field"><span>${t(`jobs.${key}`)}</span>
@@ -67,8 +57,8 @@ function Filters({ query, metrics }) {
     <label class="field grow"><span>${t("jobs.find")}</span>
       <input id="q" ref=${field} type="search" defaultValue=${q} autocomplete="off" spellcheck=${false} maxlength="200" placeholder=${t("jobs.find.hint")} onInput=${typed} /></label>
     <details class="narrowing" open=${!matchMedia("(max-width: 640px)").matches}><summary>${t("jobs.filter")}</summary><div class="choices">
-      <${Choice} id="status" label=${t("filter.state")} value=${chosen(query, "status", ["", ...STATUSES])} of=${STATUSES.map((each) => [each, word("state", each)])} onChange=${(status) => set({ status })} />
-      <${Choice} id="metric" label=${t("jobs.metric")} value=${query.get("metric") || ""} of=${metrics.map((each) => [each, each])} onChange=${(metric) => set({ metric })} />
+      <${Filter} id="status" label=${t("filter.state")} value=${chosen(query, "status", ["", ...STATUSES])} of=${STATUSES.map((each) => [each, word("state", each)])} onChange=${(status) => set({ status })} />
+      <${Filter} id="metric" label=${t("jobs.metric")} value=${query.get("metric") || ""} of=${metrics.map((each) => [each, each])} onChange=${(metric) => set({ metric })} />
       ${day("since")}${day("until")}</div></details>
   </form>`;
 }
@@ -122,15 +112,13 @@ const saved = (jobs, metrics) => save("score-jobs.csv", csv([
 export default function Jobs() {
   const { query } = route.value;
   const title = useRef(null);
-  const last = useRef(null);
   const { data, problem } = useAsked(`/api/score/jobs?${asked(query)}`, {
     pause: (page) => (page.jobs?.some((job) => ["queued", "running"].includes(job.status)) ? 2000 : 5000),
   });
   const q = query.get("q");
   useTitle(q ? t("jobs.titled", { name: q }) : t("nav.jobs"));
   // Another filter: what is there stays until the answer has come.
-  if (data) last.current = data;
-  const page = data || (problem ? null : last.current);
+  const page = useLast(data, problem);
   const metrics = inOrder((page?.jobs || []).flatMap((job) => [...Object.keys(job.scores), ...job.skipped_metrics]));
   const known = query.get("metric") && !METRICS.includes(query.get("metric")) ? [...METRICS, query.get("metric")] : METRICS;
   return html`<section id="list" class="card">

@@ -5,7 +5,7 @@ import { change, chosen, route, to } from "/static/core/address.js";
 import { csv, save } from "/static/core/csv.js";
 import { keep, kept } from "/static/core/kept.js";
 import { t } from "/static/core/language.js";
-import { useAsked } from "/static/core/live.js";
+import { useAsked, useLast } from "/static/core/live.js";
 import { useTitle } from "/static/core/title.js";
 import { COLUMNS, MORE_IN_CSV } from "/static/parts/columns.js";
 import { ACTIONS, Filters, STATES } from "/static/parts/filters.js";
@@ -68,13 +68,11 @@ export default function Records() {
   const [hidden, hide] = useState(() => kept("columns", COLUMNS.filter((column) => column.isExtra).map((column) => column.key)));
   const params = asked(query);
   const path = `/tasks?${params}`;
-  const last = useRef(null);
   const { data, problem, again } = useAsked(path);
   useTitle(query.get("q") ? t("list.titled", { name: query.get("q") }) : t("list.title"));
   useEffect(() => pick([]), [path]);
   // Another filter: what is there stays until the answer has come.
-  if (data) last.current = data;
-  const page = data || (problem ? null : last.current);
+  const page = useLast(data, problem);
   const columns = COLUMNS.filter((column) => !hidden.includes(column.key));
   const sort = params.get("sort") || "-created";
   const onHide = (key, isHidden) => {

@@ -3,7 +3,7 @@
 import { html, useRef } from "/static/preact.js";
 import { route, to } from "/static/core/address.js";
 import { t } from "/static/core/language.js";
-import { useAsked } from "/static/core/live.js";
+import { useAsked, useLast } from "/static/core/live.js";
 import { useTitle } from "/static/core/title.js";
 import { Name, Time } from "/static/parts/basic.js";
 import { Refusal } from "/static/parts/failure.js";
@@ -30,15 +30,13 @@ const HEAD = ["list.workspace", "list.state", "list.score", "list.scorer", "benc
 export default function Workspaces() {
   const { query } = route.value;
   const title = useRef(null);
-  const last = useRef(null);
   const search = query.get("search") || "";
   const cursor = query.get("cursor") || "";
   const params = new URLSearchParams({ limit: String(PAGE), ...(search && { search }), ...(cursor && { cursor }) });
   const { data, problem } = useAsked(`/workspaces?${params}`, { pause: () => PAUSE });
   useTitle(t("nav.workspaces"));
   // Another search: what is there stays until the answer has come.
-  if (data) last.current = data;
-  const page = data || (problem ? null : last.current);
+  const page = useLast(data, problem);
   const all = page?.workspaces || [];
   return html`<section class="card">
     <div class="title-line"><h1 id="title" ref=${title} tabindex="-1">${t("nav.workspaces")}</h1>

@@ -1,7 +1,7 @@
 // A submission to a benchmark: a file of predictions, the archive of an image, or an image by its name.
 
 import { html, useState } from "/static/preact.js";
-import { change, chosen, go, route, to } from "/static/core/address.js";
+import { change, chosen, encoded, go, route, to } from "/static/core/address.js";
 import { bytes, count, t } from "/static/core/language.js";
 import { never, once, useAsked } from "/static/core/live.js";
 import { Facts, Name, Time } from "/static/parts/basic.js";
@@ -13,7 +13,7 @@ import { handIn, useAttempt, useBackends } from "/static/views/submit/choices.js
 const TABLES = /\.(csv|json|jsonl|parquet)$/i;
 const IMAGES = /\.(tar|tgz|tar\.gz)$/i;
 
-const benchmarkPath = (name) => `/benchmarks/${name.split("/").map(encodeURIComponent).join("/")}`;
+const benchmarkPath = (name) => `/benchmarks/${encoded(name)}`;
 
 function About({ of: benchmark }) {
   const { left } = benchmark;

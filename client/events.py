@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.errors import AutoScorerError
-from ..schemas.task import TaskState
 from .connection import ApiAway, Connection
-from .polling import FIRST, LONGEST, MORE, Patience
+from .logs import FINAL, SeenLines
+from .polling import resumed
 
 __all__ = ["Event", "follow_events", "follow_task", "read_events"]
 
 Json = dict[str, Any]
 
 _PATH = "/events"
-_FINAL = frozenset(state.value for state in TaskState if state.is_final)
 
 
 @dataclass(frozen=True)
@@ -78,23 +74,15 @@ def follow_events(api: Connection, after: str | None, on_away: Callable[[], None
         after: The last id that is known.
         on_away: As ``Patience`` takes it.
     """
-    last, patience, pause = after or "", Patience(on_away), FIRST
-    while True:
-        began = False
-        try:
-            for event in _events(api, {}, last):
-                patience.answered()
-                began, pause = True, FIRST
-                last = event.id or last
-                if event.kind == "end":
-                    break
-                yield event
-        except AutoScorerError as error:
-            if not (began and isinstance(error, ApiAway)):
-                patience.pause(error)
-                continue
-        time.sleep(pause)
-        pause = min(pause * MORE, LONGEST)
+    last = after or ""
+
+    def connect() -> Iterator[Event]:
+        return _events(api, {}, last)
+
+    for event in resumed(connect, on_away):
+        last = event.id or last
+        if event.kind != "end":
+            yield event
 
 
 def follow_task(api: Connection, task_id: str, on_away: Callable[[], None] | None) -> Iterator[Event]:
@@ -105,42 +93,33 @@ def follow_task(api: Connection, task_id: str, on_away: Callable[[], None] | Non
         task_id: Which.
         on_away: As ``Patience`` takes it.
     """
-    told: Counter[tuple[Any, ...]] = Counter()
-    task: Json | None = None
-    patience, pause = Patience(on_away), FIRST
-    while True:
-        # A stream begins at the beginning. What comes again need not come in the same order or with the same time.
-        again, began = Counter(told), False
-        try:
-            for event in _events(api, {"task": task_id}, ""):
-                patience.answered()
-                began = True
-                if event.kind == "log":
-                    identity = tuple(event.data.get(name) for name in ("source", "workspace", "message"))
-                    if again[identity] > 0:
-                        again[identity] -= 1
-                        continue
-                    told[identity] += 1
-                elif event.kind == "task":
-                    if event.data == task:
-                        continue
-                    task = event.data
-                elif event.kind == "end" and event.data.get("state") not in _FINAL:
-                    break  # of the stream, and not of the task
-                yield event
-                if event.kind == "end":
-                    return
-        except AutoScorerError as error:
-            if not (began and isinstance(error, ApiAway)):
-                patience.pause(error)
+    seen, task = SeenLines(), None
+
+    def connect() -> Iterator[Event]:
+        seen.begin()
+        return _events(api, {"task": task_id}, "")
+
+    for event in resumed(connect, on_away):
+        if event.kind == "task":
+            if event.data == task:
                 continue
-        time.sleep(pause)
-        pause = min(pause * MORE, LONGEST)
+            task = event.data
+        if event.kind == "log" and not seen.is_new(event.data):
+            continue
+        # Another end is the stream's, and not the task's.
+        is_over = event.kind == "end" and event.data.get("state") in FINAL
+        if event.kind != "end" or is_over:
+            yield event
+        if is_over:
+            return
 
 
 def _events(api: Connection, params: Json, last: str) -> Iterator[Event]:
     headers = {"accept": "text/event-stream", **({"last-event-id": last} if last else {})}
     try:
-        yield from read_events(api.parts(_PATH, params, headers), last)
+        for event in read_events(api.parts(_PATH, params, headers), last):
+            yield event
+            if event.kind == "end":
+                return
     except ValueError:
         raise ApiAway(api.url, "its stream is not one of events") from None

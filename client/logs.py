@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..core.errors import AutoScorerError
 from ..schemas.task import TaskState
-from .connection import ApiAway, Connection
-from .polling import FIRST, LONGEST, MORE, Patience
+from .connection import Connection
+from .polling import resumed
 
-__all__ = ["follow_log", "read_log"]
+__all__ = ["FINAL", "SeenLines", "follow_log", "read_log"]
 
 Json = dict[str, Any]
 
-_FINAL = frozenset(state.value for state in TaskState if state.is_final)
+FINAL = frozenset(state.value for state in TaskState if state.is_final)
 
 
 def read_log(api: Connection, path: str) -> Iterator[Json]:
@@ -41,28 +39,41 @@ def follow_log(api: Connection, path: str, on_away: Callable[[], None] | None) -
         path: Of the log.
         on_away: As ``Patience`` takes it.
     """
-    told: Counter[tuple[Any, ...]] = Counter()
-    patience, pause = Patience(on_away), FIRST
-    while True:
-        # A stream begins at the beginning. What comes again need not come in the same order or with the same time.
-        again, began = Counter(told), False
-        try:
-            for event in api.stream(path, {"follow": "true"}):
-                began, kind = True, event.pop("type", None)
-                patience.answered()
-                identity = (event.get("source"), event.get("workspace"), event.get("message"))
-                if kind == "log" and again[identity] > 0:
-                    again[identity] -= 1
-                elif kind == "log":
-                    told[identity] += 1
-                    yield event
-                elif kind == "end":
-                    if event["state"] in _FINAL:
-                        return
-                    break
-        except AutoScorerError as error:
-            if not (began and isinstance(error, ApiAway)):
-                patience.pause(error)
-                continue
-        time.sleep(pause)
-        pause = min(pause * MORE, LONGEST)
+    seen = SeenLines()
+
+    def connect() -> Iterator[Json]:
+        seen.begin()
+        for event in api.stream(path, {"follow": "true"}):
+            is_end = event.get("type") == "end"
+            yield event
+            if is_end:
+                return
+
+    for event in resumed(connect, on_away):
+        kind = event.pop("type", None)
+        if kind == "end" and event["state"] in FINAL:
+            return
+        if kind == "log" and seen.is_new(event):
+            yield event
+
+
+class SeenLines:
+    """Which lines of a log have been told, by a stream that begins at the beginning each time."""
+
+    def __init__(self) -> None:
+        self._told: Counter[tuple[Any, ...]] = Counter()
+        self._again: Counter[tuple[Any, ...]] = Counter()
+
+    def begin(self) -> None:
+        """The stream begins anew."""
+        self._again = Counter(self._told)
+
+    def is_new(self, line: Json) -> bool:
+        """Whether a line was not told before; it is told now."""
+        # What comes again need not come in the same order or with the same time.
+        identity = tuple(line.get(name) for name in ("source", "workspace", "message"))
+        if self._again[identity] > 0:
+            self._again[identity] -= 1
+            return False
+        self._told[identity] += 1
+        return True

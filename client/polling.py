@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from ..core.errors import AutoScorerError
 from .connection import ApiAway, ApiBusy
 
-__all__ = ["Patience", "poll"]
+__all__ = ["Patience", "poll", "resumed"]
 
 T = TypeVar("T")
 
@@ -93,4 +93,30 @@ def poll(
         if enough or left <= 0:
             return found
         time.sleep(min(pause, left))
+        pause = min(pause * MORE, LONGEST)
+
+
+def resumed(connect: Callable[[], Iterator[T]], on_away: Callable[[], None] | None) -> Iterator[T]:
+    """What a stream brings, without an end: where it ends or breaks, it is asked for again.
+
+    Args:
+        connect: Asks for the stream, from the beginning or from where it was left: it knows.
+        on_away: As ``Patience`` takes it.
+
+    Raises:
+        AutoScorerError: As ``Patience.pause``.
+    """
+    patience, pause = Patience(on_away), FIRST
+    while True:
+        began = False
+        try:
+            for each in connect():
+                patience.answered()
+                began = True
+                yield each
+        except AutoScorerError as error:
+            if not (began and isinstance(error, ApiAway)):
+                patience.pause(error)
+                continue
+        time.sleep(pause)
         pause = min(pause * MORE, LONGEST)

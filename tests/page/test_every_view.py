@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from autoscorer.core.errors import AutoScorerError
 from autoscorer.schemas.rag import ClaimVerdict, MetricScore
 from autoscorer.schemas.task import TaskState
+from autoscorer.scorers.registry import ScorerRegistry
+from autoscorer.scorers.registry import registry as registry_module
 
 from ..support.benchmarks import rows, submit, write_benchmark
 from ..support.browser import CONTRAST, Browser
@@ -23,6 +26,24 @@ AXE = (Path(__file__).parents[1] / "support" / "axe" / "axe.min.js").read_text()
 # A name that would be markup, one that is read from right to left, and one without a place to break it.
 EVIL = '<img src=x onerror="document.title=1">\u202eevil'
 LONG = "a-very-long-name-without-any-end-" * 4
+UNBROKEN = "no_place_to_break_it_" * 4
+SCORER_ID = UNBROKEN[:64].rstrip("_")
+SCORER = f'''
+from autoscorer.scorers.base import BaseScorer
+from autoscorer.scorers.registry import register
+
+
+@register("{SCORER_ID}")
+class Long(BaseScorer):
+    """Long."""
+
+    name = "long"
+    version = "1.0.0"
+    metric = "one"
+
+    def score(self, workspace, params):
+        raise NotImplementedError
+'''
 ERROR: dict[str, Any] = {
     "code": "CONTAINER_FAILED",
     "message": f"The model exited with code 1. {EVIL}",
@@ -50,8 +71,9 @@ VIEWS = {
     "submit to a benchmark": "/ui/submit?kind=benchmark&benchmark=flowers",
     "submit a batch": "/ui/submit?kind=batch",
     "submit an answer": "/ui/submit?kind=answer",
-    "scorers": "/ui/scorers",
+    "scorers, one of which does not load": "/ui/scorers",
     "scorer": "/ui/scorers/classification_f1",
+    "scorer that does not load": f"/ui/scorers/{SCORER_ID}",
     "service": "/ui/service",
     "nothing": "/ui/nothing",
 }
@@ -64,7 +86,20 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[
     with pytest.MonkeyPatch.context() as patched:
         # Before any test has a home of its own.
         patched.setenv("AUTOSCORER_HOME", str(root.parent / "home"))
+        # A registry of its own: that of the process has what other tests have registered.
+        patched.setattr(registry_module, "_registry", ScorerRegistry())
+        _broken_scorer(root.parent / f"{UNBROKEN}.py")
         yield from _placed(root)
+
+
+def _broken_scorer(file: Path) -> None:
+    """A scorer whose file does not load any more."""
+    registry = registry_module.get_registry()
+    file.write_text(SCORER)
+    registry.load_file(file)
+    file.write_text(f"raise ValueError({UNBROKEN!r})")
+    with pytest.raises(AutoScorerError):
+        registry.reload_file(file)
 
 
 def _placed(root: Path) -> Iterator[tuple[str, dict[str, str]]]:

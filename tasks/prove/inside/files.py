@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import errno
 import glob
@@ -240,18 +241,23 @@ def _makes(path: str) -> bool:
 
 
 def _files(folders: tuple[str, ...]) -> Iterator[str]:
-    """Plain files that are not large, for as long as there is time."""
+    """Plain files that are not large, for as long as there is time: those of near folders first.
+
+    Level by level: a workspace lies less deep than the tens of thousands of files of somebody's packages.
+    """
     end = time.process_time() + _SEARCH_SECONDS
     # Its own Python may lie in a home, and is tens of thousands of files that are nobody's secret.
     own = {os.path.realpath(each) for each in (sys.prefix, sys.base_prefix)}
-    for top in folders:
-        for parent, below, names in os.walk(top):
-            below[:] = [name for name in below if os.path.join(parent, name) not in own]
-            for name in names:
-                if time.process_time() > end:
-                    return
-                path = os.path.join(parent, name)
-                with contextlib.suppress(OSError):
-                    status = os.lstat(path)
-                    if stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST:
-                        yield path
+    left = collections.deque(folders)
+    while left:
+        parent, below, names = next(os.walk(left.popleft()), ("", [], []))
+        for name in names:
+            if time.process_time() > end:
+                return
+            path = os.path.join(parent, name)
+            with contextlib.suppress(OSError):
+                status = os.lstat(path)
+                if stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST:
+                    yield path
+        inner = (os.path.join(parent, name) for name in below)
+        left.extend(path for path in inner if path not in own and not os.path.islink(path))

@@ -6,6 +6,7 @@ import errno
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from autoscorer.executors.backends import BACKENDS
 from autoscorer.tasks.prove import judgement as judges
 from autoscorer.tasks.prove.attacks import ATTACKS, EVERYTHING, NEIGHBOURS
 from autoscorer.tasks.prove.column import Column
+from autoscorer.tasks.prove.inside import files
 from autoscorer.tasks.prove.inside.kernel import CALLS
 from autoscorer.tasks.prove.inside.limits import LIMITS
 from autoscorer.tasks.prove.inside.main import find
@@ -199,6 +201,22 @@ def test_every_attack_has_its_code_and_its_sentence() -> None:
 def test_every_call_and_every_limit_is_tried() -> None:
     assert {name for attack in ATTACKS for name in attack.asks} == CALLS.keys()
     assert {attack.tries for attack in ATTACKS if attack.run not in (EVERYTHING, NEIGHBOURS)} == LIMITS.keys()
+
+
+def test_the_search_for_the_ground_truth_looks_into_near_folders_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many files somebody's packages have: the search has its seconds."""
+    (near := tmp_path / "z/ws/input").mkdir(parents=True)
+    (near / "gt.csv").write_text(FACTS.truth)
+    for number in range(50):
+        (deep := tmp_path / f"a/venv/lib/site-packages/p{number}").mkdir(parents=True)
+        (deep / "module.py").touch()
+    monkeypatch.setattr(files, "_SEARCHED", (str(tmp_path / "no"), str(tmp_path)))
+    assert next(iter(files._files((str(tmp_path),)))) == str(near / "gt.csv")
+    monkeypatch.setenv("AUTOSCORER_WORKSPACE", str(tmp_path / "nothing"))
+    answer = files.ground_truth({"workspace": "/nowhere"})
+    assert answer["found"] == [FACTS.truth] and answer["searched"] == 51
 
 
 @pytest.mark.parametrize(

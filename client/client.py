@@ -359,6 +359,7 @@ class Client(BenchmarkCalls, RecordCalls):
         passed: bool | None = None,
         benchmark: str | None = None,
         team: str | None = None,
+        flow_run: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         sort: TaskSort | None = None,
@@ -375,6 +376,7 @@ class Client(BenchmarkCalls, RecordCalls):
             passed: Whose Result has this verdict.
             benchmark: Of this benchmark's submissions.
             team: Of this team's submissions.
+            flow_run: The one of this flow run of Prefect's.
             since: Created then or later.
             until: Created before then.
             sort: By what, with a ``-`` from the greatest down; the newest first when None.
@@ -396,6 +398,7 @@ class Client(BenchmarkCalls, RecordCalls):
             "pass": passed,
             "benchmark": benchmark,
             "team": team,
+            "flow_run": flow_run,
             "since": since and since.isoformat(),
             "until": until and until.isoformat(),
             "sort": sort,

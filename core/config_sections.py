@@ -274,6 +274,12 @@ class PrefectSection(_Section):
 
     api_url: str | None = Field(None, description="`PREFECT_API_URL` or Prefect's profile when absent.")
     api_key: SecretStr | None = Field(None, description="Key of that server; masked wherever it is shown.")
+    ui_url: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="Prefect's UI as a browser reaches it, where records link their flow runs; `PREFECT_UI_URL` when "
+        "absent. Where neither is set, only a browser on the server's own machine is shown links.",
+    )
 
 
 class Api(_Section):

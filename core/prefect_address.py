@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import os
+from urllib.parse import urlsplit
 
 from .config import Settings
 
-__all__ = ["prefect_headers", "prefect_url"]
+__all__ = ["flow_run_page", "prefect_headers", "prefect_url"]
 
 _DEFAULT = "http://127.0.0.1:4200/api"
 
@@ -24,3 +26,32 @@ def prefect_headers(settings: Settings) -> dict[str, str]:
     if auth := os.environ.get("PREFECT_API_AUTH_STRING"):
         return {"authorization": "Basic " + base64.b64encode(auth.encode()).decode()}
     return {}
+
+
+def flow_run_page(settings: Settings, flow_run_id: str, *, asked: str | None) -> str | None:
+    """The page of a flow run in Prefect's UI, for a browser; None where nobody said how a browser reaches the UI.
+
+    The server's API is often known by an address that only the installation's own network has. So its UI stands beside
+    it only for who is on the server's machine, as this one is.
+
+    Args:
+        settings: The configuration: ``prefect.ui_url``, else ``PREFECT_UI_URL``.
+        flow_run_id: Of Prefect.
+        asked: The host that the browser asked, of which this page is to be a link.
+    """
+    place = settings.prefect.ui_url or os.environ.get("PREFECT_UI_URL") or ""
+    if not place.startswith(("http://", "https://")):
+        url = prefect_url(settings)
+        if not (_is_loopback(urlsplit(url).hostname) and _is_loopback(asked)):
+            return None
+        place = url.removesuffix("/api")
+    return f"{place.rstrip('/')}/runs/flow-run/{flow_run_id}"
+
+
+def _is_loopback(host: str | None) -> bool:
+    if host is None or host == "localhost":
+        return host is not None
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

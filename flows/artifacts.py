@@ -34,6 +34,7 @@ __all__ = [
     "plain",
     "publish",
     "publish_result",
+    "record_link",
     "render_result",
     "rendered",
     "result_artifacts",
@@ -113,13 +114,13 @@ def rendered(makers: Iterable[Callable[[], Artifact]]) -> list[dict[str, Any]]:
 
 
 def result_artifacts(space: Workspace, result: Result, settings: Settings) -> list[Callable[[], Artifact]]:
-    """What makes a Result's artifacts: ``…-result`` (Markdown), ``…-metrics`` (table), ``…-report`` (link); of a
-    submission also the benchmark's ``…-leaderboard`` (Markdown).
+    """What makes a Result's artifacts: ``…-result`` (Markdown), ``…-metrics`` (table), ``…-report`` (link) and
+    ``…-record`` (link); of a submission also the benchmark's ``…-leaderboard`` (Markdown).
 
     Args:
         space: The workspace.
         result: Its Result.
-        settings: The configuration: where the API is (``api_url``), the report's link leads to its page.
+        settings: The configuration: where the API is (``api_url``), the links lead to its page.
 
     Returns:
         One maker each; a maker renders, and raises what Prefect does not take.
@@ -166,7 +167,29 @@ def result_artifacts(space: Workspace, result: Result, settings: Settings) -> li
                 description=f"Report of {name}, on the host that scored it: {space.root / report.path}",
             )
         )
-    return makers
+    return makers + record_link(settings, result.versioning.flow_run_id, artifact_key(space.root, "record"), name)
+
+
+def record_link(settings: Settings, flow_run_id: str | None, key: str, name: str) -> list[Callable[[], Artifact]]:
+    """What makes the link from a flow run to its record on the service's page; nothing where nobody said where that is.
+
+    Args:
+        settings: The configuration: where the API is (``api_url``).
+        flow_run_id: The run; None outside of any.
+        key: The artifact's.
+        name: Of what it worked on.
+    """
+    page = settings.api_url
+    if page is None or flow_run_id is None:
+        return []
+    return [
+        lambda: LinkArtifact(
+            key=key,
+            link=f"{page.rstrip('/')}/ui/flow-run/{flow_run_id}",
+            link_text="Record",
+            description=f"{name}: the record of this run on the service's page",
+        )
+    ]
 
 
 def metric_rows(result: Result) -> list[dict[str, Any]]:

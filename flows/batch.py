@@ -130,7 +130,7 @@ def batch(
             )
             # Before Prefect is told anything more: it may be away.
             state = persist_outcome(_final(summary, error))
-        publish_batch(summary, key, progress, settings.workspace_roots)
+        publish_batch(summary, key, progress, settings)
         return state
     finally:
         current_flow_run.reset(token)

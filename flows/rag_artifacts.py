@@ -8,7 +8,8 @@ from typing import Any
 
 from prefect.artifacts import Artifact, MarkdownArtifact, TableArtifact
 
-from .artifacts import plain, table
+from ..core.config import Settings
+from .artifacts import plain, record_link, table
 
 __all__ = ["job_artifacts"]
 
@@ -16,18 +17,21 @@ _CLAIMS = 100
 _VERDICTS = {True: "yes", False: "no", None: "–"}
 
 
-def job_artifacts(name: str, request: Mapping[str, Any], data: Mapping[str, Any]) -> list[Callable[[], Artifact]]:
-    """What makes the artifacts: ``…-scores`` (table) and ``…-reasons`` (Markdown).
+def job_artifacts(
+    settings: Settings, flow_run_id: str, request: Mapping[str, Any], data: Mapping[str, Any]
+) -> list[Callable[[], Artifact]]:
+    """What makes the artifacts: ``…-scores`` (table), ``…-reasons`` (Markdown) and ``…-record`` (link).
 
     Args:
-        name: Of the job, which the keys are made of.
+        settings: The configuration.
+        flow_run_id: The run, which the keys are made of.
         request: As it was asked for.
         data: The outcome's.
 
     Returns:
         One maker each.
     """
-    key = f"rag-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    key = f"rag-{hashlib.sha256(flow_run_id.encode()).hexdigest()[:12]}"
     rows = [
         {"metric": metric, **{key: each[key] for key in ("score", "status", "reason", "calls")}}
         for metric, each in data["metrics"].items()
@@ -37,6 +41,7 @@ def job_artifacts(name: str, request: Mapping[str, Any], data: Mapping[str, Any]
         lambda: MarkdownArtifact(
             key=f"{key}-reasons", markdown=_reasons(request, data), description="Why the answer has these scores"
         ),
+        *record_link(settings, flow_run_id, f"{key}-record", "The answer"),
     ]
 
 

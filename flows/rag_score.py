@@ -81,5 +81,6 @@ def rag_score(
     if outcome["error"] is not None:
         return persist_outcome(failed_state(AutoScorerError.from_dict(outcome["error"])))
     ended = persist_outcome(Completed(message=outcome["message"], data=outcome["data"]))
-    publish(*[lambda make=make: make().create() for make in job_artifacts(str(flow_run.id), request, outcome["data"])])
+    makers = job_artifacts(settings, str(flow_run.id), request, outcome["data"])
+    publish(*[lambda make=make: make().create() for make in makers])
     return ended

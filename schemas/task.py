@@ -232,6 +232,11 @@ class TaskView(BaseModel):
     queue_seconds: float | None = None
     run_seconds: float | None = None
     flow_run_id: str | None = Field(None, description="Of Prefect; null until Prefect knows of it.")
+    flow_run_url: str | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Its page in Prefect's UI, for admins who ask for this task alone; absent elsewhere.",
+    )
     origin: Literal["api", "prefect"] = Field("api", description="prefect: started there, by a schedule or by hand.")
     retry_of: str | None = Field(None, description="The task that this one repeats.")
     reason: str | None = Field(None, description="The last thing that happened to it other than its own work.")

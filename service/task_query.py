@@ -37,6 +37,7 @@ class TaskQuery:
     passed: bool | None = None
     benchmark: str | None = None
     team: str | None = None
+    flow_run: str | None = None
     since: datetime | None = None
     until: datetime | None = None
     limit: int = 50
@@ -62,6 +63,7 @@ class TaskQuery:
             passed=self.passed,
             benchmark=self.benchmark,
             team=self.team,
+            flow_run=self.flow_run,
             scope=scope,
             digits=digits,
         )

@@ -116,7 +116,7 @@ class _Judging:
         if outcome["data"] is not None:
             # In a thread: in an event loop Prefect's artifacts render themselves in coroutines.
             bodies = await asyncio.to_thread(
-                rendered, job_artifacts(run, order["parameters"]["request"], outcome["data"])
+                rendered, job_artifacts(self._settings, run, order["parameters"]["request"], outcome["data"])
             )
             self._send(run, {"artifacts": bodies})
 

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from ...core.errors import AutoScorerError, ErrorCode
+from ...core.prefect_address import flow_run_page
 from ...schemas.task import Action, SubmitRequest, TaskList, TaskSort, TaskState, TaskView
 from ...service.policy import Act, scope_of
 from ...service.prefect.client import PAGE
@@ -130,6 +131,9 @@ async def list_tasks(
     ] = None,
     benchmark: Annotated[str | None, Query(min_length=1, max_length=4096, description="Of its submissions.")] = None,
     team: Annotated[str | None, Query(min_length=1, max_length=64, description="Of its submissions.")] = None,
+    flow_run: Annotated[
+        str | None, Query(min_length=1, max_length=64, description="The task of this flow run of Prefect's.")
+    ] = None,
     since: Annotated[
         Moment | None,
         Query(description="Created then or later: a date or time of ISO 8601; UTC where no zone is given."),
@@ -163,6 +167,7 @@ async def list_tasks(
         passed=passed,
         benchmark=benchmark,
         team=team,
+        flow_run=flow_run,
         since=aware(since),
         until=aware(until),
         limit=limit,
@@ -181,7 +186,12 @@ async def list_tasks(
 async def get_task(request: Request, caller: Anybody, task_id: TaskId) -> Response:
     """State, stage and progress; the Result or the error once it has ended."""
     await seen_task(request, caller, task_id)
-    return envelope(request, await tasks_of(request).get(task_id))
+    task = await tasks_of(request).get(task_id)
+    # Prefect's UI shows all there is of a run, and asks for no token of ours.
+    if caller.role == "admin" and task.flow_run_id is not None:
+        page = flow_run_page(request.app.state.settings, task.flow_run_id, asked=request.url.hostname)
+        task = task.model_copy(update={"flow_run_url": page})
+    return envelope(request, task)
 
 
 @router.post(

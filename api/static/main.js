@@ -24,6 +24,7 @@ const VIEWS = {
   submit: ["nav.submit", ["submit"]],
   scorers: ["nav.scorers", ["compare", "scorers", "submit"]],
   service: ["nav.service", ["service"]],
+  "flow-run": [null, []],
 };
 
 const loaded = signal({});

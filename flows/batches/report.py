@@ -19,11 +19,13 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.logging import get_run_logger
 
+from ...core.config import Settings
 from ...core.flowruns import FlowRunFiles
+from ...core.provenance import current_flow_run
 from ...core.text import visible
 from ...core.workspace_names import name_below
 from ...scorers.report.html import duration, number
-from ..artifacts import plain, publish, table
+from ..artifacts import plain, publish, record_link, table
 from .journal import BatchJournal
 from .leaderboard import leaderboard
 from .outcome import Outcome, batch_headline
@@ -153,24 +155,27 @@ class BatchProgress:
             client.update_artifact(self._artifact, ArtifactUpdate(data=percent, description=text))
 
 
-def publish_batch(summary: dict[str, Any], key: str, progress: BatchProgress, roots: Sequence[Path]) -> None:
-    """Show how far it came; publish ``<key>-summary`` (Markdown) and ``<key>-outcomes`` (table), best first.
+def publish_batch(summary: dict[str, Any], key: str, progress: BatchProgress, settings: Settings) -> None:
+    """Show how far it came; publish ``<key>-summary`` (Markdown) and ``<key>-outcomes`` (table), best first, and
+    ``<key>-record`` (link).
 
     Args:
         summary: Of the batch.
         key: ``batch_key``.
         progress: What has told of it.
-        roots: The workspace roots: a workspace below one of them is called as the service calls it.
+        settings: The configuration: a workspace below a root is called as the service calls it.
     """
     title = batch_headline(summary)
     # Not before it is published: nothing of this is worth a batch.
-    shown = cache(lambda: _shown(summary, roots))
+    shown = cache(lambda: _shown(summary, settings.workspace_roots))
+    links = record_link(settings, current_flow_run.get(), f"{key}-record", title)
     publish(
         progress.conclude,
         lambda: create_markdown_artifact(key=f"{key}-summary", markdown=_render(summary, shown()), description=title),
         lambda: create_table_artifact(
             key=f"{key}-outcomes", table=[_row(*each) for each in shown()], description=title
         ),
+        *[lambda make=make: make().create() for make in links],
     )
 
 

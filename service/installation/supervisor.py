@@ -129,6 +129,9 @@ class _Installation:
             "DO_NOT_TRACK": "1",
             "PYTHONUNBUFFERED": "1",
         }
+        if settings.api_url is None:
+            # Where the flows' links lead.
+            environment["AUTOSCORER_API_URL"] = self._url
         if auth := os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
             environment.setdefault("PREFECT_API_AUTH_STRING", auth)
         server_environment = {

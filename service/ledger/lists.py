@@ -205,6 +205,7 @@ def _asked_for(wanted: TaskFilter) -> Iterator[ColumnElement[bool]]:
         (tasks.c.workspace, wanted.workspace),
         (tasks.c.benchmark, wanted.benchmark),
         (tasks.c.team, wanted.team),
+        (tasks.c.flow_run_id, wanted.flow_run),
     ):
         if value is not None:
             yield column == value

@@ -171,6 +171,7 @@ class TaskFilter:
     passed: bool | None = None
     benchmark: str | None = None
     team: str | None = None
+    flow_run: str | None = None
     # Which of them whoever asks may see.
     scope: Scope = EVERYTHING
     # How many digits of a score they are told, and none of what a leaderboard alone tells; None: all of it.

@@ -29,8 +29,8 @@ SOCKET = "/var/run/docker.sock"
 # The host's processes and control groups, at the default place of executors.docker.host_mount.
 HOST_VIEW = ("/proc:/host/proc:ro", "/sys/fs/cgroup:/host/sys/fs/cgroup:ro")
 _MARK = "autoscorer"
-# Sections of the configuration that validating, running and scoring read.
-_SECTIONS_OF_RUNS = frozenset({"EXECUTORS", "IMAGES", "SECURITY", "SCORERS"})
+# Sections of the configuration that validating, running and scoring read, and where their links lead.
+_READ_BY_RUNS = frozenset({"EXECUTORS", "IMAGES", "SECURITY", "SCORERS", "API_URL", "WORKSPACE_ROOTS"})
 
 
 @dataclass(frozen=True)
@@ -102,12 +102,12 @@ def _volumes(settings: Settings) -> list[str]:
 def _operators_environment(settings: Settings, type: str) -> dict[str, str]:
     """What this host's operator has set that counts for a flow run, which has an environment of its own.
 
-    Only of the sections that a run reads, none of which holds a secret: job variables are shown in Prefect.
+    Only what a run reads, none of which holds a secret: job variables are shown in Prefect.
     """
     found = {
         name.upper(): value
         for name, value in os.environ.items()
-        if name.upper().removeprefix("AUTOSCORER_").partition("__")[0] in _SECTIONS_OF_RUNS
+        if name.upper().removeprefix("AUTOSCORER_").partition("__")[0] in _READ_BY_RUNS
         and name.upper().startswith("AUTOSCORER_")
     }
     own = _file_outside(settings)

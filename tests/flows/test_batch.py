@@ -444,7 +444,10 @@ def _is_held(root: Path) -> bool:
 
 
 @pytest.mark.prefect
-def test_how_far_a_batch_is_can_be_seen(server: PrefectServer, crowd: Any, home: Path) -> None:
+def test_how_far_a_batch_is_can_be_seen(
+    server: PrefectServer, crowd: Any, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTOSCORER_API_URL", "https://scores.example.org")
     roots = crowd("fine", "dies", "waits", "fine")
     folder = roots[0].parent
     run_id = new_run(server, folder)
@@ -461,6 +464,7 @@ def test_how_far_a_batch_is_can_be_seen(server: PrefectServer, crowd: Any, home:
     (folder / "go").touch()
     assert child.wait(300) == 0
     assert progress()["data"] == 100.0
-    keys = {key.rsplit("-", 1)[1] for key in server.artifacts(run_id)}
-    assert keys == {"progress", "summary", "outcomes"}
+    artifacts = {key.rsplit("-", 1)[1]: each["data"] for key, each in server.artifacts(run_id).items()}
+    assert artifacts.keys() == {"progress", "summary", "outcomes", "record"}
+    assert f"https://scores.example.org/ui/flow-run/{run_id}" in artifacts["record"]
     assert not server.call("POST", "/task_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}})

@@ -94,7 +94,7 @@ def test_pipeline_returns_the_result_and_is_recorded_step_by_step(server: Prefec
     assert log.index("stage validate") < log.index("stage run") < log.index("stage collect") < log.index("stage score")
 
 
-def test_the_reports_link_leads_to_the_services_page_where_one_is_configured(
+def test_links_lead_to_the_services_page_where_one_is_configured(
     server: PrefectServer, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from autoscorer.flows.pipeline import pipeline
@@ -104,8 +104,10 @@ def test_the_reports_link_leads_to_the_services_page_where_one_is_configured(
     monkeypatch.setenv("AUTOSCORER_WORKSPACE_ROOTS", str(root.parent))
     pipeline(str(root), backend="process")
     (run,) = server.flow_runs("Linked & shown")
-    link = server.artifacts(run["id"])[key_of(root, "report")]["data"]
+    artifacts = server.artifacts(run["id"])
+    link = artifacts[key_of(root, "report")]["data"]
     assert "https://scores.example.org/ui/workspace/Linked%20%26%20shown" in link and str(root) not in link
+    assert f"https://scores.example.org/ui/flow-run/{run['id']}" in artifacts[key_of(root, "record")]["data"]
 
 
 def test_artifacts_show_the_result_and_follow_a_workspace(server: PrefectServer, model: Model) -> None:

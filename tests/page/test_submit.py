@@ -107,6 +107,25 @@ def test_a_value_that_the_schema_does_not_take_is_told_at_its_field_and_nothing_
     assert api.call("GET", f"/tasks/{followed(browser)}").data["params"] is None
 
 
+def test_who_submits_what_is_being_worked_on_is_led_there_and_told_so_once(browser: Browser, api: Facade) -> None:
+    address = "/ui/submit?lang=en&workspace=round-1/team-a&action=score"
+    open_as(browser, api.url, address)
+    click_on(browser, "#submit-work")
+    first = followed(browser)
+    assert "second time" not in shown(browser)
+    open_as(browser, api.url, address)
+    click_on(browser, "#submit-work")
+    browser.wait_for("document.querySelector('.notice')")
+    assert followed(browser) == first
+    assert "nothing was submitted a second time" in shown(browser) and len(tasks(api)) == 1
+    # A look at something else, and it is a record like any other.
+    browser.value("document.querySelector('header nav a').click()")
+    browser.wait_for("location.pathname === '/ui/records'")
+    browser.value("history.back()")
+    assert followed(browser) == first
+    assert not browser.value("document.querySelector('.notice')")
+
+
 @pytest.mark.parametrize(("language", "word"), [("en", "Nothing is wrong"), ("zh", "没有问题")])
 def test_a_check_shows_each_problem_before_anything_runs(
     browser: Browser, api: Facade, root: Path, language: str, word: str

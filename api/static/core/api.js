@@ -66,11 +66,12 @@ async function decoded(answer) {
 /** What the API answers to a question, without the envelope.
  *
  * @param options As of fetch; `body` is sent as JSON. `kept` is an object of the caller's: where the answer is the same as
- *     the last one that was asked for with it, it is that one, and has not been sent again.
+ *     the last one that was asked for with it, it is that one, and has not been sent again. `onHeaders` is told the answer's.
  */
 export async function ask(path, options) {
-  const kept = options?.kept;
+  const { kept, onHeaders } = options || {};
   const answer = await send(path, options);
+  onHeaders?.(answer.headers);
   if (answer.status === 304) return kept.data;
   const body = await decoded(answer);
   const data = body.ok === true && "data" in body ? body.data : body;

@@ -11,6 +11,12 @@ function Callback({ of: callback }) {
   return html`<span>${said}${callback.last_error && html`: <${Name} text=${callback.last_error} />`}</span>`;
 }
 
+/** The flow run, and where its page in Prefect is known a link to that. */
+export function FlowRun({ of: task }) {
+  const id = html`<${Mono} text=${task.flow_run_id} />`;
+  return task.flow_run_url ? html`<a id="flow-run" href=${task.flow_run_url} rel="noreferrer">${id}</a>` : id;
+}
+
 /** The params that it was scored with. */
 export function Params({ task }) {
   const pairs = Object.entries(task.result?.versioning?.params || task.params || {});
@@ -37,7 +43,7 @@ export function About({ task }) {
     [t("task.reason"), task.reason && html`<${Name} text=${task.reason} />`],
     [t("task.callback"), task.callback && html`<${Callback} of=${task.callback} />`],
     [t("task.id"), html`<${Mono} text=${task.id} />`],
-    [t("task.flow"), task.flow_run_id && html`<${Mono} text=${task.flow_run_id} />`],
+    [t("task.flow"), task.flow_run_id && html`<${FlowRun} of=${task} />`],
   ]} /></>`;
 }
 

@@ -1,6 +1,10 @@
 // What every view says of a task: its name, how it ended, whether it goes on.
 
+import { signal } from "/static/preact.js";
 import { t } from "/static/core/language.js";
+
+/** The address of the task that somebody has just submitted what was there already of; empty for none. */
+export const wasThere = signal("");
 
 export const isActive = (task) => ["queued", "running", "cancelling"].includes(task.state);
 

@@ -14,6 +14,7 @@ import { Log } from "/static/parts/log.js";
 import { Share, inOrder, saysOf } from "/static/parts/metrics.js";
 import { NotesByPeople, Verdicts, useNotes } from "/static/parts/notes.js";
 import { Passages } from "/static/parts/passages.js";
+import { FlowRun } from "/static/parts/provenance.js";
 import { Reasons, chosenClaim, judgedPassages, keyOf } from "/static/parts/reasons.js";
 
 const LONGEST_HEADING = 160;
@@ -147,7 +148,7 @@ function About({ job, task }) {
     [t("task.reason"), task?.reason && html`<${Name} text=${task.reason} />`],
     [t("task.callback"), task?.callback && word("callback", task.callback.state)],
     [t("task.id"), html`<${Mono} text=${job.job_id} />`],
-    [t("task.flow"), task?.flow_run_id && html`<${Mono} text=${task.flow_run_id} />`],
+    [t("task.flow"), task?.flow_run_id && html`<${FlowRun} of=${task} />`],
   ]} /></>`;
 }
 

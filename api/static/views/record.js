@@ -16,7 +16,7 @@ import { NotesByPeople, useNotes } from "/static/parts/notes.js";
 import { About, Params, Provenance } from "/static/parts/provenance.js";
 import { Headline, Metrics, Notes, isResult } from "/static/parts/result.js";
 import { Samples } from "/static/parts/samples.js";
-import { ended, isActive, nameOf } from "/static/parts/task.js";
+import { ended, isActive, nameOf, wasThere } from "/static/parts/task.js";
 
 function Progress({ of: { done, total } }) {
   const said = t("detail.done", { done, total });
@@ -61,7 +61,8 @@ function Outcome({ task }) {
 }
 
 export default function Record({ id }) {
-  const { data: task, problem, again } = useAsked(`/tasks/${encodeURIComponent(id)}`, { concerns: (event) => event.id === id });
+  const path = `/tasks/${encodeURIComponent(id)}`;
+  const { data: task, problem, again } = useAsked(path, { concerns: (event) => event.id === id });
   const isBatch = task?.action === "batch";
   const batch = useAsked(isBatch ? `/batch/${encodeURIComponent(id)}` : null, { concerns: (event) => event.id === id });
   const files = useFiles(task);
@@ -71,7 +72,10 @@ export default function Record({ id }) {
   const [said, say] = useState("");
   const name = task ? nameOf(task) : "";
   useTitle(name);
-  useEffect(() => title.current?.focus(), [id]);
+  useEffect(() => {
+    title.current?.focus();
+    return () => { wasThere.value = ""; };
+  }, [id]);
   const now = task ? ended(task) : "";
   useEffect(() => {
     if (before.current && before.current !== now) say(t("detail.said", { name, state: word("state", now) }));
@@ -82,6 +86,7 @@ export default function Record({ id }) {
     <h1 id="title" ref=${title} tabindex="-1">${name || problem ? html`<${Name} text=${name || id} />` : "…"}</h1>
     <p id="said" class="unseen" role="status">${said}</p>
     <${Refusal} of=${problem} />
+    ${wasThere.value === path && html`<p class="notice" role="status">${t("record.there")}</p>`}
     ${task && html`<div id="detail">
       <${Outcome} task=${task} />
       ${task.progress && isActive(task) && html`<${Progress} of=${task.progress} />`}

@@ -10,6 +10,7 @@ import { newKey } from "/static/core/upload.js";
 import { Fold } from "/static/parts/basic.js";
 import { Choice } from "/static/parts/form-fields.js";
 import { ParamFields } from "/static/parts/param-fields.js";
+import { wasThere } from "/static/parts/task.js";
 
 const PRIORITIES = ["normal", "high", "low"];
 // Also where this host has them not: a worker may run elsewhere.
@@ -90,7 +91,9 @@ export async function handIn(path, body) {
   const key = unanswered.asked === asked ? unanswered.key : newKey();
   unanswered = { asked, key };
   try {
-    const data = await ask(path, { method: "POST", body, headers: { "Idempotency-Key": key } });
+    const heed = (headers) => { if (headers.get("X-Task-Created") === "false") wasThere.value = headers.get("Location"); };
+    wasThere.value = "";
+    const data = await ask(path, { method: "POST", body, headers: { "Idempotency-Key": key }, onHeaders: heed });
     unanswered = { asked: "", key: "" };
     return data;
   } catch (error) {

@@ -166,7 +166,7 @@ class _OneTask:
         if found == self._last:
             return None
         self._last = found
-        return written("task", self._leaving.answer(found)) + b"\n"
+        return written("task", self._leaving.answer(self._leaving.with_page(found))) + b"\n"
 
 
 async def _merged(listener: Listener, log: AsyncIterator[Json]) -> AsyncGenerator[Json | None, None]:

@@ -6,12 +6,14 @@ A model that does not stand here is answered to nobody who may not see the groun
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 
 from ..core.errors import AutoScorerError
+from ..core.prefect_address import flow_run_page
 from ..flows.batches.leaderboard import leaderboard
 from ..schemas.comparison import Comparison
 from ..schemas.note import NotePage, NoteView
@@ -60,10 +62,13 @@ class Outgoing:
     Args:
         disclosure: What they may see.
         redact: Takes the host's paths out of a JSON value.
+        page_of: Where whoever asks finds a flow run in Prefect's UI; None where they do not.
     """
 
-    def __init__(self, disclosure: Disclosure, redact: Callable[[Any], Any]) -> None:
-        self._disclosure, self._redact = disclosure, redact
+    def __init__(
+        self, disclosure: Disclosure, redact: Callable[[Any], Any], page_of: Callable[[str], str | None] | None = None
+    ) -> None:
+        self._disclosure, self._redact, self._page_of = disclosure, redact, page_of
         self.sees_truth, self.digits = disclosure.sees_truth, disclosure.digits
 
     def answer(self, data: BaseModel) -> Json:
@@ -82,6 +87,12 @@ class Outgoing:
     def task(self, task: TaskView) -> TaskView:
         """A task, of which something is made that is answered: as much of it as may be seen."""
         return self._disclosure.task(task)
+
+    def with_page(self, task: TaskView) -> TaskView:
+        """A task that is asked for alone, with the page of its flow run."""
+        if self._page_of is None or task.flow_run_id is None:
+            return task
+        return task.model_copy(update={"flow_run_url": self._page_of(task.flow_run_id)})
 
     def error(self, error: AutoScorerError) -> Json:
         """An error, as JSON."""
@@ -107,7 +118,9 @@ def outgoing(request: HTTPConnection) -> Outgoing:
     """What leaves for whoever asks."""
     state, caller = request.app.state, context_of(request).caller
     role, team = (caller.role, caller.team) if caller is not None else (None, None)
-    return Outgoing(Disclosure(state.settings, role, team), state.roots.redact)
+    # Prefect's UI shows all there is of a run, and asks for no token of ours.
+    page_of = partial(flow_run_page, state.settings, asked=request.url.hostname) if role == "admin" else None
+    return Outgoing(Disclosure(state.settings, role, team), state.roots.redact, page_of)
 
 
 def _task_list(disclosure: Disclosure, page: TaskList) -> TaskList:

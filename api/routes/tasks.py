@@ -13,7 +13,6 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from ...core.errors import AutoScorerError, ErrorCode
-from ...core.prefect_address import flow_run_page
 from ...schemas.task import Action, SubmitRequest, TaskList, TaskSort, TaskState, TaskView
 from ...service.policy import Act, scope_of
 from ...service.prefect.client import PAGE
@@ -187,11 +186,7 @@ async def get_task(request: Request, caller: Anybody, task_id: TaskId) -> Respon
     """State, stage and progress; the Result or the error once it has ended."""
     await seen_task(request, caller, task_id)
     task = await tasks_of(request).get(task_id)
-    # Prefect's UI shows all there is of a run, and asks for no token of ours.
-    if caller.role == "admin" and task.flow_run_id is not None:
-        page = flow_run_page(request.app.state.settings, task.flow_run_id, asked=request.url.hostname)
-        task = task.model_copy(update={"flow_run_url": page})
-    return envelope(request, task)
+    return envelope(request, outgoing(request).with_page(task))
 
 
 @router.post(

@@ -9,7 +9,6 @@ import pytest
 from ..support.browser import Browser
 from ..support.browser import browser as browser
 from ..support.installation import Installation
-from ..support.installation import installation as installation
 from ..support.page_forms import click_on, open_as, shown
 from ..support.prefect_server import eventually
 from ..support.workspaces import TRUTH, write_workspace

@@ -113,7 +113,7 @@ def test_a_token_that_may_not_read_metrics_is_told_so_and_sees_the_rest(browser:
         browser.wait_for("document.querySelector('#no-metrics')")
         browser.wait_for("document.querySelector('#queues tbody tr')")
         assert cells(browser, "#queues") == [["score", "0", "1", "0", "0"]], "a team sees its own alone"
-        assert browser.value("document.querySelector('#checks')") is not None
+        browser.wait_for("document.querySelector('#checks')")
         assert not browser.value("document.querySelector('.trend')")
 
 

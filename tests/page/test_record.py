@@ -53,9 +53,56 @@ def test_a_scored_task_begins_with_metric_value_interval_threshold_and_direction
         assert browser.value("document.querySelector('.hero data').title") == repr(result["summary"]["score"])
         browser.wait_for("document.querySelector('#detail figure')")
         order = browser.value("[...document.querySelectorAll('#detail h2')].map(e => e.innerText)")
-        assert [each for each in order if each in ("Plots", "Metrics", "Log", "Params", "Provenance")] == [
-            "Plots", "Metrics", "Log", "Params", "Provenance",
-        ]  # fmt: skip
+        wanted = ["Plots", "Metrics", "Log", "Stages and resources", "Params", "Provenance"]
+        assert [each for each in order if each in wanted] == wanted
+
+
+def test_each_stage_is_shown_where_it_began_with_what_the_model_used(browser: Browser, root: Path) -> None:
+    result = scored(root, "timed")
+    result["timing"] = {
+        "validate": 0.25,
+        "queue": None,
+        "pull": 1.0,
+        "run": 2.75,
+        "load": 0.5,
+        "compute": 0.25,
+        "save": 0.25,
+        "total": 5.5,
+    }
+    result["resources"] = {
+        "peak_memory_bytes": 3 << 20,
+        "cpu_seconds": 2.5,
+        "output_bytes": 2048,
+        "output_files": 1,
+        "exit_code": 0,
+        "backend": "docker",
+    }
+    with served(root, [Done("timed", result=result)]) as (url, ids):
+        browser.open(f"{url}/ui/record/{ids['timed']}?lang=en", width=1300)
+        browser.wait_for(READY)
+        rows = browser.value(
+            "[...document.querySelectorAll('#stage-times tr')].slice(1)"
+            ".map(r => [...r.cells].map(c => c.innerText.trim()))"
+        )
+        names = [
+            ("validate", "250 ms"),
+            ("pull", "1.0 s"),
+            ("run", "2.8 s"),
+            ("read", "500 ms"),
+            ("compute", "250 ms"),
+            ("artifacts", "250 ms"),
+        ]
+        # First the time that it waited for a worker, which is the ledger's to tell.
+        assert rows[0][0] == "in the queue" and [tuple(row[:2]) for row in rows[1:]] == names
+        bars = browser.value(
+            "[...document.querySelectorAll('#stage-times .bar-value')]"
+            ".map(b => [b.x.baseVal.value, b.width.baseVal.value])"
+        )
+        starts = [start for start, _ in bars]
+        assert starts == sorted(starts) and starts[-1] > 90 and max(bars, key=lambda bar: bar[1]) == bars[3]
+        said = text(browser, "#course dl")
+        for part in ("5.5 s", "3.0 MiB", "2.5 s", "1 file, 2.0 KiB", "docker"):
+            assert part in said
 
 
 def test_a_metric_of_which_less_is_better_says_so(browser: Browser, root: Path) -> None:

@@ -30,7 +30,7 @@ export function About({ task }) {
     [t("task.state"), html`<${Chip} state=${task.state} />`],
     [t("task.action"), word("action", task.action)],
     [t("task.stage"), isActive(task) && word("stage", task.stage)],
-    [t("batch.member"), task.workspace && html`<a href=${to("workspace", task.workspace)}><${Name} text=${task.workspace} /></a>`],
+    [t("list.workspace"), task.workspace && html`<a href=${to("workspace", task.workspace)}><${Name} text=${task.workspace} /></a>`],
     [t("list.benchmark"), task.benchmark && html`<a href=${to("benchmark", task.benchmark)}><${Name} text=${task.benchmark} /></a>`],
     [t("list.team"), task.team && html`<${Name} text=${task.team} />`],
     [t("task.scorer"), task.scorer && html`<${Name} text=${task.scorer} />`],

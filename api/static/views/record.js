@@ -16,6 +16,7 @@ import { NotesByPeople, useNotes } from "/static/parts/notes.js";
 import { About, Params, Provenance } from "/static/parts/provenance.js";
 import { Headline, Metrics, Notes, isResult } from "/static/parts/result.js";
 import { Samples } from "/static/parts/samples.js";
+import { Stages } from "/static/parts/stages.js";
 import { ended, isActive, nameOf, wasThere } from "/static/parts/task.js";
 
 function Progress({ of: { done, total } }) {
@@ -96,6 +97,7 @@ export default function Record({ id }) {
       ${!isResult(task) && task.result && !isBatch && html`<${Part} title=${t("found.title")}><${Value} of=${task.result} /></>`}
       <${NotesByPeople} notes=${notes} />
       <${Log} task=${task.id} goesOn=${isActive(task)} />
+      <${Stages} task=${task} />
       <${Params} task=${task} /><${About} task=${task} /><${Provenance} task=${task} />
     </div>`}
   </article>`;

@@ -75,6 +75,7 @@ VIEWS = {
     "scorer": "/ui/scorers/classification_f1",
     "scorer that does not load": f"/ui/scorers/{SCORER_ID}",
     "service": "/ui/service",
+    "flow run that nobody knows": "/ui/flow-run/nobody",
     "nothing": "/ui/nothing",
 }
 

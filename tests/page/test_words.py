@@ -101,7 +101,9 @@ def _closure(script: Path, seen: set[Path]) -> set[Path]:
 
 def test_every_view_has_the_dictionaries_of_what_it_says(browser: Browser, url: str) -> None:
     known = all_words(browser, url)
-    listed = re.findall(r'^  (\w+): \[(?:null|"[\w.]+"), \[([^\]]*)\]\],$', (STATIC / "main.js").read_text(), re.M)
+    listed = re.findall(
+        r'^  "?([\w-]+)"?: \[(?:null|"[\w.]+"), \[([^\]]*)\]\],$', (STATIC / "main.js").read_text(), re.M
+    )
     assert {view for view, _ in listed} == {path.stem for path in (STATIC / "views").glob("*.js")}
     for view, names in listed:
         there = set(known["words"]).union(*(known[name] for name in re.findall(r"\w+", names)))
@@ -218,7 +220,8 @@ def test_no_script_holds_words_beside_the_dictionary() -> None:
     known = {
         # Names that are the same in both, and words of the web's own.
         "AutoScorer", "GET", "POST", "Authorization", "Bearer \0", "AWAY", "BROKEN", "Escape", "AbortError",
-        "noopener noreferrer", "Content-Type", "If-None-Match", "Last-Event-ID", "Idempotency-Key", "ETag", "+Inf",
+        "noopener noreferrer", "Content-Type", "If-None-Match", "Last-Event-ID", "Idempotency-Key", "ETag", "Location",
+        "+Inf",
         "-Inf", "Python",
     }  # fmt: skip
     beside = {(Path(path).name, each) for path, kind, text in found for each in prose_of(kind, text)}

@@ -6,7 +6,9 @@ of those people is made from it.
 
 from __future__ import annotations
 
+import math
 import sys
+from decimal import ROUND_DOWN, Context
 from typing import Any
 
 from .workspace import SHARED
@@ -74,7 +76,11 @@ def rounded(value: Any, digits: int) -> float | None:
     """A score or metric with so many significant digits; None for what is no number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(f"{value:.{digits}g}")
+    told = float(f"{value:.{digits}g}")
+    if math.isinf(told) and math.isfinite(value):
+        # Of the greatest numbers there are, rounding up would make an infinite one, which no answer can hold.
+        return float(Context(prec=digits, rounding=ROUND_DOWN).create_decimal_from_float(value))
+    return told
 
 
 def told_alike(value: float, digits: int) -> tuple[float, float]:
@@ -85,12 +91,11 @@ def told_alike(value: float, digits: int) -> tuple[float, float]:
     if told < 0:
         least, greatest = told_alike(-told, digits)
         return -greatest, -least
-    # What is half as large is told as less, and what is twice as large as more, or as infinite.
-    inside = min(told, sys.float_info.max)
-    least, greatest = inside, inside
-    for outside in (inside / 2, min(inside * 2, sys.float_info.max)):
+    # What is half as large is told as less, and what is twice as large as more.
+    least, greatest = told, told
+    for outside in (told / 2, min(told * 2, sys.float_info.max)):
         # Of the greatest numbers all that are greater are told alike.
-        edge = outside if rounded(outside, digits) == told else inside
+        edge = outside if rounded(outside, digits) == told else told
         while (middle := outside + (edge - outside) / 2) not in (outside, edge):
             if rounded(middle, digits) == told:
                 edge = middle

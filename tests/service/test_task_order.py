@@ -165,11 +165,12 @@ def test_in_postgresql(request: pytest.FixtureRequest, home: Path, monkeypatch: 
 @given(value=st.floats(allow_nan=False, allow_infinity=False), digits=st.integers(1, 15))
 @example(value=1.0, digits=4)
 @example(value=sys.float_info.max, digits=4)
+@example(value=-1.7975e308, digits=3)
 @example(value=5e-324, digits=2)
 @example(value=-0.12345, digits=4)
 def test_what_is_told_alike_lies_between_two_numbers(value: float, digits: int) -> None:
     least, greatest = told_alike(value, digits)
-    assert least <= value <= greatest
+    assert least <= value <= greatest and isfinite(rounded(value, digits) or 0)
     assert rounded(least, digits) == rounded(greatest, digits) == rounded(value, digits)
     for beyond in (nextafter(least, -inf), nextafter(greatest, inf)):
         assert not isfinite(beyond) or rounded(beyond, digits) != rounded(value, digits)

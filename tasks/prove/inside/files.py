@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import errno
 import glob
+import heapq
 import os
 import re
 import stat
@@ -34,8 +34,9 @@ __all__ = [
 # What is planted outside begins so. In two parts: this file lies in the input, and must not find itself.
 _PLANTED = re.compile("PROVE" + r"-[A-Z]+-[0-9a-f]{16}")
 _SEARCHED = ("/tmp", "/var", "/run", "/etc", "/home", "/root", "/mnt", "/srv", "/opt", "/media", "/dev/shm")
-# Of a processor: a machine with much to do must not end the search early.
-_SEARCH_SECONDS = 4.0
+# Of a processor, because a machine with much to do must not end the search early; and at most, because who takes
+# longer than ``main`` waits has answered nothing.
+_SEARCH_SECONDS, _MOST_SECONDS = 4.0, 9.0
 _LARGEST = 1 << 20
 # Files of /proc that tell of the whole machine or lead into its memory.
 _HIDDEN = ("kcore", "keys", "timer_list", "sched_debug", "latency_stats", "acpi", "scsi")
@@ -241,23 +242,32 @@ def _makes(path: str) -> bool:
 
 
 def _files(folders: tuple[str, ...]) -> Iterator[str]:
-    """Plain files that are not large, for as long as there is time: those of near folders first.
+    """Plain files that are not large, for as long as there is time: those of the folders that changed last first.
 
-    Level by level: a workspace lies less deep than the tens of thousands of files of somebody's packages.
+    A workspace that is being run has just been laid out; somebody's packages are tens of thousands of old files.
     """
-    end = time.process_time() + _SEARCH_SECONDS
-    # Its own Python may lie in a home, and is tens of thousands of files that are nobody's secret.
+    end, latest = time.process_time() + _SEARCH_SECONDS, time.monotonic() + _MOST_SECONDS
+    # Its own Python may lie in a home, and is nobody's secret.
     own = {os.path.realpath(each) for each in (sys.prefix, sys.base_prefix)}
-    left = collections.deque(folders)
+    left = [(-_changed(path), path) for path in folders]
+    heapq.heapify(left)
     while left:
-        parent, below, names = next(os.walk(left.popleft()), ("", [], []))
+        parent, below, names = next(os.walk(heapq.heappop(left)[1]), ("", [], []))
         for name in names:
-            if time.process_time() > end:
+            if time.process_time() > end or time.monotonic() > latest:
                 return
             path = os.path.join(parent, name)
             with contextlib.suppress(OSError):
                 status = os.lstat(path)
                 if stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST:
                     yield path
-        inner = (os.path.join(parent, name) for name in below)
-        left.extend(path for path in inner if path not in own and not os.path.islink(path))
+        for path in (os.path.join(parent, name) for name in below):
+            if path not in own and not os.path.islink(path):
+                heapq.heappush(left, (-_changed(path), path))
+
+
+def _changed(path: str) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0

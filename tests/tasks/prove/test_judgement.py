@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -203,17 +204,19 @@ def test_every_call_and_every_limit_is_tried() -> None:
     assert {attack.tries for attack in ATTACKS if attack.run not in (EVERYTHING, NEIGHBOURS)} == LIMITS.keys()
 
 
-def test_the_search_for_the_ground_truth_looks_into_near_folders_first(
+def test_the_search_for_the_ground_truth_looks_first_where_something_changed_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many files somebody's packages have: the search has its seconds."""
-    (near := tmp_path / "z/ws/input").mkdir(parents=True)
-    (near / "gt.csv").write_text(FACTS.truth)
     for number in range(50):
-        (deep := tmp_path / f"a/venv/lib/site-packages/p{number}").mkdir(parents=True)
-        (deep / "module.py").touch()
+        (package := tmp_path / f"a/p{number}").mkdir(parents=True)
+        (package / "module.py").touch()
+        os.utime(package, (1, 1))
+    os.utime(tmp_path / "a", (1, 1))
+    (late := tmp_path / "z/y/x/ws/input").mkdir(parents=True)
+    (late / "gt.csv").write_text(FACTS.truth)
     monkeypatch.setattr(files, "_SEARCHED", (str(tmp_path / "no"), str(tmp_path)))
-    assert next(iter(files._files((str(tmp_path),)))) == str(near / "gt.csv")
+    assert next(iter(files._files((str(tmp_path),)))) == str(late / "gt.csv")
     monkeypatch.setenv("AUTOSCORER_WORKSPACE", str(tmp_path / "nothing"))
     answer = files.ground_truth({"workspace": "/nowhere"})
     assert answer["found"] == [FACTS.truth] and answer["searched"] == 51

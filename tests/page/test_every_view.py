@@ -166,9 +166,7 @@ def test_it_fits_and_reads_well_at_every_width_light_and_dark(
     for scheme, language in (("light", "zh"), ("dark", "en")):
         opened(browser, place, view, language, width=320, scheme=scheme)
         for width in (320, 390, 720, 1440, 2560):
-            browser.call(
-                "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False
-            )
+            browser.resize(width)
             browser.value("new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))")
             assert browser.value("document.documentElement.scrollWidth") <= width, (view, width)
         assert browser.value(CONTRAST) == [], (view, scheme)
@@ -195,7 +193,7 @@ def test_everything_is_reached_by_keyboard_in_order_and_is_seen_to_be(
             break
         # A date has fields of its own inside, which the browser marks.
         assert now[1] or 'type="date"' in now[0], (view, now)
-        browser.press("Tab", code=9)
+        browser.press("Tab")
     assert browser.value("[...left].filter(e => e.isConnected).map(e => e.outerHTML.slice(0, 120))") == [], view
 
 

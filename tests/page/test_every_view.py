@@ -172,6 +172,34 @@ def test_it_fits_and_reads_well_at_every_width_light_and_dark(
         assert browser.value(CONTRAST) == [], (view, scheme)
 
 
+# What may have the focus, and of which nothing is seen when it has.
+COVERED = """
+[...document.querySelectorAll('a[href], button, input, select, textarea, summary, [tabindex="0"]')]
+  .filter(e => !e.disabled && e.checkVisibility({visibilityProperty: true})).filter(e => {
+    e.focus();
+    // A tick is drawn in its label, and the line of a link may be broken.
+    return ![...e.getClientRects()].some(r => {
+      const x = (Math.max(r.left, 0) + Math.min(r.right, innerWidth)) / 2;
+      const y = (Math.max(r.top, 0) + Math.min(r.bottom, innerHeight)) / 2;
+      const there = document.elementFromPoint(x, y);
+      return there && (e.contains(there) || there.contains(e) || e.labels?.[0]?.contains(there));
+    });
+  }).map(e => e.outerHTML.slice(0, 120))
+"""
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("zoom", [2, 4], ids=["200 %", "400 %"])
+def test_zoomed_in_nothing_is_too_wide_and_what_has_the_focus_is_seen(
+    browser: Browser, place: tuple[str, dict[str, str]], zoom: int, view: str
+) -> None:
+    for language in ("en", "zh"):
+        opened(browser, place, view, language, width=1280, height=1024, zoom=zoom)
+        assert browser.value("[innerWidth, devicePixelRatio]") == [1280 / zoom, zoom]
+        assert browser.value("document.documentElement.scrollWidth") <= 1280 / zoom, (view, language)
+        assert browser.value(COVERED) == [], (view, language)
+
+
 @pytest.mark.parametrize("view", VIEWS)
 def test_everything_is_reached_by_keyboard_in_order_and_is_seen_to_be(
     browser: Browser, place: tuple[str, dict[str, str]], view: str

@@ -56,7 +56,7 @@ VIEWS = {
         "/ui/submit?kind=workspace&workspace=spring/cherry&lang=en",
         "document.querySelector('#submit') && document.querySelector('.facts')",
     ),
-    "report": View("", PLOTS, 2160, 1000),
+    "report": View("", "[...document.images].filter(each => each.naturalWidth).length === 2", 2160, 1000),
 }
 # What another version of a browser or of its fonts does, and more than that.
 ALIKE = {

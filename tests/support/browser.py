@@ -49,6 +49,8 @@ _OPTIONS = (
 )
 # Seconds for what comes at once, and may take long on a machine that is busy.
 _LONGEST = 300
+# Playwright itself would call what comes out where that is a function.
+_VALUE = "async given => { const it = await (0, eval)(given); return typeof it === 'function' ? undefined : it; }"
 _HEARD = ("Network.requestWillBeSent", "Network.responseReceived", "Network.dataReceived")
 
 
@@ -143,7 +145,9 @@ class Browser:
         if zoom != self._zoom:
             self._zoom = zoom
             self._profile = self._do(self._begin_anew())
-        self._do(self._page.emulate_media(media=media, color_scheme=scheme))
+        # In this session, which else takes the print away from Playwright's own when a page is loaded.
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.call("Emulation.setEmulatedMedia", media=media, features=features)
         self.resize(width, height)
         # From nowhere: another fragment of the page that is open would load nothing.
         self.go("about:blank")
@@ -191,7 +195,7 @@ class Browser:
 
     def value(self, expression: str) -> Any:
         """What a JavaScript expression is, or what it promises."""
-        return self._do(self._page.evaluate(expression))
+        return self._do(self._page.evaluate(_VALUE, expression))
 
     def wait_for(self, expression: str, seconds: float = _LONGEST) -> None:
         """Wait until an expression is true; one that raises is not, yet."""

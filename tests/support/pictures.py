@@ -91,6 +91,6 @@ def _beyond(a: Cells, b: Cells) -> Cells:
     return np.maximum(0, np.maximum(a - near.max(axis=(3, 4)), near.min(axis=(3, 4)) - a))
 
 
-def _windows(cells: Cells, reach: int) -> NDArray[np.float32]:
+def _windows(cells: Cells, reach: int) -> Cells:
     around = np.pad(cells, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
     return sliding_window_view(around, (2 * reach + 1, 2 * reach + 1), axis=(0, 1))

@@ -36,12 +36,13 @@ class View:
 
 
 LIST = "document.querySelectorAll('#rows tr').length === 7"
-PLOTS = "document.querySelectorAll('figure img').length === 2 && [...document.images].every(each => each.naturalWidth)"
+# A report has each of its plots in both languages.
+PLOTS = "document.querySelectorAll('figure img').length === {} && [...document.images].every(each => each.naturalWidth)"
 VIEWS = {
     "records": View("/ui/records?lang=en", LIST),
     "records-dark": View("/ui/records?lang=zh", LIST, scheme="dark"),
     "records-telephone": View("/ui/records?lang=en", LIST, 844, 390),
-    "record": View("/ui/record/{spring/cherry}?lang=en", PLOTS, 1600),
+    "record": View("/ui/record/{spring/cherry}?lang=en", PLOTS.format(2), 1600),
     "job": View("/ui/job/{job}?lang=zh", "document.querySelector('#about dl')", 1400),
     "compare": View(
         "/ui/compare?a={spring/apple}&b={spring/cherry}&lang=en", "document.querySelector('#samples')", 1400
@@ -56,7 +57,7 @@ VIEWS = {
         "/ui/submit?kind=workspace&workspace=spring/cherry&lang=en",
         "document.querySelector('#submit') && document.querySelector('.facts')",
     ),
-    "report": View("", "[...document.images].filter(each => each.naturalWidth).length === 2", 2160, 1000),
+    "report": View("", PLOTS.format(4), 2160, 1000),
 }
 # What another version of a browser or of its fonts does, and more than that.
 ALIKE = {

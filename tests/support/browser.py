@@ -209,7 +209,12 @@ class Browser:
                 if self._page.is_closed():
                     raise
                 why = error.message
-            assert time.monotonic() < deadline, (expression, why, self.value("document.body.innerText"))
+            assert time.monotonic() < deadline, (
+                expression,
+                why,
+                self.value("document.body.innerText"),
+                self._complaints,
+            )
             time.sleep(0.05)
 
     def press(self, key: str) -> None:

@@ -198,23 +198,19 @@ class Browser:
         return self._do(self._page.evaluate(_VALUE, expression))
 
     def wait_for(self, expression: str, seconds: float = _LONGEST) -> None:
-        """Wait until an expression is true; one that raises is not, yet."""
+        """Wait until an expression is true, or what it promises is; one that raises is not, yet."""
         deadline = time.monotonic() + seconds
         while True:
             try:
-                if self.value(f"Boolean({expression})"):
+                if self.value(f"(async () => Boolean(await ({expression})))()"):
                     return
                 why = "false"
             except Error as error:
                 if self._page.is_closed():
                     raise
                 why = error.message
-            assert time.monotonic() < deadline, (
-                expression,
-                why,
-                self.value("document.body.innerText"),
-                self._complaints,
-            )
+            shown = (self.value("document.body.innerText"), self._complaints) if time.monotonic() > deadline else None
+            assert shown is None, (expression, why, *shown)
             time.sleep(0.05)
 
     def press(self, key: str) -> None:

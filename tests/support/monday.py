@@ -86,7 +86,7 @@ def _benchmark(root: Path) -> None:
 
 
 def _history(root: Path) -> None:
-    """A workspace that became better, then had another truth, and fails today's threshold no more."""
+    """A workspace whose model became better, and whose ground truth was another one from the fifth Result on."""
     truth = "id,label\n" + "".join(f"r{n},{'cat' if n % 3 else 'dog'}\n" for n in range(60))
     made = write_workspace(root, "spring/lime", truth=truth, pred=None, params={"pass_threshold": 0.8})
     (made / "output").mkdir()
@@ -126,7 +126,7 @@ def _tasks(root: Path) -> Iterator[Done]:
         context_utilization=MetricScore(score=1.0),
         answer_relevancy=MetricScore(status="skipped", reason="It needs embeddings."), **scores(token_f1=0.25),
     )  # fmt: skip
-    yield Done("spring/apple", result=scored(root, "spring/apple", right=0.55, pass_threshold=0.8), seconds=2.5)
+    yield Done("spring/apple", result=scored(root, "spring/apple", right=0.55, pass_threshold=0.6), seconds=2.5)
     good = scored(root, "spring/cherry", classes=8, rows=400, right=0.93, pass_threshold=0.8)
     yield Done("spring/cherry", action="pipeline", result=good, seconds=48.0)
     yield Done("spring/quince", None, action="pipeline")

@@ -69,8 +69,9 @@ def compare(one: Path, other: Path) -> Difference:
 
 def keep(picture: Path, file: Path) -> None:
     """Write a picture so that it is small, and no colour of an area is lost."""
+    few = Image.Quantize.MAXCOVERAGE
     with Image.open(picture) as shown:
-        shown.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(file, optimize=True)
+        shown.convert("RGB").quantize(256, method=few, kmeans=2, dither=Image.Dither.NONE).save(file, optimize=True)
 
 
 def _cells(file: Path) -> Cells:

@@ -77,8 +77,14 @@ class Chromium:
 
     async def profile(self, zoom: float) -> BrowserContext:
         """A profile of its own, as nobody has used it before."""
-        if not self._browser.is_connected():  # of a test before; this one begins anew
+        try:
+            return await self._new(zoom)
+        except Error:  # it died in a test before
+            await self._browser.close()
             self._browser = await self._launch()
+            return await self._new(zoom)
+
+    async def _new(self, zoom: float) -> BrowserContext:
         return await self._browser.new_context(device_scale_factor=zoom, locale="en-US", timezone_id="UTC")
 
     def close(self) -> None:

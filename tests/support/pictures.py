@@ -94,4 +94,5 @@ def _beyond(a: Cells, b: Cells) -> Cells:
 
 def _windows(cells: Cells, reach: int) -> Cells:
     around = np.pad(cells, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
-    return sliding_window_view(around, (2 * reach + 1, 2 * reach + 1), axis=(0, 1))
+    windows: Cells = sliding_window_view(around, (2 * reach + 1, 2 * reach + 1), axis=(0, 1))
+    return windows

@@ -36,7 +36,7 @@ from autoscorer.service.ledger.ledger import Ledger
 from autoscorer.service.ledger.records import TaskEnd
 from replicas import NEVER, Api, free_port
 
-from tests.support.browser import Browser
+from tests.support.browser import Browser, Chromium
 from tests.support.ledger import new
 
 LIMITS = {5_000: 0.5, 100_000: 1.0}
@@ -51,12 +51,13 @@ def main() -> int:
     args = parser.parse_args()
     missed: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-        browser = Browser(Path(folder) / "profile")
+        chromium = Chromium()
         try:
+            browser = Browser(chromium)
             for number in args.records:
                 missed += _with(browser, Path(folder), number)
         finally:
-            browser.close()
+            chromium.close()
     if missed:
         print(f"beyond the limit: {', '.join(dict.fromkeys(missed))}")
     return 1 if missed else 0
@@ -147,11 +148,9 @@ def _first_view(browser: Browser, port: int, rows: int) -> tuple[float, dict[str
         + ")) { window.drawnAt = performance.now(); self.disconnect(); } })"
         ".observe(document, {childList: true, subtree: true})"
     )
-    script = browser.call("Page.addScriptToEvaluateOnNewDocument", source=watch)["identifier"]
-    browser.open(f"http://127.0.0.1:{port}/?lang=en", width=1300)
+    browser.open(f"http://127.0.0.1:{port}/?lang=en", width=1300, script=watch)
     browser.wait_for("window.drawnAt")
     seconds = browser.value("drawnAt") / 1e3
-    browser.call("Page.removeScriptToEvaluateOnNewDocument", identifier=script)
     sizes = browser.value(
         "performance.getEntriesByType('resource').filter(e => !e.name.endsWith('/events') && e.responseEnd <= drawnAt)"
         ".concat(performance.getEntriesByType('navigation')).map(e => [e.name, e.transferSize])"
@@ -183,10 +182,9 @@ def _change(browser: Browser, port: int, root: Path, number: int) -> float:
 def _idle(browser: Browser) -> float:
     """Bytes a minute that an open page receives while nothing happens."""
     browser.value("new Promise(r => setTimeout(r, 2000))")
-    browser.events.clear()
+    browser.forget()
     time.sleep(IDLE)
-    browser.value("1")  # what was told meanwhile is read with the answer
-    received = sum(each["encodedDataLength"] for each in browser.methods("Network.dataReceived"))
+    received = sum(each["encodedDataLength"] for each in browser.events("Network.dataReceived"))
     return received * 60 / IDLE
 
 

@@ -16,6 +16,7 @@ from autoscorer.executors.records import RunRecords
 
 # Here and not where they are used: each module that imported them would start an installation of its own, or build.
 from .support import examples as examples  # its profile, before any test is read
+from .support.browser import chromium as chromium
 from .support.checkout import root_image as root_image
 from .support.installation import installation as installation
 from .support.markdown import BASE_IMAGE
@@ -35,6 +36,10 @@ MARKS = {
 
 
 _homes = itertools.count()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-golden", action="store_true", help="write tests/page/golden anew, instead of comparing")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

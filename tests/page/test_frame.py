@@ -107,12 +107,12 @@ class TestPage:
     def test_it_works_by_keyboard(self, browser: Browser, api: LocalApi) -> None:
         browser.open(api.url + "/", width=1300)
         browser.wait_for("document.querySelectorAll('#rows tr').length === 7")
-        browser.press("Tab", code=9)
+        browser.press("Tab")
         assert browser.value("document.activeElement.className") == "skip"
-        browser.press("Enter", code=13, text="\r")
+        browser.press("Enter")
         browser.wait_for("document.activeElement.id === 'main'")
         browser.value("document.querySelector('[data-id=t-failed] a').focus()")
-        browser.press("Enter", code=13, text="\r")
+        browser.press("Enter")
         browser.wait_for("document.activeElement.id === 'title' && document.querySelector('#detail .problem')")
         assert browser.value("[location.pathname, document.title]") == [
             "/ui/record/t-failed", "round-1/team-failed · AutoScorer",

@@ -38,13 +38,6 @@ def api(tmp_path: Path) -> Iterator[Facade]:
         yield running
 
 
-def opened(page: Browser, api: Facade, address: str, script: str) -> None:
-    """Open a view with a script that runs before its own."""
-    found = page.call("Page.addScriptToEvaluateOnNewDocument", source=script)["identifier"]
-    page.open(api.url + address, width=1300)
-    page.call("Page.removeScriptToEvaluateOnNewDocument", identifier=found)
-
-
 def submit(api: Facade, name: str) -> str:
     return str(api.call("POST", "/submit", {"action": "score", "workspace": name}).data["id"])
 
@@ -54,7 +47,7 @@ def live(page: Browser) -> None:
 
 
 def test_a_new_record_is_told_and_so_is_its_end(browser: Browser, api: Facade) -> None:
-    opened(browser, api, "/?lang=en", NEVER_LATER)
+    browser.open(api.url + "/?lang=en", width=1300, script=NEVER_LATER)
     live(browser)
     task = submit(api, "one")
     browser.wait_for(ROWS.format(1))
@@ -66,7 +59,7 @@ def test_a_new_record_is_told_and_so_is_its_end(browser: Browser, api: Facade) -
 
 def test_an_open_record_asks_only_for_what_is_its_own(browser: Browser, api: Facade) -> None:
     task = submit(api, "one")
-    opened(browser, api, f"/ui/record/{task}?lang=en", NEVER_LATER + COUNTED)
+    browser.open(api.url + f"/ui/record/{task}?lang=en", width=1300, script=NEVER_LATER + COUNTED)
     live(browser)
     browser.wait_for("document.querySelector('#cancel')")
     other = submit(api, "two")
@@ -80,7 +73,7 @@ def test_an_open_record_asks_only_for_what_is_its_own(browser: Browser, api: Fac
 
 
 def test_where_no_stream_gets_through_it_asks_now_and_then(browser: Browser, api: Facade) -> None:
-    opened(browser, api, "/?lang=en", CUT)
+    browser.open(api.url + "/?lang=en", width=1300, script=CUT)
     browser.wait_for("document.querySelector('#empty')")
     submit(api, "one")
     browser.wait_for(ROWS.format(1))
@@ -89,7 +82,7 @@ def test_where_no_stream_gets_through_it_asks_now_and_then(browser: Browser, api
 
 def test_what_has_not_changed_is_not_sent_again(browser: Browser, api: Facade) -> None:
     submit(api, "one")
-    opened(browser, api, "/?lang=en", CUT)
+    browser.open(api.url + "/?lang=en", width=1300, script=CUT)
     browser.wait_for(ROWS.format(1))
     browser.value(
         "window.answers = []; window.plain = fetch; fetch = async (path, options) => {"
@@ -102,7 +95,7 @@ def test_what_has_not_changed_is_not_sent_again(browser: Browser, api: Facade) -
 
 
 def test_a_stream_is_not_kept_for_a_page_that_nobody_sees(browser: Browser, api: Facade) -> None:
-    opened(browser, api, "/?lang=en", COUNTED)
+    browser.open(api.url + "/?lang=en", width=1300, script=COUNTED)
     live(browser)
     hide = "Object.defineProperty(document, 'hidden', {{configurable: true, get: () => {}}});"
     browser.value(hide.format("true") + "document.dispatchEvent(new Event('visibilitychange'))")

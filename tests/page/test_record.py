@@ -175,7 +175,7 @@ def test_classes_beyond_the_first_dozen_are_folded_and_made_when_they_are_opened
         assert "c011" in body and "c012" not in body and "288 more classes" in body
         assert browser.value("document.querySelectorAll('.part details table').length") == 0
         browser.value("document.querySelector('.part details summary').focus()")
-        browser.press(" ", code=32, text=" ")
+        browser.press(" ")
         browser.wait_for("document.querySelector('.part details table')")
         rows = browser.value(
             "[...document.querySelectorAll('.part details tbody tr')].map(r => [...r.children].map(c => c.innerText))"

@@ -103,9 +103,7 @@ def test_links_are_signed_anew_before_they_end(browser: Browser, root: Path) -> 
     with served(root, [Done("team", result=scored(root, "team"))], tokens=True) as (url, ids):
         # Minutes are moments here.
         sooner = "window.later = setTimeout; setTimeout = (work, wait) => later(work, wait > 60000 ? 3000 : wait);"
-        script = browser.call("Page.addScriptToEvaluateOnNewDocument", source=sooner)["identifier"]
-        browser.open(f"{url}/?lang=en#{ids['team']}", width=1300)
-        browser.call("Page.removeScriptToEvaluateOnNewDocument", identifier=script)
+        browser.open(f"{url}/?lang=en#{ids['team']}", width=1300, script=sooner)
         sign_in(browser, ADMIN)
         browser.wait_for("document.querySelector('a.button')")
         browser.value("window.link = document.querySelector('a.button'); window.before = link.href; link.focus()")

@@ -101,7 +101,7 @@ def test_all_of_5000_tasks_can_be_reached(browser: Browser, root: Path) -> None:
         click(browser, "#next")
         browser.wait_for("document.querySelector('#count').innerText === '201–300 of 5,000'")
         # Reloading shows the same page, going back the one before, and so does the button.
-        browser.call("Page.reload")
+        browser.reload()
         browser.wait_for("document.querySelector('#count').innerText === '201–300 of 5,000'")
         click(browser, "#previous")
         browser.wait_for("document.querySelector('#count').innerText === '101–200 of 5,000'")
@@ -144,7 +144,7 @@ def test_tasks_are_found_by_part_of_a_name_and_the_address_keeps_what_is_looked_
         browser.value("history.back()")
         browser.wait_for("document.querySelector('#list')")
         assert browser.value("location.search.includes('q=spring') && location.search.includes('state=failed')")
-        browser.call("Page.reload")
+        browser.reload()
         browser.wait_for(
             "document.querySelector('#q')?.value === 'spring' && document.querySelector('#state').value === 'failed'"
         )
@@ -186,17 +186,17 @@ def test_a_batch_shows_all_of_its_members_and_finds_one(browser: Browser, root: 
         assert browser.value("document.querySelector('#members-on').disabled")
         assert browser.value("document.activeElement.id") == "members-back"
         assert "The model took too long" in text(browser, "#detail")
-        browser.call("Page.reload")
+        browser.reload()
         browser.wait_for("document.querySelector('#members-on')")
         assert "401–450 of 450" in text(browser, "#detail")
         browser.value("document.querySelector('#member').focus()")
         for letter in "R-0123":
-            browser.press(letter, text=letter)
+            browser.press(letter)
         browser.wait_for("document.querySelector('#detail').innerText.includes('1–1 of 1')")
         assert browser.value("document.activeElement.id") == "member"
         assert browser.value("new URLSearchParams(location.search).get('member')") == "R-0123"
         assert "round/member-0123" in text(browser, "#detail")
-        browser.call("Page.reload")
+        browser.reload()
         browser.wait_for("document.querySelector('#member')?.value === 'R-0123'")
         assert "1–1 of 1" in text(browser, "#detail")
 

@@ -66,7 +66,7 @@ def test_a_click_on_a_head_sorts_and_the_address_keeps_it(browser: Browser, root
         # What has no score comes last, whichever way.
         shows(browser, "a", "b", "c")
         assert browser.value("new URLSearchParams(location.search).get('sort')") == "-score"
-        browser.call("Page.reload")
+        browser.reload()
         shows(browser, "a", "b", "c")
         browser.value("history.back()")
         shows(browser, "b", "a", "c")
@@ -92,7 +92,7 @@ def test_a_csv_holds_what_is_shown_and_no_formula(browser: Browser, root: Path) 
         assert rows[0]["state"] == "passed" and rows[0]["id"] == ids["team,a"]
         assert rows[1]["name"] == "'=1+1" and rows[1]["score"] == ""
         # The columns are remembered in this browser.
-        browser.call("Page.reload")
+        browser.reload()
         browser.wait_for("document.querySelectorAll('#rows tr').length === 2")
         assert browser.value("document.querySelector('th[data-key=stage]')") is None
         browser.value("localStorage.clear()")

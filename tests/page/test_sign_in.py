@@ -44,7 +44,7 @@ def test_what_a_token_is_and_where_to_get_it_is_told(browser: Browser, url: str,
 def test_a_wrong_token_says_so_and_is_not_kept(browser: Browser, url: str) -> None:
     browser.open(f"{url}/?lang=en", width=1300)
     browser.wait_for("document.activeElement.id === 'token'")
-    browser.press("Enter", code=13, text="\r")
+    browser.press("Enter")
     browser.wait_for("document.querySelector('#token-problem')?.innerText.includes('Type or paste')")
     sign_in(browser, "admin:" + ADMIN)
     browser.wait_for("document.querySelector('#token-problem')?.innerText.includes('does not know that token')")

@@ -288,12 +288,12 @@ class TestSwitch:
         url, ids = page
         browser.open(f"{url}/#{ids['1']}", width=1300)
         browser.value("localStorage.clear()")
-        browser.call("Page.reload")
+        browser.reload()
         browser.wait_for("document.querySelector('#detail .part dl')")
         assert browser.value("document.documentElement.lang") == "en"
         assert browser.value("localStorage.length") == 0
         browser.value("document.querySelector('#language').focus()")
-        browser.press("Enter", code=13, text="\r")
+        browser.press("Enter")
         browser.wait_for("document.documentElement.lang === 'zh-CN'")
         assert browser.value("document.activeElement.id") == "language"
         assert "通过" in text(browser, ".hero") and "越高越好" in text(browser, ".hero")

@@ -641,9 +641,9 @@ class TestBrowser:
         browser.open(pages[0])
         assert browser.value("document.title") != "pwned"
         assert len(browser.complaints()) == 2  # also: this harness does notice a complaint
-        assert not browser.methods("Network.responseReceived")[1:] or all(
+        assert not browser.events("Network.responseReceived")[1:] or all(
             params["response"]["url"].startswith(("data:", "file:"))
-            for params in browser.methods("Network.responseReceived")
+            for params in browser.events("Network.responseReceived")
         )
         # Without the policy both would have worked.
         pages[0].write_text(re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", pages[0].read_text()))

@@ -38,6 +38,7 @@ from ..support.calls import Answer, call
 from ..support.installation import Installation
 from ..support.local_api import LocalApi, serve_locally
 from ..support.prefect_server import eventually
+from ..support.records_page import visit
 from ..support.workspaces import result_of, write_workspace
 
 pytestmark = pytest.mark.slow  # all together; each is quick
@@ -427,25 +428,13 @@ def test_in_a_browser_a_signed_report_opens_and_its_links_lead_on(
     scored(api, folder, "one", 9)
     link = api.data("POST", "/tasks/one/links", headers=ASKS["admin"])
 
-    def loaded() -> str:
-        # No script runs in such a page, so nothing of it can be waited for but its loading.
-        while not browser.methods("Page.loadEventFired"):
-            browser.events.append(browser._read())
-        return str(browser.value("document.body.innerText"))
-
-    def visit(address: str) -> str:
-        browser.events.clear()
-        browser.call("Page.navigate", url=api.url + address)
-        return loaded()
-
-    assert "f1_macro" in visit(link["url"])
+    assert "f1_macro" in visit(browser, api.url + link["url"])
     browser.picture(tmp_path / "report.png")
-    browser.events.clear()
-    browser.call("Runtime.evaluate", expression="document.querySelector('a[href=\"../result.json\"]').click()")
-    assert '"f1_macro"' in loaded()
-    assert browser.value("location.pathname") == f"{link['base']}/result.json"
+    browser.value("document.querySelector('a[href=\"../result.json\"]').click()")
+    browser.wait_for(f"location.pathname === '{link['base']}/result.json' && document.readyState === 'complete'")
+    assert '"f1_macro"' in browser.value("document.body.innerText")
     assert browser.value("document.referrer") == ""
-    refused = visit(link["url"].replace("/one/", "/two/"))
+    refused = visit(browser, api.url + link["url"].replace("/one/", "/two/"))
     assert "FORBIDDEN" in refused and "not valid" in refused
 
 

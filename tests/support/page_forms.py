@@ -46,7 +46,6 @@ def choose_files(page: Browser, selector: str, *paths: Path) -> None:
     """Choose files, or a folder where the field takes one."""
     found = f"document.querySelector({json.dumps(selector)})"
     page.wait_for(found)
-    field = page.call("Runtime.evaluate", expression=found)
-    page.call("DOM.setFileInputFiles", files=[*map(str, paths)], objectId=field["result"]["objectId"])
+    page.choose(selector, *paths)
     # A folder is read before the page is told.
     page.wait_for(f"{found}.files.length")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -36,6 +35,7 @@ class Done:
     result: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     more: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 def scored(
@@ -79,9 +79,12 @@ def _fill(settings: Settings, root: Path, tasks: Sequence[Done]) -> dict[str, st
                 )
                 ids[task.workspace] = row.id
                 if task.state is not None:
-                    now = time.time()
+                    began = row.created_at
+                    ended = began + task.seconds
                     endings.append(
-                        TaskEnd(row.id, task.state, task.result, task.error, attempts=1, started_at=now, ended_at=now)
+                        TaskEnd(
+                            row.id, task.state, task.result, task.error, attempts=1, started_at=began, ended_at=ended
+                        )
                     )
             if endings:
                 await ledger.finish(endings)
@@ -129,14 +132,11 @@ def put(page: Browser, selector: str, value: str) -> None:
 
 def visit(page: Browser, address: str) -> str:
     """Follow a link to a file, which may run nothing: not even the timer that ``open`` waits for. What it shows."""
-    page.events.clear()
-    page.call("Page.navigate", url=address)
-    while not page.methods("Page.loadEventFired"):
-        page.events.append(page._read())
+    page.go(address)
     return str(page.value("document.documentElement.textContent"))
 
 
 def sign_in(page: Browser, token: str) -> None:
     page.wait_for("document.activeElement.id === 'token'")
     page.value(f"document.querySelector('#token').value = {json.dumps(token)}")
-    page.press("Enter", code=13, text="\r")
+    page.press("Enter")

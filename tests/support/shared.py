@@ -1,7 +1,7 @@
 """Servers that many tests share, and their end: not with the session, but once no later test needs them.
 
-An idle Prefect server takes a tenth of a core, and each of the processes that run the tests has its own. So the files
-whose tests share one come first, one after the other, and it ends where they do.
+An idle Prefect server takes a tenth of a core, and each of the processes that run the tests has its own, as it has a
+Chromium. So the files whose tests share one come first, one after the other, and it ends where they do.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 __all__ = ["end_unneeded", "in_order", "until_unneeded"]
 
 # Fixtures of such servers, in the order in which the files that use them come.
-SHARED = ("installation", "server")
+SHARED = ("installation", "server", "chromium")
 _HEAVY = "system"
 # It waits for minutes, for workers to fall silent and for a schedule: begun last, it would keep everybody waiting.
 _FIRST = "test_work_pools.py"

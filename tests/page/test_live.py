@@ -57,6 +57,19 @@ def test_a_new_record_is_told_and_so_is_its_end(browser: Browser, api: Facade) -
     browser.wait_for(f"document.querySelector('[data-id=\"{task}\"] .state').innerText === 'cancelled'")
 
 
+def test_where_a_script_does_not_arrive_it_is_told_and_the_page_comes_by_itself(browser: Browser, api: Facade) -> None:
+    submit(api, "one")
+    tries = "sessionStorage.getItem('autoscorer-begun')"
+    browser.call("Network.setBlockedURLs", urls=["*/static/core/live.js"])
+    browser.open(api.url + "/ui/records?lang=en")
+    browser.wait_for(f"{tries} >= 2 && getComputedStyle(document.querySelector('#loading')).visibility === 'visible'")
+    said = browser.value("document.querySelector('#loading').innerText")
+    assert "reload it" in said and "刷新" in said
+    browser.call("Network.setBlockedURLs", urls=[])
+    browser.wait_for(ROWS.format(1))
+    assert browser.value(f"[document.querySelector('#loading'), {tries}]") == [None, None]
+
+
 def test_an_open_record_asks_only_for_what_is_its_own(browser: Browser, api: Facade) -> None:
     task = submit(api, "one")
     browser.open(api.url + f"/ui/record/{task}?lang=en", width=1300, script=NEVER_LATER + COUNTED)

@@ -123,12 +123,15 @@ class _Texts(HTMLParser):
         self.found: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        # What stands there until the scripts come is told in both languages, as is what stands in their place.
+        if ("id", "loading") in attrs:
+            tag = "noscript"
         if tag not in ("meta", "link", "input", "br"):
             self.open.append(tag)
         self.found += [str(value) for name, value in attrs if name in ("title", "alt", "placeholder", "aria-label")]
 
     def handle_endtag(self, tag: str) -> None:
-        self.open.remove(tag)
+        self.open.remove(tag if tag in self.open else "noscript")
 
     def handle_data(self, data: str) -> None:
         # Without JavaScript nobody chooses a language: it is told in both. The name is the same in all.

@@ -130,6 +130,13 @@ async def list_tasks(
     ] = None,
     benchmark: Annotated[str | None, Query(min_length=1, max_length=4096, description="Of its submissions.")] = None,
     team: Annotated[str | None, Query(min_length=1, max_length=64, description="Of its submissions.")] = None,
+    parent: Annotated[
+        str | None,
+        Query(min_length=1, max_length=64, description="A batch's id: its members alone, one for each outcome."),
+    ] = None,
+    members: Annotated[
+        bool, Query(description="Members of batches as well, among the rest; without it they are left out.")
+    ] = False,
     since: Annotated[
         Moment | None,
         Query(description="Created then or later: a date or time of ISO 8601; UTC where no zone is given."),
@@ -153,7 +160,8 @@ async def list_tasks(
         ),
     ] = None,
 ) -> Response:
-    """Tasks without their results, the newest first unless `sort` says otherwise: those that the token may see."""
+    """Tasks without their results, the newest first unless `sort` says otherwise: those that the token may see. What
+    became of a batch's workspaces is listed with `parent` or `members`."""
     query = TaskQuery(
         states=tuple(state or ()),
         workspace=workspace,
@@ -163,6 +171,8 @@ async def list_tasks(
         passed=passed,
         benchmark=benchmark,
         team=team,
+        parent=parent,
+        members=members,
         since=aware(since),
         until=aware(until),
         limit=limit,

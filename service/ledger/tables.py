@@ -117,7 +117,7 @@ _index("by_flow_run", "flow_run_id", unique=True, where="flow_run_id IS NOT NULL
 _index("undispatched", "priority", "id", where="flow_run_id IS NULL AND state IN ('queued', 'cancelling')")
 # What was asked for, and what became of a batch's workspaces: the usual lists are of the first alone. Each index that a
 # list goes by says which a task is, so that ten thousand members are passed over without a look at their rows.
-_index("asked_for", "id", where="parent IS NULL")
+_index("asked_for", "id", "parent", where="parent IS NULL")
 _index("by_parent", "parent", "id", where="parent IS NOT NULL")
 _index("by_state", "state", "id", "parent")
 _index("by_workspace", "workspace", "id", "parent")

@@ -50,7 +50,7 @@ def upgrade() -> None:
     # As one statement of either database: Alembic would add the reference by another, which SQLite does not have.
     op.execute("ALTER TABLE tasks ADD COLUMN parent TEXT REFERENCES tasks (id) ON DELETE CASCADE")
     op.add_column("outcomes", sa.Column("result_sha256", sa.Text))
-    _index("asked_for", ["id"], "parent IS NULL")
+    _index("asked_for", ["id", "parent"], "parent IS NULL")
     _index("by_parent", ["parent", "id"], "parent IS NOT NULL")
     for name, (column, is_partial) in _BY.items():
         op.drop_index(name, "tasks")

@@ -359,6 +359,8 @@ class Client(BenchmarkCalls, RecordCalls):
         passed: bool | None = None,
         benchmark: str | None = None,
         team: str | None = None,
+        parent: TaskView | str | None = None,
+        members: bool = False,
         since: datetime | None = None,
         until: datetime | None = None,
         sort: TaskSort | None = None,
@@ -375,6 +377,8 @@ class Client(BenchmarkCalls, RecordCalls):
             passed: Whose Result has this verdict.
             benchmark: Of this benchmark's submissions.
             team: Of this team's submissions.
+            parent: Members of this batch, each what became of a workspace.
+            members: Members of batches among the rest; without it they are left out.
             since: Created then or later.
             until: Created before then.
             sort: By what, with a ``-`` from the greatest down; the newest first when None.
@@ -396,6 +400,8 @@ class Client(BenchmarkCalls, RecordCalls):
             "pass": passed,
             "benchmark": benchmark,
             "team": team,
+            "parent": None if parent is None else identifier(parent),
+            "members": members or None,
             "since": since and since.isoformat(),
             "until": until and until.isoformat(),
             "sort": sort,

@@ -120,7 +120,7 @@ async def list_tasks(
             min_length=1,
             max_length=200,
             description="Part of a name, whatever its case: of the workspace or the job; of a batch what it was asked "
-            "to work on, and its members once it has ended.",
+            "to work on, and its members once it has ended. Members themselves are found where they are listed.",
         ),
     ] = None,
     scorer: Annotated[list[Name] | None, Query(description="Any of these; may be given several times.")] = None,

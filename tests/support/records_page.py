@@ -16,6 +16,8 @@ from autoscorer.core.config import Settings
 from autoscorer.schemas.task import TaskState
 from autoscorer.service.ledger.ledger import Ledger
 from autoscorer.service.ledger.records import TaskEnd
+from autoscorer.service.sync.members import members_of
+from autoscorer.service.workspaces.roots import WorkspaceRoots
 from autoscorer.tasks.score import score_workspace
 
 from .browser import Browser
@@ -28,7 +30,7 @@ __all__ = ["Done", "click", "put", "scored", "served", "sign_in", "text", "visit
 
 @dataclass
 class Done:
-    """A task that has ended, or one that has not (without a state)."""
+    """A task that has ended, or one that has not (without a state); of a batch also its members."""
 
     workspace: str
     state: TaskState | None = TaskState.COMPLETED
@@ -36,6 +38,8 @@ class Done:
     result: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     more: dict[str, Any] = field(default_factory=dict)
+    # Not of a batch from before members had records.
+    has_members: bool = True
 
 
 def scored(
@@ -80,9 +84,10 @@ def _fill(settings: Settings, root: Path, tasks: Sequence[Done]) -> dict[str, st
                 ids[task.workspace] = row.id
                 if task.state is not None:
                     now = time.time()
-                    endings.append(
-                        TaskEnd(row.id, task.state, task.result, task.error, attempts=1, started_at=now, ended_at=now)
-                    )
+                    end = TaskEnd(row.id, task.state, task.result, task.error, attempts=1, started_at=now, ended_at=now)
+                    outcomes = (task.result or {}).get("outcomes") if whole and task.has_members else None
+                    members = None if outcomes is None else members_of(row, outcomes, WorkspaceRoots(settings))
+                    endings.append(replace(end, members=members))
             if endings:
                 await ledger.finish(endings)
         finally:

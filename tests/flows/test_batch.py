@@ -4,6 +4,7 @@ without end."""
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from autoscorer.flows.batches.journal import BatchJournal
 from autoscorer.flows.batches.outcome import Outcome, failed_outcome, outcome_of
 from autoscorer.flows.batches.pool import WorkerPool
 from autoscorer.schemas.result import ErrorInfo, Result
+from autoscorer.tasks.score import score_workspace
 from autoscorer.tasks.scoring import GuardedScoring, guard
 
 from ..support.prefect_server import PrefectServer, eventually, server
@@ -304,6 +306,18 @@ def test_a_second_attempt_keeps_what_is_settled_and_does_the_rest(
     cancelled = ["cancelled"] * 3
     assert states == ["completed", "failed", "completed", *cancelled, "completed", "cancelled", "duplicate", "failed"]
     assert len(files.member_outcomes()) == 6
+
+
+def test_an_outcome_names_the_result_json_that_it_tells_of(make_workspace: Callable[..., Path]) -> None:
+    for name, pred in (("good", "id,label\na,cat\nb,dog\nc,cat\n"), ("wrong", "id,label\nz,cat\n")):
+        root = make_workspace(f"w/{name}", pred=pred)
+        result = score_workspace(root)
+        outcome = outcome_of(root, result)
+        written = (root / "output" / "result.json").read_bytes()
+        assert outcome["result_sha256"] == hashlib.sha256(written).hexdigest()
+        assert (outcome["ended_at"], outcome["scorer"]) == (result.versioning.timestamp, "classification_f1")
+        # It says the same when the Result was read again, as by a second attempt.
+        assert outcome_of(root, Result.model_validate_json(written)) == outcome
 
 
 def test_a_name_that_is_no_utf8_survives_the_journal(make_workspace: Callable[..., Path], home: Path) -> None:

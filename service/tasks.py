@@ -21,11 +21,11 @@ from ..core.flowruns import wake
 from ..schemas.benchmark import Quota
 from ..schemas.quota import QuotaLeft
 from ..schemas.task import BatchRequest, Progress, SubmitRequest, TaskList, TaskState, TaskView
-from .batches.members import whole
 from .flow_runs import FlowRuns, LedgerAway, RunProgress
 from .ledger.ledger import Ledger
 from .ledger.queries import task_not_found
 from .ledger.records import NewTask, StoredResult, TaskRow
+from .member_results import whole
 from .policy import EVERYTHING, Act, Caller, Scope, check
 from .prefect.client import PrefectApi, PrefectAway
 from .recovery.dead_workers import recover

@@ -161,14 +161,14 @@ def test_tasks_are_found_by_part_of_a_name_and_the_address_keeps_what_is_looked_
         # A batch by one of its members, and that member's own record; or the batch alone.
         put(browser, "#q", "Member-0002")
         actions = "[...document.querySelectorAll('#rows [data-key=action]')].map(c => c.innerText).sort().join()"
-        browser.wait_for(f"{actions} === 'batch,score'")
+        browser.wait_for(f"{actions} === 'batch,pipeline'")
         assert browser.value("document.querySelector('#with-members').checked")
         assert text(browser, "#rows .small a") == "member of a batch"
         click(browser, "#with-members")
         browser.wait_for(f"{actions} === 'batch'")
         assert browser.value("new URLSearchParams(location.search).get('members')") == "false"
         click(browser, "#with-members")
-        browser.wait_for(f"{actions} === 'batch,score'")
+        browser.wait_for(f"{actions} === 'batch,pipeline'")
         assert browser.value("new URLSearchParams(location.search).has('members')") is False
         # A name that is not there; and back to all of them.
         put(browser, "#q", "<b>nobody")

@@ -10,10 +10,10 @@ import contextlib
 import json
 from dataclasses import replace
 
-from ...core.errors import AutoScorerError
-from ..ledger.records import StoredResult, TaskRow
-from ..workspaces.history import result_of_digest
-from ..workspaces.roots import WorkspaceRoots
+from ..core.errors import AutoScorerError
+from .ledger.records import StoredResult, TaskRow
+from .workspaces.history import result_of_digest
+from .workspaces.roots import WorkspaceRoots
 
 __all__ = ["whole"]
 

@@ -365,6 +365,12 @@ def attempt(run_id: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", ATTEMPT, run_id], stdout=subprocess.DEVNULL)
 
 
+def digest_of(root: Path) -> str | None:
+    """The sha256 of the Result that stands in a workspace."""
+    file = root / "output" / "result.json"
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None
+
+
 @pytest.mark.prefect
 def test_a_batch_that_was_killed_goes_on_where_it_was(server: PrefectServer, crowd: Any, home: Path) -> None:
     roots = crowd("fine", "mismatch", "raises", "waits", "fine")
@@ -389,6 +395,7 @@ def test_a_batch_that_was_killed_goes_on_where_it_was(server: PrefectServer, cro
     summary = ending["data"]
     assert (summary["total"], summary["completed"], summary["failed"], summary["resumed"]) == (5, 3, 2, 2)
     assert [Path(o["workspace"]).name for o in summary["outcomes"]] == [root.name for root in roots]
+    assert [o["result_sha256"] for o in summary["outcomes"]] == [digest_of(root) for root in roots]
     assert [name for name, _, _ in asked(folder)].count("2-raises") == 2
     assert sorted({name for name, _, _ in asked(folder)[4:]}) == ["2-raises", "3-waits", "4-fine"]
     assert {result_of(root)["versioning"]["flow_run_id"] for root in roots} == {run_id}
@@ -447,6 +454,8 @@ def test_a_workspace_that_is_held_is_tried_again_before_it_is_given_up(
     assert let_go.is_set()
     assert [o["state"] for o in summary["outcomes"]] == ["completed", "failed", "completed"]
     assert summary["outcomes"][1]["error"]["code"] == "CONFLICT"
+    # Of what was refused nothing was written.
+    assert [o["result_sha256"] for o in summary["outcomes"]] == [digest_of(root) for root in roots]
 
 
 def _is_held(root: Path) -> bool:

@@ -47,7 +47,8 @@ export function MemberList({ batch, done }) {
     return () => clearTimeout(timer);
   }, [done]);
   const isNarrowed = Boolean(state || query.get("q") || query.get("cursor"));
-  if (page && !page.total && !isNarrowed) return null;
+  const isThere = data ? data.total > 0 || isNarrowed : page || problem;
+  if (!isThere) return null;
   const from = (page?.before || 0) + 1;
   return html`<${Part} title=${html`<span id="members-title" ref=${title} tabindex="-1">${t("members.title")}</span>`} id="members">
     <div class="board-tools">

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ...schemas.result import BenchmarkRef, Disclosed, Interval, Result, Summary, Timing, Versioning
 from ...schemas.task import TaskState
@@ -23,6 +24,8 @@ from ..prefect.model import Json
 from ..workspaces.roots import WorkspaceRoots
 
 __all__ = ["IN_SHORT", "MemberRecorder", "members_of"]
+
+M = TypeVar("M", bound=BaseModel)
 
 # Seconds between two looks, and how many times as long as the last one took: ten thousand outcomes are read each time.
 _EVERY, _SHARE = 1.0, 20.0
@@ -77,7 +80,7 @@ def _member(batch: TaskRow, common: Json, outcome: Json, state: TaskState, roots
 def _in_short(batch: TaskRow, outcome: Json) -> Json | None:
     """A Result that says no more than the outcome does."""
     metric, score = outcome.get("metric"), outcome.get("score")
-    interval, benchmark = outcome.get("interval"), outcome.get("benchmark")
+    interval = _valid(Interval, outcome.get("interval"))
     named = {metric: score} if isinstance(metric, str) and metric not in _NO_METRIC else {}
     summary = {key: outcome.get(key) for key in ("score", "pass", "rank")}
     try:
@@ -87,11 +90,11 @@ def _in_short(batch: TaskRow, outcome: Json) -> Json | None:
                 {**summary, "higher_is_better": outcome.get("higher_is_better") is not False, **named}
             ),
             metrics=named,
-            intervals={name: Interval.model_validate(interval) for name in named if isinstance(interval, dict)},
+            intervals={name: interval for name in named if interval is not None},
             timing=Timing(total=_number(outcome.get("seconds"))),
             versioning=Versioning(
                 scorer=outcome.get("scorer"),
-                benchmark=BenchmarkRef.model_validate(benchmark) if isinstance(benchmark, dict) else None,
+                benchmark=_valid(BenchmarkRef, outcome.get("benchmark")),
                 timestamp=outcome.get("ended_at"),
                 flow_run_id=batch.flow_run_id,
             ),
@@ -101,6 +104,13 @@ def _in_short(batch: TaskRow, outcome: Json) -> Json | None:
     except ValidationError:  # of another version
         return None
     return result.to_dict()
+
+
+def _valid(model: type[M], value: Any) -> M | None:
+    """What somebody else has written, as far as it is one."""
+    with contextlib.suppress(ValidationError):
+        return model.model_validate(value) if isinstance(value, dict) else None
+    return None
 
 
 def _text(name: str) -> str:

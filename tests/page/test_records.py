@@ -316,7 +316,7 @@ def test_failed_members_are_repeated_from_the_batchs_list(browser: Browser, root
         click(browser, "#rows input")
         browser.wait_for("document.querySelector('#again')")
         click(browser, "#again")
-        browser.wait_for("document.querySelector('#members').innerText.includes('1 done')")
+        browser.wait_for("document.querySelector('#members').innerText.includes('Done for 1.')")
         click(browser, ".crumb a")
         browser.wait_for("document.querySelectorAll('#rows tr').length === 2")
         assert names(browser)[0] == "round/member-0000"

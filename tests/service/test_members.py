@@ -148,8 +148,12 @@ def test_duplicates_and_what_has_no_outcome_have_no_record(
             odd = scored(roots, "odd", score="much", metric=3, seconds="long", ended_at="once", interval={"low": None})
             await ledger.record_members(task.id, [*found, *members_of(task, [odd], roots)])
             assert await listed(ledger, TaskFilter(parent=task.id), Order("name", False)) == ["a", "odd"]
-            row = (await members(ledger, task))[1][0]
-            assert (row.started_at, row.ended_at, row.state) == (None, None, "completed")
+            row, left = (await members(ledger, task))[1]
+            assert (row.started_at, row.ended_at, row.state, left.outcome) == (None, None, "completed", None)
+            # An interval that is none costs the member no more than that.
+            await ledger.record_members(task.id, members_of(task, [scored(roots, "x", interval={"low": 0.1})], roots))
+            whole = (await members(ledger, task))[2][1].outcome
+            assert whole is not None and (json.loads(whole)["score"], json.loads(whole)["interval"]) == (0.5, None)
 
     settings = ledger_of()
     asyncio.run(work())

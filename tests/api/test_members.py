@@ -301,6 +301,14 @@ def test_the_ledgers_counts_are_of_what_was_asked_for(scene: Scene) -> None:
         assert page["total"] == number, state
 
 
+def test_a_stream_about_one_says_what_it_is_and_ends(scene: Scene) -> None:
+    member = scene.members["half"]
+    told = scene.benches.call("submit", "GET", f"/events?task={member}").body.decode()
+    kinds = re.findall(r"^event: (\w+)$", told, re.MULTILINE)
+    assert kinds == ["hello", "task", "end"] and f'"parent":"{scene.batch}"' in told.replace(" ", "")
+    assert scene.benches.call("team-a", "GET", f"/events?task={member}").status == 404
+
+
 # --- what is done to them -------------------------------------------------------------------------------------
 
 

@@ -122,6 +122,7 @@ TASK_EXAMPLE: dict[str, Any] = {
     "flow_run_id": None,
     "origin": "api",
     "retry_of": None,
+    "parent": None,
     "reason": None,
     "outcome": None,
     "result": None,

@@ -36,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--name", metavar="TEXT", help="only tasks whose workspace, job or batch's member has it in its name"
     )
+    parser.add_argument("--parent", metavar="TASK_ID", help="only members of this batch, the best first")
+    parser.add_argument("--members", action="store_true", help="members of batches too")
     parser.add_argument("--limit", metavar="N", type=positive, help="at most so many tasks (default: 20)")
     parser.add_argument("--watch", action="store_true", help="until the task, or each of the list, has ended")
     add_api(parser)
@@ -43,10 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Json:
-    if args.task_id is not None and (args.state or args.workspace or args.name or args.limit):
+    chosen = (args.state, args.workspace, args.name, args.parent, args.members, args.limit)
+    if args.task_id is not None and any(chosen):
         raise AutoScorerError(
             ErrorCode.INVALID_REQUEST,
-            "--state, --workspace, --name and --limit choose from the list of tasks; leave out either them or TASK_ID.",
+            "--state, --workspace, --name, --parent, --members and --limit choose from the list of tasks; leave out "
+            "either them or TASK_ID.",
         )
     with connect(args) as client:
         if args.task_id is None:
@@ -70,8 +74,18 @@ def render(data: Json, args: argparse.Namespace) -> None:
 
 
 def _list(client: Client, args: argparse.Namespace) -> Json:
-    """The newest tasks."""
-    return as_json(client.tasks(states=args.state, workspace=args.workspace, q=args.name, limit=args.limit or 20))
+    """The newest tasks, or a batch's members."""
+    return as_json(
+        client.tasks(
+            states=args.state,
+            workspace=args.workspace,
+            q=args.name,
+            parent=args.parent,
+            members=args.members,
+            sort=None if args.parent is None else "-score",
+            limit=args.limit or 20,
+        )
+    )
 
 
 def _watch_list(client: Client, args: argparse.Namespace) -> Json:

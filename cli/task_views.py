@@ -112,6 +112,7 @@ def _facts(task: Json) -> list[tuple[str, str]]:
         delivery = f"{callback['state']}{attempts}" + (f": {callback['last_error']}" if callback["last_error"] else "")
     facts = {
         "workspace": _workspace(task),
+        "batch": task["parent"] or "",
         "scorer": task["scorer"] or "",
         "score": _score(task["outcome"], interval=True).plain,
         "stage": task["stage"] or "",

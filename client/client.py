@@ -360,6 +360,8 @@ class Client(BenchmarkCalls, RecordCalls):
         benchmark: str | None = None,
         team: str | None = None,
         flow_run: str | None = None,
+        parent: TaskView | str | None = None,
+        members: bool = False,
         since: datetime | None = None,
         until: datetime | None = None,
         sort: TaskSort | None = None,
@@ -377,6 +379,8 @@ class Client(BenchmarkCalls, RecordCalls):
             benchmark: Of this benchmark's submissions.
             team: Of this team's submissions.
             flow_run: The one of this flow run of Prefect's.
+            parent: Members of this batch, each what became of a workspace.
+            members: Members of batches among the rest; without it they are left out.
             since: Created then or later.
             until: Created before then.
             sort: By what, with a ``-`` from the greatest down; the newest first when None.
@@ -399,6 +403,8 @@ class Client(BenchmarkCalls, RecordCalls):
             "benchmark": benchmark,
             "team": team,
             "flow_run": flow_run,
+            "parent": None if parent is None else identifier(parent),
+            "members": members or None,
             "since": since and since.isoformat(),
             "until": until and until.isoformat(),
             "sort": sort,

@@ -305,9 +305,7 @@ class Workspace:
         Raises:
             AutoScorerError: As ``ensure_ours``.
         """
-        text = json.dumps(result.to_dict(), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
-        # What is no character becomes its JSON escape.
-        data = text.encode("utf-8", "backslashreplace")
+        data = result.to_bytes()
         self.ensure_ours()
         if not self._repeats(result):
             self.archive_result()

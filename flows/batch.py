@@ -98,9 +98,9 @@ def batch(
 
     Returns:
         ``{action, total, completed, failed, cancelled, duplicates, resumed, seconds, outcomes}``, the outcomes in the
-        order given: ``{workspace, state, score, metric, higher_is_better, interval, pass, rank, seconds, error}``, and
-        ``duplicate_of`` (a position) where the same folder was named before. The flow is Completed when it could work
-        on all of them, however many failed.
+        order given: ``{workspace, state, score, metric, higher_is_better, interval, pass, rank, seconds, error, job_id,
+        scorer, benchmark, ended_at, result_sha256}``, and ``duplicate_of`` (a position) where the same folder was named
+        before. The flow is Completed when it could work on all of them, however many failed.
     """
     settings = current().settings
     assert settings is not None

@@ -6,6 +6,7 @@ in ``notes``, so an undefined metric can never pass for a number.
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any, Literal
 
@@ -230,6 +231,12 @@ class Result(_Model):
         """The JSON object, with the field names of the design (``pass``, ``validate``)."""
         # Once more through the checks: a scorer may have put a NaN into the metrics after they were checked.
         return Result.model_validate(self.model_dump(by_alias=True)).model_dump(mode="json", by_alias=True)
+
+    def to_bytes(self) -> bytes:
+        """What ``output/result.json`` holds."""
+        text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+        # What is no character becomes its JSON escape.
+        return text.encode("utf-8", "backslashreplace")
 
 
 def _non_finite(value: Any) -> bool:

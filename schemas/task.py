@@ -239,6 +239,7 @@ class TaskView(BaseModel):
     )
     origin: Literal["api", "prefect"] = Field("api", description="prefect: started there, by a schedule or by hand.")
     retry_of: str | None = Field(None, description="The task that this one repeats.")
+    parent: str | None = Field(None, description="The batch whose member it is; null for what was asked for by itself.")
     reason: str | None = Field(None, description="The last thing that happened to it other than its own work.")
     outcome: TaskOutcome | None = Field(
         None,

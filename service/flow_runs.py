@@ -216,6 +216,12 @@ class FlowRuns:
             return found
         return await asyncio.to_thread(self.files(flow_run_id).member_outcomes)
 
+    async def members_mark(self, flow_run_id: str) -> tuple[int, int] | None:
+        """What is another one when more is known of a batch's workspaces; None where nothing is."""
+        if (known := await self.known_run(flow_run_id)) is not None and known.done:
+            return known.attempt, known.done
+        return await asyncio.to_thread(self.files(flow_run_id).journal_identity)
+
 
 def _progress(files: FlowRunFiles) -> RunProgress:
     total = files.read_total()

@@ -25,8 +25,9 @@ __all__ = ["TaskQuery", "cursor_of", "place_of"]
 class TaskQuery:
     """Which tasks to list; None and the empty tuple ask for all.
 
-    ``name`` is part of a workspace's or job's name, also of a batch's members. Times are aware; ``since`` is included,
-    ``until`` is not. ``cursor`` is a page's ``next_cursor``.
+    ``name`` is part of a workspace's or job's name, also of a batch's members. ``parent`` asks for the members of that
+    batch alone, ``members`` for those of all batches among the rest. Times are aware; ``since`` is included, ``until``
+    is not. ``cursor`` is a page's ``next_cursor``.
     """
 
     states: tuple[TaskState, ...] = ()
@@ -38,6 +39,8 @@ class TaskQuery:
     benchmark: str | None = None
     team: str | None = None
     flow_run: str | None = None
+    parent: str | None = None
+    members: bool = False
     since: datetime | None = None
     until: datetime | None = None
     limit: int = 50
@@ -64,6 +67,8 @@ class TaskQuery:
             benchmark=self.benchmark,
             team=self.team,
             flow_run=self.flow_run,
+            parent=self.parent,
+            members=self.members,
             scope=scope,
             digits=digits,
         )

@@ -25,6 +25,7 @@ from .flow_runs import FlowRuns, LedgerAway, RunProgress
 from .ledger.ledger import Ledger
 from .ledger.queries import task_not_found
 from .ledger.records import NewTask, StoredResult, TaskRow
+from .member_results import whole
 from .policy import EVERYTHING, Act, Caller, Scope, check
 from .prefect.client import PrefectApi, PrefectAway
 from .recovery.dead_workers import recover
@@ -272,11 +273,18 @@ class TaskService:
         Prefect, which is told now or when it is back; and it ends the work.
 
         Raises:
-            AutoScorerError: ``NOT_FOUND``, and ``CONFLICT`` when it has ended otherwise.
+            AutoScorerError: ``NOT_FOUND``, and ``CONFLICT`` when it has ended otherwise, or is a member of a batch.
         """
         row, ended = await self.ledger.request_cancel(task_id)
         if ended:
             await self._follower.tell([task_id])
+        elif row.parent is not None:
+            raise AutoScorerError(
+                ErrorCode.CONFLICT,
+                f"The task {task_id} is what became of one workspace of the batch {row.parent}, and has ended. "
+                f"What the batch has still to do ends by POST /tasks/{row.parent}/cancel.",
+                details={"state": row.state, "parent": row.parent},
+            )
         elif row.is_final:
             if row.state != TaskState.CANCELLED:
                 raise AutoScorerError(
@@ -338,7 +346,8 @@ class TaskService:
 
     async def _view(self, row: TaskRow) -> TaskView:
         if row.is_final:
-            return row.view(await self.ledger.outcome(row.id))
+            left = await self.ledger.outcome(row.id)
+            return row.view(left if row.parent is None else await self._on_disk(lambda: whole(left, row, self.roots)))
         if row.flow_run_id is None or row.state == TaskState.QUEUED:
             return row.waiting_for(await self.ledger.waits_for(row)).view()
         return self._shown(row, await self._progress([row]))

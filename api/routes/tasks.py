@@ -120,7 +120,7 @@ async def list_tasks(
             min_length=1,
             max_length=200,
             description="Part of a name, whatever its case: of the workspace or the job; of a batch what it was asked "
-            "to work on, and its members once it has ended.",
+            "to work on, and its members once it has ended. Members themselves are found where they are listed.",
         ),
     ] = None,
     scorer: Annotated[list[Name] | None, Query(description="Any of these; may be given several times.")] = None,
@@ -133,6 +133,13 @@ async def list_tasks(
     flow_run: Annotated[
         str | None, Query(min_length=1, max_length=64, description="The task of this flow run of Prefect's.")
     ] = None,
+    parent: Annotated[
+        str | None,
+        Query(min_length=1, max_length=64, description="A batch's id: its members alone, one for each outcome."),
+    ] = None,
+    members: Annotated[
+        bool, Query(description="Members of batches as well, among the rest; without it they are left out.")
+    ] = False,
     since: Annotated[
         Moment | None,
         Query(description="Created then or later: a date or time of ISO 8601; UTC where no zone is given."),
@@ -156,7 +163,8 @@ async def list_tasks(
         ),
     ] = None,
 ) -> Response:
-    """Tasks without their results, the newest first unless `sort` says otherwise: those that the token may see."""
+    """Tasks without their results, the newest first unless `sort` says otherwise: those that the token may see. What
+    became of a batch's workspaces is listed with `parent` or `members`."""
     query = TaskQuery(
         states=tuple(state or ()),
         workspace=workspace,
@@ -167,6 +175,8 @@ async def list_tasks(
         benchmark=benchmark,
         team=team,
         flow_run=flow_run,
+        parent=parent,
+        members=members,
         since=aware(since),
         until=aware(until),
         limit=limit,

@@ -227,7 +227,8 @@ async def get_history(
 
     found = await asyncio.to_thread(read)
     if isinstance(found, HistoryPage):
-        found = await name_tasks(found, tasks_of(request).ledger, caller)
+        folder = await asyncio.to_thread(roots.locate, found.workspace)
+        found = await name_tasks(found, folder, tasks_of(request).ledger, caller)
     return envelope(request, found)
 
 

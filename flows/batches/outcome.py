@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 
 from ...core.errors import AutoScorerError, ErrorCode, Fault
 from ...core.flowruns import FlowRunFiles
+from ...core.provenance import utc_now
 from ...core.workspace import Workspace
 from ...schemas.result import Result
 from ...tasks.results.ensure import definitive_result
@@ -27,8 +29,9 @@ __all__ = [
     "summary_so_far",
 ]
 
-# ``{workspace, state, score, metric, higher_is_better, interval, pass, rank, seconds, error}``; the keys are always
-# there, and a duplicate has ``duplicate_of`` besides. ``workspace`` is an absolute path.
+# ``{workspace, state, score, metric, higher_is_better, interval, pass, rank, seconds, error}``, and for its record
+# ``{job_id, scorer, benchmark, ended_at, result_sha256}``: the last two say when it ended, and of which result.json it
+# tells. The keys are always there, and a duplicate has ``duplicate_of`` besides. ``workspace`` is an absolute path.
 Outcome = dict[str, Any]
 
 _NAMES = {"completed": "scored", "failed": "failed", "cancelled": "cancelled", "duplicates": "named twice"}
@@ -41,10 +44,10 @@ def outcome_of(workspace: Path | str, result: Result) -> Outcome:
         workspace: The folder, as the batch names it.
         result: What its scoring, or its run, ended in.
     """
-    seconds = _seconds(result)
+    seconds, record = _seconds(result), _record(result)
     if result.error is not None:
         error = AutoScorerError.from_dict(result.error.model_dump())
-        return failed_outcome(workspace, error, seconds=seconds)
+        return failed_outcome(workspace, error, seconds=seconds) | record
     summary = result.summary
     metric = next(iter(summary.model_extra or {}), None)
     interval = result.intervals.get(metric) if metric is not None else None
@@ -57,13 +60,14 @@ def outcome_of(workspace: Path | str, result: Result) -> Outcome:
         "pass": summary.passed,
         "rank": summary.rank,
         "seconds": seconds,
+        **record,
     }
 
 
 def failed_outcome(workspace: Path | str, error: AutoScorerError, *, seconds: float | None = None) -> Outcome:
     """The outcome of a workspace that ended in ``error``: failed, or cancelled for ``CANCELLED``."""
     state = "cancelled" if error.code is ErrorCode.CANCELLED else "failed"
-    return {**_blank(workspace, state), "seconds": seconds, "error": error.to_dict()}
+    return {**_blank(workspace, state), "seconds": seconds, "ended_at": utc_now(), "error": error.to_dict()}
 
 
 def duplicate_outcome(workspace: Path | str, first: int) -> Outcome:
@@ -168,6 +172,22 @@ def _blank(workspace: Path | str, state: str) -> Outcome:
         "rank": None,
         "seconds": None,
         "error": None,
+        "job_id": None,
+        "scorer": None,
+        "benchmark": None,
+        "ended_at": None,
+        "result_sha256": None,
+    }
+
+
+def _record(result: Result) -> dict[str, Any]:
+    of = result.versioning
+    return {
+        "job_id": result.job_id,
+        "scorer": of.scorer,
+        "benchmark": of.benchmark.model_dump(mode="json") if of.benchmark is not None else None,
+        "ended_at": of.timestamp,
+        "result_sha256": hashlib.sha256(result.to_bytes()).hexdigest(),
     }
 
 

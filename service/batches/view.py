@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
-from pathlib import PurePath
 from typing import Any
 
 from ...core.errors import AutoScorerError, ErrorCode
@@ -41,7 +39,7 @@ async def view_batch(tasks: TaskService, task_id: str) -> BatchView:
 
 def _view(task: TaskView, outcomes: list[dict[str, Any]], total: int | None, roots: WorkspaceRoots) -> BatchView:
     ended = task.result or {}
-    named = [{**outcome, "workspace": _name(outcome, roots)} for outcome in outcomes]
+    named = [{**outcome, "workspace": roots.called(str(outcome.get("workspace", "")))} for outcome in outcomes]
     counts = Counter(str(outcome.get("state")) for outcome in named)
     summary = BatchSummary(
         total=ended.get("total", total),
@@ -60,14 +58,3 @@ def _view(task: TaskView, outcomes: list[dict[str, Any]], total: int | None, roo
         workspaces=named,
         leaderboard=leaderboard(named),
     )
-
-
-def _name(outcome: Mapping[str, Any], roots: WorkspaceRoots) -> str:
-    """What the workspace is called outside; of one that lies elsewhere (started in Prefect), its last part."""
-    path = str(outcome.get("workspace", ""))
-    if not path.startswith("/"):
-        return path
-    try:
-        return roots.name(path)
-    except AutoScorerError:
-        return PurePath(path).name

@@ -19,6 +19,7 @@ from ...schemas.benchmark import Quota
 from ...schemas.quota import QuotaLeft
 from ...schemas.task import TaskView
 from . import accepting, changes, flow_runs, leases, lists, notes, queries, quotas, shared
+from . import members as batch_members
 from . import statements as sql
 from .postgres import PostgresDatabase
 from .records import NewTask, TaskRow
@@ -129,6 +130,7 @@ class Ledger:
     dispatched = _writes(sql.dispatched)
     dispatch_anew = _writes(sql.dispatch_anew)
     observe = _writes(sql.observe)
+    record_members = _writes(batch_members.record_members)
     finish = _writes(sql.finish)
     request_cancel = _writes(sql.request_cancel)
     forget = _writes(sql.forget)
@@ -193,6 +195,7 @@ class Ledger:
     counts = _reads(queries.counts)
     page = _scans(lists.page)
     latest_of = _scans(queries.latest_of)
+    members_of = _reads(queries.members_of)
 
     # --- what has changed -----------------------------------------------------------------------------------
 

@@ -190,6 +190,10 @@ def _seen(scope: Scope) -> list[ColumnElement[bool]]:
 
 
 def _asked_for(wanted: TaskFilter) -> Iterator[ColumnElement[bool]]:
+    if wanted.parent is not None:
+        yield tasks.c.parent == wanted.parent
+    elif not wanted.members:
+        yield tasks.c.parent.is_(None)
     for column, values in (
         (tasks.c.state, [state.value for state in wanted.states]),
         (tasks.c.scorer, wanted.scorers),

@@ -95,6 +95,8 @@ async def export_ledger(settings: Settings, file: IO[str]) -> Json:
         written = dict.fromkeys(_TASKS, 0)
         for name, table in _TABLES.items():
             asked = select(table) if name not in _OWN else select(table).where(table.c.name != _OWN[name])
+            if table is tasks:  # a batch before its members, which refer to it
+                asked = asked.order_by(tasks.c.parent.is_not(None))
             for row in db.execution_options(yield_per=_TOGETHER).execute(asked).mappings():
                 _line(file, {name: dict(row)})
                 written[name] = written.get(name, 0) + 1

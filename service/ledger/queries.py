@@ -46,6 +46,7 @@ __all__ = [
     "keyed_row",
     "known_flow_run",
     "latest_of",
+    "members_of",
     "of_flow_runs",
     "outcome",
     "row",
@@ -129,7 +130,7 @@ def rows_of(db: Connection, asked: Select[Any], **values: Any) -> list[TaskRow]:
     return [TaskRow(*each) for each in db.execute(asked, values)]
 
 
-_OUTCOME = select(outcomes.c.result, outcomes.c.error, outcomes.c.outcome).where(
+_OUTCOME = select(*outcomes.c["result", "error", "outcome", "result_sha256"]).where(
     outcomes.c.task_id == bindparam("task")
 )
 
@@ -149,8 +150,9 @@ def active(db: Connection) -> list[TaskRow]:
 
 
 def latest_of(db: Connection, workspaces: Collection[str]) -> dict[str, TaskRow]:
-    """The last task of each of these workspaces, of those that have one."""
-    newest = select(func.max(tasks.c.id)).where(tasks.c.workspace.in_(list(workspaces))).group_by(tasks.c.workspace)
+    """The last task that was asked for of each of these workspaces, of those that have one."""
+    theirs = tasks.c.workspace.in_(list(workspaces)), tasks.c.parent.is_(None)
+    newest = select(func.max(tasks.c.id)).where(*theirs).group_by(tasks.c.workspace)
     return {str(each.workspace): each for each in rows_of(db, select(*ROW).where(tasks.c.id.in_(newest)))}
 
 
@@ -178,6 +180,16 @@ _OF_FLOW_RUNS = select(*ROW).where(tasks.c.flow_run_id.in_(bindparam("them", exp
 def of_flow_runs(db: Connection, flow_run_ids: Collection[str]) -> dict[str, TaskRow]:
     """The task of each of these flow runs, of those that are a task's."""
     return {str(each.flow_run_id): each for each in rows_of(db, _OF_FLOW_RUNS, them=list(flow_run_ids))}
+
+
+_MEMBERS_OF = select(*ROW).where(
+    tasks.c.workspace == bindparam("folder"), tasks.c.parent.in_(bindparam("batches", expanding=True))
+)
+
+
+def members_of(db: Connection, workspace: str, batches: Collection[str]) -> dict[str, TaskRow]:
+    """What became of a workspace in each of these batches, by the batch."""
+    return {str(each.parent): each for each in rows_of(db, _MEMBERS_OF, folder=workspace, batches=list(batches))}
 
 
 def keyed(db: Connection, caller: str, key: str, request_hash: str, since: float) -> TaskRow | None:

@@ -26,6 +26,7 @@ from ..prefect.model import Json
 
 __all__ = [
     "CallbackDue",
+    "Member",
     "NewTask",
     "Observed",
     "Order",
@@ -74,8 +75,40 @@ class NewTask:
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """What became of a workspace of a batch, for the ledger to keep as a task of its own.
+
+    Args:
+        id: The same whenever it is told of this workspace of this batch.
+        workspace: Its folder.
+        request: What would be asked for to have the same of this workspace alone.
+        state: How it ended.
+        scorer: Which scored it.
+        result: The Result in short, as far as the batch tells of it; None where there is no score.
+        result_sha256: Of the whole Result, as it was written into the workspace; None where nobody knows.
+        error: Why there is no score.
+        seconds: For how long it was worked on; None where it was not.
+        ended_at: When it ended; None where the batch does not say.
+    """
+
+    id: str
+    workspace: str
+    request: Json
+    state: TaskState
+    scorer: str | None = None
+    result: Json | None = None
+    result_sha256: str | None = None
+    error: Json | None = None
+    seconds: float | None = None
+    ended_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TaskEnd:
-    """How a task ended, for the ledger to keep. None leaves what the ledger has; ``ended_at`` is then now."""
+    """How a task ended, for the ledger to keep. None leaves what the ledger has; ``ended_at`` is then now.
+
+    ``members`` are all that a batch has; None where nobody knows.
+    """
 
     task_id: str
     state: TaskState
@@ -86,6 +119,7 @@ class TaskEnd:
     started_at: float | None = None
     ended_at: float | None = None
     scorer: str | None = None
+    members: Sequence[Member] | None = None
 
     @classmethod
     def by(cls, task_id: str, error: AutoScorerError, reason: str | None = None) -> TaskEnd:
@@ -126,6 +160,8 @@ class StoredResult:
     error: str | None
     # The Result in one line: TaskOutcome.
     outcome: str | None = None
+    # Of a member of a batch: of its whole Result.
+    result_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +194,10 @@ class Page(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TaskFilter:
-    """Which tasks to list; None and () ask for all. ``name`` is folded; ``since`` and ``until`` are ids."""
+    """Which tasks to list; None and () ask for all. ``name`` is folded; ``since`` and ``until`` are ids.
+
+    Members of batches are left out, unless ``parent`` names their batch or ``members`` asks for all of them.
+    """
 
     states: tuple[TaskState, ...] = ()
     workspace: str | None = None
@@ -172,6 +211,8 @@ class TaskFilter:
     benchmark: str | None = None
     team: str | None = None
     flow_run: str | None = None
+    parent: str | None = None
+    members: bool = False
     # Which of them whoever asks may see.
     scope: Scope = EVERYTHING
     # How many digits of a score they are told, and none of what a leaderboard alone tells; None: all of it.
@@ -214,6 +255,8 @@ class TaskRow:
     role: Role
     benchmark: str | None
     team: str | None
+    # The batch whose member it is.
+    parent: str | None
 
     @property
     def subject_of(self) -> Subject:
@@ -266,6 +309,7 @@ class TaskRow:
             flow_run_id=self.flow_run_id,
             origin=self.origin,
             retry_of=self.retry_of,
+            parent=self.parent,
             reason=self.reason,
             result=json.loads(outcome.result) if outcome and outcome.result else None,
             outcome=TaskOutcome.model_validate_json(outcome.outcome) if outcome and outcome.outcome else None,

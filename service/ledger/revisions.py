@@ -12,7 +12,7 @@ from .tables import revision
 __all__ = ["HEAD", "check_revision", "current_revision", "is_empty", "upgrade"]
 
 # The newest of migrations/versions.
-HEAD = "0008"
+HEAD = "0009"
 # What the ledgers of AutoScorer 0.1 say, which were made without Alembic.
 _BEFORE = 3
 

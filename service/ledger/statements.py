@@ -31,6 +31,7 @@ from sqlalchemy import (
 
 from ...core.errors import AutoScorerError, ErrorCode
 from .derived import names_of, outcome_of, sorted_by
+from .members import put_members
 from .queries import ROW, is_active, is_in, row, rows_of
 from .quotas import settle
 from .records import Observed, TaskEnd, TaskRow
@@ -262,6 +263,8 @@ def _finish(db: Connection, end: TaskEnd) -> bool:
     db.execute(_leaving(db.dialect.name), {"task_id": end.task_id, **left})
     if more := names_of({}, end.result):
         db.execute(_RENAMED, {"task": end.task_id, "more": "\n" + more})
+    if end.members is not None:
+        put_members(db, row(db, end.task_id), end.members)
     return True
 
 
@@ -318,7 +321,16 @@ def prune(db: Connection, keys_before: float, tasks_before: float) -> int:
     # Of a run that no task stands for.
     db.execute(delete(flow_runs).where(flow_runs.c.until < clock(db.dialect.name) - _FORGOTTEN_RUN))
     told = or_(tasks.c.callback_state.is_(None), tasks.c.callback_state != "pending")
-    old = select(tasks.c.id).where(tasks.c.ended_at < tasks_before, told).order_by(tasks.c.ended_at).limit(_PRUNE)
+    old = (
+        select(tasks.c.id)
+        .where(tasks.c.ended_at < tasks_before, tasks.c.parent.is_(None), told)
+        .order_by(tasks.c.ended_at)
+        .limit(_PRUNE)
+    )
+    # A batch leaves with its members; those of many batches are too many for one transaction, and go before it.
+    theirs = select(tasks.c.id).where(tasks.c.parent.in_(old.scalar_subquery())).limit(_PRUNE)
+    if gone := db.execute(delete(tasks).where(tasks.c.id.in_(theirs.scalar_subquery()))).rowcount:
+        return gone
     return db.execute(delete(tasks).where(tasks.c.id.in_(old.scalar_subquery()))).rowcount
 
 

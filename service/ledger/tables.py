@@ -102,6 +102,8 @@ tasks = Table(
     Column("board_only", Integer),
     # From begun to ended.
     Column("seconds", Double),
+    # Of a member of a batch: the batch, with which it leaves.
+    Column("parent", Text, ForeignKey("tasks.id", ondelete="CASCADE")),
 )
 
 
@@ -113,18 +115,22 @@ def _index(name: str, *columns: str, where: str | None = None, unique: bool = Fa
 _index("one_active", "action", "subject", unique=True, where=f"origin = 'api' AND {_IS_ACTIVE}")
 _index("by_flow_run", "flow_run_id", unique=True, where="flow_run_id IS NOT NULL")
 _index("undispatched", "priority", "id", where="flow_run_id IS NULL AND state IN ('queued', 'cancelling')")
-_index("by_state", "state", "id")
-_index("by_workspace", "workspace", "id")
-_index("by_scorer", "scorer", "id")
-_index("by_action", "action", "id")
-_index("by_benchmark", "benchmark", "id", where="benchmark IS NOT NULL")
+# What was asked for, and what became of a batch's workspaces: the usual lists are of the first alone. Each index that a
+# list goes by says which a task is, so that ten thousand members are passed over without a look at their rows.
+_index("asked_for", "id", "parent", where="parent IS NULL")
+_index("by_parent", "parent", "id", where="parent IS NOT NULL")
+_index("by_state", "state", "id", "parent")
+_index("by_workspace", "workspace", "id", "parent")
+_index("by_scorer", "scorer", "id", "parent")
+_index("by_action", "action", "id", "parent")
+_index("by_benchmark", "benchmark", "id", "parent", where="benchmark IS NOT NULL")
 _index("by_team", "team", "id", where="team IS NOT NULL")
 # Of what lists are sorted by: whoever has no such value stands in none, so that a task costs little before it ends.
-_index("by_end", "ended_at", "id", where="ended_at IS NOT NULL")
-_index("by_name", "sort_name", "id", where="sort_name IS NOT NULL")
-_index("by_score", "score", "id", where="score IS NOT NULL")
-_index("by_passed", "passed", "id", where="passed IS NOT NULL")
-_index("by_seconds", "seconds", "id", where="seconds IS NOT NULL")
+_index("by_end", "ended_at", "id", "parent", where="ended_at IS NOT NULL")
+_index("by_name", "sort_name", "id", "parent", where="sort_name IS NOT NULL")
+_index("by_score", "score", "id", "parent", where="score IS NOT NULL")
+_index("by_passed", "passed", "id", "parent", where="passed IS NOT NULL")
+_index("by_seconds", "seconds", "id", "parent", where="seconds IS NOT NULL")
 _index("callbacks_due", "callback_at", where="callback_state = 'pending'")
 
 # Submissions of teams that were accepted, for their quotas: they count also when their tasks are forgotten.
@@ -151,6 +157,8 @@ outcomes = Table(
     Column("error", Text),
     # The Result in one line, with the keys of ``schemas.task.TaskOutcome``.
     Column("outcome", Text),
+    # Of a member of a batch: of its whole Result as it lies in its workspace; ``result`` has what the batch says of it.
+    Column("result_sha256", Text),
 )
 
 # The names that a task is found under, a line each: a search reads neither requests nor Results.
@@ -193,8 +201,9 @@ idempotency = Table(
 )
 Index("idempotency_age", idempotency.c.created_at)
 
-# How many tasks are in each state: counting 100,000 rows for every look at the metrics would be felt. Triggers keep it.
-# In PostgreSQL each connection has rows of its own, so that none waits for another's transaction; the sum counts.
+# How many of the tasks that were asked for are in each state: counting 100,000 rows for every look at the metrics would
+# be felt. Triggers keep it. In PostgreSQL each connection has rows of its own, so that none waits for another's
+# transaction; the sum counts.
 counts = Table(
     "counts",
     metadata,
@@ -261,9 +270,10 @@ changes = Table(
     Column("number", Integer, nullable=False),
 )
 
-# When each task was changed last, of those that were lately, the forgotten ones among them; triggers keep it. The
-# number is of SQLite how often any task was changed (in ``changes``), of PostgreSQL the transaction that did it: of a
-# snapshot it says which transactions have all ended, and of a sequence nobody could say what is still to come.
+# When each task that was asked for was changed last, of those that were lately, the forgotten ones among them; triggers
+# keep it. Of a batch's members nothing is noted: how far the batch is tells of them, however many they are. The number
+# is of SQLite how often any task was changed (in ``changes``), of PostgreSQL the transaction that did it: of a snapshot
+# it says which transactions have all ended, and of a sequence nobody could say what is still to come.
 task_changes = Table(
     "task_changes",
     metadata,

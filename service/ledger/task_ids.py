@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import time
 from uuid import UUID
 
-__all__ = ["first_id_at", "is_task_id", "new_task_id"]
+__all__ = ["first_id_at", "is_task_id", "member_id", "new_task_id"]
 
 _MOST = (1 << 48) - 1
+_REST = (1 << 62) - 1
 _lock = threading.Lock()
 _last = (0, 0)
 
@@ -33,6 +35,20 @@ def new_task_id(moment: float | None = None) -> str:
         else:
             _last = then + 1, 0
         return _text(*_last)
+
+
+def member_id(batch_id: str, workspace: str) -> str:
+    """The id of what became of a workspace of a batch: the same each time, and of the batch's moment.
+
+    Args:
+        batch_id: The batch's id.
+        workspace: As the batch names it, which names each folder once.
+    """
+    digest = hashlib.sha256(f"{batch_id}\n{workspace}".encode("utf-8", "surrogatepass")).digest()
+    bits = int.from_bytes(digest[:10])
+    return str(
+        UUID(int=(UUID(batch_id).int >> 80 << 80) | (7 << 76) | (bits >> 68 << 64) | (0b10 << 62) | bits & _REST)
+    )
 
 
 def first_id_at(moment: float) -> str:

@@ -24,6 +24,7 @@ from ..ledger.records import Observed, TaskEnd, TaskRow
 from ..prefect.client import PAGE, PrefectApi, PrefectAway, PrefectRefused
 from ..prefect.model import PLAIN_NAMES, QUEUES, SETTLED_TYPES, FlowRun, Json, seconds_of
 from ..workspaces.roots import WorkspaceRoots
+from .members import MemberRecorder
 from .outcomes import task_end_of, task_end_without_run
 
 __all__ = ["Follower"]
@@ -75,6 +76,7 @@ class Follower:
     flow_runs: FlowRuns
     lost: Callable[[], None]
     ended: Callable[[Sequence[str]], Awaitable[None]]
+    _members: MemberRecorder = field(init=False)
     _tasks: dict[str, _Followed] = field(default_factory=dict)
     _watchers: dict[str, list[asyncio.Event]] = field(default_factory=dict)
     _refreshing: dict[str, asyncio.Task[None]] = field(default_factory=dict)
@@ -85,6 +87,9 @@ class Follower:
     _turn: int = 0
     _swept_at: float = 0.0
     _sweeps: int = 0
+
+    def __post_init__(self) -> None:
+        self._members = MemberRecorder(self.ledger, self.flow_runs, self.roots)
 
     # --- what is followed -----------------------------------------------------------------------------------
 
@@ -164,6 +169,11 @@ class Follower:
                 )
             )
             loops.create_task(periodic("settle", self._settle_in_silence, _HOME))
+            loops.create_task(periodic("members", self._record_members, 1.0, away=AutoScorerError))
+
+    async def _record_members(self) -> float:
+        moving = [task.row for task in self._tasks.values() if task.row.action == "batch" and task.is_moving]
+        return await self._members.look(moving)
 
     async def _follow(self) -> float:
         began = time.monotonic()
@@ -244,7 +254,7 @@ class Follower:
             return
         for task in [task for task in self._tasks.values() if task.cancel]:
             saved = await self.flow_runs.outcome(task.flow_run_id)
-            end = task_end_without_run(saved, self.roots, task.row)
+            end = await asyncio.to_thread(task_end_without_run, saved, self.roots, task.row)
             if end is not None and self._is_followed(task):
                 await self.finish([end])
 
@@ -312,6 +322,8 @@ class Follower:
     async def _settle_final(self, final: Sequence[tuple[_Followed, FlowRun]]) -> None:
         ends = []
         for task, run in final:
+            if task.row.action == "batch":  # most of them before the transaction that ends it
+                await self._members.record(task.row)
             saved = await self.flow_runs.outcome(task.flow_run_id)
             ends.append(await asyncio.to_thread(task_end_of, saved, self.roots, task.row, run))
         await self.finish(ends)
@@ -325,7 +337,8 @@ class Follower:
             return
         files = self.flow_runs.files(task.flow_run_id)
         row = await self.ledger.row(task.row.id)
-        end = task_end_without_run(await self.flow_runs.outcome(task.flow_run_id), self.roots, row)
+        saved = await self.flow_runs.outcome(task.flow_run_id)
+        end = await asyncio.to_thread(task_end_without_run, saved, self.roots, row)
         if end is None:
             if await self.flow_runs.is_held(task.flow_run_id):
                 return  # its worker is still at it, and will leave an outcome or go

@@ -13,6 +13,7 @@ from ...schemas.task import TaskState
 from ..ledger.records import TaskEnd, TaskRow
 from ..prefect.model import FlowRun, Json, StateType, seconds_of
 from ..workspaces.roots import WorkspaceRoots
+from .members import members_of
 
 __all__ = ["task_end_of", "task_end_without_run"]
 
@@ -59,7 +60,10 @@ def _task_end(
     result = result if isinstance(result, dict) and _is_json(result) else None
     failed = state is not TaskState.COMPLETED
     error = error or (result or {}).get("error") or _error(state, message) if failed else None
+    members = None
     if result is not None:
+        if row.action == "batch" and isinstance(result.get("outcomes"), list):
+            members = members_of(row, result["outcomes"], roots)
         result = _located(roots, row.workspace, result)
     error = _whole(error, state) if error else None
     if error is not None and row.workspace is not None:
@@ -73,6 +77,7 @@ def _task_end(
         started_at=seconds_of(run["start_time"]) if run else None,
         ended_at=seconds_of(run["end_time"]) if run else None,
         scorer=((result or {}).get("versioning") or {}).get("scorer"),
+        members=members,
     )
 
 

@@ -25,6 +25,7 @@ from .beneath import open_beneath
 from .roots import WorkspaceRoots
 
 __all__ = [
+    "MAX_RESULT",
     "STANDING",
     "ArtifactFile",
     "RunLog",
@@ -39,7 +40,7 @@ __all__ = [
 # Where the last Result lies.
 STANDING = ("output", "result.json")
 # Nothing that we write as a Result or a run's record comes near; a file planted there must not fill the memory.
-_MAX_RESULT, _MAX_RUN_INFO = 16 * 1024**2, 1024**2
+MAX_RESULT, _MAX_RUN_INFO = 16 * 1024**2, 1024**2
 # A log is cut to security.limits.log, unless somebody else has put it there.
 _MAX_TAIL = 8 * 1024**2
 _READ_BACK = 64 * 1024
@@ -271,13 +272,13 @@ def stored_result(root: Path, parts: tuple[str, ...] = STANDING) -> Result | Non
     """
     try:
         with open_beneath(root, parts) as file:
-            data = file.read(_MAX_RESULT + 1)
+            data = file.read(MAX_RESULT + 1)
     except (AutoScorerError, OSError):
         return None
-    if len(data) > _MAX_RESULT:
+    if len(data) > MAX_RESULT:
         raise AutoScorerError(
             ErrorCode.BAD_FORMAT,
-            f"{'/'.join(parts)} is larger than {_MAX_RESULT:,} bytes, and is not read. Score the workspace again.",
+            f"{'/'.join(parts)} is larger than {MAX_RESULT:,} bytes, and is not read. Score the workspace again.",
             stage=Stage.API,
         )
     with contextlib.suppress(ValueError):

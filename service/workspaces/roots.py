@@ -165,6 +165,19 @@ class WorkspaceRoots:
                 return label if relative == "." else f"{label}/{relative}"
         raise AutoScorerError(ErrorCode.FORBIDDEN, f"The workspace {path.name!r} is under none of the workspace roots.")
 
+    def called(self, path: str) -> str:
+        """What a workspace of a batch is called outside; of one that lies elsewhere, as a flow may, its last part.
+
+        Args:
+            path: Absolute, or what ``name`` gave.
+        """
+        if not path.startswith("/"):
+            return path
+        try:
+            return self.name(path)
+        except AutoScorerError:
+            return Path(path).name
+
     def holds(self, path: Path | str) -> bool:
         """Whether a path lies under a root once its links are resolved."""
         return self._holds(_real(path))

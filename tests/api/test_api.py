@@ -418,6 +418,11 @@ def test_a_batch_tells_how_far_it_is_and_who_is_best(
     view = api.call("GET", f"/batch/{task_id}").data
     assert (view["summary"]["total"], view["summary"]["done"], view["summary"]["completed"]) == (3, 2, 2)
     assert [row["workspace"] for row in view["leaderboard"]] == [f"{workspace}/=c", f"{workspace}/a"]
+    # Each is a record as soon as it is there, and leads from the batch to itself.
+    listed = f"/tasks?parent={task_id}&sort=-score"
+    eventually(lambda: len(api.call("GET", listed).data["tasks"]) == 2)
+    names = [task["workspace"] for task in api.call("GET", listed).data["tasks"]]
+    assert names == [f"{workspace}/=c", f"{workspace}/a"]
     whole = [*outcomes, failed]
     counts = {"total": 3, "completed": 2, "failed": 1, "cancelled": 0, "duplicates": 0}
     worker(task_id, data={"action": "score", **counts, "seconds": 1.5, "outcomes": whole})
@@ -426,6 +431,9 @@ def test_a_batch_tells_how_far_it_is_and_who_is_best(
     assert view["summary"] == {**counts, "done": 3, "seconds": 1.5}
     assert [item["workspace"] for item in view["workspaces"]] == [f"{workspace}/{name}" for name in ("a", "=c", "b")]
     assert [row["place"] for row in view["leaderboard"]] == [1, 2, None]
+    members = api.call("GET", listed).data["tasks"]
+    assert [task["state"] for task in members] == ["completed", "completed", "failed"]
+    assert members[2]["error"]["details"]["workspace"] == f"{workspace}/b"
     board = f"/batch/{task_id}/leaderboard"
     assert api.call("GET", board).data == view["leaderboard"]
     for answer in (api.call("GET", f"{board}?format=csv"), api.call("GET", board, headers={"Accept": "text/csv"})):

@@ -43,6 +43,7 @@ class Things(NamedTuple):
     history: str
     job: str
     note: str
+    member: str
 
 
 class Scene(NamedTuple):
@@ -91,13 +92,17 @@ def made(benches: Benches) -> Scene:
     assert job.status == 202, job.body
     note = benches.call("team-a", "POST", f"/tasks/{task}/notes", {"text": "NOTE-OF-TEAM-A", "sample": "a"}).data["id"]
     benches.score(benches.hand_in("team-b", rows("xyxx")).data)
-    theirs = Things(task, batch.data["id"], handed["workspace"], signature, history[-1]["id"], job.json["job_id"], note)
+    member = benches.end_batch(batch.data["id"], handed["workspace"])[handed["workspace"]]
+    theirs = Things(
+        task, batch.data["id"], handed["workspace"], signature, history[-1]["id"], job.json["job_id"], note, member
+    )
     none = Things(
         NOT_THERE,
         NOT_THERE,
         "flowers/submissions/team-a/0099",
         f"{'9' * 10}-submit-{'0' * 64}",
         history[-1]["id"],
+        NOT_THERE,
         NOT_THERE,
         NOT_THERE,
     )
@@ -219,6 +224,51 @@ def test_nor_is_it_without_a_token(scene: Scene, method: str, path: str) -> None
         assert answer.status == (404 if path.startswith("/public/") else 401) or path in ("/healthz", "/readyz"), (
             address
         )
+
+
+@pytest.mark.parametrize(("method", "path"), [each for each in OF_TOKENS if "{task_id}" in each[1]])
+def test_nor_is_what_became_of_it_in_a_batch(scene: Scene, method: str, path: str) -> None:
+    """Not for the team either: a batch is its benchmark's, and so are its members."""
+    theirs, none = (things._replace(task=things.member, batch=things.member) for things in (scene.theirs, scene.none))
+    for who in ("team-a", *STRANGERS):
+        pairs = zip(asked(method, path, theirs), asked(method, path, none), strict=True)
+        for (address, body), (nowhere, other_body) in pairs:
+            answer = scene.benches.call(who, method, address, body)
+            nothing = scene.benches.call(who, method, nowhere, other_body)
+            assert (answer.status, nothing.status) == (404, 404), (who, address, answer.body)
+            assert told(answer, theirs) == told(nothing, none), (who, address)
+
+
+LISTS = (
+    "parent={batch}", "parent={batch}&members=true", "parent={member}", "members=true", "members=true&q=team-a",
+    "members=true&q=flowers/submissions", "members=true&team=team-a", "members=true&benchmark=flowers",
+    "members=true&workspace={workspace}", "members=true&state=completed", "members=true&scorer=classification_accuracy",
+    "members=true&action=score", "parent={batch}&pass=false", "parent={batch}&until=2099-01-01",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("query", LISTS)
+@pytest.mark.parametrize("sort", ["", "&sort=-score", "&sort=name", "&sort=ended", "&sort=seconds"])
+def test_no_list_tells_them_of_its_members(scene: Scene, query: str, sort: str) -> None:
+    theirs, call = scene.theirs, scene.benches.call
+    asked_for = query.format(**theirs._asdict()) + sort
+    for who in ("team-a", *STRANGERS):
+        answer = call(who, "GET", f"/tasks?limit=500&{asked_for}")
+        found = answer.data
+        assert found["total"] == len(found["tasks"]) and found["before"] == 0 and found["next_cursor"] is None
+        assert theirs.member.encode() not in answer.body and theirs.batch.encode() not in answer.body
+        # What is there is the same as without members.
+        plain = re.sub(r"&?members=true", "", asked_for)
+        if "parent" not in query:
+            own = call(who, "GET", f"/tasks?limit=500&{plain}").data["tasks"]
+            assert [task["id"] for task in found["tasks"]] == [task["id"] for task in own]
+    seen = call("flowers", "GET", f"/tasks?limit=500&{asked_for}").data["tasks"]
+    if "{member}" not in query and "pass" not in query and "team=" not in query:
+        assert theirs.member in {task["id"] for task in seen}
+    for other in ("team-a", "team-b"):  # a place in somebody else's list is none in theirs
+        page = call("flowers", "GET", f"/tasks?limit=1&members=true{sort}").data
+        refused = call(other, "GET", f"/tasks?limit=1&members=true{sort}&cursor={page['next_cursor']}")
+        assert refused.status == 422 and theirs.member.encode() not in refused.body
 
 
 def test_their_own_it_is(scene: Scene) -> None:

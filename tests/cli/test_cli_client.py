@@ -347,6 +347,8 @@ def test_an_address_that_is_none_is_wrong_usage(run: Run, url: str) -> None:
         ["submit", "x", "--wait", "nan"],
         ["submit", "x", "--priority", "urgent"],
         ["status", "t1", "--state", "running"],
+        ["status", "t1", "--members"],
+        ["status", "t1", "--parent", "t2"],
         ["status", "--state", "sleeping"],
         ["status", "--limit", "0"],
         ["status", ".."],

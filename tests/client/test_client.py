@@ -29,6 +29,8 @@ from autoscorer.schemas.task import TaskState
 from autoscorer.service.ledger.ledger import Ledger
 from autoscorer.service.ledger.records import NewTask, TaskEnd
 from autoscorer.service.ledger.task_ids import new_task_id
+from autoscorer.service.sync.members import members_of
+from autoscorer.service.workspaces.roots import WorkspaceRoots
 
 from ..service.test_disclosure import RESULT
 from ..support.facade import ADMIN, SUBMIT, Facade, facade, facade_settings
@@ -86,7 +88,8 @@ def served(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             parameters={}, created_at=1.0,
         )  # fmt: skip
         batch, _ = await ledger.add(many)
-        await ledger.finish([TaskEnd(batch.id, TaskState.COMPLETED, result=summary)])
+        members = members_of(batch, outcomes, WorkspaceRoots(settings))
+        await ledger.finish([TaskEnd(batch.id, TaskState.COMPLETED, result=summary, members=members)])
         ids["batch"] = batch.id
         await ledger.close()
 
@@ -194,6 +197,21 @@ def test_tasks_are_listed_by_what_is_asked(client: Client, served: Served) -> No
     )
     short = client.tasks(limit=2)
     assert len(short.tasks) == 2 and short.total == 3 and short.next_cursor is not None
+
+
+def test_members_of_a_batch_are_listed_where_they_are_asked_for(client: Client, served: Served) -> None:
+    best, worst = client.tasks(parent=served.batch, sort="-score").tasks
+    assert (best.workspace, best.parent, best.state) == ("team-a", served.batch, TaskState.COMPLETED)
+    assert (worst.workspace, worst.parent, worst.state) == ("team-b", served.batch, TaskState.FAILED)
+    assert [task.id for task in client.tasks(parent=client.task(served.batch), states=["failed"]).tasks] == [worst.id]
+    assert client.tasks(members=True).total == 5 and client.tasks().total == 3
+    assert {task.id for task in client.tasks(members=True, workspace="team-a").tasks} == {served.scored}
+    member = client.task(best)
+    assert member.result is not None and member.result["summary"]["score"] == 0.9
+    assert client.retry(worst).retry_of == worst.id
+    with pytest.raises(AutoScorerError, match=served.batch) as caught:
+        client.cancel(best)
+    assert caught.value.code == "CONFLICT"
 
 
 def test_a_batch_has_counts_and_a_leaderboard(client: Client, served: Served) -> None:
@@ -406,6 +424,12 @@ def test_status_shows_score_metric_and_scorer(served: Served, run: Run) -> None:
     assert "MISMATCH" in next(line for line in shown.splitlines() if served.failed in line)
     code, page, _ = run("status", "--name", "team-b", "--state", "failed")
     assert [each["id"] for each in page["tasks"]] == [served.failed]
+    code, page, _ = run("status", "--parent", served.batch)
+    assert (code, [each["workspace"] for each in page["tasks"]]) == (0, ["team-a", "team-b"])
+    code, found, _ = run("status", "--members", "--name", "team-b", "--state", "failed")
+    assert {each["id"] for each in found["tasks"]} == {served.failed, page["tasks"][1]["id"]}
+    code, shown = in_terminal("status", page["tasks"][0]["id"])
+    assert code == 0 and served.batch in shown and "f1 0.9" in shown
 
 
 @pytest.mark.slow

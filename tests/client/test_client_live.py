@@ -138,6 +138,21 @@ def test_a_folder_is_uploaded_and_scored_in_a_batch(
     assert batch.state == "completed" and batch.outcome is None
     assert [row["workspace"] for row in client.leaderboard(batch)] == ["client-best", "client-worst"]
     assert [task.id for task in client.tasks(q="client-worst", action="batch").tasks] == [batch.id]
+    # Each is a task of its own, with the very Result that stands in its workspace and its samples.
+    best, worst = client.tasks(parent=batch, sort="-score").tasks
+    assert (best.workspace, worst.workspace, best.parent) == ("client-best", "client-worst", batch.id)
+    for member in (best, worst):
+        assert member.workspace is not None
+        written = json.loads((installation.root / member.workspace / "output" / "result.json").read_text())
+        assert client.task(member).result == written and written["versioning"]["flow_run_id"] == batch.flow_run_id
+        assert member.ended_at is not None and member.run_seconds is not None
+        _, past = installation.call("GET", f"/workspaces/{member.workspace}/history")
+        assert [each["task_id"] for each in past["data"]["results"]] == [member.id]
+    assert client.samples(worst).total == client.samples(best).total > 0
+    again = client.wait(client.retry(worst), timeout=180)
+    assert (again.retry_of, again.state, again.parent) == (worst.id, "completed", None)
+    # Which has changed nothing of what the batch came to.
+    assert client.task(worst).result == written
     by_name = {each["name"]: each for each in client.workspaces(search="client-")}
     assert by_name["client-best"]["score"] == 1.0
     # The same from a shell.

@@ -4,6 +4,7 @@ without end."""
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from autoscorer.flows.batches.journal import BatchJournal
 from autoscorer.flows.batches.outcome import Outcome, failed_outcome, outcome_of
 from autoscorer.flows.batches.pool import WorkerPool
 from autoscorer.schemas.result import ErrorInfo, Result
+from autoscorer.tasks.score import score_workspace
 from autoscorer.tasks.scoring import GuardedScoring, guard
 
 from ..support.prefect_server import PrefectServer, eventually, server
@@ -306,6 +308,18 @@ def test_a_second_attempt_keeps_what_is_settled_and_does_the_rest(
     assert len(files.member_outcomes()) == 6
 
 
+def test_an_outcome_names_the_result_json_that_it_tells_of(make_workspace: Callable[..., Path]) -> None:
+    for name, pred in (("good", "id,label\na,cat\nb,dog\nc,cat\n"), ("wrong", "id,label\nz,cat\n")):
+        root = make_workspace(f"w/{name}", pred=pred)
+        result = score_workspace(root)
+        outcome = outcome_of(root, result)
+        written = (root / "output" / "result.json").read_bytes()
+        assert outcome["result_sha256"] == hashlib.sha256(written).hexdigest()
+        assert (outcome["ended_at"], outcome["scorer"]) == (result.versioning.timestamp, "classification_f1")
+        # It says the same when the Result was read again, as by a second attempt.
+        assert outcome_of(root, Result.model_validate_json(written)) == outcome
+
+
 def test_a_name_that_is_no_utf8_survives_the_journal(make_workspace: Callable[..., Path], home: Path) -> None:
     root = make_workspace("w/\udcff", pred="")
     files = FlowRunFiles(home, RUN(1))
@@ -351,6 +365,12 @@ def attempt(run_id: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", ATTEMPT, run_id], stdout=subprocess.DEVNULL)
 
 
+def digest_of(root: Path) -> str | None:
+    """The sha256 of the Result that stands in a workspace."""
+    file = root / "output" / "result.json"
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None
+
+
 @pytest.mark.prefect
 def test_a_batch_that_was_killed_goes_on_where_it_was(server: PrefectServer, crowd: Any, home: Path) -> None:
     roots = crowd("fine", "mismatch", "raises", "waits", "fine")
@@ -375,6 +395,7 @@ def test_a_batch_that_was_killed_goes_on_where_it_was(server: PrefectServer, cro
     summary = ending["data"]
     assert (summary["total"], summary["completed"], summary["failed"], summary["resumed"]) == (5, 3, 2, 2)
     assert [Path(o["workspace"]).name for o in summary["outcomes"]] == [root.name for root in roots]
+    assert [o["result_sha256"] for o in summary["outcomes"]] == [digest_of(root) for root in roots]
     assert [name for name, _, _ in asked(folder)].count("2-raises") == 2
     assert sorted({name for name, _, _ in asked(folder)[4:]}) == ["2-raises", "3-waits", "4-fine"]
     assert {result_of(root)["versioning"]["flow_run_id"] for root in roots} == {run_id}
@@ -433,6 +454,8 @@ def test_a_workspace_that_is_held_is_tried_again_before_it_is_given_up(
     assert let_go.is_set()
     assert [o["state"] for o in summary["outcomes"]] == ["completed", "failed", "completed"]
     assert summary["outcomes"][1]["error"]["code"] == "CONFLICT"
+    # Of what was refused nothing was written.
+    assert [o["result_sha256"] for o in summary["outcomes"]] == [digest_of(root) for root in roots]
 
 
 def _is_held(root: Path) -> bool:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from autoscorer.core.errors import AutoScorerError, ErrorCode
+from autoscorer.core.flowruns import FlowRunFiles
+from autoscorer.flows.batches.outcome import failed_outcome
+from autoscorer.schemas.task import TaskState
+from autoscorer.service.ledger.records import Observed
+from autoscorer.service.sync.members import members_of
 
 from ..support.browser import Browser
 from ..support.browser import browser as browser
@@ -30,8 +38,12 @@ CUT = (
 
 
 @pytest.fixture
-def api(tmp_path: Path) -> Iterator[Facade]:
-    root = tmp_path / "root"
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def api(root: Path) -> Iterator[Facade]:
     for name in ("one", "two", "three"):
         write_workspace(root, name)
     with facade(facade_settings(root, tokens=False)) as running:
@@ -120,3 +132,45 @@ def test_a_stream_is_not_kept_for_a_page_that_nobody_sees(browser: Browser, api:
     browser.wait_for(ROWS.format(1))
     live(browser)
     assert json.loads(browser.value("JSON.stringify(asked)")).count("/events") == 1
+
+
+def test_a_batchs_members_come_into_its_list_as_they_are_recorded(browser: Browser, api: Facade, root: Path) -> None:
+    batch = str(api.call("POST", "/batch", {"workspaces": ["one", "two"], "action": "score"}).data["id"])
+    begin(api, batch)
+    files = FlowRunFiles(api.settings.home, RUN)
+    files.set_total(2)
+    browser.open(f"{api.url}/ui/record/{batch}?lang=en&sort=name", width=1300)
+    browser.wait_for("document.querySelector('#detail').innerText.includes('0')")
+    assert browser.value("document.querySelector('#members')") is None
+    for number, name in enumerate(("one", "two"), 1):
+        outcome = failed_outcome(root / name, AutoScorerError(ErrorCode.MISMATCH, "why"))
+        files.add_member_outcome(outcome)
+        # The batch may be told of before its members are there.
+        browser.wait_for(f"document.querySelector('#detail').innerText.includes('{number} of 2')")
+        record(api, batch, outcome)
+        browser.wait_for(f"document.querySelectorAll('#members #rows tr').length === {number}")
+
+
+RUN = "5f0c1a9e-0000-4000-8000-00000000000b"
+
+
+def begin(api: Facade, batch: str) -> None:
+    """Have a worker take a batch, as Prefect would tell of it."""
+
+    async def work() -> None:
+        ledger = api.state.tasks.ledger
+        await ledger.dispatched([(await ledger.row(batch), RUN)])
+        await ledger.observe([Observed(batch, TaskState.RUNNING, "RUNNING", 1, 1.0, None)])
+
+    asyncio.run_coroutine_threadsafe(work(), api.state.loop).result(300)
+
+
+def record(api: Facade, batch: str, outcome: dict[str, Any]) -> None:
+    """Put down what became of a workspace, as whoever follows the batch does."""
+
+    async def work() -> None:
+        tasks = api.state.tasks
+        members = members_of(await tasks.ledger.row(batch), [outcome], tasks.roots)
+        assert await tasks.ledger.record_members(batch, members)
+
+    asyncio.run_coroutine_threadsafe(work(), api.state.loop).result(300)

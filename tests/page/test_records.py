@@ -158,12 +158,19 @@ def test_tasks_are_found_by_part_of_a_name_and_the_address_keeps_what_is_looked_
         browser.wait_for("document.querySelector('#q').value === 'RED-'")
         browser.value("history.forward()")
         browser.wait_for("document.querySelector('#q').value === 'spring'")
-        # A batch by one of its members; a name that is not there; and back to all of them.
+        # A batch by one of its members, and that member's own record; or the batch alone.
         put(browser, "#q", "Member-0002")
-        browser.wait_for(
-            "document.querySelectorAll('#rows tr').length === 1"
-            " && document.querySelector('#rows [data-key=action]').innerText === 'batch'"
-        )
+        actions = "[...document.querySelectorAll('#rows [data-key=action]')].map(c => c.innerText).sort().join()"
+        browser.wait_for(f"{actions} === 'batch,pipeline'")
+        assert browser.value("document.querySelector('#with-members').checked")
+        assert text(browser, "#rows .small a") == "member of a batch"
+        click(browser, "#with-members")
+        browser.wait_for(f"{actions} === 'batch'")
+        assert browser.value("new URLSearchParams(location.search).get('members')") == "false"
+        click(browser, "#with-members")
+        browser.wait_for(f"{actions} === 'batch,pipeline'")
+        assert browser.value("new URLSearchParams(location.search).has('members')") is False
+        # A name that is not there; and back to all of them.
         put(browser, "#q", "<b>nobody")
         browser.wait_for("document.querySelector('#empty')")
         assert "“<b>nobody”" in text(browser, "#empty")
@@ -214,3 +221,102 @@ def test_the_names_of_members_do_not_follow_to_another_task(browser: Browser, ro
         browser.value("history.back()")
         browser.value("history.back()")
         browser.wait_for("document.querySelector('#member')?.value === '0001'")
+
+
+# --- the members of a batch -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [390, 1300])
+def test_a_batchs_members_are_sorted_narrowed_and_turned_page_by_page(browser: Browser, root: Path, width: int) -> None:
+    with served(root, [Done("night", action="batch", result=a_batch(root, 120))]) as (url, ids):
+        browser.open(f"{url}/ui/record/{ids['night']}?lang=en", width=width)
+        browser.wait_for("document.querySelectorAll('#members #rows tr').length === 50")
+        assert text(browser, "#member-count") == "1–50 of 120"
+        # The best first; then the other way round, and by their names.
+        assert names(browser)[:2] == ["round/member-0119", "round/member-0118"]
+        click(browser, "#members th[data-key=name] button")
+        browser.wait_for(f"{FIRST} === 'round/member-0000'")
+        assert browser.value("new URLSearchParams(location.search).get('sort')") == "name"
+        click(browser, "#members #next")
+        browser.wait_for(f"{FIRST} === 'round/member-0050'")
+        assert text(browser, "#member-count") == "51–100 of 120"
+        assert browser.value("document.activeElement.id") == "members-title"
+        choose(browser, "#member-state", "failed")
+        browser.wait_for(f"{FIRST} === 'round/member-0000' && document.querySelectorAll('#rows tr').length === 1")
+        assert "The model took too long" in text(browser, "#rows [data-key=stage]")
+        browser.call("Page.reload")
+        browser.wait_for(f"{FIRST} === 'round/member-0000' && document.querySelectorAll('#rows tr').length === 1")
+        choose(browser, "#member-state", "cancelled")
+        browser.wait_for("document.querySelector('#member-count').innerText === 'No member is like that.'")
+        choose(browser, "#member-state", "")
+        put(browser, "#member-name", "R-0123")
+        put(browser, "#member-name", "R-0111")
+        browser.wait_for("document.querySelector('#member-count').innerText === '1–1 of 1'")
+        # Its places stand below, as ever.
+        assert browser.value("document.querySelectorAll('table.board tbody tr').length") == 100
+        assert browser.value("document.documentElement.scrollWidth") <= width
+        assert browser.value(CONTRAST) == []
+
+
+FIRST = "document.querySelector('#rows [data-key=name]')?.innerText"
+
+
+def choose(page: Browser, selector: str, value: str) -> None:
+    page.value(
+        f"(s => {{ s.value = {json.dumps(value)}; s.dispatchEvent(new Event('change')); }})"
+        f"(document.querySelector({json.dumps(selector)}))"
+    )
+
+
+@pytest.mark.parametrize(
+    ("lang", "words"),
+    [
+        ("en", ("Records", "Batch", "The log is that of the batch.", "Member of")),
+        ("zh", ("记录", "批次", "日志见所属批次。", "所属批次")),
+    ],
+)
+def test_a_members_record_leads_to_its_batch_and_back(
+    browser: Browser, root: Path, lang: str, words: tuple[str, ...]
+) -> None:
+    with served(root, [Done("night", action="batch", result=a_batch(root, 4))]) as (url, ids):
+        browser.open(f"{url}/ui/record/{ids['night']}?lang={lang}&sort=name", width=1300)
+        browser.wait_for(f"{FIRST} === 'round/member-0000'")
+        click(browser, "#members #rows tr:nth-child(3) a")
+        browser.wait_for("document.querySelector('#batch-of')")
+        assert text(browser, "#title") == "round/member-0002"
+        records, batch, log, of = words
+        assert text(browser, ".crumb") == f"{records} › {batch}"
+        assert log in text(browser, "#detail") and of in text(browser, "#detail")
+        # What the batch says of it is there, though its workspace is not.
+        assert "0.5" in text(browser, "#detail") and "This is what the batch tells" in text(browser, "#detail")
+        assert browser.value("document.querySelector('#retry') !== null && !document.querySelector('#cancel')")
+        assert browser.value(CONTRAST) == []
+        click(browser, "#batch-of")
+        browser.wait_for(f"location.pathname === '/ui/record/{ids['night']}' && document.querySelector('#members')")
+        browser.value("history.back()")
+        browser.wait_for("document.querySelector('#batch-of')")
+
+
+def test_a_batch_from_before_members_had_records_shows_its_places(browser: Browser, root: Path) -> None:
+    with served(root, [Done("old", action="batch", result=a_batch(root, 4), has_members=False)]) as (url, ids):
+        browser.open(f"{url}/ui/record/{ids['old']}?lang=en", width=1300)
+        browser.wait_for("document.querySelectorAll('table.board tbody tr').length === 4")
+        browser.value("new Promise(done => setTimeout(done, 1000))")
+        assert browser.value("document.querySelector('#members')") is None
+
+
+def test_failed_members_are_repeated_from_the_batchs_list(browser: Browser, root: Path) -> None:
+    from ..support.workspaces import write_workspace
+
+    for number in range(3):
+        write_workspace(root, f"round/member-{number:04}")
+    with served(root, [Done("night", action="batch", result=a_batch(root, 3))]) as (url, ids):
+        browser.open(f"{url}/ui/record/{ids['night']}?lang=en&state=failed", width=1300)
+        browser.wait_for("document.querySelectorAll('#rows tr').length === 1")
+        click(browser, "#rows input")
+        browser.wait_for("document.querySelector('#again')")
+        click(browser, "#again")
+        browser.wait_for("document.querySelector('#members').innerText.includes('Done for 1.')")
+        click(browser, ".crumb a")
+        browser.wait_for("document.querySelectorAll('#rows tr').length === 2")
+        assert names(browser)[0] == "round/member-0000"

@@ -66,11 +66,27 @@ def test_it_is_served_once_it_was_made(empty: Settings) -> None:
 
 def test_the_tables_are_those_that_the_statements_know(empty: Settings) -> None:
     def differences(db: Connection) -> list[object]:
-        return [*compare_metadata(MigrationContext.configure(db), metadata)]
+        found = [*compare_metadata(MigrationContext.configure(db), metadata)]
+        if db.dialect.name != "sqlite":
+            return found
+        # Of a reference that came with a column of its own, SQLAlchemy does not read what becomes of it.
+        return [each for each in found if each[0] not in ("add_fk", "remove_fk")] + [
+            (table.name, key.parent.name)
+            for table in metadata.sorted_tables
+            for key in table.foreign_keys
+            if (key.parent.name, key.column.table.name, key.column.name, key.ondelete)
+            not in _references(db, table.name)
+        ]
 
     for settings in (empty, empty.model_copy(update={"ledger_url": None})):
         asyncio.run(upgrade_ledger(settings))
         assert asyncio.run(in_ledger(settings, differences)) == []
+
+
+def _references(db: Connection, table: str) -> set[tuple[str, str, str, str]]:
+    """Column, table and column that it refers to, and what becomes of it: as SQLite has them."""
+    asked = text('SELECT "from", "table", "to", on_delete FROM pragma_foreign_key_list(:name)')
+    return {tuple(row) for row in db.execute(asked, {"name": table})}
 
 
 def test_a_thousand_racing_submits_make_one_active_task_a_workspace(shared: Settings) -> None:

@@ -21,24 +21,10 @@ from autoscorer.service.policy import Subject
 from sqlalchemy import Connection, make_url, text, update
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from ..support.ledger import ledger_of as ledger_of
 from ..support.ledger import new, opened
 from ..support.postgres import Postgres
 from ..support.postgres import postgres as postgres
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=[pytest.mark.slow, pytest.mark.postgres])])
-def ledger_of(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Settings]:
-    """The configuration of an empty ledger of each kind."""
-
-    def made() -> Settings:
-        if request.param == "postgresql":
-            server: Postgres = request.getfixturevalue("postgres")
-            monkeypatch.setenv("AUTOSCORER_LEDGER_URL", server.ledger_url())
-        settings = load_settings()
-        asyncio.run(upgrade_ledger(settings))
-        return settings
-
-    return made
 
 
 async def position(ledger: Ledger) -> int:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
-from autoscorer.core.config import Settings
+import pytest
+from autoscorer.core.config import Settings, load_settings
 from autoscorer.service.ledger.ledger import Ledger
+from autoscorer.service.ledger.maintenance import upgrade_ledger
 from autoscorer.service.ledger.records import NewTask
 from autoscorer.service.ledger.task_ids import new_task_id
 
-__all__ = ["new", "opened"]
+from .postgres import Postgres
+
+__all__ = ["ledger_of", "new", "opened"]
 
 
 @asynccontextmanager
@@ -43,3 +49,18 @@ def new(workspace: str = "/data/a", action: str = "score", **other: Any) -> NewT
             **other,
         }
     )
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=[pytest.mark.slow, pytest.mark.postgres])])
+def ledger_of(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Settings]:
+    """The configuration of an empty ledger of each kind."""
+
+    def made() -> Settings:
+        if request.param == "postgresql":
+            server: Postgres = request.getfixturevalue("postgres")
+            monkeypatch.setenv("AUTOSCORER_LEDGER_URL", server.ledger_url())
+        settings = load_settings()
+        asyncio.run(upgrade_ledger(settings))
+        return settings
+
+    return made

@@ -15,6 +15,8 @@ from autoscorer.core.config import Settings
 from autoscorer.schemas.task import TaskState
 from autoscorer.service.ledger.ledger import Ledger
 from autoscorer.service.ledger.records import TaskEnd
+from autoscorer.service.sync.members import members_of
+from autoscorer.service.workspaces.roots import WorkspaceRoots
 from autoscorer.tasks.score import score_workspace
 
 from .browser import Browser
@@ -27,7 +29,7 @@ __all__ = ["Done", "click", "put", "scored", "served", "sign_in", "text", "visit
 
 @dataclass
 class Done:
-    """A task that has ended, or one that has not (without a state)."""
+    """A task that has ended, or one that has not (without a state); of a batch also its members."""
 
     workspace: str
     state: TaskState | None = TaskState.COMPLETED
@@ -36,6 +38,8 @@ class Done:
     error: dict[str, Any] | None = None
     more: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    # Not of a batch from before members had records.
+    has_members: bool = True
 
 
 def scored(
@@ -81,11 +85,12 @@ def _fill(settings: Settings, root: Path, tasks: Sequence[Done]) -> dict[str, st
                 if task.state is not None:
                     began = row.created_at
                     ended = began + task.seconds
-                    endings.append(
-                        TaskEnd(
-                            row.id, task.state, task.result, task.error, attempts=1, started_at=began, ended_at=ended
-                        )
+                    end = TaskEnd(
+                        row.id, task.state, task.result, task.error, attempts=1, started_at=began, ended_at=ended
                     )
+                    outcomes = (task.result or {}).get("outcomes") if whole and task.has_members else None
+                    members = None if outcomes is None else members_of(row, outcomes, WorkspaceRoots(settings))
+                    endings.append(replace(end, members=members))
             if endings:
                 await ledger.finish(endings)
         finally:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from autoscorer.core.config import Settings
+from autoscorer.flows.batches.outcome import outcome_of, summarize
 from autoscorer.schemas.task import TaskState
 from autoscorer.service.ledger.records import TaskEnd
+from autoscorer.service.sync.outcomes import task_end_without_run
 from autoscorer.tasks.score import score_workspace
 
 from .calls import Answer, call
@@ -72,6 +74,30 @@ class Benches:
         ledger = self.api.state.tasks.ledger
         asyncio.run_coroutine_threadsafe(_finish(ledger, TaskEnd(task_id, **end)), self.api.state.loop).result(60)
 
+    def dispatched(self, task_id: str, flow_run_id: str) -> None:
+        """Have a task be a flow run's, as if Prefect had been told of it."""
+        work = _dispatch(self.api.state.tasks.ledger, task_id, flow_run_id)
+        asyncio.run_coroutine_threadsafe(work, self.api.state.loop).result(60)
+
+    def end_batch(self, task_id: str, *workspaces: str, **choice: Any) -> dict[str, str]:
+        """Do what a worker would with a batch of scorings; the ids of its members, by workspace.
+
+        Args:
+            task_id: The batch.
+            workspaces: Their names.
+            choice: Of ``score_workspace``.
+        """
+        outcomes = [outcome_of(self.root / each, score_workspace(self.root / each, **choice)) for each in workspaces]
+        return self.end_batch_with(task_id, outcomes)
+
+    def end_batch_with(self, task_id: str, outcomes: list[dict[str, Any]]) -> dict[str, str]:
+        """The same with what became of its workspaces."""
+        tasks = self.api.state.tasks
+        saved = {"state": "COMPLETED", "data": summarize("score", outcomes, seconds=1.0)}
+        asyncio.run_coroutine_threadsafe(_finish_batch(tasks, task_id, saved), self.api.state.loop).result(60)
+        members = self.call("admin", "GET", f"/tasks?parent={task_id}&limit=500").data["tasks"]
+        return {member["workspace"]: member["id"] for member in members}
+
     def score(self, handed: dict[str, Any]) -> dict[str, Any]:
         """Do what a worker would with a submission's predictions; its Result."""
         result = score_workspace(self.root / handed["workspace"])
@@ -84,6 +110,16 @@ class Benches:
 
 async def _finish(ledger: Any, end: TaskEnd) -> None:
     await ledger.finish([end])
+
+
+async def _dispatch(ledger: Any, task_id: str, flow_run_id: str) -> None:
+    await ledger.dispatched([(await ledger.row(task_id), flow_run_id)])
+
+
+async def _finish_batch(tasks: Any, task_id: str, saved: dict[str, Any]) -> None:
+    end = task_end_without_run(saved, tasks.roots, await tasks.ledger.row(task_id))
+    assert end is not None
+    await tasks.ledger.finish([end])
 
 
 @contextmanager

@@ -95,7 +95,18 @@ def test_every_accepted_task_ends_whatever_is_killed(
             # The Result is this task's own, and whole.
             assert result.versioning.flow_run_id == view["flow_run_id"]
             assert view["result"]["summary"]["score"] == result.summary.score == 1.0
-        if action != "batch":
+        if action == "batch":
+            # Each of its workspaces has one record, of the Result that stands there, whoever was killed in between.
+            members = live.call("GET", f"/tasks?parent={task}&sort=name")[1]["data"]["tasks"]
+            assert [each["workspace"] for each in members] == sorted(
+                f"{workspace.name}/{each.name}" for each in workspace.iterdir()
+            )
+            for each in members:
+                whole = live.call("GET", f"/tasks/{each['id']}")[1]["data"]["result"]
+                standing = Workspace(live.root / each["workspace"]).read_result()
+                assert standing is not None and whole["timing"] == standing.to_dict()["timing"]
+                assert whole["versioning"]["flow_run_id"] == view["flow_run_id"]
+        else:
             assert not list(workspace.glob(".autoscorer/run-*")), f"staged files of {action} {workspace.name} stayed"
     _check_no_container(docker_client, [view["flow_run_id"] for view in ended.values() if view["flow_run_id"]])
     # Prefect's own record says the same: nothing stays Running there for ever.

@@ -224,6 +224,8 @@ def test_every_task_ends_once_whatever_becomes_of_a_host(hosts: Hosts, busybox: 
     for task, (action, name) in tasks.items():
         if action in ("score", "pipeline"):
             _check_result(hosts.root / name, views[task])
+        if action == "batch":
+            _check_members(hosts, task, name)
     # Nothing of the attempts that were given up goes on, on hosts that live.
     runs = {view["flow_run_id"] for view in views.values()}
     eventually(lambda: not [each for each in _containers(hosts.docker) if each in runs], within=300)
@@ -253,6 +255,15 @@ def _follow_and_cancel(hosts: Hosts, busybox: str) -> None:
     hosts.ask("POST", f"/tasks/{task}/cancel")
     ended = eventually(lambda: hosts.tasks([task])[task]["state"] in FINAL and hosts.tasks([task])[task], within=300)
     assert ended["state"] == "cancelled"
+
+
+def _check_members(hosts: Hosts, batch: str, name: str) -> None:
+    """Whichever host worked on which, and whoever put it down."""
+    members = hosts.ask("GET", f"/tasks?parent={batch}&sort=name").data["tasks"]
+    assert [each["workspace"] for each in members] == [f"{name}/{number}" for number in range(8)]
+    for each in members:
+        whole = hosts.ask("GET", f"/tasks/{each['id']}").data["result"]
+        assert whole == json.loads((hosts.root / each["workspace"] / "output" / "result.json").read_text())
 
 
 def _check_result(space: Path, view: dict[str, Any]) -> None:

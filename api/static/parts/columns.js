@@ -25,9 +25,13 @@ function Stage({ task }) {
   return html`<span title=${task.error.code}>${meaning(task.error.code)?.title || html`<${Name} text=${task.error.code} />`}</span>${stage && t("value.and") + stage}`;
 }
 
+function Called({ task }) {
+  return html`<a href=${placeOf(task)}><${Name} text=${nameOf(task)} /></a>${task.parent && html`<${Small}><a href=${to("record", task.parent)}>${t("list.member")}</a></>`}`;
+}
+
 /** Key, word of the head, key to sort by, whether it holds numbers, cell, and what stands in a CSV. */
 export const COLUMNS = [
-  { key: "name", word: "list.workspace", sort: "name", cell: (task) => html`<a href=${placeOf(task)}><${Name} text=${nameOf(task)} /></a>`, csv: nameOf },
+  { key: "name", word: "list.workspace", sort: "name", cell: (task) => html`<${Called} task=${task} />`, csv: nameOf },
   { key: "state", word: "list.state", sort: "state", cell: (task) => html`<${Chip} state=${ended(task)} />`, csv: ended },
   { key: "score", word: "list.score", sort: "score", isNumber: true, cell: (task) => html`<${Score} task=${task} />`, csv: (task) => task.outcome?.score },
   { key: "metric", word: "list.metric", cell: (task) => task.outcome?.metric && html`<${Name} text=${task.outcome.metric} /> <${Direction} isHigher=${task.outcome.higher_is_better !== false} />`, csv: (task) => task.outcome?.metric },

@@ -32,6 +32,9 @@ function Saved({ query }) {
   </div></details>`;
 }
 
+/** Whether members of batches are listed among the rest: as somebody says, else where something is looked for. */
+export const isWithMembers = (query) => (query.has("members") ? query.get("members") === "true" : Boolean(query.get("q")));
+
 const stateWord = (state) => (state === STATES[0] ? t("filter.active") : word("state", state));
 
 export function Filters({ query }) {
@@ -59,6 +62,8 @@ export function Filters({ query }) {
     search();
   };
   const verdict = query.get("pass") || "";
+  // What goes without saying does not stand in the address.
+  const setMembers = (isOn) => set({ members: isOn === Boolean(q) ? "" : String(isOn) });
   return html`<form id="filters" role="search" aria-label=${t("filter.label")} onSubmit=${submit}>
     <label class="field grow"><span>${t("filter.name")}</span>
       <input id="q" ref=${field} type="search" defaultValue=${q} autocomplete="off" spellcheck=${false} maxlength="200" placeholder=${t("filter.name.hint")} onInput=${typed} onChange=${left} /></label>
@@ -66,6 +71,7 @@ export function Filters({ query }) {
     <${Filter} id="state" label=${t("filter.state")} value=${query.get("state") || ""} of=${STATES.map((state) => [state, stateWord(state)])} onChange=${(state) => set({ state })} />
     <${Filter} id="pass" label=${t("filter.pass")} value=${verdict} of=${[["true", t("state.passed")], ["false", t("state.unpassed")]]} onChange=${(pass) => set({ pass })} />
     <${Filter} id="action" label=${t("filter.action")} value=${query.get("action") || ""} of=${ACTIONS.map((action) => [action, word("action", action)])} onChange=${(action) => set({ action })} />
+    <label class="check"><input type="checkbox" id="with-members" checked=${isWithMembers(query)} onChange=${(event) => setMembers(event.target.checked)} /> ${t("filter.members")}</label>
     ${["scorer", "benchmark", "team"].filter((key) => query.get(key)).map((key) => html`<a class="tag" href=${to("records", "", { ...Object.fromEntries(query), [key]: "", cursor: "" })}>
       ${t(`list.${key}`)}: <bdi>${query.getAll(key).join(", ")}</bdi> ×</a>`)}
     <${Saved} query=${query} /></div></details>

@@ -1,4 +1,4 @@
-// The members of a batch: how many, who is best, and one of them by a part of its name.
+// What a batch says of its members: how many there are of each kind, who is best, and one of them by a part of its name.
 
 import { html } from "/static/preact.js";
 import { to } from "/static/core/address.js";
@@ -17,18 +17,22 @@ function outcomeOf(row) {
 
 const COLUMNS = [{ word: "batch.outcome", cell: outcomeOf }];
 
-/** Counts and leaderboard of a batch. */
+/** How many members a batch has, and what became of them. */
 export function Members({ batch: { summary, leaderboard } }) {
-  const label = t("batch.board");
   return html`<${Facts} of=${[
     ...COUNTED.filter((key) => typeof summary[key] === "number" && (summary[key] || key === "total" || key === "done"))
       .map((key) => [t(`batch.${key}`), count(summary[key])]),
     [t("batch.passed"), leaderboard.some((row) => typeof row.pass === "boolean") && count(leaderboard.filter((row) => row.pass === true).length)],
     [t("task.ran"), seconds(summary.seconds)],
-  ]} />
-  ${leaderboard.length > 0 && html`<${Part} title=${label}>
+  ]} />`;
+}
+
+/** Who has which place. */
+export function Places({ batch: { leaderboard } }) {
+  const label = t("batch.board");
+  return leaderboard.length > 0 && html`<${Part} title=${label}>
     <${Board} rows=${leaderboard} label=${label} find=${t("batch.find")} nobody=${(name) => t("batch.nobody", { name })}
       name=${(row) => row.workspace} whoWord=${t("batch.member")}
       who=${(row) => html`<a href=${to("workspace", row.workspace)}><${Name} text=${row.workspace} /></a>`}
-      columns=${COLUMNS} file="leaderboard.csv" keys=${KEYS} /></>`}`;
+      columns=${COLUMNS} file="leaderboard.csv" keys=${KEYS} /></>`;
 }

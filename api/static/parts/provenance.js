@@ -40,6 +40,7 @@ export function About({ task }) {
     [t("task.ran"), seconds(task.run_seconds)],
     [t("task.attempts"), task.attempts > 1 && count(task.attempts)],
     [t("task.repeats"), task.retry_of && html`<a href=${to("record", task.retry_of)}>${task.retry_of}</a>`],
+    [t("task.parent"), task.parent && html`<a href=${to("record", task.parent)}>${task.parent}</a>`],
     [t("task.reason"), task.reason && html`<${Name} text=${task.reason} />`],
     [t("task.callback"), task.callback && html`<${Callback} of=${task.callback} />`],
     [t("task.id"), html`<${Mono} text=${task.id} />`],

@@ -11,7 +11,8 @@ import { confirmed } from "/static/parts/dialog.js";
 import { Failure, Refusal } from "/static/parts/failure.js";
 import { FileLink, Files, Plots, useFiles } from "/static/parts/files.js";
 import { Log } from "/static/parts/log.js";
-import { Members } from "/static/parts/members.js";
+import { MemberList } from "/static/parts/member-list.js";
+import { Members, Places } from "/static/parts/members.js";
 import { NotesByPeople, useNotes } from "/static/parts/notes.js";
 import { About, Params, Provenance } from "/static/parts/provenance.js";
 import { Headline, Metrics, Notes, isResult } from "/static/parts/result.js";
@@ -83,7 +84,7 @@ export default function Record({ id }) {
     before.current = now;
   }, [now]);
   return html`<article id="record" class="card" aria-labelledby="title">
-    <p class="crumb"><a href=${to("records")}>${t("nav.records")}</a></p>
+    <p class="crumb"><a href=${to("records")}>${t("nav.records")}</a>${task?.parent && html` › <a id="batch-of" href=${to("record", task.parent)}>${t("batch.title")}</a>`}</p>
     <h1 id="title" ref=${title} tabindex="-1">${name || problem ? html`<${Name} text=${name || id} />` : "…"}</h1>
     <p id="said" class="unseen" role="status">${said}</p>
     <${Refusal} of=${problem} />
@@ -92,11 +93,11 @@ export default function Record({ id }) {
       <${Outcome} task=${task} />
       ${task.progress && isActive(task) && html`<${Progress} of=${task.progress} />`}
       <${Buttons} task=${task} files=${files} onDone=${again} />
-      ${batch.data && html`<${Members} batch=${batch.data} />`}
+      ${batch.data && html`<${Members} batch=${batch.data} /><${MemberList} batch=${id} done=${batch.data.summary.done} /><${Places} batch=${batch.data} />`}
       ${isResult(task) && html`<${Plots} task=${task} files=${files} /><${Metrics} result=${task.result} /><${Notes} result=${task.result} /><${Samples} task=${task} notes=${notes} /><${Files} files=${files} />`}
       ${!isResult(task) && task.result && !isBatch && html`<${Part} title=${t("found.title")}><${Value} of=${task.result} /></>`}
       <${NotesByPeople} notes=${notes} />
-      <${Log} task=${task.id} goesOn=${isActive(task)} />
+      ${task.parent ? html`<${Part} title=${t("log.title")}><p><a href=${to("record", task.parent)}>${t("members.log")}</a></p></>` : html`<${Log} task=${task.id} goesOn=${isActive(task)} />`}
       <${Stages} task=${task} />
       <${Params} task=${task} /><${About} task=${task} /><${Provenance} task=${task} />
     </div>`}

@@ -8,10 +8,11 @@ import { t } from "/static/core/language.js";
 import { useAsked, useLast } from "/static/core/live.js";
 import { useTitle } from "/static/core/title.js";
 import { COLUMNS, MORE_IN_CSV } from "/static/parts/columns.js";
-import { ACTIONS, Filters, STATES } from "/static/parts/filters.js";
+import { ACTIONS, Filters, STATES, isWithMembers } from "/static/parts/filters.js";
 import { Refusal } from "/static/parts/failure.js";
 import { Pages } from "/static/parts/pages.js";
 import { Selected } from "/static/parts/selected.js";
+import { TaskTable } from "/static/parts/task-table.js";
 
 const PAGE = 100;
 const SORTS = ["created", ...COLUMNS.map((column) => column.sort).filter((sort) => sort && sort !== "created")];
@@ -27,26 +28,10 @@ function asked(query) {
   for (const [key, values] of Object.entries(known)) {
     for (const one of (query.get(key) || "").split(",")) if (values.includes(one)) params.append(key, one);
   }
+  if (isWithMembers(query)) params.set("members", "true");
   const sort = chosen(query, "sort", SORTS.flatMap((each) => [each, `-${each}`]));
   if (query.has("sort")) params.set("sort", sort);
   return params;
-}
-
-function Head({ columns, sort, all, onAll }) {
-  const turned = (key) => (sort === key ? `-${key}` : key);
-  return html`<thead role="rowgroup"><tr role="row">
-    <th role="columnheader" scope="col" class="pick"><input type="checkbox" aria-label=${t("list.all")} checked=${all} onChange=${(event) => onAll(event.target.checked)} /></th>
-    ${columns.map(({ key, word, sort: by, isNumber }) => html`<th role="columnheader" scope="col" key=${key} data-key=${key} class=${isNumber ? "num" : null}
-      aria-sort=${by && sort === by ? "ascending" : by && sort === `-${by}` ? "descending" : null}>
-      ${by ? html`<button type="button" class="sort" onClick=${() => change({ sort: turned(by), cursor: "" })}>${t(word)}<span aria-hidden="true">${sort === by ? " ↑" : sort === `-${by}` ? " ↓" : ""}</span></button>` : t(word)}</th>`)}
-  </tr></thead>`;
-}
-
-function Row({ task, columns, picked, onPick }) {
-  return html`<tr role="row" data-id=${task.id}>
-    <td role="cell" class="pick"><input type="checkbox" aria-label=${t("list.pick")} checked=${picked} onChange=${(event) => onPick(task.id, event.target.checked)} /></td>
-    ${columns.map(({ key, cell, isNumber, label }) => html`<td role="cell" key=${key} data-key=${key} class=${isNumber ? "num" : null} data-label=${label ? t(label) : null}>${cell(task)}</td>`)}
-  </tr>`;
 }
 
 function Empty({ query }) {
@@ -95,12 +80,7 @@ export default function Records() {
     <${Filters} query=${query} />
     <${Refusal} of=${problem} />
     <${Selected} tasks=${chosenTasks} onDone=${() => { pick([]); again(); }} />
-    ${page && page.tasks.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-labelledby="title">
-      <table role="table" class=${data ? "records" : "records stale"}>
-        <${Head} columns=${columns} sort=${sort} all=${picked.length === page.tasks.length} onAll=${(isOn) => pick(isOn ? page.tasks.map((task) => task.id) : [])} />
-        <tbody role="rowgroup" id="rows">${page.tasks.map((task) => html`<${Row} key=${task.id} task=${task} columns=${columns} picked=${picked.includes(task.id)}
-          onPick=${(id, isOn) => pick(isOn ? [...picked, id] : picked.filter((each) => each !== id))} />`)}</tbody>
-      </table></div>`}
+    ${page && page.tasks.length > 0 && html`<${TaskTable} tasks=${page.tasks} columns=${columns} sort=${sort} picked=${picked} onPick=${pick} isStale=${!data} labelledby="title" />`}
     ${page && !page.tasks.length && html`<${Empty} query=${query} />`}
     ${page && html`<${Pages} next=${page.next_cursor} cursor=${query.get("cursor") || ""} onTurn=${() => title.current.focus()} />`}
   </section>`;

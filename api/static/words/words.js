@@ -37,6 +37,7 @@ export const words = {
   "filter.forget": ["Forget {name}", "删除 {name}"],
   "filter.name": ["Name", "名称"],
   "filter.name.hint": ["part of a name, also of a batch's members", "名称的一部分，也可以是批次成员的名称"],
+  "filter.members": ["Members of batches too", "也列出批次的成员"],
   "filter.clear": ["Show all", "显示全部"],
 
   "list.title": ["Records", "记录"],
@@ -75,6 +76,7 @@ export const words = {
   "list.ran.short": ["ran", "用时"],
   "list.attempt": ["attempt {n}", "第 {n} 次尝试"],
   "list.more": ["{first} and {n} more", "{first} 等，另有 {n} 个"],
+  "list.member": ["member of a batch", "批次成员"],
   "list.batch": ["batch", "批次"],
 
   "state.queued": ["queued", "排队中"],
@@ -160,6 +162,9 @@ export const words = {
   "cause.usage": ["How it was asked for", "请求的方式"],
   "cause.system": ["The system, not the submission", "系统，而不是提交的内容"],
 
+  "members.title": ["Members", "成员"],
+  "members.none": ["No member is like that.", "没有这样的成员。"],
+  "members.log": ["The log is that of the batch.", "日志见所属批次。"],
   "batch.title": ["Batch", "批次"],
   "batch.total": ["Workspaces", "工作区"],
   "batch.done": ["Done", "已处理"],
@@ -189,6 +194,7 @@ export const words = {
   "task.ran": ["Ran", "用时"],
   "task.attempts": ["Attempts", "尝试次数"],
   "task.repeats": ["Repeats", "重复自"],
+  "task.parent": ["Member of", "所属批次"],
   "task.reason": ["Reason", "缘由"],
   "task.callback": ["Callback", "回调"],
   "task.id": ["Task id", "任务编号"],

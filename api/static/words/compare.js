@@ -24,7 +24,7 @@ export const words = {
   "compare.provenance": ["Provenance that differs", "不同的来源"],
   "compare.same": ["Nothing differs.", "没有不同。"],
   "compare.absent": ["not given", "未给出"],
-  "compare.what": ["what", "项目"],
+  "compare.what": ["What", "项目"],
   "compare.samples": ["Samples that differ", "结果不同的样本"],
   "compare.samples.none": ["No sample differs.", "没有结果不同的样本。"],
   "compare.samples.filtered": ["No such sample.", "没有这样的样本。"],

@@ -124,7 +124,7 @@ _index("by_workspace", "workspace", "id", "parent")
 _index("by_scorer", "scorer", "id", "parent")
 _index("by_action", "action", "id", "parent")
 _index("by_benchmark", "benchmark", "id", "parent", where="benchmark IS NOT NULL")
-_index("by_team", "team", "id", where="team IS NOT NULL")
+_index("by_team", "team", "id", "parent", where="team IS NOT NULL")
 # Of what lists are sorted by: whoever has no such value stands in none, so that a task costs little before it ends.
 _index("by_end", "ended_at", "id", "parent", where="ended_at IS NOT NULL")
 _index("by_name", "sort_name", "id", "parent", where="sort_name IS NOT NULL")

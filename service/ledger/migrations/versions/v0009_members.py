@@ -22,6 +22,7 @@ _BY = {
     "by_scorer": ("scorer", False),
     "by_action": ("action", False),
     "by_benchmark": ("benchmark", True),
+    "by_team": ("team", True),
     "by_end": ("ended_at", True),
     "by_name": ("sort_name", True),
     "by_score": ("score", True),

@@ -19,6 +19,9 @@ _HEAVY = "system"
 # It waits for minutes, for workers to fall silent and for a schedule: begun last, it would keep everybody waiting.
 _FIRST = "test_work_pools.py"
 
+# These take minutes, too, and stand where they would be begun last.
+_LONG = ("test_score_jobs.py", "test_scoring_process.py", "test_ledger_model.py", "test_quotas.py", "test_weakened.py")
+
 _ends: dict[str, Callable[[], None]] = {}
 _needed: dict[str, set[Path]] = {}
 
@@ -36,7 +39,10 @@ def in_order(items: list[pytest.Item]) -> None:
     heavy.sort(key=lambda path: path.name != _FIRST)
     light = sorted(
         (path for path in uses if path not in heavy),
-        key=lambda path: min((SHARED.index(name) for name in uses[path]), default=len(SHARED)),
+        key=lambda path: (
+            min((SHARED.index(name) for name in uses[path]), default=len(SHARED)),
+            path.name not in _LONG,
+        ),
     )
     # The first of all at the start, the last one well before the end.
     place = {path: number * len(light) / len(heavy) - 0.5 for number, path in enumerate(heavy)}

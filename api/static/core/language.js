@@ -109,6 +109,9 @@ export function seconds(value) {
   return minutes < 120 ? t("time.minutes", { n: minutes }) : t("time.hours", { n: fixed(minutes / 60, 1) });
 }
 
+/** Seconds of what may be over in a moment. */
+export const brief = (value) => (value < 1 ? t("time.milliseconds", { n: Math.round(value * 1000) }) : seconds(value));
+
 export function bytes(value) {
   if (typeof value !== "number") return "";
   if (value < 1024) return `${count(value)} B`;

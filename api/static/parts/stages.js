@@ -1,7 +1,7 @@
 // How long each stage took, one after the other, and what the model used.
 
 import { html } from "/static/preact.js";
-import { bytes, count, number, seconds, t, word } from "/static/core/language.js";
+import { brief, bytes, number, t, word } from "/static/core/language.js";
 import { Facts, Part } from "/static/parts/basic.js";
 
 // In the order in which they come.
@@ -13,8 +13,6 @@ function timesOf(result) {
   return Object.entries({ queue, pull, run, ...result.timing }).filter(([, value]) => typeof value === "number");
 }
 
-const short = (value) => (value < 1 ? t("time.milliseconds", { n: count(Math.round(value * 1000)) }) : seconds(value));
-
 /** The stages below each other, each where it began. */
 function Course({ stages }) {
   const whole = stages.reduce((sum, [, value]) => sum + value, 0) || 1;
@@ -24,7 +22,7 @@ function Course({ stages }) {
     <tbody>${stages.map(([name, value]) => {
       const from = (before / whole) * 100;
       before += value;
-      return html`<tr key=${name}><th scope="row">${word("stage", name)}</th><td class="num"><data value=${value} title=${String(value)}>${short(value)}</data></td>
+      return html`<tr key=${name}><th scope="row">${word("stage", name)}</th><td class="num"><data value=${value} title=${String(value)}>${brief(value)}</data></td>
         <td class="course"><svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">
           <rect class="bar-all" x="0" y="4" width="100" height="2" rx="1" />
           <rect class="bar-value" x=${Math.min(from, 99)} y="2" width=${Math.max(1, (value / whole) * 100)} height="6" rx="1" /></svg></td></tr>`;
@@ -43,11 +41,11 @@ export function Stages({ task }) {
   const files = typeof used.output_files === "number" && `${t("stages.files", { n: used.output_files })}, ${bytes(used.output_bytes)}`;
   return html`<${Part} title=${t("stages.title")} id="course"><${Course} stages=${stages} />
     <${Facts} of=${[
-      [t("stages.total"), times.has("total") && short(times.get("total"))],
+      [t("stages.total"), times.has("total") && brief(times.get("total"))],
       [t("stages.memory"), bytes(used.peak_memory_bytes)],
-      [t("stages.cpu"), typeof used.cpu_seconds === "number" && short(used.cpu_seconds)],
+      [t("stages.cpu"), typeof used.cpu_seconds === "number" && brief(used.cpu_seconds)],
       [t("stages.gpu.memory"), bytes(used.gpu_memory_bytes)],
-      [t("stages.gpu"), typeof used.gpu_seconds === "number" && short(used.gpu_seconds)],
+      [t("stages.gpu"), typeof used.gpu_seconds === "number" && brief(used.gpu_seconds)],
       [t("stages.left"), files],
       [t("stages.exit"), typeof used.exit_code === "number" && number(used.exit_code)],
       [t("stages.backend"), used.backend],

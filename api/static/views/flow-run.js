@@ -6,6 +6,7 @@ import { t } from "/static/core/language.js";
 import { useAsked } from "/static/core/live.js";
 import { useTitle } from "/static/core/title.js";
 import { Mono } from "/static/parts/basic.js";
+import { placeOf } from "/static/parts/columns.js";
 import { Refusal } from "/static/parts/failure.js";
 
 export default function FlowRun({ id }) {
@@ -14,7 +15,7 @@ export default function FlowRun({ id }) {
   const task = data?.tasks[0];
   useTitle(t("flow.title"));
   useEffect(() => {
-    if (task) go(to(task.action === "rag-score" ? "job" : "record", task.id), { replace: true });
+    if (task) go(placeOf(task), { replace: true });
   }, [task?.id]);
   return html`<section class="card narrow" aria-labelledby="title"><h1 id="title">${t("flow.title")}</h1>
     <${Refusal} of=${problem} />

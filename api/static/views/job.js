@@ -3,7 +3,7 @@
 import { html, useEffect, useRef, useState } from "/static/preact.js";
 import { go, to } from "/static/core/address.js";
 import { act } from "/static/core/api.js";
-import { count, moment, number, percent, seconds, t, word } from "/static/core/language.js";
+import { brief, count, moment, number, percent, t, word } from "/static/core/language.js";
 import { once, useAsked } from "/static/core/live.js";
 import { useTitle } from "/static/core/title.js";
 import { Chip, Facts, Figure, Mono, Muted, Name, Part, Small, Table, Time, Value } from "/static/parts/basic.js";
@@ -69,7 +69,7 @@ function errorOf(job, task) {
   return { code, message, stage: "", details: {} };
 }
 
-const took = (ms) => (ms >= 1000 ? seconds(ms / 1000) : ms >= 1 ? t("job.milliseconds", { n: Math.round(ms) }) : "");
+const took = (ms) => (ms >= 1 ? brief(ms / 1000) : "");
 
 /** The question as a heading: one that is too long for it is told in full below. */
 function headingOf(job, asked) {

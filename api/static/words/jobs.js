@@ -49,7 +49,6 @@ export const words = {
   "job.cached": ["{n} (of them {cached} known before)", "{n}（其中 {cached} 次来自缓存）"],
   "job.spread": ["Votes differ by", "投票差异"],
   "job.time": ["Time", "用时"],
-  "job.milliseconds": ["{n} ms", "{n} 毫秒"],
   "job.forget": ["Delete", "删除"],
   "job.forget.text": ["Delete this job? Its scores and reasons are gone then.", "删除这条评分记录？得分和理由将一并删除。"],
   "job.forget.yes": ["Yes, delete it", "是，删除"],

@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import logging
 from collections.abc import Awaitable, Callable
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +14,7 @@ from starlette.requests import Request
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode
 from ..core.home_token import TOKEN_FILE
+from ..core.loopback import is_loopback_address, is_loopback_name
 from ..core.tokens import TokenFile, needs_tokens
 from ..service.links import SignedLinks
 from ..service.policy import Act, Subject, described, may
@@ -27,7 +27,6 @@ __all__ = [
     "PUBLIC_BELOW",
     "Authenticator",
     "check_backend",
-    "is_loopback_name",
     "require",
 ]
 
@@ -153,7 +152,7 @@ class Authenticator:
     def _only_this_machine(self, scope: Any, headers: dict[bytes, bytes]) -> None:
         client = scope.get("client")
         why = None
-        if client is not None and not _is_loopback_address(client[0]):
+        if client is not None and not is_loopback_address(client[0]):
             why = "the request comes from another machine"
         elif any(name in headers for name in _FORWARDED):
             why = "the request was passed on by a proxy, and may come from another machine"
@@ -202,20 +201,6 @@ def require(act: Act | None = None) -> Callable[[Request], Awaitable[Caller]]:
         raise AutoScorerError(ErrorCode.FORBIDDEN, why)
 
     return check
-
-
-def is_loopback_name(host: str) -> bool:
-    """Whether a host, as in an address (without port), is this machine by name or number."""
-    return host.lower().rstrip(".") == "localhost" or _is_loopback_address(host)
-
-
-def _is_loopback_address(text: str) -> bool:
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
 
 
 def _host(header: bytes) -> str:

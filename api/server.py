@@ -15,12 +15,12 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ..core.config import Settings
 from ..core.errors import AutoScorerError, ErrorCode, Stage
+from ..core.loopback import is_loopback_name
 from ..core.tokens import needs_tokens
 from ..service.logs import tell_configuration
 from .access import Access
 from .app import create_app
 from .asgi import EnvironmentApp
-from .auth import is_loopback_name
 from .context import request_id_of
 from .envelope import JSON, error_envelope
 from .logging import completed, configure_logging

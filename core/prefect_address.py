@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-import ipaddress
 import os
 from urllib.parse import urlsplit
 
 from .config import Settings
+from .loopback import is_loopback_name
 
 __all__ = ["flow_run_page", "prefect_headers", "prefect_url"]
 
@@ -42,16 +42,7 @@ def flow_run_page(settings: Settings, flow_run_id: str, *, asked: str | None) ->
     place = settings.prefect.ui_url or os.environ.get("PREFECT_UI_URL") or ""
     if not place.startswith(("http://", "https://")):
         url = prefect_url(settings)
-        if not (_is_loopback(urlsplit(url).hostname) and _is_loopback(asked)):
+        if not (is_loopback_name(urlsplit(url).hostname or "") and is_loopback_name(asked or "")):
             return None
         place = url.removesuffix("/api")
     return f"{place.rstrip('/')}/runs/flow-run/{flow_run_id}"
-
-
-def _is_loopback(host: str | None) -> bool:
-    if host is None or host == "localhost":
-        return host is not None
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

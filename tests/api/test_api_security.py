@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from autoscorer.api.auth import is_loopback_name
 from autoscorer.api.context import request_id_of
 from autoscorer.api.limits import RateLimiter
 from autoscorer.api.server import server_config
 from autoscorer.core.errors import AutoScorerError, ErrorCode
 from autoscorer.core.logs import JsonFormatter
+from autoscorer.core.loopback import is_loopback_name
 from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st

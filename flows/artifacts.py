@@ -31,6 +31,7 @@ from ..tasks.prefect.states import result_headline
 
 __all__ = [
     "artifact_key",
+    "creating",
     "plain",
     "publish",
     "publish_result",
@@ -92,11 +93,16 @@ def publish(*makers: Callable[[], Any]) -> None:
 
 def publish_result(space: Workspace, result: Result, settings: Settings) -> None:
     """Publish a Result's artifacts, from inside a flow run."""
+    publish(*creating(result_artifacts(space, result, settings)))
 
-    def creating(make: Callable[[], Artifact]) -> Callable[[], Any]:
+
+def creating(makers: Iterable[Callable[[], Artifact]]) -> list[Callable[[], Any]]:
+    """For ``publish``: what renders each artifact and creates it, from inside a flow run."""
+
+    def creates(make: Callable[[], Artifact]) -> Callable[[], Any]:
         return lambda: make().create()
 
-    publish(*[creating(make) for make in result_artifacts(space, result, settings)])
+    return [creates(make) for make in makers]
 
 
 def rendered(makers: Iterable[Callable[[], Artifact]]) -> list[dict[str, Any]]:

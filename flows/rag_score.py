@@ -16,7 +16,7 @@ from ..tasks.parameters import parsed
 from ..tasks.prefect.context import current
 from ..tasks.prefect.states import failed_state
 from ..tasks.rag import RagJob, Scored, outcome_of_scores, score_answer
-from .artifacts import publish
+from .artifacts import creating, publish
 from .final_state import persist_outcome
 from .rag_artifacts import job_artifacts
 
@@ -81,6 +81,5 @@ def rag_score(
     if outcome["error"] is not None:
         return persist_outcome(failed_state(AutoScorerError.from_dict(outcome["error"])))
     ended = persist_outcome(Completed(message=outcome["message"], data=outcome["data"]))
-    makers = job_artifacts(settings, str(flow_run.id), request, outcome["data"])
-    publish(*[lambda make=make: make().create() for make in makers])
+    publish(*creating(job_artifacts(settings, str(flow_run.id), request, outcome["data"])))
     return ended

@@ -25,7 +25,7 @@ from ...core.provenance import current_flow_run
 from ...core.text import visible
 from ...core.workspace_names import name_below
 from ...scorers.report.html import duration, number
-from ..artifacts import plain, publish, record_link, table
+from ..artifacts import creating, plain, publish, record_link, table
 from .journal import BatchJournal
 from .leaderboard import leaderboard
 from .outcome import Outcome, batch_headline
@@ -175,7 +175,7 @@ def publish_batch(summary: dict[str, Any], key: str, progress: BatchProgress, se
         lambda: create_table_artifact(
             key=f"{key}-outcomes", table=[_row(*each) for each in shown()], description=title
         ),
-        *[lambda make=make: make().create() for make in links],
+        *creating(links),
     )
 
 

@@ -17,6 +17,7 @@ from autoscorer.service.sync.members import IN_SHORT
 from autoscorer.tasks.score import score_workspace
 
 from ..support.calls import Answer
+from ..support.module_home import home as home
 from ..support.teams import Benches, serving
 from ..support.workspaces import write_workspace
 
@@ -32,14 +33,6 @@ class Scene(NamedTuple):
 
     def get(self, who: str, workspace: str, below: str = "") -> Answer:
         return self.benches.call(who, "GET", f"/tasks/{self.members[workspace]}{below}")
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AUTOSCORER_HOME", str(folder))
-        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from autoscorer.schemas.task import TaskState
 from autoscorer.tasks.score import score_workspace
 
 from ..support.benchmarks import rows, write_benchmark
+from ..support.module_home import home as home
 from ..support.teams import ADMIN, SUBMIT, Benches, serving
 from ..support.workspaces import write_workspace
 
@@ -35,14 +36,6 @@ class Scene(NamedTuple):
     second: str
     other: str
     plain: str
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AUTOSCORER_HOME", str(folder))
-        yield folder
 
 
 @pytest.fixture(scope="module")

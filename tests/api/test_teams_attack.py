@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from ..support.benchmarks import rows, write_benchmark
 from ..support.calls import Answer
 from ..support.examples import examples
+from ..support.module_home import home as home
 from ..support.teams import Benches, serving
 from ..support.workspaces import write_workspace
 
@@ -50,15 +51,6 @@ class Scene(NamedTuple):
     benches: Benches
     theirs: Things
     none: Things
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One installation for the module."""
-    folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AUTOSCORER_HOME", str(folder))
-        yield folder
 
 
 @pytest.fixture(scope="module")
